@@ -1,1 +1,1 @@
-
+"""Networks: tensors in, logits out; no files, no knowledge of papers' protocols."""

@@ -1,0 +1,111 @@
+"""Augmentation on the training device: one batch in, one batch of the same shape out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import radians
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def rotate(image: Tensor, label: Tensor, degrees: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotate each slice about its centre; outside is filled with the image's minimum and with background.
+
+    Args:
+        image: ``(B, C, H, W)``.
+        label: ``(B, S, H, W)``.
+        degrees: ``(B,)``, counter-clockwise as displayed.
+
+    Returns:
+        Image (bilinear) and label (nearest neighbour) of the same shapes.
+    """
+    angle = degrees.to(image.device, torch.float32) * radians(1)
+    zero, ratio = torch.zeros_like(angle), image.shape[-2] / image.shape[-1]
+    row_x = torch.stack([angle.cos(), -angle.sin() * ratio, zero], dim=1)
+    row_y = torch.stack([angle.sin() / ratio, angle.cos(), zero], dim=1)
+    grid = F.affine_grid(torch.stack([row_x, row_y], dim=1), list(image.shape), align_corners=False)
+    floor = image.amin(dim=(1, 2, 3), keepdim=True)
+    # SILENT: interpolation and filling of corners; bilinear image, nearest label, filled with the darkest value.
+    turned = F.grid_sample(image - floor, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + floor
+    label_turned = F.grid_sample(label.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    return turned, label_turned.to(label.dtype)
+
+
+def stretch_contrast(image: Tensor, gamma: Tensor, clipped: Tensor) -> Tensor:
+    """Clip both tails of each slice's intensities, map the rest to [0, 1] and raise it to ``gamma``.
+
+    Args:
+        image: ``(B, C, H, W)``.
+        gamma: ``(B,)``, > 0.
+        clipped: ``(B,)``, share of pixels clipped at each end, in [0, 0.5).
+
+    Returns:
+        ``(B, C, H, W)`` in [0, 1]; a constant slice becomes 0.
+    """
+    values, _ = image.flatten(1).sort(dim=1)
+    last = values.shape[1] - 1
+    low_index = (clipped.to(image.device) * last).round().long()
+    low = values.gather(1, low_index[:, None])[:, :, None, None]
+    high = values.gather(1, last - low_index[:, None])[:, :, None, None]
+    unit = ((image - low) / (high - low).clamp_min(torch.finfo(image.dtype).tiny)).clamp(0, 1)
+    return unit ** gamma.to(image.device, image.dtype)[:, None, None, None]
+
+
+class RotationContrastNoise:
+    """The augmentation of Li et al. 2018 (Section 2.2), drawn on the fly instead of stored.
+
+    The paper stores 11 rotations x 33 contrast settings x 2 noise settings = 726 images for each slice. Here each
+    sample draws one of the 726 combinations with equal probability, which is the same distribution without the disk.
+
+    Args:
+        rotations: degrees.
+        gammas, clipped: the contrast settings are all pairs of the two.
+        noise_variances: of additive Gaussian noise on intensities in [0, 1]; 0 is the image without noise.
+
+    Shape:
+        image ``(B, C, H, W)``, label ``(B, S, H, W)``, both returned with their shapes; the image is in about [0, 1].
+
+    Example:
+        >>> augmentation = RotationContrastNoise()
+        >>> augmentation.combinations
+        726
+    """
+
+    def __init__(
+        self,
+        # PAPER: -10 to +10 degrees in steps of 2, the unrotated slice included.
+        rotations: Sequence[float] = tuple(range(-10, 11, 2)),
+        # SILENT: the parameters of the 33 contrast settings; 11 gammas x 3 clip levels.
+        gammas: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
+        clipped: Sequence[float] = (0.0, 0.01, 0.02),
+        # SILENT: "power" is read as a variance on [0, 1], and one of the two images is the one without noise.
+        noise_variances: Sequence[float] = (0.0, 1e-8),
+    ):
+        self.axes = [torch.tensor(axis, dtype=torch.float32) for axis in (rotations, gammas, clipped, noise_variances)]
+
+    @property
+    def combinations(self) -> int:
+        """How many images one slice stands for."""
+        total = 1
+        for axis in self.axes:
+            total *= len(axis)
+        return total
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Rotation, gamma, clipped share and noise variance of ``count`` samples, each of shape ``(count,)``."""
+        index = torch.randint(self.combinations, (count,), generator=generator)
+        drawn = []
+        for axis in reversed(self.axes):
+            drawn.append(axis[index % len(axis)])
+            index = index // len(axis)
+        return tuple(reversed(drawn))
+
+    def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        # SILENT: the order; rotation, contrast, noise, and normalisation afterwards.
+        degrees, gamma, clipped, variance = self.draw(len(image), generator)
+        image, label = rotate(image, label, degrees)
+        image = stretch_contrast(image, gamma, clipped)
+        noise = torch.randn(image.shape, generator=generator).to(image.device)
+        return image + noise * variance.sqrt().to(image.device)[:, None, None, None], label

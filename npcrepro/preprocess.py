@@ -1,0 +1,134 @@
+"""From a prepared cohort to training samples and test inputs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from npcrepro.cohorts.layout import PreparedCohort
+from npcrepro.errors import InputError
+from npcrepro.protocol import pick
+
+
+def normalise(image: Tensor, how: str) -> Tensor:
+    """Normalise each slice or volume of a batch by its own intensities.
+
+    Args:
+        image: ``(B, C, ...)``.
+        how: ``"zscore"`` (mean 0, sd 1), ``"mean"`` (divided by the mean) or ``"none"``.
+
+    Returns:
+        The same shape; a constant image becomes 0 under ``"zscore"``, an all-zero one stays 0 under ``"mean"``.
+
+    Raises:
+        InputError: unknown ``how``.
+    """
+    axes = tuple(range(1, image.ndim))
+    tiny = torch.finfo(image.dtype).eps
+    mean = image.mean(dim=axes, keepdim=True)
+    ways = {
+        # SILENT: the paper calls it z-score and describes a division by the mean (Li 2018, Section 2.2); z-score here,
+        # "mean" as a variant. Over the whole slice, background included.
+        "zscore": lambda: (image - mean) / image.std(dim=axes, keepdim=True, correction=0).clamp_min(tiny),
+        "mean": lambda: image / torch.where(mean.abs() < tiny, torch.ones_like(mean), mean),
+        "none": lambda: image,
+    }
+    return pick(ways, how, "normalisation")()
+
+
+class SliceData:
+    """Axial slices at one matrix, for 2-D networks.
+
+    Training draws slices that contain a structure; testing goes through all slices of a case. Resampled slices are
+    kept as memory-mapped files beside the prepared cohort, so that nothing is resampled twice and nothing has to fit
+    into memory.
+
+    Args:
+        cohort: prepared.
+        matrix: ``(y, x)`` of the network's input.
+        channels: names of the channels wanted, in order; a cohort with as many channels under other names is taken in
+            its own order.
+        structures: names of the structures wanted, under the same rule.
+        normalisation: see :func:`normalise`; applied last, after augmentation.
+
+    Raises:
+        InputError: a channel or structure that the cohort lacks.
+    """
+
+    def __init__(
+        self,
+        cohort: PreparedCohort,
+        matrix: tuple[int, int],
+        channels: tuple[str, ...],
+        structures: tuple[str, ...],
+        normalisation: str = "zscore",
+    ):
+        self.cohort, self.matrix, self.normalisation = cohort, tuple(matrix), normalisation
+        self.channels = _match(channels, cohort.channels, cohort.name, "channel")
+        self.structures = _match(structures, tuple(cohort.structures), cohort.name, "structure")
+        self.folder = Path(cohort.folder) / ("slices-" + "x".join(map(str, self.matrix)))
+        self._open: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def arrays(self, case: str) -> tuple[np.ndarray, np.ndarray]:
+        """Resampled image ``(z, C, y, x)`` float32 and label ``(z, S, y, x)`` uint8 of a case, memory-mapped."""
+        if case in self._open:
+            return self._open[case]
+        wanted = "-".join(self.channels + self.structures)
+        image_file, label_file = (self.folder / f"{case}.{wanted}.{kind}.npy" for kind in ("image", "label"))
+        if not label_file.exists():
+            prepared = self.cohort.case(case)
+            rows = [self.cohort.channels.index(name) for name in self.channels]
+            image = torch.from_numpy(np.asarray(prepared.image[rows], dtype=np.float32)).transpose(0, 1)
+            label = np.asarray(prepared.label)
+            values = [self.cohort.structures[name] for name in self.structures]
+            masks = torch.from_numpy(np.stack([label == value for value in values], axis=1).astype(np.float32))
+            # DIFFERS: the paper's slices have the network's matrix; other cohorts are resampled to it, whole slice,
+            # without a crop.
+            _save(image_file, _resize(image, self.matrix).numpy())
+            _save(label_file, (_resize(masks, self.matrix) >= 0.5).to(torch.uint8).numpy())
+        self._open[case] = np.load(image_file, mmap_mode="r"), np.load(label_file, mmap_mode="r")
+        return self._open[case]
+
+    def training_slices(self, cases: list[str]) -> list[tuple[str, int]]:
+        """All ``(case, z)`` whose resampled label is not empty."""
+        # PAPER: only slices that contain tumour (Li 2018, Section 2.1).
+        # SILENT: which ones, as the volumes of Table 2 need about three times the 87 slices; all of them.
+        return [(case, int(z)) for case in cases for z in np.flatnonzero(self.arrays(case)[1].any(axis=(1, 2, 3)))]
+
+    def batch(self, slices: list[tuple[str, int]]) -> tuple[Tensor, Tensor]:
+        """Image ``(B, C, y, x)`` float32 and label ``(B, S, y, x)`` uint8 of the slices named, not yet normalised."""
+        pairs = [(image[z], label[z]) for case, z in slices for image, label in [self.arrays(case)]]
+        return tuple(torch.from_numpy(np.stack(arrays)) for arrays in zip(*pairs, strict=True))
+
+    def finish(self, image: Tensor) -> Tensor:
+        """The last step before the network, in training and testing alike."""
+        return normalise(image, self.normalisation)
+
+
+def _resize(image: Tensor, matrix: tuple[int, int]) -> Tensor:
+    if tuple(image.shape[-2:]) == matrix:
+        return image
+    return F.interpolate(image, size=matrix, mode="bilinear", antialias=True, align_corners=False)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.npy")
+    np.save(temporary, array)
+    os.replace(temporary, path)
+
+
+def _match(wanted: tuple[str, ...], present: tuple[str, ...], cohort: str, what: str) -> tuple[str, ...]:
+    if set(wanted) <= set(present):
+        return wanted
+    if len(wanted) == len(present):
+        return present
+    raise InputError(
+        f"cohort {cohort} has the {what}s {', '.join(present)}, the method needs {', '.join(wanted)}; "
+        f"rename them in dataset.json"
+    )

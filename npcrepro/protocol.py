@@ -1,0 +1,227 @@
+"""What a paper's protocol is made of: methods, stages, profiles, and the settings that a user gives.
+
+Everything here is plain data. A method names its network, losses and optimisers by where they live
+(``"npcrepro.models.li2018:Li2018Network"``) and gives their options, so that a whole configuration can be printed,
+hashed and compared without importing torch. :meth:`Component.build` does the import when something is really built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from npcrepro.errors import InputError
+
+
+@dataclass(frozen=True)
+class Component:
+    """Something to build later: where it lives (``"module:name"``) and the options it is called with.
+
+    Example:
+        >>> Component("fractions:Fraction", {"numerator": 1}).build(denominator=2)
+        Fraction(1, 2)
+    """
+
+    target: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, *arguments, **more):
+        """Import the target and call it with ``arguments``, the options and ``more``."""
+        module, name = self.target.split(":")
+        return getattr(importlib.import_module(module), name)(*arguments, **{**self.options, **more})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training: which output of the network is trained, against which loss, and which weights move.
+
+    Attributes:
+        name: as it appears on learning curves.
+        share: part of the profile's updates that this stage gets; the shares of a method add up to one.
+        loss: called with ``(logits, label)``; see :mod:`npcrepro.losses`.
+        optimiser: called with the trainable parameters.
+        forward: keyword arguments of the network in this stage (Li 2018 stops at an inner score map).
+        trainable: name prefixes of the parameters that move; empty means all of them.
+        decay_every: the learning rate is multiplied by ``decay`` each so many updates; ``None`` keeps it.
+        decay: the factor.
+        patience: end the stage when the validation loss has not improved in this many checks, and keep the weights
+            of the best check; ``None`` uses all updates and keeps the last weights.
+    """
+
+    name: str
+    loss: Component
+    optimiser: Component
+    share: float = 1.0
+    forward: Mapping[str, Any] = field(default_factory=dict)
+    trainable: tuple[str, ...] = ()
+    decay_every: int | None = None
+    decay: float = 1.0
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a paper's table: the proposed network, a baseline or an ablation.
+
+    Attributes:
+        paper, name: together the name used everywhere, ``paper/name``.
+        title: what the legend of a figure says.
+        summary: one sentence for ``npcrepro list``.
+        channels: names of the image channels that go in, in order.
+        structures: names of the structures that come out, in order.
+        network: called with the options and the profile's ``width``.
+        data: how cases become training samples and test inputs; called with the prepared cohort and the profile's
+            ``matrix``; see :mod:`npcrepro.preprocess`.
+        augmentation: called on a batch ``(image, label)`` with a random generator, or ``None``.
+        stages: in the order of training.
+        threshold: a voxel belongs to a structure when its probability reaches this value.
+    """
+
+    paper: str
+    name: str
+    title: str
+    summary: str
+    channels: tuple[str, ...]
+    structures: tuple[str, ...]
+    network: Component
+    data: Component
+    stages: tuple[Stage, ...]
+    augmentation: Component | None = None
+    threshold: float = 0.5
+
+    @property
+    def full_name(self) -> str:
+        """``paper/method``, the name used in records, figures and on the command line."""
+        return f"{self.paper}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How big a run is. The architecture is the paper's in every profile.
+
+    Attributes:
+        matrix: size of the network's input, ``(y, x)`` or ``(z, y, x)``.
+        width: factor on the channel numbers of the network; 1 is the paper's.
+        batch_size: images of one update.
+        updates: updates of all stages of a method together.
+        check_every: updates between two looks at the validation patient; also the spacing of the learning curve.
+        folds: how many folds to run when the user does not say; ``None`` means all.
+        methods: which methods to run when the user does not say; empty means the proposed one.
+        phantom: options of :func:`npcrepro.cohorts.phantom.write_phantom` for the embedded cohort.
+    """
+
+    name: str
+    matrix: tuple[int, ...]
+    width: float
+    batch_size: int
+    updates: int
+    check_every: int
+    folds: int | None
+    methods: tuple[str, ...]
+    phantom: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper as this project runs it. What the paper prints is in the YAML file of the same name.
+
+    Attributes:
+        key: ``li2018``.
+        title, citation: as in the bibliography.
+        methods: the first is the one that the paper proposes.
+        profiles: smoke, quick, bench, paper.
+        split: arguments of :func:`npcrepro.cohorts.layout.split_patients`.
+    """
+
+    key: str
+    title: str
+    citation: str
+    methods: tuple[Method, ...]
+    profiles: tuple[Profile, ...]
+    split: Mapping[str, Any]
+
+    def method(self, name: str) -> Method:
+        """The method called ``name`` (with or without ``paper/``); an unknown one is an error naming the near miss."""
+        return pick({m.name: m for m in self.methods}, name.removeprefix(f"{self.key}/"), f"method of {self.key}")
+
+    def profile(self, name: str) -> Profile:
+        """The profile called ``name``; an unknown one is an error naming the near miss."""
+        return pick({p.name: p for p in self.profiles}, name, "profile")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may set: the parameters of every notebook and of ``npcrepro run``.
+
+    Attributes:
+        cohort: a folder in the nnU-Net raw layout, or ``"phantom"`` for the embedded one.
+        profile: smoke, quick, bench or paper.
+        methods: method names; empty means the profile's choice.
+        folds: fold numbers; empty means the profile's choice.
+        seeds: one run for each.
+        device: auto, cpu or cuda.
+        runs: folder of the runs.
+    """
+
+    cohort: str = "phantom"
+    profile: str = "quick"
+    methods: tuple[str, ...] = ()
+    folds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    device: str = "auto"
+    runs: str = "runs"
+
+    def __post_init__(self):
+        for name, kind in {"methods": str, "folds": int, "seeds": int}.items():
+            value = getattr(self, name)
+            if isinstance(value, str) or not all(isinstance(item, kind) for item in value):
+                raise InputError(f"parameter {name}={value!r} has to be a list of {kind.__name__} values")
+            object.__setattr__(self, name, tuple(value))
+        if not self.seeds:
+            raise InputError("parameter seeds=[] names no seed; one run is made for each seed, so give at least one")
+        pick({"auto": 0, "cpu": 0, "cuda": 0}, self.device, "device")
+
+    @classmethod
+    def from_notebook(cls, variables: Mapping[str, Any]) -> Settings:
+        """Read the parameters cell of a running notebook, given its ``globals()``.
+
+        papermill injects a misspelt parameter without complaint; here it is an error. Call this in the first cell
+        after the parameters, before other variables exist.
+
+        Raises:
+            InputError: a variable that is no parameter, with the parameter it resembles.
+        """
+        plain = (str, int, float, bool, list, tuple, dict, type(None))
+        given = {
+            name: value
+            for name, value in variables.items()
+            if isinstance(value, plain) and not name.startswith("_") and name not in ("In", "Out")
+        }
+        names = {f.name: None for f in dataclasses.fields(cls)}
+        for name in given:
+            pick(names, name, "parameter")
+        return cls(**given)
+
+
+def pick(choices: Mapping[str, Any], name: str, what: str):
+    """``choices[name]``, or an :class:`InputError` that names the near miss and all choices."""
+    if name in choices:
+        return choices[name]
+    near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"unknown {what} {name!r}; {hint}choices: {', '.join(choices)}")
+
+
+def as_data(value):
+    """Dataclasses, mappings and sequences as plain dictionaries and lists, ready for JSON."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: as_data(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_data(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [as_data(item) for item in value]
+    return value

@@ -1,0 +1,312 @@
+"""Runs on disk: what was asked for, what came out, and what is needed to believe it.
+
+A run folder holds
+
+    config.json          what was asked for; its hash is the run's identity
+    checkpoint.safetensors   only while training
+    history.csv          learning curve
+    cases.csv            one row for each case, structure and region, with raw counts
+    predictions/         one .npz for each test case: label, and probability in steps of 1/255
+    model.safetensors    weights
+    provenance.json      written last: a run with it is finished
+
+Every file is written under a temporary name and moved into place, so that a kill at any moment leaves either the old
+file or the new one.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from npcrepro.errors import InputError
+from npcrepro.protocol import Method, Profile, as_data
+
+PACKAGE = Path(__file__).parent
+# Modules whose code decides the numbers of a run, beside the network's own file.
+DECIDING = (
+    "augment.py", "evaluation.py", "inference.py", "losses.py", "metrics/overlap.py", "preprocess.py", "training.py",
+)  # fmt: skip
+PACKAGES = ("npcrepro", "torch", "lightning-fabric", "numpy", "scipy", "pandas", "SimpleITK", "safetensors")
+IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a run is asked to do. Two runs with the same hash are the same run.
+
+    Attributes:
+        method, profile: from the paper's module.
+        cohort: name of the cohort.
+        data_sha256: content of the cohort.
+        split_sha256: the split that the fold belongs to.
+        fold: ``{"number", "train", "validation", "test"}`` with patient names.
+        seed: of weights, batches and augmentation.
+    """
+
+    method: Method
+    profile: Profile
+    cohort: str
+    data_sha256: str
+    split_sha256: str
+    fold: dict
+    seed: int
+
+    @cached_property
+    def data(self) -> dict:
+        """The content of ``config.json``."""
+        return as_data(
+            {
+                "paper": self.method.paper,
+                "method": self.method,
+                "profile": self.profile,
+                "cohort": self.cohort,
+                "data_sha256": self.data_sha256,
+                "split_sha256": self.split_sha256,
+                "fold": self.fold,
+                "seed": self.seed,
+                "code_sha256": code_sha256(self.method.network.target.split(":")[0]),
+            }
+        )
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the run."""
+        return hashlib.sha256(json.dumps(self.data, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def identity(self) -> dict:
+        """The columns that name the run in every table."""
+        values = (self.method.paper, self.method.name, self.cohort, self.profile.name, self.fold["number"], self.seed)
+        return dict(zip(IDENTITY, values, strict=True))
+
+    def folder(self, runs: Path) -> Path:
+        """Where the run lies: ``RUNS/paper/method/cohort/profile/fold-03_seed-0_1a2b3c4d``."""
+        name = f"fold-{self.fold['number']:02d}_seed-{self.seed}_{self.sha256[:8]}"
+        return runs / self.method.paper / self.method.name / self.cohort / self.profile.name / name
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run, read from its folder."""
+
+    folder: Path
+
+    @cached_property
+    def config(self) -> dict:
+        """What was asked for."""
+        return json.loads((self.folder / "config.json").read_text())
+
+    @cached_property
+    def provenance(self) -> dict:
+        """Versions, machine, times, hashes; ``status`` is ``trained`` or ``diverged``."""
+        return json.loads((self.folder / "provenance.json").read_text())
+
+    @cached_property
+    def cases(self):
+        """``cases.csv`` as a data frame."""
+        return _read_csv(self.folder / "cases.csv")
+
+    @cached_property
+    def history(self):
+        """``history.csv`` as a data frame, with the columns that name the run."""
+        return _read_csv(self.folder / "history.csv")
+
+    def prediction(self, case: str):
+        """Label ``(z, y, x)`` uint8 and probability ``(S, z, y, x)`` float32 in [0, 1] of a test case."""
+        import numpy as np
+
+        with np.load(self.folder / "predictions" / f"{case}.npz") as arrays:
+            return arrays["label"], arrays["probability"].astype("float32") / 255
+
+
+def find(runs: Path | str, **wanted) -> list[Record]:
+    """Finished runs under ``runs`` whose identity columns equal ``wanted``, in order of fold and seed.
+
+    Example:
+        ``find("runs", paper="li2018", method="stepwise", cohort="phantom-quick")``
+    """
+    pattern = "/".join(str(wanted.get(column, "*")) for column in IDENTITY[:4])
+    records = [Record(path.parent) for path in Path(runs).glob(f"{pattern}/*/provenance.json")]
+    for column, key in {"fold": lambda c: c["fold"]["number"], "seed": lambda c: c["seed"]}.items():
+        if column in wanted:
+            records = [record for record in records if key(record.config) == wanted[column]]
+    return sorted(records, key=lambda r: (r.config["method"]["name"], r.config["fold"]["number"], r.config["seed"]))
+
+
+def case_table(records: Iterable[Record]):
+    """All rows of ``cases.csv`` of several runs as one data frame."""
+    return _concatenate(record.cases for record in records)
+
+
+def history_table(records: Iterable[Record]):
+    """All rows of ``history.csv`` of several runs as one data frame."""
+    return _concatenate(record.history for record in records)
+
+
+def publish(records: list[Record], folder: Path) -> None:
+    """Write the numbers of several runs into one folder: ``runs.json``, ``cases.csv``, ``history.csv``.
+
+    No weights, no predictions, no images. The folder can be committed and read back with :func:`read_published`.
+
+    Raises:
+        InputError: no runs given.
+    """
+    if not records:
+        raise InputError(f"there is no finished run to publish into {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "cases.csv", case_table(records).to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "history.csv", history_table(records).to_csv(index=False, lineterminator="\n"))
+    write_json(folder / "runs.json", [{"config": r.config, "provenance": r.provenance} for r in records])
+
+
+@dataclass(frozen=True)
+class Published:
+    """Runs published under ``book/results``."""
+
+    folder: Path
+
+    @cached_property
+    def runs(self) -> list[dict]:
+        """``config`` and ``provenance`` of each run."""
+        return json.loads((self.folder / "runs.json").read_text())
+
+    @cached_property
+    def cases(self):
+        """The case rows of all runs."""
+        return _read_csv(self.folder / "cases.csv")
+
+    @cached_property
+    def history(self):
+        """The learning curves of all runs."""
+        return _read_csv(self.folder / "history.csv")
+
+
+def read_published(folder: Path | str) -> Published:
+    """Published runs.
+
+    Raises:
+        InputError: nothing is published there.
+    """
+    if not (Path(folder) / "runs.json").exists():
+        raise InputError(f"{folder} holds no published runs (no runs.json)")
+    return Published(Path(folder))
+
+
+@contextmanager
+def writing(path: Path):
+    """A temporary name beside ``path``; what was written there is moved to ``path`` when the block ends well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one piece."""
+    with writing(path) as temporary:
+        temporary.write_text(text, newline="")
+
+
+def write_json(path: Path, data) -> None:
+    """Write JSON in one piece."""
+    write_text(path, json.dumps(as_data(data), indent=1) + "\n")
+
+
+def write_csv(path: Path, rows: list[dict], columns: list[str]) -> None:
+    """Write rows in one piece; floats with all their digits, ``nan`` as an empty field."""
+    import pandas as pd
+
+    write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))
+
+
+@cache
+def code_sha256(network_module: str) -> str:
+    """Hash of the code that decides a run's numbers, blind to comments, docstrings and layout.
+
+    A run made by other code is another run, so a result read back is always one that this code would make.
+    """
+    files = [*DECIDING, network_module.removeprefix("npcrepro.").replace(".", "/") + ".py"]
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        tree = ast.parse((PACKAGE / name).read_text())
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+                value = body[0].value
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    del body[0]
+        digest.update(f"{name}\n{ast.dump(tree)}".encode())
+    return digest.hexdigest()
+
+
+def environment() -> dict:
+    """Versions, machine and commit, for ``provenance.json``."""
+    import torch
+
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "git_commit": _git_commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _git_commit() -> str | None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", str(PACKAGE)) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _read_csv(path: Path):
+    import pandas as pd
+
+    text = {"case": str, "patient": str}
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+
+
+def _concatenate(tables: Iterable):
+    import pandas as pd
+
+    tables = list(tables)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+Report = Callable[[str], None]

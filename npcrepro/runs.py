@@ -1,0 +1,263 @@
+"""From settings to finished runs: make the cohort ready, split it, and run what is not there yet."""
+
+from __future__ import annotations
+
+import fcntl
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from npcrepro.cohorts.layout import (
+    Cohort,
+    PreparedCohort,
+    Split,
+    check,
+    prepare,
+    read_cohort,
+    split_patients,
+)
+from npcrepro.errors import InputError
+from npcrepro.protocol import Method, Paper, Profile, Settings, as_data, pick
+from npcrepro.records import IDENTITY, Configuration, Record, Report, environment, write_csv, write_json, writing
+
+
+def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report: Report = print) -> list[Record]:
+    """Run methods x seeds x folds of a paper and return the records, reading back what is finished.
+
+    Args:
+        paper: from :func:`npcrepro.papers.load`.
+        settings: what the user asked for.
+        strict: stop at any defect of the cohort, warnings included, and at channels or structures under other names.
+        report: called with lines of progress.
+
+    Raises:
+        InputError: anything in the settings, cohort or folders that cannot be used.
+    """
+    profile = paper.profile(settings.profile)
+    names = settings.methods or profile.methods or (paper.methods[0].name,)
+    methods = [paper.method(name) for name in names]
+    runs = Path(settings.runs)
+    _writable(runs)
+    cohort = open_cohort(paper, profile, settings.cohort, runs)
+    if strict:
+        _refuse_defects(cohort, methods)
+    prepared = _prepare(cohort, runs / "prepared", report)
+    split = split_patients(cohort, **paper.split)
+    write_json(runs / "splits" / f"{paper.key}-{split.sha256[:8]}.json", split)
+    folds = _choose_folds(settings, profile, split, cohort)
+
+    todo = [(method, seed, fold) for method in methods for seed in settings.seeds for fold in folds]
+    records, started, trained = [], time.monotonic(), 0
+    for number, (method, seed, fold) in enumerate(todo, 1):
+        configuration = Configuration(
+            method=method,
+            profile=profile,
+            cohort=prepared.name,
+            data_sha256=prepared.fingerprint,
+            split_sha256=split.sha256,
+            fold=as_data(split.folds[fold]),
+            seed=seed,
+        )
+        title = (
+            f"[{number}/{len(todo)}] {method.full_name} on {prepared.name}, {profile.name}, fold {fold}, seed {seed}"
+        )
+
+        def line(text: str, title: str = title) -> None:
+            report(f"{title}: {text}")
+
+        already = trained
+        record, fresh = run(configuration, prepared, settings.device, runs, line)
+        trained += fresh
+        if trained > already:
+            left = (time.monotonic() - started) / trained * (len(todo) - number)
+            line(f"done in {record.provenance['seconds']['all']:.0f} s, about {left / 60:.0f} min left")
+        records.append(record)
+    report(f"{len(todo)} runs, {trained} trained now, {len(todo) - trained} read back from {runs}")
+    return records
+
+
+def run(
+    configuration: Configuration, cohort: PreparedCohort, device: str, runs: Path, report: Report
+) -> tuple[Record, bool]:
+    """Train, predict and score one configuration, unless that is done already.
+
+    Returns:
+        The record, and whether anything was computed now.
+    """
+    folder = configuration.folder(runs)
+    record = Record(folder)
+    if (folder / "provenance.json").exists():
+        return record, False
+    _writable(folder)
+    with _locked(folder):
+        if not (folder / "provenance.json").exists():
+            _compute(configuration, cohort, device, folder, report)
+            return record, True
+    return record, False
+
+
+def open_cohort(paper: Paper, profile: Profile, path: str, runs: Path) -> Cohort:
+    """The cohort at ``path``, or the embedded phantom at the profile's size, made on first use."""
+    if path != "phantom":
+        return read_cohort(Path(path))
+    root = runs / "cohorts" / f"phantom-{paper.key}-{profile.name}"
+    if not (root / "dataset.json").exists():
+        from npcrepro.cohorts.phantom import write_phantom
+
+        write_phantom(root, **profile.phantom)
+    return read_cohort(root)
+
+
+def load_network(record: Record):
+    """The trained network of a record, in evaluation mode on the CPU."""
+    from safetensors.torch import load_file
+
+    method, profile = _rebuild(record)
+    network = method.network.build(width=profile.width)
+    network.load_state_dict(load_file(record.folder / "model.safetensors"))
+    return network.eval()
+
+
+def load_data(record: Record, cohort: PreparedCohort):
+    """The slices as the record's method sees them."""
+    method, profile = _rebuild(record)
+    return method.data.build(cohort, profile.matrix, method.channels, method.structures)
+
+
+def _rebuild(record: Record) -> tuple[Method, Profile]:
+    from npcrepro import papers
+
+    paper = papers.load(record.config["paper"])
+    return paper.method(record.config["method"]["name"]), paper.profile(record.config["profile"]["name"])
+
+
+def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, folder: Path, report: Report) -> None:
+    import numpy as np
+    import torch
+    from safetensors.torch import save_file
+
+    from npcrepro import evaluation, inference, training
+
+    method, profile, fold = configuration.method, configuration.profile, configuration.fold
+    for leftover in folder.glob(".*.*"):
+        if leftover.name != ".lock":
+            leftover.unlink()
+    write_json(folder / "config.json", configuration.data)
+    fabric = training.make_fabric(device)
+    data = method.data.build(cohort, profile.matrix, method.channels, method.structures)
+
+    network, state = training.train(
+        method,
+        profile,
+        data,
+        cohort.cases_of(fold["train"], include_suspect=False),
+        cohort.cases_of(fold["validation"], include_suspect=False),
+        configuration.seed,
+        fabric,
+        folder / "checkpoint.safetensors",
+        report,
+    )
+    history = [configuration.identity | row for row in state.history]
+    write_csv(folder / "history.csv", history, IDENTITY + training.HISTORY_COLUMNS)
+
+    rows, started = [], time.monotonic()
+    values = [cohort.structures[name] for name in data.structures]
+    for case in cohort.cases_of(fold["test"], include_suspect=True):
+        probability = inference.predict_slices(network, data, case, batch_size=profile.batch_size, device=fabric.device)
+        label = inference.label_map(probability, method.threshold, values)
+        rounded = np.rint(np.nan_to_num(probability) * 255).astype(np.uint8)
+        with writing(folder / "predictions" / f"{case}.npz") as temporary:
+            np.savez_compressed(temporary, label=label, probability=rounded)
+        rows += evaluation.score_case(label, cohort.case(case), cohort)
+    predict_seconds = time.monotonic() - started
+    write_csv(folder / "cases.csv", [configuration.identity | row for row in rows], IDENTITY + evaluation.CASE_COLUMNS)
+
+    with writing(folder / "model.safetensors") as temporary:
+        save_file({name: t.contiguous().cpu() for name, t in network.module.state_dict().items()}, temporary)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    on_gpu = fabric.device.type == "cuda"
+    write_json(
+        folder / "provenance.json",
+        {
+            "status": "diverged" if state.diverged else "trained",
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "config_sha256": configuration.sha256,
+            "device": torch.cuda.get_device_name(fabric.device) if on_gpu else "cpu",
+            "precision": fabric._precision.precision,
+            "seconds": {
+                "train": round(state.seconds, 2),
+                "predict": round(predict_seconds, 2),
+                "all": round(state.seconds + predict_seconds, 2),
+            },
+            "sessions": state.sessions,
+            "peak_memory_mib": round(peak),
+            "peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20) if on_gpu else None,
+            "substituted": _substituted(method, data),
+            "without_gradient": state.without_gradient,
+            **environment(),
+        },
+    )
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _substituted(method: Method, data) -> dict:
+    """Channels and structures that stand in for the ones the method names."""
+    pairs = [*zip(method.channels, data.channels), *zip(method.structures, data.structures)]
+    return {wanted: used for wanted, used in pairs if wanted != used}
+
+
+def _prepare(cohort: Cohort, folder: Path, report: Report) -> PreparedCohort:
+    """Prepare the cohort; on first sight of it, say what is suspicious."""
+    known = set(folder.glob("*/prepared.json"))
+    prepared = prepare(cohort, folder)
+    if set(folder.glob("*/prepared.json")) != known:
+        for defect in check(cohort.root):
+            report(f"{defect.severity}: {defect.file}: {defect.problem}: {defect.value}. Likely cause: {defect.cause}")
+    return prepared
+
+
+def _choose_folds(settings: Settings, profile: Profile, split: Split, cohort: Cohort) -> list[int]:
+    there = {str(fold.number): fold.number for fold in split.folds}
+    if settings.folds:
+        return [pick(there, str(number), f"fold of cohort {cohort.name}") for number in settings.folds]
+    return list(there.values())[: profile.folds]
+
+
+def _refuse_defects(cohort: Cohort, methods: list[Method]) -> None:
+    defects = check(cohort.root)
+    if defects:
+        first = defects[0]
+        raise InputError(
+            f"{cohort.root} has {len(defects)} defects, the first in {first.file}: {first.problem} ({first.value}); "
+            f"see `npcrepro data check {cohort.root}`"
+        )
+    for method in methods:
+        for wanted, there in ((method.channels, cohort.channels), (method.structures, tuple(cohort.structures))):
+            missing = set(wanted) - set(there)
+            if missing:
+                raise InputError(f"cohort {cohort.name} has {', '.join(there)} but no {', '.join(sorted(missing))}")
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".lock"
+        probe.touch()
+    except OSError as error:
+        raise InputError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two processes that start the same run: the second waits for nothing and says so."""
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"another process is working on {folder}; wait for it, or stop it and try again"
+            ) from error
+        yield

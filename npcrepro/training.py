@@ -1,0 +1,293 @@
+"""The training loop, from top to bottom.
+
+All randomness of an update comes from a generator seeded by (seed, stage, update), never from a running state. A run
+that is killed and started again therefore draws what it would have drawn, and ends in the same weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from npcrepro.errors import InputError
+from npcrepro.losses import reduce_label
+from npcrepro.preprocess import SliceData
+from npcrepro.protocol import Method, Profile, Stage
+from npcrepro.records import Report, writing
+
+CHECKPOINT_SECONDS = 10.0
+REPORT_SECONDS = 5.0
+HISTORY_COLUMNS = ["stage", "update", "learning_rate", "loss", "validation_loss", "validation_dsc"]
+
+
+@dataclass
+class State:
+    """Where a training is; together with the tensors of the checkpoint it is all that a resumed run needs."""
+
+    stage: int = 0
+    update: int = 0
+    history: list[dict] = field(default_factory=list)
+    loss_sum: float = 0.0
+    best_loss: float = math.inf
+    checks_since_best: int = 0
+    diverged: bool = False
+    without_gradient: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    sessions: int = 0
+
+
+def make_fabric(device: str) -> Fabric:
+    """Fabric on the device asked for, in the precision that is fast there.
+
+    bf16 autocast (weights stay fp32) on GPUs and on processors with bf16 matrix units; on other processors it is
+    emulated and several times slower than fp32.
+
+    Raises:
+        InputError: ``cuda`` asked for and not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' was asked for, but torch sees no CUDA device; use --device cpu or auto")
+    accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported()
+    else:
+        has_bf16 = torch.cpu.get_capabilities().get("amx_bf16", False)
+    return Fabric(accelerator=accelerator, devices=1, precision="bf16-mixed" if has_bf16 else "32-true")
+
+
+def generator_for(*keys) -> torch.Generator:
+    """A generator on the CPU whose stream is a function of the keys alone."""
+    digest = hashlib.sha256(json.dumps(keys).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def build_network(method: Method, profile: Profile, seed: int) -> nn.Module:
+    """The method's network at the profile's width, with initial weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_for(seed, "weights").initial_seed())
+        return method.network.build(width=profile.width)
+
+
+def train(
+    method: Method,
+    profile: Profile,
+    data: SliceData,
+    train_cases: list[str],
+    validation_cases: list[str],
+    seed: int,
+    fabric: Fabric,
+    checkpoint: Path,
+    report: Report,
+) -> tuple[nn.Module, State]:
+    """Train a method through all its stages, going on from ``checkpoint`` if it exists.
+
+    Args:
+        train_cases, validation_cases: names; the validation cases may be empty, then nothing is stopped early.
+        checkpoint: file that is replaced every few seconds; the caller removes it when the run is finished.
+        report: called with a line of progress every few seconds.
+
+    Returns:
+        The trained network in evaluation mode, and the state with the learning curve. A loss that is not finite ends
+        the training with ``state.diverged``.
+
+    Raises:
+        InputError: no training slice shows a structure.
+    """
+    slices = data.training_slices(train_cases)
+    if not slices:
+        raise InputError(
+            f"cohort {data.cohort.name}: none of the {len(train_cases)} training cases shows "
+            f"{' or '.join(data.structures)} at the matrix {data.matrix}"
+        )
+    validation = data.training_slices(validation_cases)
+    augment = method.augmentation.build() if method.augmentation else None
+
+    network = build_network(method, profile, seed)
+    module = fabric.setup_module(network.to(memory_format=torch.channels_last))
+    state, best, optimiser_state = _load(checkpoint, network)
+    state.sessions += 1
+    clock = saved = reported = time.monotonic()
+
+    while state.stage < len(method.stages) and not state.diverged:
+        stage = method.stages[state.stage]
+        updates = round(stage.share * profile.updates)
+        loss_function = stage.loss.build()
+        trainable = _free(network, stage)
+        optimiser = stage.optimiser.build(list(trainable.values()))
+        initial_rates = [group["lr"] for group in optimiser.param_groups]
+        if optimiser_state:
+            optimiser.load_state_dict(
+                {"state": optimiser_state, "param_groups": optimiser.state_dict()["param_groups"]}
+            )
+        optimiser_state = None
+        stepper = fabric.setup_optimizers(optimiser)
+
+        finished = state.update >= updates
+        while not finished:
+            for group, rate in zip(optimiser.param_groups, initial_rates, strict=True):
+                group["lr"] = rate * stage.decay ** (state.update // stage.decay_every if stage.decay_every else 0)
+            generator = generator_for(seed, stage.name, state.update)
+            picked = torch.randint(len(slices), (profile.batch_size,), generator=generator).tolist()
+            image, label = fabric.to_device(data.batch([slices[i] for i in picked]))
+            if augment:
+                image, label = augment(image, label, generator)
+            logits = module(_channels_last(data.finish(image)), **stage.forward)
+            loss = loss_function(logits, label)
+            stepper.zero_grad()
+            fabric.backward(loss)
+            if state.update == 0:
+                state.without_gradient += _without_gradient(stage, trainable)
+            stepper.step()
+
+            state.update += 1
+            state.loss_sum += loss.item()
+            if not math.isfinite(state.loss_sum):
+                state.diverged = True
+            if state.diverged or state.update % profile.check_every == 0 or state.update == updates:
+                row = _history_row(state, stage, optimiser)
+                if validation and not state.diverged:
+                    row |= _validate(method, profile, stage, module, data, validation, loss_function, fabric)
+                state.history.append(row)
+                if stage.patience and _improved(state):
+                    best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+            stopped = stage.patience is not None and state.checks_since_best >= stage.patience
+            finished = state.diverged or stopped or state.update >= updates
+
+            now = time.monotonic()
+            if now - reported > REPORT_SECONDS:
+                reported = now
+                report(_progress(state, stage, updates, method, profile))
+            if not finished and now - saved > CHECKPOINT_SECONDS:
+                state.seconds += now - clock
+                clock = now
+                _save(checkpoint, network, state, best, optimiser)
+                saved = time.monotonic()
+
+        if best and not state.diverged:
+            network.load_state_dict(best)
+        best = {}
+        state.stage, state.update, state.loss_sum = state.stage + 1, 0, 0.0
+        state.best_loss, state.checks_since_best = math.inf, 0
+        state.seconds += time.monotonic() - clock
+        clock = saved = time.monotonic()
+        _save(checkpoint, network, state, best, None)
+
+    network.requires_grad_(True)
+    return module.eval(), state
+
+
+def _free(network: nn.Module, stage: Stage) -> dict[str, nn.Parameter]:
+    """Let only the stage's parameters move, and return them by name."""
+    network.train()
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(not stage.trainable or name.startswith(tuple(f"{part}." for part in stage.trainable)))
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def _without_gradient(stage: Stage, trainable: dict[str, nn.Parameter]) -> list[str]:
+    """Parameters that the first update of a stage does not reach, for instance behind a ReLU that is zero everywhere.
+
+    A stage that stops at an inner output leaves the later layers without gradient on purpose; these are not named.
+    """
+    return [
+        f"{stage.name}: {name}"
+        for name, parameter in trainable.items()
+        if parameter.grad is not None and not parameter.grad.any()
+    ]
+
+
+def _history_row(state: State, stage: Stage, optimiser: torch.optim.Optimizer) -> dict:
+    """A row of the learning curve, with the mean training loss since the row before."""
+    same_stage = state.history and state.history[-1]["stage"] == stage.name
+    since = state.update - (state.history[-1]["update"] if same_stage else 0)
+    mean_loss, state.loss_sum = state.loss_sum / since, 0.0
+    return {
+        "stage": stage.name,
+        "update": state.update,
+        "learning_rate": optimiser.param_groups[0]["lr"],
+        "loss": mean_loss,
+        "validation_loss": math.nan,
+        "validation_dsc": math.nan,
+    }
+
+
+@torch.no_grad()
+def _validate(method, profile, stage, module, data, validation, loss_function, fabric) -> dict:
+    """Loss and pooled DSC of the validation slices at the stage's output."""
+    module.eval()
+    loss, overlap, size = 0.0, 0, 0
+    for start in range(0, len(validation), profile.batch_size):
+        chunk = validation[start : start + profile.batch_size]
+        image, label = fabric.to_device(data.batch(chunk))
+        logits = module(_channels_last(data.finish(image)), **stage.forward).float()
+        loss += loss_function(logits, label).item() * len(chunk) / len(validation)
+        target = reduce_label(label, logits.shape[2:]) >= 0.5
+        found = logits.sigmoid() >= method.threshold
+        overlap += 2 * int((found & target).sum())
+        size += int(found.sum() + target.sum())
+    module.train()
+    return {"validation_loss": loss, "validation_dsc": overlap / size if size else math.nan}
+
+
+def _improved(state: State) -> bool:
+    loss = state.history[-1]["validation_loss"]
+    if loss < state.best_loss:
+        state.best_loss, state.checks_since_best = loss, 0
+        return True
+    state.checks_since_best += 1
+    return False
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    return image.contiguous(memory_format=torch.channels_last)
+
+
+def _progress(state: State, stage: Stage, updates: int, method: Method, profile: Profile) -> str:
+    loss = state.history[-1]["loss"] if state.history else math.nan
+    part = f"stage {stage.name} ({state.stage + 1}/{len(method.stages)}), update {state.update}/{updates}"
+    return f"{part}, loss {loss:.4f}"
+
+
+def _save(path: Path, network: nn.Module, state: State, best: dict, optimiser) -> None:
+    """Everything in one file, so that weights, momentum and position can never disagree."""
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    scalars: dict[str, float] = {}
+    moments = optimiser.state_dict()["state"] if optimiser else {}
+    for index, values in moments.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimiser.{index}.{key}"] = value
+            elif value is not None:
+                scalars[f"{index}.{key}"] = value
+    metadata = {"state": json.dumps(asdict(state)), "scalars": json.dumps(scalars)}
+    with writing(path) as temporary:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+
+
+def _load(path: Path, network: nn.Module) -> tuple[State, dict, dict]:
+    """State, best weights and optimiser state of a checkpoint; the weights go into the network."""
+    if not path.exists():
+        return State(), {}, {}
+    groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimiser": {}}
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        for name in file.keys():  # noqa: SIM118 (not a dictionary)
+            group, rest = name.split(".", 1)
+            groups[group][rest] = file.get_tensor(name)
+    network.load_state_dict(groups["network"])
+    moments: dict[int, dict] = {}
+    for name, value in [*groups["optimiser"].items(), *json.loads(metadata["scalars"]).items()]:
+        index, key = name.split(".", 1)
+        moments.setdefault(int(index), {})[key] = value
+    return State(**json.loads(metadata["state"])), groups["best"], moments
