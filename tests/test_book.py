@@ -1,0 +1,379 @@
+"""The book: departures, execution of notebooks, and the built pages in a real browser."""
+
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import nbformat
+import pytest
+
+from npcrepro import book
+from npcrepro.errors import InputError
+
+# --- Departures --------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_departures_are_gathered_with_paper_kind_text_and_line(tmp_path):
+    package = tmp_path / "package"
+    write(
+        package / "models" / "li2018.py",
+        '"""Says # PAPER: in a string only."""\n'
+        "RATE = 1e-7  # PAPER: printed as 1e-7\n"
+        "\n"
+        "# SILENT: how long a stage lasts;\n"
+        "#   we stop when the loss settles\n"
+        "# DIFFERS: mean loss, not the sum\n"
+        "STEPS = 4  # an ordinary comment\n",
+    )
+    write(package / "losses.py", "def loss():\n    # SILENT: epsilon\n    # is ours.\n    return 0\n")
+    assert book.departures(package) == [
+        book.Departure("li2018", "PAPER", "printed as 1e-7", "package/models/li2018.py", 2),
+        book.Departure(
+            "li2018", "SILENT", "how long a stage lasts; we stop when the loss settles", "package/models/li2018.py", 4
+        ),
+        book.Departure("li2018", "DIFFERS", "mean loss, not the sum", "package/models/li2018.py", 6),
+        book.Departure("shared", "SILENT", "epsilon is ours.", "package/losses.py", 2),
+    ]
+
+
+def test_trailing_tag_does_not_swallow_the_comment_of_the_next_statement(tmp_path):
+    write(tmp_path / "p" / "a.py", "x = 1  # SILENT: one\n# why the next line\ny = 2\n")
+    assert [entry.what for entry in book.departures(tmp_path / "p")] == ["one"]
+
+
+def test_departures_page_links_to_the_line_and_escapes_markup():
+    entry = book.Departure("li2018", "SILENT", "a|b * c_d, see `x|y`", "npcrepro/models/li2018.py", 7)
+    page = book.departures_page([entry], "https://example.org/r")
+    assert "## Li et al. 2018" in page
+    assert r"| SILENT | a\|b \* c\_d, see `x\|y` |" in page
+    assert "(https://example.org/r/blob/main/npcrepro/models/li2018.py#L7)" in page
+    assert "Shared" not in page
+
+
+def test_departures_page_without_entries_says_so():
+    assert book.departures_page([], "https://example.org/r") == "No departure has been tagged yet."
+
+
+def test_page_of_departures_has_the_place_for_its_table(repository):
+    assert (repository / "book" / "departures.md").read_text("utf-8").count(book.TABLE_MARK) == 1
+
+
+def test_table_of_kinds_on_the_page_is_the_one_of_the_code(repository):
+    page = (repository / "book" / "departures.md").read_text("utf-8")
+    assert re.findall(r"^\| `([A-Z]+)`", page, re.MULTILINE) == list(book.KINDS)
+
+
+# --- Execution ---------------------------------------------------------------------------------------------------
+
+PARAMETERS = "profile = 'quick'\nruns = 'runs'"
+
+
+@pytest.fixture
+def small_book(tmp_path, monkeypatch, repository):
+    """A repository with one page and, when called with the source of its last cell, one notebook."""
+
+    def make(last_cell: str) -> Path:
+        root = tmp_path / "clone"
+        shutil.copytree(repository / "book" / "_static", root / "book" / "_static")
+        for name in ("_config.yml", "package.json", "package-lock.json"):
+            shutil.copyfile(repository / name, root / name)
+        write(root / "_toc.yml", "format: jb-book\nroot: book/intro\nchapters:\n- file: notebooks/one\n")
+        write(root / "book" / "intro.md", "# One\n")
+        write(root / "book" / "references.bib", "")
+        cells = [nbformat.v4.new_markdown_cell("# Title"), nbformat.v4.new_code_cell(PARAMETERS)]
+        cells[1].metadata["tags"] = ["parameters"]
+        notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(last_cell)])
+        notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+        write(root / "notebooks" / "one.ipynb", nbformat.writes(notebook))
+        monkeypatch.chdir(root)
+        return root
+
+    return make
+
+
+def execute(root: Path) -> None:
+    book._execute(root, ["one"], {"profile": "smoke", "runs": "runs"}, root / "_build")
+
+
+def test_notebook_runs_once_until_something_changes(small_book, capfd):
+    root = small_book("print('ran', profile)")
+    execute(root)
+    assert "ran smoke" in (root / "_build" / "logs" / "one.log").read_text()
+    first = (root / "_build" / "executed" / "one.ipynb").stat().st_mtime_ns
+    capfd.readouterr()
+    execute(root)
+    assert "nothing changed" in capfd.readouterr().out
+    assert (root / "_build" / "executed" / "one.ipynb").stat().st_mtime_ns == first
+    write(root / "book" / "results" / "table.csv", "a\n1\n")
+    execute(root)
+    assert (root / "_build" / "executed" / "one.ipynb").stat().st_mtime_ns != first
+
+
+def test_executed_notebook_names_no_folder_of_this_machine(small_book):
+    root = small_book("import os; assert os.path.exists('_toc.yml')")
+    execute(root)
+    assert str(root) not in (root / "_build" / "executed" / "one.ipynb").read_text()
+
+
+def test_failing_notebook_is_one_sentence_with_cell_and_log(small_book):
+    root = small_book("raise ValueError('no such patient')")
+    with pytest.raises(InputError, match=r"Notebook one stopped in cell \d+ with ValueError: no such patient") as error:
+        book.build(profile="smoke")
+    assert "\n" not in str(error.value)
+    log = root / re.search(r"log: (\S+);", str(error.value))[1]
+    assert "no such patient" in log.read_text()
+    assert not (root / "_build" / "executed" / "one.ipynb").exists()
+    assert not (root / "_build" / "executed" / "one.key").exists()
+
+
+def test_notebook_without_the_common_parameters_is_refused(small_book):
+    root = small_book("1")
+    path = root / "notebooks" / "one.ipynb"
+    path.write_text(path.read_text().replace("runs = ", "run = "))
+    with pytest.raises(InputError, match="has no parameter 'runs'"):
+        execute(root)
+
+
+def test_unknown_notebook_is_refused_with_the_known_ones(small_book):
+    small_book("1")
+    with pytest.raises(InputError, match=r"no notebook 'two' in _toc\.yml; it lists one"):
+        book.build(notebooks=["two"])
+
+
+def test_folder_without_a_book_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(book, "__file__", str(tmp_path / "site-packages" / "npcrepro" / "book.py"))
+    with pytest.raises(InputError, match=r"where _toc\.yml lies"):
+        book.build()
+
+
+def test_warning_of_a_page_fails_the_build_again_and_again(tmp_path, repository):
+    stage = tmp_path / "_build" / "stage"
+    shutil.copytree(repository / "book" / "_static", stage / "book" / "_static")
+    shutil.copyfile(repository / "_config.yml", stage / "_config.yml")
+    write(stage / "_toc.yml", "format: jb-book\nroot: book/intro\n")
+    write(stage / "book" / "references.bib", "")
+    write(stage / "book" / "intro.md", "# One\n\n[](nowhere.md)\n")
+    (tmp_path / "_build" / "logs").mkdir()
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"The pages were not built: book/intro\.md:3: WARNING.*nowhere"):
+            book._html(stage, tmp_path / "_build")
+
+
+# --- The pages in a browser --------------------------------------------------------------------------------------
+
+PAGE_BUDGET_BYTES = 3_000_000
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass
+class Visit:
+    """What one page did in the browser at one width."""
+
+    page: str
+    width: int
+    title: str = ""
+    text: str = ""
+    foreign: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    formulas: int = 0
+    raw_formulas: int = 0
+    broken_images: list[str] = field(default_factory=list)
+    overflow_px: int = 0
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory, repository) -> Path:
+    """The whole book, built at profile smoke."""
+    folder = tmp_path_factory.mktemp("book")
+    before = Path.cwd()
+    os.chdir(repository)
+    try:
+        return book.build(profile="smoke", output=folder / "_build", runs=folder / "runs").parent
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(scope="session")
+def site(html):
+    """Address of the built book on this machine."""
+    handler = functools.partial(Quiet, directory=str(html))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A running Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if not found:
+        # A skipped test says nothing on a server that nobody watches.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium; on Debian: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def visit(browser, site: str, name: str, width: int) -> Visit:
+    """Open a page, wait until its formulas are set, and write down what happened."""
+    result = Visit(name, width)
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+
+    def on_request(request):
+        if not request.url.startswith((site, "data:", "blob:")):
+            result.foreign.append(request.url)
+
+    def on_failure(request):
+        # Aborted: the page that only forwards was left before its icon had come.
+        if request.failure != "net::ERR_ABORTED":
+            result.failed.append(f"{request.failure} {request.url}")
+
+    def on_response(response):
+        if response.status >= 400:
+            result.failed.append(f"{response.status} {response.url}")
+
+    page.on("request", on_request)
+    page.on("response", on_response)
+    page.on("requestfailed", on_failure)
+    page.on("console", lambda message: result.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: result.errors.append(str(error)))
+    page.goto(f"{site}/{name}", wait_until="networkidle")
+    page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
+    result.title = page.title()
+    result.text = page.inner_text("body")
+    result.links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
+    result.ids = set(page.eval_on_selector_all("[id]", "all => all.map(e => e.id)"))
+    result.formulas = page.locator("mjx-container").count()
+    # What Sphinx wrote as a formula but MathJax has not set.
+    result.raw_formulas = page.locator(".math:not(:has(mjx-container))").count()
+    result.broken_images = page.eval_on_selector_all("img", "all => all.filter(i => !i.naturalWidth).map(i => i.src)")
+    result.overflow_px = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    context.close()
+    return result
+
+
+@pytest.fixture(scope="session")
+def visits(html, site, chromium) -> dict[str, dict[int, Visit]]:
+    """Every page of the book, at the width of a desk and of a phone."""
+    pages = sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html") if "_static" not in path.parts)
+    return {name: {width: visit(chromium, site, name, width) for width in (1280, 400)} for name in pages}
+
+
+@pytest.fixture(scope="session")
+def every_visit(visits) -> list[Visit]:
+    return [one for widths in visits.values() for one in widths.values()]
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+class TestPages:
+    def test_every_page_of_the_contents_is_there(self, visits, repository):
+        listed = re.findall(r"(?:root|file): (\S+)", (repository / "_toc.yml").read_text())
+        assert {f"{name}.html" for name in listed} <= set(visits)
+
+    def test_no_page_asks_another_host(self, every_visit):
+        assert {one.page: one.foreign for one in every_visit if one.foreign} == {}
+
+    def test_no_request_fails(self, every_visit):
+        assert {one.page: one.failed for one in every_visit if one.failed} == {}
+
+    def test_no_error_in_the_console(self, every_visit):
+        assert {one.page: one.errors for one in every_visit if one.errors} == {}
+
+    def test_titles_name_the_page_and_the_book(self, every_visit):
+        untitled = [one.page for one in every_visit if "Reproducing NPC Segmentation" not in one.title]
+        assert untitled == []
+
+    def test_formulas_are_set(self, visits, every_visit):
+        assert visits["book/words.html"][1280].formulas >= 10
+        assert {one.page: one.raw_formulas for one in every_visit if one.raw_formulas} == {}
+
+    def test_images_load(self, every_visit):
+        assert {one.page: one.broken_images for one in every_visit if one.broken_images} == {}
+
+    def test_nothing_sticks_out_at_either_width(self, every_visit):
+        assert {(one.page, one.width): one.overflow_px for one in every_visit if one.overflow_px > 0} == {}
+
+    def test_links_inside_the_book_lead_somewhere(self, visits, html, site):
+        dead = []
+        for name, widths in visits.items():
+            for link in widths[1280].links:
+                address, fragment = urldefrag(link)
+                if not address.startswith(site):
+                    continue
+                target = unquote(urlsplit(address).path).lstrip("/") or "index.html"
+                known = visits[target][1280].ids | {""} if target in visits else {unquote(fragment)}
+                if not (html / target).is_file() or unquote(fragment) not in known:
+                    dead.append((name, link))
+        assert dead == []
+
+    def test_pages_stay_small(self, html):
+        sizes = {path.relative_to(html).as_posix(): path.stat().st_size for path in html.rglob("*.html")}
+        assert {name: size for name, size in sizes.items() if size > PAGE_BUDGET_BYTES} == {}
+
+    def test_page_of_departures_shows_the_tags_of_the_code(self, visits):
+        entries = book.departures()
+        text = visits["book/departures.html"][1280].text
+        assert text.count("SILENT") >= sum(entry.kind == "SILENT" for entry in entries)
+        assert book.TABLE_MARK not in text
+
+    def test_chapter_names_its_profile(self, visits):
+        assert "smoke" in visits["notebooks/li2018.html"][1280].text
+
+    def test_search_finds_a_word_of_the_glossary(self, chromium, site):
+        page = chromium.new_page()
+        page.goto(f"{site}/search.html?q=phantom")
+        page.wait_for_selector("#search-results li a")
+        assert any("words.html" in link.get_attribute("href") for link in page.locator("#search-results li a").all())
+        page.close()
+
+    def test_theme_button_makes_the_page_dark(self, chromium, site):
+        page = chromium.new_page(color_scheme="light")
+        page.goto(f"{site}/book/intro.html")
+        seen = set()
+        for _ in range(3):
+            seen.add(page.evaluate("document.documentElement.dataset.theme"))
+            page.locator("button.theme-switch-button:visible").first.click()
+        assert seen == {"light", "dark"}
+        page.close()
+
+    def test_download_of_the_chapter_names_no_folder_of_this_machine(self, html, repository):
+        source = next((html / "_sources" / "notebooks").glob("li2018.ipynb*")).read_text("utf-8")
+        assert str(repository) not in source
+        assert json.loads(source)["metadata"]["papermill"]["input_path"] == "notebooks/li2018.ipynb"

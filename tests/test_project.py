@@ -1,0 +1,169 @@
+"""The project's own files agree with each other."""
+
+import json
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import npcrepro
+
+EXTRAS = ("book", "test")
+IMAGES = (
+    *(".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".h5"),
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".pdf"),
+    *(".pt", ".pth", ".safetensors", ".ckpt"),
+)
+ALLOWED_IMAGES = {"book/_static/favicon.png"}
+
+
+@pytest.fixture(scope="session")
+def project(repository):
+    return tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="session")
+def requirements(project):
+    return project["dependencies"] + [r for extra in EXTRAS for r in project["optional-dependencies"][extra]]
+
+
+@pytest.fixture(scope="session")
+def pins(repository):
+    lines = (repository / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+@pytest.fixture(scope="session")
+def tracked(repository):
+    """Files that belong to the repository: committed, or about to be."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    paths = [repository / name for name in listing.stdout.split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+@pytest.fixture(scope="session")
+def notebooks(repository):
+    return {
+        path.name: json.loads(path.read_text("utf-8")) for path in sorted((repository / "notebooks").glob("*.ipynb"))
+    }
+
+
+def test_conda_environment_lists_the_same_requirements(repository, requirements, project):
+    environment = yaml.safe_load((repository / "environment.yml").read_text())
+    assert environment["dependencies"][-1]["pip"] == requirements
+    python = environment["dependencies"][0]
+    assert python.split("=")[1] in Requirement("python" + project["requires-python"]).specifier
+
+
+def test_every_requirement_is_pinned_within_its_range(requirements, pins):
+    versions = {canonicalize_name(name): version for name, version in pins.items()}
+    wrong = {}
+    for text in requirements:
+        requirement = Requirement(text)
+        version = versions.get(canonicalize_name(requirement.name))
+        if version is None or version not in requirement.specifier:
+            wrong[text] = version
+    assert wrong == {}
+
+
+def test_hooks_use_the_pinned_versions(repository, pins):
+    hooks = yaml.safe_load((repository / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    used = dict(d.split("==") for hook in hooks for d in hook["additional_dependencies"])
+    assert {name: used[name] for name in ("ruff", "nbstripout")} == {
+        name: pins[name] for name in ("ruff", "nbstripout")
+    }
+
+
+def test_hook_and_make_strip_the_same_keys(repository):
+    keys = re.compile(r'--extra-keys "([^"]+)"')
+    hook = keys.search((repository / ".pre-commit-config.yaml").read_text())[1]
+    assert keys.search((repository / "Makefile").read_text())[1] == hook
+
+
+def test_version_is_the_same_everywhere(repository, project):
+    citation = yaml.safe_load((repository / "CITATION.cff").read_text())
+    changelog = re.search(r"^## (\d\S*)", (repository / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert {project["version"], citation["version"], changelog} == {npcrepro.__version__}
+
+
+def test_browser_libraries_are_locked_as_asked(repository):
+    asked = json.loads((repository / "package.json").read_text())["dependencies"]
+    text = (repository / "package-lock.json").read_text()
+    packages = json.loads(text)["packages"]
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in asked} == asked
+    # A download address would bind everybody to the registry of whoever wrote the lock.
+    assert '"resolved"' not in text
+
+
+def test_every_page_of_the_contents_exists(repository):
+    for name in re.findall(r"(?:root|file): (\S+)", (repository / "_toc.yml").read_text()):
+        assert any((repository / f"{name}{suffix}").exists() for suffix in (".md", ".ipynb")), name
+
+
+def test_notebooks_have_no_outputs(notebooks):
+    for name, notebook in notebooks.items():
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                assert cell["outputs"] == [], name
+                assert cell["execution_count"] is None, name
+        assert not {"papermill", "widgets"} & set(notebook["metadata"]), name
+
+
+def test_notebooks_have_one_cell_of_parameters(notebooks):
+    for name, notebook in notebooks.items():
+        tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
+        assert sum("parameters" in tag for tag in tags) == 1, name
+        assert notebook["cells"][0]["source"][0].startswith("# "), f"{name} does not begin with a title"
+
+
+def test_notebooks_ask_for_the_kernel_of_the_environment(notebooks):
+    for name, notebook in notebooks.items():
+        assert notebook["metadata"]["kernelspec"]["name"] == "python3", name
+
+
+def test_notebooks_are_chapters(notebooks, repository):
+    toc = (repository / "_toc.yml").read_text()
+    assert [name for name in notebooks if f"notebooks/{name.removesuffix('.ipynb')}\n" not in toc] == []
+
+
+def test_no_file_is_large(tracked):
+    assert [path.name for path in tracked if path.stat().st_size > 1_000_000] == []
+
+
+def test_no_images_or_weights_are_committed(tracked, repository):
+    names = [path.relative_to(repository).as_posix() for path in tracked]
+    assert [name for name in names if name.lower().endswith(IMAGES) and name not in ALLOWED_IMAGES] == []
+
+
+def test_pages_and_styles_name_no_content_network(tracked):
+    found = []
+    for path in tracked:
+        if path.suffix in {".md", ".css", ".js", ".ipynb"} and re.search(
+            r"(?:src|url\(|import|@import)[^\n]{0,20}https?://", path.read_text("utf-8")
+        ):
+            found.append(path.name)
+    assert found == []
+
+
+def test_continuous_integration_runs_make_test(repository):
+    script = repository / ".ci" / "run"
+    assert re.search(r"^make test\b", script.read_text(), re.MULTILINE)
+    assert script.stat().st_mode & 0o111
+
+
+def test_readme_names_the_two_commands(repository):
+    readme = (repository / "README.md").read_text()
+    assert "make book" in readme
+    assert "make test" in readme
+
+
+def test_licence_is_apache(repository, project):
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License" in (repository / "LICENSE").read_text()
