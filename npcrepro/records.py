@@ -33,6 +33,7 @@ from npcrepro.errors import InputError
 from npcrepro.protocol import Method, Profile, as_data
 
 PACKAGE = Path(__file__).parent
+RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
 # Modules whose code decides the numbers of a run, beside the network's own file.
 DECIDING = (
     "augment.py", "evaluation.py", "inference.py", "losses.py", "metrics/overlap.py", "preprocess.py", "training.py",
@@ -235,13 +236,18 @@ def write_csv(path: Path, rows: list[dict], columns: list[str]) -> None:
     write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))
 
 
-@cache
 def code_sha256(network_module: str) -> str:
-    """Hash of the code that decides a run's numbers, blind to comments, docstrings and layout.
+    """Hash of the code that decides a run's numbers.
 
     A run made by other code is another run, so a result read back is always one that this code would make.
     """
-    files = [*DECIDING, network_module.removeprefix("npcrepro.").replace(".", "/") + ".py"]
+    network_file = network_module.removeprefix("npcrepro.").replace(".", "/") + ".py"
+    return source_sha256((*DECIDING, network_file))
+
+
+@cache
+def source_sha256(files: tuple[str, ...]) -> str:
+    """Hash of files of the package, blind to comments, docstrings and layout."""
     digest = hashlib.sha256()
     for name in sorted(files):
         tree = ast.parse((PACKAGE / name).read_text())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import resource
 import time
 from collections.abc import Iterator
@@ -21,7 +23,17 @@ from npcrepro.cohorts.layout import (
 )
 from npcrepro.errors import InputError
 from npcrepro.protocol import Method, Paper, Profile, Settings, as_data, pick
-from npcrepro.records import IDENTITY, Configuration, Record, Report, environment, write_csv, write_json, writing
+from npcrepro.records import (
+    IDENTITY,
+    Configuration,
+    Record,
+    Report,
+    environment,
+    source_sha256,
+    write_csv,
+    write_json,
+    writing,
+)
 
 
 def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report: Report = print) -> list[Record]:
@@ -40,8 +52,7 @@ def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report:
     names = settings.methods or profile.methods or (paper.methods[0].name,)
     methods = [paper.method(name) for name in names]
     runs = Path(settings.runs)
-    _writable(runs)
-    cohort = open_cohort(paper, profile, settings.cohort, runs)
+    cohort = open_cohort(paper, settings)
     if strict:
         _refuse_defects(cohort, methods)
     prepared = _prepare(cohort, runs / "prepared", report)
@@ -99,15 +110,19 @@ def run(
     return record, False
 
 
-def open_cohort(paper: Paper, profile: Profile, path: str, runs: Path) -> Cohort:
-    """The cohort at ``path``, or the embedded phantom at the profile's size, made on first use."""
-    if path != "phantom":
-        return read_cohort(Path(path))
-    root = runs / "cohorts" / f"phantom-{paper.key}-{profile.name}"
+def open_cohort(paper: Paper, settings: Settings) -> Cohort:
+    """The cohort of the settings, or the embedded phantom at the profile's size, made on first use."""
+    runs = Path(settings.runs)
+    _writable(runs)
+    if settings.cohort != "phantom":
+        return read_cohort(Path(settings.cohort))
+    options = paper.profile(settings.profile).phantom
+    made_from = json.dumps([as_data(options), source_sha256(("cohorts/phantom.py",))], sort_keys=True)
+    root = runs / "cohorts" / f"phantom-{hashlib.sha256(made_from.encode()).hexdigest()[:8]}"
     if not (root / "dataset.json").exists():
         from npcrepro.cohorts.phantom import write_phantom
 
-        write_phantom(root, **profile.phantom)
+        write_phantom(root, **options)
     return read_cohort(root)
 
 

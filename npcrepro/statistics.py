@@ -95,6 +95,24 @@ def paired(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Pa
     return PairedTest(summarise(differences, seed), p)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted for their number by Holm's step-down method; ``nan`` stays ``nan`` and is not counted.
+
+    Example:
+        >>> holm([0.01, 0.04])
+        [0.02, 0.04]
+    """
+    p_values = np.asarray(p_values, dtype=float)
+    adjusted = np.full(len(p_values), nan)
+    known = np.flatnonzero(~np.isnan(p_values))
+    order = known[np.argsort(p_values[known])]
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, p_values[index] * (len(order) - rank)))
+        adjusted[index] = largest
+    return adjusted.tolist()
+
+
 def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:
     if len(values) < 3:
         return nan, nan

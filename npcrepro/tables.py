@@ -1,0 +1,123 @@
+"""Tables of the book: records beside what the papers print. Data frames in, data frames out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from npcrepro import statistics
+from npcrepro.evaluation import over_seeds
+from npcrepro.models.summary import layer_table
+from npcrepro.protocol import Method, Paper, Profile
+
+
+def layers(method: Method, profile: Profile) -> pd.DataFrame:
+    """Layer table of a method's network at a profile's matrix and width."""
+    import torch
+
+    with torch.device("meta"):
+        network = method.network.build(width=profile.width)
+    rows = layer_table(network, (len(method.channels), *profile.matrix))
+    return pd.DataFrame(
+        {
+            "layer": [row.name for row in rows],
+            "kind": [row.kind for row in rows],
+            "kernel": [" x ".join(map(str, row.kernel)) for row in rows],
+            "padding": [" x ".join(map(str, row.padding)) for row in rows],
+            "output (C x H x W)": [" x ".join(map(str, row.output)) for row in rows],
+            "parameters": [row.parameters for row in rows],
+            "MAC (millions)": [round(row.macs / 1e6, 2) for row in rows],
+        }
+    )
+
+
+def scores(patients: pd.DataFrame, paper: Paper, metrics: dict[str, str], region: str) -> pd.DataFrame:
+    """Mean, spread, interval and n of each method over patients, doubtful labels left out.
+
+    Args:
+        patients: from :func:`npcrepro.evaluation.by_patient`; seeds are averaged within a patient first.
+        metrics: metric to column title.
+        region: ``"all_slices"`` or ``"reference_slices"``.
+    """
+    rows = []
+    chosen = patients[(patients.region == region) & ~patients.suspect]
+    averaged = over_seeds(chosen)
+    for method in paper.methods:
+        mine, one = averaged[averaged.method == method.name], chosen[chosen.method == method.name]
+        if len(mine):
+            row = {"method": method.title, "patients": len(mine), "seeds": one.seed.nunique()}
+            row |= {title: statistics.summarise(mine[metric]) for metric, title in metrics.items()}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def with_range(summary: statistics.Summary) -> str:
+    """A summary as the papers print theirs: mean, sd and range."""
+    if not summary.n:
+        return "n.a."
+    spread = "" if np.isnan(summary.sd) else f" ± {summary.sd:.2f}"
+    return f"{summary.mean:.2f}{spread}, {summary.smallest:.2f} to {summary.largest:.2f}"
+
+
+def printed_cell(cell: dict | None) -> str:
+    """A printed mean, sd and range of the YAML file in the same form; what is not printed is left out."""
+    if not cell:
+        return "n.a."
+    low, high = cell.get("range_low"), cell.get("range_high")
+    mean = "n.a." if "mean" not in cell else f"{cell['mean']:.2f}"
+    spread = f" ± {cell['sd']:.2f}" if "sd" in cell else ""
+    reach = "" if high is None else (f", {low:.2f} to {high:.2f}" if low is not None else f", up to {high:.2f}")
+    return mean + spread + reach
+
+
+def differences(patients: pd.DataFrame, paper: Paper, metric: str, region: str) -> pd.DataFrame:
+    """Each method against the first one that was run: paired differences over patients, doubtful labels left out.
+
+    The p values are adjusted for the number of comparisons in the table (Holm).
+    """
+    averaged = over_seeds(patients[(patients.region == region) & ~patients.suspect])
+    wide = averaged.pivot(index="patient", columns="method", values=metric)
+    names = [method.name for method in paper.methods if method.name in wide]
+    titles = {method.name: method.title for method in paper.methods}
+    tests = {name: statistics.paired(wide[name], wide[names[0]]) for name in names[1:]}
+    adjusted = statistics.holm([test.p for test in tests.values()])
+    return pd.DataFrame(
+        [
+            {
+                "comparison": f"{titles[name]} minus {titles[names[0]]}",
+                "patients": test.difference.n,
+                "mean difference": f"{test.difference.mean:+.3f}",
+                "95 % interval": f"{test.difference.low:+.3f} to {test.difference.high:+.3f}",
+                "p (sign-flip, Holm)": f"{p:.3f}",
+            }
+            for (name, test), p in zip(tests.items(), adjusted, strict=True)
+        ],
+        columns=["comparison", "patients", "mean difference", "95 % interval", "p (sign-flip, Holm)"],
+    )
+
+
+def seed_spread(patients: pd.DataFrame, metric: str, region: str) -> pd.Series:
+    """Standard deviation over seeds of the cohort mean, for each method; ``nan`` with one seed."""
+    chosen = patients[(patients.region == region) & ~patients.suspect]
+    return chosen.groupby(["method", "seed"])[metric].mean().groupby("method").std()
+
+
+def printed_rows(reported: dict) -> pd.DataFrame:
+    """A table of the YAML file with its printed columns, one row for each patient."""
+    return pd.DataFrame(reported["rows"], columns=reported["columns"])
+
+
+def ratio_agrees(top, bottom, other_top, other_bottom, half: float, other_half: float) -> np.ndarray:
+    """Whether two printed ratios can be equal, given that each number was rounded.
+
+    Args:
+        top, bottom: numbers of the first ratio, all positive, printed to within ``half``.
+        other_top, other_bottom: numbers of the second, printed to within ``other_half``.
+
+    Returns:
+        Boolean, one for each row.
+    """
+    low, high = (top - half) / (bottom + half), (top + half) / (bottom - half)
+    other_low = (other_top - other_half) / (other_bottom + other_half)
+    other_high = (other_top + other_half) / (other_bottom - other_half)
+    return np.asarray((low <= other_high) & (other_low <= high))
