@@ -82,17 +82,18 @@ def maps(images: Mapping[str, np.ndarray], reference: np.ndarray, probability: S
         probability: titles of the maps whose colours run from 0 to 1.
     """
     figure, axes = _grid(1, len(images))
+    shown = None
     for axis, (title, image) in zip(axes[0], images.items(), strict=True):
         extent = (-0.5, reference.shape[1] - 0.5, reference.shape[0] - 0.5, -0.5)
         if title in probability:
             shown = axis.imshow(image, cmap="viridis", vmin=0, vmax=1, extent=extent, interpolation="nearest")
-            figure.colorbar(shown, ax=axis, shrink=0.7, label="probability")
         else:
             axis.imshow(image, cmap="gray", extent=extent)
         if reference.any():
             axis.contour(reference, [0.5], colors=REFERENCE, linewidths=1)
         axis.set_title(title, fontsize=9)
-        axis.set(xticks=[], yticks=[])
+    if shown:
+        figure.colorbar(shown, ax=axes, shrink=0.6, label="probability")
     _legend(figure, {"Reference": REFERENCE})
     return figure
 
@@ -115,9 +116,9 @@ def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
         for column, style in {"loss": "-", "validation_loss": "--"}.items():
             for _, stage_rows in rows.groupby("stage", sort=False):
                 for _, one in stage_rows.groupby(["fold", "seed"]):
-                    axis.plot(one.total, one[column], style, color=colours(paper)[name], alpha=0.25, linewidth=0.7)
+                    axis.plot(one.total, one[column], style, color=colours(paper)[name], alpha=0.3, linewidth=0.7)
                 mean = stage_rows.groupby("total")[column].mean()
-                axis.plot(mean.index, mean, style, color=colours(paper)[name], linewidth=1.8)
+                axis.plot(mean.index, mean, style, marker=".", color=colours(paper)[name], linewidth=1.8)
         axis.set(title=titles(paper)[name], xlabel="updates", yscale="log")
     axes[0][0].set_ylabel("loss of the stage's score")
     lines = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]

@@ -158,17 +158,27 @@ def history_table(records: Iterable[Record]):
 def publish(records: list[Record], folder: Path) -> None:
     """Write the numbers of several runs into one folder: ``runs.json``, ``cases.csv``, ``history.csv``.
 
-    No weights, no predictions, no images. The folder can be committed and read back with :func:`read_published`.
+    No weights, no predictions, no images. ``runs.json`` says once what all runs share, and for each run what is its
+    own. The folder can be committed and read back with :func:`read_published`.
 
     Raises:
         InputError: no runs given.
     """
     if not records:
         raise InputError(f"there is no finished run to publish into {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "cases.csv", case_table(records).to_csv(index=False, lineterminator="\n"))
     write_text(folder / "history.csv", history_table(records).to_csv(index=False, lineterminator="\n"))
-    write_json(folder / "runs.json", [{"config": r.config, "provenance": r.provenance} for r in records])
+    methods = {record.config["method"]["name"]: record.config["method"] for record in records}
+    folds = {record.config["fold"]["number"]: record.config["fold"] for record in records}
+    rows = [
+        record.config
+        | record.provenance
+        | {"method": record.config["method"]["name"], "fold": record.config["fold"]["number"]}
+        for record in records
+    ]
+    common = {key: value for key, value in rows[0].items() if all(row[key] == value for row in rows)}
+    own = [{key: value for key, value in row.items() if key not in common} for row in rows]
+    write_json(folder / "runs.json", {"common": common, "methods": methods, "folds": folds, "runs": own})
 
 
 @dataclass(frozen=True)
@@ -179,8 +189,9 @@ class Published:
 
     @cached_property
     def runs(self) -> list[dict]:
-        """``config`` and ``provenance`` of each run."""
-        return json.loads((self.folder / "runs.json").read_text())
+        """Configuration and provenance of each run; ``method`` and ``fold`` are name and number."""
+        content = json.loads((self.folder / "runs.json").read_text())
+        return [content["common"] | run for run in content["runs"]]
 
     @cached_property
     def cases(self):

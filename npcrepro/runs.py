@@ -55,10 +55,10 @@ def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report:
     cohort = open_cohort(paper, settings)
     if strict:
         _refuse_defects(cohort, methods)
-    prepared = _prepare(cohort, runs / "prepared", report)
     split = split_patients(cohort, **paper.split)
-    write_json(runs / "splits" / f"{paper.key}-{split.sha256[:8]}.json", split)
     folds = _choose_folds(settings, profile, split, cohort)
+    prepared = _prepare(cohort, runs / "prepared", report)
+    write_json(runs / "splits" / f"{paper.key}-{split.sha256[:8]}.json", split)
 
     todo = [(method, seed, fold) for method in methods for seed in settings.seeds for fold in folds]
     records, started, trained = [], time.monotonic(), 0
@@ -259,8 +259,9 @@ def _refuse_defects(cohort: Cohort, methods: list[Method]) -> None:
 def _writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".lock"
+        probe = folder / ".writable"
         probe.touch()
+        probe.unlink()
     except OSError as error:
         raise InputError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
 

@@ -34,12 +34,27 @@ class Summary:
     smallest: float
     largest: float
 
-    def __str__(self) -> str:
+    @property
+    def mean_and_sd(self) -> str:
+        """``0.52 ± 0.11``; what is not a number is left out, and n is added where values were left out."""
         if not self.n:
-            return f"no value (n = 0, {self.left_out} undefined)"
-        interval = "" if np.isnan(self.low) else f", 95 % interval {self.low:.2f} to {self.high:.2f}"
+            return f"no value ({self.left_out} undefined)"
         spread = "" if np.isnan(self.sd) else f" ± {self.sd:.2f}"
-        return f"{self.mean:.2f}{spread} (n = {self.n}{interval})"
+        return f"{self.mean:.2f}{spread}" + (f" (n = {self.n})" if self.left_out else "")
+
+    @property
+    def interval(self) -> str:
+        """``0.40 to 0.61``, or a dash."""
+        return "–" if np.isnan(self.low) else f"{self.low:.2f} to {self.high:.2f}"
+
+    @property
+    def range(self) -> str:
+        """``0.12 to 0.80``, or a dash."""
+        return f"{self.smallest:.2f} to {self.largest:.2f}" if self.n else "–"
+
+    def __str__(self) -> str:
+        n = "" if self.left_out else f", n = {self.n}"
+        return f"{self.mean_and_sd}, 95 % interval {self.interval}{n}"
 
 
 def summarise(values: Sequence[float], seed: int = 0) -> Summary:

@@ -11,6 +11,13 @@ from npcrepro.models.summary import layer_table
 from npcrepro.protocol import Method, Paper, Profile
 
 
+def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
+    """A table for the page: no index, numbers at one precision, a dash for what is not a number."""
+    style = frame.style.hide(axis="index").format(precision=precision, thousands=",", na_rep="–")
+    style = style.set_table_attributes('class="dataframe"')
+    return style.set_caption(caption) if caption else style
+
+
 def layers(method: Method, profile: Profile) -> pd.DataFrame:
     """Layer table of a method's network at a profile's matrix and width."""
     import torch
@@ -51,14 +58,6 @@ def scores(patients: pd.DataFrame, paper: Paper, metrics: dict[str, str], region
     return pd.DataFrame(rows)
 
 
-def with_range(summary: statistics.Summary) -> str:
-    """A summary as the papers print theirs: mean, sd and range."""
-    if not summary.n:
-        return "n.a."
-    spread = "" if np.isnan(summary.sd) else f" ± {summary.sd:.2f}"
-    return f"{summary.mean:.2f}{spread}, {summary.smallest:.2f} to {summary.largest:.2f}"
-
-
 def printed_cell(cell: dict | None) -> str:
     """A printed mean, sd and range of the YAML file in the same form; what is not printed is left out."""
     if not cell:
@@ -87,13 +86,17 @@ def differences(patients: pd.DataFrame, paper: Paper, metric: str, region: str) 
                 "comparison": f"{titles[name]} minus {titles[names[0]]}",
                 "patients": test.difference.n,
                 "mean difference": f"{test.difference.mean:+.3f}",
-                "95 % interval": f"{test.difference.low:+.3f} to {test.difference.high:+.3f}",
-                "p (sign-flip, Holm)": f"{p:.3f}",
+                "95 % interval": _signed_interval(test.difference),
+                "p (sign-flip, Holm)": "–" if np.isnan(p) else f"{p:.3f}",
             }
             for (name, test), p in zip(tests.items(), adjusted, strict=True)
         ],
         columns=["comparison", "patients", "mean difference", "95 % interval", "p (sign-flip, Holm)"],
     )
+
+
+def _signed_interval(summary: statistics.Summary) -> str:
+    return "–" if np.isnan(summary.low) else f"{summary.low:+.3f} to {summary.high:+.3f}"
 
 
 def seed_spread(patients: pd.DataFrame, metric: str, region: str) -> pd.Series:
