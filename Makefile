@@ -32,8 +32,9 @@ book: environment
 	$(BIN)/npcrepro book --profile $(PROFILE)
 
 test: environment browser
-	@# A file stays with one worker: the book is then built once for all tests that open it.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	@# A file stays with one worker: the book is then built once for all tests that open it. One thread each: workers
+	@# that share two cores with several threads apiece wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 serve: book
 	@echo "The book is at http://127.0.0.1:8000/ (Ctrl-C ends it)"

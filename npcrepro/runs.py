@@ -79,10 +79,9 @@ def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report:
         def line(text: str, title: str = title) -> None:
             report(f"{title}: {text}")
 
-        already = trained
         record, fresh = run(configuration, prepared, settings.device, runs, line)
-        trained += fresh
-        if trained > already:
+        if fresh:
+            trained += 1
             left = (time.monotonic() - started) / trained * (len(todo) - number)
             line(f"done in {record.provenance['seconds']['all']:.0f} s, about {left / 60:.0f} min left")
         records.append(record)
