@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import nan, prod
 
 import numpy as np
@@ -19,17 +20,21 @@ CASE_COLUMNS = [
 ]  # fmt: skip
 
 
-def score_case(label: np.ndarray, case: PreparedCase, cohort: PreparedCohort) -> list[dict]:
-    """Rows of one case: every structure in every region.
+def score_case(
+    label: np.ndarray, case: PreparedCase, cohort: PreparedCohort, structures: Sequence[str]
+) -> list[dict]:  # fmt: skip
+    """Rows of one case: every structure of the method in every region.
 
     Args:
         label: predicted, ``(z, y, x)`` on the grid of the case.
         case: with its reference.
         cohort: for label values, and whether the spacing is known; where it is not, volumes are ``nan``.
+        structures: names of the structures that the method segments.
     """
     reference = np.asarray(case.label)
     rows = []
-    for structure, value in cohort.structures.items():
+    for structure in structures:
+        value = cohort.structures[structure]
         wanted, found = reference == value, label == value
         with_structure = wanted.any(axis=(1, 2))
         for region in REGIONS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from npcrepro.cohorts.layout import PreparedCohort
 from npcrepro.errors import InputError
 from npcrepro.protocol import pick
+from npcrepro.records import source_sha256, writing
 
 
 def normalise(image: Tensor, how: str) -> Tensor:
@@ -34,7 +34,11 @@ def normalise(image: Tensor, how: str) -> Tensor:
     ways = {
         # SILENT: the paper calls it z-score and describes a division by the mean (Li 2018, Section 2.2); z-score here,
         # "mean" as a variant. Over the whole slice, background included.
-        "zscore": lambda: (image - mean) / image.std(dim=axes, keepdim=True, correction=0).clamp_min(tiny),
+        "zscore": lambda: torch.where(
+            image.amax(dim=axes, keepdim=True) > image.amin(dim=axes, keepdim=True),
+            (image - mean) / image.std(dim=axes, keepdim=True, correction=0).clamp_min(tiny),
+            torch.zeros_like(image),
+        ),
         "mean": lambda: image / torch.where(mean.abs() < tiny, torch.ones_like(mean), mean),
         "none": lambda: image,
     }
@@ -71,7 +75,9 @@ class SliceData:
         self.cohort, self.matrix, self.normalisation = cohort, tuple(matrix), normalisation
         self.channels = _match(channels, cohort.channels, cohort.name, "channel")
         self.structures = _match(structures, tuple(cohort.structures), cohort.name, "structure")
-        self.folder = Path(cohort.folder) / ("slices-" + "x".join(map(str, self.matrix)))
+        # Named after the code that resamples: slices of an older version are never read.
+        version = source_sha256(("preprocess.py",))[:8]
+        self.folder = Path(cohort.folder) / f"slices-{'x'.join(map(str, self.matrix))}-{version}"
         self._open: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def arrays(self, case: str) -> tuple[np.ndarray, np.ndarray]:
@@ -89,8 +95,10 @@ class SliceData:
             masks = torch.from_numpy(np.stack([label == value for value in values], axis=1).astype(np.float32))
             # DIFFERS: the paper's slices have the network's matrix; other cohorts are resampled to it, whole slice,
             # without a crop.
-            _save(image_file, _resize(image, self.matrix).numpy())
-            _save(label_file, (_resize(masks, self.matrix) >= 0.5).to(torch.uint8).numpy())
+            label = (_resize(masks, self.matrix) >= 0.5).to(torch.uint8)
+            for path, array in ((image_file, _resize(image, self.matrix)), (label_file, label)):
+                with writing(path) as temporary:
+                    np.save(temporary, array.numpy())
         self._open[case] = np.load(image_file, mmap_mode="r"), np.load(label_file, mmap_mode="r")
         return self._open[case]
 
@@ -114,13 +122,6 @@ def _resize(image: Tensor, matrix: tuple[int, int]) -> Tensor:
     if tuple(image.shape[-2:]) == matrix:
         return image
     return F.interpolate(image, size=matrix, mode="bilinear", antialias=True, align_corners=False)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npy")
-    np.save(temporary, array)
-    os.replace(temporary, path)
 
 
 def _match(wanted: tuple[str, ...], present: tuple[str, ...], cohort: str, what: str) -> tuple[str, ...]:

@@ -178,7 +178,7 @@ class Settings:
     def __post_init__(self):
         for name, kind in {"methods": str, "folds": int, "seeds": int}.items():
             value = getattr(self, name)
-            if isinstance(value, str) or not all(isinstance(item, kind) for item in value):
+            if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
                 raise InputError(f"parameter {name}={value!r} has to be a list of {kind.__name__} values")
             object.__setattr__(self, name, tuple(value))
         if not self.seeds:

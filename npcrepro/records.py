@@ -30,7 +30,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from npcrepro.errors import InputError
-from npcrepro.protocol import Method, Profile, as_data
+from npcrepro.protocol import Method, Profile, as_data, pick
 
 PACKAGE = Path(__file__).parent
 RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
@@ -132,11 +132,16 @@ class Record:
 
 
 def find(runs: Path | str, **wanted) -> list[Record]:
-    """Finished runs under ``runs`` whose identity columns equal ``wanted``, in order of fold and seed.
+    """Finished runs under ``runs`` whose identity columns equal ``wanted``, in order of method, fold and seed.
+
+    Raises:
+        InputError: a name in ``wanted`` that is no identity column.
 
     Example:
-        ``find("runs", paper="li2018", method="stepwise", cohort="phantom-quick")``
+        ``find("runs", paper="li2018", method="stepwise", cohort="phantom")``
     """
+    for column in wanted:
+        pick(dict.fromkeys(IDENTITY), column, "identity column")
     pattern = "/".join(str(wanted.get(column, "*")) for column in IDENTITY[:4])
     records = [Record(path.parent) for path in Path(runs).glob(f"{pattern}/*/provenance.json")]
     for column, key in {"fold": lambda c: c["fold"]["number"], "seed": lambda c: c["seed"]}.items():
@@ -162,10 +167,13 @@ def publish(records: list[Record], folder: Path) -> None:
     own. The folder can be committed and read back with :func:`read_published`.
 
     Raises:
-        InputError: no runs given.
+        InputError: no runs given, or runs of several papers, cohorts or profiles.
     """
     if not records:
         raise InputError(f"there is no finished run to publish into {folder}")
+    kinds = {(r.config["paper"], r.config["cohort"], r.config["profile"]["name"]) for r in records}
+    if len(kinds) > 1:
+        raise InputError(f"{folder} can hold one paper, cohort and profile, got {sorted(kinds)}")
     write_text(folder / "cases.csv", case_table(records).to_csv(index=False, lineterminator="\n"))
     write_text(folder / "history.csv", history_table(records).to_csv(index=False, lineterminator="\n"))
     methods = {record.config["method"]["name"]: record.config["method"] for record in records}
@@ -176,7 +184,7 @@ def publish(records: list[Record], folder: Path) -> None:
         | {"method": record.config["method"]["name"], "fold": record.config["fold"]["number"]}
         for record in records
     ]
-    common = {key: value for key, value in rows[0].items() if all(row[key] == value for row in rows)}
+    common = {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
     own = [{key: value for key, value in row.items() if key not in common} for row in rows]
     write_json(folder / "runs.json", {"common": common, "methods": methods, "folds": folds, "runs": own})
 

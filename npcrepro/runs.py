@@ -156,7 +156,7 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
     from npcrepro import evaluation, inference, training
 
     method, profile, fold = configuration.method, configuration.profile, configuration.fold
-    for leftover in folder.glob(".*.*"):
+    for leftover in folder.rglob(".*"):
         if leftover.name != ".lock":
             leftover.unlink()
     write_json(folder / "config.json", configuration.data)
@@ -185,7 +185,7 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
         rounded = np.rint(np.nan_to_num(probability) * 255).astype(np.uint8)
         with writing(folder / "predictions" / f"{case}.npz") as temporary:
             np.savez_compressed(temporary, label=label, probability=rounded)
-        rows += evaluation.score_case(label, cohort.case(case), cohort)
+        rows += evaluation.score_case(label, cohort.case(case), cohort, data.structures)
     predict_seconds = time.monotonic() - started
     write_csv(folder / "cases.csv", [configuration.identity | row for row in rows], IDENTITY + evaluation.CASE_COLUMNS)
 

@@ -53,6 +53,8 @@ class Summary:
         return f"{self.smallest:.2f} to {self.largest:.2f}" if self.n else "–"
 
     def __str__(self) -> str:
+        if not self.n:
+            return self.mean_and_sd
         n = "" if self.left_out else f", n = {self.n}"
         return f"{self.mean_and_sd}, 95 % interval {self.interval}{n}"
 
@@ -95,6 +97,8 @@ def paired(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Pa
     Raises:
         ValueError: the two lists differ in length.
     """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} values against {len(second)}: pairs need one of each for every patient")
     differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     kept = differences[~np.isnan(differences)]
     p = nan

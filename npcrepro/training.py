@@ -158,7 +158,7 @@ def train(
                 if validation and not state.diverged:
                     row |= _validate(method, profile, stage, module, data, validation, loss_function, fabric)
                 state.history.append(row)
-                if stage.patience and _improved(state):
+                if stage.patience and validation and _improved(state):
                     best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
             stopped = stage.patience is not None and state.checks_since_best >= stage.patience
             finished = state.diverged or stopped or state.update >= updates

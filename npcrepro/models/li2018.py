@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+OUTPUTS = ("score_quarter", "score_half", "score_full")
+
 
 class Concatenate(nn.Module):
     """Stack feature maps of one size along the channels: ``(B, C1, H, W), (B, C2, H, W) -> (B, C1 + C2, H, W)``."""
@@ -33,7 +35,7 @@ class Li2018Network(nn.Module):
         ``"score_quarter"`` stop earlier and return ``(B, 1, H/2, W/2)`` and ``(B, 1, H/4, W/4)``.
 
     Raises:
-        ValueError: H or W not divisible by 4.
+        ValueError: H or W not divisible by 4, or an unknown output.
 
     Example:
         >>> Li2018Network(width=0.1)(torch.zeros(2, 1, 16, 16)).shape
@@ -100,6 +102,8 @@ class Li2018Network(nn.Module):
                     layer.weight[:, 0] = 1.0
 
     def forward(self, image: Tensor, output: str = "score_full") -> Tensor:
+        if output not in OUTPUTS:
+            raise ValueError(f"unknown output {output!r}; choices: {', '.join(OUTPUTS)}")
         if image.shape[-2] % 4 or image.shape[-1] % 4:
             raise ValueError(f"height and width have to be divisible by 4, got {tuple(image.shape[-2:])}")
         fine = self.relu1(self.conv1(image))

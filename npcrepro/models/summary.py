@@ -78,4 +78,6 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]
 
 def _per_axis(module: nn.Module, name: str, axes: int) -> tuple[int, ...]:
     value = getattr(module, name, ())
+    if isinstance(value, str):  # padding="same"
+        return ()
     return (value,) * axes if isinstance(value, int) else tuple(value)

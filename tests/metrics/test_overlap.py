@@ -1,0 +1,138 @@
+from math import isnan, nan
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from npcrepro.metrics.overlap import METRICS, Counts, count
+
+numbers = st.integers(0, 10**9)
+some = st.integers(1, 10**6)
+
+
+def mask(*values):
+    return np.array(values, dtype=bool)
+
+
+def test_counts_of_a_literal():
+    assert count(mask(1, 1, 1, 0, 0, 0, 0, 0), mask(1, 1, 0, 1, 0, 0, 0, 0)) == Counts(tp=2, fp=1, fn=1, tn=4)
+
+
+def test_metrics_of_a_literal():
+    counts = Counts(tp=6, fp=2, fn=4, tn=88)
+    assert {name: getattr(counts, name) for name in METRICS} == pytest.approx(
+        {
+            "dsc": 12 / 18,
+            "jsc": 6 / 12,
+            "sensitivity": 6 / 10,
+            "precision": 6 / 8,
+            "specificity": 88 / 90,
+            "corresponding_ratio": 5 / 10,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "status", "defined"),
+    [
+        (mask(1, 0), mask(1, 0), "ok", dict.fromkeys(METRICS, 1)),
+        (mask(1, 0), mask(0, 1), "ok", dict.fromkeys(METRICS, 0) | {"corresponding_ratio": -0.5}),
+        (mask(0, 0), mask(1, 0), "pred_empty", {"dsc": 0, "jsc": 0, "sensitivity": 0, "corresponding_ratio": 0}),
+        (mask(1, 0), mask(0, 0), "ref_empty", {"dsc": 0, "jsc": 0, "precision": 0}),
+        (mask(0, 0), mask(0, 0), "both_empty", {}),
+    ],
+)
+def test_nothing_to_measure_is_no_number(prediction, reference, status, defined):
+    counts = count(prediction, reference)
+    assert counts.status == status
+    expected = {name: defined.get(name, nan) for name in METRICS if name != "specificity"}
+    assert {name: getattr(counts, name) for name in expected} == pytest.approx(expected, nan_ok=True)
+
+
+def test_specificity_without_background_is_no_number():
+    assert isnan(count(mask(1, 1), mask(1, 1)).specificity)
+
+
+def test_empty_arrays_count_nothing():
+    assert count(np.zeros((0, 4, 4)), np.zeros((0, 4, 4))) == Counts(0, 0, 0, 0)
+
+
+def test_counts_of_two_images_add_up():
+    first, second = (mask(1, 1, 0), mask(1, 0, 0)), (mask(0, 1, 0), mask(1, 1, 0))
+    joined = [np.concatenate(pair) for pair in zip(first, second)]
+    assert count(*first) + count(*second) == count(*joined)
+
+
+def test_other_types_count_where_they_are_not_zero():
+    assert count(np.array([2, 0, 1]), np.array([0.5, 0.0, 0.0])) == Counts(tp=1, fp=1, fn=0, tn=1)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 2)])
+def test_different_shapes_are_an_error(shape):
+    with pytest.raises(ValueError, match="prediction has the shape"):
+        count(np.zeros(shape), np.zeros((1, 4)))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_agrees_with_monai(share):
+    metrics = pytest.importorskip("monai.metrics")
+    rng = np.random.default_rng(0)
+    masks = rng.random((2, 6, 16, 16)) < share
+    counts = count(*masks)
+    prediction, reference = (torch.from_numpy(m.astype(np.float32))[None, None] for m in masks)
+    tp, fp, tn, fn = metrics.get_confusion_matrix(prediction, reference)[0, 0].tolist()
+    assert counts == Counts(int(tp), int(fp), int(fn), int(tn))
+    matrix = metrics.get_confusion_matrix(prediction, reference)
+    theirs = {
+        "dsc": metrics.DiceMetric()(prediction, reference),
+        "jsc": metrics.MeanIoU()(prediction, reference),
+        "sensitivity": metrics.compute_confusion_matrix_metric("sensitivity", matrix),
+        "precision": metrics.compute_confusion_matrix_metric("precision", matrix),
+        "specificity": metrics.compute_confusion_matrix_metric("specificity", matrix),
+    }
+    for name, value in theirs.items():
+        assert getattr(counts, name) == pytest.approx(value.item(), rel=1e-5), name
+
+
+def test_agrees_with_monai_on_empty_masks():
+    metrics = pytest.importorskip("monai.metrics")
+    full, empty = torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
+    for prediction, reference in ((full, empty), (empty, full), (empty, empty)):
+        ours = count(prediction.numpy(), reference.numpy())
+        theirs = metrics.DiceMetric(ignore_empty=False)(prediction, reference).item()
+        # MONAI calls two empty masks 1; here that is no number.
+        assert ours.dsc == pytest.approx(nan if ours.status == "both_empty" else theirs, nan_ok=True)
+
+
+@given(numbers, numbers, numbers, numbers)
+def test_ranges_and_the_relation_of_dsc_and_jsc(tp, fp, fn, tn):
+    counts = Counts(tp, fp, fn, tn)
+    for name in METRICS:
+        value = getattr(counts, name)
+        assert isnan(value) or value <= 1
+        assert isnan(value) or value >= 0 or name == "corresponding_ratio"
+    assert counts.dsc == pytest.approx(2 * counts.jsc / (1 + counts.jsc), nan_ok=True)
+    assert counts.status != "ok" or not isnan(counts.dsc + counts.sensitivity + counts.precision)
+
+
+@given(some, numbers, numbers)
+def test_relations_that_the_papers_table_can_be_checked_with(tp, fp, fn):
+    counts = Counts(tp, fp, fn, 0)
+    s, q = counts.sensitivity, counts.precision
+    assert counts.dsc == pytest.approx(2 / (1 / s + 1 / q))
+    assert (tp + fp) / (tp + fn) == pytest.approx(s / q)  # automatic volume / readers' volume
+    assert counts.corresponding_ratio == pytest.approx(s * (1.5 - 0.5 / q), rel=1e-6, abs=1e-6 * (1 + s / q))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_counts_add_up_to_the_voxels_and_exchange(pairs):
+    prediction, reference = np.array(pairs).T
+    counts = count(prediction, reference)
+    assert counts.tp + counts.fp + counts.fn + counts.tn == len(pairs)
+    exchanged = count(reference, prediction)
+    assert (exchanged.fp, exchanged.fn) == (counts.fn, counts.fp)
+    assert exchanged.dsc == pytest.approx(counts.dsc, nan_ok=True)
+    assume(counts.status == "ok")
+    assert exchanged.sensitivity == counts.precision

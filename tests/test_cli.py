@@ -1,0 +1,313 @@
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from core_cases import case_arrays, write_tiny
+from typer.testing import CliRunner
+
+from npcrepro import __version__, cli
+from npcrepro.papers import KEYS
+from npcrepro.papers.li2018 import METHODS, PAPER
+from npcrepro.records import find, read_published
+
+pytest_plugins = ["core_fixtures"]
+
+SMOKE = PAPER.profile("smoke").methods
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call the entry point as a shell would; returns exit status, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["npcrepro", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        # Usage errors are in colour where the environment asks for it.
+        return ended.value.code or 0, *(re.sub(r"\x1b\[[0-9;]*m", "", text) for text in capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """``npcrepro run li2018 --profile smoke`` on the phantom, in a process of its own: folder, output, results."""
+    folder = tmp_path_factory.mktemp("smoke")
+    command = [sys.executable, "-m", "npcrepro.cli", "run", "li2018", "--profile", "smoke", "--device", "cpu"]
+    command += ["--runs", str(folder / "runs"), "--publish", str(folder / "results")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs", done.stdout, folder / "results"
+
+
+def imported_by(code):
+    """Which of the slow packages a fresh Python has loaded after running ``code``."""
+    slow = ("torch", "monai", "SimpleITK", "matplotlib", "pandas", "scipy", "lightning_fabric")
+    script = f"{code}\nimport sys\nprint('loaded', *(name for name in {slow!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+# What is light
+
+
+def test_import_npcrepro_imports_nothing_slow():
+    assert imported_by("import npcrepro") == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"]])
+def test_help_and_list_import_nothing_slow(arguments):
+    code = f"import sys; sys.argv = ['npcrepro', *{arguments!r}]\nfrom npcrepro.cli import main\n"
+    assert imported_by(code + "try: main()\nexcept SystemExit as end: assert not end.code") == []
+
+
+# list and describe
+
+
+def test_list(call):
+    code, out, err = call("list")
+    assert (code, err) == (0, "")
+    assert all(f"{method.full_name} " in out for method in METHODS)
+
+
+def test_list_as_json(call):
+    rows = json.loads(call("list", "--json")[1])
+    assert [row["method"] for row in rows if row["paper"] == "li2018"] == [m.full_name for m in METHODS]
+    assert {row["paper"] for row in rows} == set(KEYS)
+    assert all(set(row) == {"paper", "method", "title", "summary"} for row in rows)
+    assert rows[0]["method"] == "li2018/stepwise"
+
+
+def test_describe(call):
+    code, out, err = call("describe", "li2018/stepwise")
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    conv3 = ["conv3", "Conv2d", *["9", "x", "9"], *["1", "x", "1"], *["4", "x", "4"], *["500", "x", "36", "x", "36"]]
+    assert [*conv3, "4,860,500", "6298.56"] in lines
+    assert out.endswith("li2018/stepwise: 5,524,239 parameters, 8.13 billion multiply-accumulates for a sample\n")
+
+
+def test_describe_as_json(call):
+    described = json.loads(call("describe", "li2018/stepwise", "--json")[1])
+    assert set(described) == {"paper", "method", "parameters", "macs", "layers"}
+    assert (described["paper"], described["method"]) == ("li2018", "li2018/stepwise")
+    assert described["parameters"] == sum(layer["parameters"] for layer in described["layers"]) == 5_524_239
+    assert described["macs"] == sum(layer["macs"] for layer in described["layers"]) == 8_132_088_960
+    layers = {layer["name"]: layer for layer in described["layers"]}
+    assert layers["concat1"]["output"] == [121, 72, 72]
+    assert layers["conv3"]["kernel"] == [9, 9]
+
+
+def test_describe_of_a_paper_is_its_proposed_method(call):
+    assert call("describe", "li2018", "--json") == call("describe", "li2018/stepwise", "--json")
+
+
+def test_describe_at_another_profile(call):
+    described = json.loads(call("describe", "li2018/unfused", "--profile", "smoke", "--json")[1])
+    assert described["layers"][0]["output"] == [8, 48, 48]
+
+
+# run
+
+
+def test_run_on_the_phantom(smoke):
+    runs, out, _ = smoke
+    lines = out.splitlines()
+    n = len(SMOKE)
+    assert lines[0].startswith(f"[1/{n}] li2018/stepwise on phantom, smoke, fold 0, seed 0: done in ")
+    assert f"{n} runs, {n} trained now, 0 read back from {runs}" in lines
+    scores = lines[-2 - 2 * n : -1]
+    assert scores[0].split() == ["method", "structure", "region", "DSC", "sensitivity"]
+    assert [tuple(line.split()[:3]) for line in scores[1:]] == [
+        (method, "GTVp", region) for method in sorted(SMOKE) for region in ("all_slices", "reference_slices")
+    ]
+    # Every mean comes with the number of patients behind it.
+    assert all(line.count("n = 1") == 2 for line in scores[1:])
+    assert [record.config["method"]["name"] for record in find(runs)] == sorted(SMOKE)
+
+
+def test_run_again_reads_back(smoke, call):
+    runs, *_ = smoke
+    before = {record.folder: record.provenance for record in find(runs)}
+    code, out, err = call("run", "li2018", "--profile", "smoke", "--runs", runs, "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert f"{len(SMOKE)} runs, 0 trained now, {len(SMOKE)} read back from {runs}" in out
+    assert {record.folder: record.provenance for record in find(runs)} == before
+
+
+def test_publish(smoke):
+    _, out, results = smoke
+    assert out.splitlines()[-1] == f"published in {results}"
+    published = read_published(results)
+    assert [run["method"] for run in published.runs] == list(SMOKE)
+    assert len(published.cases) == 2 * len(SMOKE)
+    assert sorted(path.name for path in results.iterdir()) == ["cases.csv", "history.csv", "runs.json"]
+
+
+def test_what_is_chosen_on_the_command_line_is_run(tiny_root, tmp_path, call):
+    choice = ["--methods", "one-shot", "--methods", "li2018/unfused", "--folds", 1, "--seeds", 3, "--seeds", 4]
+    code, _, err = call(
+        "run", "li2018", "--cohort", tiny_root, "--profile", "smoke", "--runs", tmp_path, "--device", "cpu", *choice
+    )
+    assert (code, err) == (0, "")
+    found = {(r.config["method"]["name"], r.config["fold"]["number"], r.config["seed"]) for r in find(tmp_path)}
+    assert found == {(method, 1, seed) for method in ("one-shot", "unfused") for seed in (3, 4)}
+
+
+# Errors
+
+
+def refused(outcome):
+    """The one line of an error; checks that nothing else was said."""
+    code, _, err = outcome
+    assert code == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "li2081"], "unknown paper 'li2081'; did you mean 'li2018'?"),
+        (["run", "li2018", "--profile", "smok"], "unknown profile 'smok'; did you mean 'smoke'?"),
+        (["run", "li2018", "--methods", "stepwize"], "unknown method of li2018 'stepwize'; did you mean 'stepwise'?"),
+        (["run", "li2018", "--device", "gpu"], "unknown device 'gpu'; did you mean 'cpu'?"),
+        (["run", "li2018", "--cohort", "no/where"], "no/where"),
+        (["describe", "li2018/stepwize"], "did you mean 'stepwise'?"),
+        (["describe", "li2018", "--profile", "papr"], "did you mean 'paper'?"),
+    ],
+)
+def test_a_slip_is_one_line_that_names_the_near_miss(call, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(call(*arguments))
+    assert not list(tmp_path.rglob("config.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "li2018", "--profil", "smoke"], "--profile"),
+        (["rum", "li2018"], "run"),
+        (["run"], "Missing argument"),
+        (["run", "li2018", "--seeds", "one"], "valid integer"),
+    ],
+)
+def test_a_misspelt_option_or_command_is_a_usage_error(call, arguments, words):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert "Traceback" not in err
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """A cohort of its own, to be damaged."""
+    root = tmp_path / "cohort"
+    write_tiny(root)
+    return root
+
+
+def refused_cohort(call, tmp_path, root, words):
+    """Run on a damaged cohort: one sentence, and nothing that looks like a run."""
+    runs = tmp_path / "runs"
+    line = refused(call("run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"))
+    for word in words:
+        assert word in line
+    left = {path.name for path in runs.rglob("*") if path.is_file()}
+    assert left <= {".lock", "fingerprints.json"}
+    assert not (runs / "li2018").exists()
+
+
+def test_a_truncated_image(call, tmp_path, cohort):
+    image = cohort / "imagesTr" / "P1_0000.nii.gz"
+    image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
+    refused_cohort(call, tmp_path, cohort, ["P1_0000.nii.gz"])
+
+
+def test_a_label_on_another_grid(call, tmp_path, cohort):
+    write_tiny(tmp_path / "other", [case_arrays("P1", size=20)])
+    (tmp_path / "other" / "labelsTr" / "P1.nii.gz").replace(cohort / "labelsTr" / "P1.nii.gz")
+    refused_cohort(call, tmp_path, cohort, ["labelsTr/P1.nii.gz", "20"])
+
+
+def test_a_missing_file_of_a_channel(call, tmp_path):
+    root = tmp_path / "cohort"
+    cases = [case_arrays(f"P{i}", i, channels=2) for i in range(4)]
+    write_tiny(root, cases, channels=("CET1", "T2"))
+    (root / "imagesTr" / "P2_0001.nii.gz").unlink()
+    refused_cohort(call, tmp_path, root, ["P2_0001.nii.gz"])
+
+
+def test_a_channel_that_the_cohort_does_not_have(call, tmp_path):
+    root, runs = tmp_path / "cohort", tmp_path / "runs"
+    write_tiny(root, [case_arrays(f"P{i}", i, channels=2) for i in range(4)], channels=("CT", "T2"))
+    line = refused(call("run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"))
+    assert "cohort tiny has the channels CT, T2, the method needs CET1" in line
+    assert not list(runs.rglob("provenance.json"))
+
+
+def test_a_cohort_of_one_patient(call, tmp_path):
+    root = tmp_path / "cohort"
+    write_tiny(root, ["P0"])
+    runs = tmp_path / "runs"
+    line = refused(call("run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"))
+    assert "cohort tiny has 1 patient" in line
+    assert "needs at least 3" in line
+    assert not (runs / "li2018").exists()
+
+
+def test_a_folder_for_runs_that_cannot_be_written(call, tmp_path, tiny_root):
+    (tmp_path / "runs").write_text("in the way")
+    line = refused(call("run", "li2018", "--cohort", tiny_root, "--profile", "smoke", "--runs", tmp_path / "runs"))
+    assert f"cannot write to the run folder {tmp_path / 'runs'}" in line
+
+
+def test_strict_refuses_what_is_otherwise_noted(call, tmp_path):
+    root, runs = tmp_path / "cohort", tmp_path / "runs"
+    write_tiny(root, channels=("CT",))
+    arguments = ["run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"]
+    assert "cohort tiny has CT but no CET1" in refused(call(*arguments, "--strict"))
+    assert call(*arguments, "--methods", "one-shot")[0] == 0
+
+
+# data
+
+
+def test_check_of_a_sound_cohort(call, tiny_root):
+    assert call("data", "check", tiny_root) == (0, f"{tiny_root}: 0 errors, 0 warnings\n", "")
+
+
+def test_check_of_a_damaged_cohort_names_every_defect(call, cohort):
+    for case in ("P0", "P1"):
+        image = cohort / "imagesTr" / f"{case}_0000.nii.gz"
+        image.write_bytes(image.read_bytes()[:50])
+    code, out, err = call("data", "check", cohort)
+    assert (code, err) == (1, "")
+    *defects, last = out.splitlines()
+    assert last == f"{cohort}: 2 errors, 0 warnings"
+    assert [line.split(": ")[:2] for line in defects] == [["error", f"imagesTr/P{i}_0000.nii.gz"] for i in (0, 1)]
+
+
+def test_phantom(call, tmp_path):
+    arguments = ["data", "phantom", tmp_path / "p", "--patients", 2, "--matrix", 4, 32, 32]
+    assert call(*arguments) == (0, f"2 cases in {tmp_path / 'p'}\n", "")
+    assert call("data", "check", tmp_path / "p")[0] == 0
+    refused(call(*arguments))
+
+
+def test_without_a_command_the_help_is_shown():
+    result = CliRunner().invoke(cli.app, [])
+    assert "run" in result.output
+    assert "describe" in result.output
+
+
+def test_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert version("npcrepro") == __version__

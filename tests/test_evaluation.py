@@ -1,0 +1,164 @@
+from math import isnan, nan
+
+import numpy as np
+import pandas as pd
+import pytest
+from core_cases import write_tiny
+
+from npcrepro import evaluation
+from npcrepro.cohorts.layout import CaseArrays, prepare
+from npcrepro.evaluation import by_patient, over_seeds, score_case
+from npcrepro.metrics.overlap import METRICS
+
+
+def cohort_of(folder, reference, *, spacing_mm=(3.0, 0.5, 0.5), structures=None, **fields):
+    case = CaseArrays("A", "A", np.zeros((1, *reference.shape), np.int16), reference, spacing_mm)
+    return prepare(write_tiny(folder / "c", [case], structures=structures or {"GTVp": 1}, **fields), folder / "p")
+
+
+@pytest.fixture
+def boxes(tmp_path):
+    """A box of 2 x 4 x 4 voxels in the reference."""
+    reference = np.zeros((5, 10, 10), np.uint8)
+    reference[1:3, 2:6, 2:6] = 1
+    return cohort_of(tmp_path, reference)
+
+
+def scores(label, cohort):
+    rows = score_case(label, cohort.case("A"), cohort, tuple(cohort.structures))
+    return {(row["structure"], row["region"]): row for row in rows}
+
+
+def test_only_the_structures_of_the_method_are_scored(tmp_path):
+    reference = np.array([[[1, 2]]], np.uint8)
+    cohort = cohort_of(tmp_path, reference, structures={"GTVp": 1, "GTVnd": 2})
+    rows = score_case(reference, cohort.case("A"), cohort, ("GTVnd",))
+    assert {row["structure"] for row in rows} == {"GTVnd"}
+
+
+def test_a_box_moved_by_one_slice_and_two_columns(boxes):
+    found = np.zeros((5, 10, 10), np.uint8)
+    found[2:4, 2:6, 4:8] = 1
+    rows = scores(found, boxes)
+    everywhere, in_reference = rows["GTVp", "all_slices"], rows["GTVp", "reference_slices"]
+    assert set(everywhere) == set(evaluation.CASE_COLUMNS)
+    # 1 slice x 4 rows x 2 columns in common, of 32 voxels each.
+    assert [everywhere[k] for k in ("tp", "fp", "fn", "tn")] == [8, 24, 24, 500 - 56]
+    # The false positives of slice 3 are outside of what the paper looks at.
+    assert [in_reference[k] for k in ("tp", "fp", "fn", "tn")] == [8, 8, 24, 200 - 40]
+    assert (everywhere["dsc"], in_reference["dsc"]) == (16 / 64, 16 / 48)
+    assert (everywhere["jsc"], everywhere["precision"], in_reference["precision"]) == (8 / 56, 0.25, 0.5)
+    assert everywhere["corresponding_ratio"] == (8 - 12) / 32
+    assert everywhere["status"] == in_reference["status"] == "ok"
+
+
+def test_volumes_in_millilitres(boxes):
+    found = np.zeros((5, 10, 10), np.uint8)
+    found[0, 0, :8] = 1
+    row = scores(found, boxes)["GTVp", "all_slices"]
+    # A voxel has 3 x 0.5 x 0.5 = 0.75 cubic millimetres.
+    assert row["reference_ml"] == pytest.approx(32 * 0.75e-3)
+    assert row["predicted_ml"] == pytest.approx(8 * 0.75e-3)
+    assert [row[f"spacing_{axis}_mm"] for axis in "zyx"] == [3.0, 0.5, 0.5]
+
+
+def test_the_dsc_of_two_balls(tmp_path):
+    """Equal balls at a distance of one radius have 5/16 of their volume in common."""
+    z, y, x = np.mgrid[:60, :60, :90]
+    balls = [((z - 29.5) ** 2 + (y - 29.5) ** 2 + (x - c) ** 2 <= 24**2).astype(np.uint8) for c in (29.5, 53.5)]
+    cohort = cohort_of(tmp_path, balls[0], spacing_mm=(1.0, 1.0, 1.0))
+    row = scores(balls[1], cohort)["GTVp", "all_slices"]
+    assert row["dsc"] == pytest.approx(5 / 16, abs=0.005)
+    assert row["reference_ml"] == pytest.approx(4 / 3 * np.pi * 2.4**3, rel=0.01)
+
+
+def test_an_unknown_spacing_gives_no_volume(tmp_path):
+    reference = np.ones((1, 4, 4), np.uint8)
+    row = scores(reference, cohort_of(tmp_path, reference, spacing_known=False))["GTVp", "all_slices"]
+    assert row["dsc"] == 1
+    assert all(isnan(row[k]) for k in ("reference_ml", "predicted_ml", "spacing_z_mm", "spacing_y_mm", "spacing_x_mm"))
+
+
+@pytest.mark.parametrize(
+    ("in_reference", "found", "status", "inside"),
+    [
+        (1, 1, "ok", "ok"),
+        (1, 0, "pred_empty", "pred_empty"),
+        (0, 1, "ref_empty", "both_empty"),
+        (0, 0, "both_empty", "both_empty"),
+    ],
+)
+def test_status(tmp_path, in_reference, found, status, inside):
+    reference, label = np.zeros((2, 2, 4, 4), np.uint8)
+    reference[0, 0], label[0, 0] = in_reference, found
+    rows = scores(label, cohort_of(tmp_path, reference))
+    assert rows["GTVp", "all_slices"]["status"] == status
+    # Without the structure in the reference there is no slice to look at.
+    assert rows["GTVp", "reference_slices"]["status"] == inside
+    assert isnan(rows["GTVp", "all_slices"]["dsc"]) == (status == "both_empty")
+
+
+def test_each_structure_is_scored_by_its_own_value_and_slices(tmp_path):
+    reference = np.zeros((3, 4, 4), np.uint8)
+    reference[0, :2], reference[2, :1] = 1, 5
+    label = np.where(reference == 5, 5, 0).astype(np.uint8)
+    rows = scores(label, cohort_of(tmp_path, reference, structures={"GTVp": 1, "GTVnd": 5}))
+    assert [(key, row["tp"], row["fn"]) for key, row in rows.items()] == [
+        (("GTVp", "all_slices"), 0, 8),
+        (("GTVp", "reference_slices"), 0, 8),
+        (("GTVnd", "all_slices"), 4, 0),
+        (("GTVnd", "reference_slices"), 4, 0),
+    ]
+
+
+def table(*rows):
+    """Rows of cases.csv: (case, patient, seed, tp, fp, fn, tn, reference_ml, predicted_ml)."""
+    names = ["case", "patient", "seed", "tp", "fp", "fn", "tn", "reference_ml", "predicted_ml"]
+    frame = pd.DataFrame(rows, columns=names)
+    same = {"paper": "li2018", "method": "stepwise", "cohort": "tiny", "profile": "tiny", "fold": 0, "suspect": False}
+    return frame.assign(**same, structure="GTVp", region="all_slices")
+
+
+def test_the_voxels_of_a_patients_cases_are_pooled():
+    patients = by_patient(
+        table(
+            ("a1", "A", 0, 1, 0, 1, 8, 0.5, 0.25), ("a2", "A", 0, 8, 2, 0, 0, 2.0, 2.5), ("b", "B", 0, 1, 1, 1, 7, 1, 1)
+        )
+    )
+    assert list(patients.patient) == ["A", "B"]
+    first = patients.iloc[0]
+    assert [first[k] for k in ("tp", "fp", "fn", "tn")] == [9, 2, 1, 8]
+    # Not the mean of the cases, which is (2/3 + 16/18) / 2.
+    assert first.dsc == pytest.approx(18 / 21)
+    assert (first.reference_ml, first.predicted_ml) == (2.5, 2.75)
+    assert patients.iloc[1].dsc == pytest.approx(0.5)
+
+
+def test_a_patient_without_anything_has_a_status_and_no_number():
+    patient = by_patient(table(("a", "A", 0, 0, 0, 0, 9, 0.0, 0.0))).iloc[0]
+    assert patient.status == "both_empty"
+    assert isnan(patient.dsc)
+    assert patient.specificity == 1
+
+
+def test_unknown_volumes_stay_unknown():
+    patient = by_patient(table(("a", "A", 0, 1, 0, 0, 9, nan, nan))).iloc[0]
+    assert isnan(patient.reference_ml)
+    assert patient.dsc == 1
+
+
+def test_methods_seeds_structures_and_suspects_are_kept_apart():
+    row = ("a", "A", 0, 1, 0, 0, 9, 1.0, 1.0)
+    frames = [table(row), table(row).assign(method="unfused"), table(row).assign(structure="GTVnd")]
+    frames += [table(row).assign(suspect=True), table(row).assign(seed=1), table(row).assign(region="reference_slices")]
+    assert len(by_patient(pd.concat(frames))) == 6
+
+
+def test_seeds_are_averaged_within_a_patient():
+    rows = [("a", "A", seed, 1, 1, fn, 7, 1.0, predicted) for seed, fn, predicted in ((0, 0, 1.0), (1, 2, 3.0))]
+    averaged = over_seeds(by_patient(table(*rows, ("b", "B", 0, 1, 0, 0, 9, 1.0, 1.0))))
+    assert list(averaged.patient) == ["A", "B"]
+    assert averaged.iloc[0].dsc == pytest.approx((2 / 3 + 2 / 5) / 2)
+    assert averaged.iloc[0].predicted_ml == 2.0
+    assert averaged.iloc[1].dsc == 1
+    assert set(METRICS) <= set(averaged.columns)

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from core_cases import case_arrays
+from torch import nn
+
+from npcrepro.inference import label_map, predict_slices
+from npcrepro.preprocess import SliceData
+
+pytest_plugins = ["core_fixtures"]
+
+
+class Watched(nn.Module):
+    """Scores are a function of the image; the sizes of the batches are kept."""
+
+    def __init__(self, function=lambda image: image):
+        super().__init__()
+        self.function, self.batches = function, []
+
+    def forward(self, image):
+        self.batches.append(len(image))
+        return self.function(image)
+
+
+def data(prepared, matrix=(16, 16), normalisation="mean"):
+    return SliceData(prepared, matrix, ("CET1",), ("GTVp",), normalisation)
+
+
+def test_probabilities_of_all_slices_on_the_grid_of_the_case(tiny_prepared):
+    network = Watched()
+    found = predict_slices(network, data(tiny_prepared), "P0", batch_size=3, device="cpu")
+    image = torch.from_numpy(case_arrays("P0", 0).image[0].astype(np.float32))
+    expected = (image / image.mean(dim=(1, 2), keepdim=True)).sigmoid()
+    assert (found.shape, found.dtype) == ((1, 4, 16, 16), np.float32)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+    assert network.batches == [3, 1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
+def test_the_batch_size_changes_nothing(tiny_prepared, batch_size):
+    one, another = (
+        predict_slices(Watched(), data(tiny_prepared), "P2", batch_size=size, device="cpu") for size in (3, batch_size)
+    )
+    np.testing.assert_array_equal(one, another)
+
+
+def test_structures_come_first_and_slices_second(tiny_prepared):
+    network = Watched(lambda image: torch.cat([torch.full_like(image, -2.0), torch.full_like(image, 1.0)], dim=1))
+    found = predict_slices(network, data(tiny_prepared), "P0", batch_size=2, device="cpu")
+    assert found.shape == (2, 4, 16, 16)
+    np.testing.assert_allclose(found[0], torch.tensor(-2.0).sigmoid(), rtol=1e-6)
+    np.testing.assert_allclose(found[1], torch.tensor(1.0).sigmoid(), rtol=1e-6)
+
+
+def test_probabilities_and_not_scores_are_brought_to_the_grid_of_the_case(tiny_prepared):
+    def one_saturated(image):
+        scores = torch.full_like(image, -3.0)
+        scores[..., 4, 4] = 1e6
+        return scores
+
+    found = predict_slices(Watched(one_saturated), data(tiny_prepared, (8, 8)), "P0", batch_size=4, device="cpu")
+    assert found.shape == (1, 4, 16, 16)
+    expected = F.interpolate(one_saturated(torch.zeros(1, 1, 8, 8)).sigmoid(), size=(16, 16), mode="bilinear")
+    np.testing.assert_allclose(found[0, 0], expected[0, 0], rtol=1e-5)
+    # Scores brought to the grid first would say 1 in 16 voxels.
+    assert (found[0, 0] > 0.5).sum() == 4
+
+
+def test_a_network_that_gives_no_number_gives_nan(tiny_prepared):
+    found = predict_slices(Watched(lambda i: i * torch.nan), data(tiny_prepared), "P0", batch_size=4, device="cpu")
+    assert np.isnan(found).all()
+    assert not label_map(found, 0.5, [1]).any()
+
+
+def test_label_of_a_literal_map():
+    probability = np.array([0.49, 0.5, 0.51, np.nan, 0.0, 1.0], np.float32).reshape(1, 1, 1, 6)
+    label = label_map(probability, 0.5, [3])
+    assert label.dtype == np.uint8
+    assert label.flatten().tolist() == [0, 3, 3, 0, 0, 3]
+
+
+def test_the_most_probable_structure_wins_where_it_reaches_the_threshold():
+    first = [0.9, 0.6, 0.2, 0.6, np.nan, np.nan]
+    second = [0.1, 0.8, 0.3, 0.6, 0.7, np.nan]
+    probability = np.array([first, second], np.float32).reshape(2, 1, 1, 6)
+    # The values are those of the structures, not their positions; a tie goes to the first.
+    assert label_map(probability, 0.5, [7, 4]).flatten().tolist() == [7, 4, 0, 7, 4, 0]
+
+
+@pytest.mark.parametrize(("threshold", "voxels"), [(0.0, 3), (0.3, 2), (1.0, 1)])
+def test_threshold(threshold, voxels):
+    probability = np.array([0.1, 0.5, 1.0, np.nan]).reshape(1, 1, 2, 2)
+    assert np.count_nonzero(label_map(probability, threshold, [1])) == voxels

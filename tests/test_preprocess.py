@@ -1,0 +1,222 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from core_cases import case_arrays, write_tiny
+from PIL import Image
+
+from npcrepro import preprocess
+from npcrepro.cohorts.layout import CaseArrays, prepare
+from npcrepro.errors import InputError
+from npcrepro.preprocess import SliceData, normalise
+
+pytest_plugins = ["core_fixtures"]
+
+CHANNELS, STRUCTURES = ("CET1",), ("GTVp",)
+
+
+def slices(prepared, matrix=(16, 16), channels=CHANNELS, structures=STRUCTURES, **options):
+    return SliceData(prepared, matrix, channels, structures, **options)
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """A cohort of its own, for tests that write into its folder."""
+    return prepare(write_tiny(tmp_path / "cohort"), tmp_path / "prepared")
+
+
+def test_zscore_of_a_literal_slice():
+    image = torch.tensor([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]).reshape(1, 1, 2, 4)  # mean 5, sd 2
+    expected = [-1.5, -0.5, -0.5, -0.5, 0.0, 0.0, 1.0, 2.0]
+    assert normalise(image, "zscore").flatten().tolist() == pytest.approx(expected)
+
+
+def test_division_by_the_mean_of_a_literal_slice():
+    image = torch.tensor([1.0, 2.0, 3.0, 6.0]).reshape(1, 1, 2, 2)
+    assert normalise(image, "mean").flatten().tolist() == pytest.approx([1 / 3, 2 / 3, 1.0, 2.0])
+
+
+def test_each_image_of_a_batch_is_normalised_by_itself():
+    image = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 50 + 300
+    image[1] *= 10
+    normal = normalise(image, "zscore")
+    torch.testing.assert_close(normal.mean(dim=(1, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normal.std(dim=(1, 2, 3), correction=0), torch.ones(3))
+    torch.testing.assert_close(normalise(image, "mean").mean(dim=(1, 2, 3)), torch.ones(3))
+    assert torch.equal(normalise(image, "none"), image)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, 0.1, 3.3, 1000.1])
+def test_a_constant_image_becomes_zero(value):
+    assert not normalise(torch.full((2, 1, 48, 48), value), "zscore").any()
+
+
+def test_an_empty_image_stays_zero_when_divided_by_its_mean():
+    assert not normalise(torch.zeros(1, 1, 4, 4), "mean").any()
+
+
+def test_a_misspelt_normalisation_names_the_near_miss():
+    with pytest.raises(InputError, match="did you mean 'zscore'"):
+        normalise(torch.zeros(1, 1, 2, 2), "z-score")
+
+
+def test_slices_at_the_cohorts_own_matrix_are_the_cohorts_voxels(tiny_prepared):
+    image, label = slices(tiny_prepared).arrays("P1")
+    expected = case_arrays("P1", 1)
+    assert (image.dtype, image.shape, label.dtype) == (np.float32, (4, 1, 16, 16), np.uint8)
+    assert np.array_equal(image[:, 0], expected.image[0])
+    assert np.array_equal(label[:, 0], expected.label)
+
+
+@pytest.mark.parametrize("matrix", [(8, 12), (11, 13), (20, 24)])
+def test_resampling_agrees_with_pillow(prepared, matrix):
+    image, label = slices(prepared, matrix).arrays("P0")
+    expected = case_arrays("P0", 0)
+    for z in range(4):
+        small = Image.fromarray(expected.image[0, z].astype(np.float32)).resize(matrix[::-1], Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(image[z, 0], np.asarray(small), rtol=1e-5)
+        mask = Image.fromarray(expected.label[z].astype(np.float32)).resize(matrix[::-1], Image.Resampling.BILINEAR)
+        sure = np.abs(np.asarray(mask) - 0.5) > 1e-4
+        assert np.array_equal(label[z, 0][sure], (np.asarray(mask) >= 0.5)[sure])
+
+
+def test_a_half_plane_keeps_its_edge_when_resampled(tmp_path):
+    label = np.zeros((1, 8, 8), np.uint8)
+    label[:, :, 4:] = 1
+    case = CaseArrays("A", "A", label[None].astype(np.int16), label, (1.0, 1.0, 1.0))
+    prepared = prepare(write_tiny(tmp_path / "c", [case]), tmp_path / "p")
+    for size in (4, 16):
+        _, resampled = slices(prepared, (size, size)).arrays("A")
+        assert (resampled[0, 0, :, : size // 2] == 0).all()
+        assert (resampled[0, 0, :, size // 2 :] == 1).all()
+
+
+def test_training_uses_only_slices_with_tumour(tiny_prepared):
+    assert slices(tiny_prepared).training_slices(["P0", "P2"]) == [("P0", 1), ("P0", 2), ("P2", 1), ("P2", 2)]
+
+
+def test_a_tumour_lost_in_resampling_is_no_training_slice(tmp_path):
+    case = case_arrays("A")
+    case.label[:] = 0
+    case.label[0, 3, 3] = 1
+    case.label[2, :8, :8] = 1
+    prepared = prepare(write_tiny(tmp_path / "c", [case]), tmp_path / "p")
+    assert slices(prepared).training_slices(["A"]) == [("A", 0), ("A", 2)]
+    assert slices(prepared, (4, 4)).training_slices(["A"]) == [("A", 2)]
+
+
+def test_a_batch_is_the_slices_named_in_their_order(tiny_prepared):
+    data = slices(tiny_prepared)
+    image, label = data.batch([("P2", 1), ("P0", 3)])
+    assert (image.shape, image.dtype, label.dtype) == ((2, 1, 16, 16), torch.float32, torch.uint8)
+    assert np.array_equal(image[0, 0], case_arrays("P2", 2).image[0, 1])
+    assert np.array_equal(image[1, 0], case_arrays("P0", 0).image[0, 3])
+    assert label.flatten(1).any(dim=1).tolist() == [True, False]
+
+
+def test_finish_normalises_as_asked(tiny_prepared):
+    image, _ = slices(tiny_prepared).batch([("P0", 1)])
+    for how in ("zscore", "mean", "none"):
+        assert torch.equal(slices(tiny_prepared, normalisation=how).finish(image), normalise(image, how))
+
+
+@pytest.fixture(scope="module")
+def two_of_each(tmp_path_factory):
+    """Channels T1 and CET1, structures GTVp and GTVnd."""
+    folder = tmp_path_factory.mktemp("two")
+    case = case_arrays("A", channels=2)
+    case.image[1] += 5000
+    case.label[1, :2, :2] = 2
+    fields = {"channels": ("T1", "CET1"), "structures": {"GTVp": 1, "GTVnd": 2}}
+    return prepare(write_tiny(folder / "c", [case], **fields), folder / "p")
+
+
+def test_channels_and_structures_are_chosen_by_name_and_in_the_order_asked_for(two_of_each):
+    image, label = slices(two_of_each, channels=("CET1",), structures=("GTVnd", "GTVp")).arrays("A")
+    assert image.shape[1] == 1
+    assert image.min() >= 5000
+    assert label[:, 0].sum() == 4
+    assert np.array_equal(label[:, 1], np.asarray(two_of_each.case("A").label) == 1)
+    both, _ = slices(two_of_each, channels=("CET1", "T1")).arrays("A")
+    assert both[:, 0].min() >= 5000 > both[:, 1].max()
+
+
+def test_each_choice_has_files_of_its_own(two_of_each):
+    first, _ = slices(two_of_each, channels=("T1",)).arrays("A")
+    second, _ = slices(two_of_each, channels=("CET1",)).arrays("A")
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"channels": ("CT",)}, "cohort tiny has the channels T1, CET1, the method needs CT"),
+        (
+            {"structures": ("GTVp", "GTVnd", "OAR")},
+            "cohort tiny has the structures GTVp, GTVnd, the method needs GTVp, ",
+        ),
+    ],
+)
+def test_a_missing_channel_or_structure_is_an_error(two_of_each, fields, words):
+    with pytest.raises(InputError, match=words):
+        slices(two_of_each, **fields)
+
+
+def test_as_many_channels_under_other_names_stand_in(tiny_prepared):
+    data = slices(tiny_prepared, channels=("T2",), structures=("Tumour",))
+    assert (data.channels, data.structures) == (("CET1",), ("GTVp",))
+    assert data.training_slices(["P0"]) == [("P0", 1), ("P0", 2)]
+
+
+def test_resampled_files_are_written_once_and_read_back(prepared, monkeypatch):
+    first = slices(prepared, (8, 8)).arrays("P0")
+    files = sorted(path.name for path in prepared.folder.glob("slices-8x8-*/*"))
+    assert len(files) == 2
+
+    def never(*arguments):
+        raise AssertionError("resampled again")
+
+    monkeypatch.setattr(preprocess, "_resize", never)
+    again = slices(prepared, (8, 8)).arrays("P0")
+    assert all(np.array_equal(a, b) for a, b in zip(first, again))
+    assert sorted(path.name for path in prepared.folder.glob("slices-8x8-*/*")) == files
+
+
+def test_resampled_files_of_other_code_are_not_read(prepared, monkeypatch):
+    before = slices(prepared, (8, 8)).folder
+    monkeypatch.setattr(preprocess, "source_sha256", lambda files: "0" * 64)
+    assert slices(prepared, (8, 8)).folder != before
+
+
+def test_resampled_files_are_memory_mapped_and_read_only(prepared):
+    image, label = slices(prepared, (8, 8)).arrays("P0")
+    for array in (image, label):
+        assert isinstance(array, np.memmap)
+        assert not array.flags.writeable
+
+
+def test_a_resampling_that_was_interrupted_is_done_again(prepared, monkeypatch):
+    save = np.save
+
+    def interrupted(path, array):
+        if ".label." in path.name:
+            raise KeyboardInterrupt
+        save(path, array)
+
+    monkeypatch.setattr(preprocess.np, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        slices(prepared, (8, 8)).arrays("P0")
+    monkeypatch.undo()
+    assert slices(prepared, (8, 8)).arrays("P0")[1].any()
+
+
+def test_a_full_size_matrix_costs_no_resampling_of_other_cases(prepared):
+    data = slices(prepared)
+    data.arrays("P0")
+    assert {path.name.split(".")[0] for path in data.folder.iterdir()} == {"P0"}
+
+
+def test_an_unknown_case_is_an_error(tiny_prepared):
+    with pytest.raises(InputError, match="no case 'P9'"):
+        slices(replace(tiny_prepared)).arrays("P9")

@@ -1,0 +1,86 @@
+import dataclasses
+import json
+from fractions import Fraction
+
+import pytest
+
+from npcrepro.errors import InputError
+from npcrepro.papers.li2018 import PAPER
+from npcrepro.protocol import Component, Settings, Stage, as_data, pick
+
+
+def test_a_component_is_called_with_its_options_and_more():
+    half = Component("fractions:Fraction", {"numerator": 1, "denominator": 3})
+    assert half.build(denominator=2) == Fraction(1, 2)
+    assert Component("builtins:dict").build([("a", 1)], b=2) == {"a": 1, "b": 2}
+
+
+def test_settings_are_the_parameters_of_every_notebook():
+    names = [f.name for f in dataclasses.fields(Settings)]
+    assert names == ["cohort", "profile", "methods", "folds", "seeds", "device", "runs"]
+    assert Settings() == Settings("phantom", "quick", (), (), (0,), "auto", "runs")
+
+
+def test_lists_from_a_notebook_become_tuples():
+    settings = Settings(methods=["stepwise"], folds=[0, 1], seeds=[2])
+    assert (settings.methods, settings.folds, settings.seeds) == (("stepwise",), (0, 1), (2,))
+    assert settings == Settings(methods=("stepwise",), folds=(0, 1), seeds=(2,))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"methods": "stepwise"}, r"parameter methods='stepwise' has to be a list of str values"),
+        ({"methods": [1]}, r"parameter methods=\[1\] has to be a list of str values"),
+        ({"seeds": ["0"]}, r"parameter seeds=\['0'\] has to be a list of int values"),
+        ({"folds": [0.5]}, r"parameter folds=\[0.5\] has to be a list of int values"),
+        ({"seeds": 0}, r"parameter seeds=0 has to be a list of int values"),
+        ({"folds": None}, r"parameter folds=None has to be a list of int values"),
+        ({"seeds": []}, r"names no seed"),
+        ({"device": "gpu"}, r"unknown device 'gpu'; did you mean 'cpu'\?"),
+    ],
+)
+def test_settings_that_cannot_be_used(fields, words):
+    with pytest.raises(InputError, match=words):
+        Settings(**fields)
+
+
+def test_the_variables_of_a_notebook():
+    variables = {
+        "__name__": "__main__", "_i1": "profile = 'smoke'", "In": ["", "x"], "Out": {}, "json": json, "exit": exit,
+        "profile": "smoke", "seeds": [0, 1], "methods": [],
+    }  # fmt: skip
+    assert Settings.from_notebook(variables) == Settings(profile="smoke", seeds=(0, 1))
+
+
+@pytest.mark.parametrize(("slip", "meant"), [("profil", "profile"), ("seed", "seeds"), ("cohrot", "cohort")])
+def test_a_misspelt_parameter_names_the_near_miss(slip, meant):
+    with pytest.raises(InputError, match=f"unknown parameter '{slip}'; did you mean '{meant}'\\?"):
+        Settings.from_notebook({"profile": "smoke", slip: "x"})
+
+
+def test_pick():
+    assert pick({"a": 1}, "a", "thing") == 1
+    with pytest.raises(InputError, match=r"^unknown thing 'stepwize'; did you mean 'stepwise'\? choices: stepwise, z$"):
+        pick({"stepwise": 1, "z": 2}, "stepwize", "thing")
+    with pytest.raises(InputError, match=r"^unknown thing 'xyz'; choices: stepwise$"):
+        pick({"stepwise": 1}, "xyz", "thing")
+
+
+def test_methods_and_profiles_are_found_by_name():
+    assert PAPER.method("unfused") is PAPER.method("li2018/unfused")
+    assert PAPER.method("unfused").full_name == "li2018/unfused"
+    assert PAPER.profile("smoke").name == "smoke"
+    with pytest.raises(InputError, match="unknown method of li2018 'stepwize'; did you mean 'stepwise'"):
+        PAPER.method("stepwize")
+    with pytest.raises(InputError, match="unknown profile 'smok'; did you mean 'smoke'"):
+        PAPER.profile("smok")
+
+
+def test_as_data_is_plain():
+    stage = Stage("one", Component("a:b", {"c": (1, 2)}), Component("d:e"), trainable=("conv1",))
+    data = as_data({"stage": stage, 3: [None, True, 0.5]})
+    assert data["stage"]["loss"] == {"target": "a:b", "options": {"c": [1, 2]}}
+    assert data["stage"]["trainable"] == ["conv1"]
+    assert data["3"] == [None, True, 0.5]
+    assert json.loads(json.dumps(data)) == data

@@ -1,0 +1,272 @@
+import json
+import shutil
+from dataclasses import replace
+from math import isnan, nan
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from core_cases import TINY
+
+from npcrepro import records
+from npcrepro.errors import InputError
+from npcrepro.papers.li2018 import PAPER
+from npcrepro.protocol import Component
+from npcrepro.records import Configuration, Record, code_sha256, find, publish, read_published, write_csv, write_json
+
+NETWORK = "npcrepro.models.li2018"
+
+
+def configuration(**changes):
+    fold = {"number": 0, "train": ["B", "C"], "validation": ["D"], "test": ["A"]}
+    given = {
+        "method": PAPER.method("stepwise"), "profile": TINY, "cohort": "tiny", "data_sha256": "d" * 64,
+        "split_sha256": "e" * 64, "fold": fold, "seed": 0,
+    }  # fmt: skip
+    return Configuration(**given | changes)
+
+
+def record_at(runs, dsc=0.5, **changes):
+    """A run folder with one case, as a finished run leaves it."""
+    asked = configuration(**changes)
+    folder = asked.folder(runs)
+    row = asked.identity | {"case": "007", "patient": "007", "status": "ok", "suspect": False, "dsc": dsc, "jsc": nan}
+    write_json(folder / "config.json", asked.data)
+    write_csv(folder / "cases.csv", [row], list(row))
+    write_csv(
+        folder / "history.csv", [asked.identity | {"update": 1, "loss": 0.1}], [*asked.identity, "update", "loss"]
+    )
+    write_json(folder / "provenance.json", {"status": "trained"})
+    return Record(folder)
+
+
+# Identity
+
+
+def test_the_same_configuration_is_the_same_run():
+    first, again = configuration(), configuration(fold=dict(configuration().fold))
+    assert first.sha256 == again.sha256
+    assert first.folder(Path("runs")) == again.folder(Path("runs"))
+    assert json.loads(json.dumps(first.data)) == first.data
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"data_sha256": "f" * 64},
+        {"split_sha256": "f" * 64},
+        {"cohort": "other"},
+        {"fold": {"number": 0, "train": ["B", "D"], "validation": ["C"], "test": ["A"]}},
+        {"profile": replace(TINY, updates=13)},
+        {"profile": replace(TINY, matrix=(16, 20))},
+        {"method": PAPER.method("unfused")},
+        {"method": replace(PAPER.method("stepwise"), threshold=0.4)},
+        {"method": replace(PAPER.method("stepwise"), network=Component(f"{NETWORK}:Li2018Network", {"fused": False}))},
+        {"method": replace(PAPER.method("stepwise"), augmentation=None)},
+        {"method": replace(PAPER.method("stepwise"), stages=PAPER.method("fine-tune").stages)},
+    ],
+)
+def test_whatever_changes_makes_another_run(changes):
+    assert configuration(**changes).sha256 != configuration().sha256
+    assert configuration(**changes).folder(Path("runs")) != configuration().folder(Path("runs"))
+
+
+def test_where_a_run_lies():
+    asked = configuration(seed=7, fold=configuration().fold | {"number": 3})
+    path = asked.folder(Path("runs"))
+    assert path == Path(f"runs/li2018/stepwise/tiny/tiny/fold-03_seed-7_{asked.sha256[:8]}")
+    assert list(asked.identity.values()) == ["li2018", "stepwise", "tiny", "tiny", 3, 7]
+
+
+# The code that decides
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package's code; returns a function that edits one of its files and gives the hash."""
+    copy = tmp_path / "npcrepro"
+    shutil.copytree(records.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(records, "PACKAGE", copy)
+
+    def edited(name, old=None, new=None, after=""):
+        text = (copy / name).read_text()
+        assert old is None or text.count(old) >= 1
+        (copy / name).write_text((text.replace(old, new, 1) if old else text) + after)
+        records.source_sha256.cache_clear()
+        return code_sha256(NETWORK)
+
+    yield edited
+    records.source_sha256.cache_clear()
+
+
+def test_comments_docstrings_and_layout_do_not_make_another_run(package):
+    before = package("losses.py")
+    assert before == package("losses.py", after="\n\n# One more remark.\n")
+    assert before == package("losses.py", '"""Bring a label to the size', '"""Take a label to the size')
+    assert before == package("training.py", '"""The training loop,', '"""The loop,')
+    assert before == package("losses.py", "label = label.float()", "label = (\n        label.float()\n    )")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("losses.py", ".square() / 2", ".square() / 3"),
+        ("augment.py", "range(-10, 11, 2)", "range(-10, 11, 5)"),
+        ("training.py", "stepper.step()", "pass"),
+        ("preprocess.py", "correction=0", "correction=1"),
+        ("inference.py", 'mode="bilinear"', 'mode="nearest"'),
+        ("evaluation.py", "/ 1000", "/ 100"),
+        ("metrics/overlap.py", "2 * self.tp,", "3 * self.tp,"),
+        ("models/li2018.py", "9, padding=4", "7, padding=3"),
+    ],
+)
+def test_code_that_decides_makes_another_run(package, name, old, new):
+    assert package(name) != package(name, old, new)
+
+
+def test_other_code_makes_no_other_run(package):
+    assert package("cli.py") == package("cli.py", after="\nprint()\n")
+
+
+# Tables
+
+
+def test_tables_keep_all_digits_and_empty_fields(tmp_path):
+    values = [0.1 + 0.2, 1 / 3, 1e-300, nan, *np.random.default_rng(0).random(500)]
+    rows = [{"case": "001", "patient": "NA", "dsc": value, "status": "ok"} for value in values]
+    write_csv(tmp_path / "cases.csv", rows, ["case", "patient", "dsc", "status"])
+    lines = (tmp_path / "cases.csv").read_text().splitlines()
+    assert lines[:2] == ["case,patient,dsc,status", "001,NA,0.30000000000000004,ok"]
+    assert lines[4] == "001,NA,,ok"
+    (tmp_path / "provenance.json").write_text("{}")
+    table = Record(tmp_path).cases
+    assert table.case[0] == "001"
+    assert table.patient[0] == "NA"
+    assert table.dsc.tolist() == pytest.approx(values, nan_ok=True, rel=0, abs=0)
+
+
+def test_finished_runs_are_found_by_what_they_are(tmp_path):
+    for changes in (
+        {},
+        {"seed": 1},
+        {"method": PAPER.method("unfused")},
+        {"fold": configuration().fold | {"number": 2}},
+    ):
+        record_at(tmp_path, **changes)
+    unfinished = configuration(seed=5)
+    write_json(unfinished.folder(tmp_path) / "config.json", unfinished.data)
+
+    def names(**wanted):
+        return [
+            (r.config["method"]["name"], r.config["fold"]["number"], r.config["seed"]) for r in find(tmp_path, **wanted)
+        ]
+
+    assert names() == [("stepwise", 0, 0), ("stepwise", 0, 1), ("stepwise", 2, 0), ("unfused", 0, 0)]
+    assert names(method="unfused") == [("unfused", 0, 0)]
+    assert names(seed=1) == [("stepwise", 0, 1)]
+    assert names(fold=2, paper="li2018", cohort="tiny", profile="tiny") == [("stepwise", 2, 0)]
+    assert names(cohort="other") == []
+    assert find(tmp_path / "nothing") == []
+
+
+def test_published_runs_are_read_back_as_they_were(tmp_path):
+    runs = [record_at(tmp_path / "runs", 1 / 3), record_at(tmp_path / "runs", 0.1 + 0.2, seed=1)]
+    publish(runs, tmp_path / "results")
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["cases.csv", "history.csv", "runs.json"]
+    published = read_published(tmp_path / "results")
+    pd.testing.assert_frame_equal(published.cases, records.case_table(runs), check_exact=True)
+    pd.testing.assert_frame_equal(published.history, records.history_table(runs), check_exact=True)
+    assert published.cases.case.tolist() == ["007", "007"]
+    assert published.cases.dsc.tolist() == [1 / 3, 0.1 + 0.2]
+    assert published.cases.jsc.map(isnan).all()
+    assert [run["seed"] for run in published.runs] == [0, 1]
+    for run, record in zip(published.runs, runs):
+        told = {"method": "stepwise", "fold": 0}
+        assert run == record.config | record.provenance | told
+    content = json.loads((tmp_path / "results" / "runs.json").read_text())
+    assert content["methods"] == {"stepwise": runs[0].config["method"]}
+    assert content["folds"] == {"0": runs[0].config["fold"]}
+    assert content["runs"] == [{"seed": 0}, {"seed": 1}]
+
+
+def test_nothing_to_publish_and_nothing_published_are_errors(tmp_path):
+    with pytest.raises(InputError, match="no finished run to publish"):
+        publish([], tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+    with pytest.raises(InputError, match="holds no published runs"):
+        read_published(tmp_path)
+
+
+def test_no_runs_make_an_empty_table():
+    assert records.case_table([]).empty
+
+
+# Files in one piece
+
+
+def test_a_file_is_replaced_or_left_as_it_was(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    records.write_text(path, "old\n")
+
+    def fail_half_way():
+        with records.writing(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert path.read_text() == "old\n"
+    records.write_text(path, "new\n")
+    assert path.read_text() == "new\n"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_the_old_file_is_there_while_the_new_one_is_written(tmp_path):
+    path = tmp_path / "a.npz"
+    path.write_text("old")
+    with records.writing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".npz"
+    assert path.read_text() == "new"
+
+
+def test_a_file_that_cannot_be_written_is_an_error_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"cannot write .*a.txt: ") as error:
+        records.write_text(tmp_path / "file" / "a.txt", "x")
+    assert "\n" not in str(error.value)
+
+
+def test_the_environment_names_versions_and_machine():
+    found = records.environment()
+    assert {"npcrepro", "torch", "numpy"} <= set(found["versions"])
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["threads"] >= 1
+    assert found["git_commit"] is None or len(found["git_commit"].removesuffix("-dirty")) == 40
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_prediction_is_read_back_in_steps_of_1_255(tmp_path):
+    (tmp_path / "predictions").mkdir()
+    probability = np.array([[[[0, 128, 255]]]], np.uint8)
+    np.savez_compressed(tmp_path / "predictions" / "A.npz", label=np.array([[[0, 1, 1]]]), probability=probability)
+    label, found = Record(tmp_path).prediction("A")
+    assert label.tolist() == [[[0, 1, 1]]]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.flatten(), [0, 128 / 255, 1])
+
+
+def test_an_unknown_identity_column_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="did you mean 'seed'"):
+        find(tmp_path, sed=1)
+
+
+def test_runs_of_two_cohorts_are_not_published_together(tmp_path):
+    runs = [record_at(tmp_path / "runs"), record_at(tmp_path / "runs", cohort="other")]
+    with pytest.raises(InputError, match="one paper, cohort and profile"):
+        publish(runs, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
