@@ -7,7 +7,7 @@ from core_cases import case_arrays, write_tiny
 from PIL import Image
 
 from npcrepro import preprocess
-from npcrepro.cohorts.layout import CaseArrays, prepare
+from npcrepro.cohorts.layout import CaseArrays, prepare, write_cohort
 from npcrepro.errors import InputError
 from npcrepro.preprocess import SliceData, normalise
 
@@ -220,3 +220,16 @@ def test_a_full_size_matrix_costs_no_resampling_of_other_cases(prepared):
 def test_an_unknown_case_is_an_error(tiny_prepared):
     with pytest.raises(InputError, match="no case 'P9'"):
         slices(replace(tiny_prepared)).arrays("P9")
+
+
+def test_three_slices_are_the_largest_and_its_neighbours(tmp_path):
+    label = np.zeros((6, 8, 8), np.uint8)
+    for z, side in enumerate((0, 2, 2, 3, 4, 2)):
+        label[z, :side, :side] = 1
+    case = CaseArrays("A", "A", np.zeros((1, 6, 8, 8), np.int16), label, (1.0, 1.0, 1.0))
+    root = tmp_path / "c"
+    cohort = write_cohort(root, [case], name="c", channels=["CET1"], structures={"GTVp": 1})
+    prepared = prepare(cohort, tmp_path / "p")
+    options = {"matrix": (8, 8), "channels": ("CET1",), "structures": ("GTVp",)}
+    assert [z for _, z in SliceData(prepared, **options).training_slices(["A"])] == [1, 2, 3, 4, 5]
+    assert [z for _, z in SliceData(prepared, **options, slices_per_case=3).training_slices(["A"])] == [3, 4, 5]
