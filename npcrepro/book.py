@@ -31,6 +31,7 @@ from pathlib import Path
 
 from npcrepro import __version__
 from npcrepro.errors import InputError
+from npcrepro.files import write_bytes, write_text
 
 KINDS = {
     "PAPER": "as the paper prints it, where that may surprise",
@@ -135,14 +136,6 @@ def _shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write under a temporary name and move into place, so that nobody ever reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
-
-
 # --- Notebooks ---------------------------------------------------------------------------------------------------
 
 
@@ -185,7 +178,7 @@ def _execute(root: Path, names: list[str], parameters: dict[str, str], output: P
         for name, key in stale.items():
             (executed / f"{name}.key").unlink(missing_ok=True)
             _execute_one(root, name, parameters, output, cell_done)
-            _write(executed / f"{name}.key", key.encode())
+            write_text(executed / f"{name}.key", key)
 
 
 def _execute_one(root: Path, name: str, parameters: dict[str, str], output: Path, cell_done) -> None:
@@ -246,7 +239,7 @@ def _execute_one(root: Path, name: str, parameters: dict[str, str], output: Path
     # The page offers the executed notebook for download: it should not carry the folders of this machine.
     for path in ("input_path", "output_path"):
         notebook.metadata.papermill[path] = f"notebooks/{name}.ipynb"
-    _write(output / "executed" / f"{name}.ipynb", nbformat.writes(notebook).encode())
+    write_text(output / "executed" / f"{name}.ipynb", nbformat.writes(notebook))
     part.unlink()
 
 
@@ -392,7 +385,7 @@ def _vendored(root: Path, output: Path) -> dict[str, Path]:
     done = folder / "installed.json"
     if not done.exists() or done.read_bytes() != lock:
         _npm_ci(root, folder, output / "logs" / "npm.log")
-        _write(done, lock)
+        write_bytes(done, lock)
     modules = folder / "node_modules"
     manager = modules / "@jupyter-widgets" / "html-manager" / "dist"
     files = {
@@ -454,7 +447,7 @@ def _stage(root: Path, stage: Path, executed: Mapping[str, Path], vendored: Mapp
         content = source.read_bytes() if isinstance(source, Path) else source
         target = stage / name
         if not target.is_file() or target.read_bytes() != content:
-            _write(target, content)
+            write_bytes(target, content)
     for path in list(stage.rglob("*")):
         if path.is_file() and path.relative_to(stage).as_posix() not in wanted:
             path.unlink()
@@ -471,7 +464,7 @@ def _html(stage: Path, output: Path) -> Path:
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
     # Colours are meant for a terminal, and the stage is not where an author edits.
     text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace(f"{stage}{os.sep}", "")
-    _write(log, text.encode())
+    write_text(log, text)
     index = parent / "_build" / "html" / "index.html"
     if done.returncode or not index.exists():
         # Sphinx warns only about pages that it reads again: a second try would pass over the same fault.
@@ -479,5 +472,5 @@ def _html(stage: Path, output: Path) -> Path:
         index.unlink(missing_ok=True)
         faults = [line for line in text.splitlines() if re.search(r"\b(WARNING|ERROR|Error)\b", line)]
         raise InputError(f"The pages were not built: {faults[0] if faults else 'see the log'} (log: {_shown(log)}).")
-    _write(index, _FORWARD.encode())
+    write_text(index, _FORWARD)
     return index

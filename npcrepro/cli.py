@@ -131,11 +131,11 @@ def run(
 @data.command("check")
 def data_check(path: Annotated[Path, typer.Argument(help="Folder in the nnU-Net raw layout.")]) -> None:
     """Report every defect of a cohort in one pass; exit status 1 if any of them is an error."""
-    from npcrepro.cohorts.layout import check
+    from npcrepro.cohorts.check import check
 
     defects = check(path)
     for defect in defects:
-        typer.echo(f"{defect.severity}: {defect.file}: {defect.problem}: {defect.value}. Likely cause: {defect.cause}")
+        typer.echo(f"{defect.severity}: {defect}")
     errors = sum(defect.severity == "error" for defect in defects)
     typer.echo(f"{path}: {errors} errors, {len(defects) - errors} warnings")
     raise typer.Exit(1 if errors else 0)

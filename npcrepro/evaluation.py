@@ -7,7 +7,7 @@ from math import nan, prod
 
 import numpy as np
 
-from npcrepro.cohorts.layout import PreparedCase, PreparedCohort
+from npcrepro.cohorts.prepared import PreparedCase, PreparedCohort
 from npcrepro.metrics.overlap import METRICS, Counts, count
 
 # ``reference_slices`` counts only slices that contain the structure in the reference, as Li 2018 does; false positives

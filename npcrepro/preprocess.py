@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from npcrepro.cohorts.layout import PreparedCohort
+from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.errors import InputError
+from npcrepro.files import writing
 from npcrepro.protocol import pick
-from npcrepro.records import source_sha256, writing
+from npcrepro.records import source_sha256
 
 
 def normalise(image: Tensor, how: str) -> Tensor:

@@ -134,7 +134,7 @@ class Paper:
         title, citation: as in the bibliography.
         methods: the first is the one that the paper proposes.
         profiles: smoke, quick, bench, paper.
-        split: arguments of :func:`npcrepro.cohorts.layout.split_patients`.
+        split: arguments of :func:`npcrepro.cohorts.folds.split_patients`.
     """
 
     key: str

@@ -20,16 +20,15 @@ import ast
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
 from npcrepro.errors import InputError
+from npcrepro.files import read_json, write_json, write_text
 from npcrepro.protocol import Method, Profile, as_data, pick
 
 PACKAGE = Path(__file__).parent
@@ -106,12 +105,12 @@ class Record:
     @cached_property
     def config(self) -> dict:
         """What was asked for."""
-        return json.loads((self.folder / "config.json").read_text())
+        return read_json(self.folder / "config.json")
 
     @cached_property
     def provenance(self) -> dict:
         """Versions, machine, times, hashes; ``status`` is ``trained`` or ``diverged``."""
-        return json.loads((self.folder / "provenance.json").read_text())
+        return read_json(self.folder / "provenance.json")
 
     @cached_property
     def cases(self):
@@ -198,7 +197,7 @@ class Published:
     @cached_property
     def runs(self) -> list[dict]:
         """Configuration and provenance of each run; ``method`` and ``fold`` are name and number."""
-        content = json.loads((self.folder / "runs.json").read_text())
+        content = read_json(self.folder / "runs.json")
         return [content["common"] | run for run in content["runs"]]
 
     @cached_property
@@ -221,31 +220,6 @@ def read_published(folder: Path | str) -> Published:
     if not (Path(folder) / "runs.json").exists():
         raise InputError(f"{folder} holds no published runs (no runs.json)")
     return Published(Path(folder))
-
-
-@contextmanager
-def writing(path: Path):
-    """A temporary name beside ``path``; what was written there is moved to ``path`` when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one piece."""
-    with writing(path) as temporary:
-        temporary.write_text(text, newline="")
-
-
-def write_json(path: Path, data) -> None:
-    """Write JSON in one piece."""
-    write_text(path, json.dumps(as_data(data), indent=1) + "\n")
 
 
 def write_csv(path: Path, rows: list[dict], columns: list[str]) -> None:

@@ -12,16 +12,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from npcrepro.cohorts.layout import (
-    Cohort,
-    PreparedCohort,
-    Split,
-    check,
-    prepare,
-    read_cohort,
-    split_patients,
-)
+from npcrepro.cohorts.check import check
+from npcrepro.cohorts.folds import Split, split_patients
+from npcrepro.cohorts.layout import Cohort, read_cohort
+from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.errors import InputError
+from npcrepro.files import write_json, writing
 from npcrepro.protocol import Method, Paper, Profile, Settings, as_data, pick
 from npcrepro.records import (
     IDENTITY,
@@ -31,8 +27,6 @@ from npcrepro.records import (
     environment,
     source_sha256,
     write_csv,
-    write_json,
-    writing,
 )
 
 
@@ -58,7 +52,7 @@ def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report:
     split = split_patients(cohort, **paper.split)
     folds = _choose_folds(settings, profile, split, cohort)
     prepared = _prepare(cohort, runs / "prepared", report)
-    write_json(runs / "splits" / f"{paper.key}-{split.sha256[:8]}.json", split)
+    split.write(runs / "splits" / f"{paper.key}-{split.sha256[:8]}.json")
 
     todo = [(method, seed, fold) for method in methods for seed in settings.seeds for fold in folds]
     records, started, trained = [], time.monotonic(), 0
@@ -229,7 +223,7 @@ def _prepare(cohort: Cohort, folder: Path, report: Report) -> PreparedCohort:
     prepared = prepare(cohort, folder)
     if set(folder.glob("*/prepared.json")) != known:
         for defect in check(cohort.root):
-            report(f"{defect.severity}: {defect.file}: {defect.problem}: {defect.value}. Likely cause: {defect.cause}")
+            report(f"{defect.severity}: {defect}")
     return prepared
 
 
@@ -267,7 +261,7 @@ def _writable(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Two processes that start the same run: the second waits for nothing and says so."""
+    """Keep the folder for this process: a second one that wants it does not wait but ends with an InputError."""
     with open(folder / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from npcrepro.errors import InputError
+from npcrepro.files import writing
 from npcrepro.losses import reduce_label
 from npcrepro.preprocess import SliceData
 from npcrepro.protocol import Method, Profile, Stage
-from npcrepro.records import Report, writing
+from npcrepro.records import Report
 
 CHECKPOINT_SECONDS = 10.0
 REPORT_SECONDS = 5.0

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from core_cases import write_tiny
 
-from npcrepro.cohorts.layout import prepare, read_cohort
+from npcrepro.cohorts.layout import read_cohort
+from npcrepro.cohorts.prepared import prepare
 
 
 @pytest.fixture(scope="session", autouse=True)

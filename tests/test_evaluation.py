@@ -6,7 +6,8 @@ import pytest
 from core_cases import write_tiny
 
 from npcrepro import evaluation
-from npcrepro.cohorts.layout import CaseArrays, prepare
+from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.prepared import prepare
 from npcrepro.evaluation import by_patient, over_seeds, score_case
 from npcrepro.metrics.overlap import METRICS
 

@@ -7,7 +7,8 @@ from core_cases import case_arrays, write_tiny
 from PIL import Image
 
 from npcrepro import preprocess
-from npcrepro.cohorts.layout import CaseArrays, prepare, write_cohort
+from npcrepro.cohorts.layout import CaseArrays, write_cohort
+from npcrepro.cohorts.prepared import prepare
 from npcrepro.errors import InputError
 from npcrepro.preprocess import SliceData, normalise
 

@@ -11,9 +11,10 @@ from core_cases import TINY
 
 from npcrepro import records
 from npcrepro.errors import InputError
+from npcrepro.files import write_json
 from npcrepro.papers.li2018 import PAPER
 from npcrepro.protocol import Component
-from npcrepro.records import Configuration, Record, code_sha256, find, publish, read_published, write_csv, write_json
+from npcrepro.records import Configuration, Record, code_sha256, find, publish, read_published, write_csv
 
 NETWORK = "npcrepro.models.li2018"
 
@@ -201,44 +202,6 @@ def test_nothing_to_publish_and_nothing_published_are_errors(tmp_path):
 
 def test_no_runs_make_an_empty_table():
     assert records.case_table([]).empty
-
-
-# Files in one piece
-
-
-def test_a_file_is_replaced_or_left_as_it_was(tmp_path):
-    path = tmp_path / "new" / "a.txt"
-    records.write_text(path, "old\n")
-
-    def fail_half_way():
-        with records.writing(path) as temporary:
-            temporary.write_text("half")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail_half_way()
-    assert path.read_text() == "old\n"
-    records.write_text(path, "new\n")
-    assert path.read_text() == "new\n"
-    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
-
-
-def test_the_old_file_is_there_while_the_new_one_is_written(tmp_path):
-    path = tmp_path / "a.npz"
-    path.write_text("old")
-    with records.writing(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-        assert temporary.parent == path.parent
-        assert temporary.suffix == ".npz"
-    assert path.read_text() == "new"
-
-
-def test_a_file_that_cannot_be_written_is_an_error_in_one_line(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match=r"cannot write .*a.txt: ") as error:
-        records.write_text(tmp_path / "file" / "a.txt", "x")
-    assert "\n" not in str(error.value)
 
 
 def test_the_environment_names_versions_and_machine():

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from npcrepro import runs as runs_module
 from npcrepro import training
-from npcrepro.cohorts.layout import read_prepared
+from npcrepro.cohorts.prepared import read_prepared
 from npcrepro.errors import InputError
 from npcrepro.inference import label_map, predict_slices
 from npcrepro.papers.li2018 import CROSS_ENTROPY, PAPER

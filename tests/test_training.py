@@ -9,7 +9,8 @@ from core_cases import TINY, disc, write_tiny
 from safetensors import safe_open
 
 from npcrepro import training
-from npcrepro.cohorts.layout import CaseArrays, prepare
+from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.prepared import prepare
 from npcrepro.errors import InputError
 from npcrepro.papers.li2018 import CROSS_ENTROPY, PAPER, STEPS
 from npcrepro.preprocess import SliceData

@@ -1,0 +1,132 @@
+"""Who trains, who validates and who tests: patients, never cases."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from npcrepro.cohorts.layout import Cohort
+from npcrepro.cohorts.prepared import PreparedCohort
+from npcrepro.errors import InputError
+from npcrepro.files import read_json, sha256_of, write_json
+from npcrepro.protocol import pick
+
+KINDS = ("leave-one-out", "k-fold", "fixed")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Patients of one fold, each tuple sorted. A patient is in one of them at most."""
+
+    number: int
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The folds of an experiment, as patients. ``sha256`` names them in a record."""
+
+    kind: str
+    seed: int
+    folds: tuple[Fold, ...]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of kind, seed and folds."""
+        return sha256_of(asdict(self))
+
+    def write(self, path: str | Path) -> None:
+        """Write the split as JSON, to be read by `read_split`."""
+        write_json(Path(path), asdict(self))
+
+
+def read_split(path: str | Path) -> Split:
+    """Read a split from JSON. Raises InputError for another file, or where a fold has a patient in two roles."""
+    path = Path(path)
+    try:
+        values = read_json(path)
+        folds = tuple(
+            Fold(int(f["number"]), tuple(f["train"]), tuple(f["validation"]), tuple(f["test"])) for f in values["folds"]
+        )
+        split = Split(str(values["kind"]), int(values["seed"]), folds)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such split: a mistyped path") from None
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise InputError(f"{path}: not a split ({problem!r}): another file, or damaged while editing") from None
+    for fold in folds:
+        for patient, n in Counter((*fold.train, *fold.validation, *fold.test)).items():
+            if n > 1:
+                cause = "edited by hand; a patient has one role in a fold"
+                raise InputError(f"{path}: fold {fold.number} names patient {patient!r} {n} times: {cause}")
+    return split
+
+
+def split_patients(
+    cohort: Cohort | PreparedCohort,
+    kind: str,
+    *,
+    folds: int = 5,
+    seed: int = 12345,
+    validation: int = 1,
+    test: Iterable[str] = (),
+) -> Split:
+    """Split the patients of a cohort; the same arguments give the same split on every machine.
+
+    ``kind``: ``leave-one-out`` (a fold for each patient, in sorted order), ``k-fold`` (``folds`` folds, shuffled by
+    ``seed``), ``fixed`` (one fold that tests the patients of ``test``). ``validation`` patients of each fold's training
+    patients are set apart, chosen by ``seed``. A patient all of whose cases are suspect is tested like every other, but
+    is in no train or validation. Raises InputError for an unknown kind or patient, and where too few patients are left.
+    """
+    patients = list(cohort.patients)
+    usable = [p for p in patients if cohort.cases_of([p], include_suspect=False)]
+    test = sorted(set(test))
+    pick(dict.fromkeys(KINDS), kind, "kind of split")
+    if bool(test) != (kind == "fixed"):
+        raise InputError(f"{kind} split with test patients {test}: only a fixed split names them, and it needs some")
+    if validation < 0:
+        raise InputError(f"validation is {validation}: it is a number of patients, 0 or more")
+
+    def shuffled(names: Iterable[str], *salt: object) -> list[str]:
+        # By hash, not by a generator: the order then depends on no version of a library and on no other patient.
+        return sorted(names, key=lambda p: hashlib.sha256(json.dumps([seed, *salt, p]).encode()).digest())
+
+    if kind == "leave-one-out":
+        tests = [[p] for p in patients]
+    elif kind == "k-fold":
+        if folds < 2 or folds > len(patients):
+            cause = f"k-fold needs from 2 to {len(patients)} folds" if len(patients) > 1 else "k-fold needs at least 2"
+            raise InputError(f"cohort {cohort.name} has {_count(len(patients))}, folds is {folds}: {cause}")
+        # Dealt one after the other, so that neither kind of patient crowds into one fold.
+        order = [*shuffled(usable, "k-fold"), *shuffled(set(patients) - set(usable), "k-fold")]
+        tests = [sorted(order[i::folds]) for i in range(folds)]
+    else:
+        cohort.cases_of(test)
+        tests = [test]
+
+    result = []
+    for number, tested in enumerate(tests):
+        pool = [p for p in usable if p not in tested]
+        if len(pool) < validation + 1:
+            raise InputError(_too_few(cohort.name, kind, len(patients), len(usable), validation, number, len(pool)))
+        inner = sorted(shuffled(pool, number)[:validation])
+        train = tuple(p for p in pool if p not in inner)
+        result.append(Fold(number, train, tuple(inner), tuple(tested)))
+    return Split(kind, seed, tuple(result))
+
+
+def _count(n: int) -> str:
+    return f"{n} patient" if n == 1 else f"{n} patients"
+
+
+def _too_few(name: str, kind: str, patients: int, usable: int, validation: int, number: int, left: int) -> str:
+    has = f"cohort {name} has {_count(patients)}"
+    if usable < patients:
+        has += f", of which {usable} can be trained on (the others have suspect labels only)"
+    if kind == "leave-one-out":
+        parts = f"1 to test, {validation} to validate, 1 to train"
+        return f"{has}: leave-one-out needs at least {2 + validation} ({parts})"
+    return f"{has}: fold {number} of the {kind} split leaves {left} to train and validate, of {1 + validation} needed"

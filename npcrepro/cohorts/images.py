@@ -1,0 +1,133 @@
+"""Image files: one at a time, with what ITK would pass over in silence."""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from npcrepro.cohorts.defects import Defect, Refused
+
+LABEL_TOLERANCE = 1e-3
+
+
+def read_image(path: str | Path) -> tuple[np.ndarray, tuple[float, float, float], dict[str, list[float]]]:
+    """Read one scalar image: ``(array (z, y, x), spacing_mm (z, y, x), geometry)``.
+
+    ``geometry`` is ``{"origin": [x, y, z], "direction": [nine numbers, row by row]}`` in LPS millimetres. A 2-D image
+    becomes one slice with a z spacing of 1 mm. NaN and infinite values are kept. Raises InputError for a file that is
+    missing, unreadable or truncated, or has more than one value a voxel or a time axis.
+    """
+    import SimpleITK as sitk
+
+    path = Path(path)
+    index, values = _lost_values(path)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as problem:
+        reason = str(problem).strip().splitlines()[-1].removeprefix("sitk::ERROR: ")
+        cause = "not an image, a broken header, or axes that are not orthogonal"
+        raise unreadable(path, reason, cause) from None
+    if image.GetNumberOfComponentsPerPixel() > 1 or image.GetDimension() not in (2, 3):
+        value = f"size {image.GetSize()} with {image.GetNumberOfComponentsPerPixel()} values a voxel"
+        raise unreadable(path, value, "several channels or time points in one file: save one file a channel")
+    array = sitk.GetArrayFromImage(image)
+    array.ravel()[index] = values
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image)
+        array = array[None]
+    x, y, z = image.GetSpacing()
+    geometry = {"origin": list(image.GetOrigin()), "direction": list(image.GetDirection())}
+    return array, (z, y, x), geometry
+
+
+def unreadable(path: Path, value: object, cause: str) -> Refused:
+    """The error of a file that cannot be read."""
+    return Refused(Defect("error", str(path), "cannot be read", str(value), cause))
+
+
+def _lost_values(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Raise InputError for a truncated file; return index (in file order) and value of the voxels that are not finite.
+
+    ITK fills a truncated NIfTI with zeros, makes NaN and infinite values zero, and says nothing of either.
+    """
+    if not path.is_file():
+        raise unreadable(path, "no such file", "moved, removed or mistyped")
+    lost = np.empty(0, np.int64), np.empty(0)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return lost
+    opener = gzip.open if path.name.endswith(".gz") else open
+    try:
+        with opener(path, "rb") as file:
+            data = file.read()
+    except (EOFError, OSError, zlib.error) as problem:
+        cause = "truncated or damaged: an interrupted copy or download"
+        raise unreadable(path, f"{path.stat().st_size} bytes, {problem}", cause) from None
+    layout = _nifti_layout(data)
+    if layout is None:
+        cause = "not a NIfTI file: another format under this ending, or an error page"
+        raise unreadable(path, f"{len(data)} bytes", cause)
+    offset, voxels, bits, number_type = layout
+    needed = offset + voxels * bits // 8
+    if len(data) < needed:
+        cause = "truncated: an interrupted copy or download, or a full disk"
+        raise unreadable(path, f"{len(data)} bytes of {needed}", cause)
+    if number_type is not None:
+        values = np.frombuffer(data, number_type, voxels, offset)
+        index = np.flatnonzero(~np.isfinite(values))
+        lost = index, values[index]
+    return lost
+
+
+def _nifti_layout(data: bytes) -> tuple[int, int, int, str | None] | None:
+    """Offset, voxels, bits a voxel and (for floats) number type of a single-file NIfTI-1 or -2; None for others."""
+    for order in "<>":
+        if len(data) >= 348 and struct.unpack_from(f"{order}i", data)[0] == 348:
+            dim = struct.unpack_from(f"{order}8h", data, 40)
+            code, bits = struct.unpack_from(f"{order}2h", data, 70)
+            offset = struct.unpack_from(f"{order}f", data, 108)[0]
+        elif len(data) >= 540 and struct.unpack_from(f"{order}i", data)[0] == 540:
+            code, bits = struct.unpack_from(f"{order}2h", data, 12)
+            dim = struct.unpack_from(f"{order}8q", data, 16)
+            offset = struct.unpack_from(f"{order}q", data, 168)[0]
+        else:
+            continue
+        if not 1 <= dim[0] <= 7 or min(dim[1 : dim[0] + 1]) < 1 or not 0 <= offset < 2**31:
+            return None
+        return int(offset), math.prod(dim[1 : dim[0] + 1]), bits, {16: f"{order}f4", 64: f"{order}f8"}.get(code)
+    return None
+
+
+def not_finite(file: str, array: np.ndarray) -> Defect:
+    """The defect of an image that is not all numbers."""
+    value = f"{int((~np.isfinite(array)).sum())} voxels"
+    cause = "a division by zero in preprocessing, or a resampling outside the image"
+    return Defect("error", file, "NaN or infinite values", value, cause)
+
+
+def to_mask(array: np.ndarray, structures: dict[str, int] | None, file: str) -> tuple[np.ndarray | None, list[Defect]]:
+    """A label image as uint8, or None with the reason. Without ``structures`` any value from 0 to 255 will do."""
+    if not np.isfinite(array).all():
+        return None, [not_finite(file, array)]
+    values = np.unique(array)
+    if array.dtype.kind == "f":
+        between = values[np.abs(values - np.rint(values)) > LABEL_TOLERANCE]
+        if between.size:
+            value = ", ".join(f"{v:.4g}" for v in between[:3]) + (", ..." if between.size > 3 else "")
+            cause = "a label resampled with interpolation: use nearest neighbour"
+            return None, [Defect("error", file, "label values that are no integers", value, cause)]
+        array, values = np.rint(array), np.unique(np.rint(values))
+    allowed = range(256) if structures is None else [0, *structures.values()]
+    unknown = [v for v in values.tolist() if v not in allowed]
+    if unknown:
+        value = ", ".join(f"{v:g} in {int((array == v).sum())} voxels" for v in unknown[:3])
+        value += ", ..." if len(unknown) > 3 else ""
+        cause = "another numbering of structures (255 for 1 is usual), or 'labels' in dataset.json is not complete"
+        return None, [Defect("error", file, "unknown label value", value, cause)]
+    if values.tolist() == [0]:
+        cause = "nothing was drawn, or the export took another structure; a case without tumour is rightly empty"
+        return array.astype(np.uint8), [Defect("warning", file, "empty label", "0 voxels", cause)]
+    return array.astype(np.uint8), []

@@ -1,0 +1,211 @@
+"""A cohort as memory-mapped NumPy files, checked once, so that training needs no image library."""
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npcrepro.cohorts.check import inspect_case, shown
+from npcrepro.cohorts.defects import Refused, slip
+from npcrepro.cohorts.images import not_finite, unreadable
+from npcrepro.cohorts.layout import Case, Cohort, cases_of
+from npcrepro.errors import InputError
+from npcrepro.files import read_json, sha256_of, write_json, writing_folder
+
+KEPT_DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32")
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One case, memory-mapped and read-only.
+
+    ``image`` (C, z, y, x) in the number type that `prepare` keeps, ``label`` (z, y, x) uint8, ``spacing_mm`` (z, y, x)
+    as the header gives it (``spacing_known`` of the cohort says whether it can be trusted), ``geometry`` as in
+    `read_image`.
+    """
+
+    name: str
+    patient: str
+    suspect: bool
+    image: np.memmap
+    label: np.memmap
+    spacing_mm: tuple[float, float, float]
+    geometry: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class PreparedCohort:
+    """A cohort as NumPy files, checked once; training needs no image library. Make it with `prepare` or
+    `read_prepared`."""
+
+    folder: Path
+    name: str
+    fingerprint: str
+    channels: tuple[str, ...]
+    structures: dict[str, int]
+    spacing_known: bool
+    publishable: bool
+    licence: str
+    reference: str
+    entries: dict[str, dict[str, Any]] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the cases, sorted."""
+        return list(self.entries)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Patients, sorted, each once."""
+        return tuple(sorted({entry["patient"] for entry in self.entries.values()}))
+
+    def cases_of(self, patients: Iterable[str], include_suspect: bool = True) -> list[str]:
+        """Names of the cases of these patients, sorted. An unknown patient is an InputError."""
+        rows = [(name, entry["patient"], entry["suspect"]) for name, entry in self.entries.items()]
+        return cases_of(self.name, rows, patients, include_suspect)
+
+    def case(self, name: str) -> PreparedCase:
+        """Open one case; voxels are read when they are used. An unknown name is an InputError."""
+        if name not in self.entries:
+            cause = slip(name, self.entries, "a mistyped name, or a case that was excluded")
+            raise InputError(f"cohort {self.name} has no case {name!r}: {cause}")
+        entry = self.entries[name]
+        arrays = []
+        for kind in ("image", "label"):
+            path = self.folder / f"{name}.{kind}.npy"
+            try:
+                arrays.append(np.load(path, mmap_mode="r"))
+            except (OSError, EOFError, ValueError) as problem:
+                raise unreadable(path, problem, "damaged: remove the folder and prepare the cohort again") from None
+        spacing = tuple(entry["spacing_mm"])
+        return PreparedCase(name, entry["patient"], entry["suspect"], *arrays, spacing, entry["geometry"])
+
+
+def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
+    """Write ``<folder>/<name>-<fingerprint[:8]>/`` with ``prepared.json``, ``CASE.image.npy`` and ``CASE.label.npy``.
+
+    A cohort that was prepared before is read back. One case is in memory at a time; the folder appears when it is
+    complete. Images keep their number type where it is one of ``KEPT_DTYPES`` for all channels together, and become
+    float32 otherwise. Raises InputError that names the case for a truncated file, channels or a label on another grid,
+    NaN or infinite values, and an unknown label value. An empty label is no error.
+    """
+    folder = Path(folder)
+    digest = fingerprint(cohort, cache=folder / "fingerprints.json")
+    target = folder / f"{cohort.name}-{digest[:8]}"
+    words = {"licence": cohort.licence, "reference": cohort.reference, "publishable": cohort.publishable}
+    try:
+        prepared = read_prepared(target)
+    except InputError:
+        shutil.rmtree(target, ignore_errors=True)
+    else:
+        # The fingerprint does not cover these; a corrected licence must not be held up by voxels that are the same.
+        if any(getattr(prepared, key) != value for key, value in words.items()):
+            write_json(target / "prepared.json", read_json(target / "prepared.json") | words)
+        return read_prepared(target)
+
+    try:
+        with writing_folder(target) as temporary:
+            entries = {case.name: _prepare_case(case, cohort, temporary) for case in cohort.cases}
+            about = {"name": cohort.name, "fingerprint": digest, "channels": cohort.channels}
+            about |= {"structures": cohort.structures, "spacing_known": cohort.spacing_known, **words}
+            write_json(temporary / "prepared.json", about | {"cases": entries})
+    except OSError:
+        # Another process may have put the same folder into place in the meantime.
+        if not target.is_dir():
+            raise
+    return read_prepared(target)
+
+
+def _prepare_case(case: Case, cohort: Cohort, folder: Path) -> dict[str, Any]:
+    content, defects = inspect_case(case, cohort.structures, cohort.root)
+    for defect in defects:
+        if defect.severity == "error":
+            raise Refused(defect, case.name)
+    dtype = np.result_type(*(image.dtype for _, image in content.images))
+    dtype = dtype if dtype.name in KEPT_DTYPES else np.dtype(np.float32)
+    shape = (len(content.images), *content.images[0][1].shape)
+    stacked = np.empty(shape, dtype)
+    for number, (path, image) in enumerate(content.images):
+        with np.errstate(over="ignore"):
+            stacked[number] = image
+        if not np.isfinite(stacked[number]).all():
+            defect = not_finite(shown(path, cohort.root), stacked[number])
+            raise Refused(replace(defect, cause="values beyond the range of float32"), case.name)
+    np.save(folder / f"{case.name}.image.npy", stacked)
+    np.save(folder / f"{case.name}.label.npy", np.ascontiguousarray(content.mask))
+    return {
+        "patient": case.patient,
+        "suspect": case.suspect,
+        "spacing_mm": content.spacing_mm,
+        "geometry": content.geometry,
+    }
+
+
+def read_prepared(folder: str | Path) -> PreparedCohort:
+    """Read back what `prepare` wrote; needs no SimpleITK. Raises InputError where it is missing or not complete."""
+    folder = Path(folder)
+    path = folder / "prepared.json"
+    try:
+        about = read_json(path)
+        entries = about.pop("cases")
+        channels = tuple(about.pop("channels"))
+        prepared = PreparedCohort(folder=folder, channels=channels, entries=entries, **about)
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing: not the folder of a prepared cohort, or a mistyped path") from None
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise InputError(f"{path}: not a prepared cohort ({problem!r}): remove the folder and prepare again") from None
+    for name in entries:
+        for kind in ("image", "label"):
+            if not (folder / f"{name}.{kind}.npy").is_file():
+                raise InputError(f"{folder / f'{name}.{kind}.npy'}: missing: remove the folder and prepare again")
+    return prepared
+
+
+def fingerprint(cohort: Cohort, cache: Path | None = None) -> str:
+    """SHA-256 (hex) of what a cohort means and holds, wherever its folder lies.
+
+    Covers channels, structures, patients, excluded and suspect cases, whether the spacing is known, and the content of
+    every file in use. ``cache`` is a JSON file of content hashes by path, size and modification time: with it a second
+    call reads no image. Raises InputError where a file cannot be read.
+    """
+    known: dict[str, list] = {}
+    if cache is not None and cache.is_file():
+        try:
+            known = read_json(cache)
+        except ValueError:
+            known = {}  # a damaged cache costs time and nothing else
+    fresh: dict[str, list] = {}
+
+    def content(path: Path) -> str:
+        try:
+            stat = path.stat()
+            key = str(path.resolve())
+            entry = known.get(key)
+            if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
+                with open(path, "rb") as file:
+                    entry = [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
+                fresh[key] = entry
+        except OSError as problem:
+            raise unreadable(path, problem, "moved or removed since the cohort was read") from None
+        return entry[2]
+
+    meaning = {
+        "channels": cohort.channels,
+        "structures": cohort.structures,
+        "spacing_known": cohort.spacing_known,
+        "excluded": cohort.excluded,
+        "cases": [
+            [case.name, case.patient, case.suspect, [content(image) for image in case.images], content(case.label)]
+            for case in cohort.cases
+        ],
+    }
+    if cache is not None and fresh:
+        write_json(cache, known | fresh)
+    return sha256_of(meaning)

@@ -1,0 +1,75 @@
+"""Files and folders written in one piece: a kill at any moment leaves the old one or the new one, never a half."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from npcrepro.errors import InputError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``; what was written there is moved to ``path`` when the block ends well.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path`` that becomes ``path`` when the block ends well; ``path`` has to be new or empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}.tmp"
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one piece."""
+    with writing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one piece: UTF-8, line ends as they are."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write plain data (dictionaries, lists, numbers, strings) as JSON in one piece."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path):
+    """What `write_json` wrote. A file that is missing or not JSON raises OSError or ValueError."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sha256_of(value: object) -> str:
+    """SHA-256 (hex) of plain data, blind to the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

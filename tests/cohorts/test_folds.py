@@ -1,0 +1,145 @@
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npcrepro.cohorts.folds import Fold, Split, read_split, split_patients
+from npcrepro.cohorts.layout import Case, Cohort
+from npcrepro.errors import InputError
+
+
+def cohort_of(groups, suspects=()):
+    """A cohort without files, from case: patient."""
+    cases = tuple(Case(name, patient, (), None, name in suspects) for name, patient in sorted(groups.items()))
+    return Cohort(None, "tiny", ("T1",), {"GTVp": 1}, cases, (), True, "", "", False)
+
+
+def patients(n):
+    return cohort_of({f"case{i:02d}": f"p{i:02d}" for i in range(n)})
+
+
+@settings(deadline=None)
+@given(
+    groups=st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(0, 9).map("p{}".format), min_size=1),
+    suspects=st.sets(st.text("abcdef", min_size=1, max_size=3)),
+    seed=st.integers(0, 2**31),
+    folds=st.integers(2, 5),
+    validation=st.integers(0, 2),
+    kind=st.sampled_from(["leave-one-out", "k-fold", "fixed"]),
+    data=st.data(),
+)
+def test_folds_never_share_a_patient(groups, suspects, seed, folds, validation, kind, data):
+    cohort = cohort_of(groups, suspects)
+    test = sorted(data.draw(st.sets(st.sampled_from(cohort.patients), min_size=1))) if kind == "fixed" else ()
+    usable = {case.patient for case in cohort.cases if not case.suspect}
+    try:
+        split = split_patients(cohort, kind, folds=folds, seed=seed, validation=validation, test=test)
+    except InputError:
+        # Refused only where some fold cannot have its patients.
+        largest = {"leave-one-out": 1, "k-fold": -(-len(usable) // folds), "fixed": len(usable & set(test))}[kind]
+        assert len(usable) - largest < validation + 1 or (kind == "k-fold" and folds > len(cohort.patients))
+        return
+    for fold in split.folds:
+        roles = [set(fold.train), set(fold.validation), set(fold.test)]
+        assert sum(map(len, roles)) == len(set.union(*roles))
+        assert fold.test
+        assert fold.train
+        assert len(fold.validation) == validation
+        assert roles[0] | roles[1] == usable - roles[2]
+    tested = [patient for fold in split.folds for patient in fold.test]
+    assert sorted(tested) == sorted(test or cohort.patients)
+    assert split_patients(cohort, kind, folds=folds, seed=seed, validation=validation, test=test) == split
+
+
+def test_leave_one_out_goes_by_patient():
+    cohort = cohort_of({"a1": "a", "a2": "a", "b": "b", "c1": "c", "c2": "c", "d": "d"}, suspects={"d", "c2"})
+    split = split_patients(cohort, "leave-one-out")
+    assert [fold.test for fold in split.folds] == [("a",), ("b",), ("c",), ("d",)]
+    assert [fold.number for fold in split.folds] == [0, 1, 2, 3]
+    assert all("d" not in fold.train + fold.validation for fold in split.folds)
+    assert sorted(split.folds[3].train + split.folds[3].validation) == ["a", "b", "c"]
+
+
+def test_seed_changes_k_fold():
+    splits = [split_patients(patients(20), "k-fold", seed=seed) for seed in (1, 2)]
+    assert splits[0].folds != splits[1].folds
+    assert [len(fold.test) for fold in splits[0].folds] == [4] * 5
+
+
+def test_suspect_patients_are_spread_over_folds():
+    cohort = cohort_of({f"c{i}": f"p{i}" for i in range(10)}, suspects={"c0", "c1"})
+    split = split_patients(cohort, "k-fold")
+    assert sorted(len(set(fold.test) - {"p0", "p1"}) for fold in split.folds) == [1, 1, 2, 2, 2]
+
+
+def test_inner_validation_differs_from_fold_to_fold():
+    split = split_patients(patients(20), "leave-one-out")
+    assert len({fold.validation for fold in split.folds}) > 5
+
+
+def test_split_hash_is_stable():
+    # Records name this hash: it must not change with a library, a machine or a release.
+    assert (
+        split_patients(patients(7), "k-fold", folds=3).sha256
+        == "653cdf0e731c179168e588b7511c76baad17a7e3ef8013f9ba69156f97b5895c"
+    )
+    split = split_patients(patients(4), "leave-one-out")
+    assert [(fold.train, fold.validation) for fold in split.folds] == [
+        (("p01", "p02"), ("p03",)),
+        (("p00", "p02"), ("p03",)),
+        (("p01", "p03"), ("p00",)),
+        (("p00", "p02"), ("p01",)),
+    ]
+
+
+def test_split_is_written_and_read(tmp_path):
+    split = split_patients(patients(5), "fixed", test=["p03", "p01"])
+    assert split.folds[0].test == ("p01", "p03")
+    split.write(tmp_path / "x" / "split.json")
+    assert read_split(tmp_path / "x" / "split.json") == split
+    assert os.listdir(tmp_path / "x") == ["split.json"]
+
+
+def test_split_that_leaks_is_refused(tmp_path):
+    Split("fixed", 1, (Fold(0, ("a", "b"), ("c",), ("b",)),)).write(tmp_path / "split.json")
+    with pytest.raises(InputError, match="fold 0 names patient 'b' 2 times"):
+        read_split(tmp_path / "split.json")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"kind": "fixed"}'])
+def test_file_that_is_no_split(tmp_path, text):
+    (tmp_path / "split.json").write_text(text)
+    with pytest.raises(InputError, match="not a split"):
+        read_split(tmp_path / "split.json")
+    with pytest.raises(InputError, match="no such split"):
+        read_split(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("n", "kind", "more", "message"),
+    [
+        (1, "leave-one-out", {}, "cohort tiny has 1 patient: leave-one-out needs at least 3"),
+        (2, "leave-one-out", {}, "cohort tiny has 2 patients: leave-one-out needs at least 3"),
+        (1, "leave-one-out", {"validation": 0}, "cohort tiny has 1 patient: leave-one-out needs at least 2"),
+        (3, "k-fold", {}, "cohort tiny has 3 patients, folds is 5: k-fold needs from 2 to 3 folds"),
+        (3, "k-fold", {"folds": 1}, "folds is 1"),
+        (2, "k-fold", {"folds": 2}, "leaves 1 to train and validate, of 2 needed"),
+        (4, "fixed", {"test": ["p00", "p01", "p02"]}, "leaves 1 to train"),
+        (4, "fixed", {"test": ["p0"]}, "no patient 'p0': a typing slip for 'p0"),
+        (4, "fixed", {}, "only a fixed split names them"),
+        (4, "k-fold", {"test": ["p00"]}, "only a fixed split names them"),
+        (4, "kfold", {}, "unknown kind of split 'kfold'; did you mean 'k-fold'"),
+        (4, "xyz", {}, "choices: leave-one-out, k-fold, fixed"),
+        (4, "leave-one-out", {"validation": -1}, "validation is -1"),
+    ],
+)
+def test_split_that_cannot_be_made(n, kind, more, message):
+    with pytest.raises(InputError, match=message):
+        split_patients(patients(n), kind, **more)
+
+
+def test_too_few_patients_without_suspect_labels():
+    cohort = cohort_of({"a": "a", "b": "b", "c": "c"}, suspects={"a", "b"})
+    with pytest.raises(InputError, match="has 3 patients, of which 1 can be trained on"):
+        split_patients(cohort, "leave-one-out")

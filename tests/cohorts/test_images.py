@@ -1,0 +1,61 @@
+import gzip
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from cohort_cases import cut, save
+
+from npcrepro.cohorts.images import read_image
+from npcrepro.errors import InputError
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_truncated_file(tmp_path, ending):
+    save(np.random.default_rng(0).integers(0, 1000, (9, 40, 40)).astype(np.int16), tmp_path / f"a{ending}")
+    read_image(tmp_path / f"a{ending}")
+    cut(tmp_path / f"a{ending}")
+    with pytest.raises(InputError, match=rf"a{ending}: cannot be read .*truncated"):
+        read_image(tmp_path / f"a{ending}")
+
+
+def test_truncated_before_it_was_compressed(tmp_path):
+    save(np.arange(9 * 40 * 40, dtype=np.int16).reshape(9, 40, 40), tmp_path / "a.nii")
+    data = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(data[:-100]))
+    with pytest.raises(InputError, match=rf"{len(data) - 100} bytes of {len(data)}"):
+        read_image(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_that_itk_would_make_zero_are_kept(tmp_path, dtype):
+    array = np.arange(60, dtype=dtype).reshape(3, 4, 5)
+    array[0, 1, 2], array[2, 0, 4], array[1, 3, 0] = np.nan, np.inf, -np.inf
+    for ending in (".nii", ".nii.gz", ".mha"):
+        save(array, tmp_path / f"a{ending}")
+        np.testing.assert_array_equal(read_image(tmp_path / f"a{ending}")[0], array)
+
+
+def test_two_dimensional_file_is_one_slice(tmp_path):
+    image = sitk.GetImageFromArray(np.arange(20, dtype=np.uint8).reshape(4, 5))
+    image.SetSpacing((0.5, 0.25))
+    sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
+    array, spacing_mm, geometry = read_image(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(array, np.arange(20).reshape(1, 4, 5))
+    assert spacing_mm == (1.0, 0.25, 0.5)
+    assert (len(geometry["origin"]), len(geometry["direction"])) == (3, 9)
+
+
+def test_time_series_is_refused(tmp_path):
+    sitk.WriteImage(sitk.Image([4, 5, 6, 2], sitk.sitkFloat32), str(tmp_path / "a.nii.gz"))
+    with pytest.raises(InputError, match="save one file a channel"):
+        read_image(tmp_path / "a.nii.gz")
+
+
+def test_oblique_header_that_itk_refuses_names_the_file(tmp_path):
+    save(np.zeros((3, 4, 5), np.int16), tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[280:328] = np.array([[1, 0.9, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], "<f4").tobytes()
+    data[252:256] = np.array([0, 1], "<i2").tobytes()
+    (tmp_path / "a.nii").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.nii: cannot be read .*not orthogonal"):
+        read_image(tmp_path / "a.nii")

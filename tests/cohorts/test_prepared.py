@@ -1,0 +1,196 @@
+import hashlib
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from cohort_cases import SPACING, arrays, change, cut, edit, write
+
+from npcrepro.cohorts.check import check
+from npcrepro.cohorts.folds import split_patients
+from npcrepro.cohorts.layout import CaseArrays, read_cohort, write_cohort
+from npcrepro.cohorts.prepared import fingerprint, prepare, read_prepared
+from npcrepro.errors import InputError
+
+
+def test_prepared_cohort_holds_what_was_written(tmp_path):
+    cases = [arrays("a", "p"), arrays("b", "p", suspect=True), arrays("c")]
+    cohort = write(tmp_path / "cohort", cases, licence="CC0", spacing_known=False)
+    prepared = prepare(cohort, tmp_path / "prepared")
+    digest = fingerprint(cohort)
+    assert prepared.folder == tmp_path / "prepared" / f"tiny-{digest[:8]}"
+    assert (prepared.name, prepared.fingerprint, prepared.licence) == ("tiny", digest, "CC0")
+    assert (prepared.channels, prepared.structures, prepared.spacing_known) == (("T1", "CT"), {"GTVp": 1}, False)
+    assert (len(prepared), prepared.cases, prepared.patients) == (3, ["a", "b", "c"], ("c", "p"))
+    assert prepared.cases_of(["p"]) == ["a", "b"]
+    assert prepared.cases_of(["p"], include_suspect=False) == ["a"]
+    case = prepared.case("b")
+    assert (case.name, case.patient, case.suspect, case.spacing_mm) == ("b", "p", True, SPACING)
+    assert isinstance(case.image, np.memmap)
+    assert isinstance(case.label, np.memmap)
+    assert not case.image.flags.writeable
+    assert (case.image.dtype, case.label.dtype) == (np.int32, np.uint8)
+    np.testing.assert_array_equal(case.image, cases[1].image)
+    np.testing.assert_array_equal(case.label, cases[1].label)
+    assert split_patients(prepared, "leave-one-out", validation=0) == split_patients(
+        cohort, "leave-one-out", validation=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        (np.int16, np.int16, np.int16),
+        (np.uint8, np.int16, np.int16),
+        (np.int16, np.float32, np.float32),
+        (np.float64, np.float64, np.float32),
+        (np.int32, np.float32, np.float32),
+    ],
+)
+def test_number_type_of_a_prepared_image(root, tmp_path, first, second, kept):
+    for case in "abc":
+        for number, dtype in enumerate((first, second)):
+            change(root / "imagesTr" / f"{case}_000{number}.nii.gz", lambda x, dtype=dtype: (x % 100).astype(dtype))
+    case = prepare(read_cohort(root), tmp_path / "prepared").case("a")
+    assert case.image.dtype == kept
+    np.testing.assert_array_equal(case.image, arrays("a").image % 100)
+
+
+def test_values_beyond_float32_are_refused(root, tmp_path):
+    change(root / "imagesTr" / "a_0000.nii.gz", lambda array: array * 1e300)
+    with pytest.raises(InputError, match=r"case a: .*beyond the range of float32"):
+        prepare(read_cohort(root), tmp_path / "prepared")
+
+
+def test_prepare_is_idempotent_and_reads_back_without_simpleitk(root, tmp_path, monkeypatch):
+    first = prepare(read_cohort(root), tmp_path / "prepared")
+    stamps = {path.name: path.stat().st_mtime_ns for path in first.folder.iterdir()}
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    second = prepare(read_cohort(root), tmp_path / "prepared")
+    assert second == first == read_prepared(first.folder)
+    assert {path.name: path.stat().st_mtime_ns for path in first.folder.iterdir()} == stamps
+    np.testing.assert_array_equal(second.case("c").image, arrays("c").image)
+
+
+def test_prepare_follows_a_corrected_licence(root, tmp_path):
+    first = prepare(read_cohort(root), tmp_path / "prepared")
+    edit(root, licence="CC BY 4.0", publishable=True)
+    second = prepare(read_cohort(root), tmp_path / "prepared")
+    assert second.folder == first.folder
+    assert (second.licence, second.publishable) == ("CC BY 4.0", True)
+
+
+def test_changed_cohort_is_prepared_beside_the_old_one(root, tmp_path):
+    first = prepare(read_cohort(root), tmp_path / "prepared")
+    edit(root, wrong_labels=["b"])
+    second = prepare(read_cohort(root), tmp_path / "prepared")
+    assert second.folder != first.folder
+    assert (first.cases, second.cases) == (["a", "b", "c"], ["a", "c"])
+
+
+def test_failing_case_leaves_nothing_half_written(root, tmp_path):
+    cut(root / "imagesTr" / "c_0001.nii.gz")
+    with pytest.raises(InputError, match=r"case c: imagesTr/c_0001.nii.gz: cannot be read"):
+        prepare(read_cohort(root), tmp_path / "prepared")
+    assert os.listdir(tmp_path / "prepared") == ["fingerprints.json"]
+
+
+def test_damaged_prepared_folder_is_made_again(root, tmp_path):
+    prepared = prepare(read_cohort(root), tmp_path / "prepared")
+    (prepared.folder / "b.label.npy").unlink()
+    with pytest.raises(InputError, match=r"b.label.npy: missing"):
+        read_prepared(prepared.folder)
+    again = prepare(read_cohort(root), tmp_path / "prepared")
+    np.testing.assert_array_equal(again.case("b").label, arrays("b").label)
+
+
+def test_prepared_folder_that_cannot_be_read(root, tmp_path):
+    with pytest.raises(InputError, match=r"prepared.json: missing"):
+        read_prepared(tmp_path)
+    prepared = prepare(read_cohort(root), tmp_path / "prepared")
+    (prepared.folder / "a.image.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a.image.npy: cannot be read .*prepare the cohort again"):
+        prepared.case("a")
+    (prepared.folder / "prepared.json").write_text("{}")
+    with pytest.raises(InputError, match="not a prepared cohort"):
+        read_prepared(prepared.folder)
+
+
+def test_unknown_case_and_patient_are_named(root, tmp_path):
+    prepared = prepare(read_cohort(root), tmp_path / "prepared")
+    with pytest.raises(InputError, match="has no case 'aa': a typing slip for 'a'"):
+        prepared.case("aa")
+    with pytest.raises(InputError, match="has no patient 'zzz': a mistyped name"):
+        prepared.cases_of(["zzz"])
+
+
+def test_one_slice_cohort(tmp_path):
+    case = CaseArrays("a", "a", np.arange(20.0).reshape(1, 1, 4, 5), np.ones((1, 4, 5), np.uint8), (1, 1, 1))
+    cohort = write_cohort(tmp_path / "cohort", [case], name="2d", channels=["T2"], structures={"GTVp": 1})
+    assert prepare(cohort, tmp_path / "prepared").case("a").image.shape == (1, 1, 4, 5)
+    assert check(cohort.root) == []
+
+
+# Fingerprint
+
+
+def test_moved_folder_keeps_its_fingerprint(root, tmp_path):
+    before = fingerprint(read_cohort(root))
+    assert len(before) == 64
+    shutil.move(root, tmp_path / "elsewhere")
+    assert fingerprint(read_cohort(tmp_path / "elsewhere")) == before
+
+
+def test_one_voxel_changes_the_fingerprint(root):
+    before = fingerprint(read_cohort(root))
+
+    def flip(array):
+        array[2, 3, 4] ^= 1
+        return array
+
+    change(root / "labelsTr" / "c.nii.gz", flip)
+    assert fingerprint(read_cohort(root)) != before
+
+
+def test_meaning_changes_the_fingerprint_and_wording_does_not(root):
+    def now(**fields):
+        edit(root, **fields)
+        return fingerprint(read_cohort(root))
+
+    seen = [now()]
+    assert now(reference="a paper", licence="CC0", note="text") == seen[0]
+    for fields in (
+        {"groups": {"a": "p"}},
+        {"suspect_labels": ["a"]},
+        {"wrong_labels": ["b"]},
+        {"labels": {"background": 0, "GTVnd": 1}},
+        {"channel_names": {"0": "T2", "1": "CT"}},
+        {"spacing_known": False},
+    ):
+        seen.append(now(**fields))
+    assert len(set(seen)) == len(seen)
+
+
+def test_cache_spares_reading_and_sees_changes(root, tmp_path, monkeypatch):
+    cache = tmp_path / "hashes.json"
+    read = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr("hashlib.file_digest", lambda file, name: read.append(file.name) or digest(file, name))
+    cohort = read_cohort(root)
+    before = fingerprint(cohort, cache)
+    assert len(read) == 9
+    assert fingerprint(cohort, cache) == before
+    assert len(read) == 9
+    change(root / "labelsTr" / "b.nii.gz", np.zeros_like)
+    assert fingerprint(cohort, cache) != before
+    assert len(read) == 10
+    cache.write_text("{")
+    assert fingerprint(cohort, cache) == fingerprint(cohort)
+
+
+def test_fingerprint_of_a_file_that_went_away(root):
+    cohort = read_cohort(root)
+    cohort.cases[0].label.unlink()
+    with pytest.raises(InputError, match=r"a.nii.gz: cannot be read"):
+        fingerprint(cohort)
