@@ -57,7 +57,7 @@ def describe(
     paper, method = papers.find_method(name)
     size = paper.profile(profile)
     with torch.device("meta"):
-        network = method.network.build(width=size.width)
+        network = method.build(size.width)
     layers = layer_table(network, (len(method.channels), *size.matrix))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     macs = sum(layer.macs for layer in layers)

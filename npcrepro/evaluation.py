@@ -78,6 +78,11 @@ def by_patient(cases):
     return totals.drop(columns=COUNTS).join(pd.DataFrame(metrics, index=totals.index))
 
 
+def select(patients, structure: str, region: str):
+    """Rows of one structure in one region, doubtful labels left out: what tables, tests and figures are made of."""
+    return patients[(patients.structure == structure) & (patients.region == region) & ~patients.suspect]
+
+
 def over_seeds(patients):
     """Average each patient's metrics over seeds, so that a patient counts once in every mean and test."""
     keys = ["paper", "method", "cohort", "profile", "patient", "suspect", "structure", "region"]

@@ -129,7 +129,7 @@ def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
 def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printed: float | None = None) -> Figure:
     """One dot for each patient and method, patients joined by a line, the mean as a bar; the printed mean as a rule."""
     names = [m.name for m in paper.methods if m.name in set(patients.method)]
-    wide = patients.pivot_table(index="patient", columns="method", values=metric, dropna=False)[names]
+    wide = patients.pivot(index="patient", columns="method", values=metric)[names]
     figure, axis = plt.subplots(figsize=(WIDTH_IN, 3.2), layout="constrained")
     for _, values in wide.iterrows():
         axis.plot(range(len(names)), values, color="0.85", linewidth=0.7, zorder=1)

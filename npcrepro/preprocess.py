@@ -13,7 +13,7 @@ from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.errors import InputError
 from npcrepro.files import writing
 from npcrepro.protocol import pick
-from npcrepro.records import source_sha256
+from npcrepro.sources import code_sha256
 
 
 def normalise(image: Tensor, how: str) -> Tensor:
@@ -56,8 +56,8 @@ class SliceData:
     Args:
         cohort: prepared.
         matrix: ``(y, x)`` of the network's input.
-        channels: names of the channels wanted, in order; a cohort with as many channels under other names is taken in
-            its own order.
+        channels: names of the channels wanted, in order; where exactly one is missing and the cohort has exactly one
+            under another name, that one stands in.
         structures: names of the structures wanted, under the same rule.
         normalisation: see :func:`normalise`; applied last, after augmentation.
         slices_per_case: train on so many slices, the one with the largest area and those next to it; ``None`` means
@@ -81,7 +81,7 @@ class SliceData:
         self.channels = _match(channels, cohort.channels, cohort.name, "channel")
         self.structures = _match(structures, tuple(cohort.structures), cohort.name, "structure")
         # Named after the code that resamples: slices of an older version are never read.
-        version = source_sha256(("preprocess.py",))[:8]
+        version = code_sha256(["npcrepro.preprocess:SliceData"])[:8]
         self.folder = Path(cohort.folder) / f"slices-{'x'.join(map(str, self.matrix))}-{version}"
         self._open: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -136,10 +136,12 @@ def _resize(image: Tensor, matrix: tuple[int, int]) -> Tensor:
 
 
 def _match(wanted: tuple[str, ...], present: tuple[str, ...], cohort: str, what: str) -> tuple[str, ...]:
-    if set(wanted) <= set(present):
+    missing = [name for name in wanted if name not in present]
+    free = [name for name in present if name not in wanted]
+    if not missing:
         return wanted
-    if len(wanted) == len(present):
-        return present
+    if len(missing) == len(free) == 1:
+        return tuple(free[0] if name in missing else name for name in wanted)
     raise InputError(
         f"cohort {cohort} has the {what}s {', '.join(present)}, the method needs {', '.join(wanted)}; "
         f"rename them in dataset.json"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +78,10 @@ class Method:
             ``matrix``; see :mod:`npcrepro.preprocess`.
         augmentation: called on a batch ``(image, label)`` with a random generator, or ``None``.
         stages: in the order of training.
-        threshold: a voxel belongs to a structure when its probability reaches this value.
+        activation: what makes probabilities of logits: ``"sigmoid"`` for each structure by itself, ``"softmax"`` over
+            background and structures, ``"identity"`` where the network gives them.
+        threshold: a voxel belongs to its most probable structure when that probability reaches this value; ``None``
+            means when it is more probable than background.
     """
 
     paper: str
@@ -91,12 +94,34 @@ class Method:
     data: Component
     stages: tuple[Stage, ...]
     augmentation: Component | None = None
-    threshold: float = 0.5
+    activation: str = "sigmoid"
+    threshold: float | None = 0.5
 
     @property
     def full_name(self) -> str:
         """``paper/method``, the name used in records, figures and on the command line."""
         return f"{self.paper}/{self.name}"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Where the classes live that the method is made of."""
+        components = [self.network, self.data, self.augmentation, *(stage.loss for stage in self.stages)]
+        return tuple(dict.fromkeys(component.target for component in components if component))
+
+    def build(self, width: float):
+        """The network at a width, with random weights."""
+        return self.network.build(width=width)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Method:
+        """The method that was written into a ``config.json``."""
+        stages = tuple(
+            Stage(**{**stage, "loss": Component(**stage["loss"]), "optimiser": Component(**stage["optimiser"])})
+            for stage in data["stages"]
+        )
+        parts = {name: Component(**data[name]) for name in ("network", "data", "augmentation") if data[name]}
+        names = {name: tuple(data[name]) for name in ("channels", "structures")}
+        return cls(**{**data, **parts, **names, "stages": stages})
 
 
 @dataclass(frozen=True)
@@ -205,6 +230,9 @@ class Settings:
         for name in given:
             pick(names, name, "parameter")
         return cls(**given)
+
+
+Report = Callable[[str], None]  # takes a line of progress
 
 
 def pick(choices: Mapping[str, Any], name: str, what: str):

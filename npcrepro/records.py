@@ -16,27 +16,24 @@ file or the new one.
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import importlib.metadata
-import json
 import platform
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 from npcrepro.errors import InputError
-from npcrepro.files import read_json, write_json, write_text
+from npcrepro.files import read_json, sha256_of, write_json, write_text
 from npcrepro.protocol import Method, Profile, as_data, pick
+from npcrepro.sources import PACKAGE, code_sha256
 
-PACKAGE = Path(__file__).parent
 RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
-# Modules whose code decides the numbers of a run, beside the network's own file.
-DECIDING = (
-    "augment.py", "evaluation.py", "inference.py", "losses.py", "metrics/overlap.py", "preprocess.py", "training.py",
-)  # fmt: skip
+# What decides a run's weights and predictions, beside the components that its method names.
+TRAINING_CODE = ("npcrepro.training:train", "npcrepro.inference:predict_slices", "npcrepro.inference:decide")
+# What makes cases.csv from predictions; they are scored again when it changes.
+SCORING_CODE = ("npcrepro.evaluation:score_case",)
 PACKAGES = ("npcrepro", "torch", "lightning-fabric", "numpy", "scipy", "pandas", "SimpleITK", "safetensors")
 IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
 
@@ -75,14 +72,14 @@ class Configuration:
                 "split_sha256": self.split_sha256,
                 "fold": self.fold,
                 "seed": self.seed,
-                "code_sha256": code_sha256(self.method.network.target.split(":")[0]),
+                "code_sha256": code_sha256((*TRAINING_CODE, *self.method.targets)),
             }
         )
 
     @property
     def sha256(self) -> str:
         """Identity of the run."""
-        return hashlib.sha256(json.dumps(self.data, sort_keys=True).encode()).hexdigest()
+        return sha256_of(self.data)
 
     @property
     def identity(self) -> dict:
@@ -229,31 +226,6 @@ def write_csv(path: Path, rows: list[dict], columns: list[str]) -> None:
     write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))
 
 
-def code_sha256(network_module: str) -> str:
-    """Hash of the code that decides a run's numbers.
-
-    A run made by other code is another run, so a result read back is always one that this code would make.
-    """
-    network_file = network_module.removeprefix("npcrepro.").replace(".", "/") + ".py"
-    return source_sha256((*DECIDING, network_file))
-
-
-@cache
-def source_sha256(files: tuple[str, ...]) -> str:
-    """Hash of files of the package, blind to comments, docstrings and layout."""
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        tree = ast.parse((PACKAGE / name).read_text())
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-                value = body[0].value
-                if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    del body[0]
-        digest.update(f"{name}\n{ast.dump(tree)}".encode())
-    return digest.hexdigest()
-
-
 def environment() -> dict:
     """Versions, machine and commit, for ``provenance.json``."""
     import torch
@@ -306,6 +278,3 @@ def _concatenate(tables: Iterable):
 
     tables = list(tables)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-Report = Callable[[str], None]

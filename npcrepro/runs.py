@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import resource
 import time
 from collections.abc import Iterator
@@ -17,17 +15,10 @@ from npcrepro.cohorts.folds import Split, split_patients
 from npcrepro.cohorts.layout import Cohort, read_cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.errors import InputError
-from npcrepro.files import write_json, writing
-from npcrepro.protocol import Method, Paper, Profile, Settings, as_data, pick
-from npcrepro.records import (
-    IDENTITY,
-    Configuration,
-    Record,
-    Report,
-    environment,
-    source_sha256,
-    write_csv,
-)
+from npcrepro.files import read_json, sha256_of, write_json, writing
+from npcrepro.protocol import Method, Paper, Profile, Report, Settings, as_data, pick
+from npcrepro.records import IDENTITY, SCORING_CODE, Configuration, Record, environment, write_csv
+from npcrepro.sources import code_sha256
 
 
 def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report: Report = print) -> list[Record]:
@@ -93,14 +84,25 @@ def run(
     """
     folder = configuration.folder(runs)
     record = Record(folder)
-    if (folder / "provenance.json").exists():
+    if _finished(record):
         return record, False
     _writable(folder)
     with _locked(folder):
-        if not (folder / "provenance.json").exists():
-            _compute(configuration, cohort, device, folder, report)
-            return record, True
-    return record, False
+        if _finished(record):
+            return record, False
+        if (folder / "provenance.json").exists():
+            # Trained by the same code, scored by another: the predictions are there.
+            _score(configuration, cohort, folder)
+            provenance = record.provenance | {"scoring_sha256": code_sha256(SCORING_CODE)}
+            write_json(folder / "provenance.json", provenance)
+            return Record(folder), False
+        _compute(configuration, cohort, device, folder, report)
+    return Record(folder), True
+
+
+def _finished(record: Record) -> bool:
+    path = record.folder / "provenance.json"
+    return path.exists() and read_json(path)["scoring_sha256"] == code_sha256(SCORING_CODE)
 
 
 def open_cohort(paper: Paper, settings: Settings) -> Cohort:
@@ -110,8 +112,8 @@ def open_cohort(paper: Paper, settings: Settings) -> Cohort:
     if settings.cohort != "phantom":
         return read_cohort(Path(settings.cohort))
     options = paper.profile(settings.profile).phantom
-    made_from = json.dumps([as_data(options), source_sha256(("cohorts/phantom.py",))], sort_keys=True)
-    root = runs / "cohorts" / f"phantom-{hashlib.sha256(made_from.encode()).hexdigest()[:8]}"
+    made_from = sha256_of([as_data(options), code_sha256(["npcrepro.cohorts.phantom:write_phantom"])])
+    root = runs / "cohorts" / f"phantom-{made_from[:8]}"
     if not (root / "dataset.json").exists():
         from npcrepro.cohorts.phantom import write_phantom
 
@@ -123,23 +125,14 @@ def load_network(record: Record):
     """The trained network of a record, in evaluation mode on the CPU."""
     from safetensors.torch import load_file
 
-    method, profile = _rebuild(record)
-    network = method.network.build(width=profile.width)
+    network = Method.from_data(record.config["method"]).build(record.config["profile"]["width"])
     network.load_state_dict(load_file(record.folder / "model.safetensors"))
     return network.eval()
 
 
 def load_data(record: Record, cohort: PreparedCohort):
     """The slices as the record's method sees them."""
-    method, profile = _rebuild(record)
-    return method.data.build(cohort, profile.matrix, method.channels, method.structures)
-
-
-def _rebuild(record: Record) -> tuple[Method, Profile]:
-    from npcrepro import papers
-
-    paper = papers.load(record.config["paper"])
-    return paper.method(record.config["method"]["name"]), paper.profile(record.config["profile"]["name"])
+    return _data(Method.from_data(record.config["method"]), record.config["profile"]["matrix"], cohort)
 
 
 def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, folder: Path, report: Report) -> None:
@@ -147,7 +140,7 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
     import torch
     from safetensors.torch import save_file
 
-    from npcrepro import evaluation, inference, training
+    from npcrepro import inference, training
 
     method, profile, fold = configuration.method, configuration.profile, configuration.fold
     for leftover in folder.rglob(".*"):
@@ -155,7 +148,7 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
             leftover.unlink()
     write_json(folder / "config.json", configuration.data)
     fabric = training.make_fabric(device)
-    data = method.data.build(cohort, profile.matrix, method.channels, method.structures)
+    data = _data(method, profile.matrix, cohort)
 
     network, state = training.train(
         method,
@@ -171,17 +164,23 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
     history = [configuration.identity | row for row in state.history]
     write_csv(folder / "history.csv", history, IDENTITY + training.HISTORY_COLUMNS)
 
-    rows, started = [], time.monotonic()
-    values = [cohort.structures[name] for name in data.structures]
+    started = time.monotonic()
+    values = np.array([0, *(cohort.structures[name] for name in data.structures)], dtype=np.uint8)
     for case in cohort.cases_of(fold["test"], include_suspect=True):
-        probability = inference.predict_slices(network, data, case, batch_size=profile.batch_size, device=fabric.device)
-        label = inference.label_map(probability, method.threshold, values)
-        rounded = np.rint(np.nan_to_num(probability) * 255).astype(np.uint8)
+        probability = inference.predict_slices(
+            network,
+            data,
+            case,
+            activation=method.activation,
+            batch_size=profile.batch_size,
+            device=fabric.device,
+        )
+        label = values[inference.decide(probability[None], method.threshold)[0].numpy()]
+        rounded = (probability.nan_to_num() * 255).round().to(torch.uint8).numpy()
         with writing(folder / "predictions" / f"{case}.npz") as temporary:
             np.savez_compressed(temporary, label=label, probability=rounded)
-        rows += evaluation.score_case(label, cohort.case(case), cohort, data.structures)
     predict_seconds = time.monotonic() - started
-    write_csv(folder / "cases.csv", [configuration.identity | row for row in rows], IDENTITY + evaluation.CASE_COLUMNS)
+    _score(configuration, cohort, folder)
 
     with writing(folder / "model.safetensors") as temporary:
         save_file({name: t.contiguous().cpu() for name, t in network.module.state_dict().items()}, temporary)
@@ -193,6 +192,7 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
             "status": "diverged" if state.diverged else "trained",
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "config_sha256": configuration.sha256,
+            "scoring_sha256": code_sha256(SCORING_CODE),
             "device": torch.cuda.get_device_name(fabric.device) if on_gpu else "cpu",
             "precision": fabric._precision.precision,
             "seconds": {
@@ -209,6 +209,24 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
         },
     )
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _score(configuration: Configuration, cohort: PreparedCohort, folder: Path) -> None:
+    """Write ``cases.csv`` from the predictions."""
+    import numpy as np
+
+    from npcrepro import evaluation
+
+    structures = _data(configuration.method, configuration.profile.matrix, cohort).structures
+    rows = []
+    for case in cohort.cases_of(configuration.fold["test"], include_suspect=True):
+        with np.load(folder / "predictions" / f"{case}.npz") as arrays:
+            rows += evaluation.score_case(arrays["label"], cohort.case(case), cohort, structures)
+    write_csv(folder / "cases.csv", [configuration.identity | row for row in rows], IDENTITY + evaluation.CASE_COLUMNS)
+
+
+def _data(method: Method, matrix, cohort: PreparedCohort):
+    return method.data.build(cohort, matrix, method.channels, method.structures)
 
 
 def _substituted(method: Method, data) -> dict:

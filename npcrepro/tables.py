@@ -23,7 +23,7 @@ def layers(method: Method, profile: Profile) -> pd.DataFrame:
     import torch
 
     with torch.device("meta"):
-        network = method.network.build(width=profile.width)
+        network = method.build(profile.width)
     rows = layer_table(network, (len(method.channels), *profile.matrix))
     return pd.DataFrame(
         {
@@ -38,19 +38,22 @@ def layers(method: Method, profile: Profile) -> pd.DataFrame:
     )
 
 
-def scores(patients: pd.DataFrame, paper: Paper, metrics: dict[str, str], region: str) -> pd.DataFrame:
-    """Mean, spread, interval and n of each method over patients, doubtful labels left out.
+def scores(patients: pd.DataFrame, paper: Paper, metrics: dict[str, str]) -> pd.DataFrame:
+    """Mean, spread, interval and n of each method over patients.
 
     Args:
-        patients: from :func:`npcrepro.evaluation.by_patient`; seeds are averaged within a patient first.
+        patients: from :func:`npcrepro.evaluation.select`; seeds are averaged within a patient first.
         metrics: metric to column title.
-        region: ``"all_slices"`` or ``"reference_slices"``.
+
+    Raises:
+        ValueError: a patient stands there twice, for instance with two structures.
     """
     rows = []
-    chosen = patients[(patients.region == region) & ~patients.suspect]
-    averaged = over_seeds(chosen)
+    averaged = over_seeds(patients)
+    if averaged.duplicated(["patient", "method"]).any():
+        raise ValueError("a patient stands there twice with one method; select one structure and one region")
     for method in paper.methods:
-        mine, one = averaged[averaged.method == method.name], chosen[chosen.method == method.name]
+        mine, one = averaged[averaged.method == method.name], patients[patients.method == method.name]
         if len(mine):
             row = {"method": method.title, "patients": len(mine), "seeds": one.seed.nunique()}
             row |= {title: statistics.summarise(mine[metric]) for metric, title in metrics.items()}
@@ -69,13 +72,17 @@ def printed_cell(cell: dict | None) -> str:
     return mean + spread + reach
 
 
-def differences(patients: pd.DataFrame, paper: Paper, metric: str, region: str) -> pd.DataFrame:
-    """Each method against the first one that was run: paired differences over patients, doubtful labels left out.
+def differences(patients: pd.DataFrame, paper: Paper, metric: str) -> pd.DataFrame:
+    """Each method against the first one that was run: paired differences over patients.
+
+    Args:
+        patients: from :func:`npcrepro.evaluation.select`.
+        paper: for the order and titles of methods.
+        metric: name of the column.
 
     The p values are adjusted for the number of comparisons in the table (Holm).
     """
-    averaged = over_seeds(patients[(patients.region == region) & ~patients.suspect])
-    wide = averaged.pivot(index="patient", columns="method", values=metric)
+    wide = over_seeds(patients).pivot(index="patient", columns="method", values=metric)
     names = [method.name for method in paper.methods if method.name in wide]
     titles = {method.name: method.title for method in paper.methods}
     tests = {name: statistics.paired(wide[name], wide[names[0]]) for name in names[1:]}
@@ -99,10 +106,9 @@ def _signed_interval(summary: statistics.Summary) -> str:
     return "–" if np.isnan(summary.low) else f"{summary.low:+.3f} to {summary.high:+.3f}"
 
 
-def seed_spread(patients: pd.DataFrame, metric: str, region: str) -> pd.Series:
+def seed_spread(patients: pd.DataFrame, metric: str) -> pd.Series:
     """Standard deviation over seeds of the cohort mean, for each method; ``nan`` with one seed."""
-    chosen = patients[(patients.region == region) & ~patients.suspect]
-    return chosen.groupby(["method", "seed"])[metric].mean().groupby("method").std()
+    return patients.groupby(["method", "seed"])[metric].mean().groupby("method").std()
 
 
 def printed_rows(reported: dict) -> pd.DataFrame:

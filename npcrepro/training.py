@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from npcrepro.errors import InputError
 from npcrepro.files import writing
+from npcrepro.inference import decide, probabilities
 from npcrepro.losses import reduce_label
 from npcrepro.preprocess import SliceData
-from npcrepro.protocol import Method, Profile, Stage
-from npcrepro.records import Report
+from npcrepro.protocol import Method, Profile, Report, Stage
 
 CHECKPOINT_SECONDS = 10.0
 REPORT_SECONDS = 5.0
@@ -76,7 +76,7 @@ def build_network(method: Method, profile: Profile, seed: int) -> nn.Module:
     """The method's network at the profile's width, with initial weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(seed, "weights").initial_seed())
-        return method.network.build(width=profile.width)
+        return method.build(profile.width)
 
 
 def train(
@@ -114,7 +114,8 @@ def train(
     augment = method.augmentation.build() if method.augmentation else None
 
     network = build_network(method, profile, seed)
-    module = fabric.setup_module(network.to(memory_format=torch.channels_last))
+    memory_format = torch.channels_last if len(profile.matrix) == 2 else torch.channels_last_3d
+    module = fabric.setup_module(network.to(memory_format=memory_format))
     state, best, optimiser_state = _load(checkpoint, network)
     state.sessions += 1
     clock = saved = reported = time.monotonic()
@@ -142,7 +143,7 @@ def train(
             image, label = fabric.to_device(data.batch([slices[i] for i in picked]))
             if augment:
                 image, label = augment(image, label, generator)
-            logits = module(_channels_last(data.finish(image)), **stage.forward)
+            logits = module(data.finish(image).contiguous(memory_format=memory_format), **stage.forward)
             loss = loss_function(logits, label)
             stepper.zero_grad()
             fabric.backward(loss)
@@ -189,10 +190,19 @@ def train(
 
 def _free(network: nn.Module, stage: Stage) -> dict[str, nn.Parameter]:
     """Let only the stage's parameters move, and return them by name."""
-    network.train()
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not stage.trainable or name.startswith(tuple(f"{part}." for part in stage.trainable)))
+    _training_mode(network)
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def _training_mode(network: nn.Module) -> None:
+    """Training mode, but for layers whose parameters are all frozen: their running statistics stay as they are."""
+    network.train()
+    for module in network.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
 
 
 def _without_gradient(stage: Stage, trainable: dict[str, nn.Parameter]) -> list[str]:
@@ -230,13 +240,14 @@ def _validate(method, profile, stage, module, data, validation, loss_function, f
     for start in range(0, len(validation), profile.batch_size):
         chunk = validation[start : start + profile.batch_size]
         image, label = fabric.to_device(data.batch(chunk))
-        logits = module(_channels_last(data.finish(image)), **stage.forward).float()
+        logits = module(data.finish(image), **stage.forward).float()
         loss += loss_function(logits, label).item() * len(chunk) / len(validation)
         target = reduce_label(label, logits.shape[2:]) >= 0.5
-        found = logits.sigmoid() >= method.threshold
+        structure = decide(probabilities(logits, method.activation), method.threshold)
+        found = torch.stack([structure == s + 1 for s in range(target.shape[1])], dim=1)
         overlap += 2 * int((found & target).sum())
         size += int(found.sum() + target.sum())
-    module.train()
+    _training_mode(module)
     return {"validation_loss": loss, "validation_dsc": overlap / size if size else math.nan}
 
 
@@ -247,10 +258,6 @@ def _improved(state: State) -> bool:
         return True
     state.checks_since_best += 1
     return False
-
-
-def _channels_last(image: Tensor) -> Tensor:
-    return image.contiguous(memory_format=torch.channels_last)
 
 
 def _progress(state: State, stage: Stage, updates: int, method: Method, profile: Profile) -> str:

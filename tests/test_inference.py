@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from core_cases import case_arrays
 from torch import nn
 
-from npcrepro.inference import label_map, predict_slices
+from npcrepro.errors import InputError
+from npcrepro.inference import decide, predict_slices, probabilities
 from npcrepro.preprocess import SliceData
 
 pytest_plugins = ["core_fixtures"]
@@ -29,10 +30,10 @@ def data(prepared, matrix=(16, 16), normalisation="mean"):
 
 def test_probabilities_of_all_slices_on_the_grid_of_the_case(tiny_prepared):
     network = Watched()
-    found = predict_slices(network, data(tiny_prepared), "P0", batch_size=3, device="cpu")
+    found = predict_slices(network, data(tiny_prepared), "P0", batch_size=3, activation="sigmoid", device="cpu")
     image = torch.from_numpy(case_arrays("P0", 0).image[0].astype(np.float32))
     expected = (image / image.mean(dim=(1, 2), keepdim=True)).sigmoid()
-    assert (found.shape, found.dtype) == ((1, 4, 16, 16), np.float32)
+    assert (tuple(found.shape), found.dtype) == ((1, 4, 16, 16), torch.float32)
     np.testing.assert_allclose(found[0], expected, rtol=1e-5)
     assert network.batches == [3, 1]
 
@@ -40,14 +41,15 @@ def test_probabilities_of_all_slices_on_the_grid_of_the_case(tiny_prepared):
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
 def test_the_batch_size_changes_nothing(tiny_prepared, batch_size):
     one, another = (
-        predict_slices(Watched(), data(tiny_prepared), "P2", batch_size=size, device="cpu") for size in (3, batch_size)
+        predict_slices(Watched(), data(tiny_prepared), "P2", batch_size=size, activation="sigmoid", device="cpu")
+        for size in (3, batch_size)
     )
     np.testing.assert_array_equal(one, another)
 
 
 def test_structures_come_first_and_slices_second(tiny_prepared):
     network = Watched(lambda image: torch.cat([torch.full_like(image, -2.0), torch.full_like(image, 1.0)], dim=1))
-    found = predict_slices(network, data(tiny_prepared), "P0", batch_size=2, device="cpu")
+    found = predict_slices(network, data(tiny_prepared), "P0", batch_size=2, activation="sigmoid", device="cpu")
     assert found.shape == (2, 4, 16, 16)
     np.testing.assert_allclose(found[0], torch.tensor(-2.0).sigmoid(), rtol=1e-6)
     np.testing.assert_allclose(found[1], torch.tensor(1.0).sigmoid(), rtol=1e-6)
@@ -59,7 +61,9 @@ def test_probabilities_and_not_scores_are_brought_to_the_grid_of_the_case(tiny_p
         scores[..., 4, 4] = 1e6
         return scores
 
-    found = predict_slices(Watched(one_saturated), data(tiny_prepared, (8, 8)), "P0", batch_size=4, device="cpu")
+    found = predict_slices(
+        Watched(one_saturated), data(tiny_prepared, (8, 8)), "P0", batch_size=4, activation="sigmoid", device="cpu"
+    )
     assert found.shape == (1, 4, 16, 16)
     expected = F.interpolate(one_saturated(torch.zeros(1, 1, 8, 8)).sigmoid(), size=(16, 16), mode="bilinear")
     np.testing.assert_allclose(found[0, 0], expected[0, 0], rtol=1e-5)
@@ -68,27 +72,41 @@ def test_probabilities_and_not_scores_are_brought_to_the_grid_of_the_case(tiny_p
 
 
 def test_a_network_that_gives_no_number_gives_nan(tiny_prepared):
-    found = predict_slices(Watched(lambda i: i * torch.nan), data(tiny_prepared), "P0", batch_size=4, device="cpu")
-    assert np.isnan(found).all()
-    assert not label_map(found, 0.5, [1]).any()
+    found = predict_slices(
+        Watched(lambda i: i * torch.nan), data(tiny_prepared), "P0", batch_size=4, activation="sigmoid", device="cpu"
+    )
+    assert found.isnan().all()
+    assert not decide(found[None], 0.5).any()
 
 
-def test_label_of_a_literal_map():
-    probability = np.array([0.49, 0.5, 0.51, np.nan, 0.0, 1.0], np.float32).reshape(1, 1, 1, 6)
-    label = label_map(probability, 0.5, [3])
-    assert label.dtype == np.uint8
-    assert label.flatten().tolist() == [0, 3, 3, 0, 0, 3]
+def test_decision_on_a_literal_map():
+    probability = torch.tensor([0.49, 0.5, 0.51, torch.nan, 0.0, 1.0]).view(1, 1, 6)
+    assert decide(probability, 0.5).flatten().tolist() == [0, 1, 1, 0, 0, 1]
 
 
 def test_the_most_probable_structure_wins_where_it_reaches_the_threshold():
-    first = [0.9, 0.6, 0.2, 0.6, np.nan, np.nan]
-    second = [0.1, 0.8, 0.3, 0.6, 0.7, np.nan]
-    probability = np.array([first, second], np.float32).reshape(2, 1, 1, 6)
-    # The values are those of the structures, not their positions; a tie goes to the first.
-    assert label_map(probability, 0.5, [7, 4]).flatten().tolist() == [7, 4, 0, 7, 4, 0]
+    first = [0.9, 0.6, 0.2, 0.6, torch.nan, torch.nan]
+    second = [0.1, 0.8, 0.3, 0.6, 0.7, torch.nan]
+    # A tie goes to the first.
+    assert decide(torch.tensor([[first, second]]), 0.5).flatten().tolist() == [1, 2, 0, 1, 2, 0]
 
 
 @pytest.mark.parametrize(("threshold", "voxels"), [(0.0, 3), (0.3, 2), (1.0, 1)])
 def test_threshold(threshold, voxels):
-    probability = np.array([0.1, 0.5, 1.0, np.nan]).reshape(1, 1, 2, 2)
-    assert np.count_nonzero(label_map(probability, threshold, [1])) == voxels
+    probability = torch.tensor([0.1, 0.5, 1.0, torch.nan]).view(1, 1, 2, 2)
+    assert torch.count_nonzero(decide(probability, threshold)) == voxels
+
+
+def test_softmax_decides_against_background_as_argmax_does():
+    logits = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    probability = probabilities(logits, "softmax")
+    assert probability.shape == (2, 3, 5, 5)
+    assert torch.equal(decide(probability, None), logits.argmax(dim=1))
+
+
+def test_activations_on_literal_logits():
+    logits = torch.tensor([[[0.0, 2.0, -1.0]]])
+    assert probabilities(logits, "identity").flatten().tolist() == [0, 1, 0]
+    assert probabilities(logits, "sigmoid").flatten().tolist() == pytest.approx([0.5, 0.880797, 0.268941], abs=1e-6)
+    with pytest.raises(InputError, match="did you mean 'sigmoid'"):
+        probabilities(logits, "sigmoidal")

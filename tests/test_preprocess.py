@@ -164,7 +164,7 @@ def test_a_missing_channel_or_structure_is_an_error(two_of_each, fields, words):
         slices(two_of_each, **fields)
 
 
-def test_as_many_channels_under_other_names_stand_in(tiny_prepared):
+def test_the_one_channel_under_another_name_stands_in(tiny_prepared):
     data = slices(tiny_prepared, channels=("T2",), structures=("Tumour",))
     assert (data.channels, data.structures) == (("CET1",), ("GTVp",))
     assert data.training_slices(["P0"]) == [("P0", 1), ("P0", 2)]
@@ -186,7 +186,7 @@ def test_resampled_files_are_written_once_and_read_back(prepared, monkeypatch):
 
 def test_resampled_files_of_other_code_are_not_read(prepared, monkeypatch):
     before = slices(prepared, (8, 8)).folder
-    monkeypatch.setattr(preprocess, "source_sha256", lambda files: "0" * 64)
+    monkeypatch.setattr(preprocess, "code_sha256", lambda roots: "0" * 64)
     assert slices(prepared, (8, 8)).folder != before
 
 
@@ -234,3 +234,13 @@ def test_three_slices_are_the_largest_and_its_neighbours(tmp_path):
     options = {"matrix": (8, 8), "channels": ("CET1",), "structures": ("GTVp",)}
     assert [z for _, z in SliceData(prepared, **options).training_slices(["A"])] == [1, 2, 3, 4, 5]
     assert [z for _, z in SliceData(prepared, **options, slices_per_case=3).training_slices(["A"])] == [3, 4, 5]
+
+
+def test_channels_that_could_be_swapped_do_not_stand_in(tmp_path):
+    label = np.ones((1, 8, 8), np.uint8)
+    case = CaseArrays("A", "A", np.zeros((3, 1, 8, 8), np.int16), label, (1.0, 1.0, 1.0))
+    fields = {"name": "c", "channels": ["T2", "T1", "T1C"], "structures": {"GTVp": 1}}
+    prepared = prepare(write_cohort(tmp_path / "c", [case], **fields), tmp_path / "p")
+    assert slices(prepared, (8, 8), channels=("T1", "CET1", "T2")).channels == ("T1", "T1C", "T2")
+    with pytest.raises(InputError, match="needs T1, CET1, FLAIR"):
+        slices(prepared, (8, 8), channels=("T1", "CET1", "FLAIR"))

@@ -6,7 +6,7 @@ import pytest
 
 from npcrepro.errors import InputError
 from npcrepro.papers.li2018 import PAPER
-from npcrepro.protocol import Component, Settings, Stage, as_data, pick
+from npcrepro.protocol import Component, Method, Settings, Stage, as_data, pick
 
 
 def test_a_component_is_called_with_its_options_and_more():
@@ -84,3 +84,17 @@ def test_as_data_is_plain():
     assert data["stage"]["trainable"] == ["conv1"]
     assert data["3"] == [None, True, 0.5]
     assert json.loads(json.dumps(data)) == data
+
+
+@pytest.mark.parametrize("method", PAPER.methods, ids=lambda method: method.name)
+def test_a_method_comes_back_from_its_own_json(method):
+    data = json.loads(json.dumps(as_data(method)))
+    assert as_data(Method.from_data(data)) == data
+
+
+def test_the_targets_of_a_method_are_what_it_is_made_of():
+    assert set(PAPER.method("unaugmented").targets) == {
+        "npcrepro.models.li2018:Li2018Network",
+        "npcrepro.preprocess:SliceData",
+        "npcrepro.losses:CrossEntropyLoss",
+    }

@@ -1,5 +1,4 @@
 import json
-import shutil
 from dataclasses import replace
 from math import isnan, nan
 from pathlib import Path
@@ -14,7 +13,7 @@ from npcrepro.errors import InputError
 from npcrepro.files import write_json
 from npcrepro.papers.li2018 import PAPER
 from npcrepro.protocol import Component
-from npcrepro.records import Configuration, Record, code_sha256, find, publish, read_published, write_csv
+from npcrepro.records import Configuration, Record, find, publish, read_published, write_csv
 
 NETWORK = "npcrepro.models.li2018"
 
@@ -79,56 +78,6 @@ def test_where_a_run_lies():
     path = asked.folder(Path("runs"))
     assert path == Path(f"runs/li2018/stepwise/tiny/tiny/fold-03_seed-7_{asked.sha256[:8]}")
     assert list(asked.identity.values()) == ["li2018", "stepwise", "tiny", "tiny", 3, 7]
-
-
-# The code that decides
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A copy of the package's code; returns a function that edits one of its files and gives the hash."""
-    copy = tmp_path / "npcrepro"
-    shutil.copytree(records.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(records, "PACKAGE", copy)
-
-    def edited(name, old=None, new=None, after=""):
-        text = (copy / name).read_text()
-        assert old is None or text.count(old) >= 1
-        (copy / name).write_text((text.replace(old, new, 1) if old else text) + after)
-        records.source_sha256.cache_clear()
-        return code_sha256(NETWORK)
-
-    yield edited
-    records.source_sha256.cache_clear()
-
-
-def test_comments_docstrings_and_layout_do_not_make_another_run(package):
-    before = package("losses.py")
-    assert before == package("losses.py", after="\n\n# One more remark.\n")
-    assert before == package("losses.py", '"""Bring a label to the size', '"""Take a label to the size')
-    assert before == package("training.py", '"""The training loop,', '"""The loop,')
-    assert before == package("losses.py", "label = label.float()", "label = (\n        label.float()\n    )")
-
-
-@pytest.mark.parametrize(
-    ("name", "old", "new"),
-    [
-        ("losses.py", ".square() / 2", ".square() / 3"),
-        ("augment.py", "range(-10, 11, 2)", "range(-10, 11, 5)"),
-        ("training.py", "stepper.step()", "pass"),
-        ("preprocess.py", "correction=0", "correction=1"),
-        ("inference.py", 'mode="bilinear"', 'mode="nearest"'),
-        ("evaluation.py", "/ 1000", "/ 100"),
-        ("metrics/overlap.py", "2 * self.tp,", "3 * self.tp,"),
-        ("models/li2018.py", "9, padding=4", "7, padding=3"),
-    ],
-)
-def test_code_that_decides_makes_another_run(package, name, old, new):
-    assert package(name) != package(name, old, new)
-
-
-def test_other_code_makes_no_other_run(package):
-    assert package("cli.py") == package("cli.py", after="\nprint()\n")
 
 
 # Tables

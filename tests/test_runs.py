@@ -15,7 +15,7 @@ from npcrepro import runs as runs_module
 from npcrepro import training
 from npcrepro.cohorts.prepared import read_prepared
 from npcrepro.errors import InputError
-from npcrepro.inference import label_map, predict_slices
+from npcrepro.inference import decide, predict_slices
 from npcrepro.papers.li2018 import CROSS_ENTROPY, PAPER
 from npcrepro.protocol import Component, Settings, Stage
 from npcrepro.runs import load_data, load_network, run_paper
@@ -94,17 +94,16 @@ def test_the_patients_of_a_fold_are_kept_apart(finished):
     assert sorted(fold["train"] + fold["validation"] + fold["test"]) == ["P0", "P1", "P2", "P3"]
 
 
-def test_a_network_read_back_makes_the_same_prediction(finished, monkeypatch):
+def test_a_network_read_back_makes_the_same_prediction(finished):
     runs, record = finished
-    monkeypatch.setattr("npcrepro.papers.load", lambda key: tiny_paper())
     (folder,) = (runs / "prepared").glob("tiny-*")
     network, data = load_network(record), load_data(record, read_prepared(folder))
     label, probability = record.prediction("P0")
-    found = predict_slices(network, data, "P0", batch_size=2, device="cpu")
+    found = predict_slices(network, data, "P0", activation="sigmoid", batch_size=2, device="cpu")
     # A prediction is kept in steps of 1/255.
     np.testing.assert_allclose(found, probability, atol=0.51 / 255 if is_fp32(record) else 0.02)
     assert not network.training
-    assert np.array_equal(label_map(found, 0.5, [1]), label) or not is_fp32(record)
+    assert np.array_equal(decide(found[None], 0.5)[0], label) or not is_fp32(record)
 
 
 def is_fp32(record):
@@ -347,3 +346,17 @@ def test_defects_are_reported_on_first_sight_and_refused_when_strict(tmp_path):
     assert not [line for line in second if "empty label" in line]
     with pytest.raises(InputError, match=r"1 defects, the first in labelsTr/P3.nii.gz: empty label"):
         run_paper(paper, settings(tmp_path / "c", tmp_path / "runs"), strict=True)
+
+
+def test_other_scoring_code_scores_the_predictions_again_and_trains_nothing(tiny_root, tmp_path, monkeypatch):
+    (record,), _ = finish(tiny_root, tmp_path)
+    before = (record.folder / "cases.csv").read_bytes()
+    (record.folder / "cases.csv").write_text("scored by other code\n")
+    provenance = record.provenance | {"scoring_sha256": "0"}
+    (record.folder / "provenance.json").write_text(json.dumps(provenance))
+    (again,), lines = finish(tiny_root, tmp_path)
+    assert again.folder == record.folder
+    assert lines[-1].startswith("1 runs, 0 trained now")
+    assert (again.folder / "cases.csv").read_bytes() == before
+    assert again.provenance["scoring_sha256"] != "0"
+    assert again.provenance["finished"] == record.provenance["finished"]

@@ -490,3 +490,15 @@ def test_the_state_survives_json():
     assert math.isnan(again.history[0].pop("loss"))
     state.history[0].pop("loss")
     assert again == state
+
+
+def test_running_statistics_of_frozen_layers_stay_as_they_are():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2), torch.nn.Conv2d(2, 1, 1))
+    free = training._free(network, Stage("last", CROSS_ENTROPY, CROSS_ENTROPY, trainable=("2",)))
+    assert set(free) == {"2.weight", "2.bias"}
+    before = network[1].running_mean.clone()
+    network(torch.randn(4, 1, 8, 8) + 3)
+    assert torch.equal(network[1].running_mean, before)
+    training._free(network, Stage("all", CROSS_ENTROPY, CROSS_ENTROPY))
+    network(torch.randn(4, 1, 8, 8) + 3)
+    assert not torch.equal(network[1].running_mean, before)

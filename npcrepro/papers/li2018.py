@@ -174,8 +174,7 @@ METHODS = (
         "Euclidean loss",
         "Stepwise, with half the squared distance instead of cross-entropy",
         stages=_stages(Component("npcrepro.losses:EuclideanLoss"), rate=0.003, rate_of_few=0.1),
-        # A linear score trained towards 0 and 1 is cut at 0.5, which the logistic function maps to 0.62.
-        threshold=0.6224593312018546,
+        activation="identity",
     ),
     _variant(
         "small-weights",

@@ -126,8 +126,9 @@ def test_the_literal_method_is_as_printed():
     assert {stage.loss.options["reduction"] for stage in literal.stages} == {"sum"}
 
 
-def test_the_euclidean_threshold_is_a_score_of_one_half():
-    assert papers.load("li2018").method("euclidean").threshold == pytest.approx(1 / (1 + np.exp(-0.5)), abs=1e-15)
+def test_the_euclidean_score_is_cut_halfway_between_its_targets():
+    euclidean = papers.load("li2018").method("euclidean")
+    assert (euclidean.activation, euclidean.threshold) == ("identity", 0.5)
 
 
 @pytest.mark.parametrize(("name", "combinations"), [("stepwise", 726), ("rotations-only", 11)])

@@ -1,0 +1,75 @@
+import shutil
+
+import pytest
+
+from npcrepro import sources
+from npcrepro.papers import load
+from npcrepro.records import SCORING_CODE, TRAINING_CODE
+
+PAPER = load("li2018")
+
+
+@pytest.fixture
+def hashes(tmp_path, monkeypatch):
+    """A copy of the package's code; returns a function that edits one of its files and gives the hashes."""
+    copy = tmp_path / "npcrepro"
+    shutil.copytree(sources.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sources, "PACKAGE", copy)
+
+    def forget():
+        sources._definition.cache_clear()
+        sources._names.cache_clear()
+
+    def edited(name="cli.py", old=None, new=None, after=""):
+        text = (copy / name).read_text()
+        assert old is None or text.count(old) >= 1
+        (copy / name).write_text((text.replace(old, new, 1) if old else text) + after)
+        forget()
+        return {
+            "stepwise": sources.code_sha256((*TRAINING_CODE, *PAPER.method("stepwise").targets)),
+            "euclidean": sources.code_sha256((*TRAINING_CODE, *PAPER.method("euclidean").targets)),
+            "unaugmented": sources.code_sha256((*TRAINING_CODE, *PAPER.method("unaugmented").targets)),
+            "scores": sources.code_sha256(SCORING_CODE),
+        }
+
+    yield edited
+    forget()
+
+
+def test_comments_docstrings_and_layout_change_nothing(hashes):
+    before = hashes()
+    assert before == hashes("losses.py", after="\n\n# One more remark.\n")
+    assert before == hashes("losses.py", '"""Bring a label to the size', '"""Take a label to the size')
+    assert before == hashes("training.py", '"""The training loop,', '"""The loop,')
+    assert before == hashes("losses.py", "label = label.float()", "label = (\n        label.float()\n    )")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "changed"),
+    [
+        ("losses.py", "half_square = (logits", "half_square = (2 * logits", {"euclidean"}),
+        ("losses.py", "label = label.float()", "label = label.double()", {"stepwise", "euclidean", "unaugmented"}),
+        ("augment.py", "range(-10, 11, 2)", "range(-10, 11, 5)", {"stepwise", "euclidean"}),
+        ("augment.py", "radians(1)", "radians(2)", {"stepwise", "euclidean"}),
+        ("training.py", "stepper.step()", "pass", {"stepwise", "euclidean", "unaugmented"}),
+        ("training.py", "network.train()", "network.eval()", {"stepwise", "euclidean", "unaugmented"}),
+        ("preprocess.py", "correction=0", "correction=1", {"stepwise", "euclidean", "unaugmented"}),
+        ("inference.py", 'mode="bilinear"', 'mode="nearest"', {"stepwise", "euclidean", "unaugmented"}),
+        ("models/li2018.py", "9, padding=4", "7, padding=3", {"stepwise", "euclidean", "unaugmented"}),
+        ("evaluation.py", "/ 1000", "/ 100", {"scores"}),
+        ("metrics/overlap.py", "2 * self.tp,", "3 * self.tp,", {"scores"}),
+        ("cli.py", "def list_methods", "def list_all", set()),
+    ],
+)
+def test_a_change_reaches_those_who_use_the_code(hashes, name, old, new, changed):
+    before, after = hashes(name), hashes(name, old, new)
+    assert {key for key in before if before[key] != after[key]} == changed
+
+
+def test_a_loss_for_the_next_paper_changes_nothing(hashes):
+    assert hashes() == hashes("losses.py", after="\n\nclass FocalLoss(CrossEntropyLoss):\n    gamma = 2\n")
+
+
+def test_a_root_that_is_not_there_is_an_error():
+    with pytest.raises(KeyError, match="nothing"):
+        sources.code_sha256(["npcrepro.losses:nothing"])
