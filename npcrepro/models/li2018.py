@@ -94,9 +94,12 @@ class Li2018Network(nn.Module):
                 module.weight.data[0, 0] = taps[:, None] * taps[None, :]
                 nn.init.zeros_(module.bias)
         if initialisation == "he":
-            # DIFFERS: the score layers read one deep score beside many fine features; they start from the score alone,
-            # so that the fine features come in only as far as they help.
+            # DIFFERS: the first score starts near zero; with a score of order 1 the many background pixels of the first
+            # updates push whole layers below their ReLU, and some seeds never come back. The later score layers read
+            # one deep score beside many fine features and start from the score alone, so that the fine features come
+            # in only as far as they help.
             with torch.no_grad():
+                self.conv6.weight *= 0.01
                 for layer in (self.conv7, self.conv8):
                     layer.weight[:, 1:] *= 0.01
                     layer.weight[:, 0] = 1.0

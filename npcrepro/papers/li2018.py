@@ -205,9 +205,9 @@ PAPER = Paper(
             phantom={"patients": 4, "matrix": (6, 48, 48)},
         ),
         Profile(
-            name="quick", matrix=(96, 96), width=0.25, batch_size=4, updates=300, check_every=20, folds=None,
+            name="quick", matrix=(96, 96), width=0.25, batch_size=4, updates=450, check_every=25, folds=None,
             methods=("stepwise", "linear-scores", "linear-one-shot", "linear-unfused"),
-            phantom={"patients": 6, "matrix": (20, 96, 96)},
+            phantom={"patients": 5, "matrix": (20, 96, 96)},
         ),
         Profile(
             name="bench", matrix=(144, 144), width=0.25, batch_size=4, updates=1800, check_every=60, folds=None,
