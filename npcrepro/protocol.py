@@ -160,6 +160,8 @@ class Paper:
         methods: the first is the one that the paper proposes.
         profiles: smoke, quick, bench, paper.
         split: arguments of :func:`npcrepro.cohorts.folds.split_patients`.
+        comparisons: method to the method that it is compared with, so that each comparison changes one thing; a method
+            that is not named is compared with the proposed one.
     """
 
     key: str
@@ -168,6 +170,7 @@ class Paper:
     methods: tuple[Method, ...]
     profiles: tuple[Profile, ...]
     split: Mapping[str, Any]
+    comparisons: Mapping[str, str] = field(default_factory=dict)
 
     def method(self, name: str) -> Method:
         """The method called ``name`` (with or without ``paper/``); an unknown one is an error naming the near miss."""

@@ -73,7 +73,7 @@ def printed_cell(cell: dict | None) -> str:
 
 
 def differences(patients: pd.DataFrame, paper: Paper, metric: str) -> pd.DataFrame:
-    """Each method against the first one that was run: paired differences over patients.
+    """Each method against the one that the paper's protocol compares it with: paired differences over patients.
 
     Args:
         patients: from :func:`npcrepro.evaluation.select`.
@@ -85,12 +85,15 @@ def differences(patients: pd.DataFrame, paper: Paper, metric: str) -> pd.DataFra
     wide = over_seeds(patients).pivot(index="patient", columns="method", values=metric)
     names = [method.name for method in paper.methods if method.name in wide]
     titles = {method.name: method.title for method in paper.methods}
-    tests = {name: statistics.paired(wide[name], wide[names[0]]) for name in names[1:]}
+    proposed = paper.methods[0].name
+    pairs = {name: paper.comparisons.get(name, proposed) for name in names if name != proposed}
+    pairs = {name: base for name, base in pairs.items() if base in names}
+    tests = {name: statistics.paired(wide[name], wide[base]) for name, base in pairs.items()}
     adjusted = statistics.holm([test.p for test in tests.values()])
     return pd.DataFrame(
         [
             {
-                "comparison": f"{titles[name]} minus {titles[names[0]]}",
+                "comparison": f"{titles[name]} minus {titles[pairs[name]]}",
                 "patients": test.difference.n,
                 "mean difference": f"{test.difference.mean:+.3f}",
                 "95 % interval": _signed_interval(test.difference),

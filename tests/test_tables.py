@@ -41,6 +41,20 @@ def test_differences_are_paired_with_the_first_method():
     assert rows["p (sign-flip, Holm)"].tolist() == ["0.250"]  # 2 of the 8 sign flips are as extreme
 
 
+def test_each_comparison_changes_one_thing():
+    values = {"stepwise": [0.1, 0.2], "linear-scores": [0.3, 0.5], "linear-unfused": [0.2, 0.4]}
+    rows = tables.differences(patients(values), PAPER, "dsc")
+    assert rows.comparison.tolist() == [
+        "Stepwise, linear scores minus Stepwise, as printed",
+        "No fusion, linear scores minus Stepwise, linear scores",
+    ]
+    assert rows["mean difference"].tolist() == ["+0.250", "-0.100"]
+    without = tables.differences(
+        patients({name: values[name] for name in ("stepwise", "linear-unfused")}), PAPER, "dsc"
+    )
+    assert without.empty
+
+
 def test_one_method_leaves_nothing_to_compare():
     assert tables.differences(patients({"stepwise": [0.2, 0.4]}), PAPER, "dsc").empty
 

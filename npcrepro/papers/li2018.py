@@ -226,4 +226,5 @@ PAPER = Paper(
     # PAPER: leave-one-out by patient.
     # DIFFERS: the paper has no validation set; one inner validation patient in each fold shows the learning curve.
     split={"kind": "leave-one-out", "validation": 1},
+    comparisons={"linear-one-shot": "linear-scores", "linear-unfused": "linear-scores"},
 )  # fmt: skip
