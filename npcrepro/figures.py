@@ -18,7 +18,7 @@ from npcrepro.protocol import Paper
 
 REFERENCE = "#E69F00"
 METHODS = ("#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442", "#999999")
-WIDTH_IN = 9.0  # width of a page of the book
+WIDTH_IN = 7.5  # width of a page of the book
 METRIC_TITLES = {
     "dsc": "DSC",
     "jsc": "JSC",
