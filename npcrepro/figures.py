@@ -119,7 +119,8 @@ def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
                     axis.plot(one.total, one[column], style, color=colours(paper)[name], alpha=0.3, linewidth=0.7)
                 mean = stage_rows.groupby("total")[column].mean()
                 axis.plot(mean.index, mean, style, marker=".", color=colours(paper)[name], linewidth=1.8)
-        axis.set(title=titles(paper)[name], xlabel="updates", yscale="log")
+        axis.set(xlabel="updates", yscale="log")
+        axis.set_title(titles(paper)[name], fontsize=8)
     axes[0][0].set_ylabel("loss of the stage's score")
     lines = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
     axes[0][-1].legend(lines, ["training", "validation patient"], fontsize=7, loc="lower left")
