@@ -93,8 +93,24 @@ class Configuration:
         return runs / self.method.paper / self.method.name / self.cohort / self.profile.name / name
 
 
+class _Tables:
+    """The tables of a folder with ``cases.csv`` and ``history.csv``."""
+
+    folder: Path
+
+    @cached_property
+    def cases(self):
+        """One row for each case, structure and region, as a data frame."""
+        return _read_csv(self.folder / "cases.csv")
+
+    @cached_property
+    def history(self):
+        """The learning curve, with the columns that name the run, as a data frame."""
+        return _read_csv(self.folder / "history.csv")
+
+
 @dataclass(frozen=True)
-class Record:
+class Record(_Tables):
     """A finished run, read from its folder."""
 
     folder: Path
@@ -108,16 +124,6 @@ class Record:
     def provenance(self) -> dict:
         """Versions, machine, times, hashes; ``status`` is ``trained`` or ``diverged``."""
         return read_json(self.folder / "provenance.json")
-
-    @cached_property
-    def cases(self):
-        """``cases.csv`` as a data frame."""
-        return _read_csv(self.folder / "cases.csv")
-
-    @cached_property
-    def history(self):
-        """``history.csv`` as a data frame, with the columns that name the run."""
-        return _read_csv(self.folder / "history.csv")
 
     def prediction(self, case: str):
         """Label ``(z, y, x)`` uint8 and probability ``(S, z, y, x)`` float32 in [0, 1] of a test case."""
@@ -186,7 +192,7 @@ def publish(records: list[Record], folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Published:
+class Published(_Tables):
     """Runs published under ``book/results``."""
 
     folder: Path
@@ -196,16 +202,6 @@ class Published:
         """Configuration and provenance of each run; ``method`` and ``fold`` are name and number."""
         content = read_json(self.folder / "runs.json")
         return [content["common"] | run for run in content["runs"]]
-
-    @cached_property
-    def cases(self):
-        """The case rows of all runs."""
-        return _read_csv(self.folder / "cases.csv")
-
-    @cached_property
-    def history(self):
-        """The learning curves of all runs."""
-        return _read_csv(self.folder / "history.csv")
 
 
 def read_published(folder: Path | str) -> Published:
