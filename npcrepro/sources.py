@@ -41,6 +41,8 @@ def _definition(target: str) -> tuple[str, tuple[str, ...]]:
     """The definition as a dumped syntax tree, and the targets inside the package that it mentions."""
     module, name = target.split(":")
     defined, imported = _names(module)
+    if name in imported and name not in defined:
+        return "", (imported[name],)  # re-exported by the face of a package
     node = defined[name]
     mentioned = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - {name}
     inside = {f"{module}:{other}" for other in mentioned & defined.keys()}
