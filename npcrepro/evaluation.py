@@ -8,6 +8,7 @@ from math import nan, prod
 import numpy as np
 
 from npcrepro.cohorts.prepared import PreparedCase, PreparedCohort
+from npcrepro.cohorts.structures import mask_of
 from npcrepro.metrics.overlap import METRICS, Counts, count
 
 # ``reference_slices`` counts only slices that contain the structure in the reference, as Li 2018 does; false positives
@@ -26,16 +27,15 @@ def score_case(
     """Rows of one case: every structure of the method in every region.
 
     Args:
-        label: predicted, ``(z, y, x)`` on the grid of the case.
+        label: predicted, ``(z, y, x)`` on the grid of the case; 1 for the first of ``structures``, and so on.
         case: with its reference.
-        cohort: for label values, and whether the spacing is known; where it is not, volumes are ``nan``.
+        cohort: for the codes of the reference, and whether the spacing is known; where it is not, volumes are ``nan``.
         structures: names of the structures that the method segments.
     """
     reference = np.asarray(case.label)
     rows = []
-    for structure in structures:
-        value = cohort.structures[structure]
-        wanted, found = reference == value, label == value
+    for number, structure in enumerate(structures, 1):
+        wanted, found = mask_of(reference, cohort.structures, structure), label == number
         with_structure = wanted.any(axis=(1, 2))
         for region in REGIONS:
             slices = with_structure if region == "reference_slices" else slice(None)

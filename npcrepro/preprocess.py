@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from npcrepro.cohorts.prepared import PreparedCohort
+from npcrepro.cohorts.structures import mask_of
 from npcrepro.errors import InputError
 from npcrepro.files import writing
 from npcrepro.protocol import pick
@@ -96,8 +97,8 @@ class SliceData:
             rows = [self.cohort.channels.index(name) for name in self.channels]
             image = torch.from_numpy(np.asarray(prepared.image[rows], dtype=np.float32)).transpose(0, 1)
             label = np.asarray(prepared.label)
-            values = [self.cohort.structures[name] for name in self.structures]
-            masks = torch.from_numpy(np.stack([label == value for value in values], axis=1).astype(np.float32))
+            masks = [mask_of(label, self.cohort.structures, name) for name in self.structures]
+            masks = torch.from_numpy(np.stack(masks, axis=1).astype(np.float32))
             # DIFFERS: the paper's slices have the network's matrix; other cohorts are resampled to it, whole slice,
             # without a crop.
             label = (_resize(masks, self.matrix) >= 0.5).to(torch.uint8)

@@ -165,7 +165,6 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
     write_csv(folder / "history.csv", history, IDENTITY + training.HISTORY_COLUMNS)
 
     started = time.monotonic()
-    values = np.array([0, *(cohort.structures[name] for name in data.structures)], dtype=np.uint8)
     for case in cohort.cases_of(fold["test"], include_suspect=True):
         probability = inference.predict_slices(
             network,
@@ -175,7 +174,7 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
             batch_size=profile.batch_size,
             device=fabric.device,
         )
-        label = values[inference.decide(probability[None], method.threshold)[0].numpy()]
+        label = inference.decide(probability[None], method.threshold)[0].to(torch.uint8).numpy()
         rounded = (probability.nan_to_num() * 255).round().to(torch.uint8).numpy()
         with writing(folder / "predictions" / f"{case}.npz") as temporary:
             np.savez_compressed(temporary, label=label, probability=rounded)

@@ -102,7 +102,7 @@ def test_status(tmp_path, in_reference, found, status, inside):
 def test_each_structure_is_scored_by_its_own_value_and_slices(tmp_path):
     reference = np.zeros((3, 4, 4), np.uint8)
     reference[0, :2], reference[2, :1] = 1, 5
-    label = np.where(reference == 5, 5, 0).astype(np.uint8)
+    label = np.where(reference == 5, 2, 0).astype(np.uint8)
     rows = scores(label, cohort_of(tmp_path, reference, structures={"GTVp": 1, "GTVnd": 5}))
     assert [(key, row["tp"], row["fn"]) for key, row in rows.items()] == [
         (("GTVp", "all_slices"), 0, 8),
@@ -110,6 +110,14 @@ def test_each_structure_is_scored_by_its_own_value_and_slices(tmp_path):
         (("GTVnd", "all_slices"), 4, 0),
         (("GTVnd", "reference_slices"), 4, 0),
     ]
+
+
+def test_a_structure_of_several_codes_is_scored_as_their_union(tmp_path):
+    reference = np.array([[[1, 2, 2, 0]]], np.uint8)
+    cohort = cohort_of(tmp_path, reference, structures={"GTVp": 1, "CTV2": [1, 2]})
+    rows = scores(np.array([[[0, 0, 2, 0]]], np.uint8), cohort)
+    counts = {key[0]: (row["tp"], row["fp"], row["fn"], row["tn"]) for key, row in rows.items()}
+    assert counts == {"GTVp": (0, 0, 1, 3), "CTV2": (1, 0, 2, 1)}
 
 
 def table(*rows):

@@ -11,6 +11,7 @@ import numpy as np
 from npcrepro.cohorts.defects import Defect, Refused
 from npcrepro.cohorts.images import not_finite, read_image, to_mask
 from npcrepro.cohorts.layout import Case, scan
+from npcrepro.cohorts.structures import Structures
 
 # Half a voxel at the edge of a 512 matrix: what rounding a spacing to three decimals does, and no more.
 SPACING_TOLERANCE = 1e-3
@@ -75,7 +76,7 @@ class Content:
     geometry: dict[str, list[float]]
 
 
-def inspect_case(case: Case, structures: dict[str, int] | None, root: Path) -> tuple[Content | None, list[Defect]]:
+def inspect_case(case: Case, structures: Structures | None, root: Path) -> tuple[Content | None, list[Defect]]:
     """Read one case and list its defects. None where no image can be read."""
     defects: list[Defect] = []
     reference = None
@@ -91,7 +92,7 @@ def inspect_case(case: Case, structures: dict[str, int] | None, root: Path) -> t
             reference = (shown(path, root), array.shape, spacing, geometry)
         else:
             cause = "the channels were not resampled to one grid, or belong to different studies"
-            defects += _grid_defects(shown(path, root), (array.shape, spacing, geometry), *reference, cause)
+            defects += grid_defects(shown(path, root), (array.shape, spacing, geometry), *reference, cause)
         images.append((path, array))
     mask = None
     found = _try_read(case.label, root, defects)
@@ -99,7 +100,7 @@ def inspect_case(case: Case, structures: dict[str, int] | None, root: Path) -> t
         array, spacing, geometry = found
         if reference is not None:
             cause = "the label was drawn on another series or resampled, or its header was lost on export"
-            defects += _grid_defects(shown(case.label, root), (array.shape, spacing, geometry), *reference, cause)
+            defects += grid_defects(shown(case.label, root), (array.shape, spacing, geometry), *reference, cause)
         mask, more = to_mask(array, structures, shown(case.label, root))
         defects += more
     content = None if reference is None else Content(images, mask, reference[2], reference[3])
@@ -119,7 +120,7 @@ def _try_read(path: Path, root: Path, defects: list[Defect]) -> tuple | None:
         return None
 
 
-def _grid_defects(
+def grid_defects(
     file: str, grid: tuple, other: str, shape: tuple, spacing: tuple, geometry: dict, cause: str
 ) -> list[Defect]:
     """What differs between the grid of ``file`` and that of ``other``."""

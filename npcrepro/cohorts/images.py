@@ -4,11 +4,17 @@ import gzip
 import math
 import struct
 import zlib
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npcrepro.cohorts.defects import Defect, Refused
+from npcrepro.cohorts.structures import Structures
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 LABEL_TOLERANCE = 1e-3
 
@@ -34,14 +40,36 @@ def read_image(path: str | Path) -> tuple[np.ndarray, tuple[float, float, float]
     if image.GetNumberOfComponentsPerPixel() > 1 or image.GetDimension() not in (2, 3):
         value = f"size {image.GetSize()} with {image.GetNumberOfComponentsPerPixel()} values a voxel"
         raise unreadable(path, value, "several channels or time points in one file: save one file a channel")
-    array = sitk.GetArrayFromImage(image)
-    array.ravel()[index] = values
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
-        array = array[None]
+    array, spacing_mm, geometry = from_itk(image)
+    array.ravel()[index] = values
+    return array, spacing_mm, geometry
+
+
+def from_itk(image: "sitk.Image") -> tuple[np.ndarray, tuple[float, float, float], dict[str, list[float]]]:
+    """Array (z, y, x), spacing_mm (z, y, x) and geometry of a volume of SimpleITK (see `read_image`)."""
+    import SimpleITK as sitk
+
     x, y, z = image.GetSpacing()
     geometry = {"origin": list(image.GetOrigin()), "direction": list(image.GetDirection())}
-    return array, (z, y, x), geometry
+    return sitk.GetArrayFromImage(image), (z, y, x), geometry
+
+
+def to_itk(
+    array: np.ndarray, spacing_mm: tuple[float, float, float], geometry: dict[str, list[float]] | None = None
+) -> "sitk.Image":
+    """A volume of SimpleITK from array (z, y, x), spacing_mm (z, y, x) and geometry (see `read_image`)."""
+    import SimpleITK as sitk
+
+    # ITK and NIfTI have no booleans and no half precision.
+    array = array.astype({"bool": "uint8", "float16": "float32"}.get(array.dtype.name, array.dtype.name))
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing([float(s) for s in reversed(spacing_mm)])
+    if geometry is not None:
+        image.SetOrigin(geometry["origin"])
+        image.SetDirection(geometry["direction"])
+    return image
 
 
 def unreadable(path: Path, value: object, cause: str) -> Refused:
@@ -108,7 +136,7 @@ def not_finite(file: str, array: np.ndarray) -> Defect:
     return Defect("error", file, "NaN or infinite values", value, cause)
 
 
-def to_mask(array: np.ndarray, structures: dict[str, int] | None, file: str) -> tuple[np.ndarray | None, list[Defect]]:
+def to_mask(array: np.ndarray, structures: Structures | None, file: str) -> tuple[np.ndarray | None, list[Defect]]:
     """A label image as uint8, or None with the reason. Without ``structures`` any value from 0 to 255 will do."""
     if not np.isfinite(array).all():
         return None, [not_finite(file, array)]
@@ -120,7 +148,7 @@ def to_mask(array: np.ndarray, structures: dict[str, int] | None, file: str) -> 
             cause = "a label resampled with interpolation: use nearest neighbour"
             return None, [Defect("error", file, "label values that are no integers", value, cause)]
         array, values = np.rint(array), np.unique(np.rint(values))
-    allowed = range(256) if structures is None else [0, *structures.values()]
+    allowed = range(256) if structures is None else {0, *chain.from_iterable(structures.values())}
     unknown = [v for v in values.tolist() if v not in allowed]
     if unknown:
         value = ", ".join(f"{v:g} in {int((array == v).sum())} voxels" for v in unknown[:3])

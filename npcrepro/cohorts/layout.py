@@ -11,13 +11,14 @@ optionally ``dataset`` (v2: the files of each case, in place of the folder scan)
 * ``suspect_labels``: cases that are scored and reported apart, and left out of training.
 
 Arrays are ``(z, y, x)``, images ``(C, z, y, x)``, spacing is ``spacing_mm: (z, y, x)``. A 2-D image is a volume of one
-slice. ``geometry`` keeps origin and direction as SimpleITK gives them: in (x, y, z) order, LPS, millimetres.
+slice. A structure may have several codes (``"Brain": [1, 2]``), as structures may overlap. ``geometry`` keeps origin
+and direction as SimpleITK gives them: in (x, y, z) order, LPS, millimetres.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from npcrepro.cohorts.defects import Defects, Refused, slip
-from npcrepro.cohorts.images import to_mask
+from npcrepro.cohorts.images import to_itk, to_mask
+from npcrepro.cohorts.structures import LARGEST_CODE, Coding, Structures
 from npcrepro.errors import InputError
 from npcrepro.files import write_json, writing_folder
 
@@ -39,7 +41,7 @@ OUR_FIELDS = (
     "wrong_labels",
     "suspect_labels",
 )
-NNUNET_FIELDS = ("channel_names", "labels", "numTraining", "file_ending", "dataset")
+NNUNET_FIELDS = ("channel_names", "labels", "regions_class_order", "numTraining", "file_ending", "dataset")
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff")
 
 
@@ -62,7 +64,7 @@ class Cohort:
     root: Path
     name: str
     channels: tuple[str, ...]
-    structures: dict[str, int]
+    structures: Structures
     cases: tuple[Case, ...]
     excluded: tuple[str, ...]
     spacing_known: bool
@@ -85,13 +87,14 @@ class Cohort:
 class CaseArrays:
     """One case in memory: ``image`` (C, z, y, x), ``label`` (z, y, x) of integers, ``spacing_mm`` (z, y, x).
 
+    Instead of integers ``label`` may hold masks (z, y, x) by the name of their structure, which may overlap.
     Without ``geometry`` (see `read_image`) the origin is zero and the axes are those of the patient.
     """
 
     name: str
     patient: str
     image: np.ndarray
-    label: np.ndarray
+    label: np.ndarray | Mapping[str, np.ndarray]
     spacing_mm: tuple[float, float, float]
     suspect: bool = False
     geometry: dict[str, list[float]] | None = None
@@ -143,7 +146,7 @@ def write_cohort(
     *,
     name: str,
     channels: Sequence[str],
-    structures: dict[str, int],
+    structures: Mapping[str, int | Sequence[int]] | Sequence[str],
     reference: str = "",
     licence: str = "",
     publishable: bool = False,
@@ -151,7 +154,8 @@ def write_cohort(
 ) -> Cohort:
     """Write a cohort in the nnU-Net raw layout and return it as read back.
 
-    ``cases`` may be a generator: one case is in memory at a time. ``structures`` leaves the background out. Everything
+    ``cases`` may be a generator: one case is in memory at a time. ``structures`` leaves the background out: names with
+    the codes of the labels, or names alone where the labels are masks (see `Coding`). Everything
     is written to a folder beside ``root`` and moved into place at the end. Raises InputError where ``root`` holds
     something already, for arrays that do not fit together, a case name given twice, an unknown label value, and no
     cases.
@@ -162,13 +166,18 @@ def write_cohort(
     names: list[str] = []
     groups: dict[str, str] = {}
     suspects: list[str] = []
+    coding = None if isinstance(structures, Mapping) else Coding(structures)
+    codes = {} if coding else {name: _as_codes(value) for name, value in structures.items()}
     with writing_folder(root) as folder:
         (folder / "imagesTr").mkdir()
         (folder / "labelsTr").mkdir()
         for case in cases:
             if case.name in names:
                 raise InputError(f"case {case.name} is given twice: two sources carry the same case name")
-            _write_case(folder, case, tuple(channels), structures)
+            if coding is not None:
+                case = replace(case, label=_encoded(coding, case))
+                codes = coding.structures
+            _write_case(folder, case, tuple(channels), codes)
             names.append(case.name)
             if case.patient != case.name:
                 groups[case.name] = case.patient
@@ -177,7 +186,10 @@ def write_cohort(
         header: dict[str, Any] = {"name": name, "reference": reference, "licence": licence, "publishable": publishable}
         header |= {"file_ending": ".nii.gz", "numTraining": len(names), "spacing_known": spacing_known}
         header["channel_names"] = {str(i): channel for i, channel in enumerate(channels)}
-        header["labels"] = {"background": 0} | {key: int(value) for key, value in structures.items()}
+        header["labels"] = {"background": 0} | {key: list(c) if len(c) > 1 else c[0] for key, c in codes.items()}
+        if any(len(c) > 1 for c in codes.values()):
+            # nnU-Net asks for it with regions: what a voxel becomes when it is put together again.
+            header["regions_class_order"] = [c[0] for c in codes.values()]
         header |= {"groups": groups} if groups else {}
         header |= {"suspect_labels": suspects} if suspects else {}
         write_json(folder / "dataset.json", header)
@@ -188,7 +200,20 @@ def write_cohort(
     return read_cohort(root)
 
 
-def _write_case(folder: Path, case: CaseArrays, channels: tuple[str, ...], structures: dict[str, int]) -> None:
+def _as_codes(value: int | Sequence[int]) -> tuple[int, ...]:
+    return (int(value),) if isinstance(value, int | np.integer) else tuple(int(v) for v in value)
+
+
+def _encoded(coding: Coding, case: CaseArrays) -> np.ndarray:
+    if not isinstance(case.label, Mapping):
+        raise InputError(f"case {case.name}: a label image without codes: give masks, or a code for each structure")
+    try:
+        return coding.encode(case.label)
+    except InputError as problem:
+        raise InputError(f"case {case.name}: {problem}") from None
+
+
+def _write_case(folder: Path, case: CaseArrays, channels: tuple[str, ...], structures: Structures) -> None:
     import SimpleITK as sitk
 
     image, label = np.asarray(case.image), np.asarray(case.label)
@@ -205,16 +230,9 @@ def _write_case(folder: Path, case: CaseArrays, channels: tuple[str, ...], struc
     mask, defects = to_mask(label, structures, case.name)
     if mask is None:
         raise Refused(defects[0], case.name)
-    geometry = case.geometry or {"origin": [0.0] * 3, "direction": np.eye(3).ravel().tolist()}
 
     def write(array: np.ndarray, path: Path) -> None:
-        # NIfTI has no booleans and no half precision.
-        array = array.astype({"bool": "uint8", "float16": "float32"}.get(array.dtype.name, array.dtype.name))
-        volume = sitk.GetImageFromArray(array)
-        volume.SetSpacing([float(s) for s in reversed(case.spacing_mm)])
-        volume.SetOrigin(geometry["origin"])
-        volume.SetDirection(geometry["direction"])
-        sitk.WriteImage(volume, str(path))
+        sitk.WriteImage(to_itk(array, case.spacing_mm, case.geometry), str(path))
 
     for number, channel in enumerate(image):
         write(channel, folder / "imagesTr" / f"{case.name}_{number:04d}.nii.gz")
@@ -227,7 +245,7 @@ class Listing:
 
     header: dict[str, Any]
     channels: tuple[str, ...]
-    structures: dict[str, int] | None
+    structures: Structures | None
     cases: list[Case]
     excluded: tuple[str, ...]
     defects: Defects
@@ -356,7 +374,7 @@ def _channels(header: dict[str, Any] | None, defects: Defects) -> tuple[str, ...
     return tuple(names[str(i)] for i in range(len(names)))
 
 
-def _structures(header: dict[str, Any] | None, defects: Defects) -> dict[str, int] | None:
+def _structures(header: dict[str, Any] | None, defects: Defects) -> Structures | None:
     if header is None:
         return None
     if "labels" not in header:
@@ -364,21 +382,31 @@ def _structures(header: dict[str, Any] | None, defects: Defects) -> dict[str, in
         return None
     labels = header["labels"]
     problem = ""
-    if not _is_mapping(labels, int):
-        problem = "'labels' does not map names to integers"
+    if not isinstance(labels, dict) or not all(_is_code(value) or _is_region(value) for value in labels.values()):
+        problem = "'labels' does not map names to integers, or to lists of different integers, from 0 to 255"
     elif labels.get("background") != 0:
         problem = "'labels' has no background 0"
     elif "ignore" in labels:
         problem = "'labels' has an ignore label, which is not supported"
     elif len(labels) < 2:
         problem = "'labels' has no structure"
-    elif len(set(labels.values())) < len(labels) or not all(0 <= value <= 255 for value in labels.values()):
-        problem = "'labels' are not different integers from 0 to 255"
+    elif len({_as_codes(value) for value in labels.values()}) < len(labels):
+        problem = "'labels' has two names for the same integers"
+    elif any(0 in _as_codes(value) for name, value in labels.items() if name != "background"):
+        problem = "'labels' gives 0, which is the background, to a structure"
     if problem:
-        cause = 'nnU-Net v1 or region labels; here it looks like {"background": 0, "GTVp": 1}'
+        cause = 'nnU-Net v1 has numbers as names; here it looks like {"background": 0, "GTVp": 1, "CTV2": [1, 2]}'
         defects.header(problem, labels, cause)
         return None
-    return {name: value for name, value in labels.items() if name != "background"}
+    return {name: _as_codes(value) for name, value in labels.items() if name != "background"}
+
+
+def _is_code(value: object) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_CODE
+
+
+def _is_region(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_code, value)) and len(set(value)) == len(value)
 
 
 _Listed = dict[str, tuple[list[Path], Path]]

@@ -13,6 +13,7 @@ from npcrepro.cohorts.check import inspect_case, shown
 from npcrepro.cohorts.defects import Refused, slip
 from npcrepro.cohorts.images import not_finite, unreadable
 from npcrepro.cohorts.layout import Case, Cohort, cases_of
+from npcrepro.cohorts.structures import Structures
 from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing_folder
 
@@ -46,7 +47,7 @@ class PreparedCohort:
     name: str
     fingerprint: str
     channels: tuple[str, ...]
-    structures: dict[str, int]
+    structures: Structures
     spacing_known: bool
     publishable: bool
     licence: str
@@ -156,7 +157,8 @@ def read_prepared(folder: str | Path) -> PreparedCohort:
         about = read_json(path)
         entries = about.pop("cases")
         channels = tuple(about.pop("channels"))
-        prepared = PreparedCohort(folder=folder, channels=channels, entries=entries, **about)
+        structures = {name: tuple(codes) for name, codes in about.pop("structures").items()}
+        prepared = PreparedCohort(folder=folder, channels=channels, structures=structures, entries=entries, **about)
     except FileNotFoundError:
         raise InputError(f"{path}: missing: not the folder of a prepared cohort, or a mistyped path") from None
     except (OSError, ValueError, KeyError, TypeError) as problem:

@@ -28,7 +28,7 @@ def test_written_cohort_reads_back(tmp_path):
     assert [case.name for case in cohort.cases] == ["a", "b", "c"]
     assert cohort.patients == ("c", "p")
     assert [case.suspect for case in cohort.cases] == [True, False, False]
-    assert (cohort.name, cohort.channels, cohort.structures) == ("tiny", ("T1", "CT"), {"GTVp": 1})
+    assert (cohort.name, cohort.channels, cohort.structures) == ("tiny", ("T1", "CT"), {"GTVp": (1,)})
     assert (cohort.licence, cohort.reference, cohort.publishable) == ("CC0", "us", True)
     assert cohort.spacing_known
     assert [path.name for path in cohort.cases[0].images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
@@ -98,10 +98,13 @@ def test_booleans_and_half_precision_can_be_written(tmp_path):
         ({"file_ending": None}, "missing field .file_ending"),
         ({"file_ending": "nii.gz"}, "'file_ending' has no dot"),
         ({"file_ending": ".nii"}, r"'file_ending' is .nii but the files end with .nii.gz"),
-        ({"labels": {"0": "background", "1": "GTVp"}}, "'labels' does not map names to integers"),
+        ({"labels": {"0": "background", "1": "GTVp"}}, "'labels' does not map names to integers, or to lists"),
         ({"labels": {"GTVp": 1}}, "no background 0"),
         ({"labels": {"background": 0}}, "no structure"),
-        ({"labels": {"background": 0, "GTVp": 1, "GTVnd": 1}}, "not different integers"),
+        ({"labels": {"background": 0, "GTVp": 1, "GTVnd": 1}}, "two names for the same integers"),
+        ({"labels": {"background": 0, "GTVp": 1, "CTV2": [1, 300]}}, "integers, from 0 to 255"),
+        ({"labels": {"background": 0, "GTVp": 1, "CTV2": [1, 1]}}, "lists of different integers"),
+        ({"labels": {"background": 0, "GTVp": [0, 1]}}, "gives 0, which is the background"),
         ({"labels": {"background": 0, "GTVp": 1, "ignore": 2}}, "ignore label"),
         ({"channel_names": {"1": "T1", "2": "CT"}}, "does not number the channels"),
         ({"spacing_known": "no"}, "'spacing_known' is not a bool .'no'"),

@@ -21,7 +21,7 @@ def test_prepared_cohort_holds_what_was_written(tmp_path):
     digest = fingerprint(cohort)
     assert prepared.folder == tmp_path / "prepared" / f"tiny-{digest[:8]}"
     assert (prepared.name, prepared.fingerprint, prepared.licence) == ("tiny", digest, "CC0")
-    assert (prepared.channels, prepared.structures, prepared.spacing_known) == (("T1", "CT"), {"GTVp": 1}, False)
+    assert (prepared.channels, prepared.structures, prepared.spacing_known) == (("T1", "CT"), {"GTVp": (1,)}, False)
     assert (len(prepared), prepared.cases, prepared.patients) == (3, ["a", "b", "c"], ("c", "p"))
     assert prepared.cases_of(["p"]) == ["a", "b"]
     assert prepared.cases_of(["p"], include_suspect=False) == ["a"]

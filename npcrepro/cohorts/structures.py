@@ -1,0 +1,78 @@
+"""Structures and the codes that stand for them in a label image.
+
+A label image holds one code a voxel. Structures may overlap (a tumour in its target volume, a hippocampus in a temporal
+lobe): then every combination that occurs has a code of its own, and a structure is the union of its codes. nnU-Net
+calls these regions.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from npcrepro.errors import InputError
+
+Structures = dict[str, tuple[int, ...]]
+
+LARGEST_CODE = 255
+
+
+def mask_of(label: np.ndarray, structures: Structures, name: str) -> np.ndarray:
+    """Where ``label`` shows the structure: bool, of the shape of ``label``."""
+    codes = structures[name]
+    return label == codes[0] if len(codes) == 1 else np.isin(label, codes)
+
+
+class Coding:
+    """Codes for masks that may overlap, given out as combinations of structures turn up.
+
+    Alone, the structures have the codes 1, 2, ... in the order of ``names``.
+
+    Example:
+        >>> coding = Coding(["GTVp", "CTV2"])
+        >>> coding.encode({"GTVp": np.array([1, 0, 0]), "CTV2": np.array([1, 1, 0])})
+        array([3, 2, 0], dtype=uint8)
+        >>> coding.structures
+        {'GTVp': (1, 3), 'CTV2': (2, 3)}
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self.names = tuple(names)
+        self._codes: dict[frozenset[int], int] = {frozenset([i]): i + 1 for i in range(len(self.names))}
+
+    @property
+    def structures(self) -> Structures:
+        """Codes of each structure, so far."""
+        pairs = list(self._codes.items())
+        return {name: tuple(code for members, code in pairs if i in members) for i, name in enumerate(self.names)}
+
+    def encode(self, masks: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Label image uint8 of masks (bool, or 0 and not 0) of one shape; a structure that is not there is empty.
+
+        Raises InputError for an unknown name, masks of different shapes, no masks, and more than 255 combinations.
+        """
+        unknown = sorted(set(masks) - set(self.names))
+        if unknown:
+            raise InputError(f"mask of {unknown[0]!r}, which is not one of the structures {', '.join(self.names)}")
+        shapes = {name: np.shape(mask) for name, mask in masks.items()}
+        if len(set(shapes.values())) != 1:
+            raise InputError(f"masks of the shapes {shapes or 'of no structure'}: masks of a case share one grid")
+        label = np.zeros(next(iter(shapes.values())), np.uint8)
+        members = {0: frozenset()} | {code: combination for combination, code in self._codes.items()}
+        for index, name in enumerate(self.names):
+            if name not in masks:
+                continue
+            inside = np.asarray(masks[name]) != 0
+            codes = np.arange(LARGEST_CODE + 1, dtype=np.uint8)
+            for code in np.unique(label[inside]).tolist():
+                combination = members[code] | {index}
+                if combination not in self._codes:
+                    if len(self._codes) == LARGEST_CODE:
+                        cause = "more structures overlap than a label image can hold; leave some of them out"
+                        raise InputError(
+                            f"more than {LARGEST_CODE} combinations of {len(self.names)} structures: {cause}"
+                        )
+                    self._codes[combination] = len(self._codes) + 1
+                    members[self._codes[combination]] = combination
+                codes[code] = self._codes[combination]
+            label[inside] = codes[label[inside]]
+        return label

@@ -1,0 +1,79 @@
+"""Codes of structures that overlap."""
+
+import json
+
+import numpy as np
+import pytest
+
+from npcrepro.cohorts.check import check
+from npcrepro.cohorts.layout import CaseArrays, read_cohort, write_cohort
+from npcrepro.cohorts.prepared import prepare
+from npcrepro.cohorts.structures import Coding, mask_of
+from npcrepro.errors import InputError
+
+NAMES = ("GTVp", "CTV2", "BrainStem")
+
+
+def masks(seed):
+    return dict(zip(NAMES, np.random.default_rng(seed).random((3, 2, 4, 5)) < 0.5))
+
+
+def test_structures_alone_have_their_place_as_code():
+    coding = Coding(NAMES)
+    np.testing.assert_array_equal(coding.encode({"CTV2": np.array([1, 0]), "BrainStem": np.array([0, 1])}), [2, 3])
+    assert coding.structures == {"GTVp": (1,), "CTV2": (2,), "BrainStem": (3,)}
+
+
+def test_masks_come_back_whatever_overlaps_in_whichever_case():
+    coding = Coding(NAMES)
+    labels = [coding.encode(masks(seed)) for seed in range(5)]
+    for seed, label in enumerate(labels):
+        for name, mask in masks(seed).items():
+            np.testing.assert_array_equal(mask_of(label, coding.structures, name), mask)
+    assert max(label.max() for label in labels) == 7
+
+
+def test_codes_do_not_change_for_cases_that_come_later():
+    coding = Coding(NAMES)
+    first = coding.encode(masks(0)).copy()
+    coding.encode(masks(1))
+    np.testing.assert_array_equal(coding.encode(masks(0)), first)
+
+
+def test_a_written_cohort_holds_the_masks(tmp_path):
+    images = np.arange(2 * 40, dtype=np.int16).reshape(2, 1, 2, 4, 5)
+    cases = [CaseArrays(f"c{i}", f"c{i}", images[i], masks(i), (3.0, 1.0, 1.0)) for i in range(2)]
+    cohort = write_cohort(tmp_path / "c", cases, name="c", channels=["CT"], structures=NAMES)
+    assert check(tmp_path / "c") == []
+    assert cohort == read_cohort(tmp_path / "c")
+    prepared = prepare(cohort, tmp_path / "p")
+    assert prepared.structures == cohort.structures
+    for number in range(2):
+        for name, mask in masks(number).items():
+            np.testing.assert_array_equal(mask_of(prepared.case(f"c{number}").label, cohort.structures, name), mask)
+    header = json.loads((tmp_path / "c" / "dataset.json").read_text())
+    assert len(header["regions_class_order"]) == len(NAMES)
+    assert header["labels"]["background"] == 0
+
+
+def test_bad_masks_are_named():
+    with pytest.raises(InputError, match="mask of 'GTV', which is not one of the structures GTVp, CTV2, BrainStem"):
+        Coding(NAMES).encode({"GTV": np.ones(2)})
+    with pytest.raises(InputError, match=r"shapes \{'GTVp': \(2,\), 'CTV2': \(3,\)\}"):
+        Coding(NAMES).encode({"GTVp": np.ones(2), "CTV2": np.ones(3)})
+    with pytest.raises(InputError, match="of no structure"):
+        Coding(NAMES).encode({})
+
+
+def test_too_many_combinations_are_an_error():
+    names = [f"s{i}" for i in range(9)]
+    every = (np.arange(512) >> np.arange(9)[:, None]) & 1
+    with pytest.raises(InputError, match="more than 255 combinations"):
+        Coding(names).encode(dict(zip(names, every)))
+
+
+def test_a_label_image_needs_codes(tmp_path):
+    case = CaseArrays("c", "c", np.ones((1, 1, 2, 2), np.int16), np.ones((1, 2, 2), np.uint8), (1.0, 1.0, 1.0))
+    with pytest.raises(InputError, match="case c: a label image without codes"):
+        write_cohort(tmp_path / "c", [case], name="c", channels=["CT"], structures=["GTVp"])
+    assert not (tmp_path / "c").exists()
