@@ -1,0 +1,125 @@
+"""A cohort from a table of files."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from cohort_cases import save
+
+from npcrepro.cohorts.check import check
+from npcrepro.cohorts.images import read_image
+from npcrepro.cohorts.structures import mask_of
+from npcrepro.cohorts.table import import_table
+from npcrepro.errors import InputError
+
+SHAPE = (6, 16, 16)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two cases as NRRD, MHA and NIfTI: T1 and CT, with a mask of each of two structures that overlap."""
+    rng = np.random.default_rng(0)
+    for case in ("one", "two"):
+        save(rng.integers(0, 999, SHAPE).astype(np.int16), tmp_path / f"{case}_t1.nrrd")
+        save(rng.integers(-1000, 999, SHAPE).astype(np.int16), tmp_path / f"{case}_ct.mha")
+        tumour, target = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+        tumour[2:4, 4:8, 4:8] = 255
+        target[1:5, 3:9, 3:9] = 1
+        save(tumour, tmp_path / f"{case}_gtv.nii.gz")
+        save(target, tmp_path / f"{case}_ctv.nii")
+        save(np.where(tumour, 2, np.where(target, 1, 0)).astype(np.float32), tmp_path / f"{case}_label.nrrd")
+    return tmp_path
+
+
+def table(folder, text):
+    path = folder / "my cohort.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+MASKS = """case,T1,CT,mask:GTVp,mask:CTV2
+one,one_t1.nrrd,one_ct.mha,one_gtv.nii.gz,one_ctv.nii
+two,two_t1.nrrd,two_ct.mha,,two_ctv.nii
+"""
+
+
+def test_masks_become_structures(folder):
+    lines = []
+    cohort = import_table(table(folder, MASKS), folder / "out", report=lines.append)
+    assert (cohort.name, cohort.channels, tuple(cohort.structures)) == ("my-cohort", ("T1", "CT"), ("GTVp", "CTV2"))
+    assert not cohort.publishable
+    assert check(folder / "out") == []
+    assert lines == []
+    one, two = (read_image(case.label)[0] for case in cohort.cases)
+    np.testing.assert_array_equal(mask_of(one, cohort.structures, "GTVp"), read_image(folder / "one_gtv.nii.gz")[0] > 0)
+    np.testing.assert_array_equal(mask_of(one, cohort.structures, "CTV2"), read_image(folder / "one_ctv.nii")[0] > 0)
+    assert not mask_of(two, cohort.structures, "GTVp").any()
+    np.testing.assert_array_equal(read_image(cohort.cases[1].images[1])[0], read_image(folder / "two_ct.mha")[0])
+
+
+def test_a_label_file_with_codes_and_patients(folder):
+    text = "case;patient;T1;label:GTVp=2 CTV2=1\none;p;one_t1.nrrd;one_label.nrrd\ntwo;p;two_t1.nrrd;two_label.nrrd\n"
+    cohort = import_table(table(folder, "\ufeff" + text), folder / "out")
+    assert cohort.patients == ("p",)
+    label = read_image(cohort.cases[0].label)[0]
+    np.testing.assert_array_equal(
+        mask_of(label, cohort.structures, "GTVp"), read_image(folder / "one_gtv.nii.gz")[0] > 0
+    )
+
+
+def test_other_grids_are_resampled_to_the_reference_and_said(folder):
+    direction = np.diag([-1.0, 1.0, 1.0])
+    tumour = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "one_gtv.nii.gz")))
+    flipped = np.ascontiguousarray(tumour[:, :, ::-1])
+    save(flipped, folder / "one_gtv.nii.gz", direction=direction, origin=(15.0, 0.0, 0.0))
+    save(np.full((3, 16, 16), 7, np.int16), folder / "one_ct.mha", spacing_mm=(6.0, 1.0, 1.0))
+    lines = []
+    cohort = import_table(table(folder, MASKS), folder / "out", report=lines.append)
+    assert lines == [
+        "case one: CT resampled to the grid of T1",
+        "case one: mask:GTVp resampled to the grid of T1",
+    ]
+    label = read_image(cohort.cases[0].label)[0]
+    np.testing.assert_array_equal(mask_of(label, cohort.structures, "GTVp"), tumour > 0)
+    assert check(folder / "out") == []
+    coarse = import_table(table(folder, MASKS), folder / "coarse", reference="CT", report=lines.append)
+    assert read_image(coarse.cases[0].label)[0].shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("case,", "name,", "needs the column 'case' and a row for each case; found: name, T1"),
+        (MASKS.split("\n", 1)[1], "", "a row for each case; found: no row"),
+        ("one_t1.nrrd,", "", "line 2: not as many cells"),
+        ("one_ctv.nii", "one_ctv.nii,x", "line 2: not as many cells"),
+        ("two,", " ,", "line 3: no case name"),
+        ("mask:GTVp,mask:CTV2", "label:GTVp=1,mask:CTV2", "1 mask columns and 1 label columns"),
+        ("mask:GTVp,mask:CTV2", "GTVp,CTV2", "0 mask columns and 0 label columns"),
+        ("mask:GTVp,mask:CTV2", "PET,label:GTVp", "column 'label:GTVp' does not name its codes"),
+        ("T1,CT", "mask:T1,mask:CT", "no channel"),
+        ("one_t1.nrrd", "", "case one has no file in column 'T1'"),
+        ("one_t1.nrrd", "one_t2.nrrd", "one_t2.nrrd: cannot be read .no such file"),
+        ("two,two_t1", "one,two_t1", "case one is given twice"),
+        ("two,two_t1", "../two,two_t1", "case name '../two' cannot be part of a file name"),
+    ],
+)
+def test_bad_tables_are_named_and_leave_nothing(folder, old, new, message):
+    assert old in MASKS
+    with pytest.raises(InputError, match=message):
+        import_table(table(folder, MASKS.replace(old, new, 1)), folder / "out")
+    assert not (folder / "out").exists()
+
+
+def test_codes_that_the_column_does_not_name(folder):
+    text = "case,T1,label:GTVp=2\none,one_t1.nrrd,one_label.nrrd\n"
+    with pytest.raises(InputError, match=r"one_label.nrrd: label value 1: column 'label:GTVp=2' does not list it"):
+        import_table(table(folder, text), folder / "out")
+
+
+def test_files_that_are_no_table(folder):
+    with pytest.raises(InputError, match="no such file"):
+        import_table(folder / "none.csv", folder / "out")
+    with pytest.raises(InputError, match="not a CSV table"):
+        import_table(folder / "one_ct.mha", folder / "out")
+    with pytest.raises(InputError, match="no column 'T2' for the reference: channels are T1, CT"):
+        import_table(table(folder, MASKS), folder / "out", reference="T2")
