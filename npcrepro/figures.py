@@ -6,7 +6,7 @@ and white paper.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,7 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from npcrepro.protocol import Paper
+from npcrepro.cohorts.layout import Cohort
+from npcrepro.protocol import Paper, Settings
 
 REFERENCE = "#E69F00"
 METHODS = ("#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442", "#999999")
@@ -36,6 +37,25 @@ def colours(paper: Paper) -> dict[str, str]:
 def titles(paper: Paper) -> dict[str, str]:
     """Legend text of each method."""
     return {method.name: method.title for method in paper.methods}
+
+
+def show_images(cohort: Cohort, settings: Settings, draw: Callable[..., Figure], *arguments, **options) -> None:
+    """Show a figure of a cohort's images, or where its licence forbids that, a line that says so.
+
+    Args:
+        cohort: whose images the figure shows.
+        settings: with ``private``, the figure is shown in any case.
+        draw: one of the functions below, and what it is called with.
+    """
+    from IPython.display import Markdown, display
+
+    if cohort.publishable or settings.private:
+        draw(*arguments, **options)
+        plt.show()
+        return
+    licence = f"its licence is: {cohort.licence}" if cohort.licence else "its dataset.json names no licence"
+    line = f"Images of cohort {cohort.name} may not be published ({licence}), so this figure is left out. "
+    display(Markdown(f"*{line}For a book that stays with you, set the parameter `private: true`.*"))
 
 
 def slices(images: Mapping[str, tuple[np.ndarray, np.ndarray]], structure: str = "Reference") -> Figure:

@@ -193,6 +193,7 @@ class Settings:
         seeds: one run for each.
         device: auto, cpu or cuda.
         runs: folder of the runs.
+        private: show images that may not be published; the book is then for your own eyes.
     """
 
     cohort: str = "phantom"
@@ -202,6 +203,7 @@ class Settings:
     seeds: tuple[int, ...] = (0,)
     device: str = "auto"
     runs: str = "runs"
+    private: bool = False
 
     def __post_init__(self):
         for name, kind in {"methods": str, "folds": int, "seeds": int}.items():
@@ -211,6 +213,8 @@ class Settings:
             object.__setattr__(self, name, tuple(value))
         if not self.seeds:
             raise InputError("parameter seeds=[] names no seed; one run is made for each seed, so give at least one")
+        if not isinstance(self.private, bool):
+            raise InputError(f"parameter private={self.private!r} is neither true nor false")
         pick({"auto": 0, "cpu": 0, "cuda": 0}, self.device, "device")
 
     @classmethod

@@ -17,8 +17,8 @@ def test_a_component_is_called_with_its_options_and_more():
 
 def test_settings_are_the_parameters_of_every_notebook():
     names = [f.name for f in dataclasses.fields(Settings)]
-    assert names == ["cohort", "profile", "methods", "folds", "seeds", "device", "runs"]
-    assert Settings() == Settings("phantom", "quick", (), (), (0,), "auto", "runs")
+    assert names == ["cohort", "profile", "methods", "folds", "seeds", "device", "runs", "private"]
+    assert Settings() == Settings("phantom", "quick", (), (), (0,), "auto", "runs", False)
 
 
 def test_lists_from_a_notebook_become_tuples():
@@ -37,6 +37,7 @@ def test_lists_from_a_notebook_become_tuples():
         ({"seeds": 0}, r"parameter seeds=0 has to be a list of int values"),
         ({"folds": None}, r"parameter folds=None has to be a list of int values"),
         ({"seeds": []}, r"names no seed"),
+        ({"private": "yes"}, r"parameter private=.yes. is neither true nor false"),
         ({"device": "gpu"}, r"unknown device 'gpu'; did you mean 'cpu'\?"),
     ],
 )

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 LABEL_TOLERANCE = 1e-3
+# A voxel of a medical image has micrometres at least and a few centimetres at most.
+HIGHEST_COMPRESSION = 1100  # deflate cannot do better, and a voxel has a byte at least
+SPACING_RANGE_MM = (1e-3, 100.0)
+NIFTI_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
 
 
 def read_image(path: str | Path) -> tuple[np.ndarray, tuple[float, float, float], dict[str, list[float]]]:
@@ -32,10 +36,11 @@ def read_image(path: str | Path) -> tuple[np.ndarray, tuple[float, float, float]
     index, values = _lost_values(path)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
+        _check_size(path)
         image = sitk.ReadImage(str(path))
     except RuntimeError as problem:
         reason = str(problem).strip().splitlines()[-1].removeprefix("sitk::ERROR: ")
-        cause = "not an image, a broken header, or axes that are not orthogonal"
+        cause = "not an image, truncated, a broken header, or axes that are not orthogonal"
         raise unreadable(path, reason, cause) from None
     if image.GetNumberOfComponentsPerPixel() > 1 or image.GetDimension() not in (2, 3):
         value = f"size {image.GetSize()} with {image.GetNumberOfComponentsPerPixel()} values a voxel"
@@ -43,6 +48,10 @@ def read_image(path: str | Path) -> tuple[np.ndarray, tuple[float, float, float]
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
     array, spacing_mm, geometry = from_itk(image)
+    if not all(SPACING_RANGE_MM[0] <= spacing <= SPACING_RANGE_MM[1] for spacing in spacing_mm):
+        raise unreadable(path, f"spacing_mm (z, y, x) {spacing_mm}", "a damaged header, or a spacing in another unit")
+    if not np.isfinite([*geometry["origin"], *geometry["direction"]]).all():
+        raise unreadable(path, f"origin {geometry['origin']}, direction {geometry['direction']}", "a damaged header")
     array.ravel()[index] = values
     return array, spacing_mm, geometry
 
@@ -70,6 +79,20 @@ def to_itk(
         image.SetOrigin(geometry["origin"])
         image.SetDirection(geometry["direction"])
     return image
+
+
+def _check_size(path: Path) -> None:
+    """Raise InputError where the header promises more than the file can hold, before memory is asked for it."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    size = reader.GetSize()
+    detached = path.name.endswith((".mhd", ".nhdr"))
+    if not detached and math.prod(size) > HIGHEST_COMPRESSION * path.stat().st_size:
+        cause = "a damaged header, or a truncated file"
+        raise unreadable(path, f"{path.stat().st_size} bytes for {' x '.join(map(str, size))} voxels", cause)
 
 
 def unreadable(path: Path, value: object, cause: str) -> Refused:
@@ -124,6 +147,8 @@ def _nifti_layout(data: bytes) -> tuple[int, int, int, str | None] | None:
         else:
             continue
         if not 1 <= dim[0] <= 7 or min(dim[1 : dim[0] + 1]) < 1 or not 0 <= offset < 2**31:
+            return None
+        if bits != NIFTI_BITS.get(code, bits):
             return None
         return int(offset), math.prod(dim[1 : dim[0] + 1]), bits, {16: f"{order}f4", 64: f"{order}f8"}.get(code)
     return None
