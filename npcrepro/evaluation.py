@@ -30,11 +30,14 @@ def score_case(
         label: predicted, ``(z, y, x)`` on the grid of the case; 1 for the first of ``structures``, and so on.
         case: with its reference.
         cohort: for the codes of the reference, and whether the spacing is known; where it is not, volumes are ``nan``.
-        structures: names of the structures that the method segments.
+        structures: names of the structures that the method segments; one that was not contoured in this case has no
+            rows.
     """
     reference = np.asarray(case.label)
     rows = []
     for number, structure in enumerate(structures, 1):
+        if structure in case.not_contoured:
+            continue
         wanted, found = mask_of(reference, cohort.structures, structure), label == number
         with_structure = wanted.any(axis=(1, 2))
         for region in REGIONS:

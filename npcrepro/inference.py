@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from npcrepro.preprocess import SliceData
 from npcrepro.protocol import pick
+
+if TYPE_CHECKING:
+    from npcrepro.preprocess import SliceData
 
 
 def probabilities(logits: Tensor, activation: str) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,8 +15,35 @@ from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.errors import InputError
 from npcrepro.files import writing
+from npcrepro.inference import predict_slices
 from npcrepro.protocol import pick
 from npcrepro.sources import code_sha256
+
+NOT_CONTOURED = 255  # in a label: this structure was not drawn in this case, which is not the same as not being there
+
+
+class Data(Protocol):
+    """What training and testing ask of a cohort. Slices are one kind of it, blocks of volumes another."""
+
+    cohort: PreparedCohort
+    matrix: tuple[int, ...]
+    channels: tuple[str, ...]
+    structures: tuple[str, ...]
+
+    def samples(self, cases: list[str]) -> Sequence[Any]:
+        """What training draws from and validation goes through; a sample shows a structure."""
+
+    def draw(self, samples: Sequence[Any], count: int, generator: torch.Generator) -> list[Any]:
+        """The samples of one update."""
+
+    def batch(self, samples: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Image ``(B, C, ...)`` float32 and label ``(B, S, ...)`` uint8, not yet normalised."""
+
+    def finish(self, image: Tensor) -> Tensor:
+        """The last step before the network, in training and testing alike."""
+
+    def predict(self, network, case: str, *, activation: str, batch_size: int, device) -> Tensor:
+        """Probability of each structure ``(S, z, y, x)`` on the grid of a case."""
 
 
 def normalise(image: Tensor, how: str) -> Tensor:
@@ -61,8 +90,11 @@ class SliceData:
             under another name, that one stands in.
         structures: names of the structures wanted, under the same rule.
         normalisation: see :func:`normalise`; applied last, after augmentation.
+        windows: intensity ranges; each brings every channel from its range to 0-1 as a channel of its own, before the
+            normalisation. Empty means that the channels go in as they are.
         slices_per_case: train on so many slices, the one with the largest area and those next to it; ``None`` means
             all that show a structure.
+        background_share: share of the slices drawn that show none.
 
     Raises:
         InputError: a channel or structure that the cohort lacks.
@@ -75,19 +107,25 @@ class SliceData:
         channels: tuple[str, ...],
         structures: tuple[str, ...],
         normalisation: str = "zscore",
+        windows: tuple[tuple[float, float], ...] = (),
         slices_per_case: int | None = None,
+        background_share: float = 0.0,
     ):
-        self.cohort, self.matrix, self.normalisation = cohort, tuple(matrix), normalisation
-        self.slices_per_case = slices_per_case
+        self.cohort, self.matrix, self.normalisation, self.windows = cohort, tuple(matrix), normalisation, windows
+        self.slices_per_case, self.background_share = slices_per_case, background_share
         self.channels = _match(channels, cohort.channels, cohort.name, "channel")
         self.structures = _match(structures, tuple(cohort.structures), cohort.name, "structure")
         # Named after the code that resamples: slices of an older version are never read.
         version = code_sha256(["npcrepro.preprocess:SliceData"])[:8]
         self.folder = Path(cohort.folder) / f"slices-{'x'.join(map(str, self.matrix))}-{version}"
         self._open: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._area: dict[str, np.ndarray] = {}
 
     def arrays(self, case: str) -> tuple[np.ndarray, np.ndarray]:
-        """Resampled image ``(z, C, y, x)`` float32 and label ``(z, S, y, x)`` uint8 of a case, memory-mapped."""
+        """Resampled image ``(z, C, y, x)`` float32 and label ``(z, S, y, x)`` uint8 of a case, memory-mapped.
+
+        A structure that was not contoured in this case is ``NOT_CONTOURED`` everywhere.
+        """
         if case in self._open:
             return self._open[case]
         wanted = "-".join(self.channels + self.structures)
@@ -102,23 +140,41 @@ class SliceData:
             # DIFFERS: the paper's slices have the network's matrix; other cohorts are resampled to it, whole slice,
             # without a crop.
             label = (_resize(masks, self.matrix) >= 0.5).to(torch.uint8)
+            label[:, [name in prepared.not_contoured for name in self.structures]] = NOT_CONTOURED
             for path, array in ((image_file, _resize(image, self.matrix)), (label_file, label)):
                 with writing(path) as temporary:
                     np.save(temporary, array.numpy())
         self._open[case] = np.load(image_file, mmap_mode="r"), np.load(label_file, mmap_mode="r")
         return self._open[case]
 
-    def training_slices(self, cases: list[str]) -> list[tuple[str, int]]:
-        """``(case, z)`` of the slices to train on: their resampled label is not empty."""
+    def samples(self, cases: list[str]) -> list[tuple[str, int]]:
+        """``(case, z)`` of the slices whose resampled label is not empty."""
         # PAPER: only slices that contain tumour (Li 2018, Section 2.1).
         # SILENT: which ones, as the volumes of Table 2 need about three times the 87 slices; all of them by default.
         chosen = []
         for case in cases:
-            areas = self.arrays(case)[1].sum(axis=(1, 2, 3), dtype=np.int64)
+            areas = self._areas(case)
             largest = int(areas.argmax())
             nearest = sorted(np.flatnonzero(areas), key=lambda z, largest=largest: abs(int(z) - largest))
             chosen += [(case, int(z)) for z in sorted(nearest[: self.slices_per_case])]
         return chosen
+
+    def draw(self, samples: list[tuple[str, int]], count: int, generator: torch.Generator) -> list[tuple[str, int]]:
+        """``count`` of the samples with replacement, some of them exchanged for an empty slice of the same case."""
+        picked = [samples[i] for i in torch.randint(len(samples), (count,), generator=generator).tolist()]
+        if self.background_share:
+            exchanged, places = torch.rand((2, count), generator=generator).tolist()
+            for i, (case, _) in enumerate(picked):
+                empty = np.flatnonzero(self._areas(case) == 0)
+                if exchanged[i] < self.background_share and len(empty):
+                    picked[i] = case, int(empty[int(places[i] * len(empty))])
+        return picked
+
+    def _areas(self, case: str) -> np.ndarray:
+        """Pixels with a structure in each slice of a case."""
+        if case not in self._area:
+            self._area[case] = (self.arrays(case)[1] == 1).sum(axis=(1, 2, 3), dtype=np.int64)
+        return self._area[case]
 
     def batch(self, slices: list[tuple[str, int]]) -> tuple[Tensor, Tensor]:
         """Image ``(B, C, y, x)`` float32 and label ``(B, S, y, x)`` uint8 of the slices named, not yet normalised."""
@@ -127,7 +183,13 @@ class SliceData:
 
     def finish(self, image: Tensor) -> Tensor:
         """The last step before the network, in training and testing alike."""
+        if self.windows:
+            image = torch.cat([((image - low) / (high - low)).clamp(0, 1) for low, high in self.windows], dim=1)
         return normalise(image, self.normalisation)
+
+    def predict(self, network, case: str, *, activation: str, batch_size: int, device) -> Tensor:
+        """Probability of each structure ``(S, z, y, x)`` on the grid of a case (see `predict_slices`)."""
+        return predict_slices(network, self, case, activation=activation, batch_size=batch_size, device=device)
 
 
 def _resize(image: Tensor, matrix: tuple[int, int]) -> Tensor:

@@ -42,25 +42,36 @@ class Stage:
     Attributes:
         name: as it appears on learning curves.
         share: part of the profile's updates that this stage gets; the shares of a method add up to one.
-        loss: called with ``(logits, label)``; see :mod:`npcrepro.losses`.
+        loss: called with ``(logits, label)``; see :mod:`npcrepro.losses`. ``None`` where the network computes its own
+            loss, when it is called with ``(image, label)``.
         optimiser: called with the trainable parameters.
         forward: keyword arguments of the network in this stage (Li 2018 stops at an inner score map).
         trainable: name prefixes of the parameters that move; empty means all of them.
         decay_every: the learning rate is multiplied by ``decay`` each so many updates; ``None`` keeps it.
+        decays: the same, so many times spread over the stage, whatever its length.
+        plateau: the same, whenever so many checks in a row have not improved.
         decay: the factor.
-        patience: end the stage when the validation loss has not improved in this many checks, and keep the weights
-            of the best check; ``None`` uses all updates and keeps the last weights.
+        monitor: what a check has to improve: ``"validation_loss"`` or ``"validation_dsc"``.
+        patience: end the stage when so many checks in a row have not improved, with the weights of the best check;
+            ``None`` uses all updates.
+        keep_best: end with the weights of the best check, not with the last, after all updates.
+        activation: as that of the method, where the score of this stage is another one.
     """
 
     name: str
-    loss: Component
+    loss: Component | None
     optimiser: Component
     share: float = 1.0
     forward: Mapping[str, Any] = field(default_factory=dict)
     trainable: tuple[str, ...] = ()
     decay_every: int | None = None
+    decays: int | None = None
+    plateau: int | None = None
     decay: float = 1.0
+    monitor: str = "validation_loss"
     patience: int | None = None
+    keep_best: bool = False
+    activation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,8 @@ class Method:
         summary: one sentence for ``npcrepro list``.
         channels: names of the image channels that go in, in order.
         structures: names of the structures that come out, in order.
-        network: called with the options and the profile's ``width``.
+        network: called with ``in_channels``, ``out_channels``, the profile's ``width``, and the options, which may
+            replace any of these.
         data: how cases become training samples and test inputs; called with the prepared cohort and the profile's
             ``matrix``; see :mod:`npcrepro.preprocess`.
         augmentation: called on a batch ``(image, label)`` with a random generator, or ``None``.
@@ -82,6 +94,10 @@ class Method:
             background and structures, ``"identity"`` where the network gives them.
         threshold: a voxel belongs to its most probable structure when that probability reaches this value; ``None``
             means when it is more probable than background.
+        any_structures: on a cohort without all the ``structures``, segment those that it has instead.
+
+    Raises:
+        InputError: stages whose shares do not add up to one, and mirrored images with structures of a side.
     """
 
     paper: str
@@ -96,6 +112,15 @@ class Method:
     augmentation: Component | None = None
     activation: str = "sigmoid"
     threshold: float | None = 0.5
+    any_structures: bool = False
+
+    def __post_init__(self):
+        shares = sum(stage.share for stage in self.stages)
+        if self.stages and abs(shares - 1) > 1e-6:
+            raise InputError(f"{self.full_name}: the shares of its stages add up to {shares:g}, not to 1")
+        sides = [name for name in self.structures if name.endswith(("_L", "_R"))]
+        if sides and self.augmentation and self.augmentation.options.get("flip"):
+            raise InputError(f"{self.full_name}: mirrored images would exchange {sides[0]} with that of the other side")
 
     @property
     def full_name(self) -> str:
@@ -110,13 +135,25 @@ class Method:
 
     def build(self, width: float):
         """The network at a width, with random weights."""
-        return self.network.build(width=width)
+        sizes = {
+            "in_channels": len(self.channels),
+            "out_channels": len(self.structures) + (self.activation == "softmax"),
+            "width": width,
+        }
+        return Component(self.network.target, {**sizes, **self.network.options}).build()
+
+    def on(self, structures: Iterable[str]) -> Method:
+        """The method for a cohort with these structures (see ``any_structures``)."""
+        structures = tuple(structures)
+        if not self.any_structures or set(self.structures) <= set(structures):
+            return self
+        return dataclasses.replace(self, structures=structures)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Method:
         """The method that was written into a ``config.json``."""
         stages = tuple(
-            Stage(**{**stage, "loss": Component(**stage["loss"]), "optimiser": Component(**stage["optimiser"])})
+            Stage(**{**stage, **{part: Component(**stage[part]) for part in ("loss", "optimiser") if stage[part]}})
             for stage in data["stages"]
         )
         parts = {name: Component(**data[name]) for name in ("network", "data", "augmentation") if data[name]}

@@ -31,7 +31,7 @@ from npcrepro.sources import PACKAGE, code_sha256
 
 RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
 # What decides a run's weights and predictions, beside the components that its method names.
-TRAINING_CODE = ("npcrepro.training:train", "npcrepro.inference:predict_slices", "npcrepro.inference:decide")
+TRAINING_CODE = ("npcrepro.training:train", "npcrepro.inference:decide")
 # What makes cases.csv from predictions; they are scored again when it changes.
 SCORING_CODE = ("npcrepro.evaluation:score_case",)
 PACKAGES = ("npcrepro", "torch", "lightning-fabric", "numpy", "scipy", "pandas", "SimpleITK", "safetensors")

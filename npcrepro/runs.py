@@ -35,9 +35,9 @@ def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report:
     """
     profile = paper.profile(settings.profile)
     names = settings.methods or profile.methods or (paper.methods[0].name,)
-    methods = [paper.method(name) for name in names]
     runs = Path(settings.runs)
     cohort = open_cohort(paper, settings)
+    methods = [paper.method(name).on(cohort.structures) for name in names]
     if strict:
         _refuse_defects(cohort, methods)
     split = split_patients(cohort, **paper.split)
@@ -166,9 +166,8 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
 
     started = time.monotonic()
     for case in cohort.cases_of(fold["test"], include_suspect=True):
-        probability = inference.predict_slices(
+        probability = data.predict(
             network,
-            data,
             case,
             activation=method.activation,
             batch_size=profile.batch_size,

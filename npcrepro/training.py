@@ -23,7 +23,7 @@ from npcrepro.errors import InputError
 from npcrepro.files import writing
 from npcrepro.inference import decide, probabilities
 from npcrepro.losses import reduce_label
-from npcrepro.preprocess import SliceData
+from npcrepro.preprocess import NOT_CONTOURED, Data
 from npcrepro.protocol import Method, Profile, Report, Stage
 
 CHECKPOINT_SECONDS = 10.0
@@ -39,8 +39,9 @@ class State:
     update: int = 0
     history: list[dict] = field(default_factory=list)
     loss_sum: float = 0.0
-    best_loss: float = math.inf
+    best: float = math.inf
     checks_since_best: int = 0
+    rate_factor: float = 1.0
     diverged: bool = False
     without_gradient: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -82,7 +83,7 @@ def build_network(method: Method, profile: Profile, seed: int) -> nn.Module:
 def train(
     method: Method,
     profile: Profile,
-    data: SliceData,
+    data: Data,
     train_cases: list[str],
     validation_cases: list[str],
     seed: int,
@@ -102,15 +103,15 @@ def train(
         the training with ``state.diverged``.
 
     Raises:
-        InputError: no training slice shows a structure.
+        InputError: no training case shows a structure.
     """
-    slices = data.training_slices(train_cases)
-    if not slices:
+    samples = data.samples(train_cases)
+    if not samples:
         raise InputError(
             f"cohort {data.cohort.name}: none of the {len(train_cases)} training cases shows "
             f"{' or '.join(data.structures)} at the matrix {data.matrix}"
         )
-    validation = data.training_slices(validation_cases)
+    validation = data.samples(validation_cases)
     augment = method.augmentation.build() if method.augmentation else None
 
     network = build_network(method, profile, seed)
@@ -123,7 +124,7 @@ def train(
     while state.stage < len(method.stages) and not state.diverged:
         stage = method.stages[state.stage]
         updates = round(stage.share * profile.updates)
-        loss_function = stage.loss.build()
+        loss_function = stage.loss.build() if stage.loss else None
         trainable = _free(network, stage)
         optimiser = stage.optimiser.build(list(trainable.values()))
         initial_rates = [group["lr"] for group in optimiser.param_groups]
@@ -137,14 +138,17 @@ def train(
         finished = state.update >= updates
         while not finished:
             for group, rate in zip(optimiser.param_groups, initial_rates, strict=True):
-                group["lr"] = rate * stage.decay ** (state.update // stage.decay_every if stage.decay_every else 0)
+                group["lr"] = rate * _decay(stage, state, updates)
             generator = generator_for(seed, stage.name, state.update)
-            picked = torch.randint(len(slices), (profile.batch_size,), generator=generator).tolist()
-            image, label = fabric.to_device(data.batch([slices[i] for i in picked]))
+            picked = data.draw(samples, profile.batch_size, generator)
+            image, label = fabric.to_device(data.batch(picked))
             if augment:
                 image, label = augment(image, label, generator)
-            logits = module(data.finish(image).contiguous(memory_format=memory_format), **stage.forward)
-            loss = loss_function(logits, label)
+            image = data.finish(image).contiguous(memory_format=memory_format)
+            if loss_function:
+                loss = loss_function(module(image, **stage.forward), label)
+            else:
+                loss = module(image, label, **stage.forward)
             stepper.zero_grad()
             fabric.backward(loss)
             if state.update == 0:
@@ -160,7 +164,7 @@ def train(
                 if validation and not state.diverged:
                     row |= _validate(method, profile, stage, module, data, validation, loss_function, fabric)
                 state.history.append(row)
-                if stage.patience and validation and _improved(state):
+                if validation and _improved(state, stage) and (stage.keep_best or stage.patience):
                     best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
             stopped = stage.patience is not None and state.checks_since_best >= stage.patience
             finished = state.diverged or stopped or state.update >= updates
@@ -168,7 +172,7 @@ def train(
             now = time.monotonic()
             if now - reported > REPORT_SECONDS:
                 reported = now
-                report(_progress(state, stage, updates, method, profile))
+                report(_progress(state, stage, updates, method))
             if not finished and now - saved > CHECKPOINT_SECONDS:
                 state.seconds += now - clock
                 clock = now
@@ -179,13 +183,20 @@ def train(
             network.load_state_dict(best)
         best = {}
         state.stage, state.update, state.loss_sum = state.stage + 1, 0, 0.0
-        state.best_loss, state.checks_since_best = math.inf, 0
+        state.best, state.checks_since_best, state.rate_factor = math.inf, 0, 1.0
         state.seconds += time.monotonic() - clock
         clock = saved = time.monotonic()
         _save(checkpoint, network, state, best, None)
 
     network.requires_grad_(True)
     return module.eval(), state
+
+
+def _decay(stage: Stage, state: State, updates: int) -> float:
+    """What the learning rate of this update is multiplied by."""
+    times = state.update // stage.decay_every if stage.decay_every else 0
+    times += state.update * (stage.decays + 1) // updates if stage.decays else 0
+    return stage.decay**times * state.rate_factor
 
 
 def _free(network: nn.Module, stage: Stage) -> dict[str, nn.Parameter]:
@@ -234,33 +245,43 @@ def _history_row(state: State, stage: Stage, optimiser: torch.optim.Optimizer) -
 
 @torch.no_grad()
 def _validate(method, profile, stage, module, data, validation, loss_function, fabric) -> dict:
-    """Loss and pooled DSC of the validation slices at the stage's output."""
+    """Loss and pooled DSC of the validation samples at the stage's output."""
     module.eval()
-    loss, overlap, size = 0.0, 0, 0
+    loss, overlap, size = 0.0 if loss_function else math.nan, 0, 0
     for start in range(0, len(validation), profile.batch_size):
         chunk = validation[start : start + profile.batch_size]
         image, label = fabric.to_device(data.batch(chunk))
         logits = module(data.finish(image), **stage.forward).float()
-        loss += loss_function(logits, label).item() * len(chunk) / len(validation)
-        target = reduce_label(label, logits.shape[2:]) >= 0.5
-        structure = decide(probabilities(logits, method.activation), method.threshold)
-        found = torch.stack([structure == s + 1 for s in range(target.shape[1])], dim=1)
+        if loss_function:
+            loss += loss_function(logits, label).item() * len(chunk) / len(validation)
+        probability = probabilities(logits, stage.activation or method.activation)
+        structure = decide(probability, method.threshold)
+        found = torch.stack([structure == s + 1 for s in range(probability.shape[1])], dim=1)
+        known = (label != NOT_CONTOURED).flatten(2).all(dim=2)
+        target = reduce_label(label * (label != NOT_CONTOURED), logits.shape[2:]) >= 0.5
+        if target.shape[1] > found.shape[1]:
+            # A stage with one score for several structures is trained on their union.
+            target, known = target.any(dim=1, keepdim=True), known.all(dim=1, keepdim=True)
+        found, target = found[known], target[known]
         overlap += 2 * int((found & target).sum())
         size += int(found.sum() + target.sum())
     _training_mode(module)
     return {"validation_loss": loss, "validation_dsc": overlap / size if size else math.nan}
 
 
-def _improved(state: State) -> bool:
-    loss = state.history[-1]["validation_loss"]
-    if loss < state.best_loss:
-        state.best_loss, state.checks_since_best = loss, 0
+def _improved(state: State, stage: Stage) -> bool:
+    """Whether the last check is the best of the stage so far; lowers the learning rate on a plateau."""
+    value = state.history[-1][stage.monitor] * (-1 if stage.monitor == "validation_dsc" else 1)
+    if value < state.best:
+        state.best, state.checks_since_best = value, 0
         return True
     state.checks_since_best += 1
+    if stage.plateau and state.checks_since_best % stage.plateau == 0:
+        state.rate_factor *= stage.decay
     return False
 
 
-def _progress(state: State, stage: Stage, updates: int, method: Method, profile: Profile) -> str:
+def _progress(state: State, stage: Stage, updates: int, method: Method) -> str:
     loss = state.history[-1]["loss"] if state.history else math.nan
     part = f"stage {stage.name} ({state.stage + 1}/{len(method.stages)}), update {state.update}/{updates}"
     return f"{part}, loss {loss:.4f}"

@@ -8,6 +8,8 @@ from core_cases import case_arrays, write_tiny
 from typer.testing import CliRunner
 
 from npcrepro import __version__, cli
+from npcrepro.cohorts.images import read_image
+from npcrepro.cohorts.layout import read_cohort
 from npcrepro.papers import KEYS
 from npcrepro.papers.li2018 import METHODS, PAPER
 from npcrepro.records import find, read_published
@@ -295,10 +297,40 @@ def test_check_of_a_damaged_cohort_names_every_defect(call, cohort):
 
 
 def test_phantom(call, tmp_path):
-    arguments = ["data", "phantom", tmp_path / "p", "--patients", 2, "--matrix", 4, 32, 32]
+    arguments = ["data", "phantom", tmp_path / "p", "--n", 2, "--matrix", "4x32x32"]
     assert call(*arguments) == (0, f"2 cases in {tmp_path / 'p'}\n", "")
     assert call("data", "check", tmp_path / "p")[0] == 0
     refused(call(*arguments))
+
+
+def test_phantom_of_another_kind_with_its_options(call, tmp_path):
+    root = tmp_path / "p"
+    options = ["--kind", "thrive", "--matrix", "6x32x32", "--spacing", "8,4.5,4.5", "--seed", 5]
+    assert call("data", "phantom", root, "--n", 1, *options, "--second-observer", 0.7)[0] == 0
+    cohort = read_cohort(root)
+    assert cohort.channels == ("THRIVE",)
+    image, spacing_mm, _ = read_image(cohort.cases[0].images[0])
+    assert image.shape == (6, 32, 32)
+    assert spacing_mm == pytest.approx((8, 4.5, 4.5))
+    assert [path.name for path in (root / "labels_observer2").iterdir()] == ["PHANTOM_000.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--matrix", "24x160"], "--matrix '24x160' is not three numbers along z, y and x: it looks like 24x160x160"),
+        (["--matrix", "24,160,160"], "--matrix"),
+        (["--matrix", "24x160x2.5"], "--matrix"),
+        (["--spacing", "3x1x1"], "--spacing '3x1x1' is not three numbers along z, y and x: it looks like 3,1.25,1.25"),
+        (["--spacing", "3,0,1"], "spacing"),
+        (["--kind", "mr"], "unknown kind of phantom 'mr'; did you mean 'mri'?"),
+        (["--n", "0"], "at least 1 patient"),
+        (["--second-observer", "1.2"], "agreement 1.2"),
+    ],
+)
+def test_a_phantom_that_cannot_be_made_leaves_nothing(call, tmp_path, options, words):
+    assert words in refused(call("data", "phantom", tmp_path / "p", *options))
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_command_the_help_is_shown():
@@ -311,3 +343,14 @@ def test_version_is_that_of_the_package():
     from importlib.metadata import version
 
     assert version("npcrepro") == __version__
+
+
+def test_describe_prints_medians_and_writes_the_rows(call, tmp_path):
+    write_tiny(tmp_path / "c", [case_arrays("A", 0), case_arrays("B", 1)])
+    table = tmp_path / "rows.csv"
+    code, out, _ = call("data", "describe", tmp_path / "c", "--table", table, "--runs", tmp_path / "runs")
+    assert code == 0
+    assert re.search(r"GTVp +CET1 +2 of 2", out)
+    header, *rows = table.read_text().splitlines()
+    assert header.startswith("case,patient,suspect,structure,volume_ml")
+    assert [row.split(",")[0] for row in rows] == ["A", "B"]

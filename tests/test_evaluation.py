@@ -120,6 +120,13 @@ def test_a_structure_of_several_codes_is_scored_as_their_union(tmp_path):
     assert counts == {"GTVp": (0, 0, 1, 3), "CTV2": (1, 0, 2, 1)}
 
 
+def test_a_structure_that_nobody_drew_is_not_scored(tmp_path):
+    image, label = np.zeros((1, 1, 1, 3), np.int16), np.array([[[1, 0, 0]]], np.uint8)
+    case = CaseArrays("A", "A", image, label, (1.0, 1.0, 1.0), not_contoured=("GTVnd",))
+    cohort = prepare(write_tiny(tmp_path / "c", [case], structures={"GTVp": 1, "GTVnd": 2}), tmp_path / "p")
+    assert {key[0] for key in scores(np.array([[[1, 2, 0]]], np.uint8), cohort)} == {"GTVp"}
+
+
 def table(*rows):
     """Rows of cases.csv: (case, patient, seed, tp, fp, fn, tn, reference_ml, predicted_ml)."""
     names = ["case", "patient", "seed", "tp", "fp", "fn", "tn", "reference_ml", "predicted_ml"]

@@ -94,7 +94,7 @@ def test_a_half_plane_keeps_its_edge_when_resampled(tmp_path):
 
 
 def test_training_uses_only_slices_with_tumour(tiny_prepared):
-    assert slices(tiny_prepared).training_slices(["P0", "P2"]) == [("P0", 1), ("P0", 2), ("P2", 1), ("P2", 2)]
+    assert slices(tiny_prepared).samples(["P0", "P2"]) == [("P0", 1), ("P0", 2), ("P2", 1), ("P2", 2)]
 
 
 def test_a_tumour_lost_in_resampling_is_no_training_slice(tmp_path):
@@ -103,8 +103,8 @@ def test_a_tumour_lost_in_resampling_is_no_training_slice(tmp_path):
     case.label[0, 3, 3] = 1
     case.label[2, :8, :8] = 1
     prepared = prepare(write_tiny(tmp_path / "c", [case]), tmp_path / "p")
-    assert slices(prepared).training_slices(["A"]) == [("A", 0), ("A", 2)]
-    assert slices(prepared, (4, 4)).training_slices(["A"]) == [("A", 2)]
+    assert slices(prepared).samples(["A"]) == [("A", 0), ("A", 2)]
+    assert slices(prepared, (4, 4)).samples(["A"]) == [("A", 2)]
 
 
 def test_a_batch_is_the_slices_named_in_their_order(tiny_prepared):
@@ -167,7 +167,7 @@ def test_a_missing_channel_or_structure_is_an_error(two_of_each, fields, words):
 def test_the_one_channel_under_another_name_stands_in(tiny_prepared):
     data = slices(tiny_prepared, channels=("T2",), structures=("Tumour",))
     assert (data.channels, data.structures) == (("CET1",), ("GTVp",))
-    assert data.training_slices(["P0"]) == [("P0", 1), ("P0", 2)]
+    assert data.samples(["P0"]) == [("P0", 1), ("P0", 2)]
 
 
 def test_resampled_files_are_written_once_and_read_back(prepared, monkeypatch):
@@ -232,8 +232,8 @@ def test_three_slices_are_the_largest_and_its_neighbours(tmp_path):
     cohort = write_cohort(root, [case], name="c", channels=["CET1"], structures={"GTVp": 1})
     prepared = prepare(cohort, tmp_path / "p")
     options = {"matrix": (8, 8), "channels": ("CET1",), "structures": ("GTVp",)}
-    assert [z for _, z in SliceData(prepared, **options).training_slices(["A"])] == [1, 2, 3, 4, 5]
-    assert [z for _, z in SliceData(prepared, **options, slices_per_case=3).training_slices(["A"])] == [3, 4, 5]
+    assert [z for _, z in SliceData(prepared, **options).samples(["A"])] == [1, 2, 3, 4, 5]
+    assert [z for _, z in SliceData(prepared, **options, slices_per_case=3).samples(["A"])] == [3, 4, 5]
 
 
 def test_channels_that_could_be_swapped_do_not_stand_in(tmp_path):
@@ -244,3 +244,41 @@ def test_channels_that_could_be_swapped_do_not_stand_in(tmp_path):
     assert slices(prepared, (8, 8), channels=("T1", "CET1", "T2")).channels == ("T1", "T1C", "T2")
     with pytest.raises(InputError, match="needs T1, CET1, FLAIR"):
         slices(prepared, (8, 8), channels=("T1", "CET1", "FLAIR"))
+
+
+def test_windows_become_channels_between_0_and_1(prepared):
+    image = torch.tensor([-1000.0, -160.0, 40.0, 240.0, 1000.0]).reshape(1, 1, 1, 5)
+    data = slices(prepared, normalisation="none", windows=((-160, 240), (0, 1000)))
+    found = data.finish(image)
+    assert found.shape == (1, 2, 1, 5)
+    assert found[0, 0, 0].tolist() == pytest.approx([0, 0, 0.5, 1, 1])
+    assert found[0, 1, 0].tolist() == pytest.approx([0, 0, 0.04, 0.24, 1])
+
+
+def test_a_share_of_the_slices_drawn_shows_nothing(tiny_prepared):
+    data = slices(tiny_prepared, background_share=0.25)
+    samples = data.samples(["P0", "P2"])
+    drawn = data.draw(samples, 2000, torch.Generator().manual_seed(0))
+    empty = [(case, z) for case, z in drawn if not data.arrays(case)[1][z].any()]
+    assert len(empty) / 2000 == pytest.approx(0.25, abs=0.03)
+    assert set(empty) == {("P0", 0), ("P0", 3), ("P2", 0), ("P2", 3)}
+    assert set(drawn) - set(empty) == set(samples)
+    assert drawn == data.draw(samples, 2000, torch.Generator().manual_seed(0))
+
+
+def test_a_structure_that_nobody_drew_is_marked_in_the_label_and_draws_no_slices(tmp_path):
+    label = np.zeros((3, 8, 8), np.uint8)
+    label[1, 2:5, 2:5], label[2, 5:7, 5:7] = 1, 2
+    image = np.zeros((1, 3, 8, 8), np.int16)
+    cases = [
+        CaseArrays("A", "A", image, label, (3.0, 1.0, 1.0)),
+        CaseArrays("B", "B", image + 1, label * (label == 1), (3.0, 1.0, 1.0), not_contoured=("GTVnd",)),
+    ]
+    names = {"name": "c", "channels": ["CET1"], "structures": {"GTVp": 1, "GTVnd": 2}}
+    cohort = prepare(write_cohort(tmp_path / "c", cases, **names), tmp_path / "p")
+    assert cohort.case("B").not_contoured == ("GTVnd",)
+    data = slices(cohort, (8, 8), structures=("GTVp", "GTVnd"))
+    assert data.samples(["A", "B"]) == [("A", 1), ("A", 2), ("B", 1)]
+    drawn = data.batch([("B", 1)])[1][0]
+    assert (drawn[1] == preprocess.NOT_CONTOURED).all()
+    assert torch.equal(drawn[0], torch.from_numpy((label[1] == 1).astype(np.uint8)))

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from npcrepro.errors import InputError
 from npcrepro.papers.li2018 import PAPER
 from npcrepro.protocol import Component, Method, Settings, Stage, as_data, pick
+
+METHOD = PAPER.method("stepwise")
 
 
 def test_a_component_is_called_with_its_options_and_more():
@@ -99,3 +102,30 @@ def test_the_targets_of_a_method_are_what_it_is_made_of():
         "npcrepro.preprocess:SliceData",
         "npcrepro.losses:CrossEntropyLoss",
     }
+
+
+def test_shares_of_the_stages_add_up_to_one():
+    stages = tuple(replace(stage, share=0.4) for stage in METHOD.stages)
+    with pytest.raises(InputError, match=r"li2018/stepwise: the shares of its stages add up to 1.2, not to 1"):
+        replace(METHOD, stages=stages)
+
+
+def test_images_are_not_mirrored_where_structures_have_a_side():
+    flipped = Component("npcrepro.augment:Affine", {"flip": 0.5})
+    replace(METHOD, augmentation=flipped)
+    with pytest.raises(InputError, match="mirrored images would exchange Parotid_L with that of the other side"):
+        replace(METHOD, structures=("Parotid_L", "Parotid_R"), augmentation=flipped)
+
+
+def test_a_method_for_any_structures_takes_those_of_the_cohort():
+    organs = replace(METHOD, structures=("BrainStem", "Eye_L"), any_structures=True)
+    assert organs.on(["Eye_L", "BrainStem", "GTVp"]) is organs
+    assert organs.on(["BrainStem", "Mandible"]).structures == ("BrainStem", "Mandible")
+    assert METHOD.on(["BrainStem", "Mandible"]) is METHOD
+
+
+def test_the_network_is_built_with_the_channels_of_the_method():
+    echo = replace(METHOD, network=Component("builtins:dict"), structures=("GTVp", "GTVnd"))
+    assert echo.build(0.5) == {"in_channels": 1, "out_channels": 2, "width": 0.5}
+    assert replace(echo, activation="softmax").build(1)["out_channels"] == 3
+    assert replace(echo, network=Component("builtins:dict", {"in_channels": 2})).build(1)["in_channels"] == 2

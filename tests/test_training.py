@@ -7,6 +7,7 @@ import pytest
 import torch
 from core_cases import TINY, disc, write_tiny
 from safetensors import safe_open
+from torch import nn
 
 from npcrepro import training
 from npcrepro.cohorts.layout import CaseArrays
@@ -163,7 +164,8 @@ def test_a_stage_moves_its_own_layers_and_no_other(learn, stage):
 def test_fine_tuning_moves_all_layers_in_every_stage(learn):
     method = PAPER.method("fine-tune")
     options = {"network": PAPER.method("linear-scores").network}
-    two = learn(stages=method.stages[:2], profile=replace(TINY, updates=12), **options)[0]
+    stages = tuple(replace(stage, share=0.5) for stage in method.stages[:2])
+    two = learn(stages=stages, profile=replace(TINY, updates=8), **options)[0]
     three = learn(stages=method.stages, profile=replace(TINY, updates=12), **options)[0]
     assert not [name for name in two if torch.equal(two[name], three[name])]
 
@@ -193,7 +195,7 @@ def test_the_network_is_in_training_mode_where_it_learns_and_only_there(learn, m
 def test_the_validation_loss_is_the_mean_over_slices_whatever_the_batch(tiny_prepared, fabric, batch_size):
     method, profile = PAPER.method("linear-scores"), replace(TINY, batch_size=batch_size)
     data = method.data.build(tiny_prepared, TINY.matrix, method.channels, method.structures)
-    validation = data.training_slices(["P0", "P1", "P2"])[:5]
+    validation = data.samples(["P0", "P1", "P2"])[:5]
     network = training.build_network(method, profile, 0)
     loss = CROSS_ENTROPY.build()
     found = training._validate(
@@ -242,7 +244,7 @@ def test_the_update_of_the_weights_is_that_of_torch(learn, tiny_prepared):
     method = PAPER.method("unaugmented")
     network = training.build_network(method, profile, 0)
     data = SliceData(tiny_prepared, (16, 16), ("CET1",), ("GTVp",))
-    slices, generator = data.training_slices(TRAIN), training.generator_for(0, "all layers", 0)
+    slices, generator = data.samples(TRAIN), training.generator_for(0, "all layers", 0)
     picked = torch.randint(4, (3,), generator=generator)
     image, label = data.batch([slices[i] for i in picked])
     optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
@@ -383,6 +385,66 @@ def test_without_patience_all_updates_are_used_and_the_last_weights_kept(learn, 
     assert same(weights, learn(stages=one_stage())[0])
 
 
+def test_the_best_weights_are_kept_when_all_updates_are_used(learn, monkeypatch):
+    scripted(monkeypatch, [3.0, 2.0, 1.0])
+    best, _ = learn(stages=one_stage(), profile=replace(TINY, updates=6))
+    scripted(monkeypatch, [3.0, 2.0, 1.0, 4.0, 5.0, 6.0])
+    kept, state = learn(stages=one_stage(keep_best=True))
+    assert len(state.history) == 6
+    assert same(kept, best)
+
+
+def test_the_dsc_can_be_what_has_to_improve(learn, monkeypatch):
+    def script(values):
+        values = iter(values)
+        row = lambda *arguments: {"validation_loss": math.nan, "validation_dsc": next(values)}  # noqa: E731
+        monkeypatch.setattr(training, "_validate", row)
+
+    script([0.1, 0.5])
+    best, _ = learn(stages=one_stage(), profile=replace(TINY, updates=4))
+    script([0.1, 0.5, 0.4, 0.5, 0.9, 0.9])
+    kept, state = learn(stages=one_stage(monitor="validation_dsc", patience=2))
+    assert len(state.history) == 4
+    assert same(kept, best)
+
+
+def test_the_rate_falls_whenever_checks_do_not_improve(learn, monkeypatch):
+    scripted(monkeypatch, [3.0, 3.5, 3.0, 3.0, 3.0, 2.0])
+    _, state = learn(stages=one_stage(plateau=2, decay=0.5))
+    rates = [row["learning_rate"] / SGD.options["lr"] for row in state.history]
+    assert rates == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25])
+
+
+def test_decays_are_spread_over_a_stage_of_any_length(learn):
+    for updates in (6, 12):
+        profile = replace(TINY, updates=updates, check_every=1)
+        _, state = learn(stages=one_stage(decays=2, decay=0.5), profile=profile)
+        rates = np.array([row["learning_rate"] for row in state.history]) / SGD.options["lr"]
+        assert rates == pytest.approx(np.repeat([1, 0.5, 0.25], updates // 3))
+
+
+class OwnLoss(nn.Module):
+    """A network that computes its own loss, and says probabilities otherwise."""
+
+    def __init__(self, in_channels, out_channels, width):
+        super().__init__()
+        self.score = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, image, label=None):
+        score = self.score(image)
+        if label is None:
+            return score.sigmoid()
+        return nn.functional.binary_cross_entropy_with_logits(score, label.float())
+
+
+def test_a_network_may_compute_its_own_loss(learn):
+    (stage,) = one_stage(monitor="validation_dsc", keep_best=True)
+    network = Component(f"{__name__}:OwnLoss")
+    _, state = learn(network=network, stages=(replace(stage, loss=None),), activation="identity")
+    assert state.history[-1]["loss"] < state.history[0]["loss"]
+    assert all(math.isnan(row["validation_loss"]) and row["validation_dsc"] >= 0 for row in state.history)
+
+
 def test_patience_starts_anew_in_each_stage(learn, monkeypatch):
     stages = (*one_stage(patience=2, share=0.5), *one_stage(name="second", patience=2, share=0.5))
     # The second stage is worse than the best of the first, and is not held against it.
@@ -485,7 +547,7 @@ def test_bf16_trains_too(tiny_prepared, tmp_path, monkeypatch):
 
 
 def test_the_state_survives_json():
-    state = training.State(stage=1, update=7, history=[{"loss": math.nan}], best_loss=math.inf, without_gradient=["a"])
+    state = training.State(stage=1, update=7, history=[{"loss": math.nan}], best=math.inf, without_gradient=["a"])
     again = training.State(**json.loads(json.dumps(asdict(state))))
     assert math.isnan(again.history[0].pop("loss"))
     state.history[0].pop("loss")

@@ -8,7 +8,8 @@ optionally ``dataset`` (v2: the files of each case, in place of the folder scan)
 * ``spacing_known`` (true by default): whether the spacing in the headers is that of the scanner;
 * ``groups``: case to patient, where a patient has more than one case (by default a case is a patient);
 * ``wrong_labels``: cases that are never used;
-* ``suspect_labels``: cases that are scored and reported apart, and left out of training.
+* ``suspect_labels``: cases that are scored and reported apart, and left out of training;
+* ``not_contoured``: case to the structures that nobody drew in it, which is not the same as their not being there.
 
 Arrays are ``(z, y, x)``, images ``(C, z, y, x)``, spacing is ``spacing_mm: (z, y, x)``. A 2-D image is a volume of one
 slice. A structure may have several codes (``"Brain": [1, 2]``), as structures may overlap. ``geometry`` keeps origin
@@ -40,6 +41,7 @@ OUR_FIELDS = (
     "groups",
     "wrong_labels",
     "suspect_labels",
+    "not_contoured",
 )
 NNUNET_FIELDS = ("channel_names", "labels", "regions_class_order", "numTraining", "file_ending", "dataset")
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff")
@@ -47,13 +49,17 @@ IMAGE_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".t
 
 @dataclass(frozen=True)
 class Case:
-    """One case: its images in channel order and its label. ``suspect``: scored, but not trained on."""
+    """One case: its images in channel order and its label.
+
+    ``suspect``: scored, but not trained on. ``not_contoured``: structures that are neither.
+    """
 
     name: str
     patient: str
     images: tuple[Path, ...]
     label: Path
     suspect: bool = False
+    not_contoured: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class CaseArrays:
     label: np.ndarray | Mapping[str, np.ndarray]
     spacing_mm: tuple[float, float, float]
     suspect: bool = False
+    not_contoured: tuple[str, ...] = ()
     geometry: dict[str, list[float]] | None = None
 
 
@@ -166,6 +173,7 @@ def write_cohort(
     names: list[str] = []
     groups: dict[str, str] = {}
     suspects: list[str] = []
+    missing: dict[str, list[str]] = {}
     coding = None if isinstance(structures, Mapping) else Coding(structures)
     codes = {} if coding else {name: _as_codes(value) for name, value in structures.items()}
     with writing_folder(root) as folder:
@@ -183,6 +191,8 @@ def write_cohort(
                 groups[case.name] = case.patient
             if case.suspect:
                 suspects.append(case.name)
+            if case.not_contoured:
+                missing[case.name] = list(case.not_contoured)
         header: dict[str, Any] = {"name": name, "reference": reference, "licence": licence, "publishable": publishable}
         header |= {"file_ending": ".nii.gz", "numTraining": len(names), "spacing_known": spacing_known}
         header["channel_names"] = {str(i): channel for i, channel in enumerate(channels)}
@@ -192,6 +202,7 @@ def write_cohort(
             header["regions_class_order"] = [c[0] for c in codes.values()]
         header |= {"groups": groups} if groups else {}
         header |= {"suspect_labels": suspects} if suspects else {}
+        header |= {"not_contoured": missing} if missing else {}
         write_json(folder / "dataset.json", header)
         try:
             read_cohort(folder)
@@ -269,6 +280,7 @@ def scan(root: Path) -> Listing:
     ending = header.get("file_ending", ".nii.gz")
     wrong = _names(header, "wrong_labels", defects)
     suspect = _names(header, "suspect_labels", defects)
+    missing = _not_contoured(header, structures, defects)
     groups = header.get("groups", {})
     if not _is_mapping(groups, str):
         defects.header("'groups' does not map cases to patients", groups, 'it looks like {"CASE": "PATIENT"}')
@@ -279,12 +291,13 @@ def scan(root: Path) -> Listing:
     else:
         listed = _scanned_files(root, ending, channels, wrong, defects)
     cases = [
-        Case(name, groups.get(name, name), tuple(images), label, name in suspect)
+        Case(name, groups.get(name, name), tuple(images), label, name in suspect, missing.get(name, ()))
         for name, (images, label) in sorted(listed.items())
         if name not in wrong
     ]
     excluded = tuple(sorted(set(wrong) & set(listed)))
-    for key, names in (("groups", groups), ("wrong_labels", wrong), ("suspect_labels", suspect)):
+    named = {"groups": groups, "wrong_labels": wrong, "suspect_labels": suspect, "not_contoured": missing}
+    for key, names in named.items():
         for name in names:
             if name not in listed:
                 cause = slip(name, listed, "a mistyped case name, or a case that was removed")
@@ -357,6 +370,20 @@ def _names(header: dict[str, Any], key: str, defects: Defects) -> list[str]:
         return names
     defects.header(f"{key!r} is not a list of case names", repr(names), 'it looks like ["CASE", "CASE"]')
     return []
+
+
+def _not_contoured(
+    header: dict[str, Any], structures: Structures | None, defects: Defects
+) -> dict[str, tuple[str, ...]]:
+    missing = header.get("not_contoured", {})
+    if not _is_mapping(missing, list) or not all(isinstance(n, str) for names in missing.values() for n in names):
+        cause = 'it looks like {"CASE": ["Parotid_L"]}'
+        defects.header("'not_contoured' does not map cases to lists of structures", missing, cause)
+        return {}
+    for name in sorted({name for names in missing.values() for name in names} - set(structures or {})):
+        cause = slip(name, structures or {}, "'labels' has no such structure")
+        defects.header("'not_contoured' names an unknown structure", name, cause)
+    return {case: tuple(names) for case, names in missing.items()}
 
 
 def _channels(header: dict[str, Any] | None, defects: Defects) -> tuple[str, ...] | None:

@@ -26,7 +26,7 @@ class PreparedCase:
 
     ``image`` (C, z, y, x) in the number type that `prepare` keeps, ``label`` (z, y, x) uint8, ``spacing_mm`` (z, y, x)
     as the header gives it (``spacing_known`` of the cohort says whether it can be trusted), ``geometry`` as in
-    `read_image`.
+    `read_image`; ``not_contoured`` names structures that nobody drew in this case.
     """
 
     name: str
@@ -36,6 +36,7 @@ class PreparedCase:
     label: np.memmap
     spacing_mm: tuple[float, float, float]
     geometry: dict[str, list[float]]
+    not_contoured: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class PreparedCohort:
             except (OSError, EOFError, ValueError) as problem:
                 raise unreadable(path, problem, "damaged: remove the folder and prepare the cohort again") from None
         spacing = tuple(entry["spacing_mm"])
-        return PreparedCase(name, entry["patient"], entry["suspect"], *arrays, spacing, entry["geometry"])
+        missing = tuple(entry["not_contoured"])
+        return PreparedCase(name, entry["patient"], entry["suspect"], *arrays, spacing, entry["geometry"], missing)
 
 
 def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
@@ -146,6 +148,7 @@ def _prepare_case(case: Case, cohort: Cohort, folder: Path) -> dict[str, Any]:
         "suspect": case.suspect,
         "spacing_mm": content.spacing_mm,
         "geometry": content.geometry,
+        "not_contoured": case.not_contoured,
     }
 
 
@@ -204,7 +207,10 @@ def fingerprint(cohort: Cohort, cache: Path | None = None) -> str:
         "spacing_known": cohort.spacing_known,
         "excluded": cohort.excluded,
         "cases": [
-            [case.name, case.patient, case.suspect, [content(image) for image in case.images], content(case.label)]
+            [
+                *(case.name, case.patient, case.suspect, case.not_contoured),
+                *([content(image) for image in case.images], content(case.label)),
+            ]
             for case in cohort.cases
         ],
     }

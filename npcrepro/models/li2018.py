@@ -24,6 +24,7 @@ class Li2018Network(nn.Module):
     """Table 1 of Li et al. 2018.
 
     Args:
+        in_channels, out_channels: of the image and of every score; the paper has one of each.
         width: factor on all inner channel numbers; 1 is the paper's.
         fused: ``False`` leaves out Concat1 and Concat2, so that no fine features reach the score (the paper's Figure 4
             shows such a map without numbers).
@@ -31,8 +32,8 @@ class Li2018Network(nn.Module):
         initialisation: ``"he"``, or the standard deviation of a normal distribution with mean 0 (the paper's is 1.0).
 
     Shape:
-        ``(B, 1, H, W)`` with H and W divisible by 4 to logits ``(B, 1, H, W)``; ``output="score_half"`` and
-        ``"score_quarter"`` stop earlier and return ``(B, 1, H/2, W/2)`` and ``(B, 1, H/4, W/4)``.
+        ``(B, in_channels, H, W)`` with H and W divisible by 4 to logits ``(B, out_channels, H, W)``;
+        ``output="score_half"`` and ``"score_quarter"`` stop earlier, at half and a quarter of the size.
 
     Raises:
         ValueError: H or W not divisible by 4, or an unknown output.
@@ -44,6 +45,8 @@ class Li2018Network(nn.Module):
 
     def __init__(
         self,
+        in_channels: int = 1,
+        out_channels: int = 1,
         width: float = 1.0,
         fused: bool = True,
         relu_on_scores: bool = True,
@@ -53,7 +56,7 @@ class Li2018Network(nn.Module):
         self.fused = fused
         c1, c2, c3, c4, c5 = (max(1, round(width * channels)) for channels in (80, 120, 500, 300, 100))
         # PAPER: kernel, stride, padding and channels of Table 1; pooling layers have no padding.
-        self.conv1 = nn.Conv2d(1, c1, 5, padding=2)
+        self.conv1 = nn.Conv2d(in_channels, c1, 5, padding=2)
         self.relu1 = nn.ReLU()
         # SILENT: the kind of pooling is not stated; maximum.
         self.pool1 = nn.MaxPool2d(2)
@@ -66,16 +69,16 @@ class Li2018Network(nn.Module):
         self.relu4 = nn.ReLU()
         self.conv5 = nn.Conv2d(c4, c5, 3, padding=1)
         self.relu5 = nn.ReLU()
-        self.conv6 = nn.Conv2d(c5, 1, 3, padding=1)
+        self.conv6 = nn.Conv2d(c5, out_channels, 3, padding=1)
         self.relu6 = nn.ReLU() if relu_on_scores else nn.Identity()
-        self.deconv1 = nn.ConvTranspose2d(1, 1, 4, stride=2, padding=1)
+        self.deconv1 = nn.ConvTranspose2d(out_channels, out_channels, 4, stride=2, padding=1)
         # SILENT: which maps are concatenated; Relu2 and Relu1 are the only ones of the right size and channel number.
         self.concat1 = Concatenate()
-        self.conv7 = nn.Conv2d(1 + c2 * fused, 1, 1)
+        self.conv7 = nn.Conv2d(out_channels + c2 * fused, out_channels, 1)
         self.relu7 = nn.ReLU() if relu_on_scores else nn.Identity()
-        self.deconv2 = nn.ConvTranspose2d(1, 1, 4, stride=2, padding=1)
+        self.deconv2 = nn.ConvTranspose2d(out_channels, out_channels, 4, stride=2, padding=1)
         self.concat2 = Concatenate()
-        self.conv8 = nn.Conv2d(1 + c1 * fused, 1, 1)
+        self.conv8 = nn.Conv2d(out_channels + c1 * fused, out_channels, 1)
         self._initialise(initialisation)
 
     def _initialise(self, initialisation: str | float) -> None:
@@ -91,7 +94,8 @@ class Li2018Network(nn.Module):
             elif isinstance(module, nn.ConvTranspose2d):
                 # SILENT: initial weights of the deconvolutions; bilinear interpolation, learnt from there, with bias.
                 taps = torch.tensor([0.25, 0.75, 0.75, 0.25])
-                module.weight.data[0, 0] = taps[:, None] * taps[None, :]
+                nn.init.zeros_(module.weight)
+                module.weight.data.diagonal()[:] = (taps[:, None] * taps[None, :])[..., None]
                 nn.init.zeros_(module.bias)
         if initialisation == "he":
             # DIFFERS: the first score starts near zero; with a score of order 1 the many background pixels of the first
@@ -101,8 +105,8 @@ class Li2018Network(nn.Module):
             with torch.no_grad():
                 self.conv6.weight *= 0.01
                 for layer in (self.conv7, self.conv8):
-                    layer.weight[:, 1:] *= 0.01
-                    layer.weight[:, 0] = 1.0
+                    layer.weight *= 0.01
+                    layer.weight[:, : layer.out_channels, 0, 0] = torch.eye(layer.out_channels)
 
     def forward(self, image: Tensor, output: str = "score_full") -> Tensor:
         if output not in OUTPUTS:

@@ -110,6 +110,8 @@ def test_booleans_and_half_precision_can_be_written(tmp_path):
         ({"spacing_known": "no"}, "'spacing_known' is not a bool .'no'"),
         ({"suspect_labels": "a"}, "'suspect_labels' is not a list"),
         ({"groups": ["a"]}, "'groups' does not map"),
+        ({"not_contoured": {"a": "GTVp"}}, "'not_contoured' does not map cases to lists of structures"),
+        ({"not_contoured": {"a": ["GTV"]}}, "'not_contoured' names an unknown structure .GTV.; .* slip for 'GTVp'"),
         ({"name": "../up"}, "'name' cannot be part of a file name"),
         ({"wrong_labels": ["a", "b", "c"]}, "no cases left"),
     ],
