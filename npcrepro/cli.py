@@ -141,18 +141,163 @@ def data_check(path: Annotated[Path, typer.Argument(help="Folder in the nnU-Net 
     raise typer.Exit(1 if errors else 0)
 
 
+@data.command("describe")
+def data_describe(
+    path: Annotated[Path, typer.Argument(help="Folder in the nnU-Net raw layout.")],
+    table: Annotated[Path | None, typer.Option(help="Also write every row to this CSV file.")] = None,
+    runs: Annotated[str, typer.Option(help="Folder where the prepared cohort is kept.")] = DEFAULT.runs,
+) -> None:
+    """Sizes of the structures of a cohort, and how well the intensity of each channel alone tells them apart."""
+    from npcrepro.cohorts.layout import read_cohort
+    from npcrepro.cohorts.prepared import prepare
+    from npcrepro.cohorts.summary import summarise_cohort
+    from npcrepro.files import writing
+
+    rows = summarise_cohort(prepare(read_cohort(path), Path(runs) / "prepared"))
+    if table:
+        with writing(table) as temporary:
+            rows.to_csv(temporary, index=False, float_format="%.6g")
+    lines = []
+    for (structure, channel), group in rows.groupby(["structure", "channel"], sort=False):
+        shown = group[group.slices > 0]
+        cells = [f"{shown[name].median():.3g}" for name in ("volume_ml", "slices", "separability")]
+        lines.append((structure, channel, f"{len(shown)} of {len(group)}", *cells))
+    _print_table(["structure", "channel", "cases", "volume (ml)", "slices", "separability"], lines)
+    typer.echo("medians over the cases that show the structure; separability 0.5: intensity tells nothing")
+
+
+@data.command("list")
+def data_list(as_json: Json = False) -> None:
+    """List the public data sets: what is in them, under which licence, and how to get them."""
+    from npcrepro.cohorts import public
+
+    if as_json:
+        typer.echo(json.dumps([each.described() for each in public.SETS.values()], indent=1))
+        return
+    header = ["set", "content", "variants", "licence", "images in a public book", "access"]
+    _print_table(
+        header,
+        [
+            (
+                each.key,
+                each.content,
+                ", ".join(each.variants),
+                each.licence,
+                "yes" if each.publishable else "no",
+                each.access,
+            )
+            for each in public.SETS.values()
+        ],
+    )
+
+
+@data.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(metavar="SET", help="One of 'data list'.")],
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="Folder for the archive and what is in it.")],
+) -> None:
+    """Download a public data set and unpack it; an interrupted download goes on where it was."""
+    from npcrepro.cohorts import public
+
+    public.fetch(public.find(name), destination, typer.echo)
+
+
+@data.command("convert")
+def data_convert(
+    name: Annotated[str, typer.Argument(metavar="SET", help="One of 'data list'.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with the set as published, unpacked.")],
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to write; has to be new or empty.")],
+    variant: Annotated[
+        str | None, typer.Option(help="Which series or structures; see 'data list'. [default: the first]")
+    ] = None,
+) -> None:
+    """Convert a public data set to a cohort in the nnU-Net raw layout, with its licence."""
+    from npcrepro.cohorts import public
+
+    cohort = public.convert(public.find(name), source, destination, variant, typer.echo)
+    typer.echo(f"{len(cohort.cases)} cases in {destination}; licence: {cohort.licence}")
+
+
 @data.command("phantom")
 def data_phantom(
     path: Annotated[Path, typer.Argument(help="Folder to write; has to be new or empty.")],
-    patients: Annotated[int, typer.Option(help="Number of patients.")] = 6,
-    matrix: Annotated[tuple[int, int, int], typer.Option(help="Voxels along z, y and x.")] = (20, 144, 144),
+    kind: Annotated[str, typer.Option(help="mri, ct, thrive or dce.")] = "mri",
+    patients: Annotated[int, typer.Option("--n", help="Number of patients.")] = 6,
+    matrix: Annotated[
+        str | None, typer.Option(help="Voxels along z, y and x, for instance 24x160x160; by default the kind's.")
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(
+            help="Millimetres along z, y and x, for instance 3,1.25,1.25; by default the kind's field of view."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed makes other patients.")] = 0,
+    second_observer: Annotated[
+        float | None,
+        typer.Option(help="Also write what a second observer draws, who agrees at this DSC, for instance 0.64."),
+    ] = None,
 ) -> None:
     """Write the embedded cohort: synthetic heads with a tumour in the nasopharynx."""
     from npcrepro.cohorts.phantom import write_phantom
 
-    cohort = write_phantom(path, patients=patients, seed=seed, matrix=matrix)
+    cohort = write_phantom(
+        path,
+        kind=kind,
+        patients=patients,
+        seed=seed,
+        matrix=None if matrix is None else _three("--matrix", matrix, "x", int, "24x160x160"),
+        spacing_mm=None if spacing is None else _three("--spacing", spacing, ",", float, "3,1.25,1.25"),
+        second_observer=second_observer,
+    )
     typer.echo(f"{len(cohort.cases)} cases in {path}")
+
+
+def _three(option: str, text: str, separator: str, number: type, example: str) -> list:
+    """Three numbers (z, y, x) from the text of an option."""
+    try:
+        values = [number(part) for part in text.split(separator)]
+    except ValueError:
+        values = []
+    if len(values) != 3:
+        raise InputError(f"{option} {text!r} is not three numbers along z, y and x: it looks like {example}")
+    return values
+
+
+@data.command("import")
+def data_import(
+    source: Annotated[Path, typer.Argument(help="Folder tree of DICOM series and RTSTRUCTs.")],
+    destination: Annotated[Path, typer.Argument(help="Folder to write; has to be new or empty.")],
+    roles: Annotated[
+        Path | None, typer.Option(help="YAML file: which series is which channel, which name which structure.")
+    ] = None,
+) -> None:
+    """Make a cohort of DICOM: contours filled, images on one grid, nothing kept that identifies a patient."""
+    from npcrepro.cohorts.dicom import import_dicom
+
+    cohort = import_dicom(source, destination, roles=roles, report=typer.echo)
+    channels, structures = ", ".join(cohort.channels), ", ".join(cohort.structures)
+    typer.echo(f"{len(cohort.cases)} cases in {destination}; channels {channels}; structures {structures}")
+
+
+@data.command("export-rtstruct")
+def data_export_rtstruct(
+    prediction: Annotated[Path, typer.Argument(help="Label image on the grid of the series.")],
+    series: Annotated[Path, typer.Argument(help="Folder of the DICOM series.")],
+    out: Annotated[Path, typer.Argument(help="RTSTRUCT file to write. It names the patient, as the series does.")],
+    structures: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=CODE", help="May be given several times. [default: dataset.json beside the prediction]"
+        ),
+    ] = None,
+) -> None:
+    """Write a prediction as an RTSTRUCT for a treatment planning system."""
+    from npcrepro.cohorts.dicom import export_rtstruct, parse_structures, structures_of
+
+    codes = parse_structures(structures) if structures else structures_of(prediction)
+    export_rtstruct(prediction, series, out, codes, report=typer.echo)
+    typer.echo(f"written: {out}; it holds the patient's name and identifier")
 
 
 @app.command()

@@ -20,7 +20,7 @@ TINY = Profile(
     check_every=2,
     folds=1,
     methods=("stepwise",),
-    phantom={"patients": 3, "matrix": (4, 16, 16)},
+    phantom={"patients": 3, "matrix": (4, 16, 16), "channels": ("CET1",)},
 )
 
 

@@ -193,6 +193,13 @@ METHODS = (
     ),
 )
 
+
+def _phantom(patients: int, matrix: tuple[int, int, int], thickness_mm: float = 3.0) -> dict:
+    # PAPER: 20 slices of 3 mm, field of view 220 mm, matrix 144 x 144.
+    spacing_mm = (thickness_mm, 220 / matrix[1], 220 / matrix[2])
+    return {"kind": "mri", "channels": ("CET1",), "patients": patients, "matrix": matrix, "spacing_mm": spacing_mm}
+
+
 PAPER = Paper(
     key="li2018",
     title="Li et al. 2018: stepwise 2-D network on contrast-enhanced MRI",
@@ -202,17 +209,17 @@ PAPER = Paper(
         Profile(
             name="smoke", matrix=(48, 48), width=0.1, batch_size=2, updates=6, check_every=2, folds=1,
             methods=("stepwise", "linear-scores"),
-            phantom={"patients": 4, "matrix": (6, 48, 48)},
+            phantom=_phantom(4, (6, 48, 48), 10.0),
         ),
         Profile(
             name="quick", matrix=(96, 96), width=0.25, batch_size=4, updates=450, check_every=25, folds=None,
             methods=("stepwise", "linear-scores", "linear-one-shot", "linear-unfused"),
-            phantom={"patients": 5, "matrix": (20, 96, 96)},
+            phantom=_phantom(5, (20, 96, 96)),
         ),
         Profile(
             name="bench", matrix=(144, 144), width=0.25, batch_size=4, updates=1800, check_every=60, folds=None,
             methods=("stepwise", "linear-scores"),
-            phantom={"patients": 29, "matrix": (20, 144, 144)},
+            phantom=_phantom(29, (20, 144, 144)),
         ),
         # PAPER: matrix, widths, 29 patients, leave-one-out.
         # SILENT: batch size and iterations; 8, and as many updates as show each of the 60,984 augmented slices of a
@@ -220,7 +227,7 @@ PAPER = Paper(
         Profile(
             name="paper", matrix=(144, 144), width=1.0, batch_size=8, updates=45_738, check_every=500, folds=None,
             methods=("stepwise", "linear-scores", "linear-one-shot", "linear-unfused"),
-            phantom={"patients": 29, "matrix": (20, 144, 144)},
+            phantom=_phantom(29, (20, 144, 144)),
         ),
     ),
     # PAPER: leave-one-out by patient.

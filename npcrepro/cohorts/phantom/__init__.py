@@ -1,12 +1,15 @@
-"""A digital phantom of the head with nasopharyngeal carcinoma (NPC), as a contrast-enhanced T1-weighted series.
+"""A digital phantom of the head with nasopharyngeal carcinoma (NPC): MRI, CT and dynamic series.
 
 It is made in three steps that do not know each other:
 
-1. *anatomy*: `Anatomy.tissue` maps world coordinates in mm to tissue. Organs are smooth unions of ellipsoids and tubes,
-   painted from the outside inwards; each patient has its own sizes, pose and free-form deformation. The tumour is the
-   region that a growing front reaches first, up to the volume that was drawn for this patient.
-2. *signal*: `CET1` gives the mean intensity and the texture of each tissue.
-3. *acquisition*: fractions of tissue in each voxel (partial volume), bias field, Rician noise.
+1. *anatomy*: `Anatomy.regions` maps world coordinates in mm to tissue and structure. Organs are smooth unions of
+   ellipsoids and tubes, painted from the outside inwards; each patient has its own sizes, pose and free-form
+   deformation. The tumour is the region that a growing front reaches first, up to the volume drawn for this patient.
+2. *signal*: relaxation times, proton density and uptake of contrast agent give the signal of each tissue in each
+   series by the signal equations (`signal`, `dce`); Hounsfield units those of CT (`ct`).
+3. *acquisition*: fractions of tissue in each voxel (partial volume), texture, soft borders, bias field, noise.
+
+`observers` adds a second observer, `cohort` puts patients together and writes them.
 
 Every field is a function of world coordinates, hence a patient is the same anatomy at any matrix.
 
@@ -18,29 +21,28 @@ from atlas knowledge; they are not fitted to a data set. What the phantom shows 
 from __future__ import annotations
 
 from npcrepro.cohorts.phantom.anatomy import Anatomy
-from npcrepro.cohorts.phantom.series import (
-    CET1,
-    CHANNELS,
+from npcrepro.cohorts.phantom.cohort import (
+    KINDS,
     LICENCE,
     REFERENCE,
-    STRUCTURES,
+    Kind,
     PhantomPatient,
     make_patient,
-    tissue_fractions,
     write_phantom,
 )
-from npcrepro.cohorts.phantom.tissues import Tissue
+from npcrepro.cohorts.phantom.observers import second_observer
+from npcrepro.cohorts.phantom.tissues import Structure, Tissue
 
 __all__ = [
-    "CET1",
-    "CHANNELS",
+    "KINDS",
     "LICENCE",
     "REFERENCE",
-    "STRUCTURES",
     "Anatomy",
+    "Kind",
     "PhantomPatient",
+    "Structure",
     "Tissue",
     "make_patient",
-    "tissue_fractions",
+    "second_observer",
     "write_phantom",
 ]

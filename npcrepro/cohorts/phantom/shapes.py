@@ -5,42 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
-from npcrepro.cohorts.phantom.tissues import Tissue
+from npcrepro.cohorts.phantom.tissues import Structure, Tissue
 
 Triple = tuple[float, float, float]
 
 
-def _cubic_basis(axis: np.ndarray, first: float, step: float, n: int) -> np.ndarray:
-    """Uniform cubic B-spline basis (len(axis), n) with knots at first + step * i."""
-    t = np.abs((axis[:, None] - first) / step - np.arange(n))
+def _cubic_basis(axis: np.ndarray, step: float, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Uniform cubic B-spline basis (len(axis), k) of the k knots that matter, and their indices modulo n."""
+    axis = np.asarray(axis, float) / step
+    knots = np.arange(np.floor(axis.min()) - 1, np.floor(axis.max()) + 3)
+    t = np.abs(axis[:, None] - knots)
     inner = 2 / 3 - t**2 + t**3 / 2
     outer = np.clip(2 - t, 0, None) ** 3 / 6
-    return np.where(t < 1, inner, outer).astype(np.float32)
+    return np.where(t < 1, inner, outer).astype(np.float32), knots.astype(int) % n
 
 
 class RandomField:
     """Smooth random field of mean 0 and standard deviation 1: a cubic B-spline lattice of independent normal values.
 
-    The tensor product of three small matrices evaluates it on any axis-aligned grid.
+    It is defined everywhere; it repeats after `knots` * `step_mm`. The tensor product of three small matrices evaluates
+    it on any axis-aligned grid.
     """
 
-    def __init__(self, rng: np.random.Generator, step_mm: float, half_extent_mm: Triple = (60.0, 130.0, 130.0)) -> None:
+    def __init__(self, rng: np.random.Generator, step_mm: float, knots: int = 40) -> None:
         self.step = step_mm
-        self.first = [-h - 2 * step_mm for h in half_extent_mm]
-        shape = [int(np.ceil(2 * h / step_mm)) + 5 for h in half_extent_mm]
         # The squared basis sums to 0.479 on average; its cube brings the field back to unit variance.
-        self.values = (rng.standard_normal(shape) / 0.479**1.5).astype(np.float32)
+        self.values = rng.standard_normal((knots, knots, knots), np.float32) * np.float32(0.479**-1.5)
 
     def __call__(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Values (len(z), len(y), len(x)) on the axes z, y, x in mm."""
-        bz, by, bx = (
-            _cubic_basis(np.asarray(a, float), f, self.step, n)
-            for a, f, n in zip((z, y, x), self.first, self.values.shape)
-        )
-        rows = np.tensordot(bz, self.values, 1) @ np.ascontiguousarray(bx.T)
+        """Values (len(z), len(y), len(x)) on the axes z, y, x in mm; no axis may be empty."""
+        (bz, iz), (by, iy), (bx, ix) = (_cubic_basis(a, self.step, len(self.values)) for a in (z, y, x))
+        rows = np.tensordot(bz, self.values[np.ix_(iz, iy, ix)], 1) @ np.ascontiguousarray(bx.T)
         out = np.empty((len(bz), len(by), len(bx)), np.float32)
         for plane, row in zip(out, rows):
             np.matmul(by, row, out=plane)
@@ -55,6 +54,9 @@ class Ellipsoid:
     radii: Triple
     yaw_deg: float = 0.0
 
+    # How much farther than its offset a layer can reach, since distances are exact at the surface only.
+    slack: ClassVar[float] = 1.4
+
     @cached_property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Smallest and largest (x, y, z) in mm."""
@@ -65,15 +67,26 @@ class Ellipsoid:
         return np.array(self.centre) - r, np.array(self.centre) + r
 
     def distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Signed distance in mm, exact to first order near the surface."""
         x, y, z = x - np.float32(self.centre[0]), y - np.float32(self.centre[1]), z - np.float32(self.centre[2])
         if self.yaw_deg:
             c, s = np.float32(np.cos(np.deg2rad(self.yaw_deg))), np.float32(np.sin(np.deg2rad(self.yaw_deg)))
             x, y = c * x + s * y, c * y - s * x
-        x, y, z = x * x, y * y, z * z
-        (ix, iy, iz), (jx, jy, jz) = (np.array(self.radii, np.float32) ** p for p in (-2, -4))
-        k0 = np.sqrt(ix * x + iy * y + iz * z) + np.float32(1e-6)
-        k1 = np.sqrt(jx * x + jy * y + jz * z) + np.float32(1e-6 / min(self.radii))
-        return k0 * (k0 - 1) / k1
+        for p, r in zip((x, y, z), self.radii):
+            p *= np.float32(1 / r)
+            p *= p
+        shell = x + y
+        shell += z
+        for p, r in zip((x, y, z), self.radii):
+            p *= np.float32(1 / r**2)
+        x += y
+        x += z
+        x += np.float32(1e-9)
+        np.sqrt(x, out=x)
+        np.sqrt(shell, out=y)
+        shell -= y
+        shell /= x
+        return shell
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,11 @@ class Tube:
     end_radius: float
     wide: tuple[float, float] = (1.0, 1.0)
 
+    @property
+    def slack(self) -> float:
+        """How much farther than its offset a layer reaches along the axis that `wide` stretches most."""
+        return max(1.0, *self.wide) / min(1.0, *self.wide)
+
     @cached_property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Smallest and largest (x, y, z) in mm."""
@@ -94,21 +112,42 @@ class Tube:
         return points.min(0) - r, points.max(0) + r
 
     def distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        scale = np.array([1 / self.wide[0], 1 / self.wide[1], 1.0])
-        start = np.array(self.start) * scale
-        along = (np.array(self.end) * scale - start).astype(np.float32)
-        x, y, z = (p * np.float32(s) - np.float32(o) for p, s, o in zip((x, y, z), scale, start))
-        h = (x * along[0] + y * along[1] + z * along[2]) * np.float32(1 / (along @ along))
-        h = np.minimum(np.maximum(h, 0), 1)
-        x, y, z = x - h * along[0], y - h * along[1], z - h * along[2]
-        radius = np.float32(self.radius) + np.float32(self.end_radius - self.radius) * h
-        return (np.sqrt(x * x + y * y + z * z) - radius) * np.float32(min(1.0, *self.wide))
+        """Signed distance in mm; along the axis that `wide` stretches most it is too small."""
+        scale = (1 / self.wide[0], 1 / self.wide[1], 1.0)
+        along = ((np.array(self.end) - self.start) * scale).astype(np.float32)
+        x, y, z = (p - np.float32(o) for p, o in zip((x, y, z), self.start))
+        for p, s in zip((x, y), scale):
+            if s != 1:
+                p *= np.float32(s)
+        unit = along / (along @ along)
+        h = x * unit[0]
+        h += y * unit[1]
+        h += z * unit[2]
+        np.clip(h, 0, 1, out=h)
+        for p, a in zip((x, y, z), along):
+            p -= h * a
+            p *= p
+        x += y
+        x += z
+        np.sqrt(x, out=x)
+        if self.end_radius != self.radius:
+            h *= np.float32(self.end_radius - self.radius)
+            x -= h
+        x -= np.float32(self.radius)
+        if min(self.wide) < 1:
+            x *= np.float32(min(self.wide))
+        return x
 
 
 def smooth_minimum(a: np.ndarray, b: np.ndarray, blend_mm: float) -> np.ndarray:
     """Minimum of two signed distances, rounded where they differ by less than `blend_mm` (polynomial)."""
-    gap = np.maximum(np.float32(blend_mm) - np.abs(a - b), 0)
-    return np.minimum(a, b) - gap * gap * np.float32(0.25 / blend_mm)
+    gap = a - b
+    np.abs(gap, out=gap)
+    np.subtract(np.float32(blend_mm), gap, out=gap)
+    np.maximum(gap, 0, out=gap)
+    gap *= gap
+    gap *= np.float32(0.25 / blend_mm)
+    return np.subtract(np.minimum(a, b), gap, out=gap)
 
 
 Part = Ellipsoid | Tube
@@ -120,32 +159,54 @@ class Organ:
     """Smooth union of parts, painted in layers.
 
     `layers` are pairs (offset_mm, tissue), from the outermost inwards: tissue where the signed distance is below
-    offset. With `over`, only those tissues are painted over. `fold_mm` is the standard deviation of a random field that
-    moves the inner layers (offset below -3 mm), for grey matter that follows gyri.
+    offset. With `over`, only those tissues are painted over. An organ without layers leaves the tissue as it is.
+
+    `structure` is that of all within the signed distance 0; a pair gives those of the patient's right and left half.
+    With `fold_mm`, sulci go in from the surface where a random field is 0: the layers within follow them. It is the
+    distance from a sulcus, in mm, per unit of the field.
     """
 
     parts: Sequence[Part | Organ]
     layers: Layers = ((0.0, Tissue.OUTSIDE),)
     blend_mm: float = 2.0
     over: tuple[Tissue, ...] = ()
+    structure: Structure | tuple[Structure, Structure] = Structure.NONE
     fold_mm: float = 0.0
+
+    @property
+    def outermost_mm(self) -> float:
+        """Offset of the outermost layer, at least 0."""
+        return max(self.layers[0][0], 0.0) if self.layers else 0.0
+
+    @cached_property
+    def slack(self) -> float:
+        return max(part.slack for part in self.parts)
+
+    @cached_property
+    def part_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Smallest and largest (x, y, z) in mm of each part, each (parts, 3)."""
+        low, high = zip(*(part.bounds for part in self.parts))
+        return np.array(low), np.array(high)
 
     @cached_property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Smallest and largest (x, y, z) in mm."""
-        boxes = [part.bounds for part in self.parts]
-        grow = max(self.layers[0][0], 0.0) + self.blend_mm / 4
-        return np.min([b[0] for b in boxes], 0) - grow, np.max([b[1] for b in boxes], 0) + grow
+        grow = self.slack * self.outermost_mm + (self.blend_mm / 2 if len(self.parts) > 1 else 0.0)
+        low, high = self.part_bounds
+        return low.min(0) - grow, high.max(0) + grow
 
-    def distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Signed distance in mm, exact enough up to the outermost layer; farther away it may be too large."""
-        # Most parts are far from a slice: beyond blend and outermost layer they cannot change what is painted.
-        grow = self.blend_mm + max(self.layers[0][0], 0.0)
-        bottom, top = z.min() - grow, z.max() + grow
+    def distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, box: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Signed distance in mm at coordinates of one shape, all within `box`: smallest and largest (x, y, z).
+
+        It is exact enough up to the outermost layer; farther away it may be too large.
+        """
+        # A part beyond blend and outermost layer of the box cannot change what is painted.
+        grow = self.blend_mm + self.slack * self.outermost_mm
+        box = box[0] - grow, box[1] + grow
+        low, high = self.part_bounds
         distance = None
-        for part in self.parts:
-            low, high = part.bounds
-            if low[2] <= top and high[2] >= bottom:
-                other = part.distance(x, y, z)
+        for part, wanted in zip(self.parts, ((low <= box[1]) & (high >= box[0])).all(1)):
+            if wanted:
+                other = part.distance(x, y, z, box) if isinstance(part, Organ) else part.distance(x, y, z)
                 distance = other if distance is None else smooth_minimum(distance, other, self.blend_mm)
-        return np.full(x.shape, np.inf, np.float32) if distance is None else distance
+        return np.full(x.shape, 1e3, np.float32) if distance is None else distance

@@ -65,3 +65,12 @@ class Structure(IntEnum):
     Submandibular_L = 18
     Submandibular_R = 19
     Pituitary = 20
+
+
+# The painter keeps both in one number, tissue + STRUCTURE_STEP * structure.
+STRUCTURE_STEP = 32
+
+
+def code_of(tissue: Tissue, structure: Structure = Structure.NONE) -> int:
+    """The number that stands for a tissue and the structure it belongs to."""
+    return int(tissue) + STRUCTURE_STEP * int(structure)

@@ -1,0 +1,283 @@
+"""The anatomy of the phantom: organs of clinical size, tumours of their stage, the same patient on any grid."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from npcrepro.cohorts.phantom.anatomy import Anatomy
+from npcrepro.cohorts.phantom.tissues import Structure, Tissue
+from npcrepro.cohorts.phantom.tumour import STAGE_MIX, VOLUME_ML
+from npcrepro.errors import InputError
+
+BONE = (Tissue.CORTICAL_BONE, Tissue.MARROW)
+INTRACRANIAL = (Tissue.CSF, Tissue.VEIN, Tissue.GREY_MATTER, Tissue.WHITE_MATTER)
+AIR = (Tissue.AIR, Tissue.LUMEN)
+
+# The whole head and neck, and the part that a tumour can reach, every 2 mm.
+WHOLE = (np.arange(-130.0, 112, 2), np.arange(-110.0, 112, 2), np.arange(-100.0, 102, 2))
+MIDDLE = (np.arange(-45.0, 47, 2.5), np.arange(-45.0, 47, 2.5), np.arange(-45.0, 47, 2.5))
+VOXEL_ML = 0.008
+MIDDLE_ML = 2.5**3 / 1000
+
+# Smallest and largest volume in ml that clinical contours have, with a margin for small and large heads.
+CLINICAL_ML = {
+    Structure.Mandible_L: (22, 45),
+    Structure.Mandible_R: (22, 45),
+    Structure.Parotid_L: (19, 36),
+    Structure.Parotid_R: (19, 36),
+    Structure.BrainStem: (18, 35),
+    Structure.SpinalCord: (8, 20),
+    Structure.Eye_L: (5.5, 10.5),
+    Structure.Eye_R: (5.5, 10.5),
+    Structure.Lens_L: (0.08, 0.35),
+    Structure.Lens_R: (0.08, 0.35),
+    Structure.OpticNerve_L: (0.4, 1.0),
+    Structure.OpticNerve_R: (0.4, 1.0),
+    Structure.OpticChiasm: (0.3, 0.8),
+    Structure.TemporalLobe_L: (45, 100),
+    Structure.TemporalLobe_R: (45, 100),
+    Structure.Submandibular_L: (5, 12),
+    Structure.Submandibular_R: (5, 12),
+    Structure.Pituitary: (0.2, 0.8),
+}
+PAIRS = [(s, Structure[s.name[:-1] + "R"]) for s in Structure if s.name.endswith("_L")]
+
+
+def patient(seed: int, stage: int | None = None) -> Anatomy:
+    return Anatomy(np.random.default_rng(seed), stage=stage)
+
+
+@pytest.fixture(scope="module")
+def wholes() -> list[tuple[Anatomy, np.ndarray, np.ndarray]]:
+    return [(made, *made.regions(*WHOLE)) for made in (patient(seed, 1 + seed % 3) for seed in range(4))]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[Anatomy]:
+    return [patient(seed) for seed in range(20)]
+
+
+@pytest.fixture(scope="module")
+def tumours() -> list[tuple[Anatomy, np.ndarray, np.ndarray, np.ndarray]]:
+    """Four patients of each stage: anatomy, mask of the tumour, tissue with and without it."""
+    out = []
+    for number in range(16):
+        made = patient(100 + number, 1 + number % 4)
+        tissue, structure = made.regions(*MIDDLE)
+        out.append((made, structure == Structure.GTVp, tissue, made.healthy_tissue(*MIDDLE)))
+    return out
+
+
+def fraction(tissue: np.ndarray, mask: np.ndarray, kinds: tuple[Tissue, ...]) -> float:
+    return float(np.isin(tissue[mask], kinds).mean())
+
+
+@pytest.mark.parametrize("structure", CLINICAL_ML, ids=lambda s: s.name)
+def test_organs_have_clinical_volumes(wholes, structure: Structure) -> None:
+    low, high = CLINICAL_ML[structure]
+    volumes = [VOXEL_ML * np.count_nonzero(regions == structure) for _, _, regions in wholes]
+    assert min(volumes) > low
+    assert max(volumes) < high
+
+
+def test_left_organs_lie_left_and_in_one_piece(wholes) -> None:
+    for _, _, regions in wholes:
+        for left, right in PAIRS:
+            assert np.nonzero(regions == left)[2].mean() > np.nonzero(regions == right)[2].mean() + 15
+        for structure in (Structure.BrainStem, Structure.SpinalCord, *(s for pair in PAIRS for s in pair)):
+            pieces, _ = ndimage.label(regions == structure, np.ones((3, 3, 3)))
+            assert np.bincount(pieces.ravel())[1:].max() > 0.9 * (pieces > 0).sum(), structure.name
+
+
+def test_structures_hold_the_tissues_they_should(wholes) -> None:
+    expected = {
+        Structure.GTVp: {Tissue.TUMOUR, Tissue.NECROSIS},
+        Structure.GTVnd: {Tissue.METASTATIC_NODE, Tissue.NECROSIS},
+        Structure.Mandible_L: set(BONE),
+        Structure.Parotid_R: {Tissue.PAROTID},
+        Structure.SpinalCord: {Tissue.SPINAL_CORD},
+        Structure.Lens_L: {Tissue.LENS},
+        Structure.OpticNerve_R: {Tissue.OPTIC_NERVE},
+        Structure.TemporalLobe_L: {Tissue.GREY_MATTER, Tissue.WHITE_MATTER},
+    }
+    for _, tissue, regions in wholes:
+        for structure, tissues in expected.items():
+            assert set(np.unique(tissue[regions == structure])) <= tissues, structure.name
+        for kind, structure in (
+            (Tissue.TUMOUR, Structure.GTVp),
+            (Tissue.METASTATIC_NODE, Structure.GTVnd),
+            (Tissue.NODE, Structure.NONE),
+            (Tissue.MUSCLE, Structure.NONE),
+        ):
+            assert set(np.unique(regions[tissue == kind])) <= {structure}
+
+
+def test_cord_ends_where_the_brain_stem_begins(wholes) -> None:
+    for _, _, regions in wholes:
+        heights = [WHOLE[0][np.nonzero(regions == s)[0]] for s in (Structure.SpinalCord, Structure.BrainStem)]
+        assert heights[0].min() == WHOLE[0][0]
+        assert abs(heights[0].max() - heights[1].min()) < 16
+        assert heights[1].max() > 30
+
+
+def test_skin_covers_the_head(wholes) -> None:
+    for _, tissue, _ in wholes:
+        outside = tissue == Tissue.OUTSIDE
+        touching = ndimage.binary_dilation(outside)[1:-1, 1:-1, 1:-1] & ~outside[1:-1, 1:-1, 1:-1]
+        inner = tissue[1:-1, 1:-1, 1:-1]
+        assert (inner[touching] == Tissue.SKIN).mean() > 0.85
+        assert np.isin(inner[touching], (Tissue.SKIN, Tissue.FAT)).mean() > 0.998
+        _, pieces = ndimage.label(~outside)
+        assert pieces == 1
+
+
+def test_shoulders_are_wider_than_the_neck(wholes) -> None:
+    for _, tissue, _ in wholes:
+        width = (tissue[WHOLE[0] < -60] != Tissue.OUTSIDE).any(1).sum(1) * 2
+        assert width[0] > 1.3 * width.min()
+        assert 80 < width.min() < 150
+
+
+def test_the_airway_is_open_from_nose_to_trachea(wholes) -> None:
+    for made, tissue, _ in wholes:
+        pieces, _ = ndimage.label(np.isin(tissue, AIR), np.ones((3, 3, 3)))
+        middle = np.abs(WHOLE[2] - made.shift_mm[0]) < 20
+        levels = [np.abs(WHOLE[0] - made.shift_mm[2] - z).argmin() for z in (0, -40, -112)]
+        found = [set(np.unique(pieces[level][:, middle])) - {0} for level in levels]
+        assert set.intersection(*found)
+
+
+def test_teeth_nodes_and_vessels_are_there(wholes) -> None:
+    for _, tissue, _ in wholes:
+        ml = np.bincount(tissue.ravel(), minlength=max(Tissue) + 1) * VOXEL_ML
+        assert 4 < ml[Tissue.TOOTH] < 30
+        assert 4 < ml[Tissue.ARTERY] < 30
+        assert 8 < ml[Tissue.VEIN] < 60
+        assert 800 < ml[[Tissue.GREY_MATTER, Tissue.WHITE_MATTER]].sum() < 1800
+
+
+def test_some_patients_have_fillings_and_nodes(drawn) -> None:
+    layers = [{tissue for organ in made.organs for _, tissue in organ.layers} for made in drawn]
+    assert 3 <= sum(Tissue.METAL in tissues for tissues in layers) <= 12
+    assert sum(Tissue.METASTATIC_NODE not in tissues for tissues in layers) <= 6
+    nodes = sum(organ.structure == Structure.GTVnd for made in drawn for organ in made.organs) / len(drawn)
+    assert 1.5 < nodes < 4
+
+
+def test_metastatic_nodes_have_the_size_of_disease(wholes) -> None:
+    sizes = []
+    for _, _, regions in wholes:
+        pieces, number = ndimage.label(regions == Structure.GTVnd)
+        sizes += list(np.bincount(pieces.ravel())[1 : number + 1] * VOXEL_ML)
+    assert 1 <= len(sizes) <= 24
+    assert 0.3 < np.median(sizes) < 8
+    assert max(sizes) < 25
+
+
+def test_tumour_volume_is_the_one_promised(tumours) -> None:
+    for made, mask, _, _ in tumours:
+        _, low, high = VOLUME_ML[made.stage]
+        assert 2 <= made.volume_ml <= 60
+        assert low * 0.7 <= made.volume_ml <= high * 1.1
+        assert mask.sum() * MIDDLE_ML == pytest.approx(made.volume_ml, rel=0.1, abs=0.3)
+
+
+def test_tumours_grow_with_the_stage(tumours) -> None:
+    stages, volumes = zip(*((made.stage, made.volume_ml) for made, *_ in tumours))
+    assert np.corrcoef(stages, np.log(volumes))[0, 1] > 0.5
+
+
+def test_tumours_invade_what_makes_their_stage(tumours) -> None:
+    for made, mask, _, healthy in tumours:
+        bone, intracranial = fraction(healthy, mask, BONE), fraction(healthy, mask, INTRACRANIAL)
+        soft = fraction(healthy, mask, (Tissue.FAT, Tissue.MUSCLE))
+        assert (soft > 0.05) == (made.stage > 1)
+        assert (bone > 0.01) == (made.stage > 2)
+        assert (intracranial > 0.005) == (made.stage > 3)
+        assert fraction(healthy, mask, (Tissue.ARTERY, Tissue.SPINAL_CORD, Tissue.LUMEN, Tissue.OUTSIDE)) == 0
+
+
+def test_a_tumour_is_in_one_piece_at_the_airway(tumours) -> None:
+    for made, mask, _, healthy in tumours:
+        pieces, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+        assert np.bincount(pieces.ravel())[1:].max() > 0.995 * mask.sum()
+        # It lies in the mucosa, and most of it on the side where it started.
+        assert fraction(healthy, mask, (Tissue.MUCOSA, Tissue.ADENOID, Tissue.AIR)) > 0.02
+        assert np.median(MIDDLE[2][np.nonzero(mask)[2]] - made.shift_mm[0]) * made.side > -6
+
+
+def test_some_tumours_cross_the_midline_and_some_are_necrotic(tumours) -> None:
+    across = [
+        ((MIDDLE[2][np.nonzero(mask)[2]] - made.shift_mm[0]) * made.side < -2).mean() for made, mask, _, _ in tumours
+    ]
+    assert 3 <= sum(share > 0.05 for share in across) <= 14
+    dead = [((tissue == Tissue.NECROSIS) & mask).sum() / mask.sum() for _, mask, tissue, _ in tumours]
+    assert 1 <= sum(share > 0 for share in dead) <= 12
+    assert max(dead) < 0.4
+
+
+def test_stage_and_side_are_drawn_as_in_the_cohort(drawn) -> None:
+    assert sum(STAGE_MIX) == pytest.approx(1)
+    stages = [made.stage for made in drawn]
+    assert stages.count(3) > stages.count(2)
+    assert stages.count(3) > stages.count(4) > 0
+    assert stages.count(1) <= 6
+    assert 3 <= sum(made.side == 1 for made in drawn) <= 17
+
+
+@pytest.mark.parametrize("stage", [0, 5, "T3", 2.5])
+def test_an_unknown_stage_is_named(stage) -> None:
+    with pytest.raises(InputError, match=r"T stage .* not"):
+        patient(0, stage)
+
+
+def test_the_same_patient_on_any_grid() -> None:
+    made = patient(3)
+    whole = made.tissue(*MIDDLE)
+    part = made.tissue(MIDDLE[0][10:17], MIDDLE[1][5:30], MIDDLE[2][8:35])
+    assert (whole[10:17, 5:30, 8:35] != part).mean() < 1e-3
+    finer = [np.linspace(axis[0], axis[-1], 2 * len(axis) - 1) for axis in MIDDLE]
+    slab = made.tissue(finer[0][20:25], finer[1], finer[2])
+    assert (slab[::2, ::2, ::2] != whole[10:13]).mean() < 1e-3
+
+
+def test_slabs_and_chunks_do_not_show(monkeypatch) -> None:
+    from npcrepro.cohorts.phantom import anatomy as module
+
+    made = patient(5)
+    whole = made.tissue(*MIDDLE)
+    monkeypatch.setattr(module, "SLAB_POINTS", 20_000)
+    monkeypatch.setattr(module, "CHUNK_POINTS", 3_000)
+    assert (made.tissue(*MIDDLE) != whole).mean() < 1e-3
+
+
+def test_the_same_bytes_in_another_process() -> None:
+    code = (
+        "import hashlib, numpy as np; from npcrepro.cohorts.phantom.anatomy import Anatomy\n"
+        "axis = np.arange(-40.0, 41, 4)\n"
+        "arrays = Anatomy(np.random.default_rng(8)).regions(axis, axis, axis)\n"
+        "print(hashlib.sha256(b''.join(a.tobytes() for a in arrays)).hexdigest())"
+    )
+    axis = np.arange(-40.0, 41, 4)
+    here = hashlib.sha256(b"".join(a.tobytes() for a in patient(8).regions(axis, axis, axis))).hexdigest()
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert here == there
+
+
+def test_types_and_shapes() -> None:
+    made = patient(2)
+    for array in (made.tissue(*(a[:9] for a in MIDDLE)), *made.regions(*(a[:9] for a in MIDDLE))):
+        assert array.dtype == np.uint8
+        assert array.shape == (9, 9, 9)
+    assert made.tissue(np.zeros(0), *MIDDLE[1:]).shape == (0, 37, 37)
+    assert (made.tissue(np.array([400.0]), *MIDDLE[1:]) == Tissue.OUTSIDE).all()
+
+
+@pytest.mark.parametrize("axis", [[1.0, 0.0], [0.0, 0.0], [0.0, np.nan], [[0.0, 1.0]]])
+def test_an_axis_that_does_not_rise_is_named(axis) -> None:
+    with pytest.raises(InputError, match="y axis"):
+        patient(2).tissue(np.zeros(1), np.array(axis), np.zeros(1))

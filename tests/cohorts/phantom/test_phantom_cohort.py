@@ -1,0 +1,210 @@
+"""Patients and cohorts of the phantom: deterministic, the same anatomy at any matrix, and not trivial to segment."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from npcrepro.cohorts.check import check
+from npcrepro.cohorts.images import read_image
+from npcrepro.cohorts.phantom import KINDS, PhantomPatient, Tissue, acquisition, cohort, make_patient, write_phantom
+from npcrepro.cohorts.structures import mask_of
+from npcrepro.errors import InputError
+
+SMALL = (8, 48, 48)
+TINY = (6, 24, 24)
+
+
+@pytest.fixture(scope="module")
+def patients() -> list[PhantomPatient]:
+    return [make_patient(number, matrix=SMALL) for number in range(8)]
+
+
+def digest(made: PhantomPatient) -> str:
+    content = hashlib.sha256()
+    for array in (made.image, made.tissue, *made.masks.values()):
+        content.update(np.ascontiguousarray(array))
+    return content.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels"), [("mri", ("T1", "T2", "CET1")), ("thrive", ("THRIVE",)), ("ct", ("CT",)), ("dce", None)]
+)
+def test_arrays_have_the_stated_shape_type_and_range(kind, channels) -> None:
+    if channels is None:
+        channels = tuple(f"frame_{frame:02d}" for frame in range(1, 66))
+    made = make_patient(0, kind=kind, matrix=TINY)
+    assert tuple(KINDS[kind].channels) == channels
+    assert made.image.shape == (len(channels), *TINY)
+    assert made.image.dtype == np.int16
+    assert tuple(made.masks) == KINDS[kind].structures
+    assert all(mask.shape == TINY and mask.dtype == bool for mask in made.masks.values())
+    assert made.tissue.shape == TINY
+    assert made.tissue.dtype == np.uint8
+    assert made.stage in (1, 2, 3, 4)
+    low, high = (-1024, 3071) if kind == "ct" else (0, 6000)
+    assert low <= made.image.min() < made.image.max() <= high
+
+
+def test_field_of_view_is_kept_unless_a_spacing_is_given() -> None:
+    assert make_patient(0, matrix=TINY).spacing_mm == pytest.approx((72 / 6, 220 / 24, 220 / 24))
+    given = make_patient(0, matrix=TINY, spacing_mm=(3, 6, 6))
+    assert given.spacing_mm == (3.0, 6.0, 6.0)
+
+
+def test_same_bytes_again_in_another_process_and_order(patients) -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from test_phantom_cohort import *\n"
+    code += "print(*(digest(make_patient(number, matrix=SMALL)) for number in (7, 2)))"
+    folder = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [digest(patients[7]), digest(patients[2])]
+
+
+def test_slabs_do_not_show(patients, monkeypatch) -> None:
+    monkeypatch.setattr(acquisition, "SLAB_NUMBERS", 1)
+    assert digest(make_patient(3, matrix=SMALL)) == digest(patients[3])
+
+
+def test_seeds_and_patients_differ(patients) -> None:
+    other = make_patient(0, seed=1, matrix=SMALL)
+    assert (other.tissue != patients[0].tissue).mean() > 0.02
+    assert (patients[1].tissue != patients[0].tissue).mean() > 0.02
+
+
+def test_a_channel_is_the_same_alone(patients) -> None:
+    alone = make_patient(0, matrix=SMALL, channels=["CET1"])
+    np.testing.assert_array_equal(alone.image[0], patients[0].image[2])
+    swapped = make_patient(0, matrix=SMALL, channels=("T2", "T1"))
+    np.testing.assert_array_equal(swapped.image, patients[0].image[[1, 0]])
+    frames = make_patient(0, kind="dce", matrix=TINY, channels=["frame_35"])
+    np.testing.assert_array_equal(frames.image[0], make_patient(0, kind="dce", matrix=TINY).image[34])
+
+
+def test_same_anatomy_at_two_matrices_and_in_every_kind() -> None:
+    low, high = (make_patient(4, matrix=matrix) for matrix in ((12, 56, 56), (24, 96, 96)))
+    assert low.volume_ml == pytest.approx(high.volume_ml, rel=0.05)
+    # The middle of a voxel of the low matrix, in indices of the high one.
+    index = [((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(low.tissue.shape, high.tissue.shape)]
+    assert (high.tissue[np.ix_(*index)] == low.tissue).mean() > 0.75
+    planning = make_patient(4, kind="ct", matrix=(72, 64, 64))
+    assert planning.volume_ml == pytest.approx(high.volume_ml, rel=0.05)
+
+
+def test_mask_has_the_volume(patients) -> None:
+    for made in patients:
+        volume = made.masks["GTVp"].sum() * np.prod(made.spacing_mm) / 1000
+        assert volume == pytest.approx(made.volume_ml, rel=0.25, abs=0.8)
+
+
+def test_gain_differs_from_patient_to_patient_and_series_to_series() -> None:
+    made = [make_patient(number, matrix=(4, 32, 32)) for number in range(16)]
+    levels = np.log([[image[patient.tissue == Tissue.FAT].mean() for image in patient.image] for patient in made])
+    assert (levels.std(0) > 0.2).all()
+    assert (levels[:, 0] - levels[:, 1]).std() > 0.25
+
+
+def test_no_series_is_segmented_by_a_threshold(patients) -> None:
+    for channel in range(3):
+        scores = []
+        for made in patients:
+            head = made.tissue != Tissue.OUTSIDE
+            tumour = made.masks["GTVp"][head][np.argsort(made.image[channel][head])].astype(float)
+            chosen = np.arange(1, len(tumour) + 1)
+            scores.append(max((2 * np.cumsum(t) / (chosen + tumour.sum())).max() for t in (tumour, tumour[::-1])))
+        assert np.mean(scores) < 0.5
+
+
+def test_one_patient_in_ten_moves_in_the_dynamic_series() -> None:
+    def jumps(number: int) -> np.ndarray:
+        image = make_patient(number, kind="dce", matrix=(6, 48, 48)).image.astype(float)
+        return np.abs(np.diff(image, axis=0)).mean((1, 2, 3))[12:]
+
+    still, moving = jumps(0), jumps(cohort.MOTION_PATIENT)
+    assert still.max() < 1.5 * np.median(still)
+    assert (moving > 2 * np.median(moving)).sum() == 1
+
+
+def test_smallest_matrix() -> None:
+    assert make_patient(0, matrix=(4, 4, 4)).image.shape == (3, 4, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"matrix": (3, 64, 64)}, "at least 4 x 4 x 4, not \\(3, 64, 64\\)"),
+        ({"matrix": (8, 64)}, "matrix"),
+        ({"spacing_mm": (3, 0, 1)}, "spacing .* not \\(3.0, 0.0, 1.0\\)"),
+        ({"spacing_mm": (3, float("nan"), 1)}, "spacing"),
+        ({"spacing_mm": (3, 1)}, "spacing"),
+        ({"kind": "MRI"}, "unknown kind of phantom 'MRI'.*mri, thrive, dce, ct"),
+        ({"channels": ["CT1"]}, "no channel 'CT1'; did you mean 'CET1'"),
+        ({"channels": []}, "each once"),
+        ({"channels": ["T1", "T1"]}, "each once"),
+        ({"seed": -1}, "negative"),
+        ({"patient": -1}, "negative"),
+    ],
+)
+def test_bad_input_is_named(options, match) -> None:
+    with pytest.raises(InputError, match=match):
+        make_patient(**{"patient": 0, "matrix": SMALL, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"patients": 0}, "at least 1 patient"),
+        ({"second_observer": 64}, "agreement 64"),
+        ({"kind": "cta"}, "unknown kind"),
+        ({"matrix": (1, 1, 1)}, "matrix"),
+    ],
+)
+def test_a_cohort_that_cannot_be_made_leaves_nothing(tmp_path, options, match) -> None:
+    with pytest.raises(InputError, match=match):
+        write_phantom(tmp_path / "phantom", **{"patients": 1, **options})
+    assert not list(tmp_path.iterdir())
+
+
+def test_written_cohort_holds_the_patients(tmp_path) -> None:
+    written = write_phantom(tmp_path / "phantom", patients=2, seed=3, matrix=TINY, channels=("CET1",))
+    header = json.loads((tmp_path / "phantom" / "dataset.json").read_text())
+    assert header["numTraining"] == 2
+    assert header["publishable"] is True
+    assert written.channels == ("CET1",)
+    assert written.structures == {"GTVp": (1,)}
+    assert not (tmp_path / "phantom" / "labels_observer2").exists()
+    made = make_patient(1, seed=3, matrix=TINY)
+    image, spacing_mm, _ = read_image(written.cases[1].images[0])
+    assert image.dtype == np.int16
+    assert spacing_mm == pytest.approx(made.spacing_mm)
+    np.testing.assert_array_equal(image, made.image[2])
+    np.testing.assert_array_equal(read_image(written.cases[1].label)[0], made.masks["GTVp"])
+
+
+def test_written_ct_keeps_structures_that_overlap_and_passes_the_check(tmp_path) -> None:
+    matrix = (24, 48, 48)
+    written = write_phantom(tmp_path / "ct", kind="ct", patients=1, matrix=matrix)
+    made = make_patient(0, kind="ct", matrix=matrix)
+    assert tuple(written.structures) == KINDS["ct"].structures
+    label, _, _ = read_image(written.cases[0].label)
+    for name, mask in made.masks.items():
+        np.testing.assert_array_equal(mask_of(label, written.structures, name), mask)
+    assert (made.masks["CTV2"] & made.masks["GTVp"]).any()
+    assert check(tmp_path / "ct") == []
+
+
+def test_second_observer_is_written_beside_the_first(tmp_path) -> None:
+    written = write_phantom(tmp_path / "p", kind="ct", patients=1, matrix=(24, 56, 56), second_observer=0.8)
+    for case in written.cases:
+        first, spacing_mm, geometry = read_image(case.label)
+        second, *where = read_image(tmp_path / "p" / "labels_observer2" / case.label.name)
+        assert where == [spacing_mm, geometry]
+        assert set(np.unique(second)) <= {0, 1, 2}
+        tumour = mask_of(first, written.structures, "GTVp")
+        drawn = mask_of(second, written.structures, "GTVp")
+        assert 2 * (tumour & drawn).sum() / (tumour.sum() + drawn.sum()) == pytest.approx(0.8, abs=0.05)
+    assert check(tmp_path / "p") == []

@@ -1,0 +1,75 @@
+"""A second observer agrees as well as was asked."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from npcrepro.cohorts.phantom import second_observer
+from npcrepro.errors import InputError
+
+SPACING = (3.0, 1.5, 1.5)
+
+
+def ball(radius_mm: float, shape=(20, 48, 48), centre=(10, 24, 24)) -> np.ndarray:
+    z, y, x = (s * (np.arange(n) - c) for n, s, c in zip(shape, SPACING, centre))
+    return z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 < radius_mm**2
+
+
+def dsc(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+@pytest.mark.parametrize("agreement", [0.64, 0.85])
+@pytest.mark.parametrize("radius_mm", [8, 18])
+def test_agreement_is_reached(agreement, radius_mm) -> None:
+    first = ball(radius_mm)
+    for number in range(5):
+        second = second_observer(first, SPACING, np.random.default_rng(number), agreement)
+        assert second.dtype == bool
+        assert dsc(first, second) == pytest.approx(agreement, abs=0.03)
+        # Every piece is part of what the first one drew: no islands.
+        pieces, count = ndimage.label(second)
+        assert all((first & (pieces == piece)).any() for piece in range(1, count + 1))
+
+
+def test_both_directions_of_disagreement() -> None:
+    first = ball(14)
+    sizes = [second_observer(first, SPACING, np.random.default_rng(n)).sum() / first.sum() for n in range(12)]
+    assert min(sizes) < 0.9
+    assert max(sizes) > 1.1
+
+
+def test_same_generator_same_drawing() -> None:
+    first = ball(10)
+    drawn = [second_observer(first, SPACING, np.random.default_rng(seed)) for seed in (3, 3, 4)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()
+
+
+def test_empty_stays_empty_and_the_mask_is_not_changed() -> None:
+    empty = np.zeros((4, 8, 8), bool)
+    assert not second_observer(empty, SPACING, np.random.default_rng(0)).any()
+    first = ball(10)
+    before = first.copy()
+    second_observer(first, SPACING, np.random.default_rng(0))
+    np.testing.assert_array_equal(first, before)
+
+
+def test_a_structure_at_the_edge_and_one_that_fills_the_image() -> None:
+    first = ball(12, centre=(0, 0, 24))
+    second = second_observer(first, SPACING, np.random.default_rng(0), 0.8)
+    assert dsc(first, second) == pytest.approx(0.8, abs=0.05)
+    full = np.ones((4, 8, 8), bool)
+    np.testing.assert_array_equal(second_observer(full, SPACING, np.random.default_rng(0)), full)
+
+
+def test_one_voxel_is_drawn_as_well_as_it_can_be() -> None:
+    one = np.zeros((5, 9, 9), bool)
+    one[2, 4, 4] = True
+    assert 0 < dsc(one, second_observer(one, SPACING, np.random.default_rng(0), 0.64)) <= 1
+
+
+@pytest.mark.parametrize("agreement", [0.0, 1.0, -0.5, 64, float("nan")])
+def test_an_agreement_is_a_dsc(agreement) -> None:
+    with pytest.raises(InputError, match="agreement"):
+        second_observer(ball(8), SPACING, np.random.default_rng(0), agreement)
