@@ -148,6 +148,7 @@ def data_describe(
     runs: Annotated[str, typer.Option(help="Folder where the prepared cohort is kept.")] = DEFAULT.runs,
 ) -> None:
     """Sizes of the structures of a cohort, and how well the intensity of each channel alone tells them apart."""
+    from npcrepro import tables
     from npcrepro.cohorts.layout import read_cohort
     from npcrepro.cohorts.prepared import prepare
     from npcrepro.cohorts.summary import summarise_cohort
@@ -157,12 +158,9 @@ def data_describe(
     if table:
         with writing(table) as temporary:
             rows.to_csv(temporary, index=False, float_format="%.6g")
-    lines = []
-    for (structure, channel), group in rows.groupby(["structure", "channel"], sort=False):
-        shown = group[group.slices > 0]
-        cells = [f"{shown[name].median():.3g}" for name in ("volume_ml", "slices", "separability")]
-        lines.append((structure, channel, f"{len(shown)} of {len(group)}", *cells))
-    _print_table(["structure", "channel", "cases", "volume (ml)", "slices", "separability"], lines)
+    medians = tables.cohort(rows)
+    lines = [[f"{cell:.3g}" if isinstance(cell, float) else cell for cell in row] for row in medians.to_numpy()]
+    _print_table(list(medians), lines)
     typer.echo("medians over the cases that show the structure; separability 0.5: intensity tells nothing")
 
 
@@ -266,16 +264,26 @@ def _three(option: str, text: str, separator: str, number: type, example: str) -
 
 @data.command("import")
 def data_import(
-    source: Annotated[Path, typer.Argument(help="Folder tree of DICOM series and RTSTRUCTs.")],
+    source: Annotated[Path, typer.Argument(help="Folder tree of DICOM series and RTSTRUCTs, or a CSV table of image files.")],
     destination: Annotated[Path, typer.Argument(help="Folder to write; has to be new or empty.")],
     roles: Annotated[
-        Path | None, typer.Option(help="YAML file: which series is which channel, which name which structure.")
+        Path | None, typer.Option(help="YAML file for DICOM: which series is which channel, which name which structure.")
     ] = None,
 ) -> None:
-    """Make a cohort of DICOM: contours filled, images on one grid, nothing kept that identifies a patient."""
-    from npcrepro.cohorts.dicom import import_dicom
+    """Make a cohort of DICOM (contours filled, images on one grid, identifiers dropped) or of a table of files.
 
-    cohort = import_dicom(source, destination, roles=roles, report=typer.echo)
+    The table has the columns case, mask:STRUCTURE or label:STRUCTURE=1, and one for each channel.
+    """
+    if source.suffix.lower() == ".csv":
+        from npcrepro.cohorts.table import import_table
+
+        if roles:
+            raise InputError(f"--roles {roles} is for DICOM; in the table {source} the columns name the roles")
+        cohort = import_table(source, destination, report=typer.echo)
+    else:
+        from npcrepro.cohorts.dicom import import_dicom
+
+        cohort = import_dicom(source, destination, roles=roles, report=typer.echo)
     channels, structures = ", ".join(cohort.channels), ", ".join(cohort.structures)
     typer.echo(f"{len(cohort.cases)} cases in {destination}; channels {channels}; structures {structures}")
 

@@ -1,10 +1,13 @@
 """A cohort from a table of files."""
 
+import sys
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from cohort_cases import save
 
+from npcrepro import cli
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.structures import mask_of
@@ -123,3 +126,16 @@ def test_files_that_are_no_table(folder):
         import_table(folder / "one_ct.mha", folder / "out")
     with pytest.raises(InputError, match="no column 'T2' for the reference: channels are T1, CT"):
         import_table(table(folder, MASKS), folder / "out", reference="T2")
+
+
+def test_the_command_takes_a_table(folder, monkeypatch, capsys):
+    path = table(folder, MASKS)
+    arguments = ["npcrepro", "data", "import", str(path), str(folder / "out")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert capsys.readouterr().out == f"2 cases in {folder / 'out'}; channels T1, CT; structures GTVp, CTV2\n"
+    monkeypatch.setattr(sys, "argv", [*arguments, "--roles", "roles.yaml"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert "--roles roles.yaml is for DICOM" in capsys.readouterr().err

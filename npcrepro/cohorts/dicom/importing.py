@@ -1,0 +1,273 @@
+"""DICOM series and RTSTRUCTs become a cohort."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npcrepro.cohorts.dicom.rules import Rules, is_target, read_rules
+from npcrepro.cohorts.dicom.series import Series, find_series, read_grid, read_series
+from npcrepro.cohorts.dicom.structures import rasterise, read_structures
+from npcrepro.cohorts.images import from_itk, to_itk
+from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
+from npcrepro.cohorts.resample import register_rigid, resample, resample_mask, same_grid
+from npcrepro.errors import InputError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """An RTSTRUCT without its contours: ``names`` of the structures that have some."""
+
+    path: Path
+    names: tuple[str, ...]
+    series: frozenset[str]
+    frames_of_reference: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """All series of a patient, those that fit a channel, and the RTSTRUCTs."""
+
+    folder: Path
+    series: tuple[Series, ...]
+    channels: Mapping[str, tuple[Series, ...]]
+    drawings: tuple[_Drawing, ...]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is imported of a patient: a series for each channel, and the drawn names behind each structure.
+    ``drawn_on`` is the series whose slices carry the contours."""
+
+    folder: Path
+    channels: Mapping[str, Series]
+    drawing: Path
+    drawn_on: Series
+    names: Mapping[str, tuple[str, ...]]
+
+
+def import_dicom(
+    source: str | Path, destination: str | Path, *, roles: str | Path | None = None, report: Report = print
+) -> Cohort:
+    """Write the cohort of a folder tree of DICOM series and RTSTRUCTs, and return it.
+
+    ``roles`` is a YAML file of rules (see `rules`); without one, the channels are those that all patients have. The
+    structures are those that any patient has: where an organ was not drawn, the case says so (``not_contoured``); a
+    target volume that was not drawn is an empty mask. A patient's images are resampled to one reference series. Series
+    of another frame of reference are registered only where the rules say so.
+
+    Cases are called CASE_000, CASE_001, ...; neither names, identifiers, dates nor descriptions get into the cohort.
+    ``report`` hears which case comes from which folder, which patients are skipped and why, and which structures fit no
+    rule; nothing of that is stored.
+
+    Raises InputError for a missing or empty folder, rules that cannot be read, a file that is broken in its header,
+    and where no patient is left.
+    """
+    rules = read_rules(roles)
+    patients = _patients(find_series(source), rules, report)
+    if not patients:
+        cause = "an export without structures, or files that are not DICOM"
+        raise InputError(f"{source}: no patient with images and an RTSTRUCT: {cause}")
+    _report_unknown(patients, rules, report)
+    channels = _common_channels(patients, rules, report)
+    reference = rules.reference_of(channels)
+    plans = []
+    for patient in patients:
+        try:
+            plans.append(_plan(patient, channels, reference, rules))
+        except InputError as problem:
+            report(f"{patient.folder}: skipped: {problem}")
+    if not plans:
+        raise InputError(f"{source}: none of {len(patients)} patients can be imported: the lines above say why")
+    structures = tuple(name for name in rules.structures if any(name in plan.names for plan in plans))
+
+    def cases() -> Iterator[CaseArrays]:
+        number = 0
+        for plan in plans:
+            name = f"CASE_{number:03d}"
+            try:
+                case = _case(name, plan, reference, structures, report)
+            except InputError as problem:
+                report(f"{plan.folder}: skipped: {problem}")
+                continue
+            report(f"{name}: {plan.folder}")
+            number += 1
+            yield case
+        if not number:
+            raise InputError(f"{source}: none of {len(plans)} patients can be read: the lines above say why")
+
+    return write_cohort(
+        destination, cases(), name=Path(destination).resolve().name, channels=channels, structures=structures
+    )
+
+
+def _patients(series: list[Series], rules: Rules, report: Report) -> list[_Patient]:
+    """Patients with images and an RTSTRUCT, sorted by folder."""
+    grouped: dict[str, list[Series]] = {}
+    for one in series:
+        grouped.setdefault(one.patient, []).append(one)
+    patients = []
+    for group in grouped.values():
+        folder = Path(os.path.commonpath([path.parent for one in group for path in one.files]))
+        drawings = tuple(_drawings(group, report))
+        if not drawings:
+            report(f"{folder}: skipped: no RTSTRUCT that can be read; a cohort needs contours")
+            continue
+        channels: dict[str, list[Series]] = {}
+        for one in group:
+            name = rules.channel_of(one)
+            if name:
+                channels.setdefault(name, []).append(one)
+        found = {name: tuple(candidates) for name, candidates in channels.items()}
+        patients.append(_Patient(folder, tuple(one for one in group if one.is_image), found, drawings))
+    return sorted(patients, key=lambda patient: patient.folder)
+
+
+def _drawings(series: list[Series], report: Report) -> Iterator[_Drawing]:
+    for one in series:
+        for path in one.files if one.modality == "RTSTRUCT" else ():
+            try:
+                found = read_structures(path)
+            except InputError as problem:
+                report(f"left out: {problem}")
+                continue
+            names = tuple(structure.name for structure in found.structures if structure.contours)
+            yield _Drawing(path, names, found.series, found.frames_of_reference)
+
+
+def _report_unknown(patients: list[_Patient], rules: Rules, report: Report) -> None:
+    drawn = {name for patient in patients for drawing in patient.drawings for name in drawing.names}
+    unknown = sorted(name for name in drawn if rules.structure_of(name) is None)
+    if unknown:
+        report(f"structures that fit no rule and are left out: {', '.join(map(repr, unknown))}")
+
+
+def _common_channels(patients: list[_Patient], rules: Rules, report: Report) -> tuple[str, ...]:
+    """Channels of the cohort, in the order of the rules."""
+    names = [rule.name for rule in rules.channels]
+    if rules.own_channels:
+        return tuple(names)
+    common = tuple(name for name in names if all(name in patient.channels for patient in patients))
+    for name in names:
+        count = sum(name in patient.channels for patient in patients)
+        if name not in common and count:
+            report(f"channel {name} is left out: {count} of {len(patients)} patients have it")
+    if not common:
+        found = sorted({f"{s.modality} {s.description!r}" for patient in patients for s in patient.series})
+        cause = "name modality and description of each channel in a file of rules"
+        raise InputError(f"no channel that all {len(patients)} patients have ({', '.join(found[:10])}): {cause}")
+    return common
+
+
+def _plan(patient: _Patient, channels: tuple[str, ...], reference: str, rules: Rules) -> _Plan:
+    chosen = {}
+    for name in channels:
+        candidates = patient.channels.get(name, ())
+        if len(candidates) != 1:
+            found = ", ".join(repr(series.description) for series in candidates or patient.series)
+            cause = "narrow the rules" if candidates else "its description fits no rule, or it was not exported"
+            raise InputError(f"{len(candidates)} series for channel {name} among {found or 'no series'}: {cause}")
+        chosen[name] = candidates[0]
+    for name, series in chosen.items():
+        if not rules.register and not _share_frame(series, chosen[reference]):
+            cause = "they do not lie upon each other; 'register: true' in the rules aligns them"
+            raise InputError(f"{name} and {reference} have different frames of reference: {cause}")
+    drawing, drawn_on = _drawn(patient, chosen, reference)
+    names: dict[str, list[str]] = {}
+    for name in drawing.names:
+        structure = rules.structure_of(name)
+        if structure:
+            names.setdefault(structure, []).append(name)
+    if not names:
+        raise InputError(f"{drawing.path}: none of its {len(drawing.names)} contoured structures fits a rule")
+    return _Plan(patient.folder, chosen, drawing.path, drawn_on, {key: tuple(value) for key, value in names.items()})
+
+
+def _share_frame(one: Series, other: Series) -> bool:
+    return one.uid == other.uid or one.frame_of_reference == other.frame_of_reference != ""
+
+
+def _drawn(patient: _Patient, chosen: Mapping[str, Series], reference: str) -> tuple[_Drawing, Series]:
+    """The RTSTRUCT to import and the series it was drawn on: the reference, else another channel, else any series."""
+    rest = [series for series in patient.series if series not in chosen.values()]
+    for series in [chosen[reference], *chosen.values(), *rest]:
+        drawings = [drawing for drawing in patient.drawings if series.uid in drawing.series]
+        if len(drawings) > 1:
+            files = ", ".join(str(drawing.path) for drawing in drawings)
+            raise InputError(f"{len(drawings)} RTSTRUCTs were drawn on one series ({files}): keep one of them")
+        if not drawings:
+            continue
+        drawing = drawings[0]
+        if drawing.frames_of_reference and series.frame_of_reference not in drawing.frames_of_reference:
+            cause = "the images were registered or exported anew after the contours were drawn"
+            raise InputError(f"{drawing.path}: refers to another frame of reference than its own series: {cause}")
+        if series in rest and not _share_frame(series, chosen[reference]):
+            cause = "import that series as a channel too"
+            raise InputError(f"{drawing.path}: drawn in another frame of reference than {reference}: {cause}")
+        return drawing, series
+    cause = "an RTSTRUCT of another series or patient, or the series it was drawn on was not exported"
+    raise InputError(f"{patient.drawings[0].path}: refers to none of the series that are there: {cause}")
+
+
+def _case(name: str, plan: _Plan, reference: str, structures: tuple[str, ...], report: Report) -> CaseArrays:
+    target = plan.channels[reference]
+    grid = to_itk(*read_series(target.files))
+    arrays, transforms = [], {}
+    for channel, series in plan.channels.items():
+        image = grid if channel == reference else to_itk(*read_series(series.files))
+        transforms[series.uid] = None
+        if not _share_frame(series, target):
+            transforms[series.uid], information = register_rigid(grid, image)
+            report(f"{name}: {channel} registered to {reference} (mutual information {information:.2f}); look at it")
+        if transforms[series.uid] is not None or not same_grid(image, grid):
+            image = resample(image, grid, transforms[series.uid])
+        arrays.append(from_itk(image)[0])
+    masks = _masks(name, plan, structures, grid, transforms.get(plan.drawn_on.uid), report)
+    _, spacing_mm, geometry = from_itk(grid)
+    # Every patient has the organs, drawn or not; without a target volume there is likely none.
+    missing = tuple(key for key in structures if key not in plan.names and not is_target(key))
+    return CaseArrays(name, name, np.stack(arrays), masks, spacing_mm, not_contoured=missing, geometry=geometry)
+
+
+def _masks(
+    case: str,
+    plan: _Plan,
+    structures: tuple[str, ...],
+    reference: "sitk.Image",
+    transform: "sitk.Transform | None",
+    report: Report,
+) -> dict[str, np.ndarray]:
+    """Masks on the grid of ``reference``; structures that were not drawn are empty."""
+    grid = read_grid(plan.drawn_on.files)
+    drawn = read_structures(plan.drawing).structures
+    masks = {}
+    for structure in structures:
+        names = plan.names.get(structure, ())
+        mask = np.zeros(grid.shape, bool)
+        for one in drawn:
+            if one.name in names:
+                mask |= rasterise(one.contours, grid, lambda text, n=one.name: report(f"{case}: {n!r}: {text}"))
+                if one.open:
+                    report(f"{case}: {one.name!r}: points and open lines left out, which enclose nothing: {one.open}")
+        if len(names) > 1:
+            report(f"{case}: {structure} is put together from {', '.join(map(repr, names))}")
+        if not names:
+            meaning = "taken as not there" if is_target(structure) else "marked as not contoured"
+            report(f"{case}: {structure} is not drawn: {meaning}")
+        elif not mask.any():
+            raise InputError(f"{plan.drawing}: {structure} has contours but no voxel: they lie beyond the images")
+        image = to_itk(mask, grid.spacing_mm, grid.geometry)
+        if transform is not None or not same_grid(image, reference):
+            image = resample_mask(image, reference, transform)
+        masks[structure] = from_itk(image)[0] != 0
+        if mask.any() and not masks[structure].any():
+            report(f"{case}: {structure} lies beyond the reference images, or is smaller than their voxels: empty mask")
+    return masks

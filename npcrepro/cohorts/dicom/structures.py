@@ -1,0 +1,170 @@
+"""Structures of radiotherapy: read from an RTSTRUCT, filled on the grid of a series."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+
+from npcrepro.cohorts.dicom.series import FARTHEST_MM, Grid, reading, text
+from npcrepro.errors import InputError
+
+# In slices: farther out of the plane of the images, and a contour was drawn on another plane.
+OUT_OF_PLANE = 0.5
+# In slices: contours of one plane differ by less, by rounding in the file.
+SAME_PLANE = 0.01
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A structure as it was drawn: closed ``contours``, each (N, 3: x, y, z) in millimetres (LPS). ``open`` counts the
+    points and open lines that enclose nothing and are left out."""
+
+    name: str
+    contours: tuple[np.ndarray, ...]
+    open: int
+
+
+@dataclass(frozen=True)
+class StructureSet:
+    """An RTSTRUCT: its structures, and the series and frames of reference (UIDs) that it was drawn on."""
+
+    path: Path
+    structures: tuple[Structure, ...]
+    series: frozenset[str]
+    frames_of_reference: frozenset[str]
+
+
+def read_structures(path: str | Path) -> StructureSet:
+    """Read an RTSTRUCT. A structure without contours has none.
+
+    Raises InputError for a file that cannot be read or is no RTSTRUCT, and for contours that are not points.
+    """
+    path = Path(path)
+    with reading(path):
+        dataset = pydicom.dcmread(path)
+        if text(dataset, "Modality") != "RTSTRUCT":
+            raise InputError(f"{path} is not an RTSTRUCT but {text(dataset, 'Modality') or 'of unknown modality'}")
+        items = {}
+        for item in dataset.get("ROIContourSequence") or []:
+            items.setdefault(int(item.ReferencedROINumber), []).extend(item.get("ContourSequence") or [])
+        rois = list(dataset.get("StructureSetROISequence") or [])
+        frames = {text(roi, "ReferencedFrameOfReferenceUID") for roi in rois}
+        return StructureSet(
+            path=path,
+            structures=tuple(_structure(roi, items.get(int(roi.ROINumber), []), path) for roi in rois),
+            series=frozenset(_referenced_series(dataset)),
+            frames_of_reference=frozenset(frames - {""}),
+        )
+
+
+def rasterise(
+    contours: Iterable[np.ndarray], grid: Grid, report: Callable[[str], None] = lambda message: None
+) -> np.ndarray:
+    """Mask (z, y, x) of closed contours, each (N, 3: x, y, z) in millimetres: bool, on ``grid``.
+
+    A voxel is inside where its centre is, by the even-odd rule over all contours of a slice: a contour within another
+    is a hole, and so is a loop entered by a keyhole. A contour between two slices goes to the nearer one; where
+    several planes fall on one slice, the nearest counts. ``report`` hears of what is left out: contours beyond the
+    slices or across them, and contours that are there twice. No contours give an empty mask.
+    """
+    mask = np.zeros(grid.shape, bool)
+    planes, left_out = _by_slice(contours, grid)
+    for number, found in planes.items():
+        nearest = min(found, key=lambda z: abs(z - number))
+        left_out["in a second plane of one slice"] += sum(len(found[z]) for z in found if z != nearest)
+        unique = {polygon.tobytes(): polygon for polygon in found[nearest]}
+        left_out["there twice"] += len(found[nearest]) - len(unique)
+        mask[number] = fill(unique.values(), grid.shape[1:])
+    for what, count in left_out.items():
+        if count:
+            report(f"contours left out, {what}: {count}")
+    return mask
+
+
+def fill(polygons: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Mask (y, x) of closed polygons, each (N, 2: x, y) in pixels, by the even-odd rule at the centres of pixels.
+
+    The first centre is at (0, 0). Of a pixel whose centre lies on an edge, the left and lower side are inside.
+    """
+    mask = np.zeros(shape, bool)
+    polygons = list(polygons)
+    if not polygons:
+        return mask
+    corners = np.concatenate(polygons)
+    size = shape[::-1]
+    left, top = np.clip(np.floor(corners.min(axis=0)), 0, size).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, size).astype(int)
+    # Odd or even is all that counts, which the overflow of small integers keeps.
+    crossings = np.zeros((bottom - top, right - left + 1), np.uint8)
+    for polygon in polygons:
+        _add_crossings(crossings, polygon - [left, top])
+    mask[top:bottom, left:right] = np.cumsum(crossings, axis=1, dtype=np.uint8)[:, :-1] % 2 == 1
+    return mask
+
+
+def _add_crossings(crossings: np.ndarray, start: np.ndarray) -> None:
+    """Count, for every row, the edges of a polygon by the first pixel to the right of each."""
+    rows, columns = crossings.shape[0], crossings.shape[1] - 1
+    end = np.roll(start, -1, axis=0)
+    # An edge meets the rows from its lower end up to, but without, its upper end.
+    lower, upper = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
+    first = np.ceil(np.clip(lower, 0, rows)).astype(int)
+    count = np.ceil(np.clip(upper, 0, rows)).astype(int) - first
+    edge = np.repeat(np.arange(len(start)), count)
+    row = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
+    slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
+    column = start[edge, 0] + (row - start[edge, 1]) * slope
+    np.add.at(crossings, (row, np.ceil(np.clip(column, 0, columns)).astype(int)), 1)
+
+
+def _by_slice(
+    contours: Iterable[np.ndarray], grid: Grid
+) -> tuple[dict[int, dict[float, list[np.ndarray]]], dict[str, int]]:
+    """Polygons (x, y in pixels) by slice and, within it, by the height of their plane; and how many are left out."""
+    planes: dict[int, dict[float, list[np.ndarray]]] = {}
+    left_out = dict.fromkeys(
+        ("across the slices", "beyond the slices", "in a second plane of one slice", "there twice"), 0
+    )
+    for contour in contours:
+        index = grid.to_index(contour)
+        heights = index[:, 2]
+        height = float(heights.mean())
+        number = round(height)
+        if np.ptp(heights) > OUT_OF_PLANE:
+            left_out["across the slices"] += 1
+        elif not 0 <= number < grid.shape[0]:
+            left_out["beyond the slices"] += 1
+        else:
+            found = planes.setdefault(number, {})
+            height = next((z for z in found if abs(z - height) < SAME_PLANE), height)
+            found.setdefault(height, []).append(np.ascontiguousarray(index[:, :2]))
+    return planes, left_out
+
+
+def _structure(roi: pydicom.Dataset, items: list[pydicom.Dataset], path: Path) -> Structure:
+    name = text(roi, "ROIName")
+    closed = [item for item in items if text(item, "ContourGeometricType").startswith("CLOSED")]
+    contours = [_points(item, name, path) for item in closed]
+    kept = tuple(points for points in contours if len(points) > 2)
+    return Structure(name=name, contours=kept, open=len(items) - len(kept))
+
+
+def _points(item: pydicom.Dataset, name: str, path: Path) -> np.ndarray:
+    # The bytes as they are in the file: pydicom's own numbers take a hundred times as long.
+    raw = item.get_item("ContourData")
+    value = None if raw is None else raw.value
+    values = value.rstrip(b" \0").split(b"\\") if isinstance(value, bytes) else list(value or [])
+    points = np.array(values or [], float)
+    if points.size % 3 or not np.isfinite(points).all() or (points.size and np.abs(points).max() > FARTHEST_MM):
+        cause = "a damaged file, or a faulty export"
+        raise InputError(f"{path}: a contour of {name!r} is not made of points in millimetres: {cause}")
+    return points.reshape(-1, 3)
+
+
+def _referenced_series(dataset: pydicom.Dataset) -> Iterable[str]:
+    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
+        for study in frame.get("RTReferencedStudySequence") or []:
+            for series in study.get("RTReferencedSeriesSequence") or []:
+                yield text(series, "SeriesInstanceUID")

@@ -1,0 +1,241 @@
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_cases import NAME, PATIENT, ramp, uid, write_series
+
+from npcrepro.cohorts.dicom import export_rtstruct, import_dicom, rasterise, read_grid, read_structures
+from npcrepro.cohorts.dicom.export import parse_structures, structures_of
+from npcrepro.cohorts.images import read_image, to_itk
+from npcrepro.errors import InputError
+
+RULES = "structures: {GTVp: ^GTVp$, GTVnd: ^GTVnd$}"
+
+TURN = np.radians(25)
+OBLIQUE = np.array([[np.cos(TURN), np.sin(TURN), 0], [-np.sin(TURN), np.cos(TURN), 0]])
+TILT = np.array([[1, 0, 0], [0, np.cos(TURN), np.sin(TURN)], [0, -np.sin(TURN), np.cos(TURN)]])
+ORIENTATIONS = {
+    "axial": [[1, 0, 0], [0, 1, 0]],
+    "axial, prone": [[-1, 0, 0], [0, -1, 0]],
+    "axial, feet first": [[-1, 0, 0], [0, 1, 0]],
+    "axial, turned": [[0, 1, 0], [-1, 0, 0]],
+    "sagittal": [[0, 1, 0], [0, 0, -1]],
+    "coronal": [[1, 0, 0], [0, 0, -1]],
+    "oblique": OBLIQUE.tolist(),
+    "double oblique": (OBLIQUE @ TILT).tolist(),
+}
+
+
+def tumour(points):
+    """Where points (..., 3: x, y, z in mm) lie in a solid that no mirror and no turn maps onto itself."""
+    x, y, z = np.moveaxis(points, -1, 0)
+    body = (x / 16) ** 2 + (y / 12) ** 2 + (z / 14) ** 2 < 1
+    horn = (x > 0) & (x < 24) & (np.abs(y - 6) < 4) & (np.abs(z - 5) < 5)
+    foot = (np.abs(x + 6) < 5) & (y < 0) & (y > -20) & (np.abs(z + 7) < 4)
+    hole = ((x + 4) / 6) ** 2 + ((y - 1) / 5) ** 2 + (z / 6) ** 2 < 1
+    return (body | horn | foot) & ~hole
+
+
+def node(points):
+    """A second solid, in two parts, which overlaps the first."""
+    return (np.linalg.norm(points - [14, 6, 10], axis=-1) < 9) | (np.linalg.norm(points - [-18, -12, 14], axis=-1) < 5)
+
+
+def centres(shape, spacing, geometry):
+    """Points (z, y, x, 3) of the centres of voxels, as SimpleITK places them."""
+    image = to_itk(np.zeros(shape, np.uint8), spacing, geometry)
+    first, *steps = (np.array(image.TransformIndexToPhysicalPoint(i)) for i in np.eye(4, 3, k=-1, dtype=int).tolist())
+    return first + np.moveaxis(np.indices(shape)[::-1], 0, -1) @ (np.array(steps) - first)
+
+
+def save(path, label, grid):
+    sitk.WriteImage(to_itk(label, grid.spacing_mm, grid.geometry), str(path))
+    return path
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_export_then_import_keeps_place_and_shape(tmp_path, orientation):
+    axes = np.array(ORIENTATIONS[orientation], float)
+    shape, spacing = (22, 40, 48), (3.0, 1.6, 1.3)
+    middle = (np.array(shape)[::-1] - 1) / 2 * spacing[::-1]
+    origin = -middle @ np.stack([*axes, np.cross(*axes)])
+    folder = write_series(tmp_path / "dicom" / "images", np.zeros(shape), axes=axes, origin=origin, spacing=spacing)
+    grid = read_grid(folder)
+    where = centres(grid.shape, grid.spacing_mm, grid.geometry)
+    masks = {"GTVp": tumour(where), "GTVnd": node(where)}
+    label = save(tmp_path / "label.nii.gz", masks["GTVp"] + 2 * masks["GTVnd"].astype(np.uint8), grid)
+
+    export_rtstruct(label, folder, tmp_path / "dicom" / "RS.dcm", {"GTVp": (1, 3), "GTVnd": (2, 3)})
+    (tmp_path / "rules.yaml").write_text(RULES)
+    cohort = import_dicom(tmp_path / "dicom", tmp_path / "cohort", roles=tmp_path / "rules.yaml")
+
+    back, spacing_back, geometry = read_image(cohort.cases[0].label)
+    # The solid anew, at the places where the imported label says that its voxels are.
+    truth = centres(back.shape, spacing_back, geometry)
+    for name, solid in (("GTVp", tumour), ("GTVnd", node)):
+        found, expected = np.isin(back, cohort.structures[name]), solid(truth)
+        assert expected.sum() > 300
+        assert dice(found, expected) >= 0.97
+        shift = truth[found].mean(axis=0) - truth[expected].mean(axis=0)
+        assert np.abs(shift).max() < 0.5 * min(spacing)
+
+
+def test_the_phantom_would_show_a_flip():
+    where = centres((22, 40, 40), (2.0, 2.0, 2.0), {"origin": [-39, -39, -21], "direction": np.eye(3).ravel().tolist()})
+    solid = tumour(where)
+    for axis in range(3):
+        assert dice(solid, np.flip(solid, axis)) < 0.9
+    assert dice(solid, solid.transpose(0, 2, 1)) < 0.9
+
+
+@pytest.fixture
+def series(tmp_path):
+    return write_series(tmp_path / "images", ramp())
+
+
+@pytest.fixture
+def prediction(tmp_path, series):
+    label = np.zeros((6, 12, 10), np.uint8)
+    label[1:3, 2:9, 2:8] = 1
+    label[2, 4:6, 4:6] = 0
+    label[4, 0:3, 0:3] = 2
+    return save(tmp_path / "label.nii.gz", label, read_grid(series))
+
+
+def exported(tmp_path, prediction, series, structures):
+    export_rtstruct(prediction, series, tmp_path / "RS.dcm", structures)
+    return pydicom.dcmread(tmp_path / "RS.dcm")
+
+
+def test_every_voxel_comes_back(tmp_path, prediction, series):
+    exported(tmp_path, prediction, series, {"GTVp": 1, "BrainStem": 2})
+    label = read_image(prediction)[0]
+    found = read_structures(tmp_path / "RS.dcm").structures
+    for structure, code in zip(found, (1, 2), strict=True):
+        np.testing.assert_array_equal(rasterise(structure.contours, read_grid(series)), label == code)
+    # A hole is a contour of its own: one on the first slice, two on the second.
+    assert [len(s.contours) for s in found] == [3, 1]
+
+
+def test_random_masks_come_back(tmp_path, series):
+    grid = read_grid(series)
+    label = (np.random.default_rng(0).random(grid.shape) < 0.5).astype(np.uint8)
+    exported(tmp_path, save(tmp_path / "label.nii.gz", label, grid), series, {"GTVp": 1})
+    contours = read_structures(tmp_path / "RS.dcm").structures[0].contours
+    np.testing.assert_array_equal(rasterise(contours, grid), label == 1)
+
+
+def test_the_file_belongs_to_the_patient_and_study_of_the_series(tmp_path, prediction, series):
+    made = exported(tmp_path, prediction, series, {"GTVp": 1, "BrainStem": 2})
+    image = pydicom.dcmread(next(series.iterdir()))
+    assert (made.PatientName, made.PatientID) == (NAME, PATIENT)
+    for keyword in ("StudyInstanceUID", "PatientBirthDate", "FrameOfReferenceUID", "AccessionNumber"):
+        assert made[keyword].value == image[keyword].value
+    assert made.SeriesInstanceUID != image.SeriesInstanceUID
+    assert made.SOPInstanceUID == made.file_meta.MediaStorageSOPInstanceUID
+    assert made.SOPClassUID.name == "RT Structure Set Storage"
+    assert len(made.StructureSetLabel) <= 16
+    assert made.ApprovalStatus == "UNAPPROVED"
+
+
+def test_names_numbers_and_images_refer_to_each_other(tmp_path, prediction, series):
+    made = exported(tmp_path, prediction, series, {"GTVp": 1, "BrainStem": 2})
+    assert [roi.ROIName for roi in made.StructureSetROISequence] == ["GTVp", "BrainStem"]
+    numbers = [roi.ROINumber for roi in made.StructureSetROISequence]
+    assert numbers == [contour.ReferencedROINumber for contour in made.ROIContourSequence]
+    assert numbers == [each.ReferencedROINumber for each in made.RTROIObservationsSequence]
+    assert [each.RTROIInterpretedType for each in made.RTROIObservationsSequence] == ["GTV", "ORGAN"]
+    frame = made.ReferencedFrameOfReferenceSequence[0]
+    referred = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0]
+    assert referred.SeriesInstanceUID == uid(PATIENT, "series")
+    images = {pydicom.dcmread(path).SOPInstanceUID: path for path in series.iterdir()}
+    assert {each.ReferencedSOPInstanceUID for each in referred.ContourImageSequence} == set(images)
+    for contour in (c for roi in made.ROIContourSequence for c in roi.ContourSequence):
+        assert contour.NumberOfContourPoints * 3 == len(contour.ContourData)
+        one = pydicom.dcmread(images[contour.ContourImageSequence[0].ReferencedSOPInstanceUID])
+        assert set(contour.ContourData[2::3]) == {one.ImagePositionPatient[2]}
+
+
+def test_a_name_in_another_script_survives(tmp_path, prediction):
+    def change(_, made):
+        made.SpecificCharacterSet, made.PatientName = "GB18030", "Wang^XiaoDong=王^小东"
+
+    made = exported(tmp_path, prediction, write_series(tmp_path / "gb", ramp(), change=change), {"GTVp": (1, 2)})
+    assert made.PatientName == "Wang^XiaoDong=王^小东"
+
+
+def test_a_structure_without_voxels_is_left_out_and_said(tmp_path, prediction, series):
+    said = []
+    export_rtstruct(prediction, series, tmp_path / "RS.dcm", {"A": 1, "B": 2, "C": 3}, report=said.append)
+    assert said == ["C has no voxel and is left out"]
+    assert [s.name for s in read_structures(tmp_path / "RS.dcm").structures] == ["A", "B"]
+
+
+# What is refused
+
+
+def refused(tmp_path, prediction, series, structures, words):
+    with pytest.raises(InputError, match=words) as caught:
+        export_rtstruct(prediction, series, tmp_path / "out" / "RS.dcm", structures)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    return str(caught.value)
+
+
+def test_prediction_on_another_grid(tmp_path, series):
+    grid = read_grid(series)
+    flipped = dict(grid.geometry, direction=[-1, 0, 0, 0, -1, 0, 0, 0, 1])
+    label = tmp_path / "label.nii.gz"
+    sitk.WriteImage(to_itk(np.ones(grid.shape, np.uint8), grid.spacing_mm, flipped), str(label))
+    message = refused(tmp_path, label, series, {"GTVp": 1}, "direction differs")
+    assert str(label) in message
+    assert str(series) in message
+    sitk.WriteImage(to_itk(np.ones((6, 12, 11), np.uint8), grid.spacing_mm, grid.geometry), str(label))
+    refused(tmp_path, label, series, {"GTVp": 1}, "shape .* differs")
+
+
+def test_all_background(tmp_path, series):
+    grid = read_grid(series)
+    label = save(tmp_path / "label.nii.gz", np.zeros(grid.shape, np.uint8), grid)
+    refused(tmp_path, label, series, {"GTVp": 1}, "all background")
+
+
+def test_a_code_without_a_name(tmp_path, prediction, series):
+    refused(tmp_path, prediction, series, {"GTVp": 1}, "unknown label value")
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "a\\b"])
+def test_a_name_that_dicom_cannot_hold(tmp_path, prediction, series, name):
+    refused(tmp_path, prediction, series, {name: (1, 2)}, "letters at most")
+
+
+@pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "SOPInstanceUID", "StudyInstanceUID"])
+def test_a_series_that_contours_cannot_refer_to(tmp_path, prediction, keyword):
+    def change(_, made):
+        made[keyword].value = ""
+
+    folder = write_series(tmp_path / "bare", ramp(), change=change)
+    refused(tmp_path, prediction, folder, {"GTVp": (1, 2)}, "an anonymiser removed")
+
+
+def test_structures_beside_the_prediction(tmp_path, prediction):
+    with pytest.raises(InputError, match="name the structures instead"):
+        structures_of(prediction)
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "GTVp": 1, "Brain": [2, 3]}}')
+    assert structures_of(prediction) == {"GTVp": (1,), "Brain": (2, 3)}
+    (tmp_path / "predictions").mkdir()
+    assert structures_of(tmp_path / "predictions" / "label.nii.gz") == {"GTVp": (1,), "Brain": (2, 3)}
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(InputError, match="no 'labels' that can be read"):
+        structures_of(prediction)
+
+
+def test_structures_as_text():
+    assert parse_structures(["GTVp=1", "Brain = 2,3"]) == {"GTVp": (1,), "Brain": (2, 3)}
+    for wrong in ("GTVp", "GTVp=", "=1", "GTVp=one", "GTVp=1,"):
+        with pytest.raises(InputError, match="does not look like"):
+            parse_structures([wrong])

@@ -1,0 +1,270 @@
+import numpy as np
+import pytest
+from dicom_cases import AXIAL, SPACING, ramp, write_patient, write_rtstruct, write_series
+from pydicom.encaps import encapsulate
+from pydicom.fileset import FileSet
+from pydicom.uid import JPEG2000Lossless, RLELossless
+
+from npcrepro.cohorts.dicom import find_series, read_grid, read_series
+from npcrepro.errors import InputError
+
+SAGITTAL = np.array([[0.0, 1, 0], [0, 0, -1]])
+
+
+def refused(*arguments):
+    with pytest.raises(InputError) as caught:
+        read_series(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_slices_are_sorted_by_position_whatever_they_are_called(tmp_path, seed):
+    array, spacing, geometry = read_series(write_series(tmp_path, ramp(), seed=seed))
+    assert array.dtype == np.int16
+    np.testing.assert_array_equal(array, ramp() - 1024)
+    assert spacing == pytest.approx(SPACING)
+    assert geometry["origin"] == pytest.approx([-10, 20, -30])
+    assert geometry["direction"] == pytest.approx(np.eye(3).ravel().tolist())
+
+
+def test_files_in_any_order_give_the_same_volume(tmp_path):
+    files = sorted(write_series(tmp_path, ramp()).iterdir())
+    np.testing.assert_array_equal(read_series(files)[0], read_series(files[::-1])[0])
+
+
+def test_geometry_of_a_sagittal_series(tmp_path):
+    array, spacing, geometry = read_series(write_series(tmp_path, ramp(), axes=SAGITTAL))
+    np.testing.assert_array_equal(array, ramp() - 1024)
+    assert spacing == pytest.approx(SPACING)
+    # The columns are the directions of x, y and z; z is the normal of the slices.
+    assert np.reshape(geometry["direction"], (3, 3)) == pytest.approx(np.column_stack([*SAGITTAL, np.cross(*SAGITTAL)]))
+
+
+def test_points_become_indices(tmp_path):
+    grid = read_grid(write_series(tmp_path, ramp(), axes=SAGITTAL))
+    index = np.array([[0.0, 0, 0], [3, 1, 2], [0.5, 7.25, 4]])
+    points = [-10, 20, -30] + (index * [1.1, 0.8, 3.0]) @ np.stack([*SAGITTAL, np.cross(*SAGITTAL)])
+    np.testing.assert_allclose(grid.to_index(points), index, atol=1e-9)
+
+
+def test_rescaling_with_fractions_gives_floats(tmp_path):
+    def change(number, made):
+        made.RescaleSlope, made.RescaleIntercept = 0.5, number
+
+    array = read_series(write_series(tmp_path, ramp(), change=change))[0]
+    assert array.dtype == np.float32
+    np.testing.assert_allclose(array, ramp() * 0.5 + np.arange(6)[:, None, None])
+
+
+def test_one_slice_is_as_thick_as_its_header_says(tmp_path):
+    array, spacing, _ = read_series(write_series(tmp_path / "a", ramp((1, 4, 5))))
+    assert array.shape == (1, 4, 5)
+    assert spacing == pytest.approx(SPACING)
+
+    def thin(_, made):
+        del made.SliceThickness
+
+    assert read_series(write_series(tmp_path / "b", ramp((1, 4, 5)), change=thin))[1][0] == 1.0
+
+
+def test_rounded_positions_are_no_gap(tmp_path):
+    def change(number, made):
+        made.ImagePositionPatient = [-10, 20, round(-30 + number * 3.0 + (-1) ** number * 0.04, 2)]
+
+    assert read_series(write_series(tmp_path, ramp(), change=change))[1][0] == pytest.approx(3.0, abs=0.02)
+
+
+def test_other_files_in_the_folder_do_no_harm(tmp_path):
+    write_patient(tmp_path)
+    (tmp_path / "README.txt").write_text("about these images")
+    assert read_series(tmp_path)[0].shape == (6, 12, 10)
+
+
+def test_a_disc_with_a_directory_and_names_without_endings(tmp_path):
+    disc = FileSet()
+    for path in write_series(tmp_path / "images", ramp()).iterdir():
+        disc.add(path)
+    disc.write(tmp_path / "disc")
+    assert (tmp_path / "disc" / "DICOMDIR").is_file()
+    np.testing.assert_array_equal(read_series(tmp_path / "disc")[0], ramp() - 1024)
+
+
+def test_compressed_slices_that_pydicom_decodes(tmp_path):
+    def change(_, made):
+        made.compress(RLELossless)
+
+    np.testing.assert_array_equal(read_series(write_series(tmp_path, ramp(), change=change))[0], ramp() - 1024)
+
+
+def test_find_series_reads_what_headers_say(tmp_path):
+    write_patient(tmp_path / "a")
+    write_series(tmp_path / "b", ramp(), modality="MR", description="T1 ", series="mr", patient="OTHER")
+    found = find_series(tmp_path)
+    assert [(s.patient, s.modality, s.description, len(s.files)) for s in found] == [
+        ("HOSP-4711-X", "RTSTRUCT", "", 1),
+        ("HOSP-4711-X", "CT", "HEAD", 6),
+        ("OTHER", "MR", "T1", 6),
+    ]
+    assert found[0].study == found[1].study != found[2].study
+    assert [s.is_image for s in found] == [False, True, True]
+
+
+def test_without_a_patient_id_the_study_is_the_patient(tmp_path):
+    write_series(tmp_path, ramp(), patient="", change=lambda _, made: setattr(made, "PatientID", ""))
+    (series,) = find_series(tmp_path)
+    assert series.patient == series.study != ""
+
+
+def test_a_scout_is_no_image_of_the_series(tmp_path):
+    write_series(tmp_path / "scan", ramp())
+    write_series(
+        tmp_path / "scout",
+        ramp((1, 4, 5)),
+        series="other",
+        change=lambda _, made: setattr(made, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+    )
+    assert read_series(tmp_path)[0].shape == (6, 12, 10)
+
+
+# What is refused
+
+
+def change_of(keyword, value, only=None):
+    def change(number, made):
+        if only is None or number == only:
+            setattr(made, keyword, value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [((3,), "missing between them: 1"), ((2, 3), "missing between them: 2"), ((1,), "6.00 mm apart")],
+)
+def test_missing_slices(tmp_path, missing, words):
+    write_series(tmp_path, ramp((8, 4, 5)), change=lambda number, _: number not in missing)
+    assert words in refused(tmp_path)
+
+
+def test_duplicate_slices(tmp_path):
+    message = refused(write_series(tmp_path, ramp(), change=change_of("ImagePositionPatient", [-10, 20, -27], only=2)))
+    assert "lie at the same position" in message
+    assert message.count(".dcm") == 2
+
+
+def test_slices_whose_distance_changes_along_the_stack(tmp_path):
+    def change(number, made):
+        made.ImagePositionPatient = [-10, 20, 2.9 * min(number, 20) + 3.1 * max(number - 20, 0)]
+
+    assert "off a regular stack" in refused(write_series(tmp_path, ramp((40, 4, 5)), change=change))
+
+
+def test_tilted_gantry(tmp_path):
+    def change(number, made):
+        made.ImagePositionPatient = [-10, 20 + number * 3 * np.tan(np.radians(12)), -30 + number * 3]
+
+    assert "tilted by 12.0 degrees" in refused(write_series(tmp_path, ramp(), change=change))
+
+
+def test_two_series_in_a_folder(tmp_path):
+    write_series(tmp_path / "a", ramp())
+    write_series(tmp_path / "b", ramp(), series="other")
+    assert "holds 2 series" in refused(tmp_path)
+    assert "different series" in refused([*(tmp_path / "a").iterdir(), *(tmp_path / "b").iterdir()])
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "words"),
+    [
+        ("Rows", 10, "two matrices"),
+        ("PixelSpacing", [0.9, 1.1], "mixed series"),
+        ("ImageOrientationPatient", [0, 1, 0, 0, 0, -1], "not parallel"),
+    ],
+)
+def test_one_slice_unlike_the_others(tmp_path, keyword, value, words):
+    assert words in refused(write_series(tmp_path, ramp(), change=change_of(keyword, value, only=4)))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "words"),
+    [
+        ("NumberOfFrames", 6, "multi-frame"),
+        ("SamplesPerPixel", 3, "colour"),
+        ("PixelSpacing", [0, 1.1], "no scanner has it"),
+        ("PixelSpacing", [-0.8, 1.1], "no scanner has it"),
+        ("PixelSpacing", [0.8, 1e9], "no scanner has it"),
+        ("PixelSpacing", None, "no PixelSpacing"),
+        ("ImagePositionPatient", None, "no ImagePositionPatient"),
+        ("ImagePositionPatient", [1e30, 0, 0], "ImagePositionPatient is 1e+30"),
+        ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0], "perpendicular"),
+        ("ImageOrientationPatient", [0, 0, 0, 0, 0, 0], "perpendicular"),
+        ("Rows", 0, "0 rows"),
+        ("Rows", 60000, "broken DICOM file"),
+        ("RescaleSlope", 1e300, "not finite"),
+        ("BitsAllocated", 13, "broken DICOM file"),
+    ],
+)
+def test_headers_that_no_series_has(tmp_path, keyword, value, words):
+    message = refused(write_series(tmp_path, ramp(), change=change_of(keyword, value)))
+    assert words in message
+    assert str(tmp_path) in message
+
+
+def test_numbers_that_are_not_finite(tmp_path):
+    files = sorted(write_series(tmp_path, ramp()).iterdir())
+    files[0].write_bytes(files[0].read_bytes().replace(b"0.8\\1.1 ", b"nan\\1.1 "))
+    assert "PixelSpacing is nan, 1.1" in refused(tmp_path)
+
+
+def test_no_pixel_data(tmp_path):
+    def change(_, made):
+        del made.PixelData
+
+    assert "no pixel data" in refused(write_series(tmp_path, ramp(), change=change))
+
+
+def test_compressed_slices_that_cannot_be_decoded(tmp_path):
+    def change(_, made):
+        made.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        made.PixelData = encapsulate([b"no such code stream!"])
+
+    message = refused(write_series(tmp_path, ramp(), change=change))
+    assert "cannot decode JPEG 2000" in message
+    assert "without compression" in message
+
+
+def test_truncated_file(tmp_path):
+    file = sorted(write_series(tmp_path, ramp()).iterdir())[2]
+    file.write_bytes(file.read_bytes()[:-40])
+    assert f"{file}: broken DICOM file" in refused(tmp_path)
+
+
+def test_a_dcm_file_that_is_not_dicom(tmp_path):
+    write_series(tmp_path, ramp())
+    (tmp_path / "page.dcm").write_text("<html>404</html>")
+    assert "page.dcm is not a DICOM file" in refused(tmp_path)
+
+
+def test_a_file_without_a_series(tmp_path):
+    def change(number, made):
+        if number == 5:
+            del made.SeriesInstanceUID
+
+    assert "no SeriesInstanceUID" in refused(write_series(tmp_path, ramp(), change=change))
+
+
+def test_nothing_to_read(tmp_path):
+    assert "without files" in refused([])
+    assert "holds 0 series" in refused(tmp_path)
+    assert "is not a folder" in refused(tmp_path / "typo")
+    assert "cannot be read" in refused([tmp_path / "typo.dcm"])
+    write_rtstruct(tmp_path / "RS.dcm", {})
+    assert "holds 0 series" in refused(tmp_path)
+
+
+def test_axes_are_made_exactly_perpendicular(tmp_path):
+    tilted = AXIAL + np.array([[0, 4e-4, 0], [3e-4, 0, 0]])
+    direction = np.reshape(read_series(write_series(tmp_path, ramp(), axes=tilted))[2]["direction"], (3, 3))
+    np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-12)

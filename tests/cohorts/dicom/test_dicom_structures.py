@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+from dicom_cases import ramp, square, write_rtstruct, write_series
+from matplotlib.path import Path as Outline
+
+from npcrepro.cohorts.dicom import rasterise, read_grid, read_structures
+from npcrepro.cohorts.dicom.structures import fill
+from npcrepro.errors import InputError
+
+
+@pytest.fixture
+def grid(tmp_path):
+    return read_grid(write_series(tmp_path / "images", ramp()))
+
+
+def box(rows, columns, shape=(12, 10)):
+    mask = np.zeros(shape, bool)
+    mask[slice(*rows), slice(*columns)] = True
+    return mask
+
+
+def rectangle(left, top, right, bottom):
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
+
+
+def star(rng, points=200):
+    """A polygon without crossings, with a ragged edge."""
+    angle = np.sort(rng.uniform(0, 2 * np.pi, points))
+    radius = rng.uniform(4, 14, points)
+    return np.column_stack([15 + radius * np.cos(angle), 17 + radius * np.sin(angle)])
+
+
+# Filling a polygon
+
+
+def test_fill_takes_the_pixels_whose_centre_is_inside():
+    np.testing.assert_array_equal(fill([rectangle(1.5, 2.5, 6.4, 9.6)], (12, 10)), box((3, 10), (2, 7)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("turn", [1, -1])
+def test_fill_agrees_with_matplotlib(seed, turn):
+    polygon = star(np.random.default_rng(seed))[::turn]
+    y, x = np.mgrid[:34, :30]
+    inside = Outline(polygon, closed=False).contains_points(np.column_stack([x.ravel(), y.ravel()]))
+    np.testing.assert_array_equal(fill([polygon], (34, 30)), inside.reshape(34, 30))
+
+
+def test_neighbours_share_no_pixel_and_leave_none_out():
+    # The common edge runs through centres of pixels.
+    left, right = rectangle(1, 1, 4, 6), rectangle(4, 1, 8, 6)
+    together = fill([left], (12, 10)).astype(int) + fill([right], (12, 10))
+    np.testing.assert_array_equal(together, box((1, 6), (1, 8)))
+
+
+def test_polygons_that_reach_beyond_the_image_are_cut():
+    np.testing.assert_array_equal(fill([rectangle(-50, -50, 3.5, 1e5)], (12, 10)), box((0, 12), (0, 4)))
+    assert not fill([rectangle(20, 20, 30, 30)], (12, 10)).any()
+
+
+def test_nothing_to_fill():
+    assert not fill([], (12, 10)).any()
+    assert not fill([np.array([[3.0, 3], [3, 3], [3, 3]])], (12, 10)).any()
+
+
+# Contours on slices
+
+
+def test_contours_land_on_their_slices(grid):
+    mask = rasterise([square(1.5, 2.5, 6.5, 9.5, number) for number in (1, 2, 4)], grid)
+    assert mask.shape == (6, 12, 10)
+    for number in range(6):
+        np.testing.assert_array_equal(mask[number], box((3, 10), (2, 7)) if number in (1, 2, 4) else 0)
+
+
+def test_a_contour_inside_another_is_a_hole_and_one_inside_that_an_island(grid):
+    nested = [square(0.5, 0.5, 8.5, 10.5, 2), square(1.5, 1.5, 7.5, 9.5, 2), square(3.5, 4.5, 5.5, 6.5, 2)]
+    expected = box((1, 11), (1, 9)) & ~box((2, 10), (2, 8)) | box((5, 7), (4, 6))
+    np.testing.assert_array_equal(rasterise(nested, grid)[2], expected)
+
+
+def test_a_keyhole_is_a_hole(grid):
+    outer, inner = square(0.5, 0.5, 8.5, 10.5, 2), square(2.5, 2.5, 6.5, 6.5, 2)
+    # Round the outside, in by the slit, round the inside the other way, and back by the same slit.
+    keyhole = np.concatenate([outer, outer[:1], inner[::-1][[3, 0, 1, 2, 3]], outer[:1]])
+    np.testing.assert_array_equal(rasterise([keyhole], grid)[2], box((1, 11), (1, 9)) & ~box((3, 7), (3, 7)))
+
+
+def test_several_contours_on_one_slice(grid):
+    apart = [square(0.5, 0.5, 3.5, 3.5, 2), square(5.5, 6.5, 8.5, 10.5, 2)]
+    np.testing.assert_array_equal(rasterise(apart, grid)[2], box((1, 4), (1, 4)) | box((7, 11), (6, 9)))
+
+
+def test_a_contour_between_slices_goes_to_the_nearer_one(grid):
+    said = []
+    mask = rasterise([square(1.5, 2.5, 6.5, 9.5, 2.4)], grid, said.append)
+    assert mask.any(axis=(1, 2)).tolist() == [False, False, True, False, False, False]
+    assert said == []
+
+
+def test_of_two_planes_in_one_slice_the_nearer_counts(grid):
+    said = []
+    near, far = square(1.5, 2.5, 6.5, 9.5, 2.1), square(0.5, 0.5, 8.5, 10.5, 1.7)
+    np.testing.assert_array_equal(rasterise([far, near], grid, said.append)[2], box((3, 10), (2, 7)))
+    assert said == ["contours left out, in a second plane of one slice: 1"]
+
+
+def test_a_contour_that_is_there_twice_is_no_hole(grid):
+    said = []
+    one = square(1.5, 2.5, 6.5, 9.5, 2)
+    np.testing.assert_array_equal(rasterise([one, one.copy()], grid, said.append)[2], box((3, 10), (2, 7)))
+    assert said == ["contours left out, there twice: 1"]
+
+
+def test_contours_beyond_or_across_the_slices_are_left_out_and_said(grid):
+    said = []
+    across = square(1.5, 2.5, 6.5, 9.5, 2) + np.outer([0, 0, 1, 1], [0, 0, 6])
+    beyond = [square(1.5, 2.5, 6.5, 9.5, number) for number in (-0.6, 5.6, 40)]
+    assert not rasterise([across, *beyond], grid, said.append).any()
+    assert said == ["contours left out, across the slices: 1", "contours left out, beyond the slices: 3"]
+
+
+def test_no_contours(grid):
+    assert not rasterise([], grid).any()
+
+
+# RTSTRUCT
+
+
+def test_read_structures(tmp_path):
+    drawn = {"GTVp": [square(1.5, 2.5, 6.5, 9.5, 2)], " Cord ": [], "Brain": [square(0, 0, 3, 3, 1)] * 2}
+    found = read_structures(write_rtstruct(tmp_path / "RS.dcm", drawn))
+    assert [(s.name, len(s.contours), s.open) for s in found.structures] == [
+        ("GTVp", 1, 0),
+        ("Cord", 0, 0),
+        ("Brain", 2, 0),
+    ]
+    np.testing.assert_allclose(found.structures[0].contours[0], drawn["GTVp"][0], atol=1e-4)
+    assert len(found.series) == len(found.frames_of_reference) == 1
+
+
+@pytest.mark.parametrize("kind", ["POINT", "OPEN_PLANAR", "OPEN_NONPLANAR"])
+def test_points_and_open_lines_enclose_nothing(tmp_path, kind):
+    path = write_rtstruct(tmp_path / "RS.dcm", {"GTVp": [square(1.5, 2.5, 6.5, 9.5, 2)]}, kind=kind)
+    (found,) = read_structures(path).structures
+    assert (found.contours, found.open) == ((), 1)
+
+
+@pytest.mark.parametrize("text", [b"nan ", b"1e99", b"1.x "])
+def test_contours_that_are_not_points(tmp_path, text):
+    path = write_rtstruct(tmp_path / "RS.dcm", {"GTVp": [np.full((3, 3), 7.0)]})
+    content = path.read_bytes()
+    assert b"7.0000\\" in content
+    path.write_bytes(content.replace(b"7.0000\\", text + b"  \\", 1))
+    with pytest.raises(InputError, match=r"RS\.dcm"):
+        read_structures(path)
+
+
+def test_half_a_point(tmp_path):
+    path = write_rtstruct(tmp_path / "RS.dcm", {"GTVp": [np.arange(10.0)]})
+    with pytest.raises(InputError, match="'GTVp' is not made of points"):
+        read_structures(path)
+
+
+def test_an_image_is_no_rtstruct(tmp_path):
+    file = next(write_series(tmp_path, ramp()).iterdir())
+    with pytest.raises(InputError, match="is not an RTSTRUCT but CT"):
+        read_structures(file)
