@@ -50,9 +50,9 @@ STUDY = Paper(
         Profile(
             name="two-minutes",
             matrix=MATRIX[1:],
-            width=0.5,
+            width=0.25,
             batch_size=8,
-            updates=600,
+            updates=1200,
             check_every=100,
             folds=1,
             methods=("all-series", *(name.lower() for name in SERIES)),

@@ -264,10 +264,10 @@ def _three(option: str, text: str, separator: str, number: type, example: str) -
 
 @data.command("import")
 def data_import(
-    source: Annotated[Path, typer.Argument(help="Folder tree of DICOM series and RTSTRUCTs, or a CSV table of image files.")],
+    source: Annotated[Path, typer.Argument(help="Folder tree of DICOM, or a CSV table of image files.")],
     destination: Annotated[Path, typer.Argument(help="Folder to write; has to be new or empty.")],
     roles: Annotated[
-        Path | None, typer.Option(help="YAML file for DICOM: which series is which channel, which name which structure.")
+        Path | None, typer.Option(help="YAML for DICOM: which series is which channel, which name which structure.")
     ] = None,
 ) -> None:
     """Make a cohort of DICOM (contours filled, images on one grid, identifiers dropped) or of a table of files.

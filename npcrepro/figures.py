@@ -72,6 +72,67 @@ def slices(images: Mapping[str, tuple[np.ndarray, np.ndarray]], structure: str =
     return figure
 
 
+def sheet(
+    rows: Mapping[str, Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]]],
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """A contact sheet: patients down, series or levels across, with the contours of structures.
+
+    Args:
+        rows: title of the row to {title of the column: (image (y, x), {structure: mask (y, x)})}.
+        limits: intensities shown as black and white; by default the tails of each image.
+    """
+    columns = list(next(iter(rows.values())))
+    structures = list(dict.fromkeys(name for row in rows.values() for _, masks in row.values() for name in masks))
+    colour = dict(zip(structures, structure_colours(structures), strict=True))
+    figure, axes = _grid(len(rows), len(columns))
+    for line, (title, row) in zip(axes, rows.items(), strict=True):
+        for axis, column in zip(line, columns, strict=True):
+            image, masks = row[column]
+            _show(axis, image, {colour[name]: mask for name, mask in masks.items()}, limits)
+        line[0].set_ylabel(title, fontsize=9)
+    for axis, column in zip(axes[0], columns, strict=True):
+        axis.set_title(column, fontsize=9)
+    if structures:
+        _legend(figure, colour)
+    return figure
+
+
+def structure_colours(structures: Sequence[str]) -> list[str]:
+    """The reference's colour for the first structure, others from the colour-blind safe list, again from its start."""
+    return [REFERENCE, *(METHODS[i % len(METHODS)] for i in range(len(structures) - 1))][: len(structures)]
+
+
+def curves(lines: Mapping[str, np.ndarray], x: np.ndarray, xlabel: str, ylabel: str) -> Figure:
+    """One line for each name, told apart by colour and by the label at its end."""
+    figure, axis = plt.subplots(figsize=(WIDTH_IN, 3.2), layout="constrained")
+    for colour, (name, values) in zip(structure_colours(list(lines)), lines.items(), strict=True):
+        axis.plot(x, values, color=colour, linewidth=1.8, label=name)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def strips(values: Mapping[str, Sequence[float]], xlabel: str, log: bool = False) -> Figure:
+    """One row of dots for each group, with its median as a bar and n beside its name."""
+    figure, axis = plt.subplots(figsize=(WIDTH_IN, 0.8 + 0.42 * len(values)), layout="constrained")
+    rng = np.random.default_rng(0)
+    names = []
+    for y, (name, group) in enumerate(values.items()):
+        group = np.asarray(group, float)
+        group = group[~np.isnan(group)]
+        axis.scatter(group, y + rng.uniform(-0.22, 0.22, len(group)), s=10, color="0.55", linewidths=0)
+        if len(group):
+            axis.vlines(np.median(group), y - 0.34, y + 0.34, color="black", linewidth=2)
+        names.append(f"{name} (n = {len(group)})")
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.5))
+    if log:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+    return figure
+
+
 def contours(
     rows: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]], paper: Paper
 ) -> Figure:  # fmt: skip
@@ -203,8 +264,9 @@ def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     return figure, axes
 
 
-def _show(axis, image: np.ndarray, masks: Mapping[str, np.ndarray]) -> None:
-    axis.imshow(image, cmap="gray", vmin=np.percentile(image, 0.5), vmax=np.percentile(image, 99.5))
+def _show(axis, image: np.ndarray, masks: Mapping[str, np.ndarray], limits: tuple[float, float] | None = None) -> None:
+    low, high = limits or np.percentile(image, (0.5, 99.5))
+    axis.imshow(image, cmap="gray", vmin=low, vmax=high)
     for colour, mask in masks.items():
         if mask.any():
             axis.contour(mask, [0.5], colors=colour, linewidths=1.2)

@@ -18,6 +18,30 @@ def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
     return style.set_caption(caption) if caption else style
 
 
+def cohort(summary: pd.DataFrame) -> pd.DataFrame:
+    """Medians of a cohort's structures over the cases that show them, with the range of the volume.
+
+    Args:
+        summary: from :func:`npcrepro.cohorts.summary.summarise_cohort`.
+    """
+    rows = []
+    for (structure, channel), group in summary.groupby(["structure", "channel"], sort=False):
+        shown = group[group.slices > 0]
+        volume = shown.volume_ml
+        known = f"{volume.median():.3g} ({volume.min():.3g} to {volume.max():.3g})" if volume.notna().any() else "–"
+        rows.append(
+            {
+                "structure": structure,
+                "channel": channel,
+                "cases": f"{len(shown)} of {len(group)}",
+                "volume (ml)": known,
+                "slices": shown.slices.median(),
+                "separability": shown.separability.median(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def layers(method: Method, profile: Profile) -> pd.DataFrame:
     """Layer table of a method's network at a profile's matrix and width."""
     import torch

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import nan, prod
 
 import numpy as np
 import pandas as pd
 
-from npcrepro.cohorts.prepared import PreparedCase, PreparedCohort
+from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
 
 COLUMNS = (
@@ -36,25 +37,38 @@ def summarise_cohort(cohort: PreparedCohort) -> pd.DataFrame:
 
     A structure that a case does not show has volume 0 and nan for the rest.
     """
-    rows = []
+    tables = []
     for name in cohort.cases:
         case = cohort.case(name)
-        for structure in cohort.structures:
-            rows += _rows(case, structure, mask_of(np.asarray(case.label), cohort.structures, structure), cohort)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        label = np.asarray(case.label)
+        masks = {s: mask_of(label, cohort.structures, s) for s in cohort.structures if s not in case.not_contoured}
+        spacing_mm = case.spacing_mm if cohort.spacing_known else (nan, nan, nan)
+        table = summarise_masks(name, case.image, masks, cohort.channels, spacing_mm)
+        tables.append(table.assign(patient=case.patient, suspect=case.suspect))
+    return pd.concat(tables, ignore_index=True)[list(COLUMNS)]
 
 
-def _rows(case: PreparedCase, structure: str, mask: np.ndarray, cohort: PreparedCohort) -> list[tuple]:
-    volume = float(mask.sum()) * prod(case.spacing_mm) / 1000 if cohort.spacing_known else nan
-    slices = int(mask.any(axis=(1, 2)).sum())
-    about = (case.name, case.patient, case.suspect, structure, volume, slices)
-    shell = _shell(mask, case.spacing_mm) if mask.any() else mask
+def summarise_masks(
+    case: str,
+    image: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    channels: Sequence[str],
+    spacing_mm: tuple[float, float, float],
+) -> pd.DataFrame:
+    """The rows of one case that is in memory: image (C, z, y, x), masks (z, y, x); see `summarise_cohort`.
+
+    With a ``spacing_mm`` of nan the volume is nan, and voxels count as cubes when the nearest are looked for.
+    """
     rows = []
-    for channel, image in zip(cohort.channels, case.image, strict=True):
-        inside, around = (np.asarray(image[part], dtype=np.float64) for part in (mask, shell))
-        means = [float(values.mean()) if len(values) else nan for values in (inside, around)]
-        rows.append((*about, channel, *means, _separability(inside, around)))
-    return rows
+    for structure, mask in masks.items():
+        about = (case, case, False, structure, float(mask.sum()) * prod(spacing_mm) / 1000)
+        shell = _shell(mask, (1.0, 1.0, 1.0) if np.isnan(spacing_mm).any() else spacing_mm) if mask.any() else mask
+        for channel, one in zip(channels, image, strict=True):
+            inside, around = (np.asarray(one[part], dtype=np.float64) for part in (mask, shell))
+            means = [float(values.mean()) if len(values) else nan for values in (inside, around)]
+            slices = int(mask.any(axis=(1, 2)).sum())
+            rows.append((*about, slices, channel, *means, _separability(inside, around)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _shell(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:

@@ -1,0 +1,78 @@
+"""A public set as it is published, to a cohort on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from npcrepro.cohorts.layout import CaseArrays, Cohort, read_cohort, write_cohort
+from npcrepro.cohorts.public.sets import Conversion, PublicSet, Record, Report
+from npcrepro.errors import InputError
+from npcrepro.files import write_json, writing_folder
+from npcrepro.protocol import pick
+
+
+def convert(
+    chosen: PublicSet, source: str | Path, destination: str | Path, variant: str | None = None, report: Report = print
+) -> Cohort:
+    """Write a public set, unpacked in ``source``, as a cohort to the new folder ``destination``.
+
+    Cases that cannot be used are skipped and reported; ``conversion.json`` beside ``dataset.json`` keeps which and why,
+    and what was noticed about the others. Some sets add pictures to look at in ``overlays``. Raises InputError for an
+    unknown variant, a source with another layout, a destination that is not empty, and where no case could be used.
+    """
+    source, destination = Path(source), Path(destination)
+    variant = next(iter(chosen.variants)) if variant is None else variant
+    pick(chosen.variants, variant, f"variant of {chosen.key}")
+    if not source.is_dir():
+        hint = "unpack the archive first" if source.is_file() else "no such folder: a mistyped path"
+        raise InputError(f"{source} is not a folder with {chosen.title}: {hint}")
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise InputError(f"{destination} exists and is not empty: give a new folder, or remove it first")
+    try:
+        with writing_folder(destination) as folder:
+            _write(chosen, source, folder, destination, variant, report)
+    except OSError as problem:
+        raise InputError(f"cannot write {destination}: {problem.strerror or problem}") from problem
+    return read_cohort(destination)
+
+
+def _write(
+    chosen: PublicSet, source: Path, folder: Path, destination: Path, variant: str, report: Report
+) -> None:  # fmt: skip
+    record = Record(source, folder / "overlays", report)
+    conversion = chosen.convert(source, variant, record)
+    # A cohort is written to a folder of its own, which write_cohort wants to be new.
+    inside = folder / "cohort"
+    try:
+        write_cohort(
+            inside,
+            _counted(conversion, chosen, record),
+            name=conversion.name,
+            channels=conversion.channels,
+            structures=conversion.structures,
+            reference=chosen.reference,
+            licence=chosen.licence,
+            publishable=chosen.publishable,
+        )
+    except InputError as problem:
+        raise InputError(str(problem).replace(str(inside), str(destination))) from None
+    for part in inside.iterdir():
+        part.rename(folder / part.name)
+    inside.rmdir()
+    found = {"set": chosen.key, "variant": variant, "skipped": record.skipped, "notes": record.notes}
+    write_json(folder / "conversion.json", found)
+
+
+def _counted(conversion: Conversion, chosen: PublicSet, record: Record) -> Iterator[CaseArrays]:
+    done = 0
+    for case in conversion.cases:
+        yield case
+        done += 1
+        record.report(f"{case.name} is written")
+    if not done:
+        first = next(iter(record.skipped.items()), None)
+        why = f"; the first: {first[0]}: {first[1]}" if first else ""
+        raise InputError(f"{record.source} holds no case of {chosen.title} that can be used{why}")
+    left_out = f"{len(record.skipped)} skipped" if record.skipped else "none skipped"
+    record.report(f"{done} cases, {left_out}, notes on {len(record.notes)}: see conversion.json")

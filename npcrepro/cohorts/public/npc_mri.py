@@ -1,0 +1,169 @@
+"""NPC MRI 277: three series on three grids, with one mask each (Li et al., Scientific Data 2025)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npcrepro.cohorts.images import from_itk
+from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.public.sets import Conversion, Download, PublicSet, Record
+from npcrepro.cohorts.public.volumes import Volume, binary, case_folders, first, mask_on, read, stack
+from npcrepro.errors import InputError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+# Channel: folder of the series, name of its mask.
+SERIES = {"T1": ("T1WI", "ROI-T1"), "T2": ("T2WI", "ROI-T2"), "CET1": ("CE-T1WI", "ROI-CE-T1")}
+LAYOUT = "MRI-Segments/<patient>/{T1WI,T2WI,CE-T1WI}/*.dcm with ROI-T1.nii, ROI-T2.nii and ROI-CE-T1.nii"
+
+
+def _convert(source: Path, variant: str, record: Record) -> Conversion:
+    folders = case_folders(source, "*/ROI-*.nii*", LAYOUT)
+    cases = {f"NPC_{folder.name}": folder for folder in folders}
+    made = record.convert(cases, lambda name, folder: _case(name, folder, variant, record))
+    return Conversion("NPC_MRI_277", tuple(SERIES), {"GTVp": 1}, made)
+
+
+def _case(name: str, folder: Path, reference: str, record: Record) -> CaseArrays:
+    fixed = _read_series(folder, reference)
+    mask = _mask(name, folder, reference, fixed, record)
+    if mask is None:
+        raise InputError(f"{folder / SERIES[reference][1]}.nii: no such file; the reference series has no mask")
+    images, masks = {}, {}
+    for channel in SERIES:
+        if channel == reference:
+            images[channel], masks[channel] = fixed.array, mask
+        else:
+            images[channel], masks[channel] = _moved(name, folder, channel, fixed, mask, record)
+    record.sheets.mkdir(exist_ok=True)
+    _sheet(record.sheets / f"{name}.png", name, reference, images, masks, fixed.spacing_mm)
+    image = stack(list(images.values()))
+    return CaseArrays(name, name, image, mask.astype(np.uint8), fixed.spacing_mm, geometry=fixed.geometry)
+
+
+def _read_series(folder: Path, channel: str) -> Volume:
+    # pydicom is not needed for the other sets.
+    from npcrepro.cohorts.dicom import read_series
+
+    return Volume(*read_series(folder / SERIES[channel][0]))
+
+
+def _mask(name: str, folder: Path, channel: str, series: Volume, record: Record) -> np.ndarray | None:
+    """The mask drawn on a series, on its grid; None where there is none."""
+    path = first(folder / f"{SERIES[channel][1]}.nii", folder / f"{SERIES[channel][1]}.nii.gz")
+    if not path.is_file():
+        return None
+    mask, note = mask_on(read(path), series, str(path))
+    if note:
+        record.note(name, f"{channel}: {note}")
+    return binary(mask)
+
+
+def _moved(
+    name: str, folder: Path, channel: str, fixed: Volume, reference: np.ndarray, record: Record
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """A series and its own mask, registered to the reference series."""
+    from npcrepro.cohorts.resample import register_rigid, resample, resample_mask
+
+    series = _read_series(folder, channel)
+    onto, moving = fixed.itk(), series.itk()
+    transform, _ = register_rigid(onto, moving)
+    shift_mm, turn_deg = _motion(transform, onto)
+    text = f"{channel}: moved by {shift_mm:.1f} mm and {turn_deg:.1f} degrees"
+    image = from_itk(resample(moving, onto, transform))[0]
+    try:
+        own = _mask(name, folder, channel, series, record)
+    except InputError as problem:
+        # The reference series has a mask of its own, so that the case is not lost.
+        record.note(name, f"{channel}: its mask is not used: {problem}")
+        own = None
+    if own is not None:
+        drawn = Volume(own.astype(np.uint8), series.spacing_mm, series.geometry)
+        own = from_itk(resample_mask(drawn.itk(), onto, transform))[0].astype(bool)
+        text += f"; DSC of its own mask with the reference mask {_dsc(own, reference):.2f}"
+    record.note(name, text)
+    return image, own
+
+
+def _motion(transform: sitk.Transform, image: sitk.Image) -> tuple[float, float]:
+    """How far a rigid transform moves the middle of an image, in mm, and by how much it turns, in degrees."""
+    middle = np.array(image.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in image.GetSize()]))
+    moved = np.array(transform.TransformPoint(middle.tolist()))
+    turned = np.stack([np.array(transform.TransformPoint((middle + axis).tolist())) - moved for axis in np.eye(3)])
+    cosine = np.clip((np.trace(turned) - 1) / 2, -1, 1)
+    return float(np.linalg.norm(moved - middle)), float(np.degrees(np.arccos(cosine)))
+
+
+def _dsc(one: np.ndarray, other: np.ndarray) -> float:
+    total = one.sum() + other.sum()
+    return float(2 * (one & other).sum() / total) if total else float("nan")
+
+
+def _sheet(
+    path: Path,
+    name: str,
+    reference: str,
+    images: dict[str, np.ndarray],
+    masks: dict[str, np.ndarray | None],
+    spacing_mm: tuple[float, float, float],
+) -> None:
+    """One picture of a patient: the series side by side through the middle of the tumour, from below and from the left.
+
+    A mask that was turned over or a series out of order shows in it at a glance.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    from npcrepro.figures import METHODS, REFERENCE
+
+    inside = np.argwhere(masks[reference])
+    z, _, x = np.median(inside, axis=0).astype(int) if len(inside) else np.array(masks[reference].shape) // 2
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots(2, len(images), squeeze=False)
+    for column, (channel, image) in enumerate(images.items()):
+        for row, (cut, aspect) in enumerate([(np.s_[z], 1.0), (np.s_[:, :, x], spacing_mm[0] / spacing_mm[1])]):
+            axis = axes[row, column]
+            # Arrays start at the feet; pictures start at the top.
+            origin = "lower" if row else "upper"
+            # A vessel that shines would leave the rest in the dark.
+            axis.imshow(image[cut], cmap="gray", vmax=np.percentile(image, 99.5), aspect=aspect, origin=origin)
+            for mask, colour in ((masks[channel], METHODS[0]), (masks[reference], REFERENCE)):
+                if mask is not None and mask[cut].any():
+                    axis.contour(mask[cut], levels=[0.5], colors=colour, linewidths=1)
+            axis.set_axis_off()
+        axes[0, column].set_title(channel, fontsize=9)
+    lines = [Line2D([], [], color=REFERENCE), Line2D([], [], color=METHODS[0])]
+    figure.legend(
+        lines, [f"mask of {reference}", "mask of the series"], loc="outside lower center", ncols=2, fontsize=8
+    )
+    figure.suptitle(name, fontsize=10)
+    figure.savefig(path, dpi=80)
+
+
+NPC_MRI = PublicSet(
+    key="npc-mri-277",
+    title="NPC MRI 277",
+    content="277 untreated primary NPC: axial T1, T2 and contrast-enhanced T1 MRI with the primary tumour",
+    licence="CC BY 4.0",
+    publishable=True,
+    reference="Li et al., Scientific Data 12:1450 (2025), doi:10.1038/s41597-025-05815-x",
+    access="open, from Zenodo (record 13131827)",
+    layout=LAYOUT,
+    variants={
+        "T1": "grid and mask of T1; T2 and CET1 registered to it",
+        "T2": "grid and mask of T2; T1 and CET1 registered to it",
+        "CET1": "grid and mask of contrast-enhanced T1; T1 and T2 registered to it",
+    },
+    convert=_convert,
+    downloads=(
+        Download(
+            "https://zenodo.org/records/13131827/files/primary_data.zip",
+            "primary_data.zip",
+            "7ed81ca69c92a289ed0d6b8d1387bfe3db4ebe1717750cf94721f992f9ae6b4f",
+        ),
+    ),
+)

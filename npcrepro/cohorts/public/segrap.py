@@ -1,0 +1,173 @@
+"""SegRap2023 and StructSeg 2019: NPC radiotherapy CT from challenges, organs at risk and targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.public.sets import Conversion, PublicSet, Record
+from npcrepro.cohorts.public.volumes import (
+    PackedMasks,
+    Volume,
+    binary,
+    case_folders,
+    channel_on,
+    mask_on,
+    natural,
+    read,
+    read_codes,
+    stack,
+)
+from npcrepro.cohorts.structures import Structures
+from npcrepro.errors import InputError
+
+
+def _sides(**codes: tuple[int, ...]) -> Structures:
+    """Left and right organs: the codes of the right one follow those of the left one."""
+    return {
+        f"{organ}_{side}": tuple(code + offset for code in left)
+        for organ, left in codes.items()
+        for offset, side in enumerate("LR")
+    }
+
+
+# The published label image is cut into 54 parts that do not overlap; an organ is the union of its parts.
+SEGRAP_ORGANS: Structures = (
+    {"Brain": (1, 2, 3, 4, 5, 6, 7, 8, 9), "BrainStem": (2,), "OpticChiasm": (3,)}
+    | _sides(TemporalLobe=(4, 6), Hippocampus=(6, 8), Eye=(10, 12), Lens=(12,), OpticNerve=(14,))
+    | _sides(MiddleEar=(16, 18, 20, 24, 28, 30), IAC=(18,), TympanicCavity=(20, 22), VestibulSemi=(24, 26))
+    | _sides(Cochlea=(28,), ETbone=(30, 32))
+    | {"Pituitary": (34,), "OralCavity": (35,)}
+    | _sides(Mandible=(36,), Submandibular=(38,), Parotid=(40,), Mastoid=(42,), TMjoint=(44,))
+    | {"SpinalCord": (46,), "Esophagus": (47,), "Larynx": (48, 49, 50, 51), "Larynx_Glottic": (49,)}
+    | {"Larynx_Supraglot": (50,), "PharynxConst": (51, 52), "Thyroid": (53,), "Trachea": (54,)}
+)
+SEGRAP_TARGETS: Structures = {"GTVp": (1,), "GTVnd": (2,)}
+# Files with one organ each carry the names of the challenge.
+OTHER_NAMES = {"OpticChiasm": "Chiasm"}
+SEGRAP_LAYOUT = (
+    "SegRap2023_Training_Set_120cases/segrap_XXXX/{image,image_contrast}.nii.gz with labels beside it, in "
+    "..._OneHot_Labels/Task00{1,2}/segrap_XXXX.nii.gz or as one file an organ"
+)
+
+STRUCTSEG_ORGANS: Structures = (
+    {"BrainStem": (1,)}
+    | _sides(Eye=(2,), Lens=(4,), OpticNerve=(6,))
+    | {"OpticChiasm": (8,)}
+    | _sides(TemporalLobe=(9,))
+    | {"Pituitary": (11,)}
+    | _sides(Parotid=(12,), InnerEar=(14,), MiddleEar=(16,), TMjoint=(18,))
+    | {"SpinalCord": (20,)}
+    | _sides(Mandible=(21,))
+)
+STRUCTSEG_TASKS = {"oars": ("HaN_OAR", STRUCTSEG_ORGANS), "targets": ("Naso_GTV", {"GTVp": (1,)})}
+STRUCTSEG_LAYOUT = "{HaN_OAR,Naso_GTV}/<1..50>/{data,label}.nii.gz"
+
+
+def _convert_segrap(source: Path, variant: str, record: Record) -> Conversion:
+    folders = case_folders(source, "segrap_*/image.nii.gz", SEGRAP_LAYOUT)
+    structures, task = {"oars": (SEGRAP_ORGANS, "Task001"), "targets": (SEGRAP_TARGETS, "Task002")}[variant]
+    coded = {path.name.removesuffix(".nii.gz"): path for path in sorted(source.glob(f"**/{task}/segrap_*.nii.gz"))}
+    # The corrected labels came in a folder of their own, with the same names of cases.
+    places = sorted({path.parent.parent for path in source.glob("**/segrap_*/*.nii.gz")}, key=natural)
+    cases = {folder.name: folder for folder in folders}
+    for name in sorted(set(coded) - set(cases)):
+        record.skip(name, f"a label in {task} and no folder of images")
+
+    def case(name: str, folder: Path) -> CaseArrays:
+        image, channels = _segrap_channels(name, folder, record)
+        if coded:
+            if name not in coded:
+                raise InputError(f"{name} has an image and no label in {task}; the labels of another release")
+            label, note = read_codes(coded[name], image, structures)
+            if note:
+                record.note(name, note)
+        else:
+            label = _organ_files(name, [folder, *(place / name for place in places)], image, structures, record)
+        return CaseArrays(name, name, channels, label, image.spacing_mm, geometry=image.geometry)
+
+    return Conversion(
+        f"SegRap2023_{variant}",
+        ("CT", "CECT"),
+        structures if coded else tuple(structures),
+        record.convert(cases, case),
+    )
+
+
+def _segrap_channels(name: str, folder: Path, record: Record) -> tuple[Volume, np.ndarray]:
+    image = read(folder / "image.nii.gz")
+    contrast, note = channel_on(read(folder / "image_contrast.nii.gz"), image)
+    if note:
+        record.note(name, f"contrast CT: {note}")
+    return image, stack([image.array, contrast])
+
+
+def _organ_files(name: str, folders: list[Path], image: Volume, structures: Structures, record: Record) -> PackedMasks:
+    """Masks of a case from one file an organ; where two folders have it, the later one counts."""
+    masks, missing = PackedMasks(image.array.shape), []
+    for organ in structures:
+        file = f"{OTHER_NAMES.get(organ, organ)}.nii.gz"
+        path = next((place / file for place in reversed(folders) if (place / file).is_file()), None)
+        if path is None:
+            missing.append(organ)
+            continue
+        mask, note = mask_on(read(path), image, str(path))
+        masks.add(organ, binary(mask))
+        if note:
+            record.note(name, f"{organ}: {note}")
+    if not masks:
+        raise InputError(
+            f"{folders[0]} holds no file of {', '.join(list(structures)[:3])}: labels are not unpacked here"
+        )
+    if missing:
+        record.note(name, f"not contoured: {', '.join(missing)}")
+    return masks
+
+
+def _convert_structseg(source: Path, variant: str, record: Record) -> Conversion:
+    task, structures = STRUCTSEG_TASKS[variant]
+    here = "" if source.resolve().name.endswith(task) else f"*{task}*/"
+    folders = case_folders(source, f"{here}*/data.nii.gz", STRUCTSEG_LAYOUT)
+    cases = {f"structseg_{_padded(folder.name)}": folder for folder in folders}
+
+    def case(name: str, folder: Path) -> CaseArrays:
+        image = read(folder / "data.nii.gz")
+        label, note = read_codes(folder / "label.nii.gz", image, structures)
+        if note:
+            record.note(name, note)
+        return CaseArrays(name, name, stack([image.array]), label, image.spacing_mm, geometry=image.geometry)
+
+    return Conversion(f"StructSeg2019_{variant}", ("CT",), structures, record.convert(cases, case))
+
+
+def _padded(name: str) -> str:
+    return f"{int(name):02d}" if name.isdigit() else name
+
+
+VARIANTS = {"oars": "organs at risk", "targets": "gross tumour volumes"}
+SEGRAP2023 = PublicSet(
+    key="segrap2023",
+    title="SegRap2023",
+    content="120 NPC with labels: planning CT and contrast CT, 45 organs at risk, GTVp and GTVnd",
+    licence="data use agreement of the challenge; redistribution forbidden",
+    publishable=False,
+    reference="Luo et al., Medical Image Analysis 101:103447 (2025), doi:10.1016/j.media.2024.103447",
+    access="signed agreement: ask on segrap2023.grand-challenge.org",
+    layout=SEGRAP_LAYOUT,
+    variants=VARIANTS,
+    convert=_convert_segrap,
+)
+STRUCTSEG2019 = PublicSet(
+    key="structseg2019",
+    title="StructSeg 2019",
+    content="50 NPC: planning CT, 22 organs at risk (HaN_OAR), gross tumour volume (Naso_GTV)",
+    licence="none granted; the terms of participation forbid sharing",
+    publishable=False,
+    reference="StructSeg 2019, challenge of MICCAI 2019, structseg2019.grand-challenge.org",
+    access="registration: ask on structseg2019.grand-challenge.org",
+    layout=STRUCTSEG_LAYOUT,
+    variants=VARIANTS,
+    convert=_convert_structseg,
+)

@@ -1,0 +1,98 @@
+"""What a public data set is to the rest of the package: where it is, what may be done with it, how it becomes a cohort.
+
+A converter is a function of a folder, a variant and a `Record`; it returns a `Conversion`, whose cases are read one at
+a time. A case that cannot be used is skipped, never silently: the `Record` keeps which and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.errors import InputError
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file of a set. ``sha256`` is None where the publisher may replace the file. ``unpack`` is false for archives
+    that ask for a password."""
+
+    url: str
+    name: str
+    sha256: str | None = None
+    unpack: bool = True
+
+
+class Record:
+    """What happened to the cases of one conversion: which were skipped, what was noticed about the others.
+
+    ``sheets`` is a folder for pictures, which the converter makes when it needs it.
+    """
+
+    def __init__(self, source: Path, sheets: Path, report: Report):
+        self.source, self.sheets, self.report = source, sheets, report
+        self.skipped: dict[str, str] = {}
+        self.notes: dict[str, list[str]] = {}
+
+    def skip(self, case: str, why: str) -> None:
+        """A case that is left out; said at once and kept."""
+        self.skipped[case] = self._short(why)
+        self.report(f"{case} is skipped: {self.skipped[case]}")
+
+    def note(self, case: str, text: str) -> None:
+        """Something about a case that is converted; kept, not said."""
+        self.notes.setdefault(case, []).append(self._short(text))
+
+    def convert(self, cases: Mapping[str, Path], make: Callable[[str, Path], CaseArrays]) -> Iterator[CaseArrays]:
+        """The cases one by one; one for which ``make`` raises InputError is skipped."""
+        for case, path in cases.items():
+            try:
+                arrays = make(case, path)
+            except InputError as problem:
+                self.skip(case, str(problem))
+            else:
+                yield arrays
+
+    def _short(self, text: str) -> str:
+        return text.replace(f"{self.source}/", "")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A cohort to be written: arguments of `write_cohort`. ``structures`` are names where the labels are masks."""
+
+    name: str
+    channels: tuple[str, ...]
+    structures: Mapping[str, int | Sequence[int]] | Sequence[str]
+    cases: Iterable[CaseArrays]
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """One public data set.
+
+    ``access`` says how to get it; where ``downloads`` is empty, that is for the user to do. ``layout`` is what the
+    folder given to the converter has to hold. ``variants`` map a choice to what it means; the first is the default.
+    """
+
+    key: str
+    title: str
+    content: str
+    licence: str
+    publishable: bool
+    reference: str
+    access: str
+    layout: str
+    variants: Mapping[str, str]
+    convert: Callable[[Path, str, Record], Conversion]
+    downloads: tuple[Download, ...] = ()
+
+    def described(self) -> dict[str, Any]:
+        """The set as plain data."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "convert"}
+        return plain | {"variants": dict(self.variants), "downloads": [asdict(file) for file in self.downloads]}

@@ -1,0 +1,182 @@
+"""Images and masks of public sets, brought onto one grid for each case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npcrepro.cohorts.defects import Refused
+from npcrepro.cohorts.images import from_itk, read_image, to_itk, to_mask
+from npcrepro.cohorts.structures import Structures
+from npcrepro.errors import InputError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+DEEPEST = 3
+
+
+@dataclass(frozen=True)
+class Volume:
+    """``array`` (z, y, x) with its grid, as `read_image` gives them."""
+
+    array: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    geometry: dict[str, list[float]]
+
+    def itk(self) -> sitk.Image:
+        """The same as SimpleITK has it."""
+        return to_itk(self.array, self.spacing_mm, self.geometry)
+
+
+class PackedMasks(Mapping[str, np.ndarray]):
+    """Masks by name, one bit a voxel: 45 organs of a fine CT do not fit into memory otherwise."""
+
+    def __init__(self, shape: Sequence[int]):
+        self.shape = tuple(shape)
+        self._bits: dict[str, np.ndarray] = {}
+
+    def add(self, name: str, mask: np.ndarray) -> None:
+        """Keep a mask (bool, of the shape of all)."""
+        self._bits[name] = np.packbits(mask)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return np.unpackbits(self._bits[name], count=int(np.prod(self.shape))).reshape(self.shape).astype(bool)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bits)
+
+    def __len__(self) -> int:
+        return len(self._bits)
+
+
+def read(path: Path) -> Volume:
+    """One image file; a file that git-lfs has not fetched is named as such."""
+    if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
+        raise InputError(f"{path} is a pointer of git-lfs and no image: run 'git lfs pull' in the cloned repository")
+    return Volume(*read_image(path))
+
+
+def first(*paths: Path) -> Path:
+    """The first of these files that exists, or else the first, so that its absence is what a message names."""
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def find(source: Path, pattern: str, layout: str) -> list[Path]:
+    """What ``pattern`` finds in ``source``, or in the first folders below it that have any, in natural order.
+
+    Archives are unpacked with and without a folder around them, so that the depth is not fixed. Raises InputError that
+    names the layout and what is there instead.
+    """
+    for depth in range(DEEPEST + 1):
+        found = [path for path in source.glob("*/" * depth + pattern) if not _hidden(path.relative_to(source))]
+        if found:
+            return sorted(found, key=natural)
+    inside = sorted(path.name for path in source.iterdir() if path.name[0] != ".")
+    shown = ", ".join(inside[:4]) + (", ..." if len(inside) > 4 else "") if inside else "nothing"
+    archives = [name for name in inside if name.endswith((".zip", ".tar", ".gz", ".7z"))]
+    hint = f"; unpack {archives[0]} first" if archives and not any(".nii" in name for name in archives) else ""
+    raise InputError(f"{source} does not hold {layout}: it holds {shown}{hint}")
+
+
+def case_folders(source: Path, pattern: str, layout: str, level: int = 1) -> list[Path]:
+    """Folders of cases: those that ``pattern`` finds a file in, ``level`` steps above it, and the ones beside them.
+
+    A case whose image is missing is among them, so that it is reported and not passed over.
+    """
+    places = dict.fromkeys(path.parents[level] for path in find(source, pattern, layout))
+    folders = (path for place in places for path in place.iterdir() if path.is_dir())
+    return sorted((path for path in folders if not _hidden(Path(path.name))), key=natural)
+
+
+def _hidden(path: Path) -> bool:
+    # macOS leaves both behind in archives.
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
+def natural(path: Path) -> list[tuple[int, str]]:
+    """Sort key with numbers by value: case 2 before case 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path)) if part]
+
+
+def stack(channels: Sequence[np.ndarray]) -> np.ndarray:
+    """Image (C, z, y, x) of channels (z, y, x), in a number type that NIfTI tools share: integers stay, the rest is
+    float32."""
+    image = np.stack(channels)
+    return image if image.dtype.kind in "iu" and image.dtype.itemsize < 8 else image.astype(np.float32)
+
+
+def channel_on(image: Volume, reference: Volume) -> tuple[np.ndarray, str]:
+    """A channel on the grid of ``reference``, and a note where it had to be resampled."""
+    from npcrepro.cohorts.resample import resample, same_grid
+
+    moving, fixed = image.itk(), reference.itk()
+    if same_grid(moving, fixed):
+        return image.array, ""
+    return from_itk(resample(moving, fixed))[0], "resampled, as it was on another grid"
+
+
+def mask_on(mask: Volume, image: Volume, file: str) -> tuple[np.ndarray, str]:
+    """A label image on the grid of the image it was drawn on, and a note where that is not certain.
+
+    The grids have to have the same shape, or cover the same box with axes that are swapped or run the other way. With
+    the same shape and a header that contradicts, voxels are taken in their order, with a note. Anything else is an
+    InputError: the mask belongs to another series.
+    """
+    import SimpleITK as sitk
+
+    from npcrepro.cohorts.resample import same_grid
+
+    drawn, fixed = mask.itk(), image.itk()
+    if same_grid(drawn, fixed):
+        return mask.array, ""
+    if _same_box(drawn, fixed):
+        turned = sitk.Resample(drawn, fixed, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        return sitk.GetArrayFromImage(turned), "axes of the mask run another way; placed by position"
+    if mask.array.shape == image.array.shape:
+        return mask.array, "header of the mask does not fit the image; voxels taken in order, look at an overlay"
+    cause = "drawn on another series, or slices are missing"
+    raise InputError(f"{file} has {mask.array.shape} voxels (z, y, x) for an image of {image.array.shape}: {cause}")
+
+
+def cropped_mask_on(mask: Volume, image: Volume) -> np.ndarray:
+    """A binary mask, which may cover a part of the image only, on the grid of the image: bool (z, y, x)."""
+    from npcrepro.cohorts.resample import resample_mask, same_grid
+
+    mask = Volume(binary(mask.array).astype(np.uint8), mask.spacing_mm, mask.geometry)
+    drawn, fixed = mask.itk(), image.itk()
+    if same_grid(drawn, fixed):
+        return mask.array.astype(bool)
+    return from_itk(resample_mask(drawn, fixed))[0].astype(bool)
+
+
+def binary(array: np.ndarray) -> np.ndarray:
+    """A mask from values that rounding has moved off 0 and 1: where they are above one half, bool."""
+    return array > 0.5
+
+
+def read_codes(path: Path, image: Volume, structures: Structures) -> tuple[np.ndarray, str]:
+    """A label image of integers on the grid of its image, uint8, and a note. Raises InputError for other values."""
+    codes, note = mask_on(read(path), image, str(path))
+    label, defects = to_mask(codes, structures, str(path))
+    if label is None:
+        raise Refused(defects[0])
+    return label, note
+
+
+def _same_box(one: sitk.Image, other: sitk.Image) -> bool:
+    """Whether both cover the same box of space, within half a voxel."""
+    corners = [_corners(image) for image in (one, other)]
+    distance = np.linalg.norm(corners[0][:, None] - corners[1][None], axis=-1)
+    return bool((distance.min(axis=1) < min(other.GetSpacing()) / 2).all())
+
+
+def _corners(image: sitk.Image) -> np.ndarray:
+    ends = [(-0.5, size - 0.5) for size in image.GetSize()]
+    index = np.stack(np.meshgrid(*ends), -1).reshape(-1, 3)
+    return np.array([image.TransformContinuousIndexToPhysicalPoint(corner) for corner in index.tolist()])

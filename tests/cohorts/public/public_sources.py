@@ -1,0 +1,147 @@
+"""Small folders in exactly the layout of the public sets: a head of simple solids, its organs, its tumour."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from npcrepro.cohorts.images import to_itk
+from npcrepro.cohorts.public.volumes import Volume
+
+IDENTITY = [1.0, 0, 0, 0, 1, 0, 0, 0, 1]
+FLIPPED = [1.0, 0, 0, 0, 1, 0, 0, 0, -1]
+
+
+def grid(shape=(8, 12, 14), spacing_mm=(3.0, 1.5, 1.5), origin=None):
+    """An empty volume about the origin of the patient's coordinates, unless ``origin`` (x, y, z) says otherwise."""
+    middle = [-(n - 1) * s / 2 for n, s in zip(shape[::-1], spacing_mm[::-1])]
+    return Volume(np.zeros(shape), spacing_mm, {"origin": list(origin or middle), "direction": IDENTITY})
+
+
+def points(volume):
+    """Coordinates (x, y, z) of every voxel in mm: (z, y, x, 3)."""
+    axes = [
+        start + step * np.arange(size)
+        for start, step, size in zip(volume.geometry["origin"][::-1], volume.spacing_mm, volume.array.shape)
+    ]
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    return np.stack([x, y, z], -1)
+
+
+def ellipsoid(at, centre, radii):
+    return (((at - np.array(centre)) / np.array(radii)) ** 2).sum(-1) < 1
+
+
+def filled(volume, array):
+    return Volume(array, volume.spacing_mm, volume.geometry)
+
+
+def ct(volume, case=0):
+    """A head in HU, another one for each case."""
+    noise = np.random.default_rng(case).normal(0, 20, volume.array.shape)
+    inside = ellipsoid(points(volume), (0, 0, 0), (9, 10, 30))
+    return filled(volume, (np.where(inside, 40, -1000) + noise).astype(np.int16))
+
+
+def block(volume, value=1, corner=(2, 3, 4), size=(2, 3, 4)):
+    """A box of one value; where it lies tells axes and sides apart."""
+    array = np.zeros(volume.array.shape, np.uint8)
+    array[tuple(slice(c, c + s) for c, s in zip(corner, size))] = value
+    return filled(volume, array)
+
+
+def save(volume, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(volume.itk(), str(path))
+
+
+def centre_mm(array, spacing_mm, geometry):
+    """Centre (x, y, z) in mm of what is not zero."""
+    image = to_itk((array != 0).astype(np.uint8), spacing_mm, geometry)
+    index = np.argwhere(array != 0).mean(axis=0)[::-1]
+    return np.array(image.TransformContinuousIndexToPhysicalPoint(index.tolist()))
+
+
+def upside_down(volume):
+    """The same box of space with slices from head to feet."""
+    x, y, z = volume.geometry["origin"]
+    top = z + (volume.array.shape[0] - 1) * volume.spacing_mm[0]
+    return Volume(volume.array[::-1].copy(), volume.spacing_mm, {"origin": [x, y, top], "direction": FLIPPED})
+
+
+def save_dicom(volume, folder: Path, modality="MR"):
+    """A series; file names run against the positions."""
+    folder.mkdir(parents=True)
+    series, study, frame = generate_uid(), generate_uid(), generate_uid()
+    storage = MRImageStorage if modality == "MR" else CTImageStorage
+    count = len(volume.array)
+    for number, plane in enumerate(volume.array):
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = storage, generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image = pydicom.Dataset()
+        image.file_meta = meta
+        image.SOPClassUID, image.SOPInstanceUID = storage, meta.MediaStorageSOPInstanceUID
+        image.SeriesInstanceUID, image.StudyInstanceUID, image.FrameOfReferenceUID = series, study, frame
+        image.PatientID, image.Modality, image.SeriesDescription = folder.parent.name, modality, folder.name
+        image.Rows, image.Columns = plane.shape
+        image.PixelSpacing = [float(s) for s in volume.spacing_mm[1:]]
+        image.SliceThickness = float(volume.spacing_mm[0])
+        image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        x, y, z = volume.geometry["origin"]
+        image.ImagePositionPatient = [x, y, z + number * volume.spacing_mm[0]]
+        image.InstanceNumber = count - number
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.BitsAllocated = image.BitsStored = 16
+        image.HighBit, image.PixelRepresentation = 15, 1
+        image.PixelData = plane.astype("<i2").tobytes()
+        image.save_as(folder / f"{count - number:03d}.dcm", enforce_file_format=True)
+
+
+# NPC MRI 277
+
+TUMOUR = ((6.0, -10.0, 8.0), (14.0, 12.0, 16.0))
+T2_MOTION_MM, T2_TURN_DEG = (4.0, -3.0, 5.0), 4.0
+GRIDS = {
+    "T1": grid((20, 48, 48), (6.0, 4.0, 4.0)),
+    "T2": grid((22, 44, 44), (5.5, 4.4, 4.4)),
+    "CE-T1": grid((24, 54, 54), (5.0, 3.6, 3.6)),
+}
+
+
+def moved(at):
+    """Where in the head of T1 a point of the T2 series lies: the patient moved in between."""
+    turn = np.radians(T2_TURN_DEG)
+    matrix = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    return (at - np.array(T2_MOTION_MM)) @ matrix
+
+
+def npc_series(sequence, patient=0):
+    """A series and its mask. T2 is bright where T1 is dark, so that only their information agrees."""
+    volume = GRIDS[sequence]
+    at = points(volume)
+    at = moved(at) if sequence == "T2" else at
+    tissues = np.zeros(volume.array.shape)
+    random = np.random.default_rng(100 + patient)
+    tissues[ellipsoid(at, (0, 0, 0), (80, 90, 70))] = 300
+    for _ in range(25):
+        centre, radii = random.uniform(-50, 50, 3), random.uniform(8, 20, 3)
+        tissues[ellipsoid(at, centre, radii)] = random.uniform(100, 900)
+    tumour = ellipsoid(at, *TUMOUR)
+    tissues[tumour] = 600
+    signal = {"T1": tissues, "T2": np.where(tissues > 0, 1000 - tissues, 0), "CE-T1": tissues * 1.2}[sequence]
+    noise = np.random.default_rng([patient, len(sequence)]).normal(0, 10, tissues.shape)
+    return filled(volume, signal + noise), filled(volume, tumour.astype(np.float32))
+
+
+def npc_mri(root, patients=("001",)):
+    for patient in patients:
+        for sequence in GRIDS:
+            series, mask = npc_series(sequence, int(patient))
+            save_dicom(series, root / "data/MRI-Segments" / patient / f"{sequence}WI")
+            # Published masks are not exactly 0 and 1.
+            mask.array[:] = mask.array * 0.9998
+            save(mask, root / "data/MRI-Segments" / patient / f"ROI-{sequence}.nii")
+    return root

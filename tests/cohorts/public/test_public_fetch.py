@@ -1,0 +1,368 @@
+"""Downloads against a server on this machine, and archives that mean harm."""
+
+import hashlib
+import io
+import os
+import stat
+import tarfile
+import threading
+import zipfile
+from collections import namedtuple
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from npcrepro.cohorts import public
+from npcrepro.cohorts.public import download as module
+from npcrepro.cohorts.public.download import download, fetch, unpack
+from npcrepro.cohorts.public.sets import Download
+from npcrepro.errors import InputError
+
+CONTENT = bytes(range(256)) * 20_000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+Usage = namedtuple("Usage", "total used free")
+
+
+class Server:
+    """What the server does, and what it was asked for."""
+
+    def __init__(self):
+        self.content = CONTENT
+        self.ranges = True  # whether it can go on in the middle
+        self.breaks = []  # for each request: after how many bytes the connection ends; then none
+        self.status = 200
+        self.says_length = True
+        self.asked = []  # the Range of each request
+        self.url = ""
+
+    def answer(self, request):
+        asked = request.headers.get("Range")
+        self.asked.append(asked)
+        if self.status != 200:
+            request.send_error(self.status)
+            return
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.ranges else 0
+        if start >= len(self.content):
+            request.send_response(416)
+            request.send_header("Content-Range", f"bytes */{len(self.content)}")
+            request.end_headers()
+            return
+        request.send_response(206 if start else 200)
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        if self.says_length:
+            request.send_header("Content-Length", str(len(self.content) - start))
+        request.end_headers()
+        end = start + self.breaks.pop(0) if self.breaks else None
+        request.wfile.write(self.content[start:end])
+
+
+@pytest.fixture
+def server():
+    behaviour = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            behaviour.answer(self)
+
+        def log_message(self, *arguments):
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    behaviour.url = f"http://127.0.0.1:{running.server_port}/set.zip"
+    yield behaviour
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def file(server):
+    return Download(server.url, "set.zip", SHA256)
+
+
+@pytest.fixture
+def lines():
+    return []
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 1 << 16)
+
+
+def files_of(folder):
+    return {path.name: path.stat().st_size for path in folder.iterdir()}
+
+
+# Download
+
+
+def test_a_file_is_downloaded_with_progress(file, tmp_path, lines, small_chunks):
+    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
+    assert files_of(tmp_path) == {"set.zip": len(CONTENT)}
+    assert lines[0] == "set.zip: 0.1 MB of 5.1 MB (1%)"
+    assert lines[-1] == "set.zip: 5.1 MB of 5.1 MB (100%)"
+    assert 18 <= len(lines) <= 21
+
+
+def test_a_file_that_is_there_is_not_downloaded_again(file, server, tmp_path, lines):
+    download(file, tmp_path, lines.append)
+    download(file, tmp_path, lines.append)
+    assert server.asked == [None]
+
+
+def test_an_interrupted_transfer_goes_on_at_once(file, server, tmp_path, lines):
+    server.breaks = [1_000_000, 2_000_000]
+    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=1000000-", "bytes=3000000-"]
+    assert "set.zip: interrupted at 3.0 MB, going on" in lines
+
+
+def test_a_transfer_that_keeps_breaking_is_kept_for_the_next_call(file, server, tmp_path, lines):
+    server.breaks = [1000] * module.ATTEMPTS
+    with pytest.raises(InputError, match=r"set\.zip: interrupted at 0\.0 MB .*the same command goes on from there"):
+        download(file, tmp_path, lines.append)
+    assert files_of(tmp_path) == {"set.zip.part": 1000 * module.ATTEMPTS}
+    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
+    assert server.asked[-1] == f"bytes={1000 * module.ATTEMPTS}-"
+
+
+def test_a_server_that_cannot_go_on_starts_again(file, server, tmp_path, lines):
+    server.ranges = False
+    (tmp_path / "set.zip.part").write_bytes(b"another beginning")
+    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
+
+
+def test_a_part_that_is_already_whole(file, server, tmp_path, lines):
+    (tmp_path / "set.zip.part").write_bytes(CONTENT)
+    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
+    assert server.asked == [f"bytes={len(CONTENT)}-"]
+
+
+def test_a_part_that_is_longer_than_the_file_starts_again(file, tmp_path, lines):
+    (tmp_path / "set.zip.part").write_bytes(CONTENT + b"more")
+    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
+
+
+def test_a_wrong_sum_removes_the_file(file, server, tmp_path, lines):
+    server.content = CONTENT[:-1] + b"x"
+    found = hashlib.sha256(server.content).hexdigest()
+    with pytest.raises(InputError, match=f"has the sha256 {found} and not {SHA256}"):
+        download(file, tmp_path, lines.append)
+    assert files_of(tmp_path) == {}
+
+
+def test_a_wrong_sum_of_a_file_that_is_there(file, tmp_path, lines):
+    (tmp_path / "set.zip").write_bytes(b"an error page")
+    with pytest.raises(InputError, match="sha256"):
+        download(file, tmp_path, lines.append)
+    assert files_of(tmp_path) == {}
+
+
+def test_without_a_sum_nothing_is_glued_to_an_old_part(file, server, tmp_path, lines):
+    (tmp_path / "set.zip.part").write_bytes(b"the last version")
+    assert download(replace(file, sha256=None), tmp_path, lines.append).read_bytes() == CONTENT
+    assert server.asked == [None]
+    assert lines[-1].startswith(f"set.zip: sha256 {SHA256}")
+
+
+def test_a_length_that_is_not_said(file, server, tmp_path, lines):
+    server.says_length = False
+    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [(404, "moved or withdrawn"), (403, "asks for a registration"), (503, "try again later")],
+)
+def test_a_refusal_is_one_sentence(file, server, tmp_path, lines, status, cause):
+    server.status = status
+    with pytest.raises(InputError, match=rf"set\.zip answers {status} .*{cause}"):
+        download(file, tmp_path, lines.append)
+    assert files_of(tmp_path) == {}
+
+
+def test_no_connection(file, server, tmp_path, lines):
+    # Nobody listens on port 9 of this machine.
+    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/set\.zip: interrupted at 0\.0 MB"):
+        download(replace(file, url="http://127.0.0.1:9/set.zip"), tmp_path, lines.append)
+
+
+def test_a_disk_without_room_is_noticed_before(file, server, tmp_path, lines, monkeypatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: Usage(10**7, 10**7 - 10**6, 10**6))
+    with pytest.raises(InputError, match=r"set\.zip needs 5\.1 MB in .*, and 1\.0 MB are free: make room first"):
+        download(file, tmp_path, lines.append)
+    assert files_of(tmp_path) == {}
+    # Of a part, only the rest is needed.
+    (tmp_path / "set.zip.part").write_bytes(CONTENT[:-1000])
+    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
+
+
+# Fetch
+
+
+def archive_of(names):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in names.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+@pytest.fixture
+def chosen(server):
+    server.content = archive_of({"data/a.txt": "a" * 10_000, "data/empty/": ""})
+    sha256 = hashlib.sha256(server.content).hexdigest()
+    return replace(public.find("openkbp"), downloads=(Download(server.url, "set.zip", sha256),))
+
+
+def test_fetch_downloads_and_unpacks(chosen, tmp_path, lines):
+    assert fetch(chosen, tmp_path / "new/place", lines.append) == [tmp_path / "new/place/set"]
+    assert (tmp_path / "new/place/set/data/a.txt").read_text() == "a" * 10_000
+    assert (tmp_path / "new/place/set/data/empty").is_dir()
+    assert lines[0].startswith("OpenKBP: licence MIT; cite Babier")
+    assert sorted(path.name for path in (tmp_path / "new/place").iterdir()) == ["set", "set.zip"]
+
+
+def test_fetch_again_changes_nothing(chosen, server, tmp_path, lines):
+    for _ in range(2):
+        fetch(chosen, tmp_path, lines.append)
+    assert len(server.asked) == 1
+    assert lines[-1].endswith("set is there already")
+
+
+def test_fetch_leaves_locked_archives_packed(chosen, tmp_path, lines):
+    locked = replace(chosen, downloads=(replace(chosen.downloads[0], unpack=False),))
+    assert fetch(locked, tmp_path, lines.append) == [tmp_path / "set.zip"]
+    assert lines[-1].endswith("asks for a password: unpack it with 7z")
+
+
+@pytest.mark.parametrize("key", ["segrap2023", "structseg2019", "deepmind-tcia"])
+def test_sets_that_have_to_be_asked_for(key, tmp_path, lines):
+    chosen = public.find(key)
+    with pytest.raises(InputError) as problem:
+        fetch(chosen, tmp_path / "new", lines.append)
+    assert chosen.access in str(problem.value)
+    assert "data convert" in str(problem.value)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_disk_that_fills_up_keeps_the_part(chosen, tmp_path, lines):
+    (tmp_path / "set.zip.part").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=f"cannot write to {tmp_path}: the disk is full"):
+        fetch(chosen, tmp_path, lines.append)
+
+
+def test_a_destination_that_is_a_file(chosen, tmp_path, lines):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(InputError, match=r"cannot write to .*mine\.txt"):
+        fetch(chosen, tmp_path / "mine.txt", lines.append)
+
+
+# Unpacking
+
+
+def zip_of(path, *entries, flags=0):
+    """``entries``: (name, kind in the Unix mode)."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, kind in entries:
+            info = zipfile.ZipInfo("x")
+            info.filename = name
+            info.external_attr = (kind | 0o644) << 16
+            archive.writestr(info, "/etc/passwd")
+    if flags:
+        data = bytearray(path.read_bytes())
+        data[6] |= flags
+        data[data.rindex(b"PK\1\2") + 8] |= flags
+        path.write_bytes(data)
+    return path
+
+
+def tar_of(path, *entries):
+    """``entries``: (name, type of tar)."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, kind in entries:
+            info = tarfile.TarInfo(name)
+            info.type, info.size, info.linkname = kind, 3 if kind == tarfile.REGTYPE else 0, "/etc/passwd"
+            archive.addfile(info, io.BytesIO(b"abc"))
+    return path
+
+
+def nothing_unpacked(archive):
+    with pytest.raises(InputError) as problem:
+        unpack(archive, archive.parent / "there")
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
+    return str(problem.value)
+
+
+OUTSIDE = ["../a", "b/../../a", "/tmp/npcrepro-a", "C:\\a", "..\\a", "\\a", "c:a"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_zip_paths_outside_are_refused(name, tmp_path):
+    archive = zip_of(tmp_path / "a.zip", ("fine.txt", stat.S_IFREG), (name, stat.S_IFREG))
+    assert "a path outside the folder" in nothing_unpacked(archive)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_tar_paths_outside_are_refused(name, tmp_path):
+    archive = tar_of(tmp_path / "a.tar.gz", ("fine.txt", tarfile.REGTYPE), (name, tarfile.REGTYPE))
+    assert "a path outside the folder" in nothing_unpacked(archive)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])
+def test_zip_links_and_devices_are_refused(kind, tmp_path):
+    archive = zip_of(tmp_path / "a.zip", ("fine.txt", stat.S_IFREG), ("odd", kind))
+    assert "'odd', which is a link or a device" in nothing_unpacked(archive)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_tar_links_and_devices_are_refused(kind, tmp_path):
+    archive = tar_of(tmp_path / "a.tar.gz", ("fine.txt", tarfile.REGTYPE), ("odd", kind))
+    assert "'odd', which is a link or a device" in nothing_unpacked(archive)
+
+
+def test_zip_with_a_password_is_refused(tmp_path):
+    archive = zip_of(tmp_path / "a.zip", ("a.txt", stat.S_IFREG), flags=1)
+    assert "locked with a password (unpack it with 7z)" in nothing_unpacked(archive)
+
+
+def test_more_than_the_disk_holds_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.zip").write_bytes(archive_of({"zeros": b"\0" * 5_000_000}))
+    assert (tmp_path / "a.zip").stat().st_size < 10_000
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: Usage(0, 0, 4_000_000))
+    assert "a.zip, unpacked, needs 5.0 MB" in nothing_unpacked(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("content", [os.urandom(1000), bytes(range(256)) * 100], ids=["sum", "stream"])
+def test_damaged_archives_are_refused_and_leave_nothing(content, tmp_path):
+    data = bytearray(archive_of({"a.txt": content, "b.txt": "b"}))
+    data[50:60] = b"\xff" * 10
+    (tmp_path / "a.zip").write_bytes(data)
+    assert "cannot be unpacked" in nothing_unpacked(tmp_path / "a.zip")
+
+
+def test_cut_tar_is_refused(tmp_path):
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w") as opened:
+        info = tarfile.TarInfo("a")
+        info.size = 50_000
+        opened.addfile(info, io.BytesIO(os.urandom(50_000)))
+    archive.write_bytes(archive.read_bytes()[:20_000])
+    assert "cannot be unpacked" in nothing_unpacked(archive)
+
+
+def test_another_format_is_refused(tmp_path):
+    (tmp_path / "a.zip").write_text("<html>log in</html>")
+    assert "no zip or tar archive: an interrupted download, or an error page" in nothing_unpacked(tmp_path / "a.zip")
+
+
+def test_tar_is_unpacked(tmp_path):
+    archive = tar_of(tmp_path / "a.tar.gz", ("b", tarfile.DIRTYPE), ("b/c.txt", tarfile.REGTYPE))
+    unpack(archive, tmp_path / "there")
+    assert (tmp_path / "there/b/c.txt").read_bytes() == b"abc"
