@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npcrepro.cohorts.defects import Defect, Refused
-from npcrepro.cohorts.structures import Structures
+from npcrepro.cohorts.structures import LARGEST_CODE, Structures, smallest_type
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -162,7 +162,10 @@ def not_finite(file: str, array: np.ndarray) -> Defect:
 
 
 def to_mask(array: np.ndarray, structures: Structures | None, file: str) -> tuple[np.ndarray | None, list[Defect]]:
-    """A label image as uint8, or None with the reason. Without ``structures`` any value from 0 to 255 will do."""
+    """A label image as uint8 (uint16 with codes above 255), or None with the reason.
+
+    Without ``structures`` any code will do.
+    """
     if not np.isfinite(array).all():
         return None, [not_finite(file, array)]
     values = np.unique(array)
@@ -173,14 +176,15 @@ def to_mask(array: np.ndarray, structures: Structures | None, file: str) -> tupl
             cause = "a label resampled with interpolation: use nearest neighbour"
             return None, [Defect("error", file, "label values that are no integers", value, cause)]
         array, values = np.rint(array), np.unique(np.rint(values))
-    allowed = range(256) if structures is None else {0, *chain.from_iterable(structures.values())}
+    allowed = range(LARGEST_CODE + 1) if structures is None else {0, *chain.from_iterable(structures.values())}
     unknown = [v for v in values.tolist() if v not in allowed]
     if unknown:
         value = ", ".join(f"{v:g} in {int((array == v).sum())} voxels" for v in unknown[:3])
         value += ", ..." if len(unknown) > 3 else ""
         cause = "another numbering of structures (255 for 1 is usual), or 'labels' in dataset.json is not complete"
         return None, [Defect("error", file, "unknown label value", value, cause)]
+    kind = smallest_type(int(values.max()))
     if values.tolist() == [0]:
         cause = "nothing was drawn, or the export took another structure; a case without tumour is rightly empty"
-        return array.astype(np.uint8), [Defect("warning", file, "empty label", "0 voxels", cause)]
-    return array.astype(np.uint8), []
+        return array.astype(kind), [Defect("warning", file, "empty label", "0 voxels", cause)]
+    return array.astype(kind), []

@@ -410,7 +410,7 @@ def _structures(header: dict[str, Any] | None, defects: Defects) -> Structures |
     labels = header["labels"]
     problem = ""
     if not isinstance(labels, dict) or not all(_is_code(value) or _is_region(value) for value in labels.values()):
-        problem = "'labels' does not map names to integers, or to lists of different integers, from 0 to 255"
+        problem = "'labels' does not map names to integers, or to lists of different integers, from 0 to 65,535"
     elif labels.get("background") != 0:
         problem = "'labels' has no background 0"
     elif "ignore" in labels:

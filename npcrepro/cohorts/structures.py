@@ -13,7 +13,12 @@ from npcrepro.errors import InputError
 
 Structures = dict[str, tuple[int, ...]]
 
-LARGEST_CODE = 255
+LARGEST_CODE = 65_535
+
+
+def smallest_type(largest_code: int) -> type:
+    """uint8 where the codes fit, else uint16."""
+    return np.uint8 if largest_code <= 255 else np.uint16
 
 
 def mask_of(label: np.ndarray, structures: Structures, name: str) -> np.ndarray:
@@ -46,9 +51,10 @@ class Coding:
         return {name: tuple(code for members, code in pairs if i in members) for i, name in enumerate(self.names)}
 
     def encode(self, masks: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Label image uint8 of masks (bool, or 0 and not 0) of one shape; a structure that is not there is empty.
+        """Label image uint8 (uint16 where it needs that) of masks of one shape, bool or 0 and not 0.
 
-        Raises InputError for an unknown name, masks of different shapes, no masks, and more than 255 combinations.
+        A structure without a mask is empty. Raises InputError for an unknown name, masks of different shapes, no masks,
+        and more than 65,535 combinations.
         """
         unknown = sorted(set(masks) - set(self.names))
         if unknown:
@@ -56,13 +62,13 @@ class Coding:
         shapes = {name: np.shape(mask) for name, mask in masks.items()}
         if len(set(shapes.values())) != 1:
             raise InputError(f"masks of the shapes {shapes or 'of no structure'}: masks of a case share one grid")
-        label = np.zeros(next(iter(shapes.values())), np.uint8)
+        label = np.zeros(next(iter(shapes.values())), np.uint16)
         members = {0: frozenset()} | {code: combination for combination, code in self._codes.items()}
         for index, name in enumerate(self.names):
             if name not in masks:
                 continue
             inside = np.asarray(masks[name]) != 0
-            codes = np.arange(LARGEST_CODE + 1, dtype=np.uint8)
+            codes = np.arange(LARGEST_CODE + 1, dtype=np.uint16)
             for code in np.unique(label[inside]).tolist():
                 combination = members[code] | {index}
                 if combination not in self._codes:
@@ -75,4 +81,4 @@ class Coding:
                     members[self._codes[combination]] = combination
                 codes[code] = self._codes[combination]
             label[inside] = codes[label[inside]]
-        return label
+        return label.astype(smallest_type(int(label.max(initial=0))))

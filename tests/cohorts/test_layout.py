@@ -102,7 +102,7 @@ def test_booleans_and_half_precision_can_be_written(tmp_path):
         ({"labels": {"GTVp": 1}}, "no background 0"),
         ({"labels": {"background": 0}}, "no structure"),
         ({"labels": {"background": 0, "GTVp": 1, "GTVnd": 1}}, "two names for the same integers"),
-        ({"labels": {"background": 0, "GTVp": 1, "CTV2": [1, 300]}}, "integers, from 0 to 255"),
+        ({"labels": {"background": 0, "GTVp": 1, "CTV2": [1, 70000]}}, "integers, from 0 to 65,535"),
         ({"labels": {"background": 0, "GTVp": 1, "CTV2": [1, 1]}}, "lists of different integers"),
         ({"labels": {"background": 0, "GTVp": [0, 1]}}, "gives 0, which is the background"),
         ({"labels": {"background": 0, "GTVp": 1, "ignore": 2}}, "ignore label"),

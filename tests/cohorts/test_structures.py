@@ -65,10 +65,23 @@ def test_bad_masks_are_named():
         Coding(NAMES).encode({})
 
 
-def test_too_many_combinations_are_an_error():
+def test_many_combinations_need_wider_codes(tmp_path):
     names = [f"s{i}" for i in range(9)]
-    every = (np.arange(512) >> np.arange(9)[:, None]) & 1
-    with pytest.raises(InputError, match="more than 255 combinations"):
+    every = ((np.arange(512) >> np.arange(9)[:, None]) & 1).reshape(9, 1, 2, 256)
+    masks = dict(zip(names, every))
+    case = CaseArrays("c", "c", np.ones((1, 1, 2, 256), np.int16), masks, (1.0, 1.0, 1.0))
+    cohort = write_cohort(tmp_path / "c", [case], name="c", channels=["CT"], structures=names)
+    assert check(tmp_path / "c") == []
+    label = prepare(cohort, tmp_path / "p").case("c").label
+    assert label.dtype == np.uint16
+    for name in names:
+        np.testing.assert_array_equal(mask_of(label, cohort.structures, name), masks[name])
+
+
+def test_too_many_combinations_are_an_error():
+    names = [f"s{i}" for i in range(17)]
+    every = (np.arange(2**17) >> np.arange(17)[:, None]) & 1
+    with pytest.raises(InputError, match="more than 65535 combinations"):
         Coding(names).encode(dict(zip(names, every)))
 
 
