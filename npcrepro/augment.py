@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from npcrepro.preprocess import NOT_CONTOURED
+
 
 def rotate(image: Tensor, label: Tensor, degrees: Tensor) -> tuple[Tensor, Tensor]:
     """Rotate each slice about its centre; outside is filled with the image's minimum and with background.
@@ -22,15 +24,26 @@ def rotate(image: Tensor, label: Tensor, degrees: Tensor) -> tuple[Tensor, Tenso
         Image (bilinear) and label (nearest neighbour) of the same shapes.
     """
     angle = degrees.to(image.device, torch.float32) * radians(1)
-    zero, ratio = torch.zeros_like(angle), image.shape[-2] / image.shape[-1]
-    row_x = torch.stack([angle.cos(), -angle.sin() * ratio, zero], dim=1)
-    row_y = torch.stack([angle.sin() / ratio, angle.cos(), zero], dim=1)
-    grid = F.affine_grid(torch.stack([row_x, row_y], dim=1), list(image.shape), align_corners=False)
+    return _move(image, label, torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1), 0.0)
+
+
+def _move(image: Tensor, label: Tensor, matrix: Tensor, shift: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Each slice through ``matrix`` (B, 4), row by row and in pixels of equal size, after a shift (B, 2) as (x, y).
+
+    The shift is in half widths and half heights of the slice.
+    """
+    ratio = image.shape[-2] / image.shape[-1]
+    matrix = matrix * matrix.new_tensor([1.0, ratio, 1 / ratio, 1.0])
+    shift = torch.broadcast_to(torch.as_tensor(shift, dtype=matrix.dtype, device=matrix.device), (len(image), 2))
+    theta = torch.cat([matrix.reshape(-1, 2, 2), shift.unsqueeze(2)], dim=2)
+    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     floor = image.amin(dim=(1, 2, 3), keepdim=True)
     # SILENT: interpolation and filling of corners; bilinear image, nearest label, filled with the darkest value.
-    turned = F.grid_sample(image - floor, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + floor
-    label_turned = F.grid_sample(label.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return turned, label_turned.to(label.dtype)
+    moved = F.grid_sample(image - floor, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + floor
+    label_moved = F.grid_sample(label.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    unknown = (label == NOT_CONTOURED).flatten(2).all(dim=2)
+    label_moved[unknown] = NOT_CONTOURED
+    return moved, label_moved.to(label.dtype)
 
 
 def stretch_contrast(image: Tensor, gamma: Tensor, clipped: Tensor) -> Tensor:
@@ -51,6 +64,39 @@ def stretch_contrast(image: Tensor, gamma: Tensor, clipped: Tensor) -> Tensor:
     high = values.gather(1, last - low_index[:, None])[:, :, None, None]
     unit = ((image - low) / (high - low).clamp_min(torch.finfo(image.dtype).tiny)).clamp(0, 1)
     return unit ** gamma.to(image.device, image.dtype)[:, None, None, None]
+
+
+class Affine:
+    """Rotation, zoom, shift and mirroring of slices, each drawn uniformly for each sample.
+
+    Args:
+        degrees: rotation up to so many degrees to either side.
+        zoom: smallest and largest factor; above 1 the structure becomes larger.
+        shift: up to this share of width and height, to either side.
+        flip: probability of mirroring left and right; not for structures of one side, which it would exchange.
+
+    Shape:
+        image ``(B, C, H, W)``, label ``(B, S, H, W)``, both returned with their shapes. What comes in from outside is
+        background, as dark as the darkest pixel.
+
+    Example:
+        >>> image, label = torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+        >>> Affine()(image, label, torch.Generator().manual_seed(0))[0].shape
+        torch.Size([2, 1, 8, 8])
+    """
+
+    def __init__(
+        self, degrees: float = 10.0, zoom: tuple[float, float] = (0.9, 1.1), shift: float = 0.1, flip: float = 0.0
+    ):
+        self.degrees, self.zoom, self.shift, self.flip = degrees, tuple(zoom), shift, flip
+
+    def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        drawn = torch.rand((5, len(image)), generator=generator).to(image.device)
+        angle = (2 * drawn[0] - 1) * radians(self.degrees)
+        zoom = self.zoom[0] + drawn[1] * (self.zoom[1] - self.zoom[0])
+        mirror = torch.where(drawn[2] < self.flip, -1.0, 1.0)
+        rows = [mirror * angle.cos(), -mirror * angle.sin(), angle.sin(), angle.cos()]
+        return _move(image, label, torch.stack(rows, dim=1) / zoom[:, None], (2 * drawn[3:].T - 1) * 2 * self.shift)
 
 
 class RotationContrastNoise:

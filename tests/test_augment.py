@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from npcrepro.augment import RotationContrastNoise, rotate, stretch_contrast
+from npcrepro.augment import Affine, RotationContrastNoise, rotate, stretch_contrast
+from npcrepro.preprocess import NOT_CONTOURED
 
 
 def generator(seed=0):
@@ -160,3 +161,81 @@ def test_an_augmented_batch_keeps_shapes_range_and_its_input():
     assert label_changed.dtype == torch.uint8
     assert -0.001 < changed.min() < changed.max() < 1.001
     assert torch.equal(image, before)
+
+
+# Affine
+
+
+def square(size=(32, 48), at=(8, 12), side=6):
+    image, label = torch.zeros(1, 1, *size), torch.zeros(1, 1, *size, dtype=torch.uint8)
+    label[0, 0, at[0] : at[0] + side, at[1] : at[1] + side] = 1
+    return image + 100.0 * label, label
+
+
+def place(mask):
+    """Centre (y, x) in pixels and area."""
+    points = torch.nonzero(mask).float()
+    return (points.mean(0) + 0.5).tolist(), len(points)
+
+
+def many(count, image, label):
+    return image.expand(count, -1, -1, -1), label.expand(count, -1, -1, -1)
+
+
+def test_nothing_drawn_is_nothing_done():
+    image, label = square()
+    still = Affine(degrees=0, zoom=(1, 1), shift=0)
+    moved, moved_label = still(image, label, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(moved, image, atol=1e-3, rtol=0)
+    assert torch.equal(moved_label, label)
+
+
+def test_a_flip_mirrors_left_and_right_and_no_more():
+    image, label = square()
+    moved, moved_label = Affine(degrees=0, zoom=(1, 1), shift=0, flip=1.0)(image, label, torch.Generator())
+    torch.testing.assert_close(moved, image.flip(3), atol=1e-3, rtol=0)
+    assert torch.equal(moved_label, label.flip(3))
+    flipped = Affine(degrees=0, zoom=(1, 1), shift=0, flip=0.25)(*many(2000, image, label), torch.Generator())[1]
+    assert (flipped[:, 0, 10, 14] == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
+
+
+def test_zoom_is_a_factor_on_lengths_about_the_centre():
+    image, label = square(at=(13, 21))
+    for zoom in (0.5, 2.0):
+        moved = Affine(degrees=0, zoom=(zoom, zoom), shift=0)(image, label, torch.Generator())[1]
+        centre, area = place(moved[0, 0])
+        assert area == pytest.approx(36 * zoom**2, rel=0.15)
+        assert centre == pytest.approx([16, 24], abs=0.6)
+
+
+def test_shift_is_a_share_of_width_and_height():
+    image, label = square()
+    moved = Affine(degrees=0, zoom=(1, 1), shift=0.1)(*many(400, image, label), torch.Generator().manual_seed(1))[1]
+    offsets = torch.tensor([place(mask[0])[0] for mask in moved]) - torch.tensor([11.0, 15.0])
+    assert offsets.abs().amax(0).tolist() == pytest.approx([3.2, 4.8], abs=0.6)
+    assert offsets.mean(0).tolist() == pytest.approx([0, 0], abs=0.4)
+
+
+def test_rotation_is_that_of_pixels_of_equal_size():
+    image, label = square(size=(64, 96), at=(29, 60), side=8)
+    generator = torch.Generator().manual_seed(0)
+    moved = Affine(degrees=30, zoom=(1, 1), shift=0)(*many(200, image, label), generator)[1]
+    offsets = torch.tensor([place(mask[0])[0] for mask in moved]) - torch.tensor([32.0, 48.0])
+    assert offsets.norm(dim=1).tolist() == pytest.approx([offsets.norm(dim=1)[0].item()] * 200, abs=0.7)
+    assert torch.atan2(offsets[:, 0], offsets[:, 1]).rad2deg().abs().max().item() == pytest.approx(30, abs=5)
+
+
+def test_image_and_label_move_together_and_darkness_comes_in():
+    image, label = square()
+    moved, moved_label = Affine(20, (0.8, 1.2), 0.2)(*many(20, image - 1000, label), torch.Generator().manual_seed(3))
+    assert moved.min() == pytest.approx(-1000, abs=0.01)
+    agree = ((moved > -950) == (moved_label == 1)).float().mean()
+    assert agree > 0.99
+
+
+def test_what_nobody_drew_stays_unknown_everywhere():
+    image, label = square()
+    label = torch.cat([label, torch.full_like(label, NOT_CONTOURED)], dim=1)
+    moved = Affine(20, (0.5, 0.6), 0.2)(image, label, torch.Generator().manual_seed(0))[1]
+    assert (moved[:, 1] == NOT_CONTOURED).all()
+    assert set(moved[:, 0].unique().tolist()) == {0, 1}

@@ -25,8 +25,8 @@ class PreparedCase:
     """One case, memory-mapped and read-only.
 
     ``image`` (C, z, y, x) in the number type that `prepare` keeps, ``label`` (z, y, x) uint8 or uint16, ``spacing_mm``
-    (z, y, x) as the header gives it (``spacing_known`` of the cohort says whether it can be trusted), ``geometry`` as in
-    `read_image`; ``not_contoured`` names structures that nobody drew in this case.
+    (z, y, x) as the header gives it (``spacing_known`` of the cohort says whether it can be trusted), ``geometry`` as
+    in `read_image`; ``not_contoured`` names structures that nobody drew in this case.
     """
 
     name: str
