@@ -1,0 +1,43 @@
+"""Comparative claims of the papers, decided from records: confirmed, weakened, refuted or undecided.
+
+A claim is plain data (:class:`Claim`); a decision is plain data too, and its reason is built from numbers. What
+counts as what is fixed here, before any number is known. A claim has one of five forms:
+
+``difference``: the contrast of the arms lies on one side of 0 (A better than B; with four arms a difference of
+differences).
+
+* confirmed: the interval lies on the claimed side and reaches the reported effect
+* weakened: it lies on the claimed side, but wholly short of the reported effect
+* refuted: it lies on the other side, or a test of equivalence passes with a margin of half the reported effect
+
+``spread``: the first arm varies less (or more) over patients than the second. Decided likewise, on the logarithm of the
+ratio of the two standard deviations.
+
+``equivalence``: the contrast equals ``value`` within a margin.
+
+* confirmed: shown inside the margin
+* weakened: shown inside the wider margin only
+* refuted: the interval lies wholly beyond the margin
+
+``value``: the mean reaches ``value``.
+
+* confirmed: the interval reaches the value and does not go below it by more than the margin
+* weakened: it stays short of the value, but not wholly by more than the margin
+* refuted: it stays short wholly by more than the margin
+
+``share``: more (or less) than a share ``value`` of the units is beyond a threshold. Confirmed or refuted by the side of
+``value`` on which the exact one-sided 95 % bound lies.
+
+Everything else is undecided, with the effect that these patients could have shown. Three rules stand above the forms:
+
+* A side of a difference or a spread, and a confirmed equivalence, also need ``p <= 0.05`` after Holm's correction for
+  all claims decided together (those of one paper). Everything else rests on its interval and is not counted.
+* With fewer seeds than the claim asks for, or with a spread between seeds above half of the effect, a claim is
+  undecided whatever p is. The effect is the observed difference, or where a verdict rests on a margin, the margin.
+* The arms have to be run on the same patients with the same seeds; otherwise nothing is compared.
+"""
+
+from npcrepro.claims.claim import Arm, Claim
+from npcrepro.claims.decision import Decision, Verdict, all_of, decide, decide_together
+
+__all__ = ["Arm", "Claim", "Decision", "Verdict", "all_of", "decide", "decide_together"]

@@ -1,0 +1,160 @@
+"""A comparative claim of a paper, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isnan, log, nan
+
+from npcrepro import statistics
+from npcrepro.errors import InputError
+from npcrepro.protocol import pick
+
+WORST = {"dsc": 0.0, "jsc": 0.0, "sensitivity": 0.0, "precision": 0.0, "specificity": 0.0}
+FORMS = ("difference", "spread", "equivalence", "value", "share")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a contrast.
+
+    Attributes:
+        method: name of the method without the paper.
+        weight: 1 and -1 for a difference; 1, -1, -1, 1 for a difference of differences.
+        metric: column, where it is not the metric of the claim (automatic against reference volume).
+    """
+
+    method: str
+    weight: float = 1.0
+    metric: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as data. Numbers of a contrast are signed: sum of weight times metric over the arms.
+
+    Attributes:
+        key, paper: ``"chen2020-45"`` and ``"chen2020"``.
+        text: the claim in our words.
+        where: place in the paper.
+        form: see the list in :mod:`npcrepro.claims`.
+        metric: column of :func:`npcrepro.evaluation.by_patient`.
+        arms: see :class:`Arm`; for a spread the first is compared with the second.
+        direction: claimed side: ``"more"`` or ``"less"`` (for a distance, better is less).
+        reported: the contrast as printed, with its sign; for a spread the ratio. ``None`` if nothing is printed.
+        margin: of equivalence, or how far a value may be missed; for a difference the margin of refutation, by
+            default half of the reported effect (for a spread: a ratio, 1.1 for 10 %).
+        wider_margin: an equivalence shown only inside this one is weakened.
+        value: what an equivalence, a value or a share is compared with.
+        threshold, beyond: a share counts units whose metric is ``"below"`` or ``"above"`` the threshold.
+        unit: of a share: ``"patient"`` (averaged over seeds) or ``"seed"`` (averaged over patients).
+        scale: ``"plain"``, or ``"log"`` for ratios: the contrast of logarithms; values that are not positive are
+            undefined there.
+        rule, worst: what undefined values count as (:func:`npcrepro.statistics.fill`); a failure counts as the worst
+            value, which is known for shares of overlap and has to be given for everything else.
+        seeds: how many the protocol asks for: 3, or 5 for an ablation below 0.02 DSC.
+    """
+
+    key: str
+    paper: str
+    text: str
+    where: str
+    form: str
+    metric: str
+    arms: tuple[Arm, ...]
+    direction: str = "more"
+    reported: float | None = None
+    margin: float | None = None
+    wider_margin: float | None = None
+    value: float = 0.0
+    threshold: float | None = None
+    beyond: str = "below"
+    unit: str = "patient"
+    scale: str = "plain"
+    rule: str = "worst"
+    worst: float | None = None
+    seeds: int = 3
+
+    def __post_init__(self):
+        choices = {
+            "form": FORMS,
+            "direction": ("more", "less"),
+            "beyond": ("below", "above"),
+            "unit": ("patient", "seed"),
+            "scale": ("plain", "log"),
+            "rule": statistics.RULES,
+        }
+        for name, names in choices.items():
+            pick(dict.fromkeys(names), getattr(self, name), f"{name} of claim {self.key}")
+        for problem in self._problems():
+            raise InputError(f"claim {self.key}: {problem}")
+
+    def _problems(self):
+        if not self.arms:
+            yield "arms is empty, so there is nothing to compare"
+        if self.form == "difference" and abs(sum(arm.weight for arm in self.arms)) > 1e-9:
+            yield "the weights of a difference add up to 0; a sign is probably missing"
+        if self.form == "spread" and len(self.arms) != 2:
+            yield f"a spread compares two arms, got {len(self.arms)}"
+        if self.form == "equivalence" and self.margin is None:
+            yield "an equivalence needs a margin"
+        if self.form == "share" and self.threshold is None:
+            yield "a share needs a threshold"
+        if self.form == "spread" and min(self.reported or 1, self.margin or 1) <= 0:
+            yield f"a spread is a ratio above 0, got reported {self.reported} and margin {self.margin}"
+        if self.reported is not None and self.form in ("difference", "spread") and not self.towards(self.effect) > 0:
+            yield f"the reported {self.reported:g} does not lie on the claimed side ({self.direction})"
+        if self.margin is not None and not self.refuting_margin > 0:
+            yield f"margin {self.margin:g} leaves no room; a spread takes a factor above 1, others a size above 0"
+        if self.wider_margin is not None and not self.wider_margin > (self.margin or 0):
+            yield f"wider_margin {self.wider_margin:g} is not wider than margin {self.margin:g}"
+        if self.scale == "log" and self.worst is not None and not self.worst > 0:
+            yield f"worst {self.worst:g} has no logarithm; name a positive one"
+        unknown = [metric for metric in self.metrics if self.worst_of(metric) is None]
+        if self.rule == "worst" and unknown:
+            yield f"the worst value of {unknown[0]} is not known; give worst, or rule: leave_out"
+
+    @classmethod
+    def from_data(cls, data: Mapping) -> Claim:
+        """The claim written as a mapping, for instance in YAML.
+
+        Raises:
+            InputError: unknown, missing or contradictory entries.
+        """
+        known = {f.name: None for f in dataclasses.fields(cls)}
+        for name in data:
+            pick(known, name, f"entry of claim {data.get('key', '')}".rstrip())
+        try:
+            return cls(**{**data, "arms": tuple(Arm(**arm) for arm in data.get("arms", ()))})
+        except TypeError as error:
+            raise InputError(f"claim {data.get('key', '?')} cannot be read: {error}") from None
+
+    @property
+    def effect(self) -> float:
+        """The reported effect on the scale on which it is tested; ``nan`` if nothing is printed."""
+        if self.reported is None:
+            return nan
+        return log(self.reported) if self.form == "spread" else self.reported
+
+    @property
+    def refuting_margin(self) -> float | None:
+        """Inside this margin a difference counts as none."""
+        if self.margin is not None:
+            return log(self.margin) if self.form == "spread" else self.margin
+        return None if isnan(self.effect) else abs(self.effect) / 2
+
+    @property
+    def metrics(self) -> list[str]:
+        """Column of each arm."""
+        return [arm.metric or self.metric for arm in self.arms]
+
+    def worst_of(self, metric: str) -> float | None:
+        """What a failure counts as; on the log scale the 0 of an overlap does not serve."""
+        if self.rule == "leave_out" or self.worst is not None:
+            return self.worst
+        return WORST.get(metric) if self.scale == "plain" else None
+
+    def towards(self, number: float) -> float:
+        """The number, positive on the claimed side."""
+        return number if self.direction == "more" else -number

@@ -1,0 +1,210 @@
+"""From numbers to a verdict and the sentence that gives its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil, exp, isnan, log10, nan
+from typing import Literal
+
+from npcrepro import statistics
+from npcrepro.claims.claim import Claim
+from npcrepro.claims.evidence import Evidence, weigh
+
+Verdict = Literal["confirmed", "weakened", "refuted", "undecided"]
+ALPHA = 0.05
+ENOUGH_PATIENTS = 20  # fewer are formal: intervals and p values exist, but rest on very few people
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the records say about a claim.
+
+    Attributes:
+        claim: key of the claim.
+        verdict: confirmed, weakened, refuted or undecided.
+        reason: the numbers that decide, in words; then what limits the verdict.
+        numbers: every number behind it, by name; ``nan`` where it cannot be computed.
+    """
+
+    claim: str
+    verdict: Verdict
+    reason: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+def decide(claim: Claim, patients, seed: int = 0) -> Decision:
+    """Decide one claim by itself: :func:`decide_together` with a family of one."""
+    return decide_together([(claim, patients)], seed)[0]
+
+
+def decide_together(family: Sequence[tuple[Claim, object]], seed: int = 0) -> list[Decision]:
+    """Decide the claims of one paper, each with its rows, with Holm's correction for their number.
+
+    Args:
+        family: claims, each with a data frame of :func:`npcrepro.evaluation.select`: one structure and one region,
+            columns ``paper``, ``method``, ``patient``, ``seed``, ``status`` and the metrics.
+        seed: of resampling.
+
+    Raises:
+        InputError: the metric of a claim is no column, or the rows hold several structures or regions.
+    """
+    weighed = [weigh(claim, patients, seed) for claim, patients in family]
+    adjusted = statistics.holm([nan if isinstance(evidence, str) else evidence.p for evidence in weighed])
+    return [
+        Decision(claim.key, "undecided", evidence) if isinstance(evidence, str) else _judge(claim, evidence, p)
+        for (claim, _), evidence, p in zip(family, weighed, adjusted, strict=True)
+    ]
+
+
+def all_of(claim: str, parts: Sequence[Decision]) -> Decision:
+    """A claim with several parts (better than both baselines; a whole order) from the decisions on them.
+
+    It is refuted if one part is, undecided if one part is (and none refuted), weakened if one part is, else confirmed.
+
+    Raises:
+        ValueError: no part.
+    """
+    if not parts:
+        raise ValueError(f"claim {claim} has no part to decide it by")
+    verdict = next(v for v in ("refuted", "undecided", "weakened", "confirmed") if v in {p.verdict for p in parts})
+    listed = "; ".join(f"{part.claim} is {part.verdict}" for part in parts)
+    return Decision(claim, verdict, f"All of {len(parts)} parts have to hold: {listed}.")
+
+
+def _judge(claim: Claim, evidence: Evidence, p: float) -> Decision:
+    judge = {"equivalence": _judge_equivalence, "value": _judge_value, "share": _judge_share}
+    verdict, reason, effect = judge.get(claim.form, _judge_difference)(claim, evidence, p)
+    objection = _objection(claim, evidence, effect)
+    if objection and verdict != "undecided":
+        verdict, reason = "undecided", f"{reason} But {objection}."
+    if evidence.patients < ENOUGH_PATIENTS and claim.unit == "patient":
+        reason += f" With {evidence.patients} patients this is formal: the protocol asks for {ENOUGH_PATIENTS}."
+    if evidence.rule:
+        counted, left_out = evidence.numbers["undefined counted"], evidence.numbers["left out"]
+        reason += f" Here {evidence.rule} (counted: {counted}, patients left out: {left_out})."
+    return Decision(claim.key, verdict, reason, {**evidence.numbers, "p after Holm": p})
+
+
+def _objection(claim: Claim, evidence: Evidence, effect: float) -> str:
+    """Why seeds forbid a verdict; empty if they do not. ``effect`` is ``nan`` where their spread is not asked for."""
+    if evidence.seeds < claim.seeds:
+        return f"it rests on {evidence.seeds} of the {claim.seeds} seeds that the protocol asks for"
+    if evidence.seed_sd > abs(effect) / 2:
+        digits = _digits(claim)
+        return (
+            f"the standard deviation between seeds ({evidence.seed_sd:.{digits}f}) exceeds half of the effect "
+            f"({abs(effect):.{digits}f})"
+        )
+    return ""
+
+
+def _judge_difference(claim: Claim, evidence: Evidence, p: float) -> tuple[Verdict, str, float]:
+    low, high = sorted(claim.towards(end) for end in evidence.interval)
+    found = f"{_found(claim, evidence)}, {_p(p)}"
+    if low > 0 or high < 0:
+        if p > ALPHA:
+            return "undecided", f"{found}: the interval excludes {_null(claim)}, but p does not support it.", nan
+        if high < 0:
+            return "refuted", f"{found}: on the other side of the claim.", evidence.estimate
+        reported = "" if claim.reported is None else f" the reported {_number(claim, claim.effect)}"
+        if reported and high < claim.towards(claim.effect):
+            return "weakened", f"{found}: on the claimed side, but short of{reported}.", evidence.estimate
+        reaches = f" and reaches{reported}" if reported else "; no effect is printed"
+        return "confirmed", f"{found}: on the claimed side{reaches}.", evidence.estimate
+    if evidence.equivalent:
+        margin = claim.refuting_margin
+        return "refuted", f"{found}: alike within a margin of {_size(claim, margin)}.", margin
+    return "undecided", f"{found}: {_not_shown(claim, evidence)}.", nan
+
+
+def _judge_equivalence(claim: Claim, evidence: Evidence, p: float) -> tuple[Verdict, str, float]:
+    low, high = evidence.numbers["low 90 %"], evidence.numbers["high 90 %"]
+    found = f"Mean difference {_number(claim, evidence.estimate)}, 90 % interval {_range(claim, low, high)}, {_p(p)}"
+    if evidence.equivalent and p <= ALPHA:
+        return "confirmed", f"{found}: inside the margin of {_size(claim, claim.margin)}.", claim.margin
+    if evidence.interval.low > claim.margin or evidence.interval.high < -claim.margin:
+        return "refuted", f"{found}: beyond the margin of {_size(claim, claim.margin)}.", evidence.estimate
+    if evidence.equivalent_wider:
+        return "weakened", f"{found}: inside {_size(claim, claim.wider_margin)} only.", claim.wider_margin
+    margin = f"the margin of {_size(claim, claim.margin)} is not shown"
+    return "undecided", f"{found}: {margin}; {_able(claim, evidence, 'a margin of')}.", nan
+
+
+def _judge_value(claim: Claim, evidence: Evidence, _p_value: float) -> tuple[Verdict, str, float]:
+    digits, margin = _digits(claim), claim.margin or 0.0
+    low, high = sorted(claim.towards(end - claim.value) for end in evidence.interval)
+    ends = f"{evidence.interval.low:.{digits}f} to {evidence.interval.high:.{digits}f}"
+    found = f"Mean {evidence.estimate:.{digits}f}, 95 % interval {ends}"
+    effect = claim.margin if claim.margin else nan
+    if isnan(low):
+        return "undecided", f"Mean {evidence.estimate:.{digits}f}: too few patients for an interval.", nan
+    if high < 0:
+        if high < -margin:
+            return "refuted", f"{found}: short of {claim.value:g} by more than {margin:g}.", effect
+        return "weakened", f"{found}: short of {claim.value:g}, perhaps by less than {margin:g}.", effect
+    if low >= -margin:
+        return "confirmed", f"{found}: {claim.value:g} is reached within {margin:g}.", effect
+    return "undecided", f"{found}: too wide to tell whether {claim.value:g} is reached within {margin:g}.", nan
+
+
+def _judge_share(claim: Claim, evidence: Evidence, _p_value: float) -> tuple[Verdict, str, float]:
+    numbers = evidence.numbers
+    found = (
+        f"{numbers['count']} of {numbers['units']} {claim.unit}s are {claim.beyond} {claim.threshold:g} "
+        f"(at least {evidence.interval.low:.3f}, at most {evidence.interval.high:.3f} of all)"
+    )
+    sides = {"more": evidence.interval.low > claim.value, "less": evidence.interval.high < claim.value}
+    if sides[claim.direction]:
+        return "confirmed", f"{found}: {claim.direction} than {claim.value:g}.", nan
+    if any(sides.values()):
+        return "refuted", f"{found}: not {claim.direction} than {claim.value:g}.", nan
+    return "undecided", f"{found}: the share {claim.value:g} lies between.", nan
+
+
+def _found(claim: Claim, evidence: Evidence) -> str:
+    what = "Ratio of the standard deviations" if claim.form == "spread" else "Mean difference"
+    return f"{what} {_number(claim, evidence.estimate)}, 95 % interval {_range(claim, *evidence.interval)}"
+
+
+def _not_shown(claim: Claim, evidence: Evidence) -> str:
+    if isnan(evidence.interval.low):
+        return "there is no interval, for too few patients or because nothing varies"
+    return f"the interval includes {_null(claim)}; {_able(claim, evidence, 'an effect of')}"
+
+
+def _able(claim: Claim, evidence: Evidence, what: str) -> str:
+    if claim.form == "spread":
+        shown = f"{evidence.detectable:.2f}"
+    else:
+        shown = _size(claim, evidence.detectable)
+    reported = "" if claim.reported is None else f" (reported: {_number(claim, claim.effect)})"
+    return f"{evidence.patients} patients show {what} {shown} in 80 % of cohorts{reported}"
+
+
+def _null(claim: Claim) -> str:
+    return "1" if claim.form == "spread" else "0"
+
+
+def _number(claim: Claim, value: float) -> str:
+    return f"{exp(value):.2f}" if claim.form == "spread" else f"{value:+.{_digits(claim)}f}"
+
+
+def _size(claim: Claim, value: float) -> str:
+    return f"a factor {exp(value):.2f}" if claim.form == "spread" else f"{value:.{_digits(claim)}f}"
+
+
+def _range(claim: Claim, low: float, high: float) -> str:
+    return f"{_number(claim, low)} to {_number(claim, high)}"
+
+
+def _digits(claim: Claim) -> int:
+    """Decimals that show the smallest number of the claim with two digits, at least three."""
+    sizes = [abs(x) for x in (claim.reported, claim.margin) if x]
+    return max(3, ceil(-log10(min(sizes))) + 1) if sizes else 3
+
+
+def _p(p: float) -> str:
+    if isnan(p):
+        return "no p"
+    return "p < 0.001 after Holm" if p < 0.001 else f"p = {p:.3f} after Holm"

@@ -1,0 +1,79 @@
+"""Agreement of two measurements of the same thing (Bland and Altman)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+
+import numpy as np
+from scipy import stats
+
+from npcrepro.statistics.intervals import Interval
+
+REACH = 1.96
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Bland-Altman agreement: differences in the unit of the measurements, or ratios without a unit.
+
+    Attributes:
+        bias: mean difference ``first - second``, or geometric mean of ``first / second``.
+        bias_interval: its 95 % interval (Student's t).
+        low, high: limits of agreement, between which 95 % of the patients lie if their differences are normal.
+        low_interval, high_interval: exact 95 % intervals of the limits (noncentral t).
+        n, left_out: patients used, and pairs with an undefined value (with ratios, also those with a value of 0).
+    """
+
+    bias: float
+    bias_interval: Interval
+    low: float
+    high: float
+    low_interval: Interval
+    high_interval: Interval
+    n: int
+    left_out: int
+
+
+def bland_altman(first: Sequence[float], second: Sequence[float], ratio: bool = False) -> Agreement:
+    """Bias and limits of agreement, for instance of automatic and manual volumes.
+
+    Args:
+        first, second: one value for each patient, in one unit.
+        ratio: work on the logarithm of ``first / second`` and give ratios: for volumes whose error grows with size.
+
+    Returns:
+        ``nan`` for fewer than two patients.
+
+    Raises:
+        ValueError: the two lists differ in length.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} values against {len(second)}: pairs need one of each for every patient")
+    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    known = ~np.isnan(first) & ~np.isnan(second)
+    if ratio:
+        known &= (first > 0) & (second > 0)
+        differences = np.log(first[known] / second[known])
+    else:
+        differences = first[known] - second[known]
+    numbers = _limits(differences)
+    if ratio:
+        numbers = [Interval(*np.exp(value).tolist()) if isinstance(value, Interval) else float(np.exp(value))
+                   for value in numbers]  # fmt: skip
+    return Agreement(*numbers, len(differences), int((~known).sum()))
+
+
+def _limits(differences: np.ndarray) -> list:
+    n = len(differences)
+    if n < 2:
+        unknown = Interval(nan, nan)
+        return [nan, unknown, nan, nan, unknown, unknown]
+    bias, sd = float(differences.mean()), float(differences.std(ddof=1))
+    half = float(stats.t.ppf(0.975, n - 1)) * sd / sqrt(n)
+    # The distance of a true limit from the mean, in units of sd / sqrt(n), follows a noncentral t.
+    near, far = (float(x) * sd / sqrt(n) for x in stats.nct.ppf([0.025, 0.975], n - 1, REACH * sqrt(n)))
+    limits = bias - REACH * sd, bias + REACH * sd
+    outer = Interval(bias - far, bias - near), Interval(bias + near, bias + far)
+    return [bias, Interval(bias - half, bias + half), *limits, *outer]

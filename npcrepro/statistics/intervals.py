@@ -1,0 +1,95 @@
+"""Intervals: bootstrap over patients, and the exact one of a share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+RESAMPLES = 10_000
+
+
+class Interval(NamedTuple):
+    """Two ends; both ``nan`` where too few values are known."""
+
+    low: float
+    high: float
+
+
+def bootstrap(
+    columns: Sequence[np.ndarray],
+    statistic: Callable[..., np.ndarray] = np.mean,
+    seed: int = 0,
+    level: float = 0.95,
+    paired: bool = True,
+) -> Interval:
+    """Bias-corrected and accelerated (BCa) bootstrap interval over patients.
+
+    Args:
+        columns: one value for each patient in each; no ``nan``.
+        statistic: called with the columns and ``axis``.
+        level: 0.95, or 0.9 for a test of equivalence.
+        paired: the columns are of the same patients, who are drawn together.
+
+    Returns:
+        ``nan`` for fewer than three patients, and where the resamples do not allow a correction. Where every
+        resample gives the same number, as of values that are all equal, the interval has no width.
+    """
+    if min(map(len, columns)) < 3:
+        return Interval(nan, nan)
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        result = stats.bootstrap(
+            tuple(columns),
+            statistic,
+            n_resamples=RESAMPLES,
+            vectorized=True,
+            paired=paired,
+            confidence_level=level,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        )
+    drawn = result.bootstrap_distribution
+    if np.isfinite(drawn).all() and np.ptp(drawn) <= 1e-12 * np.abs(drawn).max():
+        value = float(statistic(*columns, axis=-1))
+        return Interval(value, value)
+    return Interval(float(result.confidence_interval.low), float(result.confidence_interval.high))
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of patients or of training runs.
+
+    Attributes:
+        count, n: ``count`` of ``n``.
+        interval: exact 95 % interval (Clopper and Pearson).
+        at_least, at_most: exact one-sided 95 % bounds.
+    """
+
+    count: int
+    n: int
+    interval: Interval
+    at_least: float
+    at_most: float
+
+
+def share(count: int, n: int) -> Share:
+    """The share ``count / n`` with its exact bounds; without any unit the bounds are 0 and 1.
+
+    Example:
+        >>> round(share(0, 29).at_most, 3)
+        0.098
+    """
+    if not n:
+        return Share(0, 0, Interval(0.0, 1.0), 0.0, 1.0)
+
+    def bounds(alternative: str) -> Interval:
+        result = stats.binomtest(count, n, alternative=alternative).proportion_ci(0.95, method="exact")
+        return Interval(float(result.low), float(result.high))
+
+    return Share(count, n, bounds("two-sided"), bounds("greater").low, bounds("less").high)
