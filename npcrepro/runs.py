@@ -219,7 +219,7 @@ def _score(configuration: Configuration, cohort: PreparedCohort, folder: Path) -
     rows = []
     for case in cohort.cases_of(configuration.fold["test"], include_suspect=True):
         with np.load(folder / "predictions" / f"{case}.npz") as arrays:
-            rows += evaluation.score_case(arrays["label"], cohort.case(case), cohort, structures)
+            rows += evaluation.score_case(arrays["label"], cohort.case(case), cohort, structures, arrays["probability"])
     write_csv(folder / "cases.csv", [configuration.identity | row for row in rows], IDENTITY + evaluation.CASE_COLUMNS)
 
 

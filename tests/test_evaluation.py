@@ -127,6 +127,40 @@ def test_a_structure_that_nobody_drew_is_not_scored(tmp_path):
     assert {key[0] for key in scores(np.array([[[1, 2, 0]]], np.uint8), cohort)} == {"GTVp"}
 
 
+def test_distances_and_areas_are_those_of_the_whole_case(tmp_path):
+    """Two boxes of one voxel's height, apart by two voxels of 0.5 mm; the probability tells them apart wholly."""
+    reference, label = np.zeros((2, 3, 6, 12), np.uint8)
+    reference[1, 2:4, 2:4], label[1, 2:4, 4:6] = 1, 1
+    cohort = cohort_of(tmp_path, reference)
+    probability = np.where(reference == 1, 200, 10).astype(np.uint8)[None]
+    row, part = score_case(label, cohort.case("A"), cohort, ["GTVp"], probability)
+    assert row["voxel_hd_mm"] == pytest.approx(1.0)
+    assert row["voxel_masd_mm"] == pytest.approx(0.75)
+    assert (row["average_precision"], row["auc"]) == (1, 1)
+    assert row["relative_volume_difference"] == 0
+    assert isnan(part["voxel_hd_mm"])
+    assert isnan(part["auc"])
+    assert isnan(score_case(label, cohort.case("A"), cohort, ["GTVp"])[0]["auc"])
+
+
+def test_a_single_slice_is_scored_by_its_outline(tmp_path):
+    reference, label = np.zeros((2, 1, 9, 9), np.uint8)
+    reference[0, 2:7, 2:7], label[0, 2:7, 2:7] = 1, 1
+    label[0, 4, 4] = 0  # a hole is farther from the outline than from the pixels of a flat body
+    row = scores(label, cohort_of(tmp_path, reference, spacing_mm=(5.0, 1.0, 1.0)))["GTVp", "all_slices"]
+    assert row["voxel_hd_mm"] == pytest.approx(1.0)
+
+
+def test_an_unknown_spacing_and_an_empty_prediction_give_no_distance(tmp_path):
+    reference = np.ones((1, 4, 4), np.uint8)
+    unknown = scores(reference, cohort_of(tmp_path / "a", reference, spacing_known=False))["GTVp", "all_slices"]
+    empty = scores(reference * 0, cohort_of(tmp_path / "b", reference))["GTVp", "all_slices"]
+    for row in (unknown, empty):
+        assert all(isnan(row[name]) for name in ("voxel_hd_mm", "surfel_hd95_mm", "surfel_masd_mm"))
+    assert isnan(unknown["surfel_nsd_1mm"])
+    assert empty["surfel_nsd_1mm"] == 0
+
+
 def table(*rows):
     """Rows of cases.csv: (case, patient, seed, tp, fp, fn, tn, reference_ml, predicted_ml)."""
     names = ["case", "patient", "seed", "tp", "fp", "fn", "tn", "reference_ml", "predicted_ml"]
@@ -178,3 +212,21 @@ def test_seeds_are_averaged_within_a_patient():
     assert averaged.iloc[0].predicted_ml == 2.0
     assert averaged.iloc[1].dsc == 1
     assert set(METRICS) <= set(averaged.columns)
+
+
+def test_what_cannot_be_added_is_averaged_and_undefined_where_one_is():
+    first = table(("a1", "A", 0, 1, 0, 0, 9, 1.0, 1.0), ("b1", "B", 0, 1, 0, 0, 9, 1.0, 1.0)).assign(auc=[0.5, 0.5])
+    second = table(("a2", "A", 0, 1, 0, 0, 9, 1.0, 1.0), ("b2", "B", 0, 1, 0, 0, 9, 1.0, 1.0)).assign(auc=[1.0, nan])
+    patients = by_patient(pd.concat([first, second]))
+    assert patients.auc.tolist() == pytest.approx([0.75, nan], nan_ok=True)
+
+
+def test_records_from_before_a_metric_was_added_are_read_with_nan_for_it():
+    patients = by_patient(table(("a", "A", 0, 1, 0, 0, 9, 1.0, 1.0)))
+    assert isnan(patients.auc[0])
+    assert isnan(over_seeds(patients).voxel_hd_mm[0])
+
+
+def test_a_seed_without_a_value_is_not_hidden():
+    patients = by_patient(table(("a", "A", 0, 1, 0, 0, 9, 1.0, 1.0), ("a", "A", 1, 0, 0, 0, 9, 0.0, 0.0)))
+    assert isnan(over_seeds(patients).dsc[0])

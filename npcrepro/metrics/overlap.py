@@ -4,19 +4,21 @@ Counts come first and are kept, so that any other convention can be computed lat
 or images of one patient can be pooled by adding counts. No metric returns a number for no data: it returns ``nan``, and
 :meth:`Counts.status` says why.
 
-| here | Li 2018 prints | formula |
+| here | in the papers | formula |
 |---|---|---|
-| ``dsc`` | DSC (eq. 3) | 2 TP / (2 TP + FP + FN) |
-| ``jsc`` | JSC (eq. 6) | TP / (TP + FP + FN) |
-| ``sensitivity`` | PM (eq. 5), and "precision" (eq. 2) | TP / (TP + FN) |
-| ``precision`` | "recall" (eq. 1) | TP / (TP + FP) |
-| ``corresponding_ratio`` | CR (eq. 4) | (TP - FP/2) / (TP + FN) |
+| ``dsc``, ``f1`` | DSC of all five (Li 2018, eq. 3); F1 of Luo 2020 and Guo 2021 (eq. 10) | 2 TP / (2 TP + FP + FN) |
+| ``jsc`` | JSC (Li 2018, eq. 6; Luo 2020), JI (Xue 2020) | TP / (TP + FP + FN) |
+| ``sensitivity`` | PM (Li 2018, eq. 5) and Li's "precision" (eq. 2); recall of the others | TP / (TP + FN) |
+| ``precision`` | Li's "recall" (eq. 1); precision of the others | TP / (TP + FP) |
+| ``corresponding_ratio`` | CR (Li 2018, eq. 4) | (TP - FP/2) / (TP + FN) |
+| `f1_of_means` | what Guo 2021 may have printed as F1, which differs from its DSC | 2 PR / (P + R) of mean P, R |
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan
+from math import nan, prod
 
 import numpy as np
 
@@ -59,6 +61,11 @@ class Counts:
         return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
+    def f1(self) -> float:
+        """F1, the harmonic mean of precision and recall: for masks the same number as ``dsc``, by definition."""
+        return self.dsc
+
+    @property
     def jsc(self) -> float:
         """Jaccard similarity coefficient in [0, 1]; ``nan`` if both masks are empty, 0 if one is."""
         return _ratio(self.tp, self.tp + self.fp + self.fn)
@@ -83,8 +90,27 @@ class Counts:
         """Corresponding ratio (Li 2018, eq. 4), at most 1, no lower bound; ``nan`` if the reference is empty."""
         return _ratio(self.tp - 0.5 * self.fp, self.tp + self.fn)
 
+    @property
+    def relative_volume_difference(self) -> float:
+        """(Predicted - reference volume) / reference volume, -1 or more; ``nan`` if the reference is empty.
 
-METRICS = ("dsc", "jsc", "sensitivity", "precision", "specificity", "corresponding_ratio")
+        Positive where the prediction is too large.
+        """
+        return _ratio(self.fp - self.fn, self.tp + self.fn)
+
+    def predicted_ml(self, spacing_mm: Sequence[float]) -> float:
+        """Volume of the prediction in ml; ``nan`` where a spacing is."""
+        return (self.tp + self.fp) * prod(spacing_mm) / 1000
+
+    def reference_ml(self, spacing_mm: Sequence[float]) -> float:
+        """Volume of the reference in ml; ``nan`` where a spacing is."""
+        return (self.tp + self.fn) * prod(spacing_mm) / 1000
+
+
+METRICS = (
+    *("dsc", "jsc", "sensitivity", "precision", "specificity", "corresponding_ratio"),
+    "relative_volume_difference",
+)
 
 
 def count(prediction: np.ndarray, reference: np.ndarray) -> Counts:
@@ -100,6 +126,35 @@ def count(prediction: np.ndarray, reference: np.ndarray) -> Counts:
     fp = int(np.count_nonzero(prediction)) - both
     fn = int(np.count_nonzero(reference)) - both
     return Counts(tp=both, fp=fp, fn=fn, tn=reference.size - both - fp - fn)
+
+
+def f1_of_means(precisions: Sequence[float], sensitivities: Sequence[float]) -> float:
+    """F1 of the mean precision and the mean sensitivity over patients, in [0, 1].
+
+    Not the mean of F1 over patients: never below it, and the farther above the more the two differ within patients.
+    Guo 2021 prints an F1 above the DSC for every method, which this reading allows and the formulae given there do not.
+
+    Args:
+        precisions, sensitivities: one value for each patient; a patient with an undefined one is left out of both.
+
+    Returns:
+        ``nan`` if no patient is left.
+
+    Raises:
+        ValueError: not as many of one as of the other.
+
+    Example:
+        >>> f1_of_means([1.0, 0.5], [0.5, 1.0])  # the DSC of both is 2/3
+        0.75
+    """
+    if len(precisions) != len(sensitivities):
+        raise ValueError(f"{len(precisions)} precisions for {len(sensitivities)} sensitivities")
+    values = np.array([precisions, sensitivities], dtype=float)
+    values = values[:, ~np.isnan(values).any(axis=0)]
+    if not values.shape[1]:
+        return nan
+    precision, sensitivity = values.mean(axis=1).tolist()
+    return 2 * precision * sensitivity / (precision + sensitivity) if precision + sensitivity else 0.0
 
 
 def _ratio(part: float, whole: float) -> float:

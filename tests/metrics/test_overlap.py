@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from npcrepro.metrics.overlap import METRICS, Counts, count
+from npcrepro.metrics.overlap import METRICS, Counts, count, f1_of_means
 
 numbers = st.integers(0, 10**9)
 some = st.integers(1, 10**6)
@@ -30,6 +30,7 @@ def test_metrics_of_a_literal():
             "precision": 6 / 8,
             "specificity": 88 / 90,
             "corresponding_ratio": 5 / 10,
+            "relative_volume_difference": -2 / 10,
         }
     )
 
@@ -37,9 +38,12 @@ def test_metrics_of_a_literal():
 @pytest.mark.parametrize(
     ("prediction", "reference", "status", "defined"),
     [
-        (mask(1, 0), mask(1, 0), "ok", dict.fromkeys(METRICS, 1)),
+        (mask(1, 0), mask(1, 0), "ok", dict.fromkeys(METRICS, 1) | {"relative_volume_difference": 0}),
         (mask(1, 0), mask(0, 1), "ok", dict.fromkeys(METRICS, 0) | {"corresponding_ratio": -0.5}),
-        (mask(0, 0), mask(1, 0), "pred_empty", {"dsc": 0, "jsc": 0, "sensitivity": 0, "corresponding_ratio": 0}),
+        (
+            *(mask(0, 0), mask(1, 0), "pred_empty"),
+            {"dsc": 0, "jsc": 0, "sensitivity": 0, "corresponding_ratio": 0, "relative_volume_difference": -1},
+        ),
         (mask(1, 0), mask(0, 0), "ref_empty", {"dsc": 0, "jsc": 0, "precision": 0}),
         (mask(0, 0), mask(0, 0), "both_empty", {}),
     ],
@@ -111,10 +115,36 @@ def test_ranges_and_the_relation_of_dsc_and_jsc(tp, fp, fn, tn):
     counts = Counts(tp, fp, fn, tn)
     for name in METRICS:
         value = getattr(counts, name)
-        assert isnan(value) or value <= 1
-        assert isnan(value) or value >= 0 or name == "corresponding_ratio"
+        assert isnan(value) or value <= 1 or name == "relative_volume_difference"
+        assert isnan(value) or value >= 0 or name in ("corresponding_ratio", "relative_volume_difference")
     assert counts.dsc == pytest.approx(2 * counts.jsc / (1 + counts.jsc), nan_ok=True)
+    assert counts.jsc == pytest.approx(counts.dsc / (2 - counts.dsc), nan_ok=True)
     assert counts.status != "ok" or not isnan(counts.dsc + counts.sensitivity + counts.precision)
+
+
+def test_volumes_and_their_signed_difference():
+    counts = Counts(tp=10, fp=20, fn=30, tn=40)
+    assert counts.predicted_ml((3, 0.5, 2)) == pytest.approx(30 * 3 / 1000)
+    assert counts.reference_ml((3, 0.5, 2)) == pytest.approx(40 * 3 / 1000)
+    assert counts.relative_volume_difference == pytest.approx(-0.25)
+    assert Counts(tp=10, fp=30, fn=20, tn=0).relative_volume_difference > 0
+    assert isnan(counts.reference_ml((nan, nan, nan)))
+
+
+def test_f1_of_means_leaves_out_patients_without_a_value():
+    assert f1_of_means([1.0, nan, 0.5], [0.5, 0.9, 1.0]) == 0.75
+    assert isnan(f1_of_means([nan], [1.0]))
+    assert isnan(f1_of_means([], []))
+    assert f1_of_means([0.0, 0.0], [0.0, 0.0]) == 0
+    with pytest.raises(ValueError, match="2 precisions for 1"):
+        f1_of_means([1.0, 1.0], [1.0])
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), min_size=1, max_size=9))
+def test_f1_of_means_is_not_below_the_mean_f1(patients):
+    precisions, sensitivities = np.array(patients).T
+    mean_f1 = np.mean(2 * precisions * sensitivities / (precisions + sensitivities))
+    assert f1_of_means(precisions, sensitivities) >= mean_f1 - 1e-12
 
 
 @given(some, numbers, numbers)
@@ -122,6 +152,8 @@ def test_relations_that_the_papers_table_can_be_checked_with(tp, fp, fn):
     counts = Counts(tp, fp, fn, 0)
     s, q = counts.sensitivity, counts.precision
     assert counts.dsc == pytest.approx(2 / (1 / s + 1 / q))
+    assert counts.f1 == counts.dsc
+    assert counts.relative_volume_difference == pytest.approx(s / q - 1, abs=1e-6 * s / q)
     assert (tp + fp) / (tp + fn) == pytest.approx(s / q)  # automatic volume / readers' volume
     assert counts.corresponding_ratio == pytest.approx(s * (1.5 - 0.5 / q), rel=1e-6, abs=1e-6 * (1 + s / q))
 

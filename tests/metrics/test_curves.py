@@ -1,0 +1,265 @@
+"""Metrics of scores: literals, definitions written out once more, scikit-learn, and properties."""
+
+from math import isnan, nan
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from npcrepro.metrics import curves
+from npcrepro.metrics.curves import ScoreCounts, count_scores
+from npcrepro.metrics.overlap import count
+
+# Few distinct values, so that ties are the rule.
+voxels = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=60)
+
+
+def arrays(pairs):
+    """Probabilities and reference of the strategy above."""
+    scores, reference = np.array(pairs, dtype=float).T
+    return scores / 12, reference.astype(bool)
+
+
+def random_case(seed, size=5000, digits=None, kind=np.float64):
+    """Scores that know something of the reference."""
+    rng = np.random.default_rng(seed)
+    reference = rng.random(size) < 0.1
+    scores = 1 / (1 + np.exp(3 - 2.5 * reference - rng.normal(size=size)))
+    return (scores if digits is None else np.round(scores, digits)).astype(kind), reference
+
+
+def same(first, second):
+    return all(np.array_equal(getattr(first, n), getattr(second, n)) for n in ("scores", "positives", "negatives"))
+
+
+def test_counts_of_a_literal():
+    counts = count_scores(np.array([[0.2, 0.7], [0.7, 0.2]]), np.array([[0, 1], [0, 0]]))
+    assert (counts.scores.tolist(), counts.positives.tolist(), counts.negatives.tolist()) == (
+        [0.2, 0.7],
+        [0, 1],
+        [2, 1],
+    )
+
+
+def test_metrics_of_a_literal():
+    counts = count_scores(np.array([0.9, 0.8, 0.8, 0.3]), np.array([1, 1, 0, 1]))
+    # Thresholds 0.9, 0.8, 0.3: precision 1, 2/3, 3/4 at recall 1/3, 2/3, 1.
+    assert counts.average_precision == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    # Pairs with the one outside: 0.9 above, 0.8 equal, 0.3 below.
+    assert counts.auc == pytest.approx(1.5 / 3)
+    assert counts.soft_dice == pytest.approx(2 * 2.0 / (2.8 + 3))
+    assert counts.soft_dice_squared == pytest.approx(2 * 2.0 / (0.81 + 0.64 + 0.64 + 0.09 + 3))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_ties_do_not_depend_on_the_order_of_voxels(order):
+    scores, reference = np.full(6, 0.5), np.array([1, 1, 0, 0, 0, 0])[::order]
+    counts = count_scores(scores, reference)
+    assert counts.average_precision == pytest.approx(2 / 6)
+    assert counts.auc == 0.5
+
+
+def test_perfect_and_perfectly_wrong_scores():
+    reference = np.array([1, 1, 0, 0, 0])
+    right, wrong = (count_scores(s, reference) for s in (reference.astype(float), 1.0 - reference))
+    assert (right.average_precision, right.auc, right.soft_dice, right.soft_dice_squared) == (1, 1, 1, 1)
+    assert (wrong.average_precision, wrong.auc, wrong.soft_dice) == (2 / 5, 0, 0)
+    assert right.expected_calibration_error() == 0
+    assert wrong.expected_calibration_error() == 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "reference", "status", "undefined"),
+    [
+        ([], [], "no_voxels", {"average_precision", "auc", "soft_dice"}),
+        ([0.0, 0.0], [0, 0], "ref_empty", {"average_precision", "auc", "soft_dice"}),
+        ([0.2, 0.4], [0, 0], "ref_empty", {"average_precision", "auc"}),
+        ([0.2, 0.4], [1, 1], "ref_full", {"auc"}),
+        ([0.2, 0.4], [1, 0], "ok", set()),
+    ],
+)
+@pytest.mark.parametrize("levels", [None, 101])
+def test_nothing_to_measure_is_no_number(scores, reference, status, undefined, levels):
+    counts = count_scores(np.array(scores), np.array(reference), levels)
+    assert counts.status == status
+    names = ("average_precision", "auc", "soft_dice")
+    assert {name for name in names if isnan(getattr(counts, name))} == undefined
+    assert isnan(counts.expected_calibration_error()) == (status == "no_voxels")
+    assert (len(counts.precision_recall().recall) == 0) == ("average_precision" in undefined)
+
+
+# Agreement.
+
+
+@pytest.mark.parametrize(("digits", "kind"), [(None, np.float64), (None, np.float32), (1, np.float64), (2, np.float32)])
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_with_scikit_learn(seed, digits, kind):
+    metrics = pytest.importorskip("sklearn.metrics")
+    scores, reference = random_case(seed, digits=digits, kind=kind)
+    counts = count_scores(scores, reference)
+    assert counts.average_precision == pytest.approx(metrics.average_precision_score(reference, scores), abs=1e-12)
+    assert counts.auc == pytest.approx(metrics.roc_auc_score(reference, scores), abs=1e-12)
+
+
+@pytest.mark.parametrize("digits", [None, 1])
+def test_curve_agrees_with_scikit_learn(digits):
+    metrics = pytest.importorskip("sklearn.metrics")
+    scores, reference = random_case(4, size=300, digits=digits)
+    precision, recall, thresholds = metrics.precision_recall_curve(reference, scores)
+    curve = count_scores(scores, reference).precision_recall(points=1000)
+    assert curve.scores == pytest.approx(thresholds[::-1])
+    assert curve.precision == pytest.approx(precision[:-1][::-1])
+    assert curve.recall == pytest.approx(recall[:-1][::-1])
+
+
+def test_calibration_agrees_with_scikit_learn():
+    calibration = pytest.importorskip("sklearn.calibration")
+    scores, reference = random_case(5, digits=2)  # many scores on the boundary of a bin
+    share, mean = calibration.calibration_curve(reference, scores, n_bins=10)
+    table = count_scores(scores, reference).reliability(bins=10)
+    assert table.share[table.voxels > 0] == pytest.approx(share)
+    assert table.mean[table.voxels > 0] == pytest.approx(mean)
+    assert table.voxels.sum() == len(scores)
+
+
+@given(voxels)
+def test_agrees_with_the_definitions_written_out(pairs):
+    scores, reference = arrays(pairs)
+    counts = count_scores(scores, reference)
+    assume(counts.status == "ok")
+    precision_at = {s: count(scores >= s, reference).precision for s in scores}
+    recall_at = {s: count(scores >= s, reference).sensitivity for s in scores}
+    thresholds = sorted(precision_at, reverse=True)
+    steps = np.diff([recall_at[s] for s in thresholds], prepend=0)
+    assert counts.average_precision == pytest.approx(sum(d * precision_at[s] for d, s in zip(steps, thresholds)))
+    right = [(a > b) + 0.5 * (a == b) for a in scores[reference] for b in scores[~reference]]
+    assert counts.auc == pytest.approx(np.mean(right))
+
+
+def test_auc_is_the_rank_formula_of_luo():
+    scores, reference = random_case(6, size=400, digits=1)
+    from scipy.stats import rankdata
+
+    n = reference.sum()
+    expected = (rankdata(scores)[reference].sum() - n * (n + 1) / 2) / (n * (~reference).sum())
+    assert count_scores(scores, reference).auc == pytest.approx(expected, abs=1e-12)
+
+
+def test_soft_dice_of_a_hard_mask_is_dice():
+    _, reference = random_case(7)
+    _, mask = random_case(8)
+    counts = count_scores(mask.astype(float), reference)
+    assert counts.soft_dice == counts.soft_dice_squared == pytest.approx(count(mask, reference).dsc)
+
+
+def test_calibration_error_of_a_literal():
+    counts = count_scores(np.array([0.1, 0.1, 0.1, 0.1, 0.9, 0.9]), np.array([1, 0, 0, 0, 1, 0]))
+    table = counts.reliability(bins=2)
+    assert table.voxels.tolist() == [4, 2]
+    assert table.mean == pytest.approx([0.1, 0.9])
+    assert table.share == pytest.approx([0.25, 0.5])
+    assert counts.expected_calibration_error(bins=2) == pytest.approx((4 * 0.15 + 2 * 0.4) / 6)
+    assert np.isnan(counts.reliability(bins=5).mean[1:4]).all()
+
+
+# Counting.
+
+
+def test_bytes_are_probabilities_and_counted_exactly(monkeypatch):
+    monkeypatch.setattr(curves, "CHUNK", 1000)
+    scores, reference = random_case(9)
+    codes = np.rint(scores * 255).astype(np.uint8)
+    counts, expected = count_scores(codes, reference), count_scores(codes / 255, reference)
+    assert same(counts, expected)
+    assert counts.auc == expected.auc
+
+
+def test_levels_bound_the_distinct_scores(monkeypatch):
+    monkeypatch.setattr(curves, "CHUNK", 999)
+    scores, reference = random_case(10, kind=np.float32)
+    exact, coarse, fine = (count_scores(scores, reference, levels) for levels in (None, 11, 65536))
+    assert len(exact.scores) > 4000
+    assert len(coarse.scores) <= 11
+    assert same(coarse, count_scores(np.rint(scores * 10.0).astype(float) / 10, reference))
+    assert fine.average_precision == pytest.approx(exact.average_precision, abs=1e-3)
+    assert fine.auc == pytest.approx(exact.auc, abs=1e-5)
+    assert fine.soft_dice == pytest.approx(exact.soft_dice, abs=1e-4)
+
+
+@given(voxels, voxels)
+def test_counts_of_two_images_add_up(first, second):
+    joined = count_scores(*arrays(first + second))
+    assert same(count_scores(*arrays(first)) + count_scores(*arrays(second)), joined)
+
+
+@given(voxels)
+def test_counts_are_those_of_the_voxels(pairs):
+    scores, reference = arrays(pairs)
+    counts = count_scores(scores, reference)
+    assert counts.scores.tolist() == sorted(set(scores))
+    for score, inside, outside in zip(counts.scores, counts.positives, counts.negatives):
+        here = scores == score
+        assert (inside, outside) == (np.sum(here & reference), np.sum(here & ~reference))
+
+
+# Properties.
+
+
+@given(voxels)
+def test_ranges_and_exchange(pairs):
+    scores, reference = arrays(pairs)
+    counts, other = count_scores(scores, reference), count_scores(1 - scores, ~reference)
+    for name in ("average_precision", "auc", "soft_dice", "soft_dice_squared"):
+        value = getattr(counts, name)
+        assert isnan(value) or 0 <= value <= 1 + 1e-12
+    assert counts.auc == pytest.approx(other.auc, nan_ok=True)
+    assert 0 <= counts.expected_calibration_error() <= 1
+    assume(counts.status == "ok")
+    assert counts.average_precision >= reference.mean() / len(pairs)
+
+
+@given(voxels)
+def test_a_rising_transform_keeps_ranks(pairs):
+    scores, reference = arrays(pairs)
+    first, second = count_scores(scores, reference), count_scores(np.exp(3 * scores) - 7, reference)
+    assert (first.average_precision, first.auc) == pytest.approx((second.average_precision, second.auc), nan_ok=True)
+
+
+@settings(deadline=None)
+@given(voxels, st.integers(2, 8))
+def test_a_curve_for_a_figure_has_few_points_and_both_ends(pairs, points):
+    counts = count_scores(*arrays(pairs))
+    assume(counts.positives.any())
+    full, few = counts.precision_recall(1000), counts.precision_recall(points)
+    assert len(few.recall) <= points
+    assert (few.recall[0], few.recall[-1], few.scores[-1]) == (full.recall[0], 1, full.scores[-1])
+    assert set(zip(few.scores, few.precision, few.recall)) <= set(zip(full.scores, full.precision, full.recall))
+    assert sorted(few.recall) == few.recall.tolist()
+
+
+# Input.
+
+
+def test_what_cannot_be_counted_is_an_error():
+    with pytest.raises(ValueError, match=r"scores have the shape \(2,\), reference \(3,\)"):
+        count_scores(np.zeros(2), np.zeros(3))
+    with pytest.raises(ValueError, match="1 of 2 scores are not a number"):
+        count_scores(np.array([nan, 1]), np.ones(2))
+    with pytest.raises(ValueError, match="levels cannot be used"):
+        count_scores(np.array([0.5, 1.5]), np.ones(2), levels=11)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda counts: counts.soft_dice,
+        lambda counts: counts.soft_dice_squared,
+        lambda counts: counts.expected_calibration_error(),
+    ],
+)
+def test_scores_that_are_no_probabilities_have_no_calibration(number):
+    counts = ScoreCounts(np.array([-1.0, 0.5]), np.array([1, 1]), np.array([1, 1]))
+    assert counts.auc == 0.5
+    with pytest.raises(ValueError, match="are no probabilities"):
+        number(counts)
