@@ -1,0 +1,56 @@
+"""A prepared cohort with every slice as a case of its own, to measure what splitting by slice does to the numbers.
+
+Slices of one patient resemble each other. Where some of them train a network and others test it, the test is easier
+than a new patient is. The same slices come with their patient as the unit of a split, or each as a patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
+from npcrepro.cohorts.prepared import PreparedCohort
+from npcrepro.cohorts.structures import mask_of
+
+
+def write_slices(cohort: PreparedCohort, root: str | Path, *, by_patient: bool) -> Cohort:
+    """Write the slices that show a structure as cases of one slice, and return the cohort.
+
+    Args:
+        cohort: whose slices.
+        root: folder to write, new or empty.
+        by_patient: whether the slices of a patient stay together in a split; otherwise each is a patient of its own.
+
+    Raises InputError where ``root`` is not empty, or no slice shows a structure.
+    """
+
+    def slices() -> Iterator[CaseArrays]:
+        for name in cohort.cases:
+            case = cohort.case(name)
+            label = np.asarray(case.label)
+            for z in np.flatnonzero(label.any(axis=(1, 2))):
+                title = f"{name}_{z:03d}"
+                yield CaseArrays(
+                    name=title,
+                    patient=case.patient if by_patient else title,
+                    image=np.asarray(case.image[:, z : z + 1]),
+                    label={s: mask_of(label[z : z + 1], cohort.structures, s) for s in cohort.structures},
+                    spacing_mm=case.spacing_mm,
+                    suspect=case.suspect,
+                    not_contoured=case.not_contoured,
+                )
+
+    return write_cohort(
+        root,
+        slices(),
+        name=f"{cohort.name}-{'patients' if by_patient else 'slices'}",
+        channels=cohort.channels,
+        structures=list(cohort.structures),
+        reference=cohort.reference,
+        licence=cohort.licence,
+        publishable=cohort.publishable,
+        spacing_known=cohort.spacing_known,
+    )
