@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from npcrepro.preprocess import NOT_CONTOURED
+from npcrepro.losses import NOT_CONTOURED
 
 
 def rotate(image: Tensor, label: Tensor, degrees: Tensor) -> tuple[Tensor, Tensor]:

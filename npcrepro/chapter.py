@@ -17,6 +17,7 @@ from npcrepro import evaluation, figures, papers, records, statistics, tables
 from npcrepro.cohorts.layout import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.cohorts.structures import mask_of
+from npcrepro.metrics.overlap import count
 from npcrepro.protocol import Method, Paper, Profile, Settings
 from npcrepro.records import Published, Record
 from npcrepro.runs import open_cohort, run_paper
@@ -194,6 +195,22 @@ class Chapter:
         what = f"{figures.METRIC_TITLES[metric]}, {structure or self.structures[0]}, {region.replace('_', ' ')}"
         return Markdown(f"*{what} ({self.made}). With few patients these tests can detect only large differences.*")
 
+    def by_slice(self, *methods: str, structure: str = "") -> pd.DataFrame:
+        """DSC of each slice that shows the structure: columns patient, slice, method, dsc; first seed."""
+        structure = structure or self.structures[0]
+        number = self.structures.index(structure) + 1
+        rows = []
+        for record in self.found:
+            name = record.config["method"]["name"]
+            if name not in methods or record.config["seed"] != self.settings.seeds[0]:
+                continue
+            for case in self.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
+                truth, label = self.masks(case)[structure], record.prediction(case)[0] == number
+                patient = self.prepared.case(case).patient
+                for z in np.flatnonzero(truth.any(axis=(1, 2))):
+                    rows.append((patient, f"{case} {z}", name, count(label[z], truth[z]).dsc))
+        return pd.DataFrame(rows, columns=["patient", "slice", "method", "dsc"])
+
     def by_structure(self, metric: str = "dsc", region: str = "all_slices"):
         """Mean of each method for each structure, over patients; ``n`` is how many have a value."""
         rows = evaluation.over_seeds(self.patients[(self.patients.region == region) & ~self.patients.suspect])
@@ -222,5 +239,3 @@ def published_line(published: Published) -> str:
 
 def _silent(line: str) -> None:
     pass
-
-

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from npcrepro.cohorts.layout import Cohort
+from npcrepro.evaluation import over_seeds
 from npcrepro.protocol import Paper, Settings
 
 REFERENCE = "#E69F00"
@@ -26,6 +27,14 @@ METRIC_TITLES = {
     "sensitivity": "Sensitivity (PM)",
     "precision": "Precision",
     "corresponding_ratio": "CR",
+    "relative_volume_difference": "Relative volume difference",
+    "average_precision": "AP",
+    "auc": "AUC",
+    **{f"{convention}_hd_mm": "HD (mm)" for convention in ("voxel", "surfel")},
+    **{f"{convention}_hd95_mm": "HD95 (mm)" for convention in ("voxel", "surfel")},
+    **{f"{convention}_masd_mm": "MASD (mm)" for convention in ("voxel", "surfel")},
+    **{f"{convention}_assd_mm": "ASSD (mm)" for convention in ("voxel", "surfel")},
+    **{f"{convention}_nsd_{mm}mm": f"NSD at {mm} mm" for convention in ("voxel", "surfel") for mm in (1, 2)},
 }
 
 
@@ -227,6 +236,33 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
     return figure
 
 
+def boxes(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Figure:
+    """For each metric a box for each method over its patients, which are shown as dots.
+
+    Boxes are quartiles with the median, whiskers the 10th and 90th percentile.
+
+    Args:
+        patients: from :func:`npcrepro.evaluation.select`; seeds are averaged within a patient.
+        metrics: column to axis title.
+    """
+    rows = over_seeds(patients)
+    names = [m.name for m in paper.methods if m.name in set(rows.method)]
+    figure, axes = plt.subplots(1, len(metrics), figsize=(WIDTH_IN, 3.0), squeeze=False, layout="constrained")
+    rng = np.random.default_rng(0)
+    for axis, (metric, title) in zip(axes[0], metrics.items(), strict=True):
+        for x, name in enumerate(names):
+            values = rows[rows.method == name][metric].dropna()
+            colour = colours(paper)[name]
+            if len(values):
+                axis.boxplot(
+                    values, positions=[x], whis=(10, 90), widths=0.6, showfliers=False, medianprops={"color": colour}
+                )
+            axis.scatter(x + rng.uniform(-0.15, 0.15, len(values)), values, color=colour, s=12, zorder=3)
+        axis.set_xticks(range(len(names)), [titles(paper)[name] for name in names], fontsize=7, rotation=20)
+        axis.set_ylabel(title, fontsize=8)
+    return figure
+
+
 def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper) -> Figure:
     """Automatic against reference volume: the paper's patients on the left, ours on the right, with the identity line.
 
@@ -287,3 +323,82 @@ def _around(reference: np.ndarray) -> tuple[slice, slice]:
 def _legend(figure: Figure, entries: Mapping[str, str]) -> None:
     lines = [Line2D([], [], color=colour, linewidth=2) for colour in entries.values()]
     figure.legend(lines, list(entries), loc="outside lower center", ncols=min(4, len(lines)), fontsize=8, frameon=False)
+
+
+def observer_agreement(pairs: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:
+    """A row of dots for each structure, sorted by its median of the first metric; medians as bars, n beside the name.
+
+    Rings are doubtful pairs (``suspect``), which count in no median.
+
+    Args:
+        pairs: columns ``structure``, ``suspect`` and the metrics.
+        metrics: column to axis title, one panel for each.
+    """
+    kept = pairs[~pairs.suspect]
+    names = kept.groupby("structure")[next(iter(metrics))].median().sort_values(ascending=False, kind="stable").index
+    n = kept.structure.value_counts()
+    height = 1.0 + 0.24 * len(names)
+    figure, axes = plt.subplots(
+        1, len(metrics), figsize=(WIDTH_IN, height), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, (metric, title) in zip(axes[0], metrics.items(), strict=True):
+        for y, name in enumerate(names):
+            rows = pairs[pairs.structure == name]
+            for doubtful, style in ((True, {"facecolor": "none"}), (False, {"facecolor": "0.55"})):
+                values = rows[rows.suspect == doubtful][metric]
+                axis.scatter(values, [y] * len(values), s=16, edgecolor="0.55", linewidths=0.8, **style)
+            axis.vlines(rows[~rows.suspect][metric].median(), y - 0.36, y + 0.36, color="black", linewidth=2)
+        axis.set_xlabel(title, fontsize=9)
+        axis.grid(axis="y", color="0.92")
+        axis.set_axisbelow(True)
+    axes[0][0].set_yticks(range(len(names)), [f"{name} (n = {n[name]})" for name in names], fontsize=8)
+    axes[0][0].set_ylim(len(names) - 0.4, -0.6)
+    return figure
+
+
+def dsc_by_volume(
+    lines: Mapping[str, np.ndarray], volumes_ml: np.ndarray, points: pd.DataFrame, named: Sequence[str]
+) -> Figure:
+    """DSC against volume on a logarithmic axis: computed lines, and a dot for each structure.
+
+    Args:
+        lines: legend text to DSC at each of the volumes.
+        volumes_ml: ``(n,)``.
+        points: columns ``reference_ml`` and ``dsc``, one row for each structure.
+        named: structures whose name stands beside the dot.
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH_IN, 3.8), layout="constrained")
+    for colour, (name, values) in zip(METHODS[3:], lines.items(), strict=False):
+        axis.plot(volumes_ml, values, color=colour, linewidth=1.8, label=name)
+    axis.scatter(points.reference_ml, points.dsc, s=22, color="0.35", zorder=3, label="two people, median")
+    for name in named:
+        place = points.loc[name, ["reference_ml", "dsc"]]
+        axis.annotate(name, place, (5, -10), textcoords="offset points", fontsize=8)
+    axis.set(xlabel="volume (ml)", ylabel="DSC", xscale="log", ylim=(0, 1.03))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure
+
+
+def by_surface(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
+    """Numbers of two masks over a shift, one panel for each unit: a colour for each number, a style for each surface.
+
+    Args:
+        panels: axis title to {number: table}, the table with the shift in mm as index and one column for each
+            convention of a surface; one column alone stands for both.
+    """
+    styles = ("--", "-")
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH_IN, 3.9), squeeze=False, layout="constrained")
+    surfaces = {}
+    for axis, (title, numbers) in zip(axes[0], panels.items(), strict=True):
+        for colour, (number, table) in zip(structure_colours(list(numbers)), numbers.items(), strict=True):
+            for style, column in zip(styles[-table.shape[1] :], table, strict=True):
+                axis.plot(table.index, table[column], style, color=colour, linewidth=1.6)
+                if table.shape[1] > 1:
+                    surfaces[column] = style
+            axis.plot([], [], color=colour, label=number)
+        axis.set(xlabel="sideways shift (mm)", ylabel=title, ylim=(0, None))
+        axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+    lines = [Line2D([], [], color="0.3", linestyle=style) for style in surfaces.values()]
+    figure.legend(lines, list(surfaces), loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    return figure

@@ -16,10 +16,9 @@ from npcrepro.cohorts.structures import mask_of
 from npcrepro.errors import InputError
 from npcrepro.files import writing
 from npcrepro.inference import predict_slices
+from npcrepro.losses import NOT_CONTOURED
 from npcrepro.protocol import pick
 from npcrepro.sources import code_sha256
-
-NOT_CONTOURED = 255  # in a label: this structure was not drawn in this case, which is not the same as not being there
 
 
 class Data(Protocol):

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from npcrepro.errors import InputError
 from npcrepro.files import writing
 from npcrepro.inference import decide, probabilities
-from npcrepro.losses import reduce_label
-from npcrepro.preprocess import NOT_CONTOURED, Data
+from npcrepro.losses import NOT_CONTOURED, reduce_label
+from npcrepro.preprocess import Data
 from npcrepro.protocol import Method, Profile, Report, Stage
 
 CHECKPOINT_SECONDS = 10.0
@@ -251,9 +251,11 @@ def _validate(method, profile, stage, module, data, validation, loss_function, f
     for start in range(0, len(validation), profile.batch_size):
         chunk = validation[start : start + profile.batch_size]
         image, label = fabric.to_device(data.batch(chunk))
-        logits = module(data.finish(image), **stage.forward).float()
+        logits = module(data.finish(image), **stage.forward)
         if loss_function:
             loss += loss_function(logits, label).item() * len(chunk) / len(validation)
+        # A stage that trains several outputs together is judged by the last of them.
+        logits = (logits[-1] if isinstance(logits, tuple) else logits).float()
         probability = probabilities(logits, stage.activation or method.activation)
         structure = decide(probability, method.threshold)
         found = torch.stack([structure == s + 1 for s in range(probability.shape[1])], dim=1)

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from npcrepro.augment import Affine, RotationContrastNoise, rotate, stretch_contrast
-from npcrepro.preprocess import NOT_CONTOURED
+from npcrepro.losses import NOT_CONTOURED
 
 
 def generator(seed=0):

@@ -26,6 +26,7 @@ from npcrepro.statistics import (
     rank_stability,
     seed_spread,
     share,
+    smallest_paired_p,
     summarise,
     unpaired,
 )
@@ -636,3 +637,18 @@ def test_agreement_of_one_patient_is_no_number():
     assert isnan(result.high_interval.low)
     with pytest.raises(ValueError, match="2 values against 1"):
         bland_altman([1.0, 2.0], [1.0])
+
+
+def test_no_pairs_with_these_spreads_reach_a_smaller_p():
+    """The bound is met by values that rise together, and by no others."""
+    rng = np.random.default_rng(0)
+    ranks = np.sort(rng.normal(size=15))
+    ranks = (ranks - ranks.mean()) / ranks.std(ddof=1)
+    bound = smallest_paired_p(0.5, 2.0, 3.3, 15)
+    assert stats.ttest_rel(0.5 + 2.0 * ranks, 3.3 * ranks).pvalue == pytest.approx(bound)
+    for _ in range(50):
+        assert stats.ttest_rel(0.5 + 2.0 * rng.permutation(ranks), 3.3 * ranks).pvalue >= bound - 1e-12
+    assert smallest_paired_p(0.5, 2.0, 2.0, 15) == 0
+    assert smallest_paired_p(0.0, 2.0, 2.0, 15) == 1
+    with pytest.raises(ValueError, match="two pairs or more"):
+        smallest_paired_p(0.5, 2.0, 3.3, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from npcrepro.protocol import Method, Paper, pick
 
-KEYS = ("li2018",)
+KEYS = ("li2018", "luo2020", "xue2020")
 
 
 def load(key: str) -> Paper:

@@ -36,7 +36,13 @@ from npcrepro.statistics.pairs import (
     paired,
     unpaired,
 )
-from npcrepro.statistics.power import detectable, detectable_margin, detectable_spread, patients_needed
+from npcrepro.statistics.power import (
+    detectable,
+    detectable_margin,
+    detectable_spread,
+    patients_needed,
+    smallest_paired_p,
+)
 from npcrepro.statistics.ranks import Concordance, Rank, RankStability, concordance, rank_stability
 from npcrepro.statistics.seeds import CrossedMean, crossed, seed_spread
 
@@ -75,6 +81,7 @@ __all__ = [
     "rank_stability",
     "seed_spread",
     "share",
+    "smallest_paired_p",
     "summarise",
     "unpaired",
 ]

@@ -1,101 +1,14 @@
-import json
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
 
 from npcrepro import papers
-from npcrepro.errors import InputError
 from npcrepro.metrics.overlap import METRICS
-from npcrepro.protocol import as_data
 
-METHODS = [(key, method.name) for key in papers.KEYS for method in papers.load(key).methods]
 TABLE_2 = papers.reported("li2018")["tables"]["table2"]
-
-
-@pytest.fixture(params=METHODS, ids="/".join)
-def method(request):
-    key, name = request.param
-    return papers.load(key).method(name)
 
 
 def column(name):
     return np.array([row[TABLE_2["columns"].index(name)] for row in TABLE_2["rows"]])
-
-
-# Every method of every paper
-
-
-def test_papers_and_methods_are_found_by_name():
-    paper, method = papers.find_method("li2018")
-    assert method is paper.methods[0]
-    assert papers.find_method("li2018/unfused") == (paper, paper.method("unfused"))
-    with pytest.raises(InputError, match="unknown paper 'li2081'; did you mean 'li2018'"):
-        papers.load("li2081")
-    with pytest.raises(InputError, match="unknown paper 'li2017'"):
-        papers.reported("li2017")
-
-
-@pytest.mark.parametrize("key", papers.KEYS)
-def test_every_paper_has_the_profiles_and_its_own_numbers(key):
-    paper = papers.load(key)
-    assert paper.key == papers.reported(key)["paper"]["key"] == key
-    assert [profile.name for profile in paper.profiles] == ["smoke", "quick", "bench", "paper"]
-    names = [method.name for method in paper.methods]
-    assert len(set(names)) == len(names)
-    assert all(paper.method(name) for profile in paper.profiles for name in profile.methods)
-    assert paper.profile("paper").width == 1
-    assert (Path(papers.__file__).parent / f"{key}.yaml").exists()
-
-
-def test_every_method_builds_and_takes_its_loss_at_smoke(method):
-    profile = papers.load(method.paper).profile("smoke")
-    torch.manual_seed(0)
-    network = method.network.build(width=profile.width)
-    image = torch.randn(2, len(method.channels), *profile.matrix)
-    label = (torch.rand(2, len(method.structures), *profile.matrix) > 0.5).to(torch.uint8)
-    if method.augmentation:
-        image, label = method.augmentation.build()(image, label, torch.Generator().manual_seed(0))
-    for stage in method.stages:
-        logits = network(image, **stage.forward)
-        loss = stage.loss.build()(logits, label)
-        assert loss.shape == ()
-        assert loss.isfinite()
-        moving = [p for n, p in network.named_parameters() if n.startswith(stage.trainable or "")]
-        assert stage.optimiser.build(moving).param_groups[0]["lr"] > 0
-    assert logits.shape == label.shape
-
-
-def test_the_shares_of_a_method_add_up(method):
-    assert sum(stage.share for stage in method.stages) == pytest.approx(1)
-    assert len({stage.name for stage in method.stages}) == len(method.stages)
-
-
-def test_trainable_layers_exist(method):
-    with torch.device("meta"):
-        layers = {name.split(".")[0] for name, _ in method.network.build(width=0.1).named_parameters()}
-    assert {layer for stage in method.stages for layer in stage.trainable} <= layers
-
-
-def test_every_layer_is_trained_in_some_stage(method):
-    with torch.device("meta"):
-        names = [name for name, _ in method.network.build(width=0.1).named_parameters()]
-    trained = [n for n in names for s in method.stages if not s.trainable or n.split(".")[0] in s.trainable]
-    assert set(trained) == set(names)
-
-
-def test_a_method_is_plain_data(method):
-    data = as_data(method)
-    assert json.loads(json.dumps(data)) == data
-    assert method.full_name == f"{method.paper}/{method.name}"
-    assert 0 <= method.threshold <= 1
-
-
-def test_no_two_methods_are_the_same():
-    seen = [json.dumps(as_data(replace(papers.load(k).method(n), name="", title="", summary=""))) for k, n in METHODS]
-    assert len(set(seen)) == len(seen)
 
 
 # Li 2018

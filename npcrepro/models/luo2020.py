@@ -1,0 +1,260 @@
+"""The two-stage U-Net with multi-scale pooling of Luo et al. 2020, and the plain U-Net that two papers compare with.
+
+A deep U-Net outlines the region of the structures; a shallow one works on what it found. At width 1 the two have
+7,765,409 and 467,983 parameters for one image channel and 15 classes, besides the fusions of their pooling blocks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from npcrepro.models.blocks import initialise_he, require_divisible, scaled
+from npcrepro.protocol import pick
+
+OUTPUTS = ("fine", "coarse", "both")
+BLOCK_POSITIONS = ("bottleneck", "input", "skips")
+STAGE_2_INPUTS = ("both", "map", "masked", "crop")
+COARSE_TARGETS = ("union", "structures")
+ACTIVATIONS = ("softmax", "sigmoid")
+
+OUTSIDE_LOGIT = -20.0
+
+
+def _one_of(choices: tuple, name, what: str):
+    return pick({choice: choice for choice in choices}, name, what)
+
+
+class MultiScalePooling(nn.Module):
+    """Average poolings of several kernels side by side, fused by a 1 x 1 convolution to the channels that came in.
+
+    At the border the average runs over the pixels that exist. Zeros counted in would darken the border, the more the
+    larger the kernel, and on the few pixels of a bottleneck that is most of the map.
+
+    Args:
+        channels: in and out.
+        kernels: odd sides; a kernel of 1 is the map itself.
+
+    Shape:
+        ``(B, channels, H, W)`` to the same, for any H and W.
+
+    Raises:
+        ValueError: an even kernel.
+
+    Example:
+        >>> MultiScalePooling(2)(torch.zeros(1, 2, 4, 4)).shape
+        torch.Size([1, 2, 4, 4])
+    """
+
+    # PAPER: four average poolings with kernels 1, 3, 5 and 7, their outputs fused (Section 2.1.1).
+    def __init__(self, channels: int, kernels: tuple[int, ...] = (1, 3, 5, 7)):
+        super().__init__()
+        if any(kernel % 2 == 0 for kernel in kernels):
+            raise ValueError(f"pooling kernels have to be odd to keep the size, got {tuple(kernels)}")
+        # SILENT: the stride; 1, without which the four outputs have different sizes.
+        self.pools = nn.ModuleList(
+            nn.AvgPool2d(kernel, stride=1, padding=kernel // 2, count_include_pad=False) for kernel in kernels
+        )
+        # SILENT: sum or concatenation; concatenation and a linear 1 x 1 convolution back to the channels.
+        self.fuse = nn.Conv2d(channels * len(kernels), channels, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.fuse(torch.cat([pool(maps) for pool in self.pools], dim=1))
+
+
+class UNet(nn.Module):
+    """U-Net with padding, so that logits have the size of the image.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        width: factor on ``base``.
+        base: channels of the finest level; each level below has twice as many.
+        levels: resolutions, so that the coarsest map is smaller by ``2 ** (levels - 1)``.
+        convs: 3 x 3 convolutions of one level, down and up.
+        multi_scale: where :class:`MultiScalePooling` stands: behind the coarsest level (``"bottleneck"``), before the
+            first convolution (``"input"``), on every skip connection (``"skips"``), or nowhere (``None``).
+        batch_norm: behind every 3 x 3 convolution.
+
+    Shape:
+        ``(B, in_channels, H, W)`` with H and W divisible by ``2 ** (levels - 1)`` to logits
+        ``(B, out_channels, H, W)``. With batch normalisation, training needs more than one value per channel at the
+        coarsest level.
+
+    Raises:
+        ValueError: H or W not divisible.
+        InputError: unknown position of the block.
+
+    Example:
+        >>> UNet(1, 15, width=0.1, levels=3)(torch.zeros(2, 1, 16, 24)).shape
+        torch.Size([2, 15, 16, 24])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: float = 1.0,
+        # SILENT: channels of any level; 32, doubled from level to level.
+        base: int = 32,
+        levels: int = 5,
+        # SILENT: whether a layer is one convolution or a level of two; two, as in the U-Net that is cited.
+        convs: int = 2,
+        multi_scale: str | None = None,
+        batch_norm: bool = True,
+    ):
+        super().__init__()
+        position = multi_scale and _one_of(BLOCK_POSITIONS, multi_scale, "position of the multi-scale block")
+        self.factor = 2 ** (levels - 1)
+        channels = [scaled(base, width) * 2**level for level in range(levels)]
+        self.input_block = MultiScalePooling(in_channels) if position == "input" else nn.Identity()
+        self.down = nn.ModuleList(
+            self._level(before, after, convs, batch_norm)
+            for before, after in zip([in_channels, *channels], channels, strict=False)
+        )
+        # SILENT: the kind of pooling; maximum, 2 x 2.
+        self.pool = nn.MaxPool2d(2)
+        self.bottleneck_block = MultiScalePooling(channels[-1]) if position == "bottleneck" else nn.Identity()
+        self.skip_blocks = nn.ModuleList(
+            MultiScalePooling(fine) if position == "skips" else nn.Identity() for fine in channels[:-1]
+        )
+        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(2 * fine, fine, 2, stride=2) for fine in channels[:-1])
+        self.up = nn.ModuleList(self._level(2 * fine, fine, convs, batch_norm) for fine in channels[:-1])
+        self.score = nn.Conv2d(channels[0], out_channels, 1)
+        # SILENT: initial weights; He.
+        initialise_he(self)
+
+    @staticmethod
+    def _level(before: int, after: int, convs: int, batch_norm: bool) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for number in range(convs):
+            # SILENT: kernels and padding; 3 x 3 that keep the size. A convolution keeps its bias in front of the
+            # batch normalisation, which takes it out again, as is the default of the paper's software.
+            layers.append(nn.Conv2d(after if number else before, after, 3, padding=1))
+            # PAPER: convolution, batch normalisation, ReLU (Section 2.1).
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(after))
+            layers.append(nn.ReLU())
+        return nn.Sequential(*layers)
+
+    def forward(self, image: Tensor) -> Tensor:
+        require_divisible(image, self.factor)
+        maps, skips = self.input_block(image), []
+        for down, block in zip(self.down[:-1], self.skip_blocks, strict=True):
+            maps = down(maps)
+            skips.append(block(maps))
+            maps = self.pool(maps)
+        maps = self.bottleneck_block(self.down[-1](maps))
+        for enlarge, up, skip in reversed(list(zip(self.enlarge, self.up, skips, strict=True))):
+            maps = up(torch.cat([skip, enlarge(maps)], dim=1))
+        return self.score(maps)
+
+
+class TwoStageUNet(nn.Module):
+    """A deep U-Net ``coarse`` and a shallow U-Net ``fine`` that works on the map of the first.
+
+    Args:
+        in_channels, out_channels: of images and of the final logits; with ``activation="softmax"`` the first of
+            ``out_channels`` is background.
+        width: factor on ``base``.
+        base: channels of the finest level of both stages.
+        coarse_levels, fine_levels: resolutions of the two stages.
+        stage2_input: what the second stage receives: image and map (``"both"``), the map alone, the image times the
+            map (``"masked"``), or the image inside the box of the map (``"crop"``).
+        coarse_target: the first stage gives one logit for the ``"union"`` of all structures, or ``out_channels``
+            logits for the ``"structures"``.
+        activation: of the final logits, and of the first stage's where its target are the structures.
+        multi_scale, convs: see :class:`UNet`; the same in both stages.
+
+    The second stage reads probabilities, and its gradient runs back through them into the first stage unless that is
+    frozen. With ``"crop"`` no gradient reaches the first stage: the box is where the map is at least 0.5, a little
+    enlarged, and where it is so nowhere, the whole image. Pixels outside the box are background. In evaluation each
+    image has a box of its own, so that its result does not depend on the images beside it; in training one box holds
+    those of the whole batch, for one batch normalisation over all.
+
+    Shape:
+        ``(B, in_channels, H, W)``, H and W divisible by ``2 ** (levels - 1)`` of the deeper stage, to logits
+        ``(B, out_channels, H, W)``. ``output="coarse"`` returns the first stage's logits, ``(B, 1, H, W)`` or
+        ``(B, out_channels, H, W)``, and does not run the second; ``"both"`` returns the pair (coarse, fine).
+
+    Raises:
+        ValueError: H or W not divisible, or an unknown output.
+        InputError: an unknown option.
+
+    Example:
+        >>> TwoStageUNet(1, 15, width=0.1)(torch.zeros(2, 1, 32, 32), output="coarse").shape
+        torch.Size([2, 1, 32, 32])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: float = 1.0,
+        base: int = 32,
+        # PAPER: 5 convolutional and deconvolutional layers in the first stage, 3 in the second (Section 2.1).
+        # SILENT: whether layers are levels or single convolutions; resolution levels.
+        coarse_levels: int = 5,
+        fine_levels: int = 3,
+        # SILENT: what the second stage receives besides being said to work on the first stage's map; image and map.
+        stage2_input: str = "both",
+        # SILENT: the target of the first stage; the union of all structures, as it is to outline the target area.
+        coarse_target: str = "union",
+        # SILENT: number of outputs; a softmax over background and structures.
+        activation: str = "softmax",
+        # SILENT: where the multi-scale block stands (Section 2.1.1 and Figure 2), and whether the second stage has one
+        # too; behind the coarsest level of both.
+        multi_scale: str | None = "bottleneck",
+        convs: int = 2,
+    ):
+        super().__init__()
+        self.stage2_input = _one_of(STAGE_2_INPUTS, stage2_input, "input of stage 2")
+        self.coarse_target = _one_of(COARSE_TARGETS, coarse_target, "target of stage 1")
+        self.activation = _one_of(ACTIVATIONS, activation, "activation")
+        options = {"width": width, "base": base, "convs": convs, "multi_scale": multi_scale}
+        map_channels = 1 if coarse_target == "union" else out_channels
+        fine_channels = {"both": in_channels + map_channels, "map": map_channels}.get(stage2_input, in_channels)
+        self.coarse = UNet(in_channels, map_channels, levels=coarse_levels, **options)
+        self.fine = UNet(fine_channels, out_channels, levels=fine_levels, **options)
+
+    def forward(self, image: Tensor, output: str = "fine") -> Tensor | tuple[Tensor, Tensor]:
+        if output not in OUTPUTS:
+            raise ValueError(f"unknown output {output!r}; choices: {', '.join(OUTPUTS)}")
+        coarse = self.coarse(image)
+        if output == "coarse":
+            return coarse
+        fine = self._refine(image, coarse)
+        return fine if output == "fine" else (coarse, fine)
+
+    def _refine(self, image: Tensor, coarse: Tensor) -> Tensor:
+        softmax = self.coarse_target == "structures" and self.activation == "softmax"
+        found = coarse.softmax(dim=1) if softmax else coarse.sigmoid()
+        if self.stage2_input == "both":
+            return self.fine(torch.cat([image, found], dim=1))
+        if self.stage2_input == "map":
+            return self.fine(found)
+        any_structure = 1 - found[:, :1] if softmax else found.amax(dim=1, keepdim=True)
+        if self.stage2_input == "masked":
+            return self.fine(image * any_structure)
+        inside = any_structure.detach() >= 0.5
+        groups = [slice(None)] if self.training else [slice(i, i + 1) for i in range(len(image))]
+        return torch.cat([self._refine_in_box(image[group], inside[group]) for group in groups])
+
+    def _refine_in_box(self, image: Tensor, inside: Tensor) -> Tensor:
+        rows, columns = self._box(inside.any(dim=3)), self._box(inside.any(dim=2))
+        part = self.fine(image[:, :, rows, columns])
+        logits = part.new_full((*part.shape[:2], *image.shape[2:]), OUTSIDE_LOGIT)
+        if self.activation == "softmax":
+            logits[:, 0] = 0.0
+        logits[:, :, rows, columns] = part
+        return logits
+
+    def _box(self, inside: Tensor) -> slice:
+        """Range of an axis around all of ``inside`` (B, 1, n), with a margin, in whole pixels of the coarsest level."""
+        unit, length = self.fine.factor, inside.shape[-1]
+        hits = inside.any(dim=0)[0].nonzero().flatten()
+        if not len(hits):
+            return slice(0, length)
+        # SILENT: a margin; a 32nd of the side, 16 of 512 pixels.
+        margin = max(unit, length // 32)
+        first, last = int(hits[0]) - margin, int(hits[-1]) + 1 + margin
+        return slice(max(0, first // unit * unit), min(length, -(-last // unit) * unit))
