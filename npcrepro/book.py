@@ -326,7 +326,13 @@ def departures(package: str | Path | None = None) -> list[Departure]:
             encoding, _ = tokenize.detect_encoding(stream.readline)
         text = path.read_text(encoding)
         for line, kind, what in _tags(text):
-            found.append(Departure(paper, kind, what, path.relative_to(package.parent).as_posix(), line))
+            # A file that two papers share names the one that a tag is about: "Luo 2020, ...".
+            about = re.match(r"(\w+) (\d{4}), ", what)
+            key = f"{about[1]}{about[2]}".lower() if about else ""
+            if key in PAPERS:
+                what = what[about.end() :]
+            place = path.relative_to(package.parent).as_posix()
+            found.append(Departure(key if key in PAPERS else paper, kind, what, place, line))
     order = list(PAPERS)
     return sorted(found, key=lambda entry: (order.index(entry.paper), entry.path, entry.line))
 

@@ -129,7 +129,7 @@ def region_align(maps: list[Tensor], boxes: Tensor, size: int) -> Tensor:
         ``(B, R, C, size, size)`` float32.
     """
     scale = 2.0 ** torch.arange(len(maps), device=boxes.device)
-    # SILENT: which level a region is read from; 7 to 14 cells, the reach of the heads' 7 x 7 and 14 x 14 bins.
+    # SILENT: Luo 2020, which level a region is read from; 7 to 14 cells, as the heads' 7 x 7 and 14 x 14 bins.
     side = (boxes[..., 2:] - boxes[..., :2]).clamp_min(1).prod(dim=-1).sqrt()
     level = (side / 7).log2().floor().clamp(0, len(maps) - 1).long()
 
@@ -196,7 +196,7 @@ def find_instances(label: Tensor) -> Instances:
     from scipy import ndimage
 
     contoured = ~(label == NOT_CONTOURED).flatten(2).any(dim=2)
-    # SILENT: what an instance of an organ is; a connected piece in the slice.
+    # SILENT: Luo 2020, what an instance of an organ is; a connected piece in the slice.
     inside = label == 1
     rows, columns = (inside.any(dim=axis).cpu().numpy() for axis in (3, 2))
     masks = inside.cpu().numpy()
@@ -248,8 +248,8 @@ def _channels(number: float) -> int:
 
 
 def _normalisation(channels: int) -> nn.GroupNorm:
-    # SILENT: the normalisation; groups of eight channels. The trunk starts from random weights, and a detector that
-    # does so needs statistics that a batch of few, much alike slices does not disturb and that are the same in testing.
+    # SILENT: Luo 2020, the normalisation; groups of eight channels. The trunk starts from random weights, and a detector
+    # that does so needs statistics that a batch of few, much alike slices does not disturb, the same in testing.
     return nn.GroupNorm(channels // 8, channels)
 
 
@@ -282,7 +282,7 @@ class FeaturePyramid(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, width: float):
         super().__init__()
-        # SILENT: the trunk; ResNet-18 with a pyramid, from random weights as the paper's other networks.
+        # SILENT: Luo 2020, the trunk; ResNet-18 with a pyramid, from random weights as the paper's other networks.
         depths = [_channels(width * number) for number in (64, 128, 256, 512)]
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, depths[0], 7, stride=2, padding=3, bias=False),
@@ -399,14 +399,14 @@ class MaskRCNN(nn.Module):
         in_channels: int,
         out_channels: int,
         width: float = 1.0,
-        # SILENT: sizes of the anchors; from an optic nerve to a mandible in pixels of a 512 x 512 slice.
+        # SILENT: Luo 2020, sizes of the anchors; from an optic nerve to a mandible in pixels of a 512 x 512 slice.
         anchor_sizes: tuple[float, ...] = (8, 16, 32, 64, 128),
-        # SILENT: how many are sampled; half the anchors and an eighth of the regions and proposals that are usual for
-        # photographs, as a slice holds a handful of structures.
+        # SILENT: Luo 2020, how many are sampled; half the anchors and an eighth of the regions and proposals that are
+        # usual for photographs, as a slice holds a handful of structures.
         sampled_anchors: int = 128,
         sampled_regions: int = 64,
         proposals: int = 128,
-        # SILENT: the score from which a region counts; it has to be more probable than all else together.
+        # SILENT: Luo 2020, the score from which a region counts; it has to be more probable than all else together.
         score_threshold: float = 0.5,
     ):
         super().__init__()
@@ -422,7 +422,7 @@ class MaskRCNN(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        # SILENT: initial weights; He, and what keeps the size of the maps where no ReLU follows.
+        # SILENT: Luo 2020, initial weights; He, and what keeps the size of the maps where no ReLU follows.
         linear = {*self.pyramid.lateral, *self.pyramid.smooth}
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
@@ -475,8 +475,8 @@ class MaskRCNN(nn.Module):
         overlap = intersection_over_union(instances.boxes, anchors)
         best, nearest = overlap.max(dim=1)
         highest = overlap.amax(dim=2, keepdim=True)
-        # SILENT: which anchors count; as He et al. from an overlap of 0.7 as positive, below 0.3 as negative. The best
-        # anchors of an instance are positive in any case, or a small structure would have none.
+        # SILENT: Luo 2020, which anchors count; as He et al. from an overlap of 0.7 as positive, below 0.3 as negative.
+        # The best anchors of an instance are positive in any case, or a small structure would have none.
         positive = (best >= 0.7) | ((overlap == highest) & (highest > 0)).any(dim=1)
         index, is_positive, drawn = draw_sample(
             positive, ~positive & (best < 0.3), self.sampled_anchors, self.sampled_anchors // 2, generator
@@ -538,7 +538,7 @@ class MaskRCNN(nn.Module):
         apart = boxes + (structure * 2 * max(shape))[..., None]
         found = non_maximum_suppression(apart, score, DETECTION_OVERLAP) & (score > -torch.inf)
 
-        # SILENT: how instances become the map of a structure; their largest probability, whatever the score.
+        # SILENT: Luo 2020, how instances become the map of a structure; their largest probability, whatever the score.
         maps = []
         for sample, chosen in enumerate(found):
             own, mine = structure[sample, chosen], boxes[sample, chosen]

@@ -329,6 +329,20 @@ def test_agrees_with_the_slow_reference(convention, seed, lines, monkeypatch):
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("lines", [5, 20, 80])
+@pytest.mark.parametrize("spacing", [SPACING, (1.0, 1.0, 1.0), (0.4, 2.0, 0.7)])
+def test_distances_of_scattered_voxels_are_the_smallest(lines, spacing, monkeypatch):
+    """At all ranges, near the last line that is visited too."""
+    monkeypatch.setattr(surface, "LINES", lines)
+    surface._lines_around.cache_clear()
+    prediction, reference = np.random.default_rng(lines).random((2, 12, 30, 32)) < 0.004
+    distances = surface_distances(prediction, reference, spacing)
+    surface._lines_around.cache_clear()
+    first, second = np.argwhere(prediction), np.argwhere(reference)
+    assert distances.to_reference.distances_mm == pytest.approx(slow_distances(first, second, spacing), abs=1e-9)
+    assert distances.to_prediction.distances_mm == pytest.approx(slow_distances(second, first, spacing), abs=1e-9)
+
+
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_agrees_with_the_slow_reference_in_two_dimensions(convention):
     for seed in range(5):
