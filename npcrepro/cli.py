@@ -98,12 +98,12 @@ def run(
     ] = DEFAULT.cohort,
     profile: Annotated[str, typer.Option(help="Size of the run: smoke, quick, bench or paper.")] = DEFAULT.profile,
     methods: Annotated[
-        list[str] | None, typer.Option(help="Method, may be given several times. [default: the profile's]")
+        list[str] | None, typer.Option(help="Method, may be given several times; by default the profile's.")
     ] = None,
     folds: Annotated[
-        list[int] | None, typer.Option(help="Fold, may be given several times. [default: the profile's]")
+        list[int] | None, typer.Option(help="Fold, may be given several times; by default the profile's.")
     ] = None,
-    seeds: Annotated[list[int] | None, typer.Option(help="Seed, may be given several times. [default: 0]")] = None,
+    seeds: Annotated[list[int] | None, typer.Option(help="Seed, may be given several times; by default 0.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEFAULT.device,
     runs: Annotated[str, typer.Option(help="Folder for runs; finished ones in it are read back.")] = DEFAULT.runs,
     strict: Annotated[
@@ -128,8 +128,87 @@ def run(
         typer.echo(f"published in {publish}")
 
 
+@app.command()
+def score(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="[PRED] REF", help="Two files or two folders; REF alone where there is --pred."),
+    ],
+    pred: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="A prediction by name, in place of PRED; several are compared."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="dataset.json, or names as in GTVp=1,GTVnd=2; by default every value in the references."),
+    ] = None,
+    spacing: Annotated[
+        str, typer.Option(help="from-image, millimetres along z, y and x as in 3,1,1, or unknown.")
+    ] = "from-image",
+    nsd_tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MM", help="Tolerance, or NAME=MM for a structure; may be given several times, by default 2."
+        ),
+    ] = None,
+    convention: Annotated[
+        str, typer.Option(help="Surface on the screen: surfel or voxel. Files hold both.")
+    ] = "surfel",
+    undefined: Annotated[
+        str, typer.Option(help="What a value counts as that an empty mask leaves undefined: worst, leave-out or one.")
+    ] = "worst",
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the cases to this CSV file, or everything to this JSON file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score predicted masks against reference masks: DSC, surface distances and NSD, means and comparisons.
+
+    PRED and REF are two images, two folders of label images (CASE.nii.gz, .nrrd, .mha),
+    or two folders with a folder of masks for each case (CASE/Parotid_L.nii.gz).
+    Cases belong together by name; a case without prediction counts as the worst.
+    """
+    from math import nan
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from npcrepro import scoring
+    from npcrepro.metrics.surface import CONVENTIONS
+    from npcrepro.protocol import pick
+
+    pick(scoring.RULES, undefined, "rule of --undefined")
+    pick(CONVENTIONS, convention, "convention")
+    if out:
+        scoring.check_out(out)
+    predictions, reference = scoring.parse_paths(paths, pred or [])
+    known = {"from-image": None, "unknown": (nan, nan, nan)}
+    given = known[spacing] if spacing in known else _three("--spacing", spacing, ",", float, "3,1,1")
+    screen = Console(stderr=True)
+    scores = scoring.score(
+        predictions,
+        reference,
+        labels=scoring.parse_labels(labels) if labels else None,
+        spacing_mm=given,
+        tolerances_mm=scoring.parse_tolerances(nsd_tolerance or []),
+        track=lambda cases: track(cases, "cases", console=screen, transient=True, disable=not screen.is_terminal),
+    )
+    if out:
+        scoring.write(scores, out, undefined, convention)
+    if as_json:
+        typer.echo(json.dumps(scoring.as_data(scores, undefined, convention), indent=1, allow_nan=False))
+        return
+    _print_table(*scoring.summary_table(scores, undefined, convention))
+    if len(predictions) > 1:
+        typer.echo(f"\ndifferences from {next(iter(predictions))}")
+        _print_table(*scoring.comparison_table(scores, undefined, convention))
+    typer.echo("\n" + "\n".join(scoring.words(scores, undefined, convention)))
+
+
 @data.command("check")
-def data_check(path: Annotated[Path, typer.Argument(help="Folder in the nnU-Net raw layout.")]) -> None:
+def data_check(
+    path: Annotated[Path, typer.Argument(metavar="COHORT", help="Folder in the nnU-Net raw layout.")],
+) -> None:
     """Report every defect of a cohort in one pass; exit status 1 if any of them is an error."""
     from npcrepro.cohorts.check import check
 
@@ -143,7 +222,7 @@ def data_check(path: Annotated[Path, typer.Argument(help="Folder in the nnU-Net 
 
 @data.command("describe")
 def data_describe(
-    path: Annotated[Path, typer.Argument(help="Folder in the nnU-Net raw layout.")],
+    path: Annotated[Path, typer.Argument(metavar="COHORT", help="Folder in the nnU-Net raw layout.")],
     table: Annotated[Path | None, typer.Option(help="Also write every row to this CSV file.")] = None,
     runs: Annotated[str, typer.Option(help="Folder where the prepared cohort is kept.")] = DEFAULT.runs,
 ) -> None:
@@ -166,33 +245,25 @@ def data_describe(
 
 @data.command("list")
 def data_list(as_json: Json = False) -> None:
-    """List the public data sets: what is in them, under which licence, and how to get them."""
+    """List the public data sets: what is in them, licence, how to get them, and variants."""
     from npcrepro.cohorts import public
 
     if as_json:
         typer.echo(json.dumps([each.described() for each in public.SETS.values()], indent=1))
         return
-    header = ["set", "content", "variants", "licence", "images in a public book", "access"]
-    _print_table(
-        header,
-        [
-            (
-                each.key,
-                each.content,
-                ", ".join(each.variants),
-                each.licence,
-                "yes" if each.publishable else "no",
-                each.access,
-            )
-            for each in public.SETS.values()
-        ],
-    )
+    for each in public.SETS.values():
+        may = "may" if each.publishable else "may not"
+        typer.echo(f"{each.key}: {each.content}")
+        typer.echo(f"    licence: {each.licence}; images {may} appear in a public book")
+        typer.echo(f"    access: {each.access}")
+        for variant, meaning in each.variants.items():
+            typer.echo(f"    variant {variant}: {meaning}")
 
 
 @data.command("fetch")
 def data_fetch(
-    name: Annotated[str, typer.Argument(metavar="SET", help="One of 'data list'.")],
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="Folder for the archive and what is in it.")],
+    name: Annotated[str, typer.Argument(metavar="SET", help="A set that 'data list' names, for instance npc-mri-277.")],
+    destination: Annotated[Path, typer.Argument(metavar="FOLDER", help="For the archive and what is in it.")],
 ) -> None:
     """Download a public data set and unpack it; an interrupted download goes on where it was."""
     from npcrepro.cohorts import public
@@ -202,11 +273,11 @@ def data_fetch(
 
 @data.command("convert")
 def data_convert(
-    name: Annotated[str, typer.Argument(metavar="SET", help="One of 'data list'.")],
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with the set as published, unpacked.")],
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to write; has to be new or empty.")],
+    name: Annotated[str, typer.Argument(metavar="SET", help="A set that 'data list' names, for instance npc-mri-277.")],
+    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="The set as published, unpacked.")],
+    destination: Annotated[Path, typer.Argument(metavar="COHORT", help="Folder to write; has to be new or empty.")],
     variant: Annotated[
-        str | None, typer.Option(help="Which series or structures; see 'data list'. [default: the first]")
+        str | None, typer.Option(help="Which series or structures; by default the first that 'data list' names.")
     ] = None,
 ) -> None:
     """Convert a public data set to a cohort in the nnU-Net raw layout, with its licence."""
@@ -218,7 +289,7 @@ def data_convert(
 
 @data.command("phantom")
 def data_phantom(
-    path: Annotated[Path, typer.Argument(help="Folder to write; has to be new or empty.")],
+    path: Annotated[Path, typer.Argument(metavar="COHORT", help="Folder to write; has to be new or empty.")],
     kind: Annotated[str, typer.Option(help="mri, ct, thrive or dce.")] = "mri",
     patients: Annotated[int, typer.Option("--n", help="Number of patients.")] = 6,
     matrix: Annotated[
@@ -264,9 +335,11 @@ def _three(option: str, text: str, separator: str, number: type, example: str) -
 
 @data.command("import")
 def data_import(
-    source: Annotated[Path, typer.Argument(help="Folder tree of DICOM, or a CSV table of image files.")],
-    destination: Annotated[Path, typer.Argument(help="Folder to write; has to be new or empty.")],
-    roles: Annotated[
+    source: Annotated[
+        Path, typer.Argument(metavar="FOLDER|TABLE", help="Folder tree of DICOM, or a CSV table of image files.")
+    ],
+    destination: Annotated[Path, typer.Argument(metavar="COHORT", help="Folder to write; has to be new or empty.")],
+    rules: Annotated[
         Path | None, typer.Option(help="YAML for DICOM: which series is which channel, which name which structure.")
     ] = None,
 ) -> None:
@@ -277,26 +350,29 @@ def data_import(
     if source.suffix.lower() == ".csv":
         from npcrepro.cohorts.table import import_table
 
-        if roles:
-            raise InputError(f"--roles {roles} is for DICOM; in the table {source} the columns name the roles")
+        if rules:
+            raise InputError(f"--rules {rules} is for DICOM; in the table {source} the columns name the roles")
         cohort = import_table(source, destination, report=typer.echo)
     else:
         from npcrepro.cohorts.dicom import import_dicom
 
-        cohort = import_dicom(source, destination, roles=roles, report=typer.echo)
+        cohort = import_dicom(source, destination, rules=rules, report=typer.echo)
     channels, structures = ", ".join(cohort.channels), ", ".join(cohort.structures)
     typer.echo(f"{len(cohort.cases)} cases in {destination}; channels {channels}; structures {structures}")
 
 
 @data.command("export-rtstruct")
 def data_export_rtstruct(
-    prediction: Annotated[Path, typer.Argument(help="Label image on the grid of the series.")],
-    series: Annotated[Path, typer.Argument(help="Folder of the DICOM series.")],
-    out: Annotated[Path, typer.Argument(help="RTSTRUCT file to write. It names the patient, as the series does.")],
+    prediction: Annotated[Path, typer.Argument(metavar="PREDICTION", help="Label image on the grid of the series.")],
+    series: Annotated[Path, typer.Argument(metavar="SERIES", help="Folder of the DICOM series.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="RTSTRUCT file to write. It names the patient, as the series does.")
+    ],
     structures: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=CODE", help="May be given several times. [default: dataset.json beside the prediction]"
+            metavar="NAME=CODE",
+            help="May be given several times; by default as dataset.json beside the prediction says.",
         ),
     ] = None,
 ) -> None:
@@ -337,7 +413,8 @@ def _print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*row)
     # Without a terminal, rich would fold lines at 80 columns and break what a pipe reads.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    # Without markup, what a user named "GTV [old]" keeps its brackets.
+    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
 
 
 def _print_scores(finished: list) -> None:

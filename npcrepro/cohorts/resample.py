@@ -12,6 +12,7 @@ from npcrepro.errors import InputError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+LARGEST_TURN_DEG = 30.0  # a head does not turn farther between two series of one examination
 REGISTRATION_MM = 2.0
 REGISTRATION_SAMPLES = 20_000
 SHRINK_FACTORS = (4, 2, 1)
@@ -91,7 +92,18 @@ def register_rigid(fixed: sitk.Image, moving: sitk.Image) -> tuple[sitk.Transfor
     except RuntimeError:
         cause = "one of them is flat, or they show different parts of the body"
         raise InputError(f"two series cannot be registered: {cause}") from None
+    turn = _turn_degrees(found)
+    if turn > LARGEST_TURN_DEG:
+        cause = "they show different parts of the body, or one was acquired in another position"
+        raise InputError(f"two series cannot be registered: they came out turned by {turn:.0f} degrees; {cause}")
     return found, -float(method.GetMetricValue())
+
+
+def _turn_degrees(transform: sitk.Transform) -> float:
+    """Angle of a rigid transform about its own axis."""
+    origin = np.array(transform.TransformVector((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
+    columns = [np.array(transform.TransformVector(axis, (0.0, 0.0, 0.0))) - origin for axis in np.eye(3).tolist()]
+    return float(np.degrees(np.arccos(np.clip((np.trace(columns) - 1) / 2, -1, 1))))
 
 
 def _coarse(image: sitk.Image) -> sitk.Image:

@@ -27,6 +27,11 @@ def mask_of(label: np.ndarray, structures: Structures, name: str) -> np.ndarray:
     return label == codes[0] if len(codes) == 1 else np.isin(label, codes)
 
 
+def is_target(structure: str) -> bool:
+    """Whether a structure is a target volume, which a patient may rightly not have; every patient has the organs."""
+    return structure.upper().startswith(("GTV", "CTV", "PTV"))
+
+
 class Coding:
     """Codes for masks that may overlap, given out as combinations of structures turn up.
 

@@ -3,8 +3,9 @@
 The table is CSV with one row a case. Its columns:
 
 * ``case``, and where a patient has several cases ``patient``;
-* ``mask:NAME``: a file that is not zero inside structure NAME; one column for each structure. Masks may overlap, an
-  empty cell means an empty mask;
+* ``mask:NAME``: a file that is not zero inside structure NAME, whatever its values; one column for each structure.
+  Masks may overlap. An empty cell means an empty mask
+  for a target volume (GTV, CTV, PTV), and an organ that was not contoured;
 * or ``label:NAME=1 OTHER=2``: one file with a code for each structure;
 * every other column is a channel, called as the column.
 
@@ -14,16 +15,17 @@ Files are NIfTI, NRRD, MHA or what else SimpleITK reads, relative to the folder 
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from npcrepro.cohorts.images import LABEL_TOLERANCE, from_itk, read_image, to_itk
+from npcrepro.cohorts.defects import Refused
+from npcrepro.cohorts.images import LABEL_TOLERANCE, from_itk, not_finite, read_image, to_itk
 from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
 from npcrepro.cohorts.resample import resample, resample_mask, same_grid
+from npcrepro.cohorts.structures import LARGEST_CODE, is_target
 from npcrepro.errors import InputError
 
 
@@ -37,43 +39,30 @@ class _Columns:
     codes: Mapping[str, int] | None
 
 
-def import_table(
-    table: str | Path,
-    destination: str | Path,
-    *,
-    reference: str | None = None,
-    licence: str = "",
-    report: Callable[[str], None] = print,
-) -> Cohort:
-    """Write the cohort that a table lists (see the module) and return it.
+def import_table(table: str | Path, destination: str | Path, report: Callable[[str], None] = print) -> Cohort:
+    """Write the cohort that a table lists (see the module), named as the folder ``destination``, and return it.
 
-    Channels and masks on another grid are resampled to that of channel ``reference``, by default the first one, in
-    scanner coordinates and without registration; ``report`` gets a line for each. Such a cohort is not publishable
+    Channels and masks on another grid are resampled to that of the first channel, in scanner coordinates and without
+    registration; ``report`` gets a line for each. Such a cohort is not publishable
     until its ``dataset.json`` says so.
 
     Raises InputError for a table that cannot be read, has no case, channel or structure or a case twice, for a file
-    that cannot be read, and for codes that the column does not name.
+    that cannot be read, a mask or label with NaN, and for codes that the column does not name.
     """
     table = Path(table)
     rows = _read(table)
     columns = _columns(table, list(rows[0]))
-    reference = columns.channels[0] if reference is None else reference
-    if reference not in columns.channels:
-        raise InputError(
-            f"{table}: no column {reference!r} for the reference: channels are {', '.join(columns.channels)}"
-        )
 
     def cases() -> Iterator[CaseArrays]:
         for row in rows:
-            yield _case(table, row, columns, reference, report)
+            yield _case(table, row, columns, report)
 
     return write_cohort(
         destination,
         cases(),
-        name=re.sub(r"[^\w.-]+", "-", table.stem).lstrip(".") or "cohort",
+        name=Path(destination).resolve().name,
         channels=columns.channels,
         structures=columns.structures,
-        licence=licence,
     )
 
 
@@ -114,21 +103,26 @@ def _columns(table: Path, names: list[str]) -> _Columns:
         structures = [name.removeprefix("mask:").strip() for name in masks]
         return _Columns(tuple(channels), tuple(structures), None, None)
     pairs = [part.partition("=") for part in labels[0].removeprefix("label:").split()]
-    if not pairs or not all(name and code.isdecimal() and 0 < int(code) <= 255 for name, _, code in pairs):
+    if not pairs or not all(name and code.isdecimal() and 0 < int(code) <= LARGEST_CODE for name, _, code in pairs):
         raise InputError(f"{table}: column {labels[0]!r} does not name its codes: it looks like 'label:GTVp=1 GTVnd=2'")
     codes = {name: int(code) for name, _, code in pairs}
     return _Columns(tuple(channels), tuple(codes), labels[0], codes)
 
 
-def _case(
-    table: Path, row: Mapping[str, str], columns: _Columns, reference: str, report: Callable[[str], None]
-) -> CaseArrays:
-    case = row["case"]
+def _case(table: Path, row: Mapping[str, str], columns: _Columns, report: Callable[[str], None]) -> CaseArrays:
+    case, reference = row["case"], columns.channels[0]
 
     def load(column: str):
         if not row[column]:
             raise InputError(f"{table}: case {case} has no file in column {column!r}: every case needs every channel")
         return to_itk(*read_image(table.parent / row[column]))
+
+    def load_drawn(column: str):
+        # NaN is neither inside nor outside.
+        array, *where = from_itk(load(column))
+        if not np.isfinite(array).all():
+            raise Refused(not_finite(str(table.parent / row[column]), array))
+        return array, where
 
     def fitted(image, column: str, how):
         if same_grid(image, grid):
@@ -143,10 +137,10 @@ def _case(
         for name in columns.structures:
             column = f"mask:{name}"
             if row[column]:
-                masks[name] = fitted(load(column), column, resample_mask)
+                array, where = load_drawn(column)
+                masks[name] = fitted(to_itk(array != 0, *where), column, resample_mask)
     else:
-        label = load(columns.label)
-        array, *where = from_itk(label)
+        array, where = load_drawn(columns.label)
         for value in np.unique(array).tolist():
             if min(abs(value - code) for code in (0, *columns.codes.values())) > LABEL_TOLERANCE:
                 cause = f"column {columns.label!r} does not list it, or the label was resampled with interpolation"
@@ -157,5 +151,7 @@ def _case(
             masks[name] = fitted(one, f"label {name}", resample_mask)
     arrays, (_, spacing_mm, geometry) = [from_itk(image)[0] for image in images], from_itk(grid)
     found = {name: from_itk(mask)[0] != 0 for name, mask in masks.items()}
+    missing = tuple(name for name in columns.structures if name not in found and not is_target(name))
     found = found or {columns.structures[0]: np.zeros(arrays[0].shape, bool)}
-    return CaseArrays(case, row.get("patient") or case, np.stack(arrays), found, spacing_mm, geometry=geometry)
+    image, patient = np.stack(arrays), row.get("patient") or case
+    return CaseArrays(case, patient, image, found, spacing_mm, not_contoured=missing, geometry=geometry)

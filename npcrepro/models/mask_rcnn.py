@@ -248,8 +248,8 @@ def _channels(number: float) -> int:
 
 
 def _normalisation(channels: int) -> nn.GroupNorm:
-    # SILENT: Luo 2020, the normalisation; groups of eight channels. The trunk starts from random weights, and a detector
-    # that does so needs statistics that a batch of few, much alike slices does not disturb, the same in testing.
+    # SILENT: Luo 2020, the normalisation; groups of eight channels. The trunk starts from random weights, and a
+    # detector that does so needs statistics that a batch of few, much alike slices does not disturb.
     return nn.GroupNorm(channels // 8, channels)
 
 

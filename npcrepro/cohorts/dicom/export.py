@@ -12,11 +12,10 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_
 
 from npcrepro import __version__
 from npcrepro.cohorts.check import grid_defects
-from npcrepro.cohorts.dicom.rules import is_target
 from npcrepro.cohorts.dicom.series import Grid, Slice, read_grid, reading
 from npcrepro.cohorts.images import read_image, to_mask
 from npcrepro.cohorts.layout import scan
-from npcrepro.cohorts.structures import Structures, mask_of
+from npcrepro.cohorts.structures import Structures, is_target, mask_of
 from npcrepro.errors import InputError
 from npcrepro.files import writing
 
@@ -94,7 +93,7 @@ def parse_structures(pairs: Sequence[str]) -> Structures:
     """Codes of each structure from texts such as ``GTVp=1``, or ``GTVp=1,3`` where structures overlap."""
     found = {}
     for pair in pairs:
-        match = re.fullmatch(r"(.*[^=\s])\s*=\s*([0-9]{1,3}(?:,[0-9]{1,3})*)", pair)
+        match = re.fullmatch(r"(.*[^=\s])\s*=\s*([0-9]{1,5}(?:,[0-9]{1,5})*)", pair)
         if not match:
             raise InputError(f"structure {pair!r} does not look like GTVp=1, or GTVp=1,3 for several codes")
         found[match[1]] = tuple(int(code) for code in match[2].split(","))

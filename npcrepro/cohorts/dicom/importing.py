@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npcrepro.cohorts.dicom.rules import Rules, is_target, read_rules
+from npcrepro.cohorts.dicom.rules import Rules, read_rules
 from npcrepro.cohorts.dicom.series import Series, find_series, read_grid, read_series
 from npcrepro.cohorts.dicom.structures import rasterise, read_structures
 from npcrepro.cohorts.images import from_itk, to_itk
 from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
 from npcrepro.cohorts.resample import register_rigid, resample, resample_mask, same_grid
+from npcrepro.cohorts.structures import is_target
 from npcrepro.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ class _Plan:
 
 
 def import_dicom(
-    source: str | Path, destination: str | Path, *, roles: str | Path | None = None, report: Report = print
+    source: str | Path, destination: str | Path, *, rules: str | Path | None = None, report: Report = print
 ) -> Cohort:
     """Write the cohort of a folder tree of DICOM series and RTSTRUCTs, and return it.
 
-    ``roles`` is a YAML file of rules (see `rules`); without one, the channels are those that all patients have. The
+    ``rules`` is a YAML file (see the module `rules`); without one, the channels are those that all patients have. The
     structures are those that any patient has: where an organ was not drawn, the case says so (``not_contoured``); a
     target volume that was not drawn is an empty mask. A patient's images are resampled to one reference series. Series
     of another frame of reference are registered only where the rules say so.
@@ -71,23 +72,23 @@ def import_dicom(
     Raises InputError for a missing or empty folder, rules that cannot be read, a file that is broken in its header,
     and where no patient is left.
     """
-    rules = read_rules(roles)
-    patients = _patients(find_series(source), rules, report)
+    chosen = read_rules(rules)
+    patients = _patients(find_series(source), chosen, report)
     if not patients:
         cause = "an export without structures, or files that are not DICOM"
         raise InputError(f"{source}: no patient with images and an RTSTRUCT: {cause}")
-    _report_unknown(patients, rules, report)
-    channels = _common_channels(patients, rules, report)
-    reference = rules.reference_of(channels)
+    _report_unknown(patients, chosen, report)
+    channels = _common_channels(patients, chosen, report)
+    reference = chosen.reference_of(channels)
     plans = []
     for patient in patients:
         try:
-            plans.append(_plan(patient, channels, reference, rules))
+            plans.append(_plan(patient, channels, reference, chosen))
         except InputError as problem:
             report(f"{patient.folder}: skipped: {problem}")
     if not plans:
         raise InputError(f"{source}: none of {len(patients)} patients can be imported: the lines above say why")
-    structures = tuple(name for name in rules.structures if any(name in plan.names for plan in plans))
+    structures = tuple(name for name in chosen.structures if any(name in plan.names for plan in plans))
 
     def cases() -> Iterator[CaseArrays]:
         number = 0

@@ -39,10 +39,12 @@ REFERENCES = ("CT", "T1", "CET1", "T2")
 
 GAP = r"[ _.,-]*"
 SIDES = {"L": "l|lt|left", "R": "r|rt|right"}
+NODES = f"(n|nd|ln|node|nodes|nodal){GAP}({'|'.join(SIDES.values())}|[0-9]+)?"
 # Names of structures in the field: spellings in clinical use, among them those of AAPM TG-263.
 TARGETS = {
     "GTVp": f"gtv{GAP}(p|t|nx|prim|primary|tumou?r)?",
-    "GTVnd": f"gtv{GAP}(n|nd|ln|node|nodes|nodal){GAP}({'|'.join(SIDES.values())}|[0-9]+)?",
+    "GTVnd": f"gtv{GAP}{NODES}",
+    "CTVnd": f"ctv{GAP}{NODES}",
     "CTV1": f"ctv{GAP}(1|p1)",
     "CTV2": f"ctv{GAP}(2|p2)",
 }
@@ -65,8 +67,9 @@ SIDED_ORGANS = {
     "OpticNerve": f"(optic{GAP}nerve|optic{GAP}nrv|opticnrv)",
     "Eye": "(eye|eyeball|globe)",
     "Lens": "lens",
-    "Cochlea": f"(inner{GAP}ear|cochlea)",
-    "TMJ": f"(tmj|tm{GAP}joint|joint{GAP}tm)",
+    "Cochlea": "cochlea",
+    "InnerEar": f"inner{GAP}ear",
+    "TMjoint": f"(tmj|tm{GAP}joint|joint{GAP}tm)",
 }
 
 
@@ -113,11 +116,6 @@ class Rules:
         return next(name for name in REFERENCES if name in channels)
 
 
-def is_target(structure: str) -> bool:
-    """Whether a structure is a target volume, which a patient may rightly not have; every patient has the organs."""
-    return structure.upper().startswith(("GTV", "CTV", "PTV"))
-
-
 def default_rules() -> Rules:
     """The tables of this module."""
     patterns = {**TARGETS, **ORGANS}
@@ -125,7 +123,10 @@ def default_rules() -> Rules:
         for side, sides in SIDES.items():
             patterns[f"{organ}_{side}"] = f"({words}{GAP}({sides})|({sides}){GAP}{words})"
     return Rules(
-        channels=tuple(ChannelRule(name, *_compiled_rule(*rule)) for name, rule in CHANNELS.items()),
+        channels=tuple(
+            ChannelRule(name, modality, re.compile(description, re.IGNORECASE))
+            for name, (modality, description) in CHANNELS.items()
+        ),
         structures={name: re.compile(f"^{pattern}$", re.IGNORECASE) for name, pattern in patterns.items()},
     )
 
@@ -159,6 +160,8 @@ def read_rules(path: str | Path | None) -> Rules:
 def _fields(path: Path) -> dict[str, Any]:
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: a mistyped path") from None
     except (OSError, ValueError, yaml.YAMLError) as problem:
         reason = " ".join(str(problem).split())
         raise InputError(f"{path}: not a YAML file that can be read ({reason}): check indentation and quotes") from None
@@ -201,7 +204,3 @@ def _pattern(path: str | Path, name: object, pattern: object) -> re.Pattern[str]
         raise InputError(
             f"{path}: pattern {pattern!r} of {name} is not a regular expression ({problem}): {cause}"
         ) from None
-
-
-def _compiled_rule(modality: str, description: str) -> tuple[str, re.Pattern[str]]:
-    return modality, re.compile(description, re.IGNORECASE)

@@ -17,6 +17,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 
+from npcrepro.cohorts.images import SPACING_RANGE_MM
 from npcrepro.errors import InputError
 
 # In millimetres; smaller steps are rounding in the header.
@@ -25,8 +26,7 @@ SAME_POSITION_MM = 0.01
 UNEVEN = 0.1
 # Of pixels: how far slices may slide over each other.
 SHIFTED = 0.5
-# Smaller or larger, and a unit was mistaken or the header is broken.
-SPACING_RANGE_MM = (0.01, 100.0)
+# Farther from the origin of the scanner, and the header is broken.
 FARTHEST_MM = 1e5
 
 NO_IMAGES = ("RTSTRUCT", "RTPLAN", "RTRECORD", "RTDOSE", "SEG", "SR", "PR", "REG")

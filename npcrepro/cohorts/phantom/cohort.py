@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -45,6 +44,7 @@ from npcrepro.cohorts.phantom.signal import (
 )
 from npcrepro.cohorts.phantom.tissues import Structure, Tissue
 from npcrepro.errors import InputError
+from npcrepro.protocol import pick
 
 if TYPE_CHECKING:
     from npcrepro.cohorts.layout import CaseArrays, Cohort
@@ -187,7 +187,7 @@ def make_patient(
     """
     if patient < 0 or seed < 0:
         raise InputError(f"patient {patient} and seed {seed} must not be negative")
-    chosen = _kind(kind)
+    chosen = pick(KINDS, kind, "kind of phantom")
     grid = _grid(chosen, matrix, spacing_mm)
     names = _channels(kind, chosen, channels)
     anatomy_rng, tissue_rng, field_rng, place_rng = np.random.default_rng([seed, patient]).spawn(4)
@@ -348,25 +348,13 @@ def _parts(name: str) -> tuple[Structure, ...]:
     return (part, Structure[part.name.replace("Eye", "Lens")]) if name.startswith("Eye") else (part,)
 
 
-def _kind(kind: str) -> Kind:
-    if kind not in KINDS:
-        raise InputError(f"unknown kind of phantom {kind!r}{_near(kind, KINDS)}: it is one of {', '.join(KINDS)}")
-    return KINDS[kind]
-
-
 def _channels(name: str, kind: Kind, channels: Sequence[str] | None) -> tuple[str, ...]:
     names = tuple(kind.channels) if channels is None else tuple(channels)
     for channel in names:
-        if channel not in kind.channels:
-            raise InputError(f"the phantom of kind {name} has no channel {channel!r}{_near(channel, kind.channels)}")
+        pick(kind.channels, channel, f"channel of the phantom {name}")
     if not names or len(set(names)) < len(names):
         raise InputError(f"the phantom needs channels, each once, not {list(names)}")
     return names
-
-
-def _near(word: str, options: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, list(options), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _grid(kind: Kind, matrix: Sequence[int] | None, spacing_mm: Sequence[float] | None) -> Grid:
@@ -406,7 +394,7 @@ def write_phantom(
         raise InputError(f"a phantom cohort needs at least 1 patient, not {patients}")
     if second_observer is not None:
         check_agreement(second_observer)
-    chosen = _kind(kind)
+    chosen = pick(KINDS, kind, "kind of phantom")
     names = _channels(kind, chosen, channels)
     _grid(chosen, matrix, spacing_mm)
 

@@ -279,13 +279,12 @@ def spine(p: Patient) -> list[Organ]:
         add(p.path((8, -14, -146), (60, -2, -140), (140, 34, -136), r=6, side=side))
 
     line = ((0, 41, 4), (0, 43, -10), (0, 44, -44), (0, 44, -64), (0, 46, -86), (0, 53, -112), (0, 62, -150))
-    line = [(0, y, z) for _, y, z in line]
     canal = p.path(*line, r=(11, 10.5, 9, 8.5, 8.5, 8.5, 8.5), wide=(1.15, 0.95))
     add(canal, ((1.0, T.CORTICAL_BONE), (0.0, T.CSF)))
     cord = p.path(*line[1:], r=(5.8, 5.4, 5.6, 5.8, 5.4, 5.0), wide=(1.2, 0.85))
     out.append(Organ(cord, solid(T.SPINAL_CORD), structure=S.SpinalCord))
-    add([p.ball((0, 30, 24), (22, 15, 15)), p.ball((0, 0, 38), (12, 10, 5))], solid(T.CSF), 4.0)
-    out[-1] = Organ(out[-1].parts, solid(T.CSF), 4.0, (T.GREY_MATTER, T.WHITE_MATTER))
+    cisterns = [p.ball((0, 30, 24), (22, 15, 15)), p.ball((0, 0, 38), (12, 10, 5))]
+    out.append(Organ(cisterns, solid(T.CSF), 4.0, (T.GREY_MATTER, T.WHITE_MATTER)))
     peduncles: list[Part] = []
     for side in SIDES:
         peduncles += p.path((14, 40, 22), (28, 48, 22), r=6.5, side=side)

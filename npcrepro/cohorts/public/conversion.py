@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from npcrepro.cohorts.layout import CaseArrays, Cohort, read_cohort, write_cohort
-from npcrepro.cohorts.public.sets import Conversion, PublicSet, Record, Report
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, PublicSet, Report
 from npcrepro.errors import InputError
 from npcrepro.files import write_json, writing_folder
 from npcrepro.protocol import pick
@@ -37,17 +37,15 @@ def convert(
     return read_cohort(destination)
 
 
-def _write(
-    chosen: PublicSet, source: Path, folder: Path, destination: Path, variant: str, report: Report
-) -> None:  # fmt: skip
-    record = Record(source, folder / "overlays", report)
-    conversion = chosen.convert(source, variant, record)
+def _write(chosen: PublicSet, source: Path, folder: Path, destination: Path, variant: str, report: Report) -> None:
+    log = ConversionLog(source, folder / "overlays", report)
+    conversion = chosen.convert(source, variant, log)
     # A cohort is written to a folder of its own, which write_cohort wants to be new.
     inside = folder / "cohort"
     try:
         write_cohort(
             inside,
-            _counted(conversion, chosen, record),
+            _counted(conversion, chosen, log),
             name=conversion.name,
             channels=conversion.channels,
             structures=conversion.structures,
@@ -60,19 +58,19 @@ def _write(
     for part in inside.iterdir():
         part.rename(folder / part.name)
     inside.rmdir()
-    found = {"set": chosen.key, "variant": variant, "skipped": record.skipped, "notes": record.notes}
+    found = {"set": chosen.key, "variant": variant, "skipped": log.skipped, "notes": log.notes}
     write_json(folder / "conversion.json", found)
 
 
-def _counted(conversion: Conversion, chosen: PublicSet, record: Record) -> Iterator[CaseArrays]:
+def _counted(conversion: Conversion, chosen: PublicSet, log: ConversionLog) -> Iterator[CaseArrays]:
     done = 0
     for case in conversion.cases:
         yield case
         done += 1
-        record.report(f"{case.name} is written")
+        log.report(f"{case.name} is written")
     if not done:
-        first = next(iter(record.skipped.items()), None)
+        first = next(iter(log.skipped.items()), None)
         why = f"; the first: {first[0]}: {first[1]}" if first else ""
-        raise InputError(f"{record.source} holds no case of {chosen.title} that can be used{why}")
-    left_out = f"{len(record.skipped)} skipped" if record.skipped else "none skipped"
-    record.report(f"{done} cases, {left_out}, notes on {len(record.notes)}: see conversion.json")
+        raise InputError(f"{log.source} holds no case of {chosen.title} that can be used{why}")
+    left_out = f"{len(log.skipped)} skipped" if log.skipped else "none skipped"
+    log.report(f"{done} cases, {left_out}, notes on {len(log.notes)}: see conversion.json")

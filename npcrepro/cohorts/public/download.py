@@ -31,10 +31,11 @@ ATTEMPTS = 5
 PROGRESS_STEP = 0.05
 
 
-def fetch(chosen: PublicSet, destination: str | Path, report: Report) -> list[Path]:
+def fetch(chosen: PublicSet, destination: str | Path, report: Report = print) -> list[Path]:
     """Download the files of a set to ``destination`` and unpack them beside; returns the folders (or files).
 
-    An interrupted download is kept as ``NAME.part`` and goes on at the next call. Raises InputError for a set that
+    An interrupted download is kept as ``NAME.part`` and goes on at the next call, where there is a sum to check that
+    both halves are of one file; else it starts anew. Raises InputError for a set that
     has to be asked for, a file that is not there, a wrong sum (the file is removed), a disk without room, and an
     archive that would write outside its folder.
     """
@@ -161,7 +162,8 @@ def _check_room(folder: Path, needed: int, name: str) -> None:
 
 
 def _interrupted(file: Download, part: Path, why: str) -> str:
-    return f"{file.url}: interrupted at {_amount(_size(part))} ({why}); the same command goes on from there"
+    then = "goes on from there" if file.sha256 else "starts anew"
+    return f"{file.url}: interrupted at {_amount(_size(part))} ({why}); the same command {then}"
 
 
 def _cause(code: int) -> str:

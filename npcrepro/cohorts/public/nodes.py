@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from npcrepro.cohorts.layout import CaseArrays
-from npcrepro.cohorts.public.sets import Conversion, Download, PublicSet, Record
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
 from npcrepro.cohorts.public.volumes import case_folders, channel_on, find, read, read_codes, stack
 from npcrepro.cohorts.structures import Structures
 from npcrepro.errors import InputError
@@ -20,11 +20,12 @@ LNCTV_LAYOUT = (
     "<case>_{0000,0001}.nii.gz, unpacked with 7z and the password of the challenge page"
 )
 
-TUMOUR: Structures = {"GTVp": (1,), "GTVn": (2,)}
+# Published as GTVn; one name for nodal disease in all cohorts.
+TUMOUR: Structures = {"GTVp": (1,), "GTVnd": (2,)}
 HNTS_LAYOUT = "HNTSMRG24_train/<id>/{preRT,midRT}/<id>_{preRT,midRT}_{T2,mask}.nii.gz"
 
 
-def _convert_lnctv(source: Path, variant: str, record: Record) -> Conversion:
+def _convert_lnctv(source: Path, variant: str, log: ConversionLog) -> Conversion:
     files = find(source, "*_Cohort*/images*/*_000[01].nii.gz", LNCTV_LAYOUT)
     scans: dict[str, dict[str, Path]] = {}
     for path in files:
@@ -39,8 +40,7 @@ def _convert_lnctv(source: Path, variant: str, record: Record) -> Conversion:
     def single(name: str, path: Path) -> CaseArrays:
         image = read(path)
         label, note = read_codes(label_of(path), image, LEVELS)
-        if note:
-            record.note(name, note)
+        log.note(name, note)
         patient = name.rsplit("_", 1)[0]
         return CaseArrays(name, patient, stack([image.array]), label, image.spacing_mm, geometry=image.geometry)
 
@@ -48,21 +48,21 @@ def _convert_lnctv(source: Path, variant: str, record: Record) -> Conversion:
         if len(scans[name]) < len(SCANS):
             raise InputError(f"one CT only ({next(iter(scans[name]))}); the variant 'single' takes it")
         image = read(plain)
-        contrast, note = channel_on(read(scans[name]["CECT"]), image)
-        label, more = read_codes(label_of(plain), image, LEVELS)
-        for text in filter(None, (note and f"contrast CT: {note}", more)):
-            record.note(name, text)
-        image_channels = stack([image.array, contrast])
-        return CaseArrays(name, name, image_channels, label, image.spacing_mm, geometry=image.geometry)
+        contrast, moved = channel_on(read(scans[name]["CECT"]), image)
+        log.note(name, moved and f"contrast CT: {moved}")
+        label, note = read_codes(label_of(plain), image, LEVELS)
+        log.note(name, note)
+        channels = stack([image.array, contrast])
+        return CaseArrays(name, name, channels, label, image.spacing_mm, geometry=image.geometry)
 
     if variant == "single":
         cases = {f"{name}_{scan}": path for name, found in scans.items() for scan, path in sorted(found.items())}
-        return Conversion("LNCTVSeg_single", ("CT",), LEVELS, record.convert(cases, single))
+        return Conversion("LNCTVSeg_single", ("CT",), LEVELS, log.convert(cases, single))
     cases = {name: next(iter(found.values())) for name, found in scans.items()}
-    return Conversion("LNCTVSeg_pairs", ("CT", "CECT"), LEVELS, record.convert(cases, pair))
+    return Conversion("LNCTVSeg_pairs", ("CT", "CECT"), LEVELS, log.convert(cases, pair))
 
 
-def _convert_hnts(source: Path, variant: str, record: Record) -> Conversion:
+def _convert_hnts(source: Path, variant: str, log: ConversionLog) -> Conversion:
     when = f"{variant}RT"
     folders = case_folders(source, f"*/{when}/*_{when}_T2.nii.gz", HNTS_LAYOUT, level=2)
     cases = {f"HNTS_{folder.name}": folder / when for folder in folders}
@@ -71,13 +71,12 @@ def _convert_hnts(source: Path, variant: str, record: Record) -> Conversion:
         stem = f"{folder.parent.name}_{when}"
         image = read(folder / f"{stem}_T2.nii.gz")
         label, note = read_codes(folder / f"{stem}_mask.nii.gz", image, TUMOUR)
-        if note:
-            record.note(name, note)
+        log.note(name, note)
         if not label.any():
-            record.note(name, "empty mask: nothing of the tumour is left")
+            log.note(name, "empty mask: nothing of the tumour is left")
         return CaseArrays(name, name, stack([image.array]), label, image.spacing_mm, geometry=image.geometry)
 
-    return Conversion(f"HNTS-MRG2024_{when}", ("T2",), TUMOUR, record.convert(cases, case))
+    return Conversion(f"HNTS-MRG2024_{when}", ("T2",), TUMOUR, log.convert(cases, case))
 
 
 LNCTVSEG = PublicSet(
@@ -107,7 +106,7 @@ LNCTVSEG = PublicSet(
 HNTS_MRG = PublicSet(
     key="hnts-mrg-2024",
     title="HNTS-MRG 2024",
-    content="150 head-and-neck cancers: T2 MRI before and during radiotherapy, GTVp and GTVn",
+    content="150 head-and-neck cancers: T2 MRI before and during radiotherapy, GTVp and GTVnd",
     licence="CC BY-NC 4.0",
     publishable=False,
     reference="Wahid et al., HNTS-MRG 2024 training set, Zenodo (2024), doi:10.5281/zenodo.11199559",

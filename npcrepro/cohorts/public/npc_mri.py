@@ -9,7 +9,7 @@ import numpy as np
 
 from npcrepro.cohorts.images import from_itk
 from npcrepro.cohorts.layout import CaseArrays
-from npcrepro.cohorts.public.sets import Conversion, Download, PublicSet, Record
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
 from npcrepro.cohorts.public.volumes import Volume, binary, case_folders, first, mask_on, read, stack
 from npcrepro.errors import InputError
 
@@ -21,16 +21,16 @@ SERIES = {"T1": ("T1WI", "ROI-T1"), "T2": ("T2WI", "ROI-T2"), "CET1": ("CE-T1WI"
 LAYOUT = "MRI-Segments/<patient>/{T1WI,T2WI,CE-T1WI}/*.dcm with ROI-T1.nii, ROI-T2.nii and ROI-CE-T1.nii"
 
 
-def _convert(source: Path, variant: str, record: Record) -> Conversion:
+def _convert(source: Path, variant: str, log: ConversionLog) -> Conversion:
     folders = case_folders(source, "*/ROI-*.nii*", LAYOUT)
     cases = {f"NPC_{folder.name}": folder for folder in folders}
-    made = record.convert(cases, lambda name, folder: _case(name, folder, variant, record))
+    made = log.convert(cases, lambda name, folder: _case(name, folder, variant, log))
     return Conversion("NPC_MRI_277", tuple(SERIES), {"GTVp": 1}, made)
 
 
-def _case(name: str, folder: Path, reference: str, record: Record) -> CaseArrays:
+def _case(name: str, folder: Path, reference: str, log: ConversionLog) -> CaseArrays:
     fixed = _read_series(folder, reference)
-    mask = _mask(name, folder, reference, fixed, record)
+    mask = _mask(name, folder, reference, fixed, log)
     if mask is None:
         raise InputError(f"{folder / SERIES[reference][1]}.nii: no such file; the reference series has no mask")
     images, masks = {}, {}
@@ -38,9 +38,9 @@ def _case(name: str, folder: Path, reference: str, record: Record) -> CaseArrays
         if channel == reference:
             images[channel], masks[channel] = fixed.array, mask
         else:
-            images[channel], masks[channel] = _moved(name, folder, channel, fixed, mask, record)
-    record.sheets.mkdir(exist_ok=True)
-    _sheet(record.sheets / f"{name}.png", name, reference, images, masks, fixed.spacing_mm)
+            images[channel], masks[channel] = _moved(name, folder, channel, fixed, mask, log)
+    log.sheets.mkdir(exist_ok=True)
+    _sheet(log.sheets / f"{name}.png", name, reference, images, masks, fixed.spacing_mm)
     image = stack(list(images.values()))
     return CaseArrays(name, name, image, mask.astype(np.uint8), fixed.spacing_mm, geometry=fixed.geometry)
 
@@ -52,19 +52,18 @@ def _read_series(folder: Path, channel: str) -> Volume:
     return Volume(*read_series(folder / SERIES[channel][0]))
 
 
-def _mask(name: str, folder: Path, channel: str, series: Volume, record: Record) -> np.ndarray | None:
+def _mask(name: str, folder: Path, channel: str, series: Volume, log: ConversionLog) -> np.ndarray | None:
     """The mask drawn on a series, on its grid; None where there is none."""
     path = first(folder / f"{SERIES[channel][1]}.nii", folder / f"{SERIES[channel][1]}.nii.gz")
     if not path.is_file():
         return None
     mask, note = mask_on(read(path), series, str(path))
-    if note:
-        record.note(name, f"{channel}: {note}")
+    log.note(name, note and f"{channel}: {note}")
     return binary(mask)
 
 
 def _moved(
-    name: str, folder: Path, channel: str, fixed: Volume, reference: np.ndarray, record: Record
+    name: str, folder: Path, channel: str, fixed: Volume, reference: np.ndarray, log: ConversionLog
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """A series and its own mask, registered to the reference series."""
     from npcrepro.cohorts.resample import register_rigid, resample, resample_mask
@@ -76,16 +75,16 @@ def _moved(
     text = f"{channel}: moved by {shift_mm:.1f} mm and {turn_deg:.1f} degrees"
     image = from_itk(resample(moving, onto, transform))[0]
     try:
-        own = _mask(name, folder, channel, series, record)
+        own = _mask(name, folder, channel, series, log)
     except InputError as problem:
         # The reference series has a mask of its own, so that the case is not lost.
-        record.note(name, f"{channel}: its mask is not used: {problem}")
+        log.note(name, f"{channel}: its mask is not used: {problem}")
         own = None
     if own is not None:
-        drawn = Volume(own.astype(np.uint8), series.spacing_mm, series.geometry)
+        drawn = Volume(own, series.spacing_mm, series.geometry)
         own = from_itk(resample_mask(drawn.itk(), onto, transform))[0].astype(bool)
         text += f"; DSC of its own mask with the reference mask {_dsc(own, reference):.2f}"
-    record.note(name, text)
+    log.note(name, text)
     return image, own
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from npcrepro.cohorts.layout import CaseArrays
-from npcrepro.cohorts.public.sets import Conversion, Download, PublicSet, Record
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
 from npcrepro.cohorts.public.volumes import case_folders, stack
 from npcrepro.errors import InputError
 
@@ -24,7 +24,7 @@ ZERO_HU = 1000
 LAYOUT = "{train,validation,test}-pats/pt_<n>/{ct,voxel_dimensions,<ROI>}.csv"
 
 
-def _convert(source: Path, variant: str, record: Record) -> Conversion:
+def _convert(source: Path, variant: str, log: ConversionLog) -> Conversion:
     folders = case_folders(source, "*-pats/pt_*/ct.csv", LAYOUT)
     cases = {f"KBP_{int(folder.name.removeprefix('pt_')):03d}": folder for folder in folders}
 
@@ -32,15 +32,16 @@ def _convert(source: Path, variant: str, record: Record) -> Conversion:
         image = _voxels(folder / "ct.csv").astype(np.int16) - ZERO_HU
         files = {structure: folder / f"{roi}.csv" for roi, structure in ROIS[variant].items()}
         masks = {structure: _voxels(path).astype(bool) for structure, path in files.items() if path.is_file()}
-        missing = [structure for structure in files if structure not in masks]
         if not masks:
             raise InputError(f"{folder}: none of {', '.join(files)} was contoured")
-        if missing:
-            record.note(name, f"not contoured: {', '.join(missing)}")
-        return CaseArrays(name, name, stack([image]), masks, _spacing_mm(folder / "voxel_dimensions.csv"))
+        missing = log.missing(name, files, masks)
+        # A dose level that was not prescribed has no target volume, which is an empty mask.
+        unknown = missing if variant == "oars" else ()
+        spacing_mm = _spacing_mm(folder / "voxel_dimensions.csv")
+        return CaseArrays(name, name, stack([image]), masks, spacing_mm, not_contoured=unknown)
 
     structures = tuple(ROIS[variant].values())
-    return Conversion(f"OpenKBP_{variant}", ("CT",), structures, record.convert(cases, case))
+    return Conversion(f"OpenKBP_{variant}", ("CT",), structures, log.convert(cases, case))
 
 
 def _voxels(path: Path) -> np.ndarray:

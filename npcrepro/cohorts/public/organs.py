@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from npcrepro.cohorts.layout import CaseArrays
-from npcrepro.cohorts.public.sets import Conversion, Download, PublicSet, Record
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
 from npcrepro.cohorts.public.volumes import PackedMasks, Volume, case_folders, cropped_mask_on, read, stack
 from npcrepro.errors import InputError
 
@@ -39,7 +39,7 @@ DEEPMIND_ORGANS = {
 DEEPMIND_LAYOUT = "{test,validation}/{oncologist,radiographer}/<case>/CT_IMAGE.nrrd with segmentations/<Organ>.nrrd"
 
 
-def _convert_hanseg(source: Path, variant: str, record: Record) -> Conversion:
+def _convert_hanseg(source: Path, variant: str, log: ConversionLog) -> Conversion:
     folders = case_folders(source, "case_*/case_*_IMG_CT.nrrd", HANSEG_LAYOUT)
     channels = {"ct": ("CT",), "ct-mr": ("CT", "T1")}[variant]
 
@@ -49,15 +49,17 @@ def _convert_hanseg(source: Path, variant: str, record: Record) -> Conversion:
             path.name.removeprefix(f"{name}_OAR_").removesuffix(".seg.nrrd"): path
             for path in sorted(folder.glob(f"{name}_OAR_*.seg.nrrd"))
         }
-        masks = _organs(name, files, HANSEG_ORGANS, image, record)
+        masks, missing = _organs(name, files, HANSEG_ORGANS, image, log)
         arrays = [image.array]
         if "T1" in channels:
             arrays.append(_registered(folder / f"{name}_IMG_MR_T1.nrrd", image))
-        return CaseArrays(name, name, stack(arrays), masks, image.spacing_mm, geometry=image.geometry)
+        return CaseArrays(
+            name, name, stack(arrays), masks, image.spacing_mm, not_contoured=missing, geometry=image.geometry
+        )
 
     cases = {folder.name: folder for folder in folders}
     structures = tuple(HANSEG_ORGANS.values())
-    return Conversion(f"HaN-Seg_{variant}", channels, structures, record.convert(cases, case))
+    return Conversion(f"HaN-Seg_{variant}", channels, structures, log.convert(cases, case))
 
 
 def _registered(path: Path, image: Volume) -> np.ndarray:
@@ -70,7 +72,7 @@ def _registered(path: Path, image: Volume) -> np.ndarray:
     return from_itk(resample(moving, fixed, transform))[0]
 
 
-def _convert_deepmind(source: Path, variant: str, record: Record) -> Conversion:
+def _convert_deepmind(source: Path, variant: str, log: ConversionLog) -> Conversion:
     folders = case_folders(source, f"*/{variant}/*/CT_IMAGE.nrrd", DEEPMIND_LAYOUT)
     cases = {folder.name: folder for folder in folders}
     if len(cases) < len(folders):
@@ -83,30 +85,30 @@ def _convert_deepmind(source: Path, variant: str, record: Record) -> Conversion:
             path.name.removesuffix(".nrrd").replace("_", "-"): path
             for path in sorted((folder / "segmentations").glob("*.nrrd"))
         }
-        masks = _organs(name, found, DEEPMIND_ORGANS, image, record)
-        return CaseArrays(name, name, stack([image.array]), masks, image.spacing_mm, geometry=image.geometry)
+        masks, missing = _organs(name, found, DEEPMIND_ORGANS, image, log)
+        return CaseArrays(
+            name, name, stack([image.array]), masks, image.spacing_mm, not_contoured=missing, geometry=image.geometry
+        )
 
     structures = tuple(DEEPMIND_ORGANS.values())
-    return Conversion(f"DeepMind_TCIA_{variant}", ("CT",), structures, record.convert(cases, case))
+    return Conversion(f"DeepMind_TCIA_{variant}", ("CT",), structures, log.convert(cases, case))
 
 
 def _organs(
-    case: str, files: dict[str, Path], organs: dict[str, str], image: Volume, record: Record
-) -> PackedMasks:  # fmt: skip
-    """Masks of the organs that are there; what is missing and what is unknown goes to the record."""
+    case: str, files: dict[str, Path], organs: dict[str, str], image: Volume, log: ConversionLog
+) -> tuple[PackedMasks, tuple[str, ...]]:
+    """Masks of the organs that are there, and which are missing; these and what is unknown go to the log."""
     masks = PackedMasks(image.array.shape)
     for name, organ in organs.items():
         if name in files:
             masks.add(organ, cropped_mask_on(read(files[name]), image))
     if not masks:
         raise InputError(f"{case} has no mask of a known organ: the archive is not unpacked in full")
-    missing = [organ for name, organ in organs.items() if name not in files]
-    if missing:
-        record.note(case, f"not contoured: {', '.join(missing)}")
+    missing = log.missing(case, organs.values(), masks)
     unknown = sorted(set(files) - set(organs))
     if unknown:
-        record.note(case, f"left out, as the set does not list them: {', '.join(unknown)}")
-    return masks
+        log.note(case, f"left out, as the set does not list them: {', '.join(unknown)}")
+    return masks, missing
 
 
 HAN_SEG = PublicSet(

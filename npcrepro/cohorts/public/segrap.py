@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from npcrepro.cohorts.layout import CaseArrays
-from npcrepro.cohorts.public.sets import Conversion, PublicSet, Record
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, PublicSet
 from npcrepro.cohorts.public.volumes import (
     PackedMasks,
     Volume,
@@ -66,7 +66,7 @@ STRUCTSEG_TASKS = {"oars": ("HaN_OAR", STRUCTSEG_ORGANS), "targets": ("Naso_GTV"
 STRUCTSEG_LAYOUT = "{HaN_OAR,Naso_GTV}/<1..50>/{data,label}.nii.gz"
 
 
-def _convert_segrap(source: Path, variant: str, record: Record) -> Conversion:
+def _convert_segrap(source: Path, variant: str, log: ConversionLog) -> Conversion:
     folders = case_folders(source, "segrap_*/image.nii.gz", SEGRAP_LAYOUT)
     structures, task = {"oars": (SEGRAP_ORGANS, "Task001"), "targets": (SEGRAP_TARGETS, "Task002")}[variant]
     coded = {path.name.removesuffix(".nii.gz"): path for path in sorted(source.glob(f"**/{task}/segrap_*.nii.gz"))}
@@ -74,59 +74,58 @@ def _convert_segrap(source: Path, variant: str, record: Record) -> Conversion:
     places = sorted({path.parent.parent for path in source.glob("**/segrap_*/*.nii.gz")}, key=natural)
     cases = {folder.name: folder for folder in folders}
     for name in sorted(set(coded) - set(cases)):
-        record.skip(name, f"a label in {task} and no folder of images")
+        log.skip(name, f"a label in {task} and no folder of images")
 
     def case(name: str, folder: Path) -> CaseArrays:
-        image, channels = _segrap_channels(name, folder, record)
+        image, channels = _segrap_channels(name, folder, log)
+        missing: tuple[str, ...] = ()
         if coded:
             if name not in coded:
                 raise InputError(f"{name} has an image and no label in {task}; the labels of another release")
             label, note = read_codes(coded[name], image, structures)
-            if note:
-                record.note(name, note)
+            log.note(name, note)
         else:
-            label = _organ_files(name, [folder, *(place / name for place in places)], image, structures, record)
-        return CaseArrays(name, name, channels, label, image.spacing_mm, geometry=image.geometry)
+            label, missing = _organ_files(name, [folder, *(place / name for place in places)], image, structures, log)
+        # Without nodal disease there is no GTVnd, which is an empty mask.
+        unknown = missing if variant == "oars" else ()
+        return CaseArrays(name, name, channels, label, image.spacing_mm, not_contoured=unknown, geometry=image.geometry)
 
     return Conversion(
         f"SegRap2023_{variant}",
         ("CT", "CECT"),
         structures if coded else tuple(structures),
-        record.convert(cases, case),
+        log.convert(cases, case),
     )
 
 
-def _segrap_channels(name: str, folder: Path, record: Record) -> tuple[Volume, np.ndarray]:
+def _segrap_channels(name: str, folder: Path, log: ConversionLog) -> tuple[Volume, np.ndarray]:
     image = read(folder / "image.nii.gz")
-    contrast, note = channel_on(read(folder / "image_contrast.nii.gz"), image)
-    if note:
-        record.note(name, f"contrast CT: {note}")
+    contrast, moved = channel_on(read(folder / "image_contrast.nii.gz"), image)
+    log.note(name, moved and f"contrast CT: {moved}")
     return image, stack([image.array, contrast])
 
 
-def _organ_files(name: str, folders: list[Path], image: Volume, structures: Structures, record: Record) -> PackedMasks:
-    """Masks of a case from one file an organ; where two folders have it, the later one counts."""
-    masks, missing = PackedMasks(image.array.shape), []
+def _organ_files(
+    name: str, folders: list[Path], image: Volume, structures: Structures, log: ConversionLog
+) -> tuple[PackedMasks, tuple[str, ...]]:
+    """Masks from one file an organ, and which are missing; where two folders have it, the later one counts."""
+    masks = PackedMasks(image.array.shape)
     for organ in structures:
         file = f"{OTHER_NAMES.get(organ, organ)}.nii.gz"
         path = next((place / file for place in reversed(folders) if (place / file).is_file()), None)
         if path is None:
-            missing.append(organ)
             continue
         mask, note = mask_on(read(path), image, str(path))
         masks.add(organ, binary(mask))
-        if note:
-            record.note(name, f"{organ}: {note}")
+        log.note(name, note and f"{organ}: {note}")
     if not masks:
         raise InputError(
             f"{folders[0]} holds no file of {', '.join(list(structures)[:3])}: labels are not unpacked here"
         )
-    if missing:
-        record.note(name, f"not contoured: {', '.join(missing)}")
-    return masks
+    return masks, log.missing(name, structures, masks)
 
 
-def _convert_structseg(source: Path, variant: str, record: Record) -> Conversion:
+def _convert_structseg(source: Path, variant: str, log: ConversionLog) -> Conversion:
     task, structures = STRUCTSEG_TASKS[variant]
     here = "" if source.resolve().name.endswith(task) else f"*{task}*/"
     folders = case_folders(source, f"{here}*/data.nii.gz", STRUCTSEG_LAYOUT)
@@ -135,11 +134,10 @@ def _convert_structseg(source: Path, variant: str, record: Record) -> Conversion
     def case(name: str, folder: Path) -> CaseArrays:
         image = read(folder / "data.nii.gz")
         label, note = read_codes(folder / "label.nii.gz", image, structures)
-        if note:
-            record.note(name, note)
+        log.note(name, note)
         return CaseArrays(name, name, stack([image.array]), label, image.spacing_mm, geometry=image.geometry)
 
-    return Conversion(f"StructSeg2019_{variant}", ("CT",), structures, record.convert(cases, case))
+    return Conversion(f"StructSeg2019_{variant}", ("CT",), structures, log.convert(cases, case))
 
 
 def _padded(name: str) -> str:

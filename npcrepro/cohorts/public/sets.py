@@ -1,12 +1,12 @@
 """What a public data set is to the rest of the package: where it is, what may be done with it, how it becomes a cohort.
 
-A converter is a function of a folder, a variant and a `Record`; it returns a `Conversion`, whose cases are read one at
-a time. A case that cannot be used is skipped, never silently: the `Record` keeps which and why.
+A converter is a function of a folder, a variant and a `ConversionLog`; it returns a `Conversion`, whose cases are read
+one at a time. A case that cannot be used is skipped, never silently: the log keeps which and why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class Download:
     unpack: bool = True
 
 
-class Record:
+class ConversionLog:
     """What happened to the cases of one conversion: which were skipped, what was noticed about the others.
 
     ``sheets`` is a folder for pictures, which the converter makes when it needs it.
@@ -45,8 +45,15 @@ class Record:
         self.report(f"{case} is skipped: {self.skipped[case]}")
 
     def note(self, case: str, text: str) -> None:
-        """Something about a case that is converted; kept, not said."""
-        self.notes.setdefault(case, []).append(self._short(text))
+        """Something about a case that is converted; kept, not said. An empty text is nothing to note."""
+        if text:
+            self.notes.setdefault(case, []).append(self._short(text))
+
+    def missing(self, case: str, structures: Iterable[str], masks: Collection[str]) -> tuple[str, ...]:
+        """Structures without a mask, noted. Organs among them were not drawn, which an empty mask would deny."""
+        names = tuple(name for name in structures if name not in masks)
+        self.note(case, f"not contoured: {', '.join(names)}" if names else "")
+        return names
 
     def convert(self, cases: Mapping[str, Path], make: Callable[[str, Path], CaseArrays]) -> Iterator[CaseArrays]:
         """The cases one by one; one for which ``make`` raises InputError is skipped."""
@@ -89,7 +96,7 @@ class PublicSet:
     access: str
     layout: str
     variants: Mapping[str, str]
-    convert: Callable[[Path, str, Record], Conversion]
+    convert: Callable[[Path, str, ConversionLog], Conversion]
     downloads: tuple[Download, ...] = ()
 
     def described(self) -> dict[str, Any]:

@@ -148,10 +148,10 @@ def cropped_mask_on(mask: Volume, image: Volume) -> np.ndarray:
     """A binary mask, which may cover a part of the image only, on the grid of the image: bool (z, y, x)."""
     from npcrepro.cohorts.resample import resample_mask, same_grid
 
-    mask = Volume(binary(mask.array).astype(np.uint8), mask.spacing_mm, mask.geometry)
-    drawn, fixed = mask.itk(), image.itk()
+    inside = binary(mask.array)
+    drawn, fixed = to_itk(inside, mask.spacing_mm, mask.geometry), image.itk()
     if same_grid(drawn, fixed):
-        return mask.array.astype(bool)
+        return inside
     return from_itk(resample_mask(drawn, fixed))[0].astype(bool)
 
 
@@ -161,7 +161,7 @@ def binary(array: np.ndarray) -> np.ndarray:
 
 
 def read_codes(path: Path, image: Volume, structures: Structures) -> tuple[np.ndarray, str]:
-    """A label image of integers on the grid of its image, uint8, and a note. Raises InputError for other values."""
+    """A label image on the grid of its image, as `to_mask` gives it, and a note. Raises InputError for other values."""
     codes, note = mask_on(read(path), image, str(path))
     label, defects = to_mask(codes, structures, str(path))
     if label is None:

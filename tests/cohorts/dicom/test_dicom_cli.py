@@ -34,7 +34,7 @@ def test_import_says_what_it_made(tmp_path):
 def test_import_by_rules(tmp_path):
     write_patient(tmp_path / "dicom")
     (tmp_path / "rules.yaml").write_text("structures: {Mine: gtv}")
-    said = call("import", tmp_path / "dicom", tmp_path / "cohort", "--roles", tmp_path / "rules.yaml")
+    said = call("import", tmp_path / "dicom", tmp_path / "cohort", "--rules", tmp_path / "rules.yaml")
     assert said[-1].endswith("structures Mine")
 
 

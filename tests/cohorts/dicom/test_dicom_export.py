@@ -71,7 +71,7 @@ def test_export_then_import_keeps_place_and_shape(tmp_path, orientation):
 
     export_rtstruct(label, folder, tmp_path / "dicom" / "RS.dcm", {"GTVp": (1, 3), "GTVnd": (2, 3)})
     (tmp_path / "rules.yaml").write_text(RULES)
-    cohort = import_dicom(tmp_path / "dicom", tmp_path / "cohort", roles=tmp_path / "rules.yaml")
+    cohort = import_dicom(tmp_path / "dicom", tmp_path / "cohort", rules=tmp_path / "rules.yaml")
 
     back, spacing_back, geometry = read_image(cohort.cases[0].label)
     # The solid anew, at the places where the imported label says that its voxels are.
@@ -235,7 +235,7 @@ def test_structures_beside_the_prediction(tmp_path, prediction):
 
 
 def test_structures_as_text():
-    assert parse_structures(["GTVp=1", "Brain = 2,3"]) == {"GTVp": (1,), "Brain": (2, 3)}
+    assert parse_structures(["GTVp=1", "Brain = 2,1003"]) == {"GTVp": (1,), "Brain": (2, 1003)}
     for wrong in ("GTVp", "GTVp=", "=1", "GTVp=one", "GTVp=1,"):
         with pytest.raises(InputError, match="does not look like"):
             parse_structures([wrong])

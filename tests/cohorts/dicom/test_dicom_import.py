@@ -25,7 +25,7 @@ def importing(tmp_path):
             path = tmp_path / "rules.yaml"
             path.write_text(rules)
         said = []
-        cohort = import_dicom(tmp_path / "dicom", tmp_path / "cohort", roles=path, report=said.append)
+        cohort = import_dicom(tmp_path / "dicom", tmp_path / "cohort", rules=path, report=said.append)
         return cohort, said
 
     yield importing
@@ -248,7 +248,7 @@ def test_a_registration_that_fails(tmp_path, importing):
     (tmp_path / "rules.yaml").write_text("register: true")
     said = []
     with pytest.raises(InputError, match="none of 1 patients"):
-        import_dicom(tmp_path / "dicom", tmp_path / "cohort", roles=tmp_path / "rules.yaml", report=said.append)
+        import_dicom(tmp_path / "dicom", tmp_path / "cohort", rules=tmp_path / "rules.yaml", report=said.append)
     assert "cannot be registered" in said[-1]
 
 
@@ -278,7 +278,7 @@ def test_contours_on_a_series_of_another_frame_that_is_no_channel(tmp_path, impo
     (tmp_path / "rules.yaml").write_text("channels: {T1: {modality: MR}}")
     said = []
     with pytest.raises(InputError, match="none of 1 patients"):
-        import_dicom(tmp_path / "dicom", tmp_path / "cohort", roles=tmp_path / "rules.yaml", report=said.append)
+        import_dicom(tmp_path / "dicom", tmp_path / "cohort", rules=tmp_path / "rules.yaml", report=said.append)
     assert "drawn in another frame of reference than T1" in said[-1]
 
 
@@ -443,12 +443,14 @@ def test_channels_by_description(tmp_path, description, channel):
     ("name", "structure"),
     [
         *(("GTVp", "GTVp"), ("gtv_t", "GTVp"), ("GTVnx", "GTVp"), ("GTV-Primary", "GTVp"), ("GTV", "GTVp")),
-        *(("GTVnd", "GTVnd"), ("GTVn_L", "GTVnd"), ("GTVn2", "GTVnd"), ("GTV_Nodal", "GTVnd"), ("CTV1", "CTV1")),
-        *(("Brainstem", "BrainStem"), ("Brain Stem", "BrainStem"), ("Brain", "Brain"), ("SpinalCord", "SpinalCord")),
+        *(("GTVnd", "GTVnd"), ("GTVn_L", "GTVnd"), ("GTVn2", "GTVnd"), ("GTV_Nodal", "GTVnd"), ("CTVn_L", "CTVnd")),
+        *(("CTV1", "CTV1"), ("CTV_p2", "CTV2"), ("Brainstem", "BrainStem"), ("Brain Stem", "BrainStem")),
+        *(("Brain", "Brain"), ("SpinalCord", "SpinalCord")),
         *(("Parotid_L", "Parotid_L"), ("Lt. parotid", "Parotid_L"), ("Right Parotid Gland", "Parotid_R")),
         *(("Glnd_Submand_R", "Submandibular_R"), ("OpticNrv_L", "OpticNerve_L"), ("L optic nerve", "OpticNerve_L")),
         *(("Bone_Mandible", "Mandible"), ("Lobe_Temporal_L", "TemporalLobe_L"), ("OpticChiasm", "OpticChiasm")),
-        *(("Lens_R", "Lens_R"), ("Eye_L", "Eye_L"), ("Joint_TM_R", "TMJ_R"), ("Chiasma", "OpticChiasm")),
+        *(("Lens_R", "Lens_R"), ("Eye_L", "Eye_L"), ("Joint_TM_R", "TMjoint_R"), ("Chiasma", "OpticChiasm")),
+        *(("Cochlea_R", "Cochlea_R"), ("Inner Ear L", "InnerEar_L")),
         *(("SpinalCord_PRV", None), ("GTVp_old", None), ("PTV70", None), ("Parotids", None), ("Brainstem_03", None)),
     ],
 )
@@ -484,5 +486,5 @@ def test_rules_that_cannot_be_used(tmp_path, rules, words):
 
 
 def test_rules_that_are_not_there(tmp_path):
-    with pytest.raises(InputError, match="not a YAML file that can be read"):
+    with pytest.raises(InputError, match=r"typo\.yaml: no such file"):
         read_rules(tmp_path / "typo.yaml")

@@ -142,7 +142,7 @@ def test_smallest_matrix() -> None:
         ({"spacing_mm": (3, float("nan"), 1)}, "spacing"),
         ({"spacing_mm": (3, 1)}, "spacing"),
         ({"kind": "MRI"}, "unknown kind of phantom 'MRI'.*mri, thrive, dce, ct"),
-        ({"channels": ["CT1"]}, "no channel 'CT1'; did you mean 'CET1'"),
+        ({"channels": ["CT1"]}, "unknown channel of the phantom mri 'CT1'; did you mean 'CET1'"),
         ({"channels": []}, "each once"),
         ({"channels": ["T1", "T1"]}, "each once"),
         ({"seed": -1}, "negative"),

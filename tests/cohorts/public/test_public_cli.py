@@ -39,9 +39,10 @@ def test_list_names_every_set(call):
     assert status == 0
     lines = out.splitlines()
     for each in public.SETS.values():
-        (line,) = (line for line in lines if line.startswith(f"{each.key} "))
-        assert (" yes " if each.publishable else " no ") in line
-    assert "…" not in out
+        first = lines.index(f"{each.key}: {each.content}")
+        assert ("images may appear" if each.publishable else "images may not appear") in lines[first + 1]
+        assert lines[first + 2] == f"    access: {each.access}"
+        assert lines[first + 3] == "    variant {}: {}".format(*next(iter(each.variants.items())))
 
 
 def test_list_as_json_holds_all_that_is_known(call):

@@ -239,6 +239,7 @@ def test_segrap_from_one_file_an_organ(source, conversion):
     assert done.mask("segrap_0000", "Brain").all()
     assert not done.mask("segrap_0000", "Trachea").any()
     assert "Trachea" in done.record["notes"]["segrap_0000"][0]
+    assert "Trachea" in done.cohort.cases[0].not_contoured
     assert done.defects == []
 
 
@@ -333,6 +334,7 @@ def test_han_seg_takes_organs_by_name(source, conversion):
         np.testing.assert_array_equal(done.mask(case, "SpinalCord"), spinal.array == 1)
     np.testing.assert_array_equal(done.mask("case_01", "Lips"), lips.array == 1)
     assert not done.mask("case_02", "A_Carotid_L").any()
+    assert "A_Carotid_L" in next(case for case in done.cohort.cases if case.name == "case_02").not_contoured
     missing, unknown = done.record["notes"]["case_02"]
     assert missing.startswith("not contoured: A_Carotid_L, ")
     assert unknown == "left out, as the set does not list them: Nose"
@@ -475,7 +477,7 @@ def test_hnts_mrg(source, conversion):
     hnts(source, 150, "pre", block(grid(), 1))
     before = conversion("hnts-mrg-2024")
     assert before.names == ["HNTS_150", "HNTS_2", "HNTS_21"]
-    assert before.mask("HNTS_2", "GTVn").sum() == 24
+    assert before.mask("HNTS_2", "GTVnd").sum() == 24
     assert before.defects == []
     assert not before.cohort.publishable
     during = conversion("hnts-mrg-2024", "mid", source, source.parent / "mid")
@@ -518,7 +520,9 @@ def test_openkbp_axes_and_hu(source, conversion):
     np.testing.assert_allclose(done.centre("KBP_001", "Parotid_R"), (20 * 3.6, 10 * 3.5, 97 * 2.0), atol=1e-3)
     np.testing.assert_array_equal(done.mask("KBP_001", "Mandible"), done.mask("KBP_001", "Parotid_R"))
     assert np.argwhere(done.mask("KBP_241", "BrainStem")).tolist() == [[0, 0, 0]]
-    assert done.record["notes"]["KBP_001"] == ["not contoured: BrainStem, SpinalCord, Parotid_L, Esophagus, Larynx"]
+    missing = ("BrainStem", "SpinalCord", "Parotid_L", "Esophagus", "Larynx")
+    assert done.record["notes"]["KBP_001"] == [f"not contoured: {', '.join(missing)}"]
+    assert done.cohort.cases[0].not_contoured == missing
     assert done.defects == []
     assert done.cohort.licence == "MIT"
 
@@ -535,6 +539,7 @@ def test_openkbp_targets_and_broken_tables(source, conversion):
     done = conversion("openkbp", "targets")
     assert done.names == ["KBP_003"]
     assert done.record["notes"]["KBP_003"] == ["not contoured: PTV63"]
+    assert done.cohort.cases[0].not_contoured == ()
     skipped = done.record["skipped"]
     assert "PTV70.csv is not a table of voxel and value" in skipped["KBP_004"]
     assert f"{missing.name}/ct.csv" in skipped["KBP_005"]
