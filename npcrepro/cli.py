@@ -209,12 +209,21 @@ def score(
 def data_check(
     path: Annotated[Path, typer.Argument(metavar="COHORT", help="Folder in the nnU-Net raw layout.")],
 ) -> None:
-    """Report every defect of a cohort in one pass; exit status 1 if any of them is an error."""
+    """Report every defect of a cohort in one pass; exit status 1 if any of them is an error.
+
+    Cases whose labels are known to be wrong or doubtful are named, too.
+    """
     from npcrepro.cohorts.check import check
+    from npcrepro.cohorts.layout import scan
 
     defects = check(path)
     for defect in defects:
         typer.echo(f"{defect.severity}: {defect}")
+    listing = scan(path)
+    suspect = [case.name for case in listing.cases if case.suspect]
+    for names, meaning in ((listing.excluded, "wrong labels, never used"), (suspect, "doubtful labels, scored apart")):
+        if names:
+            typer.echo(f"known: {', '.join(names)}: {meaning}")
     errors = sum(defect.severity == "error" for defect in defects)
     typer.echo(f"{path}: {errors} errors, {len(defects) - errors} warnings")
     raise typer.Exit(1 if errors else 0)

@@ -285,6 +285,19 @@ def test_check_of_a_sound_cohort(call, tiny_root):
     assert call("data", "check", tiny_root) == (0, f"{tiny_root}: 0 errors, 0 warnings\n", "")
 
 
+def test_check_names_the_label_errors_that_are_known(call, tmp_path):
+    root = tmp_path / "c"
+    write_tiny(root, [case_arrays("A", 0), case_arrays("B", 1, suspect=True), case_arrays("C", 2)])
+    header = json.loads((root / "dataset.json").read_text()) | {"wrong_labels": ["C"]}
+    (root / "dataset.json").write_text(json.dumps(header))
+    code, out, _ = call("data", "check", root)
+    assert code == 0
+    assert out.splitlines()[:2] == [
+        "known: C: wrong labels, never used",
+        "known: B: doubtful labels, scored apart",
+    ]
+
+
 def test_check_of_a_damaged_cohort_names_every_defect(call, cohort):
     for case in ("P0", "P1"):
         image = cohort / "imagesTr" / f"{case}_0000.nii.gz"
