@@ -1,0 +1,106 @@
+"""Luo 2020 and Xue 2020: what their protocols say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from npcrepro import papers
+from npcrepro.cohorts.phantom import make_patient
+from npcrepro.cohorts.phantom.tumour import STAGE_MIX
+from npcrepro.errors import InputError
+from npcrepro.protocol import Component
+
+LUO, XUE = papers.load("luo2020"), papers.load("xue2020")
+
+
+def parameters(method, width=1.0):
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in method.build(width).parameters())
+
+
+# Luo 2020
+
+
+def test_the_rows_of_table_1_are_methods():
+    rows = papers.reported("luo2020")["tables"]["table1"]
+    titles = {method.title.lower() for method in LUO.methods}
+    assert {row["model"].lower() for row in rows} <= titles
+    assert LUO.methods[0].title == "Proposed"
+    assert all(profile.methods == ("two-stage", "unet", "fcn8", "mask-rcnn") for profile in LUO.profiles)
+
+
+def test_the_phantom_shows_every_structure_of_luo_2020():
+    shown = make_patient(0, kind="ct", matrix=(24, 64, 64)).masks
+    assert set(LUO.methods[0].structures) <= set(shown)
+    assert len(LUO.methods[0].structures) == 14
+
+
+def test_another_cohort_is_segmented_into_what_it_has():
+    there = ("BrainStem", "SpinalCord", "Parotid_L", "Parotid_R", "Mandible")
+    method = LUO.method("two-stage").on(there)
+    assert method.structures == there
+    with torch.device("meta"):
+        assert method.build(0.1).fine.score.out_channels == 6
+
+
+def test_the_two_stages_are_trained_one_after_the_other():
+    coarse, fine = LUO.method("two-stage").stages
+    assert (coarse.trainable, coarse.forward) == (("coarse",), {"output": "coarse"})
+    assert (fine.trainable, fine.forward) == (("fine",), {"output": "fine"})
+    assert coarse.loss.options["target"] == "union"
+    assert [stage.name for stage in LUO.method("joint").stages] == ["stage 1", "stage 2", "both"]
+
+
+def test_the_rate_falls_nine_times_in_a_hundred_epochs_or_every_ten_iterations():
+    for method in LUO.methods:
+        by_iteration = method.name == "iteration-decay"
+        for stage in method.stages:
+            assert stage.decay == 0.9
+            assert (stage.decay_every, stage.decays) == ((10, None) if by_iteration else (None, 9))
+
+
+def test_no_method_for_organs_of_a_side_mirrors_its_images():
+    for method in LUO.methods:
+        assert not (method.augmentation and method.augmentation.options.get("flip"))
+    with pytest.raises(InputError, match="would exchange Mandible_L"):
+        replace(LUO.methods[0], augmentation=Component("npcrepro.augment:Affine", {"flip": 0.5}))
+
+
+def test_left_is_left_in_the_phantom():
+    """x runs from the patient's right to left, so that what is left has the larger index."""
+    masks = make_patient(1, kind="ct", matrix=(36, 96, 96)).masks
+    for organ in ("Parotid", "Mandible", "Eye", "OpticNerve"):
+        left, right = (np.argwhere(masks[f"{organ}_{side}"])[:, 2].mean() for side in "LR")
+        assert left > right + 10
+
+
+def test_the_printed_table_contradicts_itself():
+    for row in papers.reported("luo2020")["tables"]["table1"]:
+        assert row["jsc"] > row["dsc"]
+        assert row["f1"] != row["dsc"]
+
+
+# Xue 2020
+
+
+def test_parameter_counts_of_the_paper_profile():
+    assert parameters(XUE.method("deeplabv3plus")) == 2_714_097
+    assert parameters(XUE.method("full-convolutions")) == 5_810_337
+    assert parameters(XUE.method("unet-plain")) == 31_030_593
+    # A normalisation has two parameters for each of the 5,888 channels behind the 18 convolutions.
+    assert parameters(XUE.method("unet")) == 31_030_593 + 2 * 5_888
+
+
+def test_the_schedule_of_xue_2020():
+    for method in XUE.methods:
+        (stage,) = method.stages
+        assert (stage.plateau, stage.decay, stage.keep_best) == (5, 0.8, True)
+        assert stage.optimiser.options["lr"] == (0.001 if method.name == "rate-0.001" else 0.005)
+
+
+def test_stages_of_table_1_are_those_of_the_phantom():
+    printed = papers.reported("xue2020")["tables"]["table1"]
+    assert sum(printed[f"T{stage}"] for stage in range(1, 5)) == pytest.approx(100, abs=0.1)
+    assert pytest.approx([printed[f"T{stage}"] / 100 for stage in range(1, 5)]) == STAGE_MIX
