@@ -230,9 +230,10 @@ def published_line(published: Published) -> str:
     """What a caption says of published runs."""
     first = published.runs[0]
     hours = sum(run["seconds"]["all"] for run in published.runs) / 3600
-    folds, seeds = ({run[key] for run in published.runs} for key in ("fold", "seed"))
+    folds, seeds = (len({run[key] for run in published.runs}) for key in ("fold", "seed"))
     return (
-        f"cohort {first['cohort']}, profile {first['profile']['name']}, {len(folds)} folds, {len(seeds)} seeds, "
+        f"cohort {first['cohort']}, profile {first['profile']['name']}, {folds} fold{'s' * (folds > 1)}, "
+        f"{seeds} seed{'s' * (seeds > 1)}, "
         f"{first['device']}, {len(published.runs)} runs, {hours:.1f} h in all, made {first['finished'][:10]}"
     )
 

@@ -260,6 +260,7 @@ def boxes(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> F
             axis.scatter(x + rng.uniform(-0.15, 0.15, len(values)), values, color=colour, s=12, zorder=3)
         axis.set_xticks(range(len(names)), [titles(paper)[name] for name in names], fontsize=7, rotation=20)
         axis.set_ylabel(title, fontsize=8)
+        axis.set_ylim(0, None if metric.endswith("_mm") else 1.03)
     return figure
 
 
