@@ -1,0 +1,135 @@
+"""The files of one side, and the masks in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from npcrepro.cohorts.defects import Refused
+from npcrepro.cohorts.images import LABEL_TOLERANCE, read_image, to_mask
+from npcrepro.cohorts.layout import IMAGE_ENDINGS
+from npcrepro.cohorts.structures import Structures, mask_of
+from npcrepro.errors import InputError
+
+MOST_NAMED = 5
+
+Files = dict[str, "Path | dict[str, Path]"]
+
+
+def find_cases(path: Path) -> Files:
+    """Cases of one side: name to label image, or to masks by structure; a single file is one case.
+
+    Raises:
+        InputError: nothing there, no images, or the same case under two endings.
+    """
+    if path.is_file():
+        return _by_name([path])
+    if not path.is_dir():
+        raise InputError(f"{path}: no such file or folder: a mistyped path, or data that are not mounted here")
+    found: Files = dict(_by_name(path.iterdir()))
+    if found:
+        return found
+    if (path / "labelsTr").is_dir():
+        raise InputError(f"{path} is a whole cohort: give the folder of its labels, {path / 'labelsTr'}")
+    folders = sorted(each for each in path.iterdir() if each.is_dir() and each.name[0] != ".")
+    found = {folder.name: masks for folder in folders if (masks := _by_name(folder.iterdir()))}
+    if not found:
+        cause = "give label images or a folder of masks for each case; 'npcrepro data import' converts DICOM"
+        raise InputError(f"{path} holds no image ({', '.join(IMAGE_ENDINGS)}): {cause}")
+    return found
+
+
+def _by_name(paths: Iterable[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(paths):
+        # "._CASE.nii.gz" is left behind by macOS.
+        ending = next((ending for ending in IMAGE_ENDINGS if path.name.endswith(ending)), None)
+        if ending is None or path.name[0] == "." or not path.is_file():
+            continue
+        name = path.name.removesuffix(ending)
+        if name in found:
+            raise InputError(f"{path} and {found[name].name} are the same case: one was converted and not removed")
+        found[name] = path
+    return found
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask (z, y, x), and the file and grid it comes from."""
+
+    file: Path
+    array: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    geometry: dict[str, list[float]]
+
+
+class LabelImage:
+    """The structures of one label image; raises InputError for codes that are not ``known``."""
+
+    def __init__(self, file: Path, structures: Structures, known: set[int]):
+        self._label = read_mask(file)
+        self._structures = structures
+        unknown = sorted(set(np.unique(self._label.array).tolist()) - known - {0})
+        if unknown:
+            cause = "another numbering (255 for 1 is usual), or a structure that no reference has: name it in --labels"
+            values = listed([str(value) for value in unknown], "value")
+            raise InputError(f"{file}: {values} in no reference and not in --labels; likely cause: {cause}")
+
+    def mask(self, structure: str) -> Mask | None:
+        """The mask of a structure; None if there is none of that name."""
+        if structure not in self._structures:
+            return None
+        return replace(self._label, array=mask_of(self._label.array, self._structures, structure))
+
+
+class MaskFolder:
+    """The structures of a folder with a mask for each, read one at a time."""
+
+    def __init__(self, files: Mapping[str, Path]):
+        self._files = files
+
+    def mask(self, structure: str) -> Mask | None:
+        """The mask of a structure; None if there is none of that name."""
+        if structure not in self._files:
+            return None
+        label = read_mask(self._files[structure])
+        inside = label.array[label.array != 0]
+        if inside.size and inside.min() != inside.max():
+            values = listed([str(value) for value in np.unique(inside).tolist()], "value")
+            raise InputError(f"{label.file}: {values} in the mask of one structure: a label image in a folder of masks")
+        return replace(label, array=label.array != 0)
+
+
+class Nothing:
+    """A case without a prediction."""
+
+    def mask(self, structure: str) -> None:
+        """None, whatever the structure."""
+
+
+def read_mask(file: Path) -> Mask:
+    """A label image with all its codes; raises InputError for a probability map and what else is no label."""
+    array, spacing_mm, geometry = read_image(file)
+    with np.errstate(invalid="ignore"):  # infinite values are named below
+        fractions = array.dtype.kind == "f" and (np.abs(array - np.rint(array)) > LABEL_TOLERANCE).any()
+    if fractions and array.min() >= 0 and array.max() <= 1:
+        raise InputError(f"{file}: a probability map (fractions from 0 to 1): threshold it first, usually at 0.5")
+    label, defects = to_mask(array, None, str(file))
+    if label is None:
+        raise Refused(defects[0])
+    return Mask(file, label, spacing_mm, geometry)
+
+
+def first_file(files: Path | dict[str, Path]) -> Path:
+    """Any file of a case."""
+    return files if isinstance(files, Path) else next(iter(files.values()))
+
+
+def listed(names: Sequence[str], what: str = "") -> str:
+    """``a, b and 3 more``, after the word for them."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    word = f"{what}{'s' if len(names) > 1 else ''} " if what else ""
+    return word + ", ".join(names[:MOST_NAMED]) + more
