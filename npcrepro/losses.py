@@ -15,6 +15,7 @@ from npcrepro.protocol import pick
 # 0 or 1 otherwise.
 NOT_CONTOURED = 255
 
+
 def reduce_label(label: Tensor, size: tuple[int, ...], how: str = "area") -> Tensor:
     """Bring a label to the size of an inner score map.
 
