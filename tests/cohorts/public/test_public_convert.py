@@ -588,7 +588,7 @@ def test_unknown_set():
         public.find("npc-mri")
 
 
-@pytest.mark.parametrize("chosen", public.SETS.values(), ids=str)
+@pytest.mark.parametrize("chosen", public.SETS.values(), ids=lambda chosen: chosen.key)
 def test_every_set_is_described(chosen):
     assert chosen.content
     assert chosen.licence
