@@ -225,7 +225,7 @@ def data_check(
         if names:
             typer.echo(f"known: {', '.join(names)}: {meaning}")
     errors = sum(defect.severity == "error" for defect in defects)
-    typer.echo(f"{path}: {errors} errors, {len(defects) - errors} warnings")
+    typer.echo(f"{path}: {_count(errors, 'error')}, {_count(len(defects) - errors, 'warning')}")
     raise typer.Exit(1 if errors else 0)
 
 
@@ -293,7 +293,7 @@ def data_convert(
     from npcrepro.cohorts import public
 
     cohort = public.convert(public.find(name), source, destination, variant, typer.echo)
-    typer.echo(f"{len(cohort.cases)} cases in {destination}; licence: {cohort.licence}")
+    typer.echo(f"{_count(len(cohort.cases), 'case')} in {destination}; licence: {cohort.licence}")
 
 
 @data.command("phantom")
@@ -328,7 +328,7 @@ def data_phantom(
         spacing_mm=None if spacing is None else _three("--spacing", spacing, ",", float, "3,1.25,1.25"),
         second_observer=second_observer,
     )
-    typer.echo(f"{len(cohort.cases)} cases in {path}")
+    typer.echo(f"{_count(len(cohort.cases), 'case')} in {path}")
 
 
 def _three(option: str, text: str, separator: str, number: type, example: str) -> list:
@@ -367,7 +367,7 @@ def data_import(
 
         cohort = import_dicom(source, destination, rules=rules, report=typer.echo)
     channels, structures = ", ".join(cohort.channels), ", ".join(cohort.structures)
-    typer.echo(f"{len(cohort.cases)} cases in {destination}; channels {channels}; structures {structures}")
+    typer.echo(f"{_count(len(cohort.cases), 'case')} in {destination}; channels {channels}; structures {structures}")
 
 
 @data.command("export-rtstruct")
@@ -414,6 +414,10 @@ def main() -> None:
         sys.exit(1)
 
 
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def _print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -436,7 +440,8 @@ def _print_scores(finished: list) -> None:
         rows.append((method, structure, region, *(str(statistics.summarise(group[m])) for m in ("dsc", "sensitivity"))))
     _print_table(["method", "structure", "region", "DSC", "sensitivity"], rows)
     if patients.suspect.any():
-        typer.echo(f"{patients[patients.suspect].patient.nunique()} patients with doubtful labels are not in the means")
+        doubtful = _count(patients[patients.suspect].patient.nunique(), "patient")
+        typer.echo(f"not in the means for doubtful labels: {doubtful}")
 
 
 if __name__ == "__main__":

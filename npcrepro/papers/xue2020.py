@@ -118,7 +118,7 @@ PAPER = Paper(
             methods=ROWS, phantom=_phantom(5, (12, 64, 64)),
         ),
         Profile(
-            name="quick", matrix=(96, 96), width=0.25, batch_size=4, updates=240, check_every=20, folds=1,
+            name="quick", matrix=(96, 96), width=0.25, batch_size=4, updates=200, check_every=20, folds=1,
             methods=ROWS, phantom=_phantom(6, (36, 96, 96)),
         ),
         Profile(

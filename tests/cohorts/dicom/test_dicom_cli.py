@@ -26,7 +26,7 @@ def test_import_says_what_it_made(tmp_path):
     write_patient(tmp_path / "dicom")
     assert call("import", tmp_path / "dicom", tmp_path / "cohort") == [
         f"CASE_000: {tmp_path / 'dicom'}",
-        f"1 cases in {tmp_path / 'cohort'}; channels CT; structures GTVp",
+        f"1 case in {tmp_path / 'cohort'}; channels CT; structures GTVp",
     ]
     assert (tmp_path / "cohort" / "dataset.json").is_file()
 

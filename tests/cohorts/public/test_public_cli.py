@@ -64,7 +64,7 @@ def test_list_loads_nothing_slow():
 def test_convert_writes_a_cohort(call, source, tmp_path):
     status, out, err = call("data", "convert", "hnts-mrg-2024", source, tmp_path / "cohort")
     assert (status, err) == (0, "")
-    assert out.splitlines()[-1] == f"1 cases in {tmp_path / 'cohort'}; licence: CC BY-NC 4.0"
+    assert out.splitlines()[-1] == f"1 case in {tmp_path / 'cohort'}; licence: CC BY-NC 4.0"
     assert not read_cohort(tmp_path / "cohort").publishable
     assert call("data", "check", tmp_path / "cohort")[0] == 0
 
