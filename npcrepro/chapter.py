@@ -181,10 +181,12 @@ class Chapter:
         return Markdown(f"*{structure}, ranked by the DSC of {figures.titles(self.paper)[leader]} ({self.made}).*")
 
     def table(self, metrics: dict[str, str], region: str = "all_slices", structure: str = ""):
-        """Mean, spread and interval of each method."""
+        """Mean and standard deviation of each method over its patients; n in a cell with fewer of them."""
         structure = structure or self.structures[0]
         frame = tables.scores(self.scores(region, structure), self.paper, metrics)
-        return tables.show(frame, f"{structure}, {region.replace('_', ' ')} ({self.made})")
+        for title in metrics.values():
+            frame[title] = [summary.mean_and_sd for summary in frame[title]]
+        return tables.show(frame, f"{structure}, {region.replace('_', ' ')}, mean ± sd ({self.made})")
 
     def compare(self, metric: str = "dsc", region: str = "all_slices", structure: str = "", printed=None) -> Markdown:
         """Dots for each patient, and the paired differences between methods."""
@@ -212,15 +214,16 @@ class Chapter:
         return pd.DataFrame(rows, columns=["patient", "slice", "method", "dsc"])
 
     def by_structure(self, metric: str = "dsc", region: str = "all_slices"):
-        """Mean of each method for each structure, over patients; ``n`` is how many have a value."""
+        """Mean of each method for each structure over patients; a cell with fewer than ``n`` values says how many."""
         rows = evaluation.over_seeds(self.patients[(self.patients.region == region) & ~self.patients.suspect])
         lines = []
         for structure in self.structures:
             mine = rows[rows.structure == structure]
             line = {"structure": structure, "n": int(mine.groupby("method")[metric].count().max() or 0)}
             for method in self.chosen:
-                values = mine[mine.method == method.name][metric]
-                line[method.title] = statistics.summarise(values).mean if len(values) else np.nan
+                summary = statistics.summarise(mine[mine.method == method.name][metric])
+                fewer = f" (n = {summary.n})" if summary.n < line["n"] else ""
+                line[method.title] = f"{summary.mean:.2f}{fewer}" if summary.n else "–"
             lines.append(line)
         caption = f"{figures.METRIC_TITLES[metric]}, {region.replace('_', ' ')}, mean over patients ({self.made})"
         return tables.show(pd.DataFrame(lines), caption)

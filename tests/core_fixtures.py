@@ -3,11 +3,14 @@
 What needs no fixture is in ``core_cases``: a plugin that was imported before pytest loads it brings a warning.
 """
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
 from core_cases import write_tiny
 
+from npcrepro import cli
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import prepare
 
@@ -43,3 +46,18 @@ def fabric():
     from lightning_fabric import Fabric
 
     return Fabric(accelerator="cpu", devices=1, precision="32-true")
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call the entry point as a shell would; returns exit status, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["npcrepro", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        # Usage errors are in colour where the environment asks for it.
+        return ended.value.code or 0, *(re.sub(r"\x1b\[[0-9;]*m", "", text) for text in capsys.readouterr())
+
+    return call

@@ -19,21 +19,6 @@ pytest_plugins = ["core_fixtures"]
 SMOKE = PAPER.profile("smoke").methods
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Call the entry point as a shell would; returns exit status, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["npcrepro", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        # Usage errors are in colour where the environment asks for it.
-        return ended.value.code or 0, *(re.sub(r"\x1b\[[0-9;]*m", "", text) for text in capsys.readouterr())
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """``npcrepro run li2018 --profile smoke`` on the phantom, in a process of its own: folder, output, results."""

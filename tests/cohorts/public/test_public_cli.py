@@ -7,23 +7,10 @@ import sys
 import pytest
 from public_sources import block, ct, grid, save
 
-from npcrepro import cli
 from npcrepro.cohorts import public
 from npcrepro.cohorts.layout import read_cohort
 
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Call the entry point as a shell would; returns exit status, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["npcrepro", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code or 0, *capsys.readouterr()
-
-    return call
+pytest_plugins = ["core_fixtures"]
 
 
 @pytest.fixture
