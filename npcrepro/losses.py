@@ -259,6 +259,30 @@ class FocalLoss:
         return _mean_where(-(inside + outside).flatten(2).mean(dim=2), contoured)
 
 
+class DiceCrossEntropyLoss:
+    """Dice loss over the batch plus cross-entropy, what segmentation networks are commonly trained with today.
+
+    The cross-entropy is that of each structure against all else, mean over pixels and sum over structures.
+
+    Args:
+        activation, target: as in :class:`DiceLoss`, also for shapes and structures not contoured.
+
+    Example:
+        >>> import torch
+        >>> label = torch.tensor([[[[1, 0, 0, 0]]]])
+        >>> round(DiceCrossEntropyLoss()(torch.zeros(1, 1, 1, 4), label).item(), 4)
+        1.1931
+    """
+
+    def __init__(self, activation: str = "sigmoid", target: str = "structures"):
+        self.dice = DiceLoss(activation=activation, target=target)
+        self.halved_cross_entropy = FocalLoss(alpha=0.5, gamma=0.0, activation=activation, target=target)
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        structures = 1 if self.dice.target == "union" else label.shape[1]
+        return self.dice(logits, label) + 2 * structures * self.halved_cross_entropy(logits, label)
+
+
 class LuoLoss:
     """Loss of each step of Luo et al. 2020, equation 3: ``beta * Dice + (1 - beta) * Focal``.
 

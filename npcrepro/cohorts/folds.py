@@ -71,15 +71,16 @@ def split_patients(
     *,
     folds: int = 5,
     seed: int = 12345,
-    validation: int = 1,
+    validation: int | float = 1,
     test: Iterable[str] = (),
 ) -> Split:
     """Split the patients of a cohort; the same arguments give the same split on every machine.
 
     ``kind``: ``leave-one-out`` (a fold for each patient, in sorted order), ``k-fold`` (``folds`` folds, shuffled by
     ``seed``), ``fixed`` (one fold that tests the patients of ``test``). ``validation`` patients of each fold's training
-    patients are set apart, chosen by ``seed``. A patient all of whose cases are suspect is tested like every other, but
-    is in no train or validation. Raises InputError for an unknown kind or patient, and where too few patients are left.
+    patients (or that share of them, rounded, one at least) are set apart, chosen by ``seed``. A patient all of whose
+    cases are suspect is tested like every other, but is in no train or validation. Raises InputError for an unknown
+    kind or patient, and where too few patients are left.
     """
     patients = list(cohort.patients)
     usable = [p for p in patients if cohort.cases_of([p], include_suspect=False)]
@@ -88,7 +89,7 @@ def split_patients(
     if bool(test) != (kind == "fixed"):
         raise InputError(f"{kind} split with test patients {test}: only a fixed split names them, and it needs some")
     if validation < 0:
-        raise InputError(f"validation is {validation}: it is a number of patients, 0 or more")
+        raise InputError(f"validation is {validation}: it is a number of patients, 0 or more, or a share below 1")
 
     def shuffled(names: Iterable[str], *salt: object) -> list[str]:
         # By hash, not by a generator: the order then depends on no version of a library and on no other patient.
@@ -110,9 +111,10 @@ def split_patients(
     result = []
     for number, tested in enumerate(tests):
         pool = [p for p in usable if p not in tested]
-        if len(pool) < validation + 1:
-            raise InputError(_too_few(cohort.name, kind, len(patients), len(usable), validation, number, len(pool)))
-        inner = sorted(shuffled(pool, number)[:validation])
+        wanted = validation if isinstance(validation, int) else max(1, round(validation * len(pool)))
+        if len(pool) < wanted + 1:
+            raise InputError(_too_few(cohort.name, kind, len(patients), len(usable), wanted, number, len(pool)))
+        inner = sorted(shuffled(pool, number)[:wanted])
         train = tuple(p for p in pool if p not in inner)
         result.append(Fold(number, train, tuple(inner), tuple(tested)))
     return Split(kind, seed, tuple(result))

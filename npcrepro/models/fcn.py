@@ -6,9 +6,10 @@ At width 1 the trunk and its two fully convolutional layers have 134,260,544 par
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from npcrepro.models.blocks import initialise_he, require_divisible, scaled
+from npcrepro.models.blocks import initialise_he, scaled
 
 # Channels and number of the 3 x 3 convolutions of each block of VGG-16; a pooling follows each block.
 VGG_16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -40,11 +41,9 @@ class FCN8(nn.Module):
         batch_norm: behind every convolution of the trunk and of ``fc6`` and ``fc7``, before the ReLU.
 
     Shape:
-        ``(B, in_channels, H, W)`` with H and W divisible by 32 to logits ``(B, out_channels, H, W)``. With batch
-        normalisation, training needs more than one value per channel at a 32nd of the size.
-
-    Raises:
-        ValueError: H or W not divisible by 32.
+        ``(B, in_channels, H, W)`` to logits ``(B, out_channels, H, W)``; inside, the lower and the right side are
+        filled with zeros to multiples of 32. With batch normalisation, training needs more than one value per channel
+        at a 32nd of the size.
 
     Example:
         >>> FCN8(1, 15, width=0.02)(torch.zeros(2, 1, 32, 64)).shape
@@ -83,12 +82,12 @@ class FCN8(nn.Module):
         return [convolution, *([nn.BatchNorm2d(after)] if self.batch_norm else []), nn.ReLU()]
 
     def forward(self, image: Tensor) -> Tensor:
-        require_divisible(image, 32)
-        pooled, maps = [], image
+        height, width = image.shape[-2:]
+        pooled, maps = [], F.pad(image, (0, -width % 32, 0, -height % 32))
         for block in self.blocks:
             maps = block(maps)
             pooled.append(maps)
         score = self.score_fc7(self.fc7(self.fc6(maps)))
         score = self.enlarge_fc7(score) + self.score_pool4(pooled[3])
         score = self.enlarge_pool4(score) + self.score_pool3(pooled[2])
-        return self.enlarge_pool3(score)
+        return self.enlarge_pool3(score)[..., :height, :width]

@@ -122,7 +122,7 @@ PAPER = Paper(
             methods=ROWS, phantom=_phantom(6, (36, 96, 96)),
         ),
         Profile(
-            name="bench", matrix=(96, 96), width=0.5, batch_size=16, updates=1200, check_every=60, folds=1,
+            name="bench", matrix=(80, 80), width=0.5, batch_size=16, updates=1200, check_every=60, folds=1,
             methods=ROWS, phantom=_phantom(20, (72, 128, 128)),
         ),
         # PAPER: 512 x 512, 150 patients, batch of 8, 200 epochs; about 2,340 tumour slices of 120 patients (X12).
@@ -133,5 +133,5 @@ PAPER = Paper(
     ),
     # PAPER: 120 patients train, 15 validate, 15 test, one random split.
     # DIFFERS: five folds of patients; 15 test patients cannot rank two networks (X14).
-    split={"kind": "k-fold", "folds": 5, "validation": 1},
+    split={"kind": "k-fold", "folds": 5, "validation": 0.1},
 )  # fmt: skip

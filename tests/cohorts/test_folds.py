@@ -143,3 +143,11 @@ def test_too_few_patients_without_suspect_labels():
     cohort = cohort_of({"a": "a", "b": "b", "c": "c"}, suspects={"a", "b"})
     with pytest.raises(InputError, match="has 3 patients, of which 1 can be trained on"):
         split_patients(cohort, "leave-one-out")
+
+
+def test_a_share_of_the_patients_validates():
+    cohort = patients(25)
+    split = split_patients(cohort, "k-fold", folds=5, validation=0.1)
+    assert [len(fold.validation) for fold in split.folds] == [2] * 5
+    few = split_patients(patients(3), "k-fold", folds=3, validation=0.1)
+    assert [len(fold.validation) for fold in few.folds] == [1] * 3

@@ -69,10 +69,10 @@ def test_logits_have_the_size_of_the_image(size, batch_norm):
     assert network(torch.zeros(2, 2, *size)).shape == (2, 3, *size)
 
 
-@pytest.mark.parametrize("size", [(48, 32), (32, 40)])
-def test_a_size_not_divisible_by_32_is_an_error(size):
-    with pytest.raises(ValueError, match=rf"divisible by 32, got \({size[0]}, {size[1]}\)"):
-        FCN8(1, 1, width=0.02)(torch.zeros(1, 1, *size))
+def test_other_sizes_are_filled_below_and_on_the_right():
+    network, image = FCN8(1, 2, width=0.03).eval(), torch.randn(1, 1, 40, 50)
+    filled = torch.nn.functional.pad(image, (0, 14, 0, 24))
+    assert torch.equal(network(image), network(filled)[..., :40, :50])
 
 
 def test_width_scales_all_inner_channels():
