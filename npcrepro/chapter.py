@@ -38,7 +38,7 @@ class Chapter:
 
     def __init__(self, key: str, settings: Settings):
         self.settings = settings
-        self.paper: Paper = papers.load(key)
+        self.paper: Paper = papers.load(key, settings.modalities)
         self.reported = papers.reported(key)
         self.size: Profile = self.paper.profile(settings.profile)
         self.source: Cohort = open_cohort(self.paper, settings)

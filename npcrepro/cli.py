@@ -106,6 +106,10 @@ def run(
     seeds: Annotated[list[int] | None, typer.Option(help="Seed, may be given several times; by default 0.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEFAULT.device,
     runs: Annotated[str, typer.Option(help="Folder for runs; finished ones in it are read back.")] = DEFAULT.runs,
+    modalities: Annotated[
+        str | None,
+        typer.Option(help="Channels of the cohort in place of the paper's, in its order, for instance T1,CT,PET."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at any defect of the cohort and at channels under other names.")
     ] = False,
@@ -120,8 +124,17 @@ def run(
     from npcrepro import papers, records
     from npcrepro.runs import run_paper
 
-    settings = Settings(cohort, profile, tuple(methods or ()), tuple(folds or ()), tuple(seeds or (0,)), device, runs)
-    finished = run_paper(papers.load(paper), settings, strict=strict, report=typer.echo)
+    settings = Settings(
+        cohort=cohort,
+        profile=profile,
+        methods=tuple(methods or ()),
+        folds=tuple(folds or ()),
+        seeds=tuple(seeds or (0,)),
+        device=device,
+        runs=runs,
+        modalities=tuple(modalities.split(",")) if modalities else (),
+    )
+    finished = run_paper(papers.load(paper, settings.modalities), settings, strict=strict, report=typer.echo)
     _print_scores(finished)
     if publish:
         records.publish(finished, publish)

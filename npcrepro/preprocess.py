@@ -22,7 +22,11 @@ from npcrepro.sources import code_sha256
 
 
 class Data(Protocol):
-    """What training and testing ask of a cohort. Slices are one kind of it, blocks of volumes another."""
+    """What training and testing ask of a cohort. Slices are one kind of it, blocks of volumes another.
+
+    It is made with the prepared cohort and the method's matrix, channels and structures; where the method uses maps
+    of another, also with ``maps``: for each case, the ``.npz`` of its ``probability`` (S, z, y, x) in steps of 1/255.
+    """
 
     cohort: PreparedCohort
     matrix: tuple[int, ...]
@@ -35,8 +39,12 @@ class Data(Protocol):
     def draw(self, samples: Sequence[Any], count: int, generator: torch.Generator) -> list[Any]:
         """The samples of one update."""
 
-    def batch(self, samples: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """Image ``(B, C, ...)`` float32 and label ``(B, S, ...)`` uint8, not yet normalised."""
+    def batch(self, samples: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Image ``(B, C, ...)`` float32 and label ``(B, S, ...)`` uint8, not yet normalised.
+
+        A loss that weighs voxels asks for a third: weight ``(B, S, ...)`` float32. The augmentation then takes it too,
+        as its last argument, and returns it moved like the label.
+        """
 
     def finish(self, image: Tensor) -> Tensor:
         """The last step before the network, in training and testing alike."""

@@ -75,6 +75,24 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Use:
+    """A method of the same paper whose run comes first, on the same cohort, fold and seed, in the same profile.
+
+    Attributes:
+        method: its name.
+        weights: prefixes of names of its parameters, each with the prefix they have in the network that takes them
+            over; ``{"": ""}`` takes all.
+        maps: its probabilities are input. The patients tested get them from the run itself. Those that train or
+            validate are split again into so many parts, and each part gets them from a run that did not see it: maps
+            of a network's own training patients are better than those of new ones. 0 for no maps.
+    """
+
+    method: str
+    weights: Mapping[str, str] = field(default_factory=dict)
+    maps: int = 0
+
+
+@dataclass(frozen=True)
 class Method:
     """One row of a paper's table: the proposed network, a baseline or an ablation.
 
@@ -84,8 +102,8 @@ class Method:
         summary: one sentence for ``npcrepro list``.
         channels: names of the image channels that go in, in order.
         structures: names of the structures that come out, in order.
-        network: called with ``in_channels``, ``out_channels``, the profile's ``width``, and the options, which may
-            replace any of these.
+        network: called with ``in_channels`` (of images, and of maps where the method uses some), ``out_channels``, the
+            profile's ``width``, and the options, which may replace any of these.
         data: how cases become training samples and test inputs; called with the prepared cohort and the profile's
             ``matrix``; see :mod:`npcrepro.preprocess`.
         augmentation: called on a batch ``(image, label)`` with a random generator, or ``None``.
@@ -95,6 +113,7 @@ class Method:
         threshold: a voxel belongs to its most probable structure when that probability reaches this value; ``None``
             means when it is more probable than background.
         any_structures: on a cohort without all the ``structures``, segment those that it has instead.
+        uses: runs of other methods that this one builds on.
 
     Raises:
         InputError: stages whose shares do not add up to one, and mirrored images with structures of a side.
@@ -113,6 +132,7 @@ class Method:
     activation: str = "sigmoid"
     threshold: float | None = 0.5
     any_structures: bool = False
+    uses: tuple[Use, ...] = ()
 
     def __post_init__(self):
         shares = sum(stage.share for stage in self.stages)
@@ -135,8 +155,9 @@ class Method:
 
     def build(self, width: float):
         """The network at a width, with random weights."""
+        maps = len(self.structures) if any(use.maps for use in self.uses) else 0
         sizes = {
-            "in_channels": len(self.channels),
+            "in_channels": len(self.channels) + maps,
             "out_channels": len(self.structures) + (self.activation == "softmax"),
             "width": width,
         }
@@ -158,7 +179,8 @@ class Method:
         )
         parts = {name: Component(**data[name]) for name in ("network", "data", "augmentation") if data[name]}
         names = {name: tuple(data[name]) for name in ("channels", "structures")}
-        return cls(**{**data, **parts, **names, "stages": stages})
+        uses = tuple(Use(**use) for use in data["uses"])
+        return cls(**{**data, **parts, **names, "stages": stages, "uses": uses})
 
 
 @dataclass(frozen=True)
@@ -230,6 +252,8 @@ class Settings:
         seeds: one run for each.
         device: auto, cpu or cuda.
         runs: folder of the runs.
+        modalities: names of the cohort's channels to take in place of the paper's, in the paper's order; empty means
+            the paper's.
         private: show images that may not be published; the book is then for your own eyes.
     """
 
@@ -240,10 +264,11 @@ class Settings:
     seeds: tuple[int, ...] = (0,)
     device: str = "auto"
     runs: str = "runs"
+    modalities: tuple[str, ...] = ()
     private: bool = False
 
     def __post_init__(self):
-        for name, kind in {"methods": str, "folds": int, "seeds": int}.items():
+        for name, kind in {"methods": str, "folds": int, "seeds": int, "modalities": str}.items():
             value = getattr(self, name)
             if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
                 raise InputError(f"parameter {name}={value!r} has to be a list of {kind.__name__} values")

@@ -19,8 +19,8 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -47,8 +47,10 @@ class Configuration:
         cohort: name of the cohort.
         data_sha256: content of the cohort.
         split_sha256: the split that the fold belongs to.
-        fold: ``{"number", "train", "validation", "test"}`` with patient names.
+        fold: ``{"number", "train", "validation", "test"}`` with patient names, and ``"inner"`` where the patients of
+            an outer fold are split again.
         seed: of weights, batches and augmentation.
+        used: for each method that this one uses, the run on the same fold, and behind it those on inner folds.
     """
 
     method: Method
@@ -58,6 +60,7 @@ class Configuration:
     split_sha256: str
     fold: dict
     seed: int
+    used: Mapping[str, tuple[Configuration, ...]] = field(default_factory=dict)
 
     @cached_property
     def data(self) -> dict:
@@ -72,6 +75,7 @@ class Configuration:
                 "split_sha256": self.split_sha256,
                 "fold": self.fold,
                 "seed": self.seed,
+                "used": {method: [each.sha256 for each in runs] for method, runs in self.used.items()},
                 "code_sha256": code_sha256((*TRAINING_CODE, *self.method.targets)),
             }
         )
@@ -89,7 +93,8 @@ class Configuration:
 
     def folder(self, runs: Path) -> Path:
         """Where the run lies: ``RUNS/paper/method/cohort/profile/fold-03_seed-0_1a2b3c4d``."""
-        name = f"fold-{self.fold['number']:02d}_seed-{self.seed}_{self.sha256[:8]}"
+        inner = f"-inner-{self.fold['inner']}" if "inner" in self.fold else ""
+        name = f"fold-{self.fold['number']:02d}{inner}_seed-{self.seed}_{self.sha256[:8]}"
         return runs / self.method.paper / self.method.name / self.cohort / self.profile.name / name
 
 
@@ -136,6 +141,8 @@ class Record(_Tables):
 def find(runs: Path | str, **wanted) -> list[Record]:
     """Finished runs under ``runs`` whose identity columns equal ``wanted``, in order of method, fold and seed.
 
+    Runs on inner folds serve other runs only and are not among them.
+
     Raises:
         InputError: a name in ``wanted`` that is no identity column.
 
@@ -149,6 +156,7 @@ def find(runs: Path | str, **wanted) -> list[Record]:
     for column, key in {"fold": lambda c: c["fold"]["number"], "seed": lambda c: c["seed"]}.items():
         if column in wanted:
             records = [record for record in records if key(record.config) == wanted[column]]
+    records = [record for record in records if "inner" not in record.config["fold"]]
     return sorted(records, key=lambda r: (r.config["method"]["name"], r.config["fold"]["number"], r.config["seed"]))
 
 

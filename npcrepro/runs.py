@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from npcrepro.cohorts.check import check
-from npcrepro.cohorts.folds import Split, split_patients
+from npcrepro.cohorts.folds import Fold, Split, inner_folds, split_patients
 from npcrepro.cohorts.layout import Cohort, read_cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.errors import InputError
@@ -45,21 +46,16 @@ def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report:
     prepared = _prepare(cohort, runs / "prepared", report)
     split.write(runs / "splits" / f"{paper.key}-{split.sha256[:8]}.json")
 
-    todo = [(method, seed, fold) for method in methods for seed in settings.seeds for fold in folds]
-    records, started, trained = [], time.monotonic(), 0
-    for number, (method, seed, fold) in enumerate(todo, 1):
-        configuration = Configuration(
-            method=method,
-            profile=profile,
-            cohort=prepared.name,
-            data_sha256=prepared.fingerprint,
-            split_sha256=split.sha256,
-            fold=as_data(split.folds[fold]),
-            seed=seed,
-        )
-        title = (
-            f"[{number}/{len(todo)}] {method.full_name} on {prepared.name}, {profile.name}, fold {fold}, seed {seed}"
-        )
+    wanted = [
+        configure(paper, method, profile, prepared, split.sha256, split.folds[fold], seed)
+        for method in methods
+        for seed in settings.seeds
+        for fold in folds
+    ]
+    todo = in_order(wanted)
+    records, started, trained = {}, time.monotonic(), 0
+    for number, configuration in enumerate(todo, 1):
+        title = f"[{number}/{len(todo)}] {_title(configuration)}"
 
         def line(text: str, title: str = title) -> None:
             report(f"{title}: {text}")
@@ -69,15 +65,54 @@ def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report:
             trained += 1
             left = (time.monotonic() - started) / trained * (len(todo) - number)
             line(f"done in {record.provenance['seconds']['all']:.0f} s, about {left / 60:.0f} min left")
-        records.append(record)
+        records[configuration.sha256] = record
     report(f"{len(todo)} runs, {trained} trained now, {len(todo) - trained} read back from {runs}")
-    return records
+    return [records[configuration.sha256] for configuration in wanted]
+
+
+def configure(
+    paper: Paper, method: Method, profile: Profile, cohort: PreparedCohort, split_sha256: str, fold: Fold, seed: int
+) -> Configuration:
+    """The run of a method on a fold, together with the runs of other methods that it uses."""
+
+    def on(method: Method, fold: Fold, **inner: int) -> Configuration:
+        used = {}
+        for use in method.uses:
+            other = paper.method(use.method).on(cohort.structures)
+            parts = enumerate(inner_folds(fold, use.maps)) if use.maps else ()
+            used[use.method] = (on(other, fold), *(on(other, part, inner=number) for number, part in parts))
+        return Configuration(
+            method, profile, cohort.name, cohort.fingerprint, split_sha256, {**as_data(fold), **inner}, seed, used
+        )
+
+    return on(method, fold)
+
+
+def in_order(wanted: Iterable[Configuration]) -> list[Configuration]:
+    """These runs and all that they use, each once and behind what it uses."""
+    found: dict[str, Configuration] = {}
+
+    def add(configuration: Configuration) -> None:
+        for needed in chain.from_iterable(configuration.used.values()):
+            add(needed)
+        found.setdefault(configuration.sha256, configuration)
+
+    for configuration in wanted:
+        add(configuration)
+    return list(found.values())
+
+
+def _title(configuration: Configuration) -> str:
+    fold = configuration.fold
+    part = f"fold {fold['number']}" + (f", part {fold['inner']}" if "inner" in fold else "")
+    method, profile = configuration.method.full_name, configuration.profile.name
+    return f"{method} on {configuration.cohort}, {profile}, {part}, seed {configuration.seed}"
 
 
 def run(
     configuration: Configuration, cohort: PreparedCohort, device: str, runs: Path, report: Report
 ) -> tuple[Record, bool]:
-    """Train, predict and score one configuration, unless that is done already.
+    """Train, predict and score one configuration, unless that is done already; what it uses has to be there.
 
     Returns:
         The record, and whether anything was computed now.
@@ -92,11 +127,11 @@ def run(
             return record, False
         if (folder / "provenance.json").exists():
             # Trained by the same code, scored by another: the predictions are there.
-            _score(configuration, cohort, folder)
+            _score(configuration, cohort, folder, runs)
             provenance = record.provenance | {"scoring_sha256": code_sha256(SCORING_CODE)}
             write_json(folder / "provenance.json", provenance)
             return Record(folder), False
-        _compute(configuration, cohort, device, folder, report)
+        _compute(configuration, cohort, device, runs, report)
     return Record(folder), True
 
 
@@ -131,11 +166,14 @@ def load_network(record: Record):
 
 
 def load_data(record: Record, cohort: PreparedCohort):
-    """The slices as the record's method sees them."""
-    return _data(Method.from_data(record.config["method"]), record.config["profile"]["matrix"], cohort)
+    """The cases as the record's method sees them."""
+    method = Method.from_data(record.config["method"])
+    runs = record.folder.parents[4]
+    used = {name: [Record(runs / folder) for folder in folders] for name, folders in record.provenance["used"].items()}
+    return _data(method, record.config["profile"]["matrix"], cohort, used)
 
 
-def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, folder: Path, report: Report) -> None:
+def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, runs: Path, report: Report) -> None:
     import numpy as np
     import torch
     from safetensors.torch import save_file
@@ -143,12 +181,13 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
     from npcrepro import inference, training
 
     method, profile, fold = configuration.method, configuration.profile, configuration.fold
+    folder, used = configuration.folder(runs), _used(configuration, runs)
     for leftover in folder.rglob(".*"):
         if leftover.name != ".lock":
             leftover.unlink()
     write_json(folder / "config.json", configuration.data)
     fabric = training.make_fabric(device)
-    data = _data(method, profile.matrix, cohort)
+    data = _data(method, profile.matrix, cohort, used)
 
     network, state = training.train(
         method,
@@ -160,6 +199,7 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
         fabric,
         folder / "checkpoint.safetensors",
         report,
+        _taken_over(method, used),
     )
     history = [configuration.identity | row for row in state.history]
     write_csv(folder / "history.csv", history, IDENTITY + training.HISTORY_COLUMNS)
@@ -178,7 +218,7 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
         with writing(folder / "predictions" / f"{case}.npz") as temporary:
             np.savez_compressed(temporary, label=label, probability=rounded)
     predict_seconds = time.monotonic() - started
-    _score(configuration, cohort, folder)
+    _score(configuration, cohort, folder, runs)
 
     with writing(folder / "model.safetensors") as temporary:
         save_file({name: t.contiguous().cpu() for name, t in network.module.state_dict().items()}, temporary)
@@ -202,6 +242,7 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
             "peak_memory_mib": round(peak),
             "peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20) if on_gpu else None,
             "substituted": _substituted(method, data),
+            "used": {name: [str(each.folder.relative_to(runs)) for each in found] for name, found in used.items()},
             "without_gradient": state.without_gradient,
             **environment(),
         },
@@ -209,22 +250,49 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def _score(configuration: Configuration, cohort: PreparedCohort, folder: Path) -> None:
+def _score(configuration: Configuration, cohort: PreparedCohort, folder: Path, runs: Path) -> None:
     """Write ``cases.csv`` from the predictions."""
     import numpy as np
 
     from npcrepro import evaluation
 
-    structures = _data(configuration.method, configuration.profile.matrix, cohort).structures
+    data = _data(configuration.method, configuration.profile.matrix, cohort, _used(configuration, runs))
     rows = []
     for case in cohort.cases_of(configuration.fold["test"], include_suspect=True):
         with np.load(folder / "predictions" / f"{case}.npz") as arrays:
-            rows += evaluation.score_case(arrays["label"], cohort.case(case), cohort, structures, arrays["probability"])
+            label, probability = arrays["label"], arrays["probability"]
+        rows += evaluation.score_case(label, cohort.case(case), cohort, data.structures, probability)
     write_csv(folder / "cases.csv", [configuration.identity | row for row in rows], IDENTITY + evaluation.CASE_COLUMNS)
 
 
-def _data(method: Method, matrix, cohort: PreparedCohort):
-    return method.data.build(cohort, matrix, method.channels, method.structures)
+def _used(configuration: Configuration, runs: Path) -> dict[str, list[Record]]:
+    return {name: [Record(each.folder(runs)) for each in needed] for name, needed in configuration.used.items()}
+
+
+def _data(method: Method, matrix, cohort: PreparedCohort, used: Mapping[str, Sequence[Record]]):
+    maps = {
+        path.stem: path
+        for use in method.uses
+        if use.maps
+        for record in used[use.method]
+        for path in sorted((record.folder / "predictions").glob("*.npz"))
+    }
+    return method.data.build(cohort, matrix, method.channels, method.structures, **({"maps": maps} if maps else {}))
+
+
+def _taken_over(method: Method, used: Mapping[str, Sequence[Record]]) -> dict:
+    """Weights by name that the network starts from (see :class:`npcrepro.protocol.Use`)."""
+    from safetensors.torch import load_file
+
+    taken = {}
+    for use in method.uses:
+        weights = load_file(used[use.method][0].folder / "model.safetensors") if use.weights else {}
+        for there, here in use.weights.items():
+            found = {here + name.removeprefix(there): t for name, t in weights.items() if name.startswith(there)}
+            if not found:
+                raise ValueError(f"{method.full_name} takes over {there!r} of {use.method}, which has no such weights")
+            taken |= found
+    return taken
 
 
 def _substituted(method: Method, data) -> dict:

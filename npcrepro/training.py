@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def train(
     fabric: Fabric,
     checkpoint: Path,
     report: Report,
+    initial: Mapping[str, Tensor] | None = None,
 ) -> tuple[nn.Module, State]:
     """Train a method through all its stages, going on from ``checkpoint`` if it exists.
 
@@ -97,6 +99,7 @@ def train(
         train_cases, validation_cases: names; the validation cases may be empty, then nothing is stopped early.
         checkpoint: file that is replaced every few seconds; the caller removes it when the run is finished.
         report: called with a line of progress every few seconds.
+        initial: weights by name that take the place of random ones before the first stage.
 
     Returns:
         The trained network in evaluation mode, and the state with the learning curve. A loss that is not finite ends
@@ -115,6 +118,7 @@ def train(
     augment = method.augmentation.build() if method.augmentation else None
 
     network = build_network(method, profile, seed)
+    network.load_state_dict({**network.state_dict(), **(initial or {})})
     memory_format = torch.channels_last if len(profile.matrix) == 2 else torch.channels_last_3d
     module = fabric.setup_module(network.to(memory_format=memory_format))
     state, best, optimiser_state = _load(checkpoint, network)
@@ -141,12 +145,12 @@ def train(
                 group["lr"] = rate * _decay(stage, state, updates)
             generator = generator_for(seed, stage.name, state.update)
             picked = data.draw(samples, profile.batch_size, generator)
-            image, label = fabric.to_device(data.batch(picked))
+            image, label, *weight = fabric.to_device(data.batch(picked))
             if augment:
-                image, label = augment(image, label, generator)
+                image, label, *weight = augment(image, label, generator, *weight)
             image = data.finish(image).contiguous(memory_format=memory_format)
             if loss_function:
-                loss = loss_function(module(image, **stage.forward), label)
+                loss = loss_function(module(image, **stage.forward), label, *weight)
             else:
                 loss = module(image, label, **stage.forward)
             stepper.zero_grad()
@@ -250,10 +254,10 @@ def _validate(method, profile, stage, module, data, validation, loss_function, f
     loss, overlap, size = 0.0 if loss_function else math.nan, 0, 0
     for start in range(0, len(validation), profile.batch_size):
         chunk = validation[start : start + profile.batch_size]
-        image, label = fabric.to_device(data.batch(chunk))
+        image, label, *weight = fabric.to_device(data.batch(chunk))
         logits = module(data.finish(image), **stage.forward)
         if loss_function:
-            loss += loss_function(logits, label).item() * len(chunk) / len(validation)
+            loss += loss_function(logits, label, *weight).item() * len(chunk) / len(validation)
         # A stage that trains several outputs together is judged by the last of them.
         logits = (logits[-1] if isinstance(logits, tuple) else logits).float()
         probability = probabilities(logits, stage.activation or method.activation)

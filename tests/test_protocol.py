@@ -20,8 +20,8 @@ def test_a_component_is_called_with_its_options_and_more():
 
 def test_settings_are_the_parameters_of_every_notebook():
     names = [f.name for f in dataclasses.fields(Settings)]
-    assert names == ["cohort", "profile", "methods", "folds", "seeds", "device", "runs", "private"]
-    assert Settings() == Settings("phantom", "quick", (), (), (0,), "auto", "runs", False)
+    assert names == ["cohort", "profile", "methods", "folds", "seeds", "device", "runs", "modalities", "private"]
+    assert Settings() == Settings("phantom", "quick", (), (), (0,), "auto", "runs", (), False)
 
 
 def test_lists_from_a_notebook_become_tuples():

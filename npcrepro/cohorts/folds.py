@@ -120,6 +120,20 @@ def split_patients(
     return Split(kind, seed, tuple(result))
 
 
+def inner_folds(fold: Fold, parts: int) -> list[Fold]:
+    """The patients of a fold who train or validate, split again: each of them is tested once, in one of the parts.
+
+    No patient validates. The same fold gives the same parts on every machine. Raises InputError for fewer than two
+    parts, or more parts than patients.
+    """
+    pool = (*fold.train, *fold.validation)
+    if not 2 <= parts <= len(pool):
+        raise InputError(f"fold {fold.number} has {_count(len(pool))} to split again, in {parts} parts: give 2 or more")
+    order = sorted(pool, key=lambda patient: hashlib.sha256(json.dumps([fold.number, patient]).encode()).digest())
+    tests = [sorted(order[part::parts]) for part in range(parts)]
+    return [Fold(fold.number, tuple(sorted(set(pool) - set(test))), (), tuple(test)) for test in tests]
+
+
 def _count(n: int) -> str:
     return f"{n} patient" if n == 1 else f"{n} patients"
 

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from npcrepro.errors import InputError
 from npcrepro.protocol import Method, Paper, pick
 
 KEYS = ("li2018", "luo2020", "xue2020")
 
 
-def load(key: str) -> Paper:
-    """The protocol of a paper.
+def load(key: str, modalities: Sequence[str] = ()) -> Paper:
+    """The protocol of a paper, on channels of other names where ``modalities`` gives them, in the paper's order.
+
+    A paper whose methods differ in their channels brings a function ``with_modalities`` for that.
 
     Raises:
-        InputError: unknown key, with the near miss.
+        InputError: unknown key, with the near miss; another number of modalities than the paper's.
     """
     pick(dict.fromkeys(KEYS), key, "paper")
-    return importlib.import_module(f"npcrepro.papers.{key}").PAPER
+    module = importlib.import_module(f"npcrepro.papers.{key}")
+    paper: Paper = module.PAPER
+    if not modalities:
+        return paper
+    if hasattr(module, "with_modalities"):
+        return module.with_modalities(tuple(modalities))
+    channels = paper.methods[0].channels
+    if len(modalities) != len(channels):
+        raise InputError(f"{key} takes {' and '.join(channels)}, so modalities={list(modalities)} has to be one name")
+    return replace(paper, methods=tuple(replace(method, channels=tuple(modalities)) for method in paper.methods))
 
 
 def find_method(full_name: str) -> tuple[Paper, Method]:
