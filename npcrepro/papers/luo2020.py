@@ -57,6 +57,7 @@ def _stages(
     decay: Mapping[str, Any] | None = None,
     joint: bool = False,
     kind: str = "npcrepro.losses:LuoLoss",
+    optimiser: Component = ADAM,
 ) -> tuple[Stage, ...]:
     """Both stages of the network, equal in updates; with ``joint`` a third in which both move."""
     loss, schedule = loss or {}, {**(decay or DECAY), **CHOICE}
@@ -66,7 +67,7 @@ def _stages(
         "stage 1",
         # SILENT: the target of the first stage; the union of all structures.
         Component(kind, {"activation": "sigmoid", "target": "union", **loss}),
-        ADAM,
+        optimiser,
         share,
         {"output": "coarse"},
         ("coarse",),
@@ -86,7 +87,7 @@ def _stages(
         return coarse, fine
     # SILENT: weights of the two losses ("loss function of each step"); equal.
     both = Component("npcrepro.losses:LuoJointLoss", {"activation": "softmax", **loss})
-    return coarse, fine, Stage("both", both, ADAM, share, {"output": "both"}, **schedule)
+    return coarse, fine, Stage("both", both, optimiser, share, {"output": "both"}, **schedule)
 
 
 TWO_STAGE = Method(
@@ -120,17 +121,20 @@ def _one_network(
     target: str,
     loss: Component | None = _loss(),  # noqa: B008
     decay: Mapping[str, Any] = DECAY,
+    optimiser: Component = ADAM,
     **options: Any,
 ) -> dict[str, Any]:
     """Changes for a network that is trained in one stage, in as many updates."""
-    stage = Stage("all layers", loss, ADAM, **decay, **CHOICE)
+    stage = Stage("all layers", loss, optimiser, **decay, **CHOICE)
     return {"network": Component(target, options), "stages": (stage,)}
 
 
 UNET = "npcrepro.models.luo2020:UNet"
 
 DICE_CROSS_ENTROPY = "npcrepro.losses:DiceCrossEntropyLoss"
-TUNED_DECAY = {"decay": 0.7, "decays": 11}
+# Ten times the printed rate: with batch normalisation it is stable, and learns faster by far.
+TUNED_ADAM = Component("torch.optim:Adam", {"lr": 1e-2})
+TUNED_DECAY = {"decay": 0.9, "decays": 24}
 TUNED = {
     "data": Component(
         "npcrepro.preprocess:SliceData",
@@ -203,7 +207,7 @@ METHODS = (
         "two-stage-tuned",
         "Proposed, tuned",
         "Two stages, two windows, augmentation, Dice and cross-entropy, slices without structures too",
-        stages=_stages(decay=TUNED_DECAY, kind=DICE_CROSS_ENTROPY),
+        stages=_stages(decay=TUNED_DECAY, kind=DICE_CROSS_ENTROPY, optimiser=TUNED_ADAM),
         **TUNED,
         **_network(in_channels=2),
     ),
@@ -212,7 +216,9 @@ METHODS = (
         "U-Net, tuned",
         "One U-Net trained in the same way as the tuned two stages",
         **TUNED,
-        **_one_network(UNET, Component(DICE_CROSS_ENTROPY, {"activation": "softmax"}), TUNED_DECAY, in_channels=2),
+        **_one_network(
+            UNET, Component(DICE_CROSS_ENTROPY, {"activation": "softmax"}), TUNED_DECAY, TUNED_ADAM, in_channels=2
+        ),
     ),
 )
 
