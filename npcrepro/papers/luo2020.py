@@ -244,7 +244,7 @@ PAPER = Paper(
             methods=ROWS, phantom=_phantom(6, (36, 96, 96)),
         ),
         Profile(
-            name="bench", matrix=(80, 80), width=0.5, batch_size=32, updates=1200, check_every=100, folds=1,
+            name="bench", matrix=(80, 80), width=0.5, batch_size=16, updates=1600, check_every=100, folds=1,
             methods=(*ROWS, "two-stage-tuned", "unet-tuned"), phantom=_phantom(20, (72, 128, 128)),
         ),
         # PAPER: 512 x 512, 124 patients, five folds, 100 epochs of about 7,112 slices.
