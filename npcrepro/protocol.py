@@ -41,7 +41,7 @@ class Stage:
 
     Attributes:
         name: as it appears on learning curves.
-        share: part of the profile's updates that this stage gets; the shares of a method add up to one.
+        share: part of the method's updates that this stage gets; the shares of a method add up to one.
         loss: called with ``(logits, label)``; see :mod:`npcrepro.losses`. ``None`` where the network computes its own
             loss, when it is called with ``(image, label)``.
         optimiser: called with the trainable parameters.
@@ -114,6 +114,7 @@ class Method:
             means when it is more probable than background.
         any_structures: on a cohort without all the ``structures``, segment those that it has instead.
         uses: runs of other methods that this one builds on.
+        budget: factor on the profile's updates.
 
     Raises:
         InputError: stages whose shares do not add up to one, and mirrored images with structures of a side.
@@ -133,6 +134,7 @@ class Method:
     threshold: float | None = 0.5
     any_structures: bool = False
     uses: tuple[Use, ...] = ()
+    budget: float = 1.0
 
     def __post_init__(self):
         shares = sum(stage.share for stage in self.stages)
@@ -191,7 +193,7 @@ class Profile:
         matrix: size of the network's input, ``(y, x)`` or ``(z, y, x)``.
         width: factor on the channel numbers of the network; 1 is the paper's.
         batch_size: images of one update.
-        updates: updates of all stages of a method together.
+        updates: updates of all stages of a method together, times the method's ``budget``.
         check_every: updates between two looks at the validation patient; also the spacing of the learning curve.
         folds: how many folds to run when the user does not say; ``None`` means all.
         methods: which methods to run when the user does not say; empty means the proposed one.

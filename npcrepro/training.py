@@ -127,7 +127,7 @@ def train(
 
     while state.stage < len(method.stages) and not state.diverged:
         stage = method.stages[state.stage]
-        updates = round(stage.share * profile.updates)
+        updates = round(stage.share * method.budget * profile.updates)
         loss_function = stage.loss.build() if stage.loss else None
         trainable = _free(network, stage)
         optimiser = stage.optimiser.build(list(trainable.values()))

@@ -122,7 +122,7 @@ PAPER = Paper(
             methods=ROWS, phantom=_phantom(6, (36, 96, 96)),
         ),
         Profile(
-            name="bench", matrix=(80, 80), width=0.5, batch_size=16, updates=1200, check_every=60, folds=1,
+            name="bench", matrix=(80, 80), width=0.5, batch_size=16, updates=800, check_every=40, folds=1,
             methods=ROWS, phantom=_phantom(20, (72, 128, 128)),
         ),
         # PAPER: 512 x 512, 150 patients, batch of 8, 200 epochs; about 2,340 tumour slices of 120 patients (X12).
