@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from npcrepro.losses import NOT_CONTOURED
+from npcrepro.protocol import pick
 
 
 def rotate(image: Tensor, label: Tensor, degrees: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,6 +98,55 @@ class Affine:
         mirror = torch.where(drawn[2] < self.flip, -1.0, 1.0)
         rows = [mirror * angle.cos(), -mirror * angle.sin(), angle.sin(), angle.cos()]
         return _move(image, label, torch.stack(rows, dim=1) / zoom[:, None], (2 * drawn[3:].T - 1) * 2 * self.shift)
+
+
+class VolumeAffine:
+    """The same movement in the plane for all slices and series of a volume, drawn anew for each sample.
+
+    Args:
+        degrees, zoom, shift, flip: as in :class:`Affine`.
+        flip_axis: ``"x"`` mirrors left and right, ``"y"`` front and back.
+
+    Shape:
+        image ``(B, C, D, H, W)``, label ``(B, S, D, H, W)`` and, where the loss weighs voxels, weight ``(B, S, D, H,
+        W)``; all returned with their shapes. What comes in from outside is background of weight 0, as dark as the
+        darkest voxel of its series.
+
+    Raises:
+        InputError: unknown axis.
+
+    Example:
+        >>> image, label = torch.zeros(1, 3, 4, 8, 8), torch.zeros(1, 1, 4, 8, 8, dtype=torch.uint8)
+        >>> VolumeAffine()(image, label, torch.Generator().manual_seed(0))[1].shape
+        torch.Size([1, 1, 4, 8, 8])
+    """
+
+    # PAPER: Chen 2020, rotation in the plane from -5 to 5 degrees.
+    # SILENT: Chen 2020, whether the series of a patient move together; they do.
+    def __init__(
+        self,
+        degrees: float = 5.0,
+        zoom: tuple[float, float] = (1.0, 1.0),
+        shift: float = 0.0,
+        flip: float = 0.0,
+        flip_axis: str = "x",
+    ):
+        self.slices = Affine(degrees, zoom, shift, flip)
+        self.across = pick({"x": False, "y": True}, flip_axis, "axis of a flip")
+
+    def __call__(
+        self, image: Tensor, label: Tensor, generator: torch.Generator, *weight: Tensor
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        floor = image.amin(dim=(2, 3, 4), keepdim=True)
+        masks = torch.cat([label.float(), *weight], dim=1)
+        # Slices as channels move together. Rows as columns are mirrored along y, all else being alike in both.
+        slices = [self._turned((image - floor).flatten(1, 2)), self._turned(masks.flatten(1, 2))]
+        moved, masks_moved = (self._turned(each) for each in self.slices(*slices, generator))
+        label_moved, *weight_moved = masks_moved.reshape(masks.shape).split(label.shape[1], dim=1)
+        return moved.reshape(image.shape) + floor, label_moved.to(label.dtype), *weight_moved
+
+    def _turned(self, slices: Tensor) -> Tensor:
+        return slices.transpose(2, 3) if self.across else slices
 
 
 class RotationContrastNoise:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from npcrepro import evaluation, figures, papers, records, statistics, tables
+from npcrepro import evaluation, figures, leakage, observers, papers, records, statistics, tables
 from npcrepro.cohorts.layout import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.cohorts.structures import mask_of
@@ -162,11 +163,10 @@ class Chapter:
         structure = structure or self.structures[0]
         leader, ranked = self.ranked(region, structure)
         number = self.structures.index(structure) + 1
-        places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+        last = len(ranked) - 1
+        places = {0: "best", (last + 1) // 2: "median", last: "worst"} if last else {0: "only patient"}
         rows = {}
-        for line, (word, place) in enumerate(places.items()):
-            if len(ranked) <= line:
-                continue
+        for place, word in places.items():
             patient = ranked.patient[place]
             case = self.prepared.cases_of([patient])[0]
             truth = self.masks(case)[structure]
@@ -179,6 +179,28 @@ class Chapter:
             rows[f"{word}: {patient}"] = (self._image(case)[z], truth[z], drawn)
         figures.show_images(self.source, self.settings, figures.contours, rows, self.paper)
         return Markdown(f"*{structure}, ranked by the DSC of {figures.titles(self.paper)[leader]} ({self.made}).*")
+
+    def samples(self, count: int = 3) -> Markdown:
+        """Slices of tested patients, evenly spaced over those that show a structure: reference and each method."""
+        first = self.settings.seeds[0]
+        made = [r for r in self.found if r.config["seed"] == first]
+        made = [r for r in made if r.config["fold"] == self.found[0].config["fold"]]
+        cases = self.prepared.cases_of(made[0].config["fold"]["test"], include_suspect=False)
+        shown = {case: np.flatnonzero(np.any([m.any(axis=(1, 2)) for m in self.masks(case).values()], axis=0))
+                 for case in cases}  # fmt: skip
+        places = [(case, z) for case, slices in shown.items() for z in slices]
+        rows = {}
+        for part in range(count):
+            case, z = places[int((part + 0.5) * len(places) / count)]
+            image, truth = self._image(case)[z], self.masks(case)
+            row = {"Reference": (image, {name: mask[z] for name, mask in truth.items() if mask[z].any()})}
+            for record in made:
+                label = record.prediction(case)[0][z]
+                found = {name: label == i for i, name in enumerate(self.structures, 1) if (label == i).any()}
+                row[figures.titles(self.paper)[record.config["method"]["name"]]] = (image, found)
+            rows[f"{case}\nslice {z}"] = row
+        figures.show_images(self.source, self.settings, figures.sheet, rows)
+        return Markdown(f"*Reference and {len(made)} networks on {count} slices of test patients ({self.made}).*")
 
     def table(self, metrics: dict[str, str], region: str = "all_slices", structure: str = ""):
         """Mean and standard deviation of each method over its patients; n in a cell with fewer of them."""
@@ -227,6 +249,178 @@ class Chapter:
             lines.append(line)
         caption = f"{figures.METRIC_TITLES[metric]}, {region.replace('_', ' ')}, mean over patients ({self.made})"
         return tables.show(pd.DataFrame(lines), caption)
+
+
+class Results:
+    """Published runs of a paper on one cohort: the tables and figures of a section on them.
+
+    Doubtful labels are left out, seeds are averaged within a patient, and false positives count in all slices.
+
+    Args:
+        paper: whose methods these are.
+        folder: of the record, see :func:`npcrepro.records.publish`.
+
+    Attributes:
+        published: the record.
+        patients: one row for each patient, method, seed and structure.
+        structures, methods: names, in the order of the record and of the paper.
+
+    Raises:
+        InputError: nothing is published there.
+    """
+
+    def __init__(self, paper: Paper, folder: Path | str):
+        self.paper = paper
+        self.published: Published = records.read_published(folder)
+        everyone = evaluation.by_patient(self.published.cases)
+        structures = list(dict.fromkeys(self.published.cases.structure))
+        everyone = everyone[(everyone.region == "all_slices") & ~everyone.suspect]
+        order = everyone.structure.map(structures.index)
+        self.patients: pd.DataFrame = everyone.iloc[order.argsort(kind="stable")]
+        self.structures: tuple[str, ...] = tuple(structures)
+        self.methods: tuple[str, ...] = tuple(m.name for m in paper.methods if m.name in set(everyone.method))
+
+    @property
+    def made(self) -> str:
+        """What a caption says."""
+        return published_line(self.published)
+
+    def about(self) -> Markdown:
+        """Patients, voxels and structures, and where the runs were made."""
+        cases = self.published.cases
+        spacing = [f"{cases[f'spacing_{axis}_mm'].median():.1f}" for axis in "zyx"]
+        known = f"voxels of {' x '.join(spacing)} mm" if "nan" not in spacing else "voxels of unknown size"
+        doubtful = cases[cases.suspect].patient.nunique()
+        apart = f"; {doubtful} more with doubtful labels are in no number" if doubtful else ""
+        return Markdown(
+            f"{self.patients.patient.nunique()} patients tested{apart}, {known}, {', '.join(self.structures)}. "
+            f"{self.made[0].upper()}{self.made[1:]}."
+        )
+
+    def runs(self):
+        """Runs of each method with their updates, and the minutes that one took."""
+        lines = []
+        for name in self.methods:
+            mine = [run for run in self.published.runs if run["method"] == name]
+            minutes = {part: np.mean([run["seconds"][part] for run in mine]) / 60 for part in ("train", "predict")}
+            row = {"method": self.paper.method(name).title, "runs": len(mine), "seeds": len({r["seed"] for r in mine})}
+            row |= {f"minutes to {part}": value for part, value in minutes.items()}
+            lines.append(row | {"device": ", ".join(sorted({run["device"] for run in mine}))})
+        return tables.show(pd.DataFrame(lines), "A run is one fold with one seed", precision=1)
+
+    def table(self, metric: str = "dsc"):
+        """Methods down, structures across: mean over patients with its 95 % interval; two people in the last row.
+
+        The two people (:mod:`npcrepro.observers`) drew on other scans. Structures that nobody drew twice have a dash.
+        """
+        frame = tables.by_method(self.patients, self.paper, metric).astype(object)
+        people = observers.agreement()
+        if metric in people and set(people.index) & set(self.structures):
+            known = people[people.index.isin(self.structures)]
+            numbers = {name: f"{row[metric]:.2f} (n = {row.n:.0f})" for name, row in known.iterrows()}
+            frame.loc[len(frame)] = {"method": "two people, median, other scans", "n": "–", **numbers}
+        caption = f"{figures.METRIC_TITLES[metric]}, mean over n patients (95 % interval)"
+        return tables.show(frame, caption)
+
+    def boxes(self, metrics: dict[str, str]) -> Markdown:
+        """Boxes of each method over patients, for the mean over structures."""
+        figures.boxes(self._whole(), self.paper, metrics)
+        plt.show()
+        return Markdown(f"*{self._over()}. Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients.*")
+
+    def boxes_by_structure(self, metric: str = "dsc") -> Markdown:
+        """Boxes of each method over patients, structure by structure."""
+        figures.boxes_by_structure(self.patients, self.paper, metric)
+        plt.show()
+        return Markdown("*Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients beyond them.*")
+
+    def by_fold(self, metrics: dict[str, str]) -> Markdown:
+        """A line for each method through the folds: means over the patients tested, of the mean over structures."""
+        folds = self.published.cases.drop_duplicates("patient").set_index("patient").fold
+        rows = self._whole()
+        means = rows.assign(fold=rows.patient.map(folds)).groupby(["method", "fold"])[list(metrics)].mean()
+        figures.by_fold(means.reset_index(), self.paper, metrics)
+        plt.show()
+        spread = means[next(iter(metrics))].groupby("method").std()
+        titles = figures.titles(self.paper)
+        said = ", ".join(f"{titles[name]} {spread[name]:.3f}" for name in self.methods if spread[name] >= 0)
+        first = next(iter(metrics.values()))
+        spreads = f" Standard deviation of the fold means, {first}: {said}." if said else ""
+        return Markdown(f"*{self._over()}.{spreads}*")
+
+    def learning_curves(self) -> Markdown:
+        """Training and validation loss of the published runs."""
+        figures.learning_curves(self.published.history, self.paper)
+        plt.show()
+        return Markdown("*Loss of the score that is trained in each stage: thin lines are runs, thick lines means.*")
+
+    def differences(self, *pairs: tuple[str, str], metric: str = "dsc"):
+        """The first of each pair minus the second on the same patients: tested for the mean over structures.
+
+        Each structure follows with its difference and interval, untested: the question is one.
+        """
+        tested = tables.differences(self._whole(), self.paper, metric, pairs)
+        for structure in self.structures if len(self.structures) > 1 else ():
+            rows = tables.differences(
+                self.patients[self.patients.structure == structure], self.paper, metric, pairs
+            ).set_index("comparison")
+            cells = rows["mean difference"] + " (" + rows["95 % interval"] + ")"
+            tested[structure] = tested.comparison.map(cells)
+        return tables.show(tested, f"{figures.METRIC_TITLES[metric]}, paired differences. {self._over()}")
+
+    def mean(self, method: str, metric: str = "dsc", structure: str = "") -> statistics.Summary:
+        """Over patients: of a structure, or of the mean over structures."""
+        rows = self._rows(structure)
+        return statistics.summarise(rows[rows.method == method][metric])
+
+    def difference(
+        self, first: str, second: str, metric: str = "dsc", structure: str = ""
+    ) -> statistics.PairedTest:  # fmt: skip
+        """The first method minus the second on the same patients, see :func:`npcrepro.statistics.paired`."""
+        wide = self._rows(structure).pivot(index="patient", columns="method", values=metric)
+        return statistics.paired(wide[first], wide[second])
+
+    def said(self, first: str, second: str, metric: str = "dsc", structure: str = "") -> str:
+        """The same in words: the difference, its interval, and whether that leaves room for none."""
+        found = self.difference(first, second, metric, structure).difference
+        if np.isnan(found.low):
+            return f"{found.mean:+.3f} (too few patients for an interval)"
+        told = "does not contain" if found.low > 0 or found.high < 0 else "contains"
+        return f"{found.mean:+.3f} (95 % interval {found.low:+.3f} to {found.high:+.3f}, which {told} zero)"
+
+    def _rows(self, structure: str) -> pd.DataFrame:
+        one = self.patients[self.patients.structure == structure]
+        return evaluation.over_seeds(one) if structure else self._whole()
+
+    def _whole(self) -> pd.DataFrame:
+        return tables.over_structures(self.patients)
+
+    def _over(self) -> str:
+        return f"Mean over {len(self.structures)} structures" if len(self.structures) > 1 else self.structures[0]
+
+
+def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Markdown:
+    """How much higher slices score where a split separates the slices of a patient (:mod:`npcrepro.leakage`)."""
+    titles, found = figures.titles(paper), leakage.inflation(by_slice.cases, by_patient.cases)
+    ends = zip(found.inflation, found.low, found.high, strict=True)
+    frame = pd.DataFrame(
+        {
+            "method": found.method.map(titles),
+            "structure": found.structure,
+            "patients": found.patients,
+            "slices": found.slices,
+            "DSC, split by slice": found.by_slice,
+            "DSC, split by patient": found.by_patient,
+            "inflation (95 % interval)": [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in ends],
+        }
+    )
+    display(tables.show(frame, "Mean over slices; intervals by a bootstrap over patients", precision=3))
+    rows = leakage.differences(by_slice.cases, by_patient.cases)
+    means = rows[rows.structure == leakage.ALL].groupby(["method", "patient"]).difference.mean()
+    names = [m.name for m in paper.methods if m.name in set(found.method)]
+    figures.strips({titles[name]: means[name] for name in names}, "DSC split by slice minus split by patient")
+    plt.show()
+    return Markdown(f"*Dots: patients, mean over slices. By patient: {published_line(by_patient)}.*")
 
 
 def published_line(published: Published) -> str:

@@ -23,6 +23,10 @@ data = typer.Typer(help="Check, make and look at cohorts in the nnU-Net raw layo
 app.add_typer(data, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Modalities = Annotated[
+    str | None,
+    typer.Option(help="Channels of the cohort in place of the paper's, in its order, for instance T1,CT,PET."),
+]
 DEFAULT = Settings()
 
 
@@ -58,9 +62,12 @@ def describe(
     size = paper.profile(profile)
     with torch.device("meta"):
         network = method.build(size.width)
-    layers = layer_table(network, (len(method.channels), *size.matrix))
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    macs = sum(layer.macs for layer in layers)
+    try:
+        layers = layer_table(network, (len(method.channels), *size.matrix))
+        macs = sum(layer.macs for layer in layers)
+    except NotImplementedError:  # an image of no content passes only where the content decides nothing
+        layers, macs = [], None
     if as_json:
         described = {
             "paper": paper.key,
@@ -70,6 +77,12 @@ def describe(
             "layers": [dataclasses.asdict(layer) for layer in layers],
         }
         typer.echo(json.dumps(described, indent=1))
+        return
+    if macs is None:
+        typer.echo(
+            f"{method.full_name}: {parameters:,} parameters; which layers run, and how often, depends on what is found "
+            "in an image, so there is no table of layers and no number of multiply-accumulates"
+        )
         return
     _print_table(
         ["layer", "kind", "kernel", "stride", "padding", "output", "parameters", "MAC (M)"],
@@ -106,10 +119,7 @@ def run(
     seeds: Annotated[list[int] | None, typer.Option(help="Seed, may be given several times; by default 0.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEFAULT.device,
     runs: Annotated[str, typer.Option(help="Folder for runs; finished ones in it are read back.")] = DEFAULT.runs,
-    modalities: Annotated[
-        str | None,
-        typer.Option(help="Channels of the cohort in place of the paper's, in its order, for instance T1,CT,PET."),
-    ] = None,
+    modalities: Modalities = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at any defect of the cohort and at channels under other names.")
     ] = False,
@@ -132,13 +142,65 @@ def run(
         seeds=tuple(seeds or (0,)),
         device=device,
         runs=runs,
-        modalities=tuple(modalities.split(",")) if modalities else (),
+        modalities=_names(modalities),
     )
     finished = run_paper(papers.load(paper, settings.modalities), settings, strict=strict, report=typer.echo)
     _print_scores(finished)
     if publish:
         records.publish(finished, publish)
         typer.echo(f"published in {publish}")
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(metavar="PAPER/METHOD", help="For instance luo2020/unet-tuned.")],
+    cohort: Annotated[
+        str, typer.Option(help="Folder in the nnU-Net raw layout, or 'phantom' for the embedded cohort.")
+    ] = DEFAULT.cohort,
+    profile: Annotated[str, typer.Option(help="Size of the run: smoke, quick, bench or paper.")] = DEFAULT.profile,
+    seeds: Annotated[list[int] | None, typer.Option(help="Seed, may be given several times; by default 0.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEFAULT.device,
+    runs: Annotated[str, typer.Option(help="Folder for runs; finished ones in it are read back.")] = DEFAULT.runs,
+    modalities: Modalities = None,
+) -> None:
+    """Train a method on a whole cohort, for use on other images; nobody is tested.
+
+    Some patients choose the weights, as in every run, and do not train. The folder of the run is what `predict` takes.
+    """
+    from npcrepro import papers
+    from npcrepro.predict import train_on_all
+
+    key, _, method = name.partition("/")
+    settings = Settings(
+        cohort=cohort,
+        profile=profile,
+        seeds=tuple(seeds or (0,)),
+        device=device,
+        runs=runs,
+        modalities=_names(modalities),
+    )
+    paper = papers.load(key, settings.modalities)
+    settings = dataclasses.replace(settings, methods=(method or paper.methods[0].name,))
+    for record in train_on_all(paper, settings, report=typer.echo):
+        fold = record.config["fold"]
+        trained, chose = (_count(len(fold[part]), "patient") for part in ("train", "validation"))
+        typer.echo(f"{record.folder}: {trained} trained, {chose} chose the weights")
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Option(metavar="RUN", help="Folder of a finished run; `train` prints it.")],
+    cohort: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder with imagesTs or imagesTr; labels are not needed.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="OUT", help="Folder to write; has to be new or empty.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEFAULT.device,
+) -> None:
+    """Segment every case of a folder with the network of a finished run: OUT/CASE.nii.gz and a dataset.json."""
+    from npcrepro import predict
+
+    number = predict.predict(run, cohort, out, device, report=typer.echo)
+    typer.echo(f"{_count(number, 'case')} in {out}")
 
 
 @app.command()
@@ -265,6 +327,27 @@ def data_describe(
     typer.echo("medians over the cases that show the structure; separability 0.5: intensity tells nothing")
 
 
+@data.command("slices")
+def data_slices(
+    path: Annotated[Path, typer.Argument(metavar="COHORT", help="Folder in the nnU-Net raw layout.")],
+    destination: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; has to be new or empty.")],
+    by: Annotated[
+        str, typer.Option(help="What a split keeps together: patient (the slices of one), or slice (each by itself).")
+    ] = "patient",
+    runs: Annotated[str, typer.Option(help="Folder where the prepared cohort is kept.")] = DEFAULT.runs,
+) -> None:
+    """Write every slice that shows a structure as a case, to measure what splitting by slice does to the numbers."""
+    from npcrepro.cohorts.layout import read_cohort
+    from npcrepro.cohorts.prepared import prepare
+    from npcrepro.cohorts.slices import write_slices
+    from npcrepro.protocol import pick
+
+    by_patient = pick({"patient": True, "slice": False}, by, "unit of --by")
+    cohort = write_slices(prepare(read_cohort(path), Path(runs) / "prepared"), destination, by_patient=by_patient)
+    slices, patients = len(cohort.cases), len(cohort.patients)
+    typer.echo(f"{_count(slices, 'slice')} in {destination}; a split sees {_count(patients, 'patient')}")
+
+
 @data.command("list")
 def data_list(as_json: Json = False) -> None:
     """List the public data sets: what is in them, licence, how to get them, and variants."""
@@ -342,6 +425,11 @@ def data_phantom(
         second_observer=second_observer,
     )
     typer.echo(f"{_count(len(cohort.cases), 'case')} in {path}")
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """Names from ``T1,CT,PET``."""
+    return tuple(text.split(",")) if text else ()
 
 
 def _three(option: str, text: str, separator: str, number: type, example: str) -> list:
@@ -455,6 +543,28 @@ def _print_scores(finished: list) -> None:
     if patients.suspect.any():
         doubtful = _count(patients[patients.suspect].patient.nunique(), "patient")
         typer.echo(f"not in the means for doubtful labels: {doubtful}")
+
+
+@app.command("audit")
+def audit_papers(
+    checks: Annotated[list[str] | None, typer.Argument(metavar="[CHECK]...", help="As L04: told in full.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check whether the printed numbers of the papers fit together."""
+    from npcrepro import audit
+
+    results = audit.audit(checks or ())
+    rows = audit.table(results)
+    if as_json:
+        typer.echo(json.dumps(rows.to_dict("records"), indent=1, ensure_ascii=False))
+    elif checks:
+        typer.echo(
+            "\n\n".join("\n".join(f"{name}: {cell}" for name, cell in row.items()) for row in rows.to_dict("records"))
+        )
+    else:
+        _print_table(["check", "verdict", "printed"], rows[["check", "verdict", "printed"]].values.tolist())
+        sums = audit.counts(results)
+        _print_table(list(sums), sums.astype(str).values.tolist())
 
 
 if __name__ == "__main__":

@@ -38,9 +38,17 @@ METRIC_TITLES = {
 }
 
 
-def colours(paper: Paper) -> dict[str, str]:
-    """Colour of each method of a paper, by its place in the paper's list; the seventh and later share grey."""
-    return {m.name: METHODS[min(i, len(METHODS) - 1)] for i, m in enumerate(paper.methods)}
+def colours(paper: Paper, shown: Sequence[str] = ()) -> dict[str, str]:
+    """Colour of each method of a paper, by its place in the paper's list; the seventh and later share grey.
+
+    Args:
+        shown: methods of the figure; those that would be grey take the colours that no other of these has.
+    """
+    kept = {m.name: METHODS[min(i, len(METHODS) - 1)] for i, m in enumerate(paper.methods)}
+    # Black before yellow, which is faint on paper.
+    free = [colour for colour in (*METHODS[:5], "black", METHODS[5]) if colour not in {kept[name] for name in shown}]
+    grey = [name for name in shown if kept[name] == METHODS[-1]]
+    return kept | dict(zip(grey, free, strict=False))
 
 
 def titles(paper: Paper) -> dict[str, str]:
@@ -191,11 +199,15 @@ def maps(images: Mapping[str, np.ndarray], reference: np.ndarray, probability: S
 def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
     """Training and validation loss of each method over its stages, one thin line for each run and their mean."""
     names = [m.name for m in paper.methods if m.name in set(history.method)]
+    columns = min(4, len(names))
+    lines = -(-len(names) // columns)
     figure, axes = plt.subplots(
-        1, len(names), figsize=(WIDTH_IN, 2.9), sharey=True, squeeze=False, layout="constrained"
+        lines, columns, figsize=(WIDTH_IN, 2.9 * lines), sharey=True, squeeze=False, layout="constrained"
     )
-    for axis, name in zip(axes[0], names, strict=True):
-        rows = history[history.method == name].copy()
+    for axis in axes.flat[len(names) :]:
+        axis.remove()
+    for axis, name in zip(axes.flat, names, strict=False):
+        rows, colour = history[history.method == name].copy(), colours(paper, names)[name]
         starts, start = {}, 0
         for stage in rows.stage.unique():
             starts[stage] = start
@@ -206,14 +218,15 @@ def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
         for column, style in {"loss": "-", "validation_loss": "--"}.items():
             for _, stage_rows in rows.groupby("stage", sort=False):
                 for _, one in stage_rows.groupby(["fold", "seed"]):
-                    axis.plot(one.total, one[column], style, color=colours(paper)[name], alpha=0.3, linewidth=0.7)
+                    axis.plot(one.total, one[column], style, color=colour, alpha=0.3, linewidth=0.7)
                 mean = stage_rows.groupby("total")[column].mean()
-                axis.plot(mean.index, mean, style, marker=".", color=colours(paper)[name], linewidth=1.8)
+                axis.plot(mean.index, mean, style, marker=".", color=colour, linewidth=1.8)
         axis.set(xlabel="updates", yscale="log")
         axis.set_title(titles(paper)[name], fontsize=8)
-    axes[0][0].set_ylabel("loss of the stage's score")
-    lines = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
-    axes[0][-1].legend(lines, ["training", "validation patient"], fontsize=7, loc="lower left")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("loss of the stage's score")
+    styles = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
+    axes.flat[len(names) - 1].legend(styles, ["training", "validation"], fontsize=7, loc="lower left")
     return figure
 
 
@@ -225,8 +238,8 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
     for _, values in wide.iterrows():
         axis.plot(range(len(names)), values, color="0.85", linewidth=0.7, zorder=1)
     for x, name in enumerate(names):
-        axis.scatter([x] * len(wide), wide[name], color=colours(paper)[name], s=22, zorder=2, edgecolor="white")
-        axis.hlines(wide[name].mean(), x - 0.2, x + 0.2, color=colours(paper)[name], linewidth=3)
+        axis.scatter([x] * len(wide), wide[name], color=colours(paper, names)[name], s=22, zorder=2, edgecolor="white")
+        axis.hlines(wide[name].mean(), x - 0.2, x + 0.2, color=colours(paper, names)[name], linewidth=3)
     if printed is not None:
         axis.axhline(printed, color="black", linestyle=":", linewidth=1)
         axis.text(len(names) - 0.55, printed, " printed mean", fontsize=8, va="bottom", ha="right")
@@ -252,15 +265,69 @@ def boxes(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> F
     for axis, (metric, title) in zip(axes[0], metrics.items(), strict=True):
         for x, name in enumerate(names):
             values = rows[rows.method == name][metric].dropna()
-            colour = colours(paper)[name]
+            colour = colours(paper, names)[name]
             if len(values):
                 axis.boxplot(
                     values, positions=[x], whis=(10, 90), widths=0.6, showfliers=False, medianprops={"color": colour}
                 )
-            axis.scatter(x + rng.uniform(-0.15, 0.15, len(values)), values, color=colour, s=12, zorder=3)
-        axis.set_xticks(range(len(names)), [titles(paper)[name] for name in names], fontsize=7, rotation=20)
+            size = 12 if len(values) < 30 else 4
+            axis.scatter(x + rng.uniform(-0.15, 0.15, len(values)), values, color=colour, s=size, zorder=3)
+        ticks = {"fontsize": 7, "rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+        axis.set_xticks(range(len(names)), [titles(paper)[name] for name in names], **ticks)
         axis.set_ylabel(title, fontsize=8)
         axis.set_ylim(0, None if metric.endswith("_mm") else 1.03)
+    return figure
+
+
+def boxes_by_structure(patients: pd.DataFrame, paper: Paper, metric: str = "dsc") -> Figure:
+    """For each structure a box for each method over its patients: quartiles, median, 10th and 90th percentile, rest.
+
+    Args:
+        patients: from :func:`npcrepro.evaluation.by_patient`, one region; seeds are averaged within a patient.
+    """
+    rows = over_seeds(patients)
+    structures = list(dict.fromkeys(patients.structure))
+    names = [m.name for m in paper.methods if m.name in set(rows.method)]
+    figure, axis = plt.subplots(figsize=(WIDTH_IN, 3.6), layout="constrained")
+    width = 0.8 / len(names)
+    for i, name in enumerate(names):
+        colour = colours(paper, names)[name]
+        mine = rows[rows.method == name]
+        axis.boxplot(
+            [mine[mine.structure == structure][metric].dropna() for structure in structures],
+            positions=np.arange(len(structures)) + (i - (len(names) - 1) / 2) * width,
+            widths=0.8 * width,
+            whis=(10, 90),
+            manage_ticks=False,
+            boxprops={"color": colour},
+            whiskerprops={"color": colour},
+            capprops={"color": colour},
+            medianprops={"color": colour, "linewidth": 2},
+            flierprops={"marker": ".", "markersize": 3, "markeredgecolor": colour},
+        )
+    axis.set_xticks(range(len(structures)), structures, fontsize=8)
+    axis.set_ylabel(METRIC_TITLES[metric])
+    axis.set_ylim(0, None if metric.endswith("_mm") else 1.03)
+    _legend(figure, {titles(paper)[name]: colours(paper, names)[name] for name in names})
+    return figure
+
+
+def by_fold(means: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Figure:
+    """One line for each method through the means of the folds, one panel for each metric.
+
+    Args:
+        means: columns ``method``, ``fold`` and the metrics, one row for each method and fold.
+        metrics: column to axis title.
+    """
+    names = [m.name for m in paper.methods if m.name in set(means.method)]
+    figure, axes = plt.subplots(1, len(metrics), figsize=(WIDTH_IN, 3.2), squeeze=False, layout="constrained")
+    for axis, (metric, title) in zip(axes[0], metrics.items(), strict=True):
+        for name in names:
+            mine, colour = means[means.method == name].sort_values("fold"), colours(paper, names)[name]
+            axis.plot(mine.fold, mine[metric], marker="o", markersize=4, color=colour, linewidth=1.4)
+        axis.set(xlabel="fold", xticks=sorted(means.fold.unique()))
+        axis.set_ylabel(title, fontsize=8)
+    _legend(figure, {titles(paper)[name]: colours(paper, names)[name] for name in names})
     return figure
 
 

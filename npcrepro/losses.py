@@ -223,6 +223,31 @@ class LuoDiceLoss(DiceLoss):
         return 1 - (inside + outside) / factor
 
 
+class ChenDiceLoss(DiceLoss):
+    """Dice loss of Chen et al. 2020, equation 1, as printed: ``1 - 2 (sum p g + s) / (sum p + sum g + s)``.
+
+    With the smoothing inside the factor 2 it is -1 where a structure is absent and not found, and below 0 for the
+    right answer. :class:`DiceLoss` has the form that stays in [0, 1].
+
+    Args:
+        smoothing: ``s`` > 0.
+        pooled, absent, activation, target: as in :class:`DiceLoss`, also for shapes and structures not contoured.
+
+    Example:
+        >>> import torch
+        >>> round(ChenDiceLoss()(torch.full((1, 1, 8, 8), -100.0), torch.zeros(1, 1, 8, 8)).item(), 4)
+        -1.0
+    """
+
+    # PAPER: Chen 2020, equation 1, smoothing of 1.
+    # SILENT: Chen 2020, sum over an image or over the batch; an image.
+    def __init__(self, smoothing: float = 1.0, pooled: str = "image", **options: str):
+        super().__init__(smoothing, pooled, **options)
+
+    def _loss(self, probability: Tensor, truth: Tensor, contoured: Tensor) -> Tensor:
+        return 1 - 2 * self._coefficient(probability, truth, contoured, factor=1)
+
+
 class FocalLoss:
     """Cross-entropy that counts sure pixels less, ``-a (1-p)^g log p`` inside, ``-(1-a) p^g log(1-p)`` outside.
 
@@ -331,6 +356,48 @@ class LuoJointLoss:
     def __call__(self, logits: tuple[Tensor, Tensor], label: Tensor) -> Tensor:
         coarse, fine = logits
         return self.coarse(coarse, label) + self.fine(fine, label)
+
+
+class DistanceFocalLoss:
+    """Focal loss of Guo et al. 2021 with a weight for each voxel, ``-sum a (1 - p_t)^g log p_t / sum a``.
+
+    ``p_t`` is the probability of a structure where it is labelled, and one minus it elsewhere.
+
+    Args:
+        gamma: >= 0; 0 makes it a weighted cross-entropy.
+
+    Shape:
+        logits ``(B, 1 + S, ...)`` with background first, label ``(B, S, ...)`` of 0 and 1, weight ``(B, S, ...)`` >= 0;
+        without a weight each voxel counts 1. Returns a scalar >= 0. A structure that was not contoured takes no part,
+        as in :class:`DiceLoss`; if nothing is left, the loss is zero, with zero gradient.
+
+    Raises:
+        ValueError: numbers of channels of logits and label that do not go together.
+
+    Example:
+        >>> import torch
+        >>> label, weight = torch.tensor([[[1, 0]]]), torch.tensor([[[3.0, 1.0]]])
+        >>> round(DistanceFocalLoss()(torch.zeros(1, 2, 2), label, weight).item(), 4)
+        0.1733
+    """
+
+    # PAPER: Guo 2021, equations 1 to 7, a focal loss whose alpha is a map computed from the reference.
+    # SILENT: Guo 2021, gamma; 2.
+    # SILENT: Guo 2021, p, as there are two softmax outputs; that of the tumour.
+    # DIFFERS: Guo 2021, alpha is in [0, 1] in equation 4 and at least 1 in equation 7; at least 1, and the loss is
+    # divided by the sum of the weights.
+    def __init__(self, gamma: float = 2.0):
+        self.gamma = gamma
+
+    def __call__(self, logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
+        truth, contoured = _truth(logits, label, "softmax", "structures")
+        log_p, log_not_p = _log_softmax(_without_missing(logits, contoured, "softmax"))
+        inside = truth > 0
+        log_right, log_wrong = torch.where(inside, log_p, log_not_p), torch.where(inside, log_not_p, log_p)
+        weight = torch.ones_like(truth) if weight is None else weight
+        weight = weight * _beside(contoured, weight)
+        loss = weight * (self.gamma * log_wrong).exp() * log_right
+        return -loss.sum() / weight.sum().clamp(min=torch.finfo(loss.dtype).tiny)
 
 
 def _option(choices: tuple[str, ...], name: str, what: str) -> str:

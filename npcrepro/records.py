@@ -92,9 +92,11 @@ class Configuration:
         return dict(zip(IDENTITY, values, strict=True))
 
     def folder(self, runs: Path) -> Path:
-        """Where the run lies: ``RUNS/paper/method/cohort/profile/fold-03_seed-0_1a2b3c4d``."""
+        """Where the run lies: ``RUNS/paper/method/cohort/profile/fold-03_seed-0_1a2b3c4d``; ``all_...`` if nobody is
+        tested."""
+        fold = f"fold-{self.fold['number']:02d}" if self.fold["test"] else "all"
         inner = f"-inner-{self.fold['inner']}" if "inner" in self.fold else ""
-        name = f"fold-{self.fold['number']:02d}{inner}_seed-{self.seed}_{self.sha256[:8]}"
+        name = f"{fold}{inner}_seed-{self.seed}_{self.sha256[:8]}"
         return runs / self.method.paper / self.method.name / self.cohort / self.profile.name / name
 
 
@@ -141,7 +143,7 @@ class Record(_Tables):
 def find(runs: Path | str, **wanted) -> list[Record]:
     """Finished runs under ``runs`` whose identity columns equal ``wanted``, in order of method, fold and seed.
 
-    Runs on inner folds serve other runs only and are not among them.
+    Runs on inner folds serve other runs only, runs that test nobody have nothing to tell: they are not among them.
 
     Raises:
         InputError: a name in ``wanted`` that is no identity column.
@@ -156,7 +158,7 @@ def find(runs: Path | str, **wanted) -> list[Record]:
     for column, key in {"fold": lambda c: c["fold"]["number"], "seed": lambda c: c["seed"]}.items():
         if column in wanted:
             records = [record for record in records if key(record.config) == wanted[column]]
-    records = [record for record in records if "inner" not in record.config["fold"]]
+    records = [record for record in records if "inner" not in (fold := record.config["fold"]) and fold["test"]]
     return sorted(records, key=lambda r: (r.config["method"]["name"], r.config["fold"]["number"], r.config["seed"]))
 
 

@@ -75,15 +75,15 @@ def configure(
 ) -> Configuration:
     """The run of a method on a fold, together with the runs of other methods that it uses."""
 
-    def on(method: Method, fold: Fold, **inner: int) -> Configuration:
+    def on(method: Method, fold: Fold, *inner: int) -> Configuration:
         used = {}
         for use in method.uses:
             other = paper.method(use.method).on(cohort.structures)
             parts = enumerate(inner_folds(fold, use.maps)) if use.maps else ()
-            used[use.method] = (on(other, fold), *(on(other, part, inner=number) for number, part in parts))
-        return Configuration(
-            method, profile, cohort.name, cohort.fingerprint, split_sha256, {**as_data(fold), **inner}, seed, used
-        )
+            used[use.method] = (on(other, fold, *inner), *(on(other, part, *inner, number) for number, part in parts))
+        # What a part uses belongs to the part: "0.1" is part 1 of the patients of part 0.
+        about = as_data(fold) | ({"inner": ".".join(map(str, inner))} if inner else {})
+        return Configuration(method, profile, cohort.name, cohort.fingerprint, split_sha256, about, seed, used)
 
     return on(method, fold)
 
@@ -104,7 +104,8 @@ def in_order(wanted: Iterable[Configuration]) -> list[Configuration]:
 
 def _title(configuration: Configuration) -> str:
     fold = configuration.fold
-    part = f"fold {fold['number']}" + (f", part {fold['inner']}" if "inner" in fold else "")
+    part = f"fold {fold['number']}" if fold["test"] else "all patients"
+    part += f", part {fold['inner']}" if "inner" in fold else ""
     method, profile = configuration.method.full_name, configuration.profile.name
     return f"{method} on {configuration.cohort}, {profile}, {part}, seed {configuration.seed}"
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from npcrepro import statistics
-from npcrepro.evaluation import over_seeds
+from npcrepro.evaluation import METRICS, RUN, over_seeds
 from npcrepro.models.summary import layer_table
 from npcrepro.protocol import Method, Paper, Profile
+
+OVER_STRUCTURES = "mean"  # in place of a structure's name
 
 
 def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
@@ -48,7 +53,8 @@ def layers(method: Method, profile: Profile) -> pd.DataFrame:
 
     with torch.device("meta"):
         network = method.build(profile.width)
-    rows = layer_table(network, (len(method.channels), *profile.matrix))
+    maps = len(method.structures) if any(use.maps for use in method.uses) else 0
+    rows = layer_table(network, (len(method.channels) + maps, *profile.matrix))
     return pd.DataFrame(
         {
             "layer": [row.name for row in rows],
@@ -60,6 +66,33 @@ def layers(method: Method, profile: Profile) -> pd.DataFrame:
             "MAC (millions)": [round(row.macs / 1e6, 2) for row in rows],
         }
     )
+
+
+def slice_times(methods: Sequence[Method], profile: Profile, repeats: int = 5) -> pd.DataFrame:
+    """Time of a forward pass of one slice on this processor, at the paper's widths and a profile's matrix.
+
+    Returns:
+        Columns ``network``, ``parameters``, ``MAC (billions)`` and ``ms`` (the median of ``repeats`` passes).
+    """
+    import time
+
+    import torch
+
+    size = replace(profile, width=1.0)
+    rows = []
+    for method in methods:
+        layer_rows = layers(method, size)
+        network, image = method.build(1.0).eval(), torch.zeros(1, len(method.channels), *profile.matrix)
+        seconds = []
+        with torch.no_grad():
+            for _ in range(repeats + 1):
+                started = time.perf_counter()
+                network(image)
+                seconds.append(time.perf_counter() - started)
+        macs = layer_rows["MAC (millions)"].sum() / 1000
+        # The first pass pays for memory that the others use again.
+        rows.append((method.title, layer_rows["parameters"].sum(), macs, 1000 * float(np.median(seconds[1:]))))
+    return pd.DataFrame(rows, columns=["network", "parameters", "MAC (billions)", "ms"])
 
 
 def scores(patients: pd.DataFrame, paper: Paper, metrics: dict[str, str]) -> pd.DataFrame:
@@ -85,6 +118,56 @@ def scores(patients: pd.DataFrame, paper: Paper, metrics: dict[str, str]) -> pd.
     return pd.DataFrame(rows)
 
 
+def over_structures(patients: pd.DataFrame) -> pd.DataFrame:
+    """One row for each patient and method: the mean over the structures that the patient has; seeds are averaged.
+
+    A structure that neither mask shows does not count. One whose metric is undefined for another reason (a distance to
+    a structure that was missed) leaves the mean undefined: leaving it out would hide it.
+
+    Args:
+        patients: from :func:`npcrepro.evaluation.by_patient`, one region.
+    """
+    rows = over_seeds(patients)
+    rows = rows[rows.dsc.notna()]
+    numbers = [name for name in METRICS if name in rows]
+    means = rows.groupby([*RUN, "patient", "suspect", "region"], sort=True)[numbers].mean(skipna=False).reset_index()
+    return means.assign(structure=OVER_STRUCTURES)
+
+
+def by_method(patients: pd.DataFrame, paper: Paper, metric: str) -> pd.DataFrame:
+    """Methods down, structures across: mean over patients with its 95 % interval, and n where it is not that of all.
+
+    Args:
+        patients: from :func:`npcrepro.evaluation.by_patient`, one region; with several structures the last column is
+            their mean.
+    """
+    structures = list(dict.fromkeys(patients.structure))
+    whole = [over_structures(patients)] if len(structures) > 1 else []
+    rows = pd.concat([over_seeds(patients), *whole])
+    lines = []
+    for method in paper.methods:
+        mine = rows[rows.method == method.name]
+        if len(mine):
+            line = {"method": method.title, "n": mine.patient.nunique()}
+            for structure, values in mine.groupby("structure", sort=False)[metric]:
+                line[structure] = mean_and_interval(statistics.summarise(values), line["n"])
+            lines.append(line)
+    return pd.DataFrame(lines, columns=["method", "n", *structures, *([OVER_STRUCTURES] if whole else [])])
+
+
+def mean_and_interval(summary: statistics.Summary, n: int | None = None) -> str:
+    """``0.85 (0.83 to 0.87)``, a dash without values; n is added where it is not the one given.
+
+    Example:
+        >>> mean_and_interval(statistics.summarise([0.8, 0.8, 0.8]), n=4)
+        '0.80 (0.80 to 0.80, n = 3)'
+    """
+    if not summary.n:
+        return "–"
+    fewer = "" if n in (None, summary.n) else f", n = {summary.n}"
+    return f"{summary.mean:.2f} ({summary.interval}{fewer})"
+
+
 def printed_cell(cell: dict | None) -> str:
     """A printed mean, sd and range of the YAML file in the same form; what is not printed is left out."""
     if not cell:
@@ -96,13 +179,16 @@ def printed_cell(cell: dict | None) -> str:
     return mean + spread + reach
 
 
-def differences(patients: pd.DataFrame, paper: Paper, metric: str) -> pd.DataFrame:
+def differences(
+    patients: pd.DataFrame, paper: Paper, metric: str, pairs: Sequence[tuple[str, str]] = ()
+) -> pd.DataFrame:  # fmt: skip
     """Each method against the one that the paper's protocol compares it with: paired differences over patients.
 
     Args:
         patients: from :func:`npcrepro.evaluation.select`.
         paper: for the order and titles of methods.
         metric: name of the column.
+        pairs: two methods each, the first minus the second, in place of the protocol's.
 
     The p values are adjusted for the number of comparisons in the table (Holm).
     """
@@ -110,20 +196,23 @@ def differences(patients: pd.DataFrame, paper: Paper, metric: str) -> pd.DataFra
     names = [method.name for method in paper.methods if method.name in wide]
     titles = {method.name: method.title for method in paper.methods}
     proposed = paper.methods[0].name
-    pairs = {name: paper.comparisons.get(name, proposed) for name in names if name != proposed}
-    pairs = {name: base for name, base in pairs.items() if base in names}
-    tests = {name: statistics.paired(wide[name], wide[base]) for name, base in pairs.items()}
+    pairs = pairs or [(name, paper.comparisons.get(name, proposed)) for name in names if name != proposed]
+    tests = {
+        (name, base): statistics.paired(wide[name], wide[base])
+        for name, base in pairs
+        if name in names and base in names
+    }
     adjusted = statistics.holm([test.p for test in tests.values()])
     return pd.DataFrame(
         [
             {
-                "comparison": f"{titles[name]} minus {titles[pairs[name]]}",
+                "comparison": f"{titles[name]} minus {titles[base]}",
                 "patients": test.difference.n,
                 "mean difference": f"{test.difference.mean:+.3f}",
                 "95 % interval": _signed_interval(test.difference),
                 "p (sign-flip, Holm)": "–" if np.isnan(p) else f"{p:.3f}",
             }
-            for (name, test), p in zip(tests.items(), adjusted, strict=True)
+            for ((name, base), test), p in zip(tests.items(), adjusted, strict=True)
         ],
         columns=["comparison", "patients", "mean difference", "95 % interval", "p (sign-flip, Holm)"],
     )

@@ -98,6 +98,15 @@ def test_describe_at_another_profile(call):
     assert described["layers"][0]["output"] == [8, 48, 48]
 
 
+def test_describe_a_network_whose_layers_follow_the_image(call):
+    code, out, err = call("describe", "luo2020/mask-rcnn", "--profile", "smoke")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    described = json.loads(call("describe", "luo2020/mask-rcnn", "--profile", "smoke", "--json")[1])
+    assert f"luo2020/mask-rcnn: {described['parameters']:,} parameters; which layers run" in out
+    assert described["parameters"] > 0
+    assert (described["layers"], described["macs"]) == ([], None)
+
+
 # run
 
 
@@ -223,12 +232,15 @@ def test_a_label_on_another_grid(call, tmp_path, cohort):
     refused_cohort(call, tmp_path, cohort, ["labelsTr/P1.nii.gz", "20"])
 
 
-def test_a_missing_file_of_a_channel(call, tmp_path):
+def test_a_case_without_a_file_of_a_channel_is_named(call, tmp_path):
     root = tmp_path / "cohort"
     cases = [case_arrays(f"P{i}", i, channels=2) for i in range(4)]
     write_tiny(root, cases, channels=("CET1", "T2"))
     (root / "imagesTr" / "P2_0001.nii.gz").unlink()
-    refused_cohort(call, tmp_path, root, ["P2_0001.nii.gz"])
+    arguments = ["--methods", "one-shot", "--profile", "smoke", "--runs", tmp_path / "runs", "--device", "cpu"]
+    code, out, _ = call("run", "li2018", "--cohort", root, *arguments)
+    assert code == 0
+    assert out.startswith("warning: imagesTr/P2_0001.nii.gz: missing channel, so that the case is left out")
 
 
 def test_a_channel_that_the_cohort_does_not_have(call, tmp_path):
@@ -263,7 +275,33 @@ def test_strict_refuses_what_is_otherwise_noted(call, tmp_path):
     assert call(*arguments, "--methods", "one-shot")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "luo2020/unett"], "unknown method of luo2020 'unett'; did you mean 'unet'?"),
+        (["train", "lou2020"], "unknown paper 'lou2020'; did you mean 'luo2020'?"),
+        (["predict", "--run", "nothing", "--cohort", "c", "--out", "o"], "nothing is not the folder of a finished run"),
+    ],
+)
+def test_train_and_predict_name_the_slip(call, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(call(*arguments))
+    assert not (tmp_path / "o").exists()
+
+
 # data
+
+
+def test_slices_by_patient_and_by_slice(call, tmp_path):
+    write_tiny(tmp_path / "c", [case_arrays("A", 0), case_arrays("B", 1)])
+    arguments = ["--runs", tmp_path / "runs"]
+    for by, patients in (("patient", "2 patients"), ("slice", "4 patients")):
+        code, out, _ = call("data", "slices", tmp_path / "c", tmp_path / by, "--by", by, *arguments)
+        assert (code, out) == (0, f"4 slices in {tmp_path / by}; a split sees {patients}\n")
+        assert read_cohort(tmp_path / by).patients[0] == ("A" if by == "patient" else "A_001")
+    outcome = call("data", "slices", tmp_path / "c", tmp_path / "other", "--by", "patients", *arguments)
+    assert "unknown unit of --by 'patients'; did you mean 'patient'?" in refused(outcome)
+    assert "not empty" in refused(call("data", "slices", tmp_path / "c", tmp_path / "slice", *arguments))
 
 
 def test_check_of_a_sound_cohort(call, tiny_root):

@@ -1,7 +1,9 @@
 """Comparative claims of the papers, decided from records: confirmed, weakened, refuted or undecided.
 
 A claim is plain data (:class:`Claim`); a decision is plain data too, and its reason is built from numbers. What
-counts as what is fixed here, before any number is known. A claim has one of five forms:
+counts as what is fixed here, before any number is known. The claims of a paper are listed in its YAML file;
+:mod:`npcrepro.claims.ledger` holds them against everything that is published with the book. A claim that records can
+decide has one of five forms:
 
 ``difference``: the contrast of the arms lies on one side of 0 (A better than B; with four arms a difference of
 differences).
@@ -27,6 +29,9 @@ ratio of the two standard deviations.
 
 ``share``: more (or less) than a share ``value`` of the units is beyond a threshold. Confirmed or refuted by the side of
 ``value`` on which the exact one-sided 95 % bound lies.
+
+Two further forms are not tested by themselves: ``all`` holds if all of its parts do, and ``elsewhere`` is decided by
+something that is not in records.
 
 Everything else is undecided, with the effect that these patients could have shown. Three rules stand above the forms:
 

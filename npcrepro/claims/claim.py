@@ -9,10 +9,12 @@ from math import isnan, log, nan
 
 from npcrepro import statistics
 from npcrepro.errors import InputError
+from npcrepro.evaluation import REGIONS
 from npcrepro.protocol import pick
 
 WORST = {"dsc": 0.0, "jsc": 0.0, "sensitivity": 0.0, "precision": 0.0, "specificity": 0.0}
-FORMS = ("difference", "spread", "equivalence", "value", "share")
+TESTED = ("difference", "spread", "equivalence", "value", "share")
+FORMS = (*TESTED, "all", "elsewhere")
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,14 @@ class Arm:
         method: name of the method without the paper.
         weight: 1 and -1 for a difference; 1, -1, -1, 1 for a difference of differences.
         metric: column, where it is not the metric of the claim (automatic against reference volume).
+        cohort: how the name of the cohort ends that the arm was run on, where that differs between the arms (slices
+            split by patient and by slice).
     """
 
     method: str
     weight: float = 1.0
     metric: str = ""
+    cohort: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,9 @@ class Claim:
         text: the claim in our words.
         where: place in the paper.
         form: see the list in :mod:`npcrepro.claims`.
-        metric: column of :func:`npcrepro.evaluation.by_patient`.
+        printed: what the paper prints for it, in words.
+        test: what decides it, in words.
+        metric: column of :func:`npcrepro.evaluation.by_patient`, or one of :data:`npcrepro.claims.ledger.DERIVED`.
         arms: see :class:`Arm`; for a spread the first is compared with the second.
         direction: claimed side: ``"more"`` or ``"less"`` (for a distance, better is less).
         reported: the contrast as printed, with its sign; for a spread the ratio. ``None`` if nothing is printed.
@@ -54,6 +61,10 @@ class Claim:
         rule, worst: what undefined values count as (:func:`npcrepro.statistics.fill`); a failure counts as the worst
             value, which is known for shares of overlap and has to be given for everything else.
         seeds: how many the protocol asks for: 3, or 5 for an ablation below 0.02 DSC.
+        structure: that is compared; empty means the only one, or the mean over those that a patient has.
+        region: of :data:`npcrepro.evaluation.REGIONS`.
+        parts: of the form ``"all"``.
+        needs: of the form ``"elsewhere"``: what would decide it and is not in records.
     """
 
     key: str
@@ -61,8 +72,8 @@ class Claim:
     text: str
     where: str
     form: str
-    metric: str
-    arms: tuple[Arm, ...]
+    metric: str = ""
+    arms: tuple[Arm, ...] = ()
     direction: str = "more"
     reported: float | None = None
     margin: float | None = None
@@ -75,6 +86,12 @@ class Claim:
     rule: str = "worst"
     worst: float | None = None
     seeds: int = 3
+    printed: str = ""
+    test: str = ""
+    structure: str = ""
+    region: str = "all_slices"
+    parts: tuple[Claim, ...] = ()
+    needs: str = ""
 
     def __post_init__(self):
         choices = {
@@ -84,6 +101,7 @@ class Claim:
             "unit": ("patient", "seed"),
             "scale": ("plain", "log"),
             "rule": statistics.RULES,
+            "region": REGIONS,
         }
         for name, names in choices.items():
             pick(dict.fromkeys(names), getattr(self, name), f"{name} of claim {self.key}")
@@ -91,6 +109,20 @@ class Claim:
             raise InputError(f"claim {self.key}: {problem}")
 
     def _problems(self):
+        if self.form in TESTED:
+            yield from self._problems_of_a_test()
+        elif self.arms:
+            yield f"the form {self.form} compares no arms by itself"
+        if self.form == "all" and not all(part.form in TESTED for part in self.parts or (self,)):
+            yield "the form all needs parts that can be tested by themselves"
+        if self.form == "elsewhere" and not self.needs:
+            yield "the form elsewhere needs a word on what would decide the claim"
+        if self.form != "all" and self.parts:
+            yield f"parts belong to the form all, not to {self.form}"
+
+    def _problems_of_a_test(self):
+        if not self.metric:
+            yield "metric is empty, so there is nothing to compare by"
         if not self.arms:
             yield "arms is empty, so there is nothing to compare"
         if self.form == "difference" and abs(sum(arm.weight for arm in self.arms)) > 1e-9:
@@ -125,10 +157,20 @@ class Claim:
         known = {f.name: None for f in dataclasses.fields(cls)}
         for name in data:
             pick(known, name, f"entry of claim {data.get('key', '')}".rstrip())
+        # A part says what is its own; the rest it has from the whole.
+        shared = {name: data[name] for name in ("paper", "where", "structure", "region") if name in data}
         try:
-            return cls(**{**data, "arms": tuple(Arm(**arm) for arm in data.get("arms", ()))})
+            arms = tuple(Arm(**arm) for arm in data.get("arms", ()))
+            return cls(
+                **{**data, "arms": arms, "parts": tuple(cls.from_data(shared | p) for p in data.get("parts", ()))}
+            )
         except TypeError as error:
             raise InputError(f"claim {data.get('key', '?')} cannot be read: {error}") from None
+
+    @property
+    def tested(self) -> tuple[Claim, ...]:
+        """What is tested: the claim itself or its parts; nothing where other things than records decide."""
+        return self.parts if self.form == "all" else (self,) * (self.form in TESTED)
 
     @property
     def effect(self) -> float:

@@ -8,8 +8,9 @@ from math import ceil, exp, isnan, log10, nan
 from typing import Literal
 
 from npcrepro import statistics
-from npcrepro.claims.claim import Claim
+from npcrepro.claims.claim import TESTED, Claim
 from npcrepro.claims.evidence import Evidence, weigh
+from npcrepro.errors import InputError
 
 Verdict = Literal["confirmed", "weakened", "refuted", "undecided"]
 ALPHA = 0.05
@@ -47,8 +48,12 @@ def decide_together(family: Sequence[tuple[Claim, object]], seed: int = 0) -> li
         seed: of resampling.
 
     Raises:
-        InputError: the metric of a claim is no column, or the rows hold several structures or regions.
+        InputError: the metric of a claim is no column, the rows hold several structures or regions, or a claim is not
+            tested by itself (decide its parts, then :func:`all_of`).
     """
+    for claim, _ in family:
+        if claim.form not in TESTED:
+            raise InputError(f"claim {claim.key} of the form {claim.form!r} is not tested by itself; decide its parts")
     weighed = [weigh(claim, patients, seed) for claim, patients in family]
     adjusted = statistics.holm([nan if isinstance(evidence, str) else evidence.p for evidence in weighed])
     return [

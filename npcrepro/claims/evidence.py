@@ -61,6 +61,8 @@ def _arms(claim: Claim, patients) -> tuple[np.ndarray, str, int] | str:
         if metric not in rows:
             raise InputError(f"claim {claim.key}: the rows have no column {metric!r}; a metric is probably misspelt")
         mine = rows[rows.method == arm.method]
+        if arm.cohort:
+            mine = mine[mine.cohort.str.endswith(arm.cohort)]
         if mine.empty:
             return f"There is no run of {claim.paper}/{arm.method}."
         if mine.duplicated(["patient", "seed"]).any():

@@ -10,7 +10,7 @@ import numpy as np
 
 from npcrepro.cohorts.defects import Defect, Refused
 from npcrepro.cohorts.images import not_finite, read_image, to_mask
-from npcrepro.cohorts.layout import Case, scan
+from npcrepro.cohorts.layout import NO_IMAGE, Case, scan
 from npcrepro.cohorts.structures import Structures
 
 # Half a voxel at the edge of a 512 matrix: what rounding a spacing to three decimals does, and no more.
@@ -81,7 +81,7 @@ def inspect_case(case: Case, structures: Structures | None, root: Path) -> tuple
     defects: list[Defect] = []
     reference = None
     images = []
-    for path in case.images:
+    for path in (path for path in case.images if path != NO_IMAGE):
         found = _try_read(path, root, defects)
         if found is None:
             continue

@@ -13,7 +13,7 @@ from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json
 from npcrepro.protocol import pick
 
-KINDS = ("leave-one-out", "k-fold", "fixed")
+KINDS = ("leave-one-out", "k-fold", "fixed", "all")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def split_patients(
     """Split the patients of a cohort; the same arguments give the same split on every machine.
 
     ``kind``: ``leave-one-out`` (a fold for each patient, in sorted order), ``k-fold`` (``folds`` folds, shuffled by
-    ``seed``), ``fixed`` (one fold that tests the patients of ``test``). ``validation`` patients of each fold's training
+    ``seed``), ``fixed`` (one fold that tests the patients of ``test``), ``all`` (one fold that tests nobody: for a
+    network that is to be used, not measured). ``validation`` patients of each fold's training
     patients (or that share of them, rounded, one at least) are set apart, chosen by ``seed``. A patient all of whose
     cases are suspect is tested like every other, but is in no train or validation. Raises InputError for an unknown
     kind or patient, and where too few patients are left.
@@ -104,6 +105,8 @@ def split_patients(
         # Dealt one after the other, so that neither kind of patient crowds into one fold.
         order = [*shuffled(usable, "k-fold"), *shuffled(set(patients) - set(usable), "k-fold")]
         tests = [sorted(order[i::folds]) for i in range(folds)]
+    elif kind == "all":
+        tests = [[]]
     else:
         cohort.cases_of(test)
         tests = [test]
@@ -128,7 +131,9 @@ def inner_folds(fold: Fold, parts: int) -> list[Fold]:
     """
     pool = (*fold.train, *fold.validation)
     if not 2 <= parts <= len(pool):
-        raise InputError(f"fold {fold.number} has {_count(len(pool))} to split again, in {parts} parts: give 2 or more")
+        raise InputError(
+            f"fold {fold.number} has {_count(len(pool))} to split again, in {parts} parts: give 2 to {len(pool)}"
+        )
     order = sorted(pool, key=lambda patient: hashlib.sha256(json.dumps([fold.number, patient]).encode()).digest())
     tests = [sorted(order[part::parts]) for part in range(parts)]
     return [Fold(fold.number, tuple(sorted(set(pool) - set(test))), (), tuple(test)) for test in tests]

@@ -9,7 +9,9 @@ optionally ``dataset`` (v2: the files of each case, in place of the folder scan)
 * ``groups``: case to patient, where a patient has more than one case (by default a case is a patient);
 * ``wrong_labels``: cases that are never used;
 * ``suspect_labels``: cases that are scored and reported apart, and left out of training;
-* ``not_contoured``: case to the structures that nobody drew in it, which is not the same as their not being there.
+* ``not_contoured``: case to the structures that nobody drew in it, which is not the same as their not being there;
+* ``missing_series``: what becomes of a case without one of the channels: ``"leave-out"`` (by default), or ``"zero"``,
+  an image of zeros in its place. `check` names it in either case. A case without any channel is an error.
 
 Arrays are ``(z, y, x)``, images ``(C, z, y, x)``, spacing is ``spacing_mm: (z, y, x)``. A 2-D image is a volume of one
 slice. A structure may have several codes (``"Brain": [1, 2]``), as structures may overlap. ``geometry`` keeps origin
@@ -17,6 +19,7 @@ and direction as SimpleITK gives them: in (x, y, z) order, LPS, millimetres.
 """
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,14 +45,17 @@ OUR_FIELDS = (
     "wrong_labels",
     "suspect_labels",
     "not_contoured",
+    "missing_series",
 )
+MISSING_SERIES = ("leave-out", "zero")
+NO_IMAGE = Path(os.devnull)  # the empty file that every system has
 NNUNET_FIELDS = ("channel_names", "labels", "regions_class_order", "numTraining", "file_ending", "dataset")
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case: its images in channel order and its label.
+    """One case: its images in channel order, `NO_IMAGE` where one is missing and becomes zeros, and its label.
 
     ``suspect``: scored, but not trained on. ``not_contoured``: structures that are neither.
     """
@@ -123,8 +129,9 @@ def cases_of(
 def read_cohort(root: str | Path) -> Cohort:
     """Read ``dataset.json`` and list the files of a cohort; images are not opened (see `check` and `prepare`).
 
-    Raises InputError for a missing folder or ``dataset.json``, bad JSON, a missing field, a missing label or channel,
-    a case that is there twice, and for a cohort without cases. Cases with wrong labels may lack files.
+    Raises InputError for a missing folder or ``dataset.json``, bad JSON, a missing field, a missing label, a case that
+    is there twice, and for a cohort without cases. Cases with wrong labels may lack files; for a case that lacks a
+    channel see ``missing_series`` above.
     """
     root = Path(root)
     listing = scan(root)
@@ -281,6 +288,7 @@ def scan(root: Path) -> Listing:
     wrong = _names(header, "wrong_labels", defects)
     suspect = _names(header, "suspect_labels", defects)
     missing = _not_contoured(header, structures, defects)
+    zeros = _missing_series(header, defects) == "zero"
     groups = header.get("groups", {})
     if not _is_mapping(groups, str):
         defects.header("'groups' does not map cases to patients", groups, 'it looks like {"CASE": "PATIENT"}')
@@ -289,12 +297,12 @@ def scan(root: Path) -> Listing:
     if "dataset" in header:
         listed = _mapped_files(root, header["dataset"], len(channels) if channels else None, wrong, defects)
     else:
-        listed = _scanned_files(root, ending, channels, wrong, defects)
-    cases = [
-        Case(name, groups.get(name, name), tuple(images), label, name in suspect, missing.get(name, ()))
-        for name, (images, label) in sorted(listed.items())
-        if name not in wrong
-    ]
+        listed = _scanned_files(root, ending, channels, wrong, zeros, defects)
+    cases = []
+    for name, (images, label) in sorted(listed.items()):
+        if name not in wrong and (zeros or NO_IMAGE not in images):
+            about = (name in suspect, missing.get(name, ()))
+            cases.append(Case(name, groups.get(name, name), tuple(images), label, *about))
     excluded = tuple(sorted(set(wrong) & set(listed)))
     named = {"groups": groups, "wrong_labels": wrong, "suspect_labels": suspect, "not_contoured": missing}
     for key, names in named.items():
@@ -310,7 +318,8 @@ def scan(root: Path) -> Listing:
     if not cases:
         where = "dataset.json" if "dataset" in header else "labelsTr"
         if listed:
-            defects.error(where, "no cases left", f"{len(excluded)} excluded", "'wrong_labels' names every case")
+            cause = "'wrong_labels' names every case, or every other one lacks a channel"
+            defects.error(where, "no cases left", f"{len(excluded)} excluded", cause)
         else:
             others = _other_endings(root, ending)
             cause = f"'file_ending' is {ending} but the files end with {others}" if others else "the folder is empty"
@@ -384,6 +393,14 @@ def _not_contoured(
         cause = slip(name, structures or {}, "'labels' has no such structure")
         defects.header("'not_contoured' names an unknown structure", name, cause)
     return {case: tuple(names) for case, names in missing.items()}
+
+
+def _missing_series(header: dict[str, Any], defects: Defects) -> str:
+    value = header.get("missing_series", MISSING_SERIES[0])
+    if value in MISSING_SERIES:
+        return value
+    defects.header('\'missing_series\' is neither "leave-out" nor "zero"', repr(value), "a typing slip in dataset.json")
+    return MISSING_SERIES[0]
 
 
 def _channels(header: dict[str, Any] | None, defects: Defects) -> tuple[str, ...] | None:
@@ -469,7 +486,7 @@ def _mapped_files(
 
 
 def _scanned_files(
-    root: Path, ending: str, channels: tuple[str, ...] | None, wrong: list[str], defects: Defects
+    root: Path, ending: str, channels: tuple[str, ...] | None, wrong: list[str], zeros: bool, defects: Defects
 ) -> _Listed:
     images: dict[str, dict[int, Path]] = {}
     labels: dict[str, Path] = {}
@@ -510,13 +527,14 @@ def _scanned_files(
             if number not in found:
                 value = f"channel {number}" + (f", {channels[number]}" if channels else "")
                 cause = "the sequence was not exported for this case, or channel_names has one too many"
-                defects.error(f"imagesTr/{name}_{number:04d}{ending}", "missing channel", value, cause)
+                problem = "missing channel, " + ("which becomes zeros" if zeros else "so that the case is left out")
+                defects.warning(f"imagesTr/{name}_{number:04d}{ending}", problem, value, cause)
         for number in sorted(set(found) - set(numbers)):
             cause = "channel_names does not list this channel; it is ignored"
             defects.warning(f"imagesTr/{found[number].name}", "image of an unknown channel", f"channel {number}", cause)
     return {
         name: (
-            [images[name][n] for n in numbers if n in images.get(name, {})],
+            [images.get(name, {}).get(n, NO_IMAGE) for n in numbers],
             labels.get(name, root / "labelsTr" / f"{name}{ending}"),
         )
         for name in sorted(set(images) | set(labels))

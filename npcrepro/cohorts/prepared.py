@@ -12,7 +12,7 @@ import numpy as np
 from npcrepro.cohorts.check import inspect_case, shown
 from npcrepro.cohorts.defects import Refused, slip
 from npcrepro.cohorts.images import not_finite, unreadable
-from npcrepro.cohorts.layout import Case, Cohort, cases_of
+from npcrepro.cohorts.layout import NO_IMAGE, Case, Cohort, cases_of
 from npcrepro.cohorts.structures import Structures
 from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing_folder
@@ -97,7 +97,8 @@ def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
     A cohort that was prepared before is read back. One case is in memory at a time; the folder appears when it is
     complete. Images keep their number type where it is one of ``KEPT_DTYPES`` for all channels together, and become
     float32 otherwise. Raises InputError that names the case for a truncated file, channels or a label on another grid,
-    NaN or infinite values, and an unknown label value. An empty label is no error.
+    NaN or infinite values, and an unknown label value. An empty label is no error, and a series that a case lacks
+    becomes zeros (see ``missing_series`` in `layout`).
     """
     folder = Path(folder)
     digest = fingerprint(cohort, cache=folder / "fingerprints.json")
@@ -133,9 +134,9 @@ def _prepare_case(case: Case, cohort: Cohort, folder: Path) -> dict[str, Any]:
             raise Refused(defect, case.name)
     dtype = np.result_type(*(image.dtype for _, image in content.images))
     dtype = dtype if dtype.name in KEPT_DTYPES else np.dtype(np.float32)
-    shape = (len(content.images), *content.images[0][1].shape)
-    stacked = np.empty(shape, dtype)
-    for number, (path, image) in enumerate(content.images):
+    stacked = np.zeros((len(cohort.channels), *content.images[0][1].shape), dtype)
+    numbers = [number for number, path in enumerate(case.images) if path != NO_IMAGE]
+    for number, (path, image) in zip(numbers, content.images, strict=True):
         with np.errstate(over="ignore"):
             stacked[number] = image
         if not np.isfinite(stacked[number]).all():
@@ -149,7 +150,13 @@ def _prepare_case(case: Case, cohort: Cohort, folder: Path) -> dict[str, Any]:
         "spacing_mm": content.spacing_mm,
         "geometry": content.geometry,
         "not_contoured": case.not_contoured,
+        "missing_series": [name for name, path in zip(cohort.channels, case.images, strict=True) if path == NO_IMAGE],
     }
+
+
+def missing_series(cohort: PreparedCohort, case: str) -> tuple[str, ...]:
+    """Channels that a case lacks, and whose image is zero."""
+    return tuple(cohort.entries[case].get("missing_series", ()))
 
 
 def read_prepared(folder: str | Path) -> PreparedCohort:

@@ -23,9 +23,9 @@ def initialise_he(network: nn.Module) -> None:
     kernel, each output pixel sees one tap of every input channel, and that is its fan-in.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, nn.ConvTranspose2d):
+        elif isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
             nn.init.normal_(module.weight, std=(2 / module.in_channels) ** 0.5)
         else:
             continue

@@ -11,7 +11,7 @@ from pathlib import Path
 from npcrepro.errors import InputError
 from npcrepro.protocol import Method, Paper, pick
 
-KEYS = ("li2018", "luo2020", "xue2020")
+KEYS = ("li2018", "luo2020", "guo2021", "chen2020", "xue2020")
 
 
 def load(key: str, modalities: Sequence[str] = ()) -> Paper:

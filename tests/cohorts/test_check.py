@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.layout import read_cohort
-from npcrepro.cohorts.prepared import prepare
+from npcrepro.cohorts.prepared import missing_series, prepare
 from npcrepro.errors import InputError
 
 
@@ -120,12 +120,37 @@ def test_missing_channel(root):
     (root / "imagesTr" / "b_0001.nii.gz").unlink()
     defect = only(root)
     assert (defect.severity, defect.file, defect.problem, defect.value) == (
-        "error",
+        "warning",
         "imagesTr/b_0001.nii.gz",
-        "missing channel",
+        "missing channel, so that the case is left out",
         "channel 1, CT",
     )
-    with pytest.raises(InputError, match="missing channel"):
+    assert [case.name for case in read_cohort(root).cases] == ["a", "c"]
+
+
+def test_a_case_without_a_series_is_left_out_unless_zeros_stand_in(root, tmp_path):
+    full = prepare(read_cohort(root), tmp_path / "prepared")
+    (root / "imagesTr" / "b_0000.nii.gz").unlink()
+    left = prepare(read_cohort(root), tmp_path / "prepared")
+    assert left.cases == ["a", "c"]
+    edit(root, missing_series="zero")
+    assert (only(root).severity, only(root).problem) == ("warning", "missing channel, which becomes zeros")
+    cohort = read_cohort(root)
+    prepared = prepare(cohort, tmp_path / "prepared")
+    assert [missing_series(prepared, case) for case in "abc"] == [(), ("T1",), ()]
+    image = prepared.case("b").image
+    assert not image[0].any()
+    np.testing.assert_array_equal(image[1], full.case("b").image[1])
+    assert len({full.fingerprint, left.fingerprint, prepared.fingerprint}) == 3
+
+
+def test_no_case_with_all_series(root):
+    for case in "abc":
+        (root / "imagesTr" / f"{case}_0001.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"no cases left.*lacks a channel"):
+        read_cohort(root)
+    edit(root, missing_series="zeros")
+    with pytest.raises(InputError, match='neither "leave-out" nor "zero"'):
         read_cohort(root)
 
 
@@ -154,7 +179,8 @@ def test_label_without_image(root):
 def test_link_that_leads_nowhere_is_a_missing_file(root):
     (root / "imagesTr" / "b_0001.nii.gz").rename(root / "moved")
     (root / "imagesTr" / "b_0001.nii.gz").symlink_to(root / "gone")
-    assert (only(root).file, only(root).problem) == ("imagesTr/b_0001.nii.gz", "missing channel")
+    assert only(root).file == "imagesTr/b_0001.nii.gz"
+    assert only(root).problem.startswith("missing channel")
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -320,7 +346,7 @@ def test_every_defect_in_one_pass(tmp_path):
         ("error", "labelsTr/b.nii.gz", "another grid: origin (x, y, z) differs"),
         ("error", "imagesTr/c_0001.nii.gz", "NaN or infinite values"),
         ("warning", "labelsTr/d.nii.gz", "empty label"),
-        ("error", "imagesTr/e_0001.nii.gz", "missing channel"),
+        ("warning", "imagesTr/e_0001.nii.gz", "missing channel, so that the case is left out"),
         ("error", "labelsTr/f.nii.gz", "image without label"),
         ("error", "imagesTr/h_0000.nii.gz", "the same image under two case names"),
         ("warning", "imagesTr/i_0000.nii.gz", "another orientation than the other cases"),

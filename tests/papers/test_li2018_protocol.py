@@ -120,8 +120,8 @@ def test_every_gap_has_a_choice():
 
 def test_every_claim_has_a_test():
     claims = papers.reported("li2018")["claims"]
-    assert [claim["id"] for claim in claims] == list(range(1, 12))
-    assert all(claim["claim"].strip() and claim["reported"].strip() and claim["test"].strip() for claim in claims)
+    assert [claim["key"] for claim in claims] == [f"li2018-{number}" for number in range(1, 12)]
+    assert all(claim["text"].strip() and claim["printed"].strip() and claim["test"].strip() for claim in claims)
 
 
 def test_columns_are_named_metrics():

@@ -47,8 +47,10 @@ def test_every_method_builds_and_takes_its_loss_at_smoke(method):
     profile = papers.load(method.paper).profile("smoke")
     torch.manual_seed(0)
     network = method.build(profile.width)
-    image = torch.randn(2, method.network.options.get("in_channels", len(method.channels)), *profile.matrix)
-    label = (torch.rand(2, len(method.structures), *profile.matrix) > 0.5).to(torch.uint8)
+    maps = len(method.structures) if any(use.maps for use in method.uses) else 0
+    size = [method.data.options.get("enlarge", 1) * side for side in profile.matrix]
+    image = torch.randn(2, method.network.options.get("in_channels", len(method.channels) + maps), *size)
+    label = (torch.rand(2, len(method.structures), *size) > 0.5).to(torch.uint8)
     if method.augmentation:
         image, label = method.augmentation.build()(image, label, torch.Generator().manual_seed(0))
     for stage in method.stages:
@@ -60,13 +62,13 @@ def test_every_method_builds_and_takes_its_loss_at_smoke(method):
         assert loss.isfinite()
         moving = [p for n, p in network.named_parameters() if n.startswith(stage.trainable or "")]
         assert stage.optimiser.build(moving).param_groups[0]["lr"] > 0
-    scores = network.eval()(image, **method.stages[-1].forward)
+    scores = network.eval()(image, **(method.stages[-1].forward if method.stages else {}))
     last = scores[-1] if isinstance(scores, tuple) else scores
     assert probabilities(last, method.activation).shape == label.shape
 
 
 def test_the_shares_of_a_method_add_up(method):
-    assert sum(stage.share for stage in method.stages) == pytest.approx(1)
+    assert sum(stage.share for stage in method.stages) == pytest.approx(1 if method.stages else 0)
     assert len({stage.name for stage in method.stages}) == len(method.stages)
 
 
@@ -80,7 +82,8 @@ def test_every_layer_is_trained_in_some_stage(method):
     with torch.device("meta"):
         names = [name for name, _ in method.build(0.1).named_parameters()]
     trained = [n for n in names for s in method.stages if not s.trainable or n.split(".")[0] in s.trainable]
-    assert set(trained) == set(names)
+    taken_over = [n for n in names for use in method.uses for here in use.weights.values() if n.startswith(here)]
+    assert {*trained, *taken_over} == set(names)
 
 
 def test_a_method_is_plain_data(method):

@@ -1,0 +1,336 @@
+"""Every claim of the papers, held against everything that is published with the book.
+
+A ledger is made anew at every build. A claim without evidence stays in it, with the command that would make some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from math import isnan, nan
+from pathlib import Path
+
+from npcrepro import papers, statistics
+from npcrepro.claims.claim import Claim
+from npcrepro.claims.decision import Decision, all_of, decide_together
+from npcrepro.evaluation import AREAS, DISTANCES, METRICS, VOLUMES, by_patient, select
+from npcrepro.records import RESULTS, Published, read_published
+
+NO_EVIDENCE, NOT_HERE = "no evidence yet", "not testable here"
+VERDICTS = {
+    "confirmed": "the records show it, and it reaches the printed effect",
+    "weakened": "the records show it, short of the printed effect",
+    "refuted": "the records show the opposite, or no difference that matters",
+    "undecided": "there are records, but they cannot decide it",
+    NO_EVIDENCE: "nothing that is published with the book speaks to it",
+    NOT_HERE: "records cannot decide it; the reason says what would",
+}
+# Columns that are made of others here: volume of false positives, and how far the training loss fell.
+DERIVED = ("false_positive_ml", "loss_fall")
+SPLITS = ("-slices", "-patients")  # ends of names of cohorts of single slices: each its own patient, or with its own
+PHANTOM = "phantom"  # how names of synthetic cohorts begin
+USUAL_SD = 0.08  # of paired differences of the DSC, for the number of patients; no paper prints one
+COMMAND = "npcrepro run {paper} --cohort COHORT {methods} {seeds} --publish book/results/NAME"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Published runs of one paper on one cohort, or on several that differ in the split alone.
+
+    Attributes:
+        name: of the folder, or of both joined by "and".
+        paper, cohort, profile: what they were made on.
+        patients: from :func:`npcrepro.evaluation.by_patient`, with `DERIVED` columns.
+        training: a row for each run with ``loss_fall``, in the form of ``patients``.
+        substituted: channels that others stood in for.
+    """
+
+    name: str
+    paper: str
+    cohort: str
+    profile: str
+    patients: object
+    training: object
+    substituted: dict[str, str] = field(default_factory=dict)
+
+    def rows(self, claim: Claim):
+        """What decides a claim: a row for each patient, method and seed."""
+        if claim.metric == "loss_fall":
+            return self.training
+        mine = self.patients[self.patients.region == claim.region]
+        names = mine.structure.unique()
+        if claim.structure or len(names) == 1:
+            rows = select(self.patients, claim.structure or names[0], claim.region)
+        else:
+            rows = _over_structures(mine[~mine.suspect])
+        return _in_every_arm(rows, claim)
+
+    def has(self, claim: Claim) -> bool:
+        """Whether every arm of a claim was run."""
+        rows = self.training if claim.metric == "loss_fall" else self.patients
+        found = set(zip(rows.method, rows.cohort, strict=True))
+        return all(any(m == arm.method and _on(c, arm.cohort) for m, c in found) for arm in claim.arms)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A claim with what is known of it.
+
+    Attributes:
+        claim: see :class:`~npcrepro.claims.Claim`.
+        verdict: one of :data:`VERDICTS`.
+        reason: the numbers that decide, or why none do.
+        parts: decisions on what was tested: one, or one for each part.
+        source: published runs that decided, by name.
+        cohort: that they were made on.
+        command: that would make evidence, or more of it; empty where none would.
+    """
+
+    claim: Claim
+    verdict: str
+    reason: str
+    parts: tuple[Decision, ...] = ()
+    source: str = ""
+    cohort: str = ""
+    command: str = ""
+
+    @property
+    def effect(self) -> str:
+        """Estimates of the parts, with their 95 % intervals."""
+        told = {part.claim.partition(" ")[2]: _effect(part) for part in self.parts}
+        return "; ".join(f"{name}: {effect}".removeprefix(": ") for name, effect in told.items() if effect)
+
+    @property
+    def patients(self) -> str:
+        """How many patients and seeds."""
+        numbers = [part.numbers for part in self.parts if part.numbers]
+        return f"{numbers[0]['patients']:.0f} / {numbers[0]['seeds']:.0f}" if numbers else ""
+
+
+def claims(paper: str) -> list[Claim]:
+    """The claims of a paper, from its YAML file.
+
+    Example:
+        >>> claims("xue2020")[0].key
+        'xue2020-56'
+    """
+    return [Claim.from_data({"paper": paper, **entry}) for entry in papers.reported(paper)["claims"]]
+
+
+def sources(results: Path | str = RESULTS) -> list[Source]:
+    """Everything published under a folder that belongs to a paper of this book.
+
+    Folders on the slices of one cohort, split by patient and by slice, become one source.
+    """
+    folders = sorted(path.parent for path in Path(results).glob("*/runs.json"))
+    read = [_source(read_published(folder)) for folder in folders]
+    known = [source for source in read if source.paper in papers.KEYS]
+    return [*known, *_leakage(known)]
+
+
+def ledger(found: Sequence[Source] | None = None, keys: Iterable[str] = (), seed: int = 0) -> list[Line]:
+    """Decide every claim of the papers.
+
+    Each claim is decided on one source: a cohort of patients rather than a phantom, enough seeds rather than too few,
+    then the one with most patients. Claims of one paper are corrected together.
+
+    Args:
+        found: from :func:`sources`; by default those of the book.
+        keys: of papers; all if empty.
+        seed: of resampling.
+    """
+    found = sources() if found is None else found
+    lines = []
+    for paper in keys or papers.KEYS:
+        entries = claims(paper)
+        chosen = {claim.key: _best([s for s in found if s.paper == paper], claim) for claim in entries}
+        family = [
+            (part, chosen[claim.key].rows(part))
+            for claim in entries
+            if chosen[claim.key]
+            for part in claim.tested
+            if chosen[claim.key].has(part)
+        ]
+        decisions = {decision.claim: decision for decision in decide_together(family, seed)}
+        lines += [_line(claim, chosen[claim.key], decisions) for claim in entries]
+    return lines
+
+
+def table(lines: Sequence[Line]):
+    """One row for each claim, as a data frame of text."""
+    import pandas as pd
+
+    columns = {
+        "claim": lambda line: line.claim.key.split("-")[-1],
+        "paper": lambda line: line.claim.paper,
+        "verdict": lambda line: line.verdict,
+        "what is claimed": lambda line: line.claim.text,
+        "effect (95 % interval)": lambda line: line.effect,
+        "patients / seeds": lambda line: line.patients,
+        "cohort": lambda line: line.cohort,
+        "printed": lambda line: f"{line.claim.printed} ({line.claim.where})",
+        "test": lambda line: line.claim.test,
+        "reason": lambda line: line.reason,
+        "patients needed": lambda line: needed(line.claim),
+        "command": lambda line: line.command,
+    }
+    return pd.DataFrame([{name: of(line) for name, of in columns.items()} for line in lines], columns=list(columns))
+
+
+def counts(lines: Sequence[Line]):
+    """How many claims of each paper have each verdict, with sums, as a data frame."""
+    from npcrepro.filterable import tally
+
+    return tally(table(lines), by="paper", of="verdict", order=VERDICTS)
+
+
+def needed(claim: Claim) -> str:
+    """How many patients show the effect of a DSC claim in 80 of 100 cohorts, if differences vary as usual."""
+    told = []
+    for part in claim.tested:
+        effect = part.margin if part.form == "equivalence" else part.reported
+        if part.metric in ("dsc", "jsc") and part.form in ("difference", "equivalence") and effect:
+            # Four independent arms vary as two pairs do.
+            sd = USUAL_SD * (len(part.arms) / 2) ** 0.5
+            n = statistics.patients_needed(effect, sd, equivalence=part.form == "equivalence")
+            told.append(f"{n:,} for {abs(effect):g} (sd {sd:.2f}, assumed)")
+    return "; ".join(told)
+
+
+def command(claim: Claim) -> str:
+    """What makes evidence for a claim; empty where records cannot."""
+    methods = dict.fromkeys(arm.method for part in claim.tested for arm in part.arms)
+    if not methods:
+        return ""
+    count = max(part.seeds for part in claim.tested)
+    options = {"methods": [f"--methods {name}" for name in methods], "seeds": [f"--seeds {n}" for n in range(count)]}
+    return COMMAND.format(paper=claim.paper, **{name: " ".join(words) for name, words in options.items()})
+
+
+def _on(cohort: str, end: str) -> bool:
+    """Whether a cohort is the one that an arm asks for; one of single slices has to be asked for."""
+    return cohort.endswith(end) if end else not cohort.endswith(SPLITS)
+
+
+# --- Parts -------------------------------------------------------------------------------------------------------
+
+
+def _line(claim: Claim, source: Source | None, decisions: dict[str, Decision]) -> Line:
+    if claim.form == "elsewhere":
+        return Line(claim, NOT_HERE, f"It takes {claim.needs}.")
+    if not source:
+        names = " and ".join(dict.fromkeys(arm.method for part in claim.tested for arm in part.arms))
+        return Line(claim, NO_EVIDENCE, f"No published runs of {names} on one cohort.", command=command(claim))
+    parts = tuple(decisions[part.key] for part in claim.tested if part.key in decisions)
+    missing = [part.key for part in claim.tested if part.key not in decisions]
+    decision = parts[0] if claim.form != "all" else all_of(claim.key, parts)
+    verdict, reason = decision.verdict, " ".join(part.reason for part in parts)
+    if missing and verdict != "refuted":
+        verdict = "undecided"
+    if missing:
+        reason += f" No runs yet for {', '.join(missing)}."
+    if source.substituted:
+        reason += " Here " + ", ".join(f"{new} stands for {old}" for old, new in source.substituted.items()) + "."
+    more = command(claim) if verdict == "undecided" else ""
+    cohort = f"{source.cohort} ({source.profile})"
+    return Line(claim, verdict, reason, parts, source.name, cohort, more)
+
+
+def _best(found: Sequence[Source], claim: Claim) -> Source | None:
+    """The source that decides a claim; of a claim with parts, one that has at least one of them."""
+
+    def worth(source: Source):
+        tested = [part for part in claim.tested if source.has(part)]
+        rows = source.rows(tested[0])
+        patients, seeds = rows.patient.nunique(), rows.seed.nunique()
+        enough = seeds >= max(part.seeds for part in tested)
+        return not source.cohort.startswith(PHANTOM), len(tested), enough, patients, seeds, source.name
+
+    fitting = [source for source in found if any(source.has(part) for part in claim.tested)]
+    return max(fitting, key=worth) if fitting else None
+
+
+def _source(published: Published) -> Source:
+    first = published.runs[0]
+    cases = published.cases
+    # A slice that is a patient of its own belongs to the patient whose slice it is.
+    sliced = cases.cohort.str.endswith(SPLITS[0])
+    cases = cases.assign(patient=cases.patient.mask(sliced, cases.patient.str.replace(r"_\d{3}$", "", regex=True)))
+    patients = by_patient(cases)
+    patients["false_positive_ml"] = patients.predicted_ml * (1 - patients.precision)
+    patients.loc[patients.predicted_ml == 0, "false_positive_ml"] = 0.0
+    return Source(
+        published.folder.name,
+        first["paper"],
+        first["cohort"],
+        first["profile"]["name"],
+        patients,
+        _training(published.history),
+        dict(first.get("substituted", {})),
+    )
+
+
+def _training(history):
+    """By how much of its first value the training loss of each run fell, in the form of patients."""
+    keys = ["paper", "method", "cohort", "profile", "fold", "seed"]
+    first = history[history.stage == history.groupby(keys).stage.transform("first")]
+    ends = first.groupby(keys, sort=True).loss.agg(["first", "last"]).reset_index()
+    ends["loss_fall"] = 1 - ends["last"] / ends["first"]
+    ends["patient"] = "fold " + ends.fold.astype(str)
+    return ends.assign(status="ok")[[*keys, "patient", "status", "loss_fall"]]
+
+
+def _over_structures(rows):
+    """Mean over the structures of each patient; one that neither mask shows is left out, a failure is not."""
+    keys = ["paper", "method", "cohort", "profile", "seed", "patient"]
+    shown = rows[rows.status != "both_empty"]
+    columns = [name for name in (*METRICS, "false_positive_ml") if name in shown]
+    # A distance of an empty mask is undefined, and so is then the mean.
+    strict = [name for name in columns if name in (*DISTANCES, *AREAS)]
+    groups = shown.groupby(keys, sort=True)
+    means = groups[columns].mean()
+    means[strict] = groups[strict].mean(skipna=False)
+    volumes = groups[list(VOLUMES)].sum(min_count=1)
+    return means.join(volumes).reset_index().assign(status="ok")
+
+
+def _in_every_arm(rows, claim: Claim):
+    """Patients and seeds that every arm of a claim was run on, where arms were run on different cohorts."""
+    if not any(arm.cohort for arm in claim.arms):
+        return rows
+    own = [rows[(rows.method == arm.method) & rows.cohort.str.endswith(arm.cohort)] for arm in claim.arms]
+    common = set.intersection(*(set(zip(one.patient, one.seed, strict=True)) for one in own))
+    return rows[[pair in common for pair in zip(rows.patient, rows.seed, strict=True)]]
+
+
+def _leakage(found: Sequence[Source]) -> list[Source]:
+    """Slices of a cohort split by slice and by patient, joined."""
+    import pandas as pd
+
+    groups: dict[tuple, dict[str, Source]] = {}
+    for source in found:
+        for end in SPLITS:
+            if source.cohort.endswith(end):
+                groups.setdefault((source.paper, source.cohort.removesuffix(end), source.profile), {})[end] = source
+    return [
+        replace(
+            both[SPLITS[0]],
+            name=f"{both[SPLITS[0]].name} and {both[SPLITS[1]].name}",
+            cohort=cohort,
+            patients=pd.concat([both[end].patients for end in SPLITS], ignore_index=True),
+            training=pd.concat([both[end].training for end in SPLITS], ignore_index=True),
+        )
+        for (_, cohort, _), both in groups.items()
+        if len(both) == len(SPLITS)
+    ]
+
+
+def _effect(decision: Decision) -> str:
+    numbers = decision.numbers
+    value = next((numbers[name] for name in ("mean", "ratio") if name in numbers), nan)
+    if "count" in numbers:
+        return f"{numbers['count']:.0f} of {numbers['units']:.0f}"
+    if isnan(value):
+        return ""
+    reach = "" if isnan(numbers["low"]) else f" ({numbers['low']:.3f} to {numbers['high']:.3f})"
+    return f"{value:.3f}{reach}"

@@ -1,0 +1,108 @@
+"""A long table for a page that a reader can narrow down: plain HTML, without a kernel and without a library.
+
+All rows are on the page from the start; a few lines of JavaScript hide some of them. Without JavaScript every row
+stays, and no list is shown that would do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from html import escape
+
+import pandas as pd
+
+STYLE = """
+.npc-filter .npc-choices label { display: inline-block; margin: 0 1.2rem 0.5rem 0; font-weight: 600; }
+.npc-filter select { max-width: 100%; padding: 0.2rem; }
+.npc-filter .npc-table { overflow-x: auto; }
+.npc-filter table.dataframe :is(th, td) { text-align: left; }
+.npc-filter dl { margin: 0.4rem 0; }
+.npc-filter dt { font-weight: 600; }
+.npc-filter dd { margin: 0 0 0.4rem 0; }
+.npc-filter summary { cursor: pointer; }
+.npc-filter .npc-wide { min-width: 18rem; overflow-wrap: anywhere; }
+"""
+SCRIPT = """
+(() => {
+  const root = document.getElementById("ID");
+  const lists = [...root.querySelectorAll("select")];
+  const rows = [...root.querySelectorAll("tbody tr")];
+  const told = root.querySelector("output");
+  const narrow = () => {
+    rows.forEach(row => {
+      row.hidden = lists.some(list => list.value && row.dataset[list.name] !== list.value);
+    });
+    told.textContent = `${rows.filter(row => !row.hidden).length} of ${rows.length} shown`;
+  };
+  lists.forEach(list => list.addEventListener("change", narrow));
+  root.querySelector(".npc-choices").hidden = false;
+  narrow();
+})();
+"""
+
+
+def filterable(frame: pd.DataFrame, by: Sequence[str], folded: Sequence[str] = (), under: str = "") -> str:
+    """HTML of a table with a list of choices for some of its columns.
+
+    Args:
+        frame: cells are shown as text.
+        by: columns to choose from; a reader sees rows that meet all choices.
+        folded: columns that a reader unfolds; empty cells are left out.
+        under: column below whose text they unfold.
+
+    Raises:
+        KeyError: a column that is not there.
+
+    Example:
+        >>> html = filterable(pd.DataFrame({"paper": ["a", "b"], "n": [1, 2]}), by=["paper"])
+        >>> html.count("<tr data-"), html.count("<option")
+        (2, 3)
+    """
+    shown = [column for column in frame if column not in folded]
+    body = "".join(_row(row, shown, by, folded, under) for row in frame.astype(str).to_dict("records"))
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in shown)
+    lists = "".join(_choice(column, frame[column], number) for number, column in enumerate(by))
+    name = "filter-" + sha256((head + lists + body).encode()).hexdigest()[:8]
+    return (
+        f'<div class="npc-filter" id="{name}"><style>{STYLE}</style>'
+        f'<div class="npc-choices" hidden>{lists}<output aria-live="polite"></output></div>'
+        f'<div class="npc-table"><table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        f"</div></div><script>{SCRIPT.replace('ID', name)}</script>"
+    )
+
+
+def tally(frame: pd.DataFrame, by: str, of: str, order: Sequence[str]) -> pd.DataFrame:
+    """How many rows have each value, with sums in the last row and column.
+
+    Args:
+        frame: rows to count.
+        by: column whose values become rows, in the order in which they appear.
+        of: column that is counted.
+        order: its values, which become columns.
+
+    Example:
+        >>> frame = pd.DataFrame({"paper": ["a", "b", "b"], "verdict": ["good", "good", "bad"]})
+        >>> tally(frame, by="paper", of="verdict", order=["bad", "good"]).to_numpy().tolist()
+        [['a', 0, 1, 1], ['b', 1, 1, 2], ['all', 1, 2, 3]]
+    """
+    found = pd.crosstab(frame[by], frame[of]).reindex(index=frame[by].unique(), columns=list(order))
+    found = found.fillna(0).astype(int)
+    found["all"] = found.sum(axis=1)
+    found.loc["all"] = found.sum()
+    return found.rename_axis(index=by, columns=None).reset_index()
+
+
+def _choice(title: str, column: pd.Series, number: int) -> str:
+    options = "".join(f"<option>{escape(str(value))}</option>" for value in column.unique())
+    return f'<label>{escape(title)} <select name="by{number}"><option value="">all</option>{options}</select></label>'
+
+
+def _row(row: dict[str, str], shown: Sequence[str], by: Sequence[str], folded: Sequence[str], under: str) -> str:
+    values = "".join(f' data-by{number}="{escape(row[column], quote=True)}"' for number, column in enumerate(by))
+    cells = {column: escape(row[column]) for column in shown}
+    told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(row[name])}</dd>" for name in folded if row[name])
+    if told:
+        cells[under] += f"<details><summary>details</summary><dl>{told}</dl></details>"
+    wide = {name: ' class="npc-wide"' if name == under else "" for name in cells}
+    return f"<tr{values}>{''.join(f'<td{wide[name]}>{cell}</td>' for name, cell in cells.items())}</tr>"

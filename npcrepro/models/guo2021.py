@@ -1,0 +1,487 @@
+"""The networks of Guo et al. 2021: BUNet, ACDNet and their cascade, and the 3-D networks that it is compared with.
+
+All of them take small blocks of a volume, 8 x 24 x 24 voxels (z, y, x) in the paper, and give logits of the same size.
+At width 1, with one image channel and two classes, BUNet has 1,401,986 parameters; ACDNet, with the image and the map
+of BUNet, 1,017,892.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from npcrepro.models.blocks import initialise_he, scaled
+from npcrepro.protocol import pick
+
+PYRAMID_POSITIONS = ("before bottleneck", "replaces convolutions")
+
+Rate = int | Sequence[int]
+
+
+def unit(before: int, after: int, kernel: int = 3, rate: Rate = 1, stride: int = 1) -> nn.Sequential:
+    """3-D convolution that keeps the size at stride 1, batch normalisation, ReLU.
+
+    Args:
+        before, after: channels.
+        kernel: odd side of the kernel.
+        rate: distance between the taps of the kernel, for all axes or for each (z, y, x); 0 leaves the middle tap alone
+            along that axis.
+        stride: of all axes.
+    """
+    rates = (rate,) * 3 if isinstance(rate, int) else tuple(rate)
+    convolution = nn.Conv3d(
+        before,
+        after,
+        tuple(kernel if rate else 1 for rate in rates),
+        stride,
+        padding=tuple(rate * (kernel // 2) for rate in rates),
+        dilation=tuple(max(rate, 1) for rate in rates),
+    )
+    # PAPER: each block has a convolution, batch normalisation and ReLU (Section 3.2).
+    return nn.Sequential(convolution, nn.BatchNorm3d(after), nn.ReLU())
+
+
+class BUNet(nn.Module):
+    """3-D U-Net with padding, so that logits have the size of the block.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        width: factor on ``base``.
+        base: channels of the finest level; each level below has twice as many.
+        levels: resolutions.
+        skips: without them it is a plain encoder and decoder.
+
+    Shape:
+        ``(B, in_channels, D, H, W)``, each side divisible by ``2 ** (levels - 1)``, to logits
+        ``(B, out_channels, D, H, W)``.
+
+    Raises:
+        ValueError: a side that is not divisible.
+
+    Example:
+        >>> BUNet(1, 2, width=0.25)(torch.zeros(2, 1, 8, 24, 24)).shape
+        torch.Size([2, 2, 8, 24, 24])
+    """
+
+    # SILENT: levels, widths, normalisation and dropout of BUNet; the most levels that 8 voxels allow, 16 channels at
+    # the finest, batch normalisation, no dropout.
+    # SILENT: the "CNN" that the paper compares with; BUNet without skip connections.
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: float = 1.0,
+        base: int = 16,
+        levels: int = 4,
+        skips: bool = True,
+    ):
+        super().__init__()
+        self.factor, self.skips = 2 ** (levels - 1), skips
+        channels = [scaled(base, width) * 2**level for level in range(levels)]
+        self.down = nn.ModuleList(
+            self._level(before, after) for before, after in zip([in_channels, *channels], channels, strict=False)
+        )
+        self.pool = nn.MaxPool3d(2)
+        self.enlarge = nn.ModuleList(nn.ConvTranspose3d(2 * fine, fine, 2, stride=2) for fine in channels[:-1])
+        self.up = nn.ModuleList(self._level((1 + skips) * fine, fine) for fine in channels[:-1])
+        self.score = nn.Conv3d(channels[0], out_channels, 1)
+        # SILENT: initial weights of all networks; He.
+        initialise_he(self)
+
+    @staticmethod
+    def _level(before: int, after: int) -> nn.Sequential:
+        return nn.Sequential(unit(before, after), unit(after, after))
+
+    def forward(self, image: Tensor) -> Tensor:
+        _require_divisible(image, self.factor)
+        maps, skips = image, []
+        for down in self.down[:-1]:
+            skips.append(down(maps))
+            maps = self.pool(skips[-1])
+        maps = self.down[-1](maps)
+        for enlarge, up, skip in reversed(list(zip(self.enlarge, self.up, skips, strict=True))):
+            maps = enlarge(maps)
+            maps = up(torch.cat([skip, maps], dim=1) if self.skips else maps)
+        return self.score(maps)
+
+
+class ConcatenatedConvolutions(nn.Module):
+    """3 x 3 x 3 units side by side, one for each rate, whose maps are put behind those that came in.
+
+    With one rate it is a layer of a dense block, with several an atrous spatial pyramid.
+
+    Args:
+        before: channels that come in.
+        added: channels of each unit.
+        rates: of each unit, see :func:`unit`.
+
+    Shape:
+        ``(B, before, D, H, W)`` to ``(B, before + sum(added), D, H, W)``.
+    """
+
+    def __init__(self, before: int, added: Sequence[int], rates: Sequence[Rate]):
+        super().__init__()
+        self.units = nn.ModuleList(unit(before, c, rate=rate) for c, rate in zip(added, rates, strict=True))
+        self.channels = before + sum(added)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.cat([maps, *(each(maps) for each in self.units)], dim=1)
+
+
+class ACDNet(nn.Module):
+    """Dense blocks with an atrous spatial pyramid, all at the resolution of the block.
+
+    Args:
+        in_channels, out_channels: of the input and of the logits. The input is the image, or the image and behind it
+            the coarse maps of the ``out_channels - 1`` structures.
+        width: factor on ``stem``, ``growth`` and ``pyramid_channels``.
+        stem: channels of the first convolution.
+        blocks, layers: dense blocks, and convolutions in each.
+        growth: channels that a layer adds.
+        rates: of the pyramid, each a number or one for each axis (z, y, x).
+        pyramid_channels: of each rate.
+        position: where the pyramid stands: ``"before bottleneck"``, behind the layers of each block, or ``"replaces
+            convolutions"``: each layer is a pyramid whose rates share its growth.
+        compression: share of the channels that a bottleneck keeps.
+        uses_image: without it the network sees the coarse maps alone.
+
+    Shape:
+        ``(B, in_channels, D, H, W)`` of any size to logits ``(B, out_channels, D, H, W)``.
+
+    Raises:
+        InputError: unknown position.
+        ValueError: a network without the image that has no maps either.
+
+    Example:
+        >>> ACDNet(2, 2, width=0.1)(torch.zeros(2, 2, 8, 24, 24)).shape
+        torch.Size([2, 2, 8, 24, 24])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: float = 1.0,
+        # SILENT: dense blocks, layers, growth, compression, and poolings in between; 3 x 4 layers of 16, half, none.
+        stem: int = 32,
+        blocks: int = 3,
+        layers: int = 4,
+        growth: int = 16,
+        # SILENT: rates and channels of the pyramid, and a branch for the whole map; 1, 2, 3 with 16 each, none. Rates
+        # of 6, 12, 18 reach beyond the 8 voxels of a block.
+        rates: Sequence[Rate] = (1, 2, 3),
+        pyramid_channels: int = 16,
+        # DIFFERS: the pyramid stands inside the dense block (abstract), before the bottleneck of each (Section 3.2) or
+        # in place of convolution and pooling (Section 5); before the bottleneck, the most precise of the three.
+        position: str = "before bottleneck",
+        compression: float = 0.5,
+        # SILENT: whether ACDNet sees the image besides the map that is its input; both, as a map alone cannot bring
+        # back a tumour that was missed.
+        uses_image: bool = True,
+    ):
+        super().__init__()
+        pick({name: name for name in PYRAMID_POSITIONS}, position, "position of the pyramid")
+        self.first = 0 if uses_image else in_channels - (out_channels - 1)
+        if not uses_image and self.first < 1:
+            raise ValueError(
+                f"{in_channels} channels hold no image and {out_channels - 1} maps, so none can be left out"
+            )
+        growth, pyramid_channels = scaled(growth, width), scaled(pyramid_channels, width)
+        channels = scaled(stem, width)
+        self.stem = unit(in_channels - self.first, channels)
+        self.blocks, self.bottlenecks = nn.ModuleList(), nn.ModuleList()
+        for _ in range(blocks):
+            parts: list[ConcatenatedConvolutions] = []
+            for _ in range(layers):
+                if position == "replaces convolutions":
+                    parts.append(ConcatenatedConvolutions(channels, _shares(growth, len(rates)), rates))
+                else:
+                    parts.append(ConcatenatedConvolutions(channels, (growth,), (1,)))
+                channels = parts[-1].channels
+            if position == "before bottleneck":
+                parts.append(ConcatenatedConvolutions(channels, (pyramid_channels,) * len(rates), rates))
+                channels = parts[-1].channels
+            kept = scaled(channels, compression)
+            self.blocks.append(nn.Sequential(*parts))
+            # PAPER: a 1 x 1 convolution compresses the features of each block.
+            self.bottlenecks.append(unit(channels, kept, kernel=1))
+            channels = kept
+        self.score = nn.Conv3d(channels, out_channels, 1)
+        initialise_he(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = self.stem(image[:, self.first :])
+        for block, bottleneck in zip(self.blocks, self.bottlenecks, strict=True):
+            maps = bottleneck(block(maps))
+        return self.score(maps)
+
+
+def _shares(total: int, parts: int) -> list[int]:
+    """A number in parts as equal as they can be, each at least one."""
+    return [max(1, total // parts + (part < total % parts)) for part in range(parts)]
+
+
+class FusedACDNet(nn.Module):
+    """ACDNet and a learnt weight between its probabilities and the coarse ones that it is given.
+
+    ``P = w coarse + (1 - w) fine``. The weight starts close to 1, at the coarse map, and training moves it. Parameters
+    of ACDNet are under ``fine``, the weight (as a logit) under ``fusion``.
+
+    Args:
+        in_channels, out_channels: of the input (image, then the coarse maps) and of the logits.
+        width, options: as of :class:`ACDNet`.
+        start: the weight of the coarse map before training, in (0, 1).
+
+    Shape:
+        ``(B, in_channels, D, H, W)`` to logits ``(B, out_channels, D, H, W)`` whose softmax is P.
+
+    Example:
+        >>> FusedACDNet(2, 2, width=0.1).share.item()
+        0.949999988079071
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, width: float = 1.0, start: float = 0.95, **options):
+        super().__init__()
+        self.maps = out_channels - 1
+        self.fine = ACDNet(in_channels, out_channels, width, **options)
+        self.fusion = nn.ParameterDict({"weight": nn.Parameter(torch.tensor(start).logit())})
+
+    @property
+    def share(self) -> Tensor:
+        """The weight of the coarse map."""
+        return self.fusion["weight"].sigmoid()
+
+    def forward(self, image: Tensor) -> Tensor:
+        # Stored in steps of 1/255, so that a 0 stands for anything below half a step.
+        coarse = image[:, -self.maps :].float().clamp(1 / 510, 1 - 1 / 510)
+        coarse = torch.cat([(1 - coarse.sum(dim=1, keepdim=True)).clamp(min=1 / 510), coarse], dim=1)
+        return fuse(coarse.log(), self.fine(image).float().log_softmax(dim=1), self.fusion["weight"])
+
+
+class JointCascade(nn.Module):
+    """BUNet and ACDNet as one network, trained together on the mean of their probabilities.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        width: of both.
+
+    Shape:
+        ``(B, in_channels, D, H, W)``, each side divisible by 8, to logits ``(B, out_channels, D, H, W)``, the softmax
+        of which is the mean of the two.
+
+    Example:
+        >>> JointCascade(1, 2, width=0.1)(torch.zeros(2, 1, 8, 8, 8)).shape
+        torch.Size([2, 2, 8, 8, 8])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, width: float = 1.0):
+        super().__init__()
+        self.coarse = BUNet(in_channels, out_channels, width)
+        self.fine = ACDNet(in_channels + out_channels - 1, out_channels, width)
+
+    def forward(self, image: Tensor) -> Tensor:
+        coarse = self.coarse(image)
+        fine = self.fine(torch.cat([image, coarse.softmax(dim=1)[:, 1:]], dim=1))
+        return fuse(*(logits.float().log_softmax(dim=1) for logits in (coarse, fine)), coarse.new_zeros(()))
+
+
+def fuse(coarse: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
+    """Logarithm of ``w coarse + (1 - w) fine``, of logarithms of probabilities and with ``w`` given as its logit.
+
+    Example:
+        >>> half, quarter = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.25, 0.75]).log()
+        >>> fuse(half, quarter, torch.tensor(0.0)).exp()
+        tensor([0.3750, 0.6250])
+    """
+    return torch.logaddexp(coarse + F.logsigmoid(weight), fine + F.logsigmoid(-weight))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 x 3 convolutions around which the input is added, through a 1 x 1 x 1 one where shapes differ."""
+
+    def __init__(self, before: int, after: int, stride: int = 1, rate: int = 1):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            unit(before, after, rate=rate, stride=stride),
+            nn.Conv3d(after, after, 3, padding=rate, dilation=rate),
+            nn.BatchNorm3d(after),
+        )
+        same = before == after and stride == 1
+        self.identity = (
+            nn.Identity() if same else nn.Sequential(nn.Conv3d(before, after, 1, stride=stride), nn.BatchNorm3d(after))
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return (self.convolutions(maps) + self.identity(maps)).relu()
+
+
+class DeepLabV3(nn.Module):
+    """DeepLabv3 (Chen et al. 2017) in three dimensions: residual trunk, atrous pyramid with pooling, enlargement.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        width: factor on ``base``.
+        base: channels of the first convolution; the four stages have 1, 2, 4 and 8 times as many.
+        output_stride: how much smaller the maps of the pyramid are, 8 or 4; beyond it rates take the place of strides.
+        rates: of the pyramid.
+
+    Shape:
+        ``(B, in_channels, D, H, W)`` of any size to logits ``(B, out_channels, D, H, W)``.
+
+    Raises:
+        ValueError: another output stride; a training batch of one block, of which the pooled branch has a single number
+            per channel.
+
+    Example:
+        >>> DeepLabV3(1, 2, width=0.1)(torch.zeros(2, 1, 8, 24, 24)).shape
+        torch.Size([2, 2, 8, 24, 24])
+    """
+
+    # SILENT: which DeepLab, in two or three dimensions, and its trunk; v3 in three, on the same blocks as the others,
+    # with the residual blocks of an 18-layer ResNet at the width of BUNet.
+    # DIFFERS: output stride 16 and rates 6, 12, 18 of DeepLabv3 leave nothing of a block of 8 voxels; output stride 8
+    # and rates 1, 2, 3, and a first convolution of 3 x 3 x 3.
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: float = 1.0,
+        base: int = 16,
+        output_stride: int = 8,
+        rates: Sequence[Rate] = (1, 2, 3),
+    ):
+        super().__init__()
+        if output_stride not in (4, 8):
+            raise ValueError(f"output stride {output_stride}; choices: 4, 8")
+        channels = [scaled(base, width) * 2**stage for stage in range(4)]
+        self.stem = nn.Sequential(unit(in_channels, channels[0], stride=2), nn.MaxPool3d(3, 2, padding=1))
+        self.stages = nn.ModuleList()
+        before, reached, rate = channels[0], 4, 1
+        for number, after in enumerate(channels):
+            stride = 1 if number == 0 else 2
+            if reached == output_stride:
+                rate, stride = rate * stride, 1
+            reached *= stride
+            self.stages.append(
+                nn.Sequential(ResidualBlock(before, after, stride, rate), ResidualBlock(after, after, 1, rate))
+            )
+            before = after
+        self.branches = nn.ModuleList([unit(before, before, kernel=1), *(unit(before, before, rate=r) for r in rates)])
+        self.pooled = unit(before, before, kernel=1)
+        self.fuse = unit(before * (len(self.branches) + 1), before, kernel=1)
+        self.score = nn.Conv3d(before, out_channels, 1)
+        initialise_he(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.training and len(image) == 1:
+            raise ValueError("the pooled branch with batch normalisation needs at least two blocks in a training batch")
+        maps = self.stem(image)
+        for stage in self.stages:
+            maps = stage(maps)
+        pooled = self.pooled(maps.mean(dim=(2, 3, 4), keepdim=True)).expand(-1, -1, *maps.shape[2:])
+        found = self.fuse(torch.cat([*(branch(maps) for branch in self.branches), pooled], dim=1))
+        return F.interpolate(self.score(found), size=image.shape[2:], mode="trilinear", align_corners=False)
+
+
+class VNet(nn.Module):
+    """V-Net (Milletari et al. 2016), made of MONAI's parts so that it can have fewer halvings.
+
+    With 4 halvings at width 1 it is MONAI's ``VNet``, 16 channels at the finest level.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        width: factor on the channel numbers.
+        halvings: from the finest to the coarsest level.
+
+    Shape:
+        ``(B, in_channels, D, H, W)``, each side divisible by ``2 ** halvings``, to logits ``(B, out_channels, D, H,
+        W)``.
+
+    Raises:
+        ValueError: a side that is not divisible, more than 4 halvings.
+
+    Example:
+        >>> VNet(1, 2, width=0.1, halvings=3)(torch.zeros(2, 1, 8, 24, 24)).shape
+        torch.Size([2, 2, 8, 24, 24])
+    """
+
+    CONVOLUTIONS_DOWN, CONVOLUTIONS_UP = (1, 2, 3, 2), (1, 1, 2, 2)
+    DROPOUT = 0.5
+
+    # DIFFERS: V-Net halves four times, which 8 voxels do not allow; three times on the blocks of the paper.
+    def __init__(self, in_channels: int, out_channels: int, width: float = 1.0, halvings: int = 4):
+        from monai.networks.nets.vnet import DownTransition, InputTransition, OutputTransition, UpTransition
+
+        super().__init__()
+        if not 1 <= halvings <= len(self.CONVOLUTIONS_DOWN):
+            raise ValueError(f"V-Net halves 1 to {len(self.CONVOLUTIONS_DOWN)} times, not {halvings}")
+        self.factor = 2**halvings
+        # The input is repeated until it has as many channels as the first level.
+        finest = in_channels * max(1, round(16 * width / in_channels))
+        channels = [finest * 2**level for level in range(halvings + 1)]
+        options = {"act": ("elu", {"inplace": True})}
+        dropout = [self.DROPOUT if level >= 2 else None for level in range(halvings)]
+        self.first = InputTransition(3, in_channels, finest, **options)
+        self.down = nn.ModuleList(
+            DownTransition(3, before, convolutions, dropout_prob=share, **options)
+            for before, convolutions, share in zip(channels, self.CONVOLUTIONS_DOWN, dropout, strict=False)
+        )
+        self.up = nn.ModuleList(
+            UpTransition(
+                3,
+                channels[min(level + 2, halvings)],
+                channels[level + 1],
+                self.CONVOLUTIONS_UP[level],
+                dropout_prob=(dropout[level], self.DROPOUT),
+                **options,
+            )
+            for level in range(halvings)
+        )
+        self.score = OutputTransition(3, channels[1], out_channels, **options)
+
+    def forward(self, image: Tensor) -> Tensor:
+        _require_divisible(image, self.factor)
+        maps, skips = self.first(image), []
+        for down in self.down:
+            skips.append(maps)
+            maps = down(maps)
+        for up, skip in reversed(list(zip(self.up, skips, strict=True))):
+            maps = up(maps, skip)
+        return self.score(maps)
+
+
+def receptive_field(network: nn.Module, in_channels: int, size: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Voxels along (z, y, x) that one logit in the middle of a block depends on, border of the block included.
+
+    Counted by gradients, in a copy with positive weights and average in place of maximum pooling, so that each voxel in
+    sight has one.
+
+    Args:
+        network: ``(B, in_channels, D, H, W)`` to logits ``(B, C, D, H, W)``; it is not changed.
+        size: of the block; a field that reaches its borders is counted up to these.
+
+    Example:
+        >>> receptive_field(unit(1, 1, rate=(1, 2, 3)), 1, (15, 15, 15))
+        (3, 5, 7)
+    """
+    positive = copy.deepcopy(network).eval().double()
+    for name, module in list(positive.named_modules()):
+        if isinstance(module, nn.MaxPool3d):
+            average = nn.AvgPool3d(module.kernel_size, module.stride, module.padding)
+            positive.set_submodule(name, average)
+    with torch.no_grad():
+        for parameter in positive.parameters():
+            parameter.fill_(0.01)
+    image = torch.ones(1, in_channels, *size, dtype=torch.float64, requires_grad=True)
+    positive(image)[0, 0, size[0] // 2, size[1] // 2, size[2] // 2].backward()
+    found = image.grad[0].any(dim=0).nonzero()
+    return tuple((found.amax(dim=0) - found.amin(dim=0) + 1).tolist())
+
+
+def _require_divisible(image: Tensor, factor: int) -> None:
+    if any(side % factor for side in image.shape[2:]):
+        raise ValueError(f"depth, height and width have to be divisible by {factor}, got {tuple(image.shape[2:])}")

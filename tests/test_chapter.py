@@ -1,0 +1,254 @@
+"""What the chapters say of published runs, and of their own."""
+
+import json
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+matplotlib.use("Agg")
+
+from core_cases import case_arrays, tiny_paper, write_tiny
+
+from npcrepro import chapter as chapter_module
+from npcrepro import figures, leakage, observers, papers, records, tables
+from npcrepro.chapter import Chapter, Results, show_leakage
+from npcrepro.errors import InputError
+from npcrepro.evaluation import CASE_COLUMNS
+from npcrepro.protocol import Settings
+
+pytest_plugins = ["core_fixtures"]
+
+LUO = papers.load("luo2020")
+ORGANS = ("BrainStem", "Mandible")
+
+
+@pytest.fixture(autouse=True)
+def no_window(monkeypatch):
+    """Figures are drawn and closed; what is displayed is collected."""
+    shown = []
+    monkeypatch.setattr(chapter_module.plt, "show", lambda: matplotlib.pyplot.close("all"))
+    monkeypatch.setattr(chapter_module, "display", shown.append)
+    return shown
+
+
+def rows_of(method, hits, *, patient=None, structure="BrainStem", seed=0, fold=0, suspect=False, hd95=2.0):
+    """Rows of one case in both regions: ``hits`` of 10 voxels found, no other drawn, so that DSC = 2h / (h + 10)."""
+    about = {"paper": "luo2020", "method": method, "cohort": "c", "profile": "p", "fold": fold, "seed": seed}
+    values = dict.fromkeys(CASE_COLUMNS, 0.5)
+    values |= {"case": patient, "patient": patient, "suspect": suspect, "structure": structure, "status": "ok"}
+    values |= {"tp": hits, "fp": 0, "fn": 10 - hits, "tn": 90, "surfel_hd95_mm": hd95 if hits else np.nan}
+    values |= {"spacing_z_mm": 2.5, "spacing_y_mm": 3.9, "spacing_x_mm": 3.9}
+    return [about | values | {"region": region} for region in ("all_slices", "reference_slices")]
+
+
+def publish(folder, rows):
+    """A record with these rows, as `records.publish` would write it."""
+    folder.mkdir()
+    cases = pd.DataFrame(rows)
+    cases.to_csv(folder / "cases.csv", index=False)
+    runs = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
+    own = [{**run, "seconds": {"train": 120.0, "predict": 30.0, "all": 150.0}} for run in runs]
+    common = {"cohort": "c", "profile": {"name": "p"}, "device": "a card", "finished": "2026-01-02T00:00:00"}
+    (folder / "runs.json").write_text(json.dumps({"common": common, "runs": own}))
+    curve = [{"stage": "s", "update": update, "loss": 1 / update, "validation_loss": 1 / update} for update in (1, 2)]
+    history = [run | point for run in runs for point in curve]
+    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Five patients in two folds, two organs; U-Net finds fewer voxels than two stages, and misses one organ."""
+    rows = []
+    for i, patient in enumerate("ABCDE"):
+        about = {"patient": patient, "fold": i % 2}
+        rows += rows_of("two-stage", 8, **about) + rows_of("two-stage", 6, structure="Mandible", **about)
+        rows += rows_of("unet", 7 - (i == 0) * 7, **about) + rows_of("unet", 6, structure="Mandible", **about)
+    rows += rows_of("two-stage", 0, patient="F", suspect=True) + rows_of("unet", 0, patient="F", suspect=True)
+    return Results(LUO, publish(tmp_path / "record", rows))
+
+
+def dsc(hits):
+    return 2 * hits / (hits + 10)
+
+
+def text_of(styled):
+    return styled.to_html()
+
+
+# Published runs
+
+
+def test_results_read_a_record(results, tmp_path):
+    assert results.structures == ORGANS
+    assert results.methods == ("two-stage", "unet")
+    assert set(results.patients.patient) == set("ABCDE")
+    with pytest.raises(InputError, match="nowhere holds no published runs"):
+        Results(LUO, tmp_path / "nowhere")
+
+
+def test_about_comes_from_the_record(results):
+    said = results.about().data
+    assert said.startswith("5 patients tested; 1 more with doubtful labels are in no number, voxels of 2.5 x 3.9 x 3.9")
+    assert "BrainStem, Mandible. Cohort c, profile p, 2 folds, 1 seed, a card, 4 runs" in said
+
+
+def test_means_are_over_structures_and_then_over_patients(results):
+    assert results.mean("two-stage").mean == pytest.approx((dsc(8) + dsc(6)) / 2)
+    assert results.mean("two-stage", structure="Mandible").mean == pytest.approx(dsc(6))
+    missed, found = dsc(6) / 2, (dsc(7) + dsc(6)) / 2
+    assert results.mean("unet").mean == pytest.approx((missed + 4 * found) / 5)
+    # A distance to what was missed is not left out of the patient's mean: the patient is.
+    assert results.mean("unet", "surfel_hd95_mm").n == 4
+    assert results.mean("two-stage", "surfel_hd95_mm").n == 5
+
+
+def test_differences_are_paired_and_only_the_mean_is_tested(results):
+    found = results.difference("two-stage", "unet").difference
+    assert found.n == 5
+    assert found.mean == pytest.approx(results.mean("two-stage").mean - results.mean("unet").mean)
+    frame = results.differences(("two-stage", "unet")).data
+    assert frame.comparison.tolist() == ["Proposed minus U-Net"]
+    assert frame.columns[-2:].tolist() == list(ORGANS)
+    assert frame.Mandible[0] == "+0.000 (+0.000 to +0.000)"
+    assert frame["mean difference"][0] == f"{found.mean:+.3f}"
+
+
+def test_a_difference_in_words(results):
+    assert results.said("two-stage", "two-stage") == "+0.000 (95 % interval +0.000 to +0.000, which contains zero)"
+    assert results.said("two-stage", "unet").endswith("which does not contain zero)")
+
+
+def test_a_record_of_two_patients_has_no_interval(tmp_path):
+    rows = [row for p in "AB" for m, h in (("two-stage", 8), ("unet", 7)) for row in rows_of(m, h, patient=p)]
+    assert "too few patients" in Results(LUO, publish(tmp_path / "r", rows)).said("two-stage", "unet")
+
+
+def test_the_table_has_a_row_for_two_people(results):
+    frame = results.table("dsc").data
+    assert frame.columns.tolist() == ["method", "n", *ORGANS, "mean"]
+    assert frame.method.tolist() == ["Proposed", "U-Net", "two people, median, other scans"]
+    assert frame.BrainStem[0] == f"{dsc(8):.2f} ({dsc(8):.2f} to {dsc(8):.2f})"
+    people = observers.agreement().loc["BrainStem"]
+    assert frame.BrainStem[2] == f"{people.dsc:.2f} (n = {people.n:.0f})"
+    distances = results.table("surfel_hd95_mm").data
+    assert distances.BrainStem[1].endswith("n = 4)")
+    # Nobody measured this one for two people.
+    assert len(results.table("surfel_assd_mm").data) == 2
+
+
+def test_minutes_and_device_of_the_runs(results):
+    frame = results.runs().data
+    assert frame["minutes to train"].tolist() == [2.0, 2.0]
+    assert frame["minutes to predict"].tolist() == [0.5, 0.5]
+    assert (frame.runs.tolist(), frame.device.tolist()) == ([2, 2], ["a card"] * 2)
+
+
+def test_figures_of_a_record(results):
+    assert "Mean over 2 structures" in results.boxes({"dsc": "DSC"}).data
+    results.boxes_by_structure()
+    assert "Standard deviation of the fold means, DSC: Proposed 0.000, U-Net 0." in results.by_fold({"dsc": "DSC"}).data
+    results.learning_curves()
+
+
+def test_one_structure_is_no_mean(tmp_path):
+    rows = [row for p in "ABC" for row in rows_of("two-stage", 8, patient=p)]
+    one = Results(LUO, publish(tmp_path / "r", rows))
+    assert one.table().data.columns.tolist() == ["method", "n", "BrainStem"]
+    assert one.differences(("two-stage", "unet")).data.empty
+    assert "BrainStem" in one.boxes({"dsc": "DSC"}).data
+
+
+def test_the_methods_of_a_figure_have_colours_of_their_own():
+    names = ["two-stage", "unet", "fcn8", "mask-rcnn", "two-stage-tuned", "unet-tuned"]
+    chosen = figures.colours(LUO, names)
+    assert len({chosen[name] for name in names}) == len(names)
+    assert [chosen[name] for name in names[:4]] == [figures.colours(LUO)[name] for name in names[:4]]
+
+
+def test_leakage_is_shown_with_patients_as_dots(tmp_path, no_window):
+    patient_of = {f"{p}{z}": p for p in "ABC" for z in "12"}
+    high = [row for case in patient_of for row in rows_of("unet", 8, patient=case)]
+    low = [row | {"patient": of} for case, of in patient_of.items() for row in rows_of("unet", 6, patient=case)]
+    publish(tmp_path / "luo2020-leakage-slices", high)
+    publish(tmp_path / "luo2020-leakage-patients", low)
+    # A record of the DSC itself, as publish leaves it.
+    for folder in tmp_path.iterdir():
+        cases = pd.read_csv(folder / "cases.csv")
+        cases["dsc"] = dsc(cases.tp)
+        cases.to_csv(folder / "cases.csv", index=False)
+    (pair,) = leakage.pairs(tmp_path, "luo2020")
+    assert "By patient: cohort c" in show_leakage(LUO, *pair).data
+    frame = no_window[0].data
+    assert frame["inflation (95 % interval)"].tolist() == [f"{dsc(8) - dsc(6):+.3f} (+0.139 to +0.139)"] * 2
+    assert frame[["patients", "slices"]].to_numpy().tolist() == [[3, 6]] * 2
+
+
+# Runs of the page
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A chapter of five tiny patients, two of them tested in a fold."""
+    root = tmp_path_factory.mktemp("page")
+    write_tiny(root / "c", [case_arrays(f"P{i}", i) for i in range(5)])
+    paper = replace(tiny_paper(updates=3), split={"kind": "k-fold", "folds": 2, "validation": 1})
+    settings = Settings(cohort=str(root / "c"), profile="tiny", device="cpu", runs=str(root / "runs"), private=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(papers, "load", lambda key, modalities=(): paper)
+        made = Chapter("li2018", settings)
+    assert len(made.found[0].config["fold"]["test"]) == 3
+    return made
+
+
+@pytest.mark.parametrize(
+    ("tested", "words"),
+    [(1, ["only patient"]), (2, ["best", "worst"]), (3, ["best", "median", "worst"])],
+)
+def test_examples_name_what_they_show(page, monkeypatch, tested, words):
+    drawn = {}
+    ranked = page.first_seed().sort_values("dsc", ascending=False).head(tested).reset_index(drop=True)
+    monkeypatch.setattr(page, "ranked", lambda region, structure: ("stepwise", ranked))
+    monkeypatch.setattr(figures, "contours", lambda rows, paper: drawn.update(rows))
+    page.examples()
+    assert [title.split(": ")[0] for title in drawn] == words
+    assert [title.split(": ")[1] for title in drawn] == ranked.patient.tolist()
+
+
+def test_samples_show_the_reference_beside_each_method(page, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figures, "sheet", lambda rows: drawn.update(rows))
+    assert "1 networks on 3 slices" in page.samples(3).data
+    assert len(drawn) == 3
+    assert all(list(row) == ["Reference", "Stepwise, as printed"] for row in drawn.values())
+    image, masks = next(iter(drawn.values()))["Reference"]
+    assert list(masks) == ["GTVp"]
+    assert masks["GTVp"].shape == image.shape == (16, 16)
+    assert {title.split("\n")[0] for title in drawn} <= set(page.found[0].config["fold"]["test"])
+
+
+def test_the_chapter_on_leakage_has_its_records():
+    """Its cells go through the pairs that are published; without one the page would say nothing and not fail."""
+    assert leakage.pairs(records.RESULTS, "luo2020")
+
+
+# Tables
+
+
+def test_the_mean_over_structures_leaves_out_what_nobody_drew(results):
+    rows = results.patients.copy()
+    rows.loc[(rows.patient == "A") & (rows.structure == "Mandible"), "dsc"] = np.nan
+    whole = tables.over_structures(rows)
+    found = whole[(whole.patient == "A") & (whole.method == "two-stage")].iloc[0]
+    assert found.dsc == pytest.approx(dsc(8))
+
+
+def test_slice_times_at_the_papers_widths():
+    methods = [papers.load("xue2020").method(name) for name in ("deeplabv3plus", "unet-16")]
+    table = tables.slice_times(methods, papers.load("xue2020").profile("smoke"), repeats=1)
+    assert table.parameters.tolist() == [2_714_097, 1_943_761]
+    assert (table.ms > 0).all()
+    assert table["MAC (billions)"][1] == pytest.approx(12.1 * (64 / 512) ** 2, rel=0.02)

@@ -1,0 +1,292 @@
+"""The ledger of claims on invented publications, and on those of the book."""
+
+import json
+from math import isnan, nan
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from npcrepro import papers
+from npcrepro.claims import Claim, ledger
+from npcrepro.claims.claim import TESTED
+from npcrepro.errors import InputError
+from npcrepro.evaluation import METRICS, REGIONS, VOLUMES, WHOLE
+from npcrepro.metrics.overlap import METRICS as OVERLAP
+from npcrepro.metrics.overlap import Counts
+
+PARTS = [(key, part) for key in papers.KEYS for claim in ledger.claims(key) for part in claim.tested]
+NUMBERS = {"li2018": (1, 11), "luo2020": (12, 23), "guo2021": (24, 38), "chen2020": (39, 55), "xue2020": (56, 67)}
+
+
+# --- What the papers claim ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", papers.KEYS)
+def test_every_claim_of_a_paper_is_data(key):
+    first, last = NUMBERS[key]
+    claims = ledger.claims(key)
+    assert [claim.key for claim in claims] == [f"{key}-{number}" for number in range(first, last + 1)]
+    assert all(claim.paper == key and claim.text and claim.where and claim.printed and claim.test for claim in claims)
+    assert not any(claim.text.endswith(".") for claim in claims)
+
+
+@pytest.mark.parametrize(("key", "part"), PARTS, ids=[part.key for _, part in PARTS])
+def test_every_arm_is_a_method_and_every_metric_a_column(key, part):
+    names = {method.name for method in papers.load(key).methods}
+    assert {arm.method for arm in part.arms} <= names
+    assert set(part.metrics) <= {*METRICS, *VOLUMES, *ledger.DERIVED}
+
+
+def test_keys_of_claims_and_parts_differ():
+    keys = [claim.key for key in papers.KEYS for claim in ledger.claims(key)]
+    keys += [part.key for _, part in PARTS if part.key not in keys]
+    assert len(set(keys)) == len(keys)
+
+
+# --- Invented publications ---------------------------------------------------------------------------------------
+
+
+def scored(shared: int, found: int = 100, wanted: int = 100) -> dict:
+    """A row of counts of two masks that share so many voxels of 3 mm3; distances are not measured."""
+    counts = Counts(shared, found - shared, wanted - shared, 300)
+    names = ("status", "tp", "fp", "fn", "tn", *OVERLAP)
+    row = {name: getattr(counts, name) for name in names} | dict.fromkeys(WHOLE, nan)
+    return row | {name: getattr(counts, name)((3.0, 1.0, 1.0)) for name in VOLUMES}
+
+
+def cases(dsc: dict[str, np.ndarray], cohort="made-up", structures=("GTVp",), paper="xue2020") -> pd.DataFrame:
+    """Rows of cases.csv from the DSC of each method, ``(patients, seeds)``."""
+    rows = []
+    for method, values in dsc.items():
+        for (number, seed), value in np.ndenumerate(np.asarray(values, float)):
+            about = {"paper": paper, "method": method, "cohort": cohort, "profile": "bench", "fold": 0, "seed": seed}
+            about |= {"case": f"P{number:02}", "patient": f"P{number:02}", "suspect": False}
+            # Of equal sizes, so that the share that overlaps is the DSC.
+            about |= scored(round(100 * value))
+            rows += [about | {"structure": s, "region": r} for s in structures for r in REGIONS]
+    return pd.DataFrame(rows)
+
+
+def publish(folder, rows: pd.DataFrame, falls: float = 0.5, **common):
+    folder.mkdir(parents=True)
+    rows.to_csv(folder / "cases.csv", index=False)
+    runs = rows[["paper", "method", "cohort", "profile", "fold", "seed"]].drop_duplicates()
+    history = pd.concat([runs.assign(stage="s", update=u, loss=1 - falls * u) for u in (0, 1)])
+    history.to_csv(folder / "history.csv", index=False)
+    first = runs.iloc[0]
+    about = {"paper": first.paper, "cohort": first.cohort, "profile": {"name": "bench"}} | common
+    own = [{"method": run.method, "fold": int(run.fold), "seed": int(run.seed)} for run in runs.itertuples()]
+    (folder / "runs.json").write_text(json.dumps({"common": about, "methods": {}, "folds": {}, "runs": own}))
+
+
+def line(results, key: str):
+    paper = key.split("-")[0]
+    return next(one for one in ledger.ledger(ledger.sources(results), [paper]) if one.claim.key == key)
+
+
+def scores(mean: float, n: int = 20, seeds: int = 3, spread: float = 0.05, generator: int = 0) -> np.ndarray:
+    values = np.random.default_rng(generator).normal(mean, spread, n)
+    return np.tile(values[:, None], seeds)
+
+
+def test_without_publications_a_claim_stays_with_the_command_that_makes_some(tmp_path):
+    one = line(tmp_path, "xue2020-56")
+    assert one.verdict == ledger.NO_EVIDENCE
+    assert one.command == (
+        "npcrepro run xue2020 --cohort COHORT --methods deeplabv3plus --methods unet --seeds 0 --seeds 1 --seeds 2 "
+        "--publish book/results/NAME"
+    )
+    assert (one.effect, one.patients, one.cohort) == ("", "", "")
+    elsewhere = line(tmp_path, "xue2020-65")
+    assert elsewhere.verdict == ledger.NOT_HERE
+    assert elsewhere.reason.startswith("It takes patients with both images")
+    assert elsewhere.command == ""
+
+
+def test_publications_decide(tmp_path):
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}))
+    one = line(tmp_path, "xue2020-56")
+    assert one.verdict == "confirmed", one.reason
+    assert one.patients == "20 / 3"
+    assert one.cohort == "made-up (bench)"
+    assert one.command == ""
+    assert one.parts[0].numbers["mean"] == pytest.approx(0.1, abs=0.01)
+    assert one.effect.startswith("0.1")
+
+
+def test_the_other_way_round_it_is_refuted_and_one_seed_decides_nothing(tmp_path):
+    publish(tmp_path / "a" / "x", cases({"deeplabv3plus": scores(0.7), "unet": scores(0.8)}))
+    assert line(tmp_path / "a", "xue2020-56").verdict == "refuted"
+    publish(tmp_path / "b" / "x", cases({"deeplabv3plus": scores(0.8, seeds=1), "unet": scores(0.7, seeds=1)}))
+    one = line(tmp_path / "b", "xue2020-56")
+    assert one.verdict == "undecided"
+    assert "1 of the 3 seeds" in one.reason
+    assert one.command
+
+
+def test_one_arm_alone_is_no_evidence(tmp_path):
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8)}))
+    publish(tmp_path / "b", cases({"unet": scores(0.7)}, cohort="another"))
+    assert line(tmp_path, "xue2020-56").verdict == ledger.NO_EVIDENCE
+
+
+def test_patients_come_before_phantoms_enough_seeds_before_few_and_many_patients_before_few(tmp_path):
+    arms = ("deeplabv3plus", "unet")
+    for name, cohort, n, seeds in (
+        ("a", "phantom-ct", 40, 3),
+        ("b", "few", 6, 3),
+        ("c", "more", 25, 3),
+        ("d", "most", 30, 2),
+    ):
+        publish(tmp_path / name, cases({arm: scores(0.8, n, seeds) for arm in arms}, cohort=cohort))
+    assert line(tmp_path, "xue2020-56").source == "c"
+
+
+def test_effects_of_parts_carry_their_names(tmp_path):
+    publish(tmp_path / "x", cases({arm: scores(0.8) for arm in ("two-stage", "dice", "focal")}, paper="luo2020"))
+    assert line(tmp_path, "luo2020-19").effect.startswith("Dice: 0.000")
+    assert "; focal: 0.000" in line(tmp_path, "luo2020-19").effect
+
+
+def test_a_claim_with_parts_waits_for_all_of_them(tmp_path):
+    rows = cases({"unet": scores(0.8, seeds=5), "mask-rcnn": scores(0.7, seeds=5)}, paper="luo2020")
+    publish(tmp_path / "a" / "x", rows)
+    one = line(tmp_path / "a", "luo2020-15")
+    assert one.verdict == "undecided"
+    assert "No runs yet for luo2020-15 lower" in one.reason
+    publish(tmp_path / "b" / "x", pd.concat([rows, cases({"fcn8": scores(0.6, seeds=5)}, paper="luo2020")]))
+    assert line(tmp_path / "b", "luo2020-15").verdict == "confirmed"
+    publish(
+        tmp_path / "c" / "x", cases({"unet": scores(0.6, seeds=5), "mask-rcnn": scores(0.7, seeds=5)}, paper="luo2020")
+    )
+    assert line(tmp_path / "c", "luo2020-15").verdict == "refuted"
+
+
+def test_structures_of_a_patient_are_averaged_and_absent_ones_left_out(tmp_path):
+    rows = cases({"two-stage": scores(0.8), "unet": scores(0.7)}, structures=("A", "B"), paper="luo2020")
+    absent = (rows.structure == "B") & (rows.patient == "P00")
+    empty = scored(0, 0, 0)
+    rows.loc[absent, list(empty)] = list(empty.values())
+    publish(tmp_path / "a", rows)
+    one = line(tmp_path, "luo2020-12")
+    assert one.verdict == "confirmed"
+    assert one.parts[0].numbers["patients"] == 20
+
+
+def test_volume_of_false_positives_is_what_the_reference_lacks(tmp_path):
+    publish(
+        tmp_path / "a", cases({"two-stage": scores(0.8, spread=0), "one-stage": scores(0.7, spread=0)}, paper="luo2020")
+    )
+    one = line(tmp_path, "luo2020-21")
+    # 10 voxels of 3 mm3 less.
+    assert one.parts[0].numbers["mean"] == pytest.approx(-0.030)
+
+
+def test_slices_of_a_patient_belong_together_in_the_split_by_slice(tmp_path):
+    arms = ("unet", "two-stage")
+    # One patient more, who was tested in this split alone.
+    by_slice = cases({arm: scores(0.8, 21) for arm in arms}, cohort="c-slices", paper="luo2020")
+    by_slice["case"] = by_slice["patient"] = by_slice.patient + "_007"
+    by_patient = cases({arm: scores(0.7, 20) for arm in arms}, cohort="c-patients", paper="luo2020")
+    publish(tmp_path / "luo2020-leakage-slices", by_slice)
+    publish(tmp_path / "luo2020-leakage-patients", by_patient)
+    found = ledger.sources(tmp_path)
+    assert len(found) == 3
+    assert sorted(found[1].patients.patient.unique())[0] == "P00"
+    one = line(tmp_path, "luo2020-16")
+    assert one.verdict == "confirmed", one.reason
+    assert (one.cohort, one.patients) == ("c (bench)", "20 / 3")
+    # Slices are no evidence for claims on patients.
+    assert line(tmp_path, "luo2020-12").verdict == ledger.NO_EVIDENCE
+
+
+def test_a_distance_is_left_out_where_both_masks_are_empty_and_unknown_where_one_is():
+    rows = [("A", "ok", 0.8, 2.0), ("B", "both_empty", nan, nan), ("A", "ok", 0.8, 2.0), ("B", "pred_empty", 0.0, nan)]
+    frame = pd.DataFrame(rows, columns=["structure", "status", "dsc", "voxel_hd_mm"])
+    frame = frame.assign(paper="p", method="m", cohort="c", profile="bench", seed=0, reference_ml=1.0, predicted_ml=1.0)
+    means = ledger._over_structures(frame.assign(patient=["one", "one", "two", "two"])).set_index("patient")
+    assert means.dsc.tolist() == [0.8, 0.4]
+    assert means.voxel_hd_mm["one"] == 2
+    assert isnan(means.voxel_hd_mm["two"])
+
+
+def test_loss_that_falls_is_counted_by_seed(tmp_path):
+    for name, falls, verdict in (("a", 0.5, "confirmed"), ("b", 0.01, "refuted")):
+        publish(tmp_path / name / "x", cases({"literal": scores(0.1, 3, seeds=10)}, paper="li2018"), falls)
+        assert line(tmp_path / name, "li2018-11").verdict == verdict
+
+
+def test_another_series_in_place_of_the_papers_is_told(tmp_path):
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}), substituted={"CT": "MR"})
+    assert "MR stands for CT" in line(tmp_path, "xue2020-56").reason
+
+
+# --- The book ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lines():
+    return ledger.ledger()
+
+
+def test_every_claim_has_a_line_and_a_known_verdict(lines):
+    assert [one.claim.key for one in lines] == [claim.key for key in papers.KEYS for claim in ledger.claims(key)]
+    assert {one.verdict for one in lines} <= set(ledger.VERDICTS)
+    for one in lines:
+        assert one.reason, one.claim.key
+        # A decided claim has numbers; one without evidence says how to get some.
+        assert bool(one.parts) == (one.verdict not in (ledger.NO_EVIDENCE, ledger.NOT_HERE)), one.claim.key
+        assert one.command or one.verdict != ledger.NO_EVIDENCE, one.claim.key
+
+
+def test_table_and_counts(lines):
+    rows, sums = ledger.table(lines), ledger.counts(lines).set_index("paper")
+    assert len(rows) == len(lines) == sums.loc["all", "all"]
+    assert sums.loc["all"].drop("all").sum() == len(lines)
+    assert all(isinstance(cell, str) for cell in rows.to_numpy().ravel())
+
+
+def test_patients_needed_are_those_of_the_protocol():
+    one = Claim.from_data(
+        {"key": "c", "paper": "p", "text": "t", "where": "w", "form": "difference", "metric": "dsc", "reported": 0.02}
+        | {"arms": [{"method": "a"}, {"method": "b", "weight": -1}]}
+    )
+    assert ledger.needed(one).startswith("128 for 0.02")
+
+
+# --- Forms that are not tested by themselves ---------------------------------------------------------------------
+
+TOGETHER = {"key": "w", "paper": "p", "text": "t", "where": "Table 1", "form": "all"}
+PART = {"key": "w one", "text": "t", "form": "difference", "metric": "dsc"}
+PART |= {"arms": [{"method": "a"}, {"method": "b", "weight": -1}]}
+
+
+def test_a_part_has_paper_and_place_from_the_whole():
+    claim = Claim.from_data(TOGETHER | {"parts": [PART, PART | {"key": "w two", "where": "Table 2"}]})
+    assert [(part.paper, part.where) for part in claim.tested] == [("p", "Table 1"), ("p", "Table 2")]
+    assert claim.form not in TESTED
+    assert isnan(claim.effect)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (TOGETHER, "needs parts"),
+        (TOGETHER | {"parts": [PART], "arms": PART["arms"]}, "compares no arms by itself"),
+        (TOGETHER | {"form": "elsewhere"}, "a word on what would decide"),
+        (TOGETHER | PART | {"parts": [PART]}, "parts belong to the form all"),
+        (TOGETHER | PART | {"metric": ""}, "metric is empty"),
+        (TOGETHER | PART | {"region": "all_slice"}, "did you mean 'all_slices'"),
+    ],
+)
+def test_contradictions_are_refused(data, words):
+    with pytest.raises(InputError, match=words):
+        Claim.from_data(data)
+
+
+def test_a_whole_is_not_decided_by_itself():
+    from npcrepro.claims import decide
+
+    with pytest.raises(InputError, match="decide its parts"):
+        decide(Claim.from_data(TOGETHER | {"parts": [PART]}), pd.DataFrame())

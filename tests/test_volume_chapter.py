@@ -1,0 +1,147 @@
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pytest
+from core_cases import case_arrays, write_tiny
+
+from npcrepro.metrics.overlap import count
+from npcrepro.protocol import Settings
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from npcrepro import volume_chapter, volume_figures
+from npcrepro.volume_chapter import VolumeChapter, overlap_sums, soft_dice
+
+pytest_plugins = ["core_fixtures"]
+
+SERIES = ("T1", "T2", "CET1")
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def chapter(tmp_path_factory):
+    """Two networks on five patients, four updates each, two folds."""
+    folder = tmp_path_factory.mktemp("chapter")
+    cases = [case_arrays(f"P{n}", n, size=24, depth=18, channels=3, spacing_mm=(4.0, 5.0, 5.0)) for n in range(5)]
+    write_tiny(folder / "cohort", cases, channels=SERIES, publishable=True)
+    settings = Settings(
+        cohort=str(folder / "cohort"),
+        profile="smoke",
+        methods=("multi-encoder", "mmfnet-no-transfer"),
+        folds=(0, 1),
+        device="cpu",
+        runs=str(folder / "runs"),
+    )
+    chapter = VolumeChapter("chen2020", settings)
+    assert len(chapter.found) == 4
+    return chapter
+
+
+def test_overlap_sums_of_literal_arrays():
+    probability = np.array([[[0.5, 1.0, 0.25]]])
+    assert overlap_sums(probability, np.array([[[True, False, True]]])) == (0.75, 3.75)
+
+
+def test_loss_dice_is_pooled_over_the_cases_of_a_patient_and_averaged_over_seeds():
+    masks = {"a": np.array([[[1, 0]]], bool), "b": np.array([[[1, 1]]], bool)}
+    prepared = SimpleNamespace(
+        cases_of=lambda patients, include_suspect: ["a", "b"],
+        case=lambda name: SimpleNamespace(patient="P", not_contoured=()),
+    )
+    chapter = SimpleNamespace(prepared=prepared, structures=("GTVp",), masks=lambda name: {"GTVp": masks[name]})
+
+    def record(seed, value):
+        config = {"fold": {"test": ["P"]}, "method": {"name": "unet"}, "seed": seed}
+        return SimpleNamespace(config=config, prediction=lambda name: (None, np.full((1, 1, 1, 2), value)))
+
+    rows = soft_dice([record(0, 1.0), record(1, 0.0)], chapter)
+    # Certain of all four voxels, three of them right; and of none.
+    expected = ((1 - (2 * 3 + 1) / (3 + 4 + 1)) + (1 - 1 / (3 + 1))) / 2
+    assert rows.to_dict("records") == [{"patient": "P", "method": "unet", "Loss_dice": pytest.approx(expected)}]
+
+
+def test_numbers_have_a_loss_for_each_patient_and_method(chapter):
+    numbers = chapter.numbers()
+    assert sorted(numbers.method.value_counts().items()) == [("mmfnet-no-transfer", 2), ("multi-encoder", 2)]
+    assert numbers.Loss_dice.between(0, 1).all()
+    assert not numbers.duplicated(["patient", "method"]).any()
+
+
+def test_the_patient_shown_is_tested_in_the_first_fold_by_every_method(chapter):
+    shown = chapter.shown
+    first = chapter.found[0].config["fold"]
+    assert first["number"] == 0
+    assert shown.case in first["test"]
+    assert set(shown.predictions) == {"multi-encoder", "mmfnet-no-transfer"}
+    assert shown.image.shape == shown.reference.shape == (18, 24, 24)
+    assert np.array_equal(shown.reference, np.asarray(chapter.prepared.case(shown.case).label) == 1)
+    rows = chapter.first_seed()
+    for name, mask in shown.predictions.items():
+        scored = rows[(rows.method == name) & (rows.patient == shown.case)].dsc.item()
+        assert count(mask, shown.reference).dsc == pytest.approx(scored, abs=1e-6)
+
+
+def test_a_printed_table_beside_ours(chapter):
+    title = "Multi-encoder multi-modality network"
+    printed = [{"model": title, "dsc": 0.7}, {"model": "nobody's network", "dsc": 0.5}]
+    frame = chapter.beside(printed, {"dsc": "dsc"}).data
+    mine = chapter.numbers().query("method == 'multi-encoder'").dsc
+    assert frame.n.tolist() == [2, "–"]
+    assert frame["DSC printed"].tolist() == ["0.7000", "0.5000"]
+    assert frame["DSC ours"][0].startswith(f"{mine.mean():.3f} (")
+    assert frame["DSC ours - printed"].tolist() == [f"{mine.mean() - 0.7:+.3f}", "–"]
+
+
+def test_differences_of_printed_means_stand_beside_ours(chapter, monkeypatch):
+    seen = []
+    monkeypatch.setattr(volume_figures, "forest", lambda *arguments: seen.append(arguments))
+    chapter.paper.comparisons["mmfnet-no-transfer"] = "multi-encoder"
+    try:
+        chapter.ablation([
+            {"model": "Multi-encoder multi-modality network", "dsc": 0.7},
+            {"model": "MMFNet+multi-MLP+stdPool", "dsc": 0.75},
+        ])  # fmt: skip
+    finally:
+        del chapter.paper.comparisons["mmfnet-no-transfer"]
+    ((ours, label, printed),) = seen
+    name = "MMFNet+multi-MLP+stdPool minus Multi-encoder multi-modality network"
+    assert label == "difference of the DSC"
+    assert printed == {name: pytest.approx(0.05)}
+    wide = chapter.numbers().pivot(index="patient", columns="method", values="dsc")
+    expected = (wide["mmfnet-no-transfer"] - wide["multi-encoder"]).mean()
+    assert ours[name].mean == pytest.approx(expected)
+    assert ours[name].n == 2
+
+
+def test_attention_is_shown_for_each_series_and_level(chapter, monkeypatch):
+    seen = {}
+    for name in ("channel_weights", "voxel_weights"):
+        monkeypatch.setattr(volume_chapter.volume_figures, name, lambda *a, name=name: seen.update({name: a}))
+    chapter.attention("mmfnet-no-transfer")
+    ((levels,), (image, reference, maps)) = seen["channel_weights"], seen["voxel_weights"]
+    assert list(levels) == list(maps) == [f"level {n} ({c} a series)" for n, c in enumerate((1, 2, 4, 8), 1)]
+    assert all(list(weights) == list(SERIES) for weights in levels.values())
+    assert [len(weights["T2"]) for weights in levels.values()] == [1, 2, 4, 8]
+    assert [weights.shape for weights in maps.values()] == [(32, 32), (16, 16), (8, 8), (4, 4)]
+    assert image.shape == reference.shape == (32, 32)
+    assert reference.any()
+
+
+def test_every_part_of_a_page_can_be_made(chapter):
+    assert "10 windows of 16 x 32 x 32" in chapter.series(2).data
+    assert list(chapter.sizes().parameters) == [1_701_345, 1_548_403]
+    times = chapter.seconds_for_a_patient()
+    assert times["windows of a case"].tolist() == [2, 2]
+    assert (times["seconds for a case"] > 0).all()
+    for part in (chapter.planes("multi-encoder"), chapter.errors(), chapter.surfaces("multi-encoder", "unet-3d-t1")):
+        assert chapter.shown.case in part.data
+    chapter.validation("multi-encoder", "mmfnet-no-transfer")
+    assert len(plt.get_fignums()) >= 4
