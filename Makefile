@@ -43,7 +43,7 @@ serve: book
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/nbstripout --verify $(STRIP) notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id --verify $(STRIP) notebooks/*.ipynb
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -67,8 +68,9 @@ class Chapter:
             shown[f"{name}, slice {z}"] = (self._image(name)[z], drawn)
         figures.show_images(self.source, self.settings, figures.sheet, {"": shown}, limits)
         samples = len(self.data.samples(self.prepared.cases))
+        kind = "slices" if len(self.size.matrix) == 2 else "samples"
         return Markdown(
-            f"*{len(self.prepared.patients)} patients, {len(self.prepared.cases)} cases, {samples} slices with "
+            f"*{len(self.prepared.patients)} patients, {len(self.prepared.cases)} cases, {samples} {kind} with "
             f"{' or '.join(self.structures[:3])}{' ...' if len(self.structures) > 3 else ''}; channel "
             f"{', '.join(self.data.channels)}; network input {' x '.join(map(str, self.size.matrix))}. "
             f"Images: {self.source.reference} Licence: {self.source.licence}.*"
@@ -89,7 +91,7 @@ class Chapter:
         display(tables.show(rows))
         return Markdown(
             f"{rows['parameters'].sum():,} parameters, {rows['MAC (millions)'].sum() / 1000:.2f} billion "
-            f"multiply-accumulates for a slice. At profile `{self.settings.profile}` the matrix is "
+            f"multiply-accumulates for one input. At profile `{self.settings.profile}` the matrix is "
             f"{' x '.join(map(str, self.size.matrix))} and channel numbers are multiplied by {self.size.width:g}: "
             f"{here['parameters'].sum():,} parameters."
         )
@@ -128,8 +130,11 @@ class Chapter:
 
     def time(self) -> Markdown:
         """How many runs there were, and how long they took."""
-        seconds = sum(record.provenance["seconds"]["all"] for record in self.found)
-        return Markdown(f"{len(self.found)} runs ({self.made}), {seconds:.0f} s of training and prediction in all.")
+        used = chain.from_iterable(chain.from_iterable(record.used.values()) for record in self.found)
+        made = {record.folder: record for record in (*self.found, *used)}
+        seconds = sum(record.provenance["seconds"]["all"] for record in made.values())
+        others = f", {len(made) - len(self.found)} of them used by others" if len(made) > len(self.found) else ""
+        return Markdown(f"{len(made)} runs{others} ({self.made}), {seconds:.0f} s of training and prediction in all.")
 
     def learning_curves(self) -> Markdown:
         """Training and validation loss."""

@@ -113,10 +113,9 @@ def read_run(folder: Path) -> Record:
 
 def _with_used(record: Record) -> list[Record]:
     """The run, and behind it those whose maps it takes in, and theirs."""
-    runs = record.folder.parents[4]
     # The first of the runs used is the one on the same patients; the others serve training alone.
-    used = [record.provenance["used"][use.method][0] for use in _method(record).uses if use.maps]
-    return [record, *(more for folder in used for more in _with_used(read_run(runs / folder)))]
+    used = [record.used[use.method][0] for use in _method(record).uses if use.maps]
+    return [record, *(more for other in used for more in _with_used(read_run(other.folder)))]
 
 
 def _method(record: Record) -> Method:
@@ -218,7 +217,7 @@ def _probabilities(
     method, profile = _method(record), record.config["profile"]
     maps: dict[str, Path] = {}
     for use in (use for use in method.uses if use.maps):
-        other = read_run(record.folder.parents[4] / record.provenance["used"][use.method][0])
+        other = read_run(record.used[use.method][0].folder)
         folder = work / use.method
         folder.mkdir()
         for case, probability in _probabilities(other, prepared, folder, device):

@@ -20,6 +20,8 @@ from npcrepro.losses import NOT_CONTOURED
 from npcrepro.protocol import pick
 from npcrepro.sources import code_sha256
 
+OPEN_CASES = 200  # each keeps two files open, of which systems allow a thousand or so
+
 
 class Data(Protocol):
     """What training and testing ask of a cohort. Slices are one kind of it, blocks of volumes another.
@@ -120,8 +122,8 @@ class SliceData:
     ):
         self.cohort, self.matrix, self.normalisation, self.windows = cohort, tuple(matrix), normalisation, windows
         self.slices_per_case, self.background_share = slices_per_case, background_share
-        self.channels = _match(channels, cohort.channels, cohort.name, "channel")
-        self.structures = _match(structures, tuple(cohort.structures), cohort.name, "structure")
+        self.channels = match_names(channels, cohort.channels, cohort.name, "channel")
+        self.structures = match_names(structures, tuple(cohort.structures), cohort.name, "structure")
         # Named after the code that resamples: slices of an older version are never read.
         version = code_sha256(["npcrepro.preprocess:SliceData"])[:8]
         self.folder = Path(cohort.folder) / f"slices-{'x'.join(map(str, self.matrix))}-{version}"
@@ -146,11 +148,13 @@ class SliceData:
             masks = torch.from_numpy(np.stack(masks, axis=1).astype(np.float32))
             # DIFFERS: the paper's slices have the network's matrix; other cohorts are resampled to it, whole slice,
             # without a crop.
-            label = (_resize(masks, self.matrix) >= 0.5).to(torch.uint8)
+            label = (resize_in_plane(masks, self.matrix) >= 0.5).to(torch.uint8)
             label[:, [name in prepared.not_contoured for name in self.structures]] = NOT_CONTOURED
-            for path, array in ((image_file, _resize(image, self.matrix)), (label_file, label)):
+            for path, array in ((image_file, resize_in_plane(image, self.matrix)), (label_file, label)):
                 with writing(path) as temporary:
                     np.save(temporary, array.numpy())
+        if len(self._open) == OPEN_CASES:
+            del self._open[next(iter(self._open))]
         self._open[case] = np.load(image_file, mmap_mode="r"), np.load(label_file, mmap_mode="r")
         return self._open[case]
 
@@ -199,13 +203,18 @@ class SliceData:
         return predict_slices(network, self, case, activation=activation, batch_size=batch_size, device=device)
 
 
-def _resize(image: Tensor, matrix: tuple[int, int]) -> Tensor:
+def resize_in_plane(image: Tensor, matrix: tuple[int, int]) -> Tensor:
+    """``(B, C, y, x)`` float at another matrix, bilinear, without aliasing; the same where it has that matrix."""
     if tuple(image.shape[-2:]) == matrix:
         return image
     return F.interpolate(image, size=matrix, mode="bilinear", antialias=True, align_corners=False)
 
 
-def _match(wanted: tuple[str, ...], present: tuple[str, ...], cohort: str, what: str) -> tuple[str, ...]:
+def match_names(wanted: tuple[str, ...], present: tuple[str, ...], cohort: str, what: str) -> tuple[str, ...]:
+    """Names of the cohort for those wanted: the same, or where one lacks and one is left over, that one.
+
+    ``what`` is channel or structure, for the InputError that any other difference raises.
+    """
     missing = [name for name in wanted if name not in present]
     free = [name for name in present if name not in wanted]
     if not missing:

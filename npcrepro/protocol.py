@@ -117,7 +117,8 @@ class Method:
         budget: factor on the profile's updates.
 
     Raises:
-        InputError: stages whose shares do not add up to one, and mirrored images with structures of a side.
+        InputError: stages whose shares do not add up to one, a method used twice, and mirrored images with structures
+            of a side.
     """
 
     paper: str
@@ -140,6 +141,8 @@ class Method:
         shares = sum(stage.share for stage in self.stages)
         if self.stages and abs(shares - 1) > 1e-6:
             raise InputError(f"{self.full_name}: the shares of its stages add up to {shares:g}, not to 1")
+        if len({use.method for use in self.uses}) < len(self.uses):
+            raise InputError(f"{self.full_name} uses the same method twice; one Use may give weights and maps")
         sides = [name for name in self.structures if name.endswith(("_L", "_R"))]
         if sides and self.augmentation and self.augmentation.options.get("flip"):
             raise InputError(f"{self.full_name}: mirrored images would exchange {sides[0]} with that of the other side")

@@ -132,6 +132,14 @@ class Record(_Tables):
         """Versions, machine, times, hashes; ``status`` is ``trained`` or ``diverged``."""
         return read_json(self.folder / "provenance.json")
 
+    @cached_property
+    def used(self) -> dict[str, list[Record]]:
+        """Runs that this one was built on, by method: the one on the same fold first, then those on inner folds."""
+        runs = self.folder.parents[4]
+        return {
+            name: [Record(runs / folder) for folder in folders] for name, folders in self.provenance["used"].items()
+        }
+
     def prediction(self, case: str):
         """Label ``(z, y, x)`` uint8 and probability ``(S, z, y, x)`` float32 in [0, 1] of a test case."""
         import numpy as np

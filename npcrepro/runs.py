@@ -169,9 +169,7 @@ def load_network(record: Record):
 def load_data(record: Record, cohort: PreparedCohort):
     """The cases as the record's method sees them."""
     method = Method.from_data(record.config["method"])
-    runs = record.folder.parents[4]
-    used = {name: [Record(runs / folder) for folder in folders] for name, folders in record.provenance["used"].items()}
-    return _data(method, record.config["profile"]["matrix"], cohort, used)
+    return _data(method, record.config["profile"]["matrix"], cohort, record.used)
 
 
 def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, runs: Path, report: Report) -> None:

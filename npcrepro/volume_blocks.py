@@ -24,7 +24,7 @@ from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing
 from npcrepro.inference import probabilities
 from npcrepro.losses import NOT_CONTOURED
-from npcrepro.preprocess import _match
+from npcrepro.preprocess import match_names
 from npcrepro.protocol import pick
 from npcrepro.sources import code_sha256
 
@@ -246,8 +246,8 @@ class BlockData:
         enlarge: int = 1,
     ):
         self.cohort, self.matrix = cohort, tuple(enlarge * side for side in matrix)
-        self.channels = _match(channels, cohort.channels, cohort.name, "channel")
-        self.structures = _match(structures, tuple(cohort.structures), cohort.name, "structure")
+        self.channels = match_names(channels, cohort.channels, cohort.name, "channel")
+        self.structures = match_names(structures, tuple(cohort.structures), cohort.name, "structure")
         self.maps = maps
         self.views: tuple[str, ...] = pick(VIEWS, views, "choice of views")
         self.fuse = pick(FUSIONS, fusion, "fusion")

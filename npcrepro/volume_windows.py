@@ -19,7 +19,7 @@ from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing
 from npcrepro.inference import probabilities
 from npcrepro.losses import NOT_CONTOURED
-from npcrepro.preprocess import _match, _resize
+from npcrepro.preprocess import match_names, resize_in_plane
 from npcrepro.sources import code_sha256
 
 # PAPER: clipped to ranges chosen from the values in tumour regions (Chen 2020, Section III-A).
@@ -202,8 +202,8 @@ class WindowData:
         self.shift = tuple(round(s * m / p) for s, m, p in zip(shift, matrix, PRINTED_MATRIX, strict=True))
         self.clip, self.field_mm, self.whole_body = dict(clip), field_mm, whole_body
         self.with_structure = with_structure
-        self.channels = _match(channels, cohort.channels, cohort.name, "channel")
-        self.structures = _match(structures, tuple(cohort.structures), cohort.name, "structure")
+        self.channels = match_names(channels, cohort.channels, cohort.name, "channel")
+        self.structures = match_names(structures, tuple(cohort.structures), cohort.name, "structure")
         # Named after code and options: regions of an older version are never read.
         made = [self.channels[0], self.shift[1:], self.clip, field_mm, whole_body]
         made.append(code_sha256(["npcrepro.volume_windows:WindowData"]))
@@ -363,12 +363,12 @@ class WindowData:
                 fill, high = self.clip.get(name) or np.percentile(inside, PERCENTILES).tolist()
                 image = image.clip(fill, high)
             write_json(path.with_suffix(".json"), {"fill": fill})
-            image = _resize(torch.from_numpy(image)[:, None], region.size)[:, 0]
+            image = resize_in_plane(torch.from_numpy(image)[:, None], region.size)[:, 0]
             _save(path, region.cut(image, self.shift[1:], fill))
         for name, path in zip(self.structures, labels, strict=True):
             mask = torch.from_numpy(mask_of(np.asarray(case.label), self.cohort.structures, name))
             # SILENT: Chen 2020, interpolation; linear, labels from one half on.
-            mask = (_resize(mask.float()[:, None], region.size)[:, 0] >= 0.5).to(torch.uint8)
+            mask = (resize_in_plane(mask.float()[:, None], region.size)[:, 0] >= 0.5).to(torch.uint8)
             mask = region.cut(mask, self.shift[1:], 0)
             _save(path, torch.full_like(mask, NOT_CONTOURED) if name in case.not_contoured else mask)
 

@@ -178,7 +178,7 @@ def test_resampled_files_are_written_once_and_read_back(prepared, monkeypatch):
     def never(*arguments):
         raise AssertionError("resampled again")
 
-    monkeypatch.setattr(preprocess, "_resize", never)
+    monkeypatch.setattr(preprocess, "resize_in_plane", never)
     again = slices(prepared, (8, 8)).arrays("P0")
     assert all(np.array_equal(a, b) for a, b in zip(first, again))
     assert sorted(path.name for path in prepared.folder.glob("slices-8x8-*/*")) == files
