@@ -334,6 +334,9 @@ def data_slices(
     by: Annotated[
         str, typer.Option(help="What a split keeps together: patient (the slices of one), or slice (each by itself).")
     ] = "patient",
+    patients: Annotated[
+        int | None, typer.Option(help="Only the first so many patients without doubtful labels; by default all.")
+    ] = None,
     runs: Annotated[str, typer.Option(help="Folder where the prepared cohort is kept.")] = DEFAULT.runs,
 ) -> None:
     """Write every slice that shows a structure as a case, to measure what splitting by slice does to the numbers."""
@@ -343,9 +346,10 @@ def data_slices(
     from npcrepro.protocol import pick
 
     by_patient = pick({"patient": True, "slice": False}, by, "unit of --by")
-    cohort = write_slices(prepare(read_cohort(path), Path(runs) / "prepared"), destination, by_patient=by_patient)
-    slices, patients = len(cohort.cases), len(cohort.patients)
-    typer.echo(f"{_count(slices, 'slice')} in {destination}; a split sees {_count(patients, 'patient')}")
+    prepared = prepare(read_cohort(path), Path(runs) / "prepared")
+    cohort = write_slices(prepared, destination, by_patient=by_patient, patients=patients)
+    seen = _count(len(cohort.patients), "patient")
+    typer.echo(f"{_count(len(cohort.cases), 'slice')} in {destination}; a split sees {seen}")
 
 
 @data.command("list")

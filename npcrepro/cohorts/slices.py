@@ -14,21 +14,31 @@ import numpy as np
 from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
+from npcrepro.errors import InputError
 
 
-def write_slices(cohort: PreparedCohort, root: str | Path, *, by_patient: bool) -> Cohort:
+def write_slices(
+    cohort: PreparedCohort, root: str | Path, *, by_patient: bool, patients: int | None = None
+) -> Cohort:  # fmt: skip
     """Write the slices that show a structure as cases of one slice, and return the cohort.
 
     Args:
         cohort: whose slices.
         root: folder to write, new or empty.
         by_patient: whether the slices of a patient stay together in a split; otherwise each is a patient of its own.
+        patients: only the first so many whose labels are not doubtful, in sorted order; ``None`` means all patients.
 
-    Raises InputError where ``root`` is not empty, or no slice shows a structure.
+    Raises InputError where ``root`` is not empty, or no slice shows a structure, or for fewer than one patient.
     """
+    if patients is not None and patients < 1:
+        raise InputError(f"slices of {patients} patients are asked for: give 1 or more")
+    names = cohort.cases
+    if patients is not None:
+        certain = [patient for patient in cohort.patients if cohort.cases_of([patient], include_suspect=False)]
+        names = cohort.cases_of(certain[:patients], include_suspect=False)
 
     def slices() -> Iterator[CaseArrays]:
-        for name in cohort.cases:
+        for name in names:
             case = cohort.case(name)
             label = np.asarray(case.label)
             for z in np.flatnonzero(label.any(axis=(1, 2))):
