@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from npcrepro import __version__
+from npcrepro import __version__, papers
 from npcrepro.errors import InputError
 from npcrepro.files import write_bytes, write_text
 
@@ -38,14 +38,7 @@ KINDS = {
     "SILENT": "the paper does not say; our choice",
     "DIFFERS": "we depart from the paper, and why",
 }
-PAPERS = {
-    "li2018": "Li et al. 2018",
-    "luo2020": "Luo et al. 2020",
-    "guo2021": "Guo et al. 2021",
-    "chen2020": "Chen et al. 2020",
-    "xue2020": "Xue et al. 2020",
-    "shared": "Shared by all papers",
-}
+SECTIONS = {**{key: entry.title for key, entry in papers.PAPERS.items()}, "shared": "Shared by all papers"}
 # Jupyter Book's own page that forwards to the first one has neither title nor icon, nor a link for who stays there.
 _FORWARD = """<!doctype html>
 <html lang="en">
@@ -316,12 +309,12 @@ def departures(package: str | Path | None = None) -> list[Departure]:
         package: folder of the package; this one if not given.
 
     Returns:
-        In the order of :data:`PAPERS`, then by file and line. ``path`` is relative to the folder around the package.
+        In the order of the papers, then by file and line. ``path`` is relative to the folder around the package.
     """
     package = Path(package) if package else Path(__file__).parent
     found = []
     for path in sorted(package.rglob("*.py")):
-        paper = path.stem if path.stem in PAPERS else "shared"
+        paper = path.stem if path.stem in papers.KEYS else "shared"
         with open(path, "rb") as stream:
             encoding, _ = tokenize.detect_encoding(stream.readline)
         text = path.read_text(encoding)
@@ -329,11 +322,11 @@ def departures(package: str | Path | None = None) -> list[Departure]:
             # A file that two papers share names the one that a tag is about: "Luo 2020, ...".
             about = re.match(r"(\w+) (\d{4}), ", what)
             key = f"{about[1]}{about[2]}".lower() if about else ""
-            if key in PAPERS:
+            if key in papers.KEYS:
                 what = what[about.end() :]
             place = path.relative_to(package.parent).as_posix()
-            found.append(Departure(key if key in PAPERS else paper, kind, what, place, line))
-    order = list(PAPERS)
+            found.append(Departure(key if key in papers.KEYS else paper, kind, what, place, line))
+    order = list(SECTIONS)
     return sorted(found, key=lambda entry: (order.index(entry.paper), entry.path, entry.line))
 
 
@@ -359,7 +352,7 @@ def departures_page(entries: Iterable[Departure], repository: str) -> str:
     if not entries:
         return "No departure has been tagged yet."
     lines = []
-    for paper, title in PAPERS.items():
+    for paper, title in SECTIONS.items():
         rows = [entry for entry in entries if entry.paper == paper]
         if not rows:
             continue

@@ -65,7 +65,7 @@ class Chapter:
             masks = self.masks(name)
             z = int(sum(mask.sum(axis=(1, 2)) for mask in masks.values()).argmax())
             drawn = {structure: mask[z] for structure, mask in masks.items() if mask[z].any()}
-            shown[f"{name}, slice {z}"] = (self._image(name)[z], drawn)
+            shown[f"{name}, slice {z}"] = (self.image(name)[z], drawn)
         figures.show_images(self.source, self.settings, figures.sheet, {"": shown}, limits)
         samples = len(self.data.samples(self.prepared.cases))
         kind = "slices" if len(self.size.matrix) == 2 else "samples"
@@ -81,7 +81,8 @@ class Chapter:
         label = np.asarray(self.prepared.case(case).label)
         return {name: mask_of(label, self.prepared.structures, name) for name in self.structures}
 
-    def _image(self, case: str) -> np.ndarray:
+    def image(self, case: str) -> np.ndarray:
+        """Image ``(z, y, x)`` of a case, of the first channel of the proposed method."""
         return np.asarray(self.prepared.case(case).image[self.prepared.channels.index(self.data.channels[0])])
 
     def layers(self, name: str = "") -> Markdown:
@@ -181,7 +182,7 @@ class Chapter:
                 for record in self.found
                 if patient in record.config["fold"]["test"] and record.config["seed"] == self.settings.seeds[0]
             }
-            rows[f"{word}: {patient}"] = (self._image(case)[z], truth[z], drawn)
+            rows[f"{word}: {patient}"] = (self.image(case)[z], truth[z], drawn)
         figures.show_images(self.source, self.settings, figures.contours, rows, self.paper)
         return Markdown(f"*{structure}, ranked by the DSC of {figures.titles(self.paper)[leader]} ({self.made}).*")
 
@@ -197,7 +198,7 @@ class Chapter:
         rows = {}
         for part in range(count):
             case, z = places[int((part + 0.5) * len(places) / count)]
-            image, truth = self._image(case)[z], self.masks(case)
+            image, truth = self.image(case)[z], self.masks(case)
             row = {"Reference": (image, {name: mask[z] for name, mask in truth.items() if mask[z].any()})}
             for record in made:
                 label = record.prediction(case)[0][z]
@@ -398,7 +399,7 @@ class Results:
         return evaluation.over_seeds(one) if structure else self._whole()
 
     def _whole(self) -> pd.DataFrame:
-        return tables.over_structures(self.patients)
+        return evaluation.over_seeds(evaluation.over_structures(self.patients))
 
     def _over(self) -> str:
         return f"Mean over {len(self.structures)} structures" if len(self.structures) > 1 else self.structures[0]
@@ -419,7 +420,7 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
             "inflation (95 % interval)": [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in ends],
         }
     )
-    display(tables.show(frame, "Mean over slices; intervals by a bootstrap over patients", precision=3))
+    display(tables.show(frame, "Mean over the slices of each patient, then over patients", precision=3))
     rows = leakage.differences(by_slice.cases, by_patient.cases)
     means = rows[rows.structure == leakage.ALL].groupby(["method", "patient"]).difference.mean()
     names = [m.name for m in paper.methods if m.name in set(found.method)]

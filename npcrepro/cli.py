@@ -57,6 +57,7 @@ def describe(
 
     from npcrepro import papers
     from npcrepro.models.summary import layer_table
+    from npcrepro.tables import input_shape
 
     paper, method = papers.find_method(name)
     size = paper.profile(profile)
@@ -64,7 +65,7 @@ def describe(
         network = method.build(size.width)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     try:
-        layers = layer_table(network, (len(method.channels), *size.matrix))
+        layers = layer_table(network, input_shape(method, size))
         macs = sum(layer.macs for layer in layers)
     except NotImplementedError:  # an image of no content passes only where the content decides nothing
         layers, macs = [], None

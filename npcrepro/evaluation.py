@@ -30,6 +30,7 @@ CASE_COLUMNS = [
 ]  # fmt: skip
 RUN = ["paper", "method", "cohort", "profile"]
 UNKNOWN_SPACING = (nan, nan, nan)
+OVER_STRUCTURES = "mean"  # in place of a structure's name
 
 
 def score_masks(
@@ -134,6 +135,24 @@ def over_seeds(patients):
     keys = [*RUN, "patient", "suspect", "structure", "region"]
     columns = [name for name in (*METRICS, *VOLUMES) if name in patients]
     return _mean(patients.groupby(keys, sort=True), columns).reset_index()
+
+
+def over_structures(patients, columns: Sequence[str] = METRICS):
+    """One row for each patient, method and seed: the mean over the structures that either mask shows.
+
+    A structure that neither mask shows does not count. One whose metric is undefined for another reason (a distance to
+    a structure that was missed) leaves the mean undefined: leaving it out would hide it.
+
+    Args:
+        patients: from :func:`by_patient`.
+        columns: that are averaged; volumes are added.
+
+    Returns:
+        Rows like those of :func:`by_patient`, with `OVER_STRUCTURES` as the structure and the status ``"ok"``.
+    """
+    groups = patients[patients.status != "both_empty"].groupby([*RUN, "seed", "patient", "suspect", "region"])
+    means = _mean(groups, columns).join(groups[VOLUMES].sum(min_count=1)).reset_index()
+    return means.assign(structure=OVER_STRUCTURES, status="ok")
 
 
 def _mean(groups, columns: Sequence[str]):

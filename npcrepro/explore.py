@@ -162,23 +162,3 @@ def _outline(mask: np.ndarray) -> str:
     down = "".join(f"H{x}v1" for x in left)
     up = "".join(f"H{x}v-1" for x in right[::-1])
     return f"M{left[0]} {rows[0]}{down}{up}z"
-
-
-def jsc_fits(dsc, jsc, half: float) -> np.ndarray:
-    """Whether a printed mean JSC can belong to the printed mean DSC of the same masks.
-
-    For each mask JSC = DSC / (2 - DSC), which curves upwards and is never above DSC. The mean JSC is therefore at least
-    DSC / (2 - DSC) of the mean DSC, and at most the mean DSC.
-
-    Args:
-        dsc, jsc: numbers or arrays, printed to within ``half``.
-        half: half a unit of the last printed digit.
-
-    Example:
-        >>> jsc_fits([0.80, 0.80], [0.70, 0.85], half=0.005).tolist()
-        [True, False]
-    """
-    dsc, jsc = np.asarray(dsc, dtype=float), np.asarray(jsc, dtype=float)
-    lowest = (dsc - half) / (2 - dsc + half)
-    slack = half * (1 + 1e-9)
-    return (jsc + slack >= lowest) & (jsc - slack <= dsc + half)

@@ -19,7 +19,7 @@ from npcrepro.cohorts.structures import Structures, smallest_type
 from npcrepro.errors import InputError
 from npcrepro.files import write_json, writing_folder
 from npcrepro.protocol import Method, Paper, Report, Settings
-from npcrepro.records import Record
+from npcrepro.records import Record, quantised
 from npcrepro.runs import load_network, run_paper
 
 if TYPE_CHECKING:
@@ -210,8 +210,6 @@ def _probabilities(
     record: Record, prepared: PreparedCohort, work: Path, device: str
 ) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
     """Each case and the probability ``(S, z, y, x)`` of its structures."""
-    import torch
-
     from npcrepro.training import make_fabric
 
     method, profile = _method(record), record.config["profile"]
@@ -222,9 +220,7 @@ def _probabilities(
         folder.mkdir()
         for case, probability in _probabilities(other, prepared, folder, device):
             maps[case] = folder / f"{case}.npz"
-            np.savez_compressed(
-                maps[case], probability=(probability.nan_to_num() * 255).round().to(torch.uint8).numpy()
-            )
+            np.savez_compressed(maps[case], probability=quantised(probability))
     fabric = make_fabric(device)
     network = fabric.setup_module(load_network(record)).eval()
     options = {"maps": maps} if maps else {}

@@ -42,8 +42,9 @@ class Stage:
     Attributes:
         name: as it appears on learning curves.
         share: part of the method's updates that this stage gets; the shares of a method add up to one.
-        loss: called with ``(logits, label)``; see :mod:`npcrepro.losses`. ``None`` where the network computes its own
-            loss, when it is called with ``(image, label)``.
+        loss: called with ``(logits, label)``, and with the weight of voxels where the data gives one; see
+            :mod:`npcrepro.losses`. ``None`` where the network computes its own loss, when it is called with
+            ``(image, label)``.
         optimiser: called with the trainable parameters.
         forward: keyword arguments of the network in this stage (Li 2018 stops at an inner score map).
         trainable: name prefixes of the parameters that move; empty means all of them.
@@ -82,9 +83,10 @@ class Use:
         method: its name.
         weights: prefixes of names of its parameters, each with the prefix they have in the network that takes them
             over; ``{"": ""}`` takes all.
-        maps: its probabilities are input. The patients tested get them from the run itself. Those that train or
-            validate are split again into so many parts, and each part gets them from a run that did not see it: maps
-            of a network's own training patients are better than those of new ones. 0 for no maps.
+        maps: its probabilities are input; it then segments the structures of the method that uses it. The patients
+            tested get them from the run itself. Those that train or validate are split again into so many parts, and
+            each part gets them from a run that did not see it: maps of a network's own training patients are better
+            than those of new ones. 0 for no maps.
     """
 
     method: str
@@ -106,19 +108,20 @@ class Method:
             profile's ``width``, and the options, which may replace any of these.
         data: how cases become training samples and test inputs; called with the prepared cohort and the profile's
             ``matrix``; see :mod:`npcrepro.preprocess`.
-        augmentation: called on a batch ``(image, label)`` with a random generator, or ``None``.
+        augmentation: called with ``(image, label, generator)``, and with the weight of voxels where the data gives one;
+            returns image, label and weight in this order. ``None`` for none.
         stages: in the order of training.
         activation: what makes probabilities of logits: ``"sigmoid"`` for each structure by itself, ``"softmax"`` over
             background and structures, ``"identity"`` where the network gives them.
         threshold: a voxel belongs to its most probable structure when that probability reaches this value; ``None``
             means when it is more probable than background.
         any_structures: on a cohort without all the ``structures``, segment those that it has instead.
-        uses: runs of other methods that this one builds on.
+        uses: runs of other methods that this one builds on; one of them at most gives maps.
         budget: factor on the profile's updates.
 
     Raises:
-        InputError: stages whose shares do not add up to one, a method used twice, and mirrored images with structures
-            of a side.
+        InputError: stages whose shares do not add up to one, a method used twice, maps of two methods, and mirrored
+            images with structures of a side.
     """
 
     paper: str
@@ -143,6 +146,9 @@ class Method:
             raise InputError(f"{self.full_name}: the shares of its stages add up to {shares:g}, not to 1")
         if len({use.method for use in self.uses}) < len(self.uses):
             raise InputError(f"{self.full_name} uses the same method twice; one Use may give weights and maps")
+        maps = [use.method for use in self.uses if use.maps]
+        if len(maps) > 1:
+            raise InputError(f"{self.full_name} uses maps of {' and '.join(maps)}; it can take in those of one method")
         sides = [name for name in self.structures if name.endswith(("_L", "_R"))]
         if sides and self.augmentation and self.augmentation.options.get("flip"):
             raise InputError(f"{self.full_name}: mirrored images would exchange {sides[0]} with that of the other side")
@@ -154,15 +160,21 @@ class Method:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Where the classes live that the method is made of."""
-        components = [self.network, self.data, self.augmentation, *(stage.loss for stage in self.stages)]
+        """Where the classes live that the method is made of and trained with."""
+        trained = [component for stage in self.stages for component in (stage.loss, stage.optimiser)]
+        components = [self.network, self.data, self.augmentation, *trained]
         return tuple(dict.fromkeys(component.target for component in components if component))
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the network's input: of the images and of maps, unless the network's options say otherwise."""
+        maps = len(self.structures) if any(use.maps for use in self.uses) else 0
+        return self.network.options.get("in_channels", len(self.channels) + maps)
 
     def build(self, width: float):
         """The network at a width, with random weights."""
-        maps = len(self.structures) if any(use.maps for use in self.uses) else 0
         sizes = {
-            "in_channels": len(self.channels) + maps,
+            "in_channels": self.in_channels,
             "out_channels": len(self.structures) + (self.activation == "softmax"),
             "width": width,
         }
@@ -184,7 +196,7 @@ class Method:
         )
         parts = {name: Component(**data[name]) for name in ("network", "data", "augmentation") if data[name]}
         names = {name: tuple(data[name]) for name in ("channels", "structures")}
-        uses = tuple(Use(**use) for use in data["uses"])
+        uses = tuple(Use(**use) for use in data.get("uses", ()))
         return cls(**{**data, **parts, **names, "stages": stages, "uses": uses})
 
 

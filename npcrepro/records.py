@@ -2,7 +2,7 @@
 
 A run folder holds
 
-    config.json          what was asked for; its hash is the run's identity
+    config.json          what was asked for; the hash of what decides the numbers is the run's identity
     checkpoint.safetensors   only while training
     history.csv          learning curve
     cases.csv            one row for each case, structure and region, with raw counts
@@ -31,7 +31,17 @@ from npcrepro.sources import PACKAGE, code_sha256
 
 RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
 # What decides a run's weights and predictions, beside the components that its method names.
-TRAINING_CODE = ("npcrepro.training:train", "npcrepro.inference:decide")
+TRAINING_CODE = (
+    "npcrepro.protocol:Method.build",
+    "npcrepro.protocol:Method.in_channels",
+    "npcrepro.runs:_taken_over",
+    "npcrepro.runs:_data",
+    "npcrepro.training:train",
+    "npcrepro.inference:decide",
+    "npcrepro.records:quantised",
+)
+# What a configuration says and a run does not depend on: words, and which folds, methods and phantom come by default.
+NO_IDENTITY = {"method": ("title", "summary"), "profile": ("folds", "methods", "phantom")}
 # What makes cases.csv from predictions; they are scored again when it changes.
 SCORING_CODE = ("npcrepro.evaluation:score_case",)
 PACKAGES = ("npcrepro", "torch", "lightning-fabric", "numpy", "scipy", "pandas", "SimpleITK", "safetensors")
@@ -83,7 +93,11 @@ class Configuration:
     @property
     def sha256(self) -> str:
         """Identity of the run."""
-        return sha256_of(self.data)
+        deciding = {
+            part: {name: value for name, value in self.data[part].items() if name not in left_out}
+            for part, left_out in NO_IDENTITY.items()
+        }
+        return sha256_of(self.data | deciding)
 
     @property
     def identity(self) -> dict:
@@ -137,7 +151,8 @@ class Record(_Tables):
         """Runs that this one was built on, by method: the one on the same fold first, then those on inner folds."""
         runs = self.folder.parents[4]
         return {
-            name: [Record(runs / folder) for folder in folders] for name, folders in self.provenance["used"].items()
+            name: [Record(runs / folder) for folder in folders]
+            for name, folders in self.provenance.get("used", {}).items()
         }
 
     def prediction(self, case: str):
@@ -146,6 +161,23 @@ class Record(_Tables):
 
         with np.load(self.folder / "predictions" / f"{case}.npz") as arrays:
             return arrays["label"], arrays["probability"].astype("float32") / 255
+
+
+def quantised(probability):
+    """Probabilities as they are kept, and as they go into a network that takes in maps.
+
+    Args:
+        probability: tensor in [0, 1]; ``nan`` counts as 0.
+
+    Returns:
+        A NumPy array of the same shape, uint8, in steps of 1/255.
+
+    Example:
+        >>> import torch
+        >>> quantised(torch.tensor([0.0, 0.5, 1.0, torch.nan]))
+        array([  0, 128, 255,   0], dtype=uint8)
+    """
+    return (probability.nan_to_num() * 255).round().byte().numpy()
 
 
 def find(runs: Path | str, **wanted) -> list[Record]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import resource
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,12 +17,24 @@ from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing
 from npcrepro.protocol import Method, Paper, Profile, Report, Settings, as_data, pick
-from npcrepro.records import IDENTITY, SCORING_CODE, Configuration, Record, environment, write_csv
+from npcrepro.records import IDENTITY, SCORING_CODE, Configuration, Record, environment, quantised, write_csv
 from npcrepro.sources import code_sha256
+
+POLL_SECONDS = 5.0
+
+
+class Busy(InputError):
+    """Another process is working on the run."""
+
+
+class Unusable(InputError):
+    """A run that this one builds on is not finished, or diverged."""
 
 
 def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report: Report = print) -> list[Record]:
     """Run methods x seeds x folds of a paper and return the records, reading back what is finished.
+
+    Several processes may work on the same runs: one that another is working on comes last, and is waited for.
 
     Args:
         paper: from :func:`npcrepro.papers.load`.
@@ -32,7 +43,8 @@ def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report:
         report: called with lines of progress.
 
     Raises:
-        InputError: anything in the settings, cohort or folders that cannot be used.
+        InputError: anything in the settings, cohort or folders that cannot be used; and behind all other runs, those
+            that build on one that diverged.
     """
     profile = paper.profile(settings.profile)
     names = settings.methods or profile.methods or (paper.methods[0].name,)
@@ -52,22 +64,60 @@ def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report:
         for seed in settings.seeds
         for fold in folds
     ]
-    todo = in_order(wanted)
-    records, started, trained = {}, time.monotonic(), 0
-    for number, configuration in enumerate(todo, 1):
-        title = f"[{number}/{len(todo)}] {_title(configuration)}"
-
-        def line(text: str, title: str = title) -> None:
-            report(f"{title}: {text}")
-
-        record, fresh = run(configuration, prepared, settings.device, runs, line)
-        if fresh:
-            trained += 1
-            left = (time.monotonic() - started) / trained * (len(todo) - number)
-            line(f"done in {record.provenance['seconds']['all']:.0f} s, about {left / 60:.0f} min left")
-        records[configuration.sha256] = record
-    report(f"{len(todo)} runs, {trained} trained now, {len(todo) - trained} read back from {runs}")
+    records = _run_all(in_order(wanted), prepared, settings.device, runs, report)
     return [records[configuration.sha256] for configuration in wanted]
+
+
+def _run_all(
+    todo: Sequence[Configuration], cohort: PreparedCohort, device: str, runs: Path, report: Report
+) -> dict[str, Record]:
+    """Run configurations, each behind what it uses, and return their records by identity."""
+    records, skipped, trained, told, started = {}, [], 0, "", time.monotonic()
+    left = list(enumerate(todo, 1))
+    while left:
+        later, busy = {}, []
+        for number, configuration in left:
+            title = f"[{number}/{len(todo)}] {_title(configuration)}"
+
+            def line(text: str, title: str = title) -> None:
+                report(f"{title}: {text}")
+
+            if any(needed.sha256 in later for needed in _needed(configuration)):
+                later[configuration.sha256] = number, configuration
+                continue
+            try:
+                record, fresh = run(configuration, cohort, device, runs, line)
+            except Busy as problem:
+                later[configuration.sha256] = number, configuration
+                busy.append(f"{title}: waiting, {problem}")
+                continue
+            except Unusable as problem:
+                skipped.append(_title(configuration))
+                line(f"skipped, {problem}")
+                continue
+            records[configuration.sha256] = record
+            if fresh:
+                trained += 1
+                pending = len(todo) - len(records) - len(skipped)
+                minutes = (time.monotonic() - started) / trained * pending / 60
+                line(f"done in {record.provenance['seconds']['all']:.0f} s, about {minutes:.0f} min left")
+        if len(later) == len(left):
+            # Nothing but runs of other processes, and what builds on them.
+            if busy[0] != told:
+                told = busy[0]
+                report(told)
+            time.sleep(POLL_SECONDS)
+        left = list(later.values())
+    report(f"{len(todo)} runs, {trained} trained now, {len(records) - trained} read back from {runs}")
+    if skipped:
+        cause = "a run that they build on diverged or is not finished"
+        raise InputError(f"{len(skipped)} of {len(todo)} runs were skipped, as {cause}: {'; '.join(skipped)}")
+    return records
+
+
+def _needed(configuration: Configuration) -> Iterator[Configuration]:
+    """The runs that this one uses itself."""
+    return chain.from_iterable(configuration.used.values())
 
 
 def configure(
@@ -79,6 +129,9 @@ def configure(
         used = {}
         for use in method.uses:
             other = paper.method(use.method).on(cohort.structures)
+            if use.maps and other.structures != method.structures:
+                one, another = (f"{m.full_name} ({', '.join(m.structures)})" for m in (method, other))
+                raise InputError(f"{one} takes in maps of {another}: their structures have to be the same")
             parts = enumerate(inner_folds(fold, use.maps)) if use.maps else ()
             used[use.method] = (on(other, fold, *inner), *(on(other, part, *inner, number) for number, part in parts))
         # What a part uses belongs to the part: "0.1" is part 1 of the patients of part 0.
@@ -93,7 +146,7 @@ def in_order(wanted: Iterable[Configuration]) -> list[Configuration]:
     found: dict[str, Configuration] = {}
 
     def add(configuration: Configuration) -> None:
-        for needed in chain.from_iterable(configuration.used.values()):
+        for needed in _needed(configuration):
             add(needed)
         found.setdefault(configuration.sha256, configuration)
 
@@ -116,19 +169,28 @@ def run(
     """Train, predict and score one configuration, unless that is done already; what it uses has to be there.
 
     Returns:
-        The record, and whether anything was computed now.
+        The record, and whether anything was trained now.
+
+    Raises:
+        Busy: another process is working on it.
+        Unusable: what it uses is not finished, or diverged.
+        InputError: the folder cannot be written, or the cohort cannot be used.
     """
     folder = configuration.folder(runs)
     record = Record(folder)
     if _finished(record):
         return record, False
+    if not (folder / "provenance.json").exists():
+        _require_used(configuration, runs)
     _writable(folder)
     with _locked(folder):
         if _finished(record):
             return record, False
         if (folder / "provenance.json").exists():
             # Trained by the same code, scored by another: the predictions are there.
-            _score(configuration, cohort, folder, runs)
+            stands_in = record.provenance["substituted"]
+            structures = [stands_in.get(name, name) for name in configuration.method.structures]
+            _score(configuration, cohort, folder, structures)
             provenance = record.provenance | {"scoring_sha256": code_sha256(SCORING_CODE)}
             write_json(folder / "provenance.json", provenance)
             return Record(folder), False
@@ -139,6 +201,14 @@ def run(
 def _finished(record: Record) -> bool:
     path = record.folder / "provenance.json"
     return path.exists() and read_json(path)["scoring_sha256"] == code_sha256(SCORING_CODE)
+
+
+def _require_used(configuration: Configuration, runs: Path) -> None:
+    for record in (Record(needed.folder(runs)) for needed in _needed(configuration)):
+        finished = (record.folder / "provenance.json").exists()
+        if not finished or record.provenance["status"] == "diverged":
+            cause = "whose training diverged" if finished else "which is not finished"
+            raise Unusable(f"{configuration.method.full_name} builds on {record.folder}, {cause}")
 
 
 def open_cohort(paper: Paper, settings: Settings) -> Cohort:
@@ -153,7 +223,12 @@ def open_cohort(paper: Paper, settings: Settings) -> Cohort:
     if not (root / "dataset.json").exists():
         from npcrepro.cohorts.phantom import write_phantom
 
-        write_phantom(root, **options)
+        try:
+            write_phantom(root, **options)
+        except (InputError, OSError):
+            # Another process may have put the same folder into place in the meantime.
+            if not (root / "dataset.json").exists():
+                raise
     return read_cohort(root)
 
 
@@ -180,12 +255,16 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
     from npcrepro import inference, training
 
     method, profile, fold = configuration.method, configuration.profile, configuration.fold
-    folder, used = configuration.folder(runs), _used(configuration, runs)
+    folder = configuration.folder(runs)
+    used = {name: [Record(each.folder(runs)) for each in needed] for name, needed in configuration.used.items()}
     for leftover in folder.rglob(".*"):
         if leftover.name != ".lock":
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
     write_json(folder / "config.json", configuration.data)
     fabric = training.make_fabric(device)
+    on_gpu = fabric.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(fabric.device)
     data = _data(method, profile.matrix, cohort, used)
 
     network, state = training.train(
@@ -213,16 +292,13 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
             device=fabric.device,
         )
         label = inference.decide(probability[None], method.threshold)[0].to(torch.uint8).numpy()
-        rounded = (probability.nan_to_num() * 255).round().to(torch.uint8).numpy()
         with writing(folder / "predictions" / f"{case}.npz") as temporary:
-            np.savez_compressed(temporary, label=label, probability=rounded)
+            np.savez_compressed(temporary, label=label, probability=quantised(probability))
     predict_seconds = time.monotonic() - started
-    _score(configuration, cohort, folder, runs)
+    _score(configuration, cohort, folder, data.structures)
 
     with writing(folder / "model.safetensors") as temporary:
         save_file({name: t.contiguous().cpu() for name, t in network.module.state_dict().items()}, temporary)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    on_gpu = fabric.device.type == "cuda"
     write_json(
         folder / "provenance.json",
         {
@@ -238,8 +314,7 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
                 "all": round(state.seconds + predict_seconds, 2),
             },
             "sessions": state.sessions,
-            "peak_memory_mib": round(peak),
-            "peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20) if on_gpu else None,
+            "peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated(fabric.device) / 2**20) if on_gpu else None,
             "substituted": _substituted(method, data),
             "used": {name: [str(each.folder.relative_to(runs)) for each in found] for name, found in used.items()},
             "without_gradient": state.without_gradient,
@@ -249,23 +324,18 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def _score(configuration: Configuration, cohort: PreparedCohort, folder: Path, runs: Path) -> None:
-    """Write ``cases.csv`` from the predictions."""
+def _score(configuration: Configuration, cohort: PreparedCohort, folder: Path, structures: Sequence[str]) -> None:
+    """Write ``cases.csv`` from the predictions; the structures are named as in the cohort."""
     import numpy as np
 
     from npcrepro import evaluation
 
-    data = _data(configuration.method, configuration.profile.matrix, cohort, _used(configuration, runs))
     rows = []
     for case in cohort.cases_of(configuration.fold["test"], include_suspect=True):
         with np.load(folder / "predictions" / f"{case}.npz") as arrays:
             label, probability = arrays["label"], arrays["probability"]
-        rows += evaluation.score_case(label, cohort.case(case), cohort, data.structures, probability)
+        rows += evaluation.score_case(label, cohort.case(case), cohort, structures, probability)
     write_csv(folder / "cases.csv", [configuration.identity | row for row in rows], IDENTITY + evaluation.CASE_COLUMNS)
-
-
-def _used(configuration: Configuration, runs: Path) -> dict[str, list[Record]]:
-    return {name: [Record(each.folder(runs)) for each in needed] for name, needed in configuration.used.items()}
 
 
 def _data(method: Method, matrix, cohort: PreparedCohort, used: Mapping[str, Sequence[Record]]):
@@ -337,19 +407,17 @@ def _writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may be trying the same folder
     except OSError as error:
         raise InputError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep the folder for this process: a second one that wants it does not wait but ends with an InputError."""
+    """Keep the folder for this process; Busy where another has it."""
     with open(folder / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise InputError(
-                f"another process is working on {folder}; wait for it, or stop it and try again"
-            ) from error
+            raise Busy(f"another process is working on {folder}") from error
         yield

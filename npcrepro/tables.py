@@ -9,11 +9,9 @@ import numpy as np
 import pandas as pd
 
 from npcrepro import statistics
-from npcrepro.evaluation import METRICS, RUN, over_seeds
+from npcrepro.evaluation import OVER_STRUCTURES, over_seeds, over_structures
 from npcrepro.models.summary import layer_table
 from npcrepro.protocol import Method, Paper, Profile
-
-OVER_STRUCTURES = "mean"  # in place of a structure's name
 
 
 def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
@@ -47,14 +45,26 @@ def cohort(summary: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def input_shape(method: Method, profile: Profile) -> tuple[int, ...]:
+    """Shape of one sample that a method's network takes in at a profile's matrix: ``(C, H, W)`` or ``(C, D, H, W)``.
+
+    Example:
+        >>> from npcrepro.papers import guo2021
+        >>> input_shape(guo2021.PAPER.method("cscn"), guo2021.PAPER.profile("paper"))
+        (2, 8, 24, 24)
+    """
+    # An option of npcrepro.volume_blocks.BlockData.
+    factor = method.data.options.get("enlarge", 1)
+    return (method.in_channels, *(factor * side for side in profile.matrix))
+
+
 def layers(method: Method, profile: Profile) -> pd.DataFrame:
     """Layer table of a method's network at a profile's matrix and width."""
     import torch
 
     with torch.device("meta"):
         network = method.build(profile.width)
-    maps = len(method.structures) if any(use.maps for use in method.uses) else 0
-    rows = layer_table(network, (len(method.channels) + maps, *profile.matrix))
+    rows = layer_table(network, input_shape(method, profile))
     return pd.DataFrame(
         {
             "layer": [row.name for row in rows],
@@ -82,7 +92,7 @@ def slice_times(methods: Sequence[Method], profile: Profile, repeats: int = 5) -
     rows = []
     for method in methods:
         layer_rows = layers(method, size)
-        network, image = method.build(1.0).eval(), torch.zeros(1, len(method.channels), *profile.matrix)
+        network, image = method.build(1.0).eval(), torch.zeros(1, *input_shape(method, profile))
         seconds = []
         with torch.no_grad():
             for _ in range(repeats + 1):
@@ -118,22 +128,6 @@ def scores(patients: pd.DataFrame, paper: Paper, metrics: dict[str, str]) -> pd.
     return pd.DataFrame(rows)
 
 
-def over_structures(patients: pd.DataFrame) -> pd.DataFrame:
-    """One row for each patient and method: the mean over the structures that the patient has; seeds are averaged.
-
-    A structure that neither mask shows does not count. One whose metric is undefined for another reason (a distance to
-    a structure that was missed) leaves the mean undefined: leaving it out would hide it.
-
-    Args:
-        patients: from :func:`npcrepro.evaluation.by_patient`, one region.
-    """
-    rows = over_seeds(patients)
-    rows = rows[rows.dsc.notna()]
-    numbers = [name for name in METRICS if name in rows]
-    means = rows.groupby([*RUN, "patient", "suspect", "region"], sort=True)[numbers].mean(skipna=False).reset_index()
-    return means.assign(structure=OVER_STRUCTURES)
-
-
 def by_method(patients: pd.DataFrame, paper: Paper, metric: str) -> pd.DataFrame:
     """Methods down, structures across: mean over patients with its 95 % interval, and n where it is not that of all.
 
@@ -142,7 +136,7 @@ def by_method(patients: pd.DataFrame, paper: Paper, metric: str) -> pd.DataFrame
             their mean.
     """
     structures = list(dict.fromkeys(patients.structure))
-    whole = [over_structures(patients)] if len(structures) > 1 else []
+    whole = [over_seeds(over_structures(patients))] if len(structures) > 1 else []
     rows = pd.concat([over_seeds(patients), *whole])
     lines = []
     for method in paper.methods:
@@ -222,7 +216,7 @@ def _signed_interval(summary: statistics.Summary) -> str:
     return "–" if np.isnan(summary.low) else f"{summary.low:+.3f} to {summary.high:+.3f}"
 
 
-def seed_spread(patients: pd.DataFrame, metric: str) -> pd.Series:
+def spread_of_means(patients: pd.DataFrame, metric: str) -> pd.Series:
     """Standard deviation over seeds of the cohort mean, for each method; ``nan`` with one seed."""
     return patients.groupby(["method", "seed"])[metric].mean().groupby("method").std()
 
@@ -230,19 +224,3 @@ def seed_spread(patients: pd.DataFrame, metric: str) -> pd.Series:
 def printed_rows(reported: dict) -> pd.DataFrame:
     """A table of the YAML file with its printed columns, one row for each patient."""
     return pd.DataFrame(reported["rows"], columns=reported["columns"])
-
-
-def ratio_agrees(top, bottom, other_top, other_bottom, half: float, other_half: float) -> np.ndarray:
-    """Whether two printed ratios can be equal, given that each number was rounded.
-
-    Args:
-        top, bottom: numbers of the first ratio, all positive, printed to within ``half``.
-        other_top, other_bottom: numbers of the second, printed to within ``other_half``.
-
-    Returns:
-        Boolean, one for each row.
-    """
-    low, high = (top - half) / (bottom + half), (top + half) / (bottom - half)
-    other_low = (other_top - other_half) / (other_bottom + other_half)
-    other_high = (other_top + other_half) / (other_bottom - other_half)
-    return np.asarray((low <= other_high) & (other_low <= high))

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from npcrepro.cohorts.prepared import PreparedCase, PreparedCohort
+from npcrepro.cohorts.prepared import PreparedCase, PreparedCohort, missing_series
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing
+from npcrepro.heads import head_mask, zscore
 from npcrepro.inference import probabilities
 from npcrepro.losses import NOT_CONTOURED
-from npcrepro.preprocess import match_names
+from npcrepro.preprocess import OPEN_CASES, match_names
 from npcrepro.protocol import pick
 from npcrepro.sources import code_sha256
 
@@ -62,7 +63,7 @@ class Grid:
     size: Triple
 
 
-def sample(
+def resample_to(
     array: np.ndarray, first: Sequence[float], step: Sequence[float], size: Sequence[int], outside: float
 ) -> np.ndarray:
     """Values of a volume on another grid with the same axes, linear between voxels.
@@ -77,7 +78,7 @@ def sample(
         float32 of ``size``.
 
     Example:
-        >>> sample(np.array([[[4, 8]]]), (0, 0, -1), (1, 1, 0.75), (1, 1, 4), outside=-1).tolist()
+        >>> resample_to(np.array([[[4, 8]]]), (0, 0, -1), (1, 1, 0.75), (1, 1, 4), outside=-1).tolist()
         [[[-1.0, 4.0, 6.0, 8.0]]]
     """
     from scipy.ndimage import affine_transform
@@ -89,34 +90,6 @@ def sample(
         place = start + by * np.arange(count)
         found.swapaxes(0, axis)[(place < -0.5) | (place >= array.shape[axis] - 0.5)] = outside
     return found
-
-
-def head_mask(image: np.ndarray) -> np.ndarray:
-    """The largest bright part of a volume, with what it encloses in each axial slice.
-
-    Args:
-        image: ``(z, y, x)`` of any intensities.
-
-    Returns:
-        bool, of the same shape; all of it where the image is constant.
-
-    Example:
-        >>> image = np.zeros((1, 5, 5))
-        >>> image[0, 1:4, 1:4] = 9.0
-        >>> image[0, 2, 2] = 0.0
-        >>> int(head_mask(image).sum())
-        9
-    """
-    import SimpleITK as sitk
-    from scipy.ndimage import binary_fill_holes
-
-    if image.min() == image.max():
-        return np.ones(image.shape, bool)
-    # SILENT: Guo 2021, the "greedy algorithm" that removes the black area (Section 4.1); Otsu's threshold, the largest
-    # connected part above it, and its holes.
-    bright = sitk.OtsuThreshold(sitk.GetImageFromArray(np.asarray(image, np.float32)), 0, 1)
-    parts = sitk.GetArrayFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(bright)))
-    return np.stack([binary_fill_holes(part) for part in parts == 1])
 
 
 def distance_weight(mask: np.ndarray, spacing_mm: Sequence[float], form: str) -> np.ndarray:
@@ -197,7 +170,7 @@ class BlockData:
         cohort: prepared.
         matrix: ``(z, y, x)`` of an axial block, its short side first.
         channels: names of the channels wanted, in order; where exactly one is missing and the cohort has exactly one
-            under another name, that one stands in. The first one shows where the head is.
+            under another name, that one stands in. The first one that a case has shows where its head is.
         structures: names of the structures wanted, under the same rule.
         maps: for each case, the ``.npz`` of a coarse ``probability`` (S, z, y, x) in steps of 1/255; they become the
             last channels of the image, in [0, 1].
@@ -316,13 +289,15 @@ class BlockData:
         path = self.folder / f"{case}.grid.json"
         if not path.exists():
             prepared = self.cohort.case(case)
-            rows = [self.cohort.channels.index(name) for name in self.channels]
-            head = head_mask(np.asarray(prepared.image[rows[0]]))
+            channels = self._series(prepared)
+            # SILENT: Guo 2021, the "greedy algorithm" that removes the black area (Section 4.1); half of Otsu's
+            # threshold, the largest connected part above it, and its holes.
+            head = head_mask(next((channel for channel in channels if channel.any()), channels[0]))
             grid = self._around(head, self._spacing(prepared))
             on_grid = self._to_grid(prepared, head, grid, 0) >= 0.5
-            channels = [prepared.image[row] for row in rows]
             channels = [self._to_grid(prepared, channel, grid, channel.min()) for channel in channels]
-            self._save(case, "image", np.stack([_normalise(channel, on_grid) for channel in channels]))
+            # SILENT: Guo 2021, intensity normalisation is not mentioned; z-score inside the head.
+            self._save(case, "image", np.stack([zscore(channel, on_grid) for channel in channels]))
             self._save(case, "head", on_grid)
             write_json(path, asdict(grid))
         fields = read_json(path)
@@ -330,15 +305,22 @@ class BlockData:
         return self._grids[case]
 
     def share_outside(self, case: str) -> dict[str, float]:
-        """Share of each structure's voxels that the cut left outside the block grid; nan where there are none."""
+        """Share of each structure's voxels that no block of testing sees; nan where there are none.
+
+        They lie beyond the cut, or in blocks that are passed over, wholly outside the head.
+        """
         prepared, grid = self.cohort.case(case), self.grid(case)
-        inside = []
+        seen = np.zeros(grid.size, bool)
+        for block in (block for view in self.views for block in self._tested(case, view)):
+            seen[self._slices(block)] = True
+        inside, nearest = [], []
         for count, spacing, origin, size in zip(
             prepared.label.shape, self._spacing(prepared), grid.origin_mm, grid.size, strict=True
         ):
             place = (np.arange(count) * spacing - origin) / grid.spacing_mm
             inside.append((place > -0.5) & (place < size - 0.5))
-        kept = inside[0][:, None, None] & inside[1][:, None] & inside[2]
+            nearest.append(np.rint(place).astype(int).clip(0, size - 1))
+        kept = inside[0][:, None, None] & inside[1][:, None] & inside[2] & seen[np.ix_(*nearest)]
         masks = dict(zip(self.structures, self._masks(prepared), strict=True))
         return {
             name: float((mask & ~kept).sum() / mask.sum()) if mask.any() else math.nan for name, mask in masks.items()
@@ -369,14 +351,26 @@ class BlockData:
         """A volume of a case on its block grid."""
         spacing = self._spacing(prepared)
         first = [origin / mm for origin, mm in zip(grid.origin_mm, spacing, strict=True)]
-        return sample(array, first, [grid.spacing_mm / mm for mm in spacing], grid.size, outside)
+        return resample_to(array, first, [grid.spacing_mm / mm for mm in spacing], grid.size, outside)
 
     def _to_native(self, array: np.ndarray, case: str) -> np.ndarray:
         """A volume of the block grid on the grid of its case."""
         prepared, grid = self.cohort.case(case), self.grid(case)
         first = [-origin / grid.spacing_mm for origin in grid.origin_mm]
         step = [mm / grid.spacing_mm for mm in self._spacing(prepared)]
-        return sample(array, first, step, prepared.image.shape[1:], outside=0)
+        return resample_to(array, first, step, prepared.image.shape[1:], outside=0)
+
+    def _series(self, prepared: PreparedCase) -> list[np.ndarray]:
+        """Images ``(z, y, x)`` of the channels; a series that the case lacks is zero."""
+        missing = missing_series(self.cohort, prepared.name)
+        images = {name: np.asarray(prepared.image[self.cohort.channels.index(name)]) for name in self.channels}
+        for name, image in images.items():
+            if name not in missing and image.min() == image.max():
+                raise InputError(
+                    f"case {prepared.name}: all voxels of {name} are {image.flat[0]:g}, so no head can be found in it; "
+                    f"an empty or wrongly converted image"
+                )
+        return list(images.values())
 
     def _masks(self, prepared: PreparedCase) -> list[np.ndarray]:
         label = np.asarray(prepared.label)
@@ -392,6 +386,8 @@ class BlockData:
     def _array(self, case: str, name: str) -> np.ndarray:
         key = f"{case}.{name}"
         if key not in self._open:
+            if len(self._open) >= 2 * OPEN_CASES:
+                del self._open[next(iter(self._open))]
             self._open[key] = np.load(self._path(case, name), mmap_mode="r")
         return self._open[key]
 
@@ -526,13 +522,17 @@ class BlockData:
         native = np.stack([self._to_native(one, case) for one in fine.numpy()])
         return torch.from_numpy(native).clamp(0, 1)  # means are rounded
 
+    def _tested(self, case: str, view: str) -> list[Block]:
+        """Blocks of one view that are slid over the head."""
+        blocks = (Block(case, view, corner) for corner in self._corners(case, view, self.overlap))
+        return [block for block in blocks if self.head(case)[self._slices(block)].any()]
+
     def _slide(self, network, case: str, view: str, activation: str, batch_size: int, device) -> Tensor:
         """Mean probability ``(S, z, y, x)`` of the blocks of one view on the block grid."""
         head, order = self.head(case), ORDER[view]
         back = tuple(order.index(axis) + 1 for axis in range(3))
         total, times = torch.zeros(len(self.structures), *head.shape), torch.zeros(head.shape)
-        blocks = [Block(case, view, corner) for corner in self._corners(case, view, self.overlap)]
-        blocks = [block for block in blocks if head[self._slices(block)].any()]
+        blocks = self._tested(case, view)
         for start in range(0, len(blocks), batch_size):
             chunk = blocks[start : start + batch_size]
             image = torch.from_numpy(np.stack([self._image_block(block) for block in chunk]))
@@ -542,10 +542,3 @@ class BlockData:
                 total[:, *place] += probability.permute(0, *back)
                 times[place] += 1
         return total / times.clamp_min(1)
-
-
-def _normalise(image: np.ndarray, head: np.ndarray) -> np.ndarray:
-    """Mean 0 and standard deviation 1 inside the head; 0 where the head is of one intensity."""
-    # SILENT: Guo 2021, intensity normalisation is not mentioned; z-score inside the head.
-    mean, deviation = image[head].mean(dtype=np.float64), image[head].std(dtype=np.float64)
-    return ((image - mean) / deviation if deviation > 0 else np.zeros_like(image)).astype(np.float32)

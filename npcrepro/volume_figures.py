@@ -239,11 +239,12 @@ def voxel_weights(image: np.ndarray, reference: np.ndarray, levels: Mapping[str,
     return figure
 
 
-def validation_curves(history: pd.DataFrame, paper: Paper) -> Figure:
+def validation_curves(history: pd.DataFrame, paper: Paper, metric: str = "validation_loss") -> Figure:
     """Validation loss of several methods on one axis, over the updates of all stages; a dot ends each stage.
 
     Args:
         history: rows of ``history.csv`` of any number of runs.
+        metric: the column that is drawn.
     """
     names = [method.name for method in paper.methods if method.name in set(history.method)]
     figure, axis = plt.subplots(figsize=(WIDTH_IN, 3.0), layout="constrained")
@@ -251,11 +252,11 @@ def validation_curves(history: pd.DataFrame, paper: Paper) -> Figure:
         colour, mine = colours(paper, names)[name], history[history.method == name]
         runs = [_over_stages(one) for _, one in mine.groupby(["fold", "seed"])]
         for run in runs:
-            axis.plot(run.total, run.validation_loss, color=colour, alpha=0.3, linewidth=0.7)
-            axis.scatter(run.total[run.last], run.validation_loss[run.last], color=colour, s=10)
-        mean = pd.concat(runs).groupby("total").validation_loss.mean()
+            axis.plot(run.total, run[metric], color=colour, alpha=0.3, linewidth=0.7)
+            axis.scatter(run.total[run.last], run[metric][run.last], color=colour, s=10)
+        mean = pd.concat(runs).groupby("total")[metric].mean()
         axis.plot(mean.index, mean, color=colour, linewidth=1.8, label=titles(paper)[name])
-    axis.set(xlabel="updates", ylabel="validation loss")
+    axis.set(xlabel="updates", ylabel=metric.replace("_", " ").replace("dsc", "DSC"))
     axis.legend(fontsize=8, frameon=False)
     return figure
 

@@ -17,9 +17,10 @@ from npcrepro.cohorts.prepared import PreparedCase, PreparedCohort, missing_seri
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing
+from npcrepro.heads import bright, head_mask, zscore
 from npcrepro.inference import probabilities
 from npcrepro.losses import NOT_CONTOURED
-from npcrepro.preprocess import match_names, resize_in_plane
+from npcrepro.preprocess import OPEN_CASES, match_names, resize_in_plane
 from npcrepro.sources import code_sha256
 
 # PAPER: clipped to ranges chosen from the values in tumour regions (Chen 2020, Section III-A).
@@ -34,8 +35,7 @@ def body_mask(image: np.ndarray, closing: int) -> np.ndarray:
     """Where a series shows the body: in each slice above half of its Otsu threshold, and closed in the plane.
 
     Args:
-        image: ``(z, y, x)``. The half lies between the smallest value of the slice and the threshold, so that CT,
-            whose air is far below zero, is treated like MRI.
+        image: ``(z, y, x)``, see :func:`npcrepro.heads.bright`.
         closing: gaps of up to twice so many pixels are closed, air of the sinuses for instance.
 
     Returns:
@@ -47,12 +47,7 @@ def body_mask(image: np.ndarray, closing: int) -> np.ndarray:
     """
     # PAPER: mean and sd inside the body, by citation of a network for colorectal tumours (Chen 2020, Section III-A).
     # SILENT: Chen 2020, how the body is found; half of the Otsu threshold, closed, as in the public code of that group.
-    floors = [slice_.min() for slice_ in image]
-    masks = [
-        slice_ > floor + (otsu(slice_) - floor) / 2 if slice_.max() > floor else np.zeros(slice_.shape, bool)
-        for slice_, floor in zip(image, floors, strict=True)
-    ]
-    mask = np.stack(masks)
+    mask = np.stack([bright(slice_) for slice_ in image])
     if not closing:
         return mask
     # Without the frame, what touches the edge of the image would be eroded there.
@@ -61,43 +56,14 @@ def body_mask(image: np.ndarray, closing: int) -> np.ndarray:
     return closed[:, closing:-closing, closing:-closing]
 
 
-def otsu(image: np.ndarray) -> float:
-    """Otsu's threshold between the dark and the bright part of an image of any number of values above one."""
-    import SimpleITK as sitk
-
-    finder = sitk.OtsuThresholdImageFilter()
-    finder.Execute(sitk.GetImageFromArray(np.atleast_2d(image).astype(np.float32)))
-    return finder.GetThreshold()
-
-
 def head_box(image: np.ndarray) -> tuple[slice, slice]:
     """Box ``(y, x)`` around the largest connected part of a series above its Otsu threshold; all of a flat image.
 
     Args:
         image: ``(z, y, x)``.
     """
-    # SILENT: Chen 2020, series and parts that the box is taken from; the first series, its largest part.
-    if image.max() == image.min():
-        return slice(0, image.shape[1]), slice(0, image.shape[2])
-    parts, count = ndimage.label(image > otsu(image.reshape(-1, image.shape[-1])))
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    return ndimage.find_objects((parts == sizes.argmax()).astype(np.uint8))[0][1:]
-
-
-def normalise_in_body(image: np.ndarray, body: np.ndarray) -> np.ndarray:
-    """Mean 0 and sd 1 inside the body, for all voxels alike; zero where the body has one value.
-
-    Args:
-        image: ``(z, y, x)``.
-        body: bool ``(z, y, x)``; where it is empty the whole image takes its place.
-
-    Returns:
-        float32 ``(z, y, x)``.
-    """
-    inside = image[body] if body.any() else image
-    mean, sd = inside.mean(dtype=np.float64), inside.std(dtype=np.float64)
-    return ((image - mean) / (sd if sd > 0 else np.inf)).astype(np.float32)
+    # PAPER: Otsu's threshold gives the box (Chen 2020, Section III-A). SILENT: Chen 2020, of which part; the largest.
+    return ndimage.find_objects(head_mask(image, share=1.0).astype(np.uint8))[0][1:]
 
 
 @dataclass(frozen=True)
@@ -159,21 +125,19 @@ class WindowData:
 
     Each series is normalised inside the body and clipped. Slices are resampled in the plane so that the region, around
     the middle of the head, has ``field_mm``; z is kept. Windows slide along z. The regions are kept as memory-mapped
-    files beside the prepared cohort. Nothing but the images decides where the region lies.
+    files beside the prepared cohort. Nothing but the images decides where the region lies: the first series of the
+    cohort that a case has, whatever the channels of the method, so that all methods see the same region.
 
     Args:
         cohort: prepared. A series that a case lacks is zero, for the network's input too.
         matrix: ``(z, y, x)`` of a window.
         channels, structures: names wanted, in order; where exactly one is missing and the cohort has exactly one under
-            another name, that one stands in. The first channel shows where the head is.
+            another name, that one stands in.
         step: slices from one window to the next; the last one ends with the volume.
         shift: training moves the middle of a window by up to so many voxels ``(z, y, x)`` at the printed matrix of
             16 x 256 x 256; scaled to ``matrix``.
         clip: ranges after normalisation by name of the channel. Others are clipped to `PERCENTILES` of the body.
         field_mm: side of the region; where the spacing is not known, the region is the whole slice.
-        whole_body: widen the region of a case to the box of its body where that is larger; for tumours that do not lie
-            near the middle of a head.
-        with_structure: share of the windows drawn that have to show a structure; the others are any windows.
 
     Raises:
         InputError: a channel or structure that the cohort lacks.
@@ -192,40 +156,30 @@ class WindowData:
         clip: Mapping[str, tuple[float, float]] = CLIP,
         # PAPER: 256 x 256 pixels of 0.5 mm around the middle of the head's box (Chen 2020, Section III-A).
         field_mm: float = 128.0,
-        whole_body: bool = False,
-        # SILENT: Chen 2020, which windows train; all alike, as 600 in an epoch are about one pass over all of them.
-        with_structure: float = 0.0,
     ):
         if len(matrix) != 3:
             raise InputError(f"matrix {tuple(matrix)} is not (z, y, x): windows of volumes have three sides")
         self.cohort, self.matrix, self.step = cohort, tuple(matrix), step
         self.shift = tuple(round(s * m / p) for s, m, p in zip(shift, matrix, PRINTED_MATRIX, strict=True))
-        self.clip, self.field_mm, self.whole_body = dict(clip), field_mm, whole_body
-        self.with_structure = with_structure
+        self.clip, self.field_mm = dict(clip), field_mm
         self.channels = match_names(channels, cohort.channels, cohort.name, "channel")
         self.structures = match_names(structures, tuple(cohort.structures), cohort.name, "structure")
         # Named after code and options: regions of an older version are never read.
-        made = [self.channels[0], self.shift[1:], self.clip, field_mm, whole_body]
+        made = [self.shift[1:], self.clip, field_mm]
         made.append(code_sha256(["npcrepro.volume_windows:WindowData"]))
         name = f"windows-{'x'.join(map(str, self.matrix[1:]))}-{sha256_of(made)[:8]}"
         self.folder = Path(cohort.folder) / name
         self._open: dict[str, _Stored] = {}
-        self._shown: dict[str, np.ndarray] = {}
 
     def samples(self, cases: list[str]) -> list[Sample]:
         """All windows of the cases, in order; none where no case shows a structure."""
         chosen = [Sample(case, z) for case in cases for z in self._starts(self._depth(case))]
-        return chosen if any(self._slices_with_structure(case).any() for case in cases) else []
+        return chosen if any(self._shows_structure(case) for case in cases) else []
 
     def draw(self, samples: Sequence[Sample], count: int, generator: torch.Generator) -> list[Sample]:
         """``count`` of the samples with replacement, each moved by a random shift of its own."""
+        # SILENT: Chen 2020, which windows train; all alike, as 600 in an epoch are about one pass over all of them.
         places = torch.randint(len(samples), (count,), generator=generator).tolist()
-        if self.with_structure:
-            showing = [place for place, sample in enumerate(samples) if self._shows(sample)]
-            chosen, among = torch.rand((2, count), generator=generator).tolist()
-            for i in range(count if showing else 0):
-                if chosen[i] < self.with_structure:
-                    places[i] = showing[int(among[i] * len(showing))]
         moves = [torch.randint(-s, s + 1, (count,), generator=generator).tolist() for s in self.shift]
         picked = (samples[place] for place in places)
         return [Sample(s.case, s.z + z, s.y + y, s.x + x) for s, z, y, x in zip(picked, *moves, strict=True)]
@@ -305,24 +259,19 @@ class WindowData:
 
     def _starts(self, depth: int) -> list[int]:
         """First slices of the windows of a volume."""
-        # SILENT: Chen 2020, volumes that the step does not fit; the last window ends with the volume, and a volume
-        # thinner than a window is padded.
+        # SILENT: Chen 2020, volumes that the step does not fit; the last window ends with the volume.
         last = max(0, depth - self.matrix[0])
         return sorted({*range(0, last, self.step), last})
 
-    def _slices_with_structure(self, case: str) -> np.ndarray:
-        if case not in self._shown:
-            y, x = self.shift[1:]
-            ends = slice(y, y + self.matrix[1]), slice(x, x + self.matrix[2])
-            parts = [(label[:, *ends] == 1).any(axis=(1, 2)) for label in self._stored(case).labels]
-            self._shown[case] = np.any(parts, axis=0)
-        return self._shown[case]
-
-    def _shows(self, sample: Sample) -> bool:
-        return bool(self._slices_with_structure(sample.case)[sample.z : sample.z + self.matrix[0]].any())
+    def _shows_structure(self, case: str) -> bool:
+        y, x = self.shift[1:]
+        ends = slice(y, y + self.matrix[1]), slice(x, x + self.matrix[2])
+        return any((label[:, *ends] == 1).any() for label in self._stored(case).labels)
 
     def _window(self, sample: Sample, stored: np.ndarray, fill: float) -> np.ndarray:
         """The window of a stored region ``(z, y, x)``, with ``fill`` above and below the volume."""
+        # DIFFERS: Chen 2020, volumes that are thinner than a window are not foreseen; the lower clip value, as air has
+        # it, is put above them.
         window = np.full(self.matrix, fill, stored.dtype)
         first, last = max(0, sample.z), min(len(stored), sample.z + self.matrix[0])
         y, x = self.shift[1] + sample.y, self.shift[2] + sample.x
@@ -340,6 +289,9 @@ class WindowData:
             if not all(path.exists() for path in (*images, *labels)):
                 self._make(self.cohort.case(case), images, labels)
             region = {key: tuple(value) for key, value in read_json(self.folder / f"{case}.region.json").items()}
+            # As many files as slices keep open, which have two for each case.
+            if len(self._open) >= max(1, 2 * OPEN_CASES // len(images + labels)):
+                del self._open[next(iter(self._open))]
             self._open[case] = _Stored(
                 [np.load(path, mmap_mode="r") for path in images],
                 [read_json(path.with_suffix(".json"))["fill"] for path in images],
@@ -350,15 +302,16 @@ class WindowData:
 
     def _make(self, case: PreparedCase, images: Sequence[Path], labels: Sequence[Path]) -> None:
         missing = missing_series(self.cohort, case.name)
-        there = [name for name in self.channels if name not in missing]
-        # SILENT: Chen 2020, the series whose box counts; the first of the method, which the others are aligned to.
-        region, closing = self._find_region(self._series(case, (there or self.channels)[0]), case.spacing_mm)
+        there = [name for name in self.cohort.channels if name not in missing]
+        # SILENT: Chen 2020, the series whose box counts; the first of the cohort, which the others are aligned to. One
+        # series for all methods, or encoders would be taken over from networks that saw other regions.
+        region, closing = self._find_region(self._series(case, there[0]), case.spacing_mm)
         write_json(self.folder / f"{case.name}.region.json", asdict(region))
         for name, path in zip(self.channels, images, strict=True):
             image, fill = self._series(case, name), 0.0
             if name in there:
                 body = body_mask(image, closing)
-                image = normalise_in_body(image, body)
+                image = zscore(image, body)
                 inside = image[body] if body.any() else image
                 fill, high = self.clip.get(name) or np.percentile(inside, PERCENTILES).tolist()
                 image = image.clip(fill, high)
@@ -376,7 +329,7 @@ class WindowData:
         return np.array(case.image[self.cohort.channels.index(name)], np.float32)
 
     def _find_region(self, image: np.ndarray, spacing_mm: Sequence[float]) -> tuple[Region, int]:
-        """The region of a case from its first series, and the closing of the body in pixels of that series."""
+        """The region of a case from one of its series, and the closing of the body in pixels of that series."""
         native, matrix = image.shape[1:], self.matrix[1:]
         if self.cohort.spacing_known:
             spacing, field, box = np.array(spacing_mm[1:]), self.field_mm, head_box(image)
@@ -384,8 +337,6 @@ class WindowData:
             spacing, field, box = np.ones(2), float(max(native)), tuple(slice(0, size) for size in native)
         closing = round(CLOSING * field / spacing.min())
         middle = np.array([(side.start + side.stop) / 2 for side in box])
-        if self.whole_body:
-            field = max(field, *((side.stop - side.start) * mm for side, mm in zip(box, spacing, strict=True)))
         size = np.maximum(1, np.rint(native * spacing / (field / np.array(matrix)))).astype(int)
         start = np.rint(middle * size / native - np.array(matrix) / 2).astype(int)
         return Region(tuple(size.tolist()), tuple(start.tolist()), matrix), closing

@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 from core_cases import case_arrays, tiny_paper, write_tiny
 
 from npcrepro import chapter as chapter_module
-from npcrepro import figures, leakage, observers, papers, records, tables
+from npcrepro import figures, leakage, observers, papers, tables
 from npcrepro.chapter import Chapter, Results, show_leakage
 from npcrepro.errors import InputError
 from npcrepro.evaluation import CASE_COLUMNS
@@ -230,20 +230,7 @@ def test_samples_show_the_reference_beside_each_method(page, monkeypatch):
     assert {title.split("\n")[0] for title in drawn} <= set(page.found[0].config["fold"]["test"])
 
 
-def test_the_chapter_on_leakage_has_its_records():
-    """Its cells go through the pairs that are published; without one the page would say nothing and not fail."""
-    assert leakage.pairs(records.RESULTS, "luo2020")
-
-
 # Tables
-
-
-def test_the_mean_over_structures_leaves_out_what_nobody_drew(results):
-    rows = results.patients.copy()
-    rows.loc[(rows.patient == "A") & (rows.structure == "Mandible"), "dsc"] = np.nan
-    whole = tables.over_structures(rows)
-    found = whole[(whole.patient == "A") & (whole.method == "two-stage")].iloc[0]
-    assert found.dsc == pytest.approx(dsc(8))
 
 
 def test_slice_times_at_the_papers_widths():

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 import subprocess
 import sys
@@ -96,6 +97,15 @@ def test_describe_of_a_paper_is_its_proposed_method(call):
 def test_describe_at_another_profile(call):
     described = json.loads(call("describe", "li2018/unfused", "--profile", "smoke", "--json")[1])
     assert described["layers"][0]["output"] == [8, 48, 48]
+
+
+@pytest.mark.parametrize(("name", "channels"), [("guo2021", 2), ("guo2021/bunet", 1), ("luo2020/two-windows", 2)])
+def test_describe_a_network_that_takes_in_more_than_the_channels(call, name, channels):
+    code, out, err = call("describe", name, "--profile", "smoke", "--json")
+    assert (code, err) == (0, "")
+    convolution = next(layer for layer in json.loads(out)["layers"] if layer["kind"].startswith("Conv"))
+    weights = math.prod(convolution["kernel"]) * convolution["output"][0] * channels
+    assert convolution["parameters"] - weights in (0, convolution["output"][0])
 
 
 def test_describe_a_network_whose_layers_follow_the_image(call):

@@ -8,7 +8,7 @@ from core_cases import write_tiny
 from npcrepro import evaluation
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.prepared import prepare
-from npcrepro.evaluation import by_patient, over_seeds, score_case
+from npcrepro.evaluation import by_patient, over_seeds, over_structures, score_case
 from npcrepro.metrics.overlap import METRICS
 
 
@@ -230,3 +230,18 @@ def test_records_from_before_a_metric_was_added_are_read_with_nan_for_it():
 def test_a_seed_without_a_value_is_not_hidden():
     patients = by_patient(table(("a", "A", 0, 1, 0, 0, 9, 1.0, 1.0), ("a", "A", 1, 0, 0, 0, 9, 0.0, 0.0)))
     assert isnan(over_seeds(patients).dsc[0])
+
+
+def test_the_mean_over_structures_leaves_out_what_neither_mask_shows():
+    """A false alarm and a miss count; so does a seed in which nothing was drawn, by what it did draw."""
+    right = table(("a", "A", 0, 8, 1, 1, 0, 9.0, 9.0), ("a", "A", 1, 8, 1, 1, 0, 9.0, 9.0)).assign(auc=0.75)
+    other = table(("a", "A", 0, 0, 0, 0, 10, 0.0, 0.0), ("a", "A", 1, 0, 2, 0, 8, 0.0, 2.0)).assign(auc=nan)
+    means = over_structures(by_patient(pd.concat([right, other.assign(structure="GTVnd")])))
+    assert means.seed.tolist() == [0, 1]
+    assert means.dsc.tolist() == pytest.approx([16 / 18, 8 / 18])
+    # The area is undefined for the false alarm, and so is then the mean.
+    assert means.auc.tolist() == pytest.approx([0.75, nan], nan_ok=True)
+    assert means.predicted_ml.tolist() == [9.0, 11.0]
+    assert means.structure.unique().tolist() == ["mean"]
+    # Each seed counts, also where a structure has a value in one alone.
+    assert over_seeds(means).dsc.tolist() == pytest.approx([12 / 18])

@@ -89,18 +89,6 @@ class TestNumbers:
         assert values[0] == 0
         assert (np.diff(values) > 0).all()
 
-    def test_means_of_real_masks_fit_and_others_do_not(self):
-        rng = np.random.default_rng(0)
-        for _ in range(50):
-            dsc = rng.uniform(0, 1, rng.integers(1, 6))
-            jsc = dsc / (2 - dsc)
-            for digits in (2, 4):
-                printed = round(dsc.mean(), digits), round(jsc.mean(), digits)
-                assert explore.jsc_fits(*printed, half=0.5 * 10.0**-digits)
-        assert not explore.jsc_fits(0.80, 0.82, half=0.005)
-        assert explore.jsc_fits(0.80, 0.81, half=0.005)  # both 0.805
-        assert not explore.jsc_fits(0.80, 0.64, half=0.005)
-
 
 class TestPicture:
     def test_outline_encloses_the_voxels(self):

@@ -31,14 +31,14 @@ def row(table, structure, method="unet"):
     return table[(table.structure == structure) & (table.method == method)].iloc[0]
 
 
-def test_each_slice_is_its_own_pair():
+def test_slices_are_averaged_within_a_patient():
     table = leakage.inflation(cases(HIGH), cases(LOW, PATIENTS))
     found = row(table, "Organ")
     assert (found.patients, found.slices) == (4, 6)
-    assert found.by_slice == pytest.approx(4.2 / 6)
-    assert found.by_patient == pytest.approx(3.0 / 6)
-    assert found.inflation == pytest.approx(0.2)  # 0.3 in three slices, 0.1 in three
-    assert 0.0999 < found.low < 0.2 < found.high < 0.3001
+    assert found.by_slice == pytest.approx(2.6 / 4)
+    assert found.by_patient == pytest.approx(2.0 / 4)
+    assert found.inflation == pytest.approx(0.15)  # 0.3 in the patient of three slices, 0.1 in three others
+    assert 0.0999 < found.low < 0.15 < found.high < 0.3001
     # One structure is all structures.
     assert row(table, leakage.ALL).drop("structure").tolist() == found.drop("structure").tolist()
 
@@ -82,17 +82,19 @@ def test_seeds_are_averaged_and_methods_kept_apart():
     by_slice = pd.concat([cases(HIGH), cases(LOW, seed=1), cases(LOW, method="fcn8")])
     by_patient = pd.concat([cases(LOW, PATIENTS), cases(LOW, PATIENTS, seed=1), cases(LOW, PATIENTS, method="fcn8")])
     table = leakage.inflation(by_slice, by_patient)
-    assert row(table, "Organ").inflation == pytest.approx(0.1)
-    assert row(table, "Organ").slices == 6
+    assert row(table, "Organ").inflation == pytest.approx(0.15 / 2)
+    assert (row(table, "Organ").patients, row(table, "Organ").slices) == (4, 6)
     assert row(table, "Organ", "fcn8").inflation == 0
 
 
 def test_splits_that_did_not_test_the_same():
     fewer = {case: value for case, value in LOW.items() if case != "B1"}
-    with pytest.raises(InputError, match="slice B1 of unet was tested in one split and not in the other"):
+    with pytest.raises(InputError, match="slice B1 of unet with seed 0 was tested in one split and not in the other"):
         leakage.inflation(cases(HIGH), cases(fewer, PATIENTS))
     with pytest.raises(InputError, match="slice B1 of unet"):
         leakage.inflation(cases({case: HIGH[case] for case in fewer}), cases(LOW, PATIENTS))
+    with pytest.raises(InputError, match="of unet with seed 1"):
+        leakage.inflation(pd.concat([cases(HIGH), cases(HIGH, seed=1)]), cases(LOW, PATIENTS))
 
 
 def publish(folder):
@@ -109,3 +111,6 @@ def test_pairs_of_published_runs(tmp_path):
     assert by_patient.folder.name == "luo2020-leakage-patients"
     with pytest.raises(InputError, match="xue2020-leakage-patients holds no published runs"):
         leakage.pairs(tmp_path, "xue2020")
+    publish(tmp_path / "li2018-leakage-more-patients")
+    with pytest.raises(InputError, match="li2018-leakage-more-slices holds no published runs"):
+        leakage.pairs(tmp_path, "li2018")

@@ -6,8 +6,9 @@ from math import isnan, nan
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from npcrepro import papers
+from npcrepro import cli, leakage, papers
 from npcrepro.claims import Claim, ledger
 from npcrepro.claims.claim import TESTED
 from npcrepro.errors import InputError
@@ -22,7 +23,7 @@ NUMBERS = {"li2018": (1, 11), "luo2020": (12, 23), "guo2021": (24, 38), "chen202
 # --- What the papers claim ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", papers.KEYS)
+@pytest.mark.parametrize("key", NUMBERS)
 def test_every_claim_of_a_paper_is_data(key):
     first, last = NUMBERS[key]
     claims = ledger.claims(key)
@@ -36,6 +37,11 @@ def test_every_arm_is_a_method_and_every_metric_a_column(key, part):
     names = {method.name for method in papers.load(key).methods}
     assert {arm.method for arm in part.arms} <= names
     assert set(part.metrics) <= {*METRICS, *VOLUMES, *ledger.DERIVED}
+
+
+def test_a_paper_may_come_without_claims(monkeypatch):
+    monkeypatch.setattr(papers, "reported", lambda key: {})
+    assert ledger.claims("xue2020") == []
 
 
 def test_keys_of_claims_and_parts_differ():
@@ -183,32 +189,56 @@ def test_volume_of_false_positives_is_what_the_reference_lacks(tmp_path):
     assert one.parts[0].numbers["mean"] == pytest.approx(-0.030)
 
 
-def test_slices_of_a_patient_belong_together_in_the_split_by_slice(tmp_path):
-    arms = ("unet", "two-stage")
-    # One patient more, who was tested in this split alone.
-    by_slice = cases({arm: scores(0.8, 21) for arm in arms}, cohort="c-slices", paper="luo2020")
-    by_slice["case"] = by_slice["patient"] = by_slice.patient + "_007"
-    by_patient = cases({arm: scores(0.7, 20) for arm in arms}, cohort="c-patients", paper="luo2020")
-    publish(tmp_path / "luo2020-leakage-slices", by_slice)
-    publish(tmp_path / "luo2020-leakage-patients", by_patient)
-    found = ledger.sources(tmp_path)
-    assert len(found) == 3
-    assert sorted(found[1].patients.patient.unique())[0] == "P00"
+def slices(method: str, values, by_patient: bool) -> pd.DataFrame:
+    """Rows of cases of one slice, DSC ``(patients, slices, seeds)``; every third patient has one slice.
+
+    The first slice of a patient shows two structures, others one.
+    """
+    frames = []
+    for (number, z, seed), value in np.ndenumerate(values):
+        if number % 3 or z == 0:
+            structures = ("A",) if z else ("A", "B")
+            one = cases({method: [[value]]}, "c-patients" if by_patient else "c-slices", structures, "luo2020")
+            # Names that end as no rule expects: the patient is in the table, not in the name.
+            case = f"P{number:02}_007_{z}"
+            frames.append(one.assign(case=case, patient=f"P{number:02}" if by_patient else case, seed=seed))
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_the_ledger_and_the_chapter_print_the_same_inflation(tmp_path):
+    random = np.random.default_rng(0)
+    high, low = (random.normal(mean, 0.05, (20, 3, 3)) for mean in (0.8, 0.7))
+    by_slice, by_patient = slices("unet-tuned", high, False), slices("unet-tuned", low, True)
+    publish(tmp_path / "luo2020-leakage-x-slices", by_slice)
+    publish(tmp_path / "luo2020-leakage-x-patients", by_patient)
+    (source,) = ledger.sources(tmp_path)
+    assert source.patients.patient.nunique() == 20
     one = line(tmp_path, "luo2020-16")
     assert one.verdict == "confirmed", one.reason
     assert (one.cohort, one.patients) == ("c (bench)", "20 / 3")
+    assert one.source == "luo2020-leakage-x-slices and luo2020-leakage-x-patients"
+    shown = leakage.inflation(by_slice, by_patient).set_index("structure").loc[leakage.ALL]
+    numbers = one.parts[0].numbers
+    assert shown.inflation == pytest.approx(0.1, abs=0.02)
+    assert [numbers[name] for name in ("mean", "low", "high")] == pytest.approx(
+        [shown.inflation, shown.low, shown.high]
+    )
     # Slices are no evidence for claims on patients.
     assert line(tmp_path, "luo2020-12").verdict == ledger.NO_EVIDENCE
 
 
-def test_a_distance_is_left_out_where_both_masks_are_empty_and_unknown_where_one_is():
-    rows = [("A", "ok", 0.8, 2.0), ("B", "both_empty", nan, nan), ("A", "ok", 0.8, 2.0), ("B", "pred_empty", 0.0, nan)]
-    frame = pd.DataFrame(rows, columns=["structure", "status", "dsc", "voxel_hd_mm"])
-    frame = frame.assign(paper="p", method="m", cohort="c", profile="bench", seed=0, reference_ml=1.0, predicted_ml=1.0)
-    means = ledger._over_structures(frame.assign(patient=["one", "one", "two", "two"])).set_index("patient")
-    assert means.dsc.tolist() == [0.8, 0.4]
-    assert means.voxel_hd_mm["one"] == 2
-    assert isnan(means.voxel_hd_mm["two"])
+def test_a_claim_on_two_splits_is_made_by_commands_for_both(tmp_path):
+    told = line(tmp_path, "luo2020-16").command.split(" && ")
+    assert told[0] == "npcrepro data slices COHORT COHORT-slices --by slice --patients N"
+    assert told[1] == (
+        "npcrepro run luo2020 --cohort COHORT-slices --methods unet-tuned --seeds 0 --seeds 1 --seeds 2 "
+        "--folds 0 --folds 1 --folds 2 --folds 3 --folds 4 --publish book/results/luo2020-leakage-NAME-slices"
+    )
+    assert told[2] == "npcrepro data slices COHORT COHORT-patients --by patient --patients N"
+    assert told[3] == told[1].replace("-slices", "-patients")
+    for command in told:
+        # Unknown options are refused before help is shown.
+        assert CliRunner().invoke(cli.app, [*command.replace(" N", " 9").split()[1:], "--help"]).exit_code == 0
 
 
 def test_loss_that_falls_is_counted_by_seed(tmp_path):

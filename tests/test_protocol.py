@@ -7,7 +7,7 @@ import pytest
 
 from npcrepro.errors import InputError
 from npcrepro.papers.li2018 import PAPER
-from npcrepro.protocol import Component, Method, Settings, Stage, as_data, pick
+from npcrepro.protocol import Component, Method, Settings, Stage, Use, as_data, pick
 
 METHOD = PAPER.method("stepwise")
 
@@ -101,6 +101,7 @@ def test_the_targets_of_a_method_are_what_it_is_made_of():
         "npcrepro.models.li2018:Li2018Network",
         "npcrepro.preprocess:SliceData",
         "npcrepro.losses:CrossEntropyLoss",
+        "torch.optim:SGD",
     }
 
 
@@ -108,6 +109,15 @@ def test_shares_of_the_stages_add_up_to_one():
     stages = tuple(replace(stage, share=0.4) for stage in METHOD.stages)
     with pytest.raises(InputError, match=r"li2018/stepwise: the shares of its stages add up to 1.2, not to 1"):
         replace(METHOD, stages=stages)
+
+
+def test_a_method_takes_in_maps_of_one_other():
+    one, other = Use("unfused", maps=2), Use("euclidean", maps=3)
+    assert replace(METHOD, uses=(one, replace(other, maps=0))).in_channels == 2
+    with pytest.raises(InputError, match="li2018/stepwise uses maps of unfused and euclidean"):
+        replace(METHOD, uses=(one, other))
+    with pytest.raises(InputError, match="uses the same method twice"):
+        replace(METHOD, uses=(one, one))
 
 
 def test_images_are_not_mirrored_where_structures_have_a_side():

@@ -12,7 +12,7 @@ from npcrepro import records
 from npcrepro.errors import InputError
 from npcrepro.files import write_json
 from npcrepro.papers.li2018 import PAPER
-from npcrepro.protocol import Component
+from npcrepro.protocol import Component, Method, as_data
 from npcrepro.records import Configuration, Record, find, publish, read_published, write_csv
 
 NETWORK = "npcrepro.models.li2018"
@@ -71,6 +71,27 @@ def test_the_same_configuration_is_the_same_run():
 def test_whatever_changes_makes_another_run(changes):
     assert configuration(**changes).sha256 != configuration().sha256
     assert configuration(**changes).folder(Path("runs")) != configuration().folder(Path("runs"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": replace(PAPER.method("stepwise"), title="Other words", summary="Other words.")},
+        {"profile": replace(TINY, folds=3)},
+        {"profile": replace(TINY, methods=("unfused", "stepwise"))},
+        {"profile": replace(TINY, phantom={"patients": 9})},
+    ],
+)
+def test_words_and_what_comes_by_default_make_no_other_run(changes):
+    assert configuration(**changes).data != configuration().data
+    assert configuration(**changes).folder(Path("runs")) == configuration().folder(Path("runs"))
+
+
+def test_a_record_made_before_methods_could_use_others(tmp_path):
+    record = record_at(tmp_path)
+    older = {name: value for name, value in record.config["method"].items() if name != "uses"}
+    assert as_data(Method.from_data(older)) == record.config["method"]
+    assert record.used == {}
 
 
 def test_where_a_run_lies():

@@ -13,12 +13,13 @@ from safetensors import SafetensorError, safe_open
 
 from npcrepro import runs as runs_module
 from npcrepro import training
+from npcrepro.cohorts import phantom
 from npcrepro.cohorts.prepared import read_prepared
 from npcrepro.errors import InputError
 from npcrepro.inference import decide, predict_slices
 from npcrepro.papers.li2018 import CROSS_ENTROPY, PAPER
 from npcrepro.protocol import Component, Settings, Stage
-from npcrepro.runs import load_data, load_network, run_paper
+from npcrepro.runs import load_data, load_network, open_cohort, run_paper
 
 pytest_plugins = ["core_fixtures"]
 
@@ -69,7 +70,7 @@ def test_provenance(finished):
     assert provenance["device"] == "cpu"
     assert provenance["sessions"] == 1
     assert provenance["substituted"] == {}
-    assert provenance["peak_memory_mib"] > 0
+    assert provenance["peak_gpu_memory_mib"] is None
     assert provenance["versions"]["torch"] == torch.__version__
     assert provenance["seconds"]["all"] >= provenance["seconds"]["train"] > 0
 
@@ -288,18 +289,44 @@ def test_a_run_killed_in_the_middle_of_a_file(children, tiny_root, tmp_path, und
     assert_as_if_nothing_had_happened(tmp_path, undisturbed, sessions=2)
 
 
-def test_two_processes_on_the_same_run(children, tiny_root, tmp_path):
+def test_two_processes_on_the_same_run(children, tiny_root, tmp_path, undisturbed, monkeypatch):
+    """The second one waits, and when the first one dies it goes on from its checkpoint."""
+    monkeypatch.setattr(runs_module, "POLL_SECONDS", 0.01)
     process = child(children, tiny_root, tmp_path, "wait", (0, 2))
+    waited = []
+
+    def report(line):
+        if ": waiting, another process is working on " in line:
+            waited.append(process.exitcode)
+            process.kill()
+            process.join(60)
+
     try:
         wait_for_checkpoint(process, tmp_path, (0, 2))
-        with pytest.raises(
-            InputError, match=r"another process is working on .*; wait for it, or stop it and try again"
-        ):
-            run_paper(tiny_paper(**LONG), settings(tiny_root, tmp_path), report=lambda line: None)
-        assert process.exitcode is None
+        run_paper(tiny_paper(**LONG), settings(tiny_root, tmp_path), report=report)
     finally:
         process.kill()
         process.join(60)
+    assert waited == [None]
+    assert_as_if_nothing_had_happened(tmp_path, undisturbed, sessions=2)
+
+
+def test_two_processes_that_write_the_same_phantom(tmp_path, monkeypatch):
+    """The other one is quicker: what it put into place is taken."""
+    asked = settings("phantom", tmp_path)
+
+    def overtaken(root, **options):
+        write_tiny(root)
+        return write_phantom(root, **options)
+
+    write_phantom = phantom.write_phantom
+    monkeypatch.setattr(phantom, "write_phantom", overtaken)
+    assert open_cohort(tiny_paper(), asked).patients == ("P0", "P1", "P2", "P3")
+
+
+def test_a_phantom_that_cannot_be_written(tmp_path):
+    with pytest.raises(InputError, match="at least 1 patient"):
+        open_cohort(tiny_paper(phantom={"patients": 0}), settings("phantom", tmp_path))
 
 
 # What cannot be run

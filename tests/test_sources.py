@@ -1,9 +1,11 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from npcrepro import sources
 from npcrepro.papers import load
+from npcrepro.protocol import Component
 from npcrepro.records import SCORING_CODE, TRAINING_CODE
 
 PAPER = load("li2018")
@@ -44,6 +46,16 @@ def test_comments_docstrings_and_layout_change_nothing(hashes):
     assert before == hashes("losses.py", "label = label.float()", "label = (\n        label.float()\n    )")
 
 
+def test_annotations_change_nothing_and_lead_nowhere(hashes):
+    before = hashes()
+    assert before == hashes("training.py", "generator_for(*keys) -> torch.Generator", "generator_for(*keys)")
+    assert before == hashes("training.py", "def _decay(stage: Stage, state: State", "def _decay(stage, state: dict")
+    assert before == hashes("training.py", "rate_factor: float = 1.0", "rate_factor: int = 1.0")
+    assert before == hashes("protocol.py", "Report = Callable[[str], None]", "Report = Callable[[str], object]")
+    assert before == hashes("protocol.py", "def from_data(cls, data", "def from_json(cls, data")
+    assert before != hashes("training.py", "rate_factor: int = 1.0", "rate_factor: int = 2.0")
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "changed"),
     [
@@ -55,6 +67,12 @@ def test_comments_docstrings_and_layout_change_nothing(hashes):
         ("training.py", "network.train()", "network.eval()", {"stepwise", "euclidean", "unaugmented"}),
         ("preprocess.py", "correction=0", "correction=1", {"stepwise", "euclidean", "unaugmented"}),
         ("inference.py", 'mode="bilinear"', 'mode="nearest"', {"stepwise", "euclidean", "unaugmented"}),
+        ("runs.py", "here + name.removeprefix(there)", "name", {"stepwise", "euclidean", "unaugmented"}),
+        ("runs.py", '{"maps": maps} if maps', '{"masks": maps} if maps', {"stepwise", "euclidean", "unaugmented"}),
+        ("records.py", "* 255).round()", "* 255).floor()", {"stepwise", "euclidean", "unaugmented"}),
+        ("protocol.py", "len(self.channels) + maps", "len(self.channels)", {"stepwise", "euclidean", "unaugmented"}),
+        ("protocol.py", 'self.activation == "softmax"', "False", {"stepwise", "euclidean", "unaugmented"}),
+        ("protocol.py", "set(self.structures) <= set", "set(self.structures) < set", set()),
         ("models/li2018.py", "9, padding=4", "7, padding=3", {"stepwise", "euclidean", "unaugmented"}),
         ("metrics/surface.py", "distances.nsd(2)", "distances.nsd(3)", {"scores"}),
         ("metrics/overlap.py", "2 * self.tp,", "3 * self.tp,", {"scores"}),
@@ -71,5 +89,13 @@ def test_a_loss_for_the_next_paper_changes_nothing(hashes):
 
 
 def test_a_root_that_is_not_there_is_an_error():
-    with pytest.raises(KeyError, match="nothing"):
-        sources.code_sha256(["npcrepro.losses:nothing"])
+    for root in ("npcrepro.losses:nothing", "npcrepro.protocol:Method.nothing"):
+        with pytest.raises(KeyError, match="nothing"):
+            sources.code_sha256([root])
+
+
+def test_an_optimiser_of_this_package_is_part_of_a_method():
+    (stage, *others) = PAPER.method("stepwise").stages
+    own = replace(stage, optimiser=Component("npcrepro.augment:Affine"))
+    method = replace(PAPER.method("stepwise"), augmentation=None, stages=(own, *others))
+    assert "npcrepro.augment:Affine" in method.targets

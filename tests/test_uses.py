@@ -1,5 +1,8 @@
 """Methods that build on runs of others, end to end: weights taken over, and maps of patients not trained on."""
 
+import contextlib
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +11,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from npcrepro import runs as runs_module
 from npcrepro import training
 from npcrepro.cohorts.folds import Fold, inner_folds
 from npcrepro.cohorts.prepared import read_prepared
 from npcrepro.errors import InputError
 from npcrepro.protocol import Component, Method, Paper, Profile, Settings, Stage, Use
 from npcrepro.records import find
-from npcrepro.runs import configure, in_order, load_data, load_network, run_paper
+from npcrepro.runs import Unusable, configure, in_order, load_data, load_network, run, run_paper
 
 pytest_plugins = ["core_fixtures"]
 
@@ -116,7 +120,8 @@ def plan(tmp_path, tiny_prepared):
 
     def plan(name, paper=PAPER, seed=0):
         fold = Fold(0, ("P1", "P2", "P3", "P4", "P5", "P6", "P7"), ("P8",), ("P0",))
-        return configure(paper, paper.method(name), PROFILE, tiny_prepared, "split", fold, seed)
+        method = paper.method(name).on(tiny_prepared.structures)
+        return configure(paper, method, PROFILE, tiny_prepared, "split", fold, seed)
 
     return plan
 
@@ -202,6 +207,14 @@ def test_an_unknown_method_to_use_names_the_near_miss(plan):
 
 
 # Maps
+
+
+def test_maps_of_other_structures_are_refused(plan):
+    paper = with_method(replace(FIRST, structures=("GTVp", "GTVnd")))
+    words = r"toy/second \(GTVp\) takes in maps of toy/first \(GTVp, GTVnd\): their structures have to be the same"
+    with pytest.raises(InputError, match=words):
+        plan("second", paper)
+    assert plan("still", paper).used
 
 
 def test_every_map_is_from_a_run_that_did_not_see_the_patient(finished):
@@ -358,6 +371,81 @@ def test_a_user_is_trained_anew_when_what_it_uses_was_changed(finished, tiny_roo
     assert lines[-1].startswith("2 runs, 2 trained now")
     assert record.folder != records["still"].folder
     assert not torch.equal(weights(record)["score.weight"], weights(records["still"])["score.weight"])
+
+
+def test_what_builds_on_a_run_that_diverged_is_left_out(tiny_root, tmp_path):
+    paper = with_method(replace(FIRST, stages=stage(1e30)))
+    lines = []
+    settings = Settings(
+        cohort=str(tiny_root), profile="tiny", device="cpu", runs=str(tmp_path), methods=("third", "still", "alone")
+    )
+    paper = replace(paper, methods=(*paper.methods, variant("alone")))
+    with pytest.raises(InputError, match=r"^3 of \d runs were skipped, as a run that they build on diverged") as ended:
+        run_paper(paper, settings, report=lines.append)
+    assert [f"toy/{name} on tiny" in str(ended.value) for name in ("second", "third", "still", "first", "alone")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+    found = {r.config["method"]["name"]: r.provenance["status"] for r in find(tmp_path)}
+    assert found == {"first": "diverged", "alone": "trained"}
+    (first,) = find(tmp_path, method="first")
+    skipped = [line for line in lines if ": skipped, " in line]
+    assert len(skipped) == 3
+    assert any(
+        line.endswith(f"skipped, toy/still builds on {first.folder}, whose training diverged") for line in skipped
+    )
+    assert any("toy/third builds on" in line and line.endswith("which is not finished") for line in skipped)
+    assert not list(tmp_path.glob("toy/still/*/*/*"))
+
+
+def test_a_run_alone_needs_what_it_uses(plan, tiny_prepared, tmp_path):
+    asked = plan("still")
+    (first,) = asked.used["first"]
+    with pytest.raises(Unusable, match=f"toy/still builds on {first.folder(tmp_path)}, which is not finished"):
+        run(asked, tiny_prepared, "cpu", tmp_path, print)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_that_build_on_others_are_scored_again_by_newer_code(finished, tiny_root, tmp_path, monkeypatch):
+    before, runs = finished
+    shutil.copytree(runs, tmp_path / "runs")
+    for path in (tmp_path / "runs").glob("toy/*/*/*/*/provenance.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"scoring_sha256": "older"}))
+        (path.parent / "cases.csv").write_text("scored by older code\n")
+    monkeypatch.setattr(training, "train", None)
+    records, lines = finish(tiny_root, tmp_path / "runs", "second", "third", "both", "still")
+    assert lines[-1].startswith("8 runs, 0 trained now, 8 read back")
+    for record in records:
+        assert record.cases.equals(before[record.config["method"]["name"]].cases)
+        assert record.provenance["scoring_sha256"] != "older"
+
+
+def test_a_run_of_another_process_comes_last_and_then_what_builds_on_it(plan, tiny_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs_module, "POLL_SECONDS", 0.0)
+    paper = replace(PAPER, methods=(*METHODS, variant("alone")))
+    reference, _ = finish(tiny_root, tmp_path / "before", "still", "alone", paper=paper)
+    folder = reference[0].used["first"][0].folder.relative_to(tmp_path / "before")
+    held = tmp_path / "runs" / folder
+    held.mkdir(parents=True)
+    other, lines = contextlib.ExitStack(), []
+    other.enter_context(runs_module._locked(held))
+
+    def report(line):
+        lines.append(line)
+        if ": waiting, " in line:
+            other.close()
+
+    settings = Settings(
+        cohort=str(tiny_root), profile="tiny", device="cpu", runs=str(tmp_path / "runs"), methods=("still", "alone")
+    )
+    still, alone = run_paper(paper, settings, report=report)
+    title = "on tiny, tiny, fold 0, seed 0"
+    assert [line.split(": ")[0] for line in lines if not line.startswith("warning")] == [
+        f"[3/3] toy/alone {title}", f"[1/3] toy/first {title}", f"[1/3] toy/first {title}", f"[2/3] toy/still {title}",
+        f"3 runs, 3 trained now, 0 read back from {tmp_path / 'runs'}",
+    ]  # fmt: skip
+    assert lines[-4].endswith(f"waiting, another process is working on {held}")
+    for record, one in zip(reference, (still, alone), strict=True):
+        assert torch.equal(weights(record)["body.weight"], weights(one)["body.weight"])
 
 
 def test_a_used_run_of_another_fold_or_seed_is_not_taken(finished, tiny_root, tmp_path):

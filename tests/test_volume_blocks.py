@@ -10,11 +10,12 @@ from monai.inferers import sliding_window_inference
 from scipy.ndimage import distance_transform_edt
 from torch import nn
 
+from npcrepro import volume_blocks
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.errors import InputError
 from npcrepro.losses import NOT_CONTOURED
-from npcrepro.volume_blocks import FUSIONS, BlockData, distance_weight, head_mask, sample
+from npcrepro.volume_blocks import FUSIONS, BlockData, distance_weight, resample_to
 
 pytest_plugins = ["core_fixtures"]
 
@@ -105,7 +106,7 @@ def test_another_grid_agrees_with_simpleitk(first, step):
     reference.SetOrigin(first[::-1])
     reference.SetSpacing(step[::-1])
     expected = sitk.Resample(sitk.GetImageFromArray(array), reference, sitk.Transform(), sitk.sitkLinear, -9.0)
-    found = sample(array, first, step, (8, 11, 9), outside=-9.0)
+    found = resample_to(array, first, step, (8, 11, 9), outside=-9.0)
     np.testing.assert_allclose(found, sitk.GetArrayFromImage(expected), atol=1e-5)
 
 
@@ -200,21 +201,41 @@ def test_a_volume_smaller_than_a_block_is_padded_with_its_darkest_value(blocks, 
     assert predict(data, Channel()).shape == (1, 3, 12, 12)
 
 
-def test_a_head_of_one_intensity_is_zero(blocks):
+def test_an_image_of_one_intensity_is_an_error(blocks):
     arrays = case()
     arrays.image[:] = 70
+    with pytest.raises(InputError, match="case A: all voxels of CET1 are 70, so no head"):
+        blocks(arrays).image("A")
+
+
+def test_a_series_that_a_case_lacks_is_zero(blocks, monkeypatch):
+    arrays = case()
+    arrays.image[:] = 0
+    monkeypatch.setattr(volume_blocks, "missing_series", lambda cohort, name: ("CET1",))
     data = blocks(arrays)
     assert data.head("A").all()
     assert not data.image("A").any()
 
 
-def test_the_head_is_one_part_without_holes():
-    image = box((2, 9, 9), (slice(0, 2), slice(1, 7), slice(1, 7)))
-    image[:, 3:5, 3:5] = 0  # a hole
-    expected = image.copy()
-    expected[:, 3:5, 3:5] = 1
-    image[:, 8, 8] = 1  # a speck in the air
-    assert np.array_equal(head_mask(500.0 * image), expected)
+def test_what_lies_in_blocks_that_are_passed_over_counts_as_outside(blocks):
+    """Half of the tumour lies in the air beside an L-shaped head, further than a block from it."""
+    arrays = l_shaped()
+    arrays.label[:] = 0
+    arrays.label[2:4, 2:6, 2:6] = 1
+    arrays.label[2:4, 26:30, 26:30] = 1
+    data = blocks(arrays)
+    assert data.grid("A").size == (8, 32, 32)
+    assert data.share_outside("A") == {"GTVp": 0.5}
+    assert not predict(data, Channel(), activation="sigmoid")[0, 2:4, 26:30, 26:30].any()
+
+
+def test_few_files_are_kept_open(blocks, monkeypatch):
+    monkeypatch.setattr(volume_blocks, "OPEN_CASES", 1)
+    data = blocks(case("A"), case("B"))
+    first = data.image("A").copy()
+    data.label("A"), data.label("B")
+    assert list(data._open) == ["A.label-GTVp", "B.label-GTVp"]
+    assert np.array_equal(data.image("A"), first)
 
 
 def test_volumes_are_made_once_and_mapped(blocks, monkeypatch):

@@ -13,7 +13,15 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from npcrepro import volume_chapter, volume_figures
-from npcrepro.volume_chapter import VolumeChapter, overlap_sums, soft_dice
+from npcrepro.volume_chapter import (
+    VolumeChapter,
+    against_two_observers,
+    attention,
+    maps_of_training_patients,
+    overlap_sums,
+    soft_dice,
+    with_soft_dice,
+)
 
 pytest_plugins = ["core_fixtures"]
 
@@ -56,20 +64,25 @@ def test_loss_dice_is_pooled_over_the_cases_of_a_patient_and_averaged_over_seeds
         cases_of=lambda patients, include_suspect: ["a", "b"],
         case=lambda name: SimpleNamespace(patient="P", not_contoured=()),
     )
-    chapter = SimpleNamespace(prepared=prepared, structures=("GTVp",), masks=lambda name: {"GTVp": masks[name]})
 
     def record(seed, value):
         config = {"fold": {"test": ["P"]}, "method": {"name": "unet"}, "seed": seed}
         return SimpleNamespace(config=config, prediction=lambda name: (None, np.full((1, 1, 1, 2), value)))
 
-    rows = soft_dice([record(0, 1.0), record(1, 0.0)], chapter)
+    chapter = SimpleNamespace(
+        found=[record(0, 1.0), record(1, 0.0)],
+        prepared=prepared,
+        structures=("GTVp",),
+        masks=lambda name: {"GTVp": masks[name]},
+    )
+    rows = soft_dice(chapter)
     # Certain of all four voxels, three of them right; and of none.
     expected = ((1 - (2 * 3 + 1) / (3 + 4 + 1)) + (1 - 1 / (3 + 1))) / 2
     assert rows.to_dict("records") == [{"patient": "P", "method": "unet", "Loss_dice": pytest.approx(expected)}]
 
 
 def test_numbers_have_a_loss_for_each_patient_and_method(chapter):
-    numbers = chapter.numbers()
+    numbers = with_soft_dice(chapter)
     assert sorted(numbers.method.value_counts().items()) == [("mmfnet-no-transfer", 2), ("multi-encoder", 2)]
     assert numbers.Loss_dice.between(0, 1).all()
     assert not numbers.duplicated(["patient", "method"]).any()
@@ -92,31 +105,30 @@ def test_the_patient_shown_is_tested_in_the_first_fold_by_every_method(chapter):
 def test_a_printed_table_beside_ours(chapter):
     title = "Multi-encoder multi-modality network"
     printed = [{"model": title, "dsc": 0.7}, {"model": "nobody's network", "dsc": 0.5}]
+    printed.append({"model": "MMFNet+multi-MLP+stdPool", "dsc": None})
     frame = chapter.beside(printed, {"dsc": "dsc"}).data
-    mine = chapter.numbers().query("method == 'multi-encoder'").dsc
-    assert frame.n.tolist() == [2, "–"]
-    assert frame["DSC printed"].tolist() == ["0.7000", "0.5000"]
+    mine = with_soft_dice(chapter).query("method == 'multi-encoder'").dsc
+    assert frame.n.tolist() == [2, "–", 2]
+    assert frame["DSC printed"].tolist() == ["0.7000", "0.5000", "–"]
     assert frame["DSC ours"][0].startswith(f"{mine.mean():.3f} (")
-    assert frame["DSC ours - printed"].tolist() == [f"{mine.mean() - 0.7:+.3f}", "–"]
+    assert frame["DSC ours - printed"].tolist() == [f"{mine.mean() - 0.7:+.3f}", "–", "–"]
 
 
 def test_differences_of_printed_means_stand_beside_ours(chapter, monkeypatch):
     seen = []
     monkeypatch.setattr(volume_figures, "forest", lambda *arguments: seen.append(arguments))
-    chapter.paper.comparisons["mmfnet-no-transfer"] = "multi-encoder"
-    try:
-        chapter.ablation([
-            {"model": "Multi-encoder multi-modality network", "dsc": 0.7},
-            {"model": "MMFNet+multi-MLP+stdPool", "dsc": 0.75},
-        ])  # fmt: skip
-    finally:
-        del chapter.paper.comparisons["mmfnet-no-transfer"]
+    chapter.ablation([
+        {"model": "Multi-encoder multi-modality network", "dsc": 0.7},
+        {"model": "MMFNet+multi-MLP+stdPool", "dsc": 0.75},
+    ])  # fmt: skip
     ((ours, label, printed),) = seen
-    name = "MMFNet+multi-MLP+stdPool minus Multi-encoder multi-modality network"
+    # The other method is compared with MMFNet, which was not run.
+    assert list(ours) == ["Multi-encoder multi-modality network minus MMFNet+multi-MLP+stdPool"]
+    (name,) = ours
     assert label == "difference of the DSC"
-    assert printed == {name: pytest.approx(0.05)}
-    wide = chapter.numbers().pivot(index="patient", columns="method", values="dsc")
-    expected = (wide["mmfnet-no-transfer"] - wide["multi-encoder"]).mean()
+    assert printed == {name: pytest.approx(-0.05)}
+    wide = with_soft_dice(chapter).pivot(index="patient", columns="method", values="dsc")
+    expected = (wide["multi-encoder"] - wide["mmfnet-no-transfer"]).mean()
     assert ours[name].mean == pytest.approx(expected)
     assert ours[name].n == 2
 
@@ -125,7 +137,7 @@ def test_attention_is_shown_for_each_series_and_level(chapter, monkeypatch):
     seen = {}
     for name in ("channel_weights", "voxel_weights"):
         monkeypatch.setattr(volume_chapter.volume_figures, name, lambda *a, name=name: seen.update({name: a}))
-    chapter.attention("mmfnet-no-transfer")
+    attention(chapter, "mmfnet-no-transfer")
     ((levels,), (image, reference, maps)) = seen["channel_weights"], seen["voxel_weights"]
     assert list(levels) == list(maps) == [f"level {n} ({c} a series)" for n, c in enumerate((1, 2, 4, 8), 1)]
     assert all(list(weights) == list(SERIES) for weights in levels.values())
@@ -145,3 +157,63 @@ def test_every_part_of_a_page_can_be_made(chapter):
         assert chapter.shown.case in part.data
     chapter.validation("multi-encoder", "mmfnet-no-transfer")
     assert len(plt.get_fignums()) >= 4
+
+
+# Guo 2021
+
+
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory):
+    """BUNet and CSCN on the smallest phantom."""
+    folder = tmp_path_factory.mktemp("cascade")
+    settings = Settings(profile="smoke", methods=("bunet", "cscn"), device="cpu", runs=str(folder))
+    return VolumeChapter("guo2021", settings)
+
+
+def test_maps_of_both_kinds_stand_side_by_side(cascade, monkeypatch):
+    tables, pictures = [], []
+    monkeypatch.setattr(volume_chapter, "display", lambda table: tables.append(table.data))
+    monkeypatch.setattr(volume_chapter.figures, "show_images", lambda *arguments: pictures.append(arguments))
+    assert "GTVp" in maps_of_training_patients(cascade, "bunet", "cscn", count=2).data
+    (table,), ((*_, images, truth, drawn),) = tables, pictures
+    record, _ = cascade.more("cscn", "bunet")
+    assert table.case.tolist() == cascade.prepared.cases_of(record.config["fold"]["train"])[:2]
+    case = table.case[0]
+    path = volume_chapter.load_data(record, cascade.prepared).maps[case]
+    mask = cascade.masks(case)["GTVp"]
+    with np.load(path) as arrays:
+        kept = arrays["probability"][0] / 255
+    assert table["not trained"][0] == pytest.approx(kept[mask].mean())
+    assert table["DSC, not trained on it"][0] == pytest.approx(count(kept > 0.5, mask).dsc, nan_ok=True)
+    z = int(mask.sum(axis=(1, 2)).argmax())
+    assert np.array_equal(truth, mask[z])
+    assert np.array_equal(images["not trained on it"], kept[z])
+    # One is of a network that saw the case, the other of one that did not.
+    assert drawn == ("trained on it", "not trained on it")
+    assert not np.allclose(images["trained on it"], images["not trained on it"], atol=1 / 255)
+
+
+def test_the_second_observer_agrees_as_told_and_is_one_for_all_methods(cascade, monkeypatch):
+    truth = {case: cascade.masks(case)["GTVp"] for case in cascade.prepared.cases}
+    found = [
+        SimpleNamespace(config=record.config, prediction=lambda case, part=part: (truth[case] * part, None))
+        for record, part in zip(cascade.found, (1, 0), strict=True)
+    ]
+    monkeypatch.setattr(cascade, "found", found)
+    rows = against_two_observers(cascade, 0.6)
+    assert rows.method.tolist() == ["BUNet", "CSCN"]
+    assert rows.observers.tolist() == pytest.approx([0.6, 0.6], abs=0.1)
+    # One copies the reference, the other finds nothing.
+    assert rows.reference.tolist() == [1, 0]
+    assert rows.second.tolist() == [rows.observers[0], 0]
+    assert rows.cases.tolist() == [len(cascade.prepared.cases_of(found[0].config["fold"]["test"]))] * 2
+
+
+def test_a_table_with_other_decimals_and_curves_of_another_column(cascade):
+    frame = cascade.beside([{"model": "CSCN", "assd_mm": 1.212}], {"assd_mm": "voxel_masd_mm"}).data
+    assert frame["MASD (mm) printed"].tolist() == ["1.212"]
+    cascade.validation("bunet", "cscn", metric="validation_dsc")
+    (axis,) = plt.gcf().axes
+    assert axis.get_ylabel() == "validation DSC"
+    history = cascade.found[1].history  # the proposed method is drawn first
+    assert axis.lines[0].get_ydata().tolist() == pytest.approx(history.validation_dsc.tolist(), nan_ok=True)

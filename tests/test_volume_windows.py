@@ -10,8 +10,9 @@ from npcrepro import volume_windows
 from npcrepro.cohorts.layout import CaseArrays, read_cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.errors import InputError
+from npcrepro.heads import zscore
 from npcrepro.losses import NOT_CONTOURED
-from npcrepro.volume_windows import Region, Sample, WindowData, body_mask, head_box, normalise_in_body
+from npcrepro.volume_windows import Region, Sample, WindowData, body_mask, head_box
 
 pytest_plugins = ["core_fixtures"]
 
@@ -95,22 +96,6 @@ def test_closing_fills_a_gap_in_the_plane_and_leaves_the_edges_of_the_image():
     assert not mask[1].any()
 
 
-def test_normalisation_inside_the_body_agrees_with_a_slow_reference():
-    random = np.random.default_rng(1)
-    image = random.normal(50, 20, (3, 4, 5)).astype(np.float32)
-    body = random.random(image.shape) < 0.4
-    inside = [float(value) for value, here in zip(image.ravel(), body.ravel(), strict=True) if here]
-    mean = sum(inside) / len(inside)
-    sd = (sum((value - mean) ** 2 for value in inside) / len(inside)) ** 0.5
-    np.testing.assert_allclose(normalise_in_body(image, body), (image - mean) / sd, rtol=1e-5)
-
-
-def test_normalisation_of_a_flat_image_and_without_a_body():
-    assert not normalise_in_body(np.full((1, 2, 2), 7.0), np.ones((1, 2, 2), bool)).any()
-    nowhere = normalise_in_body(np.array([[[1.0, 3.0]]]), np.zeros((1, 1, 2), bool))
-    assert nowhere.tolist() == [[[-1.0, 1.0]]]
-
-
 def test_the_box_is_that_of_the_largest_part():
     image = np.zeros((2, 12, 12), np.float32)
     image[:, 3:8, 4:10] = 50
@@ -132,14 +117,6 @@ def test_the_region_does_not_depend_on_the_label(tmp_path):
     data = windows(tmp_path, head(), head(name="B", tumour=None, image=head().image))
     assert data.region("A") == data.region("B")
     assert torch.equal(data.batch([Sample("A", 0)])[0], data.batch([Sample("B", 0)])[0])
-
-
-def test_the_region_grows_to_a_body_that_is_wider(tmp_path):
-    data = windows(tmp_path, field_mm=60.0, whole_body=True)
-    # The head has 30 voxels of 4 mm, 120 mm, and the region 32 pixels.
-    assert data.region("A").size == (round(160 / (120 / 32)),) * 2
-    assert data.share_outside("A") == {"GTVp": 0.0}
-    assert windows(tmp_path / "b", field_mm=128.0, whole_body=True).region("A").size == (40, 40)
 
 
 def test_share_of_the_reference_outside_the_region(tmp_path):
@@ -182,17 +159,17 @@ def test_series_are_normalised_and_clipped_by_their_names(tmp_path):
     case = head()
     other = np.where(case.image > 50, 5 * case.image, 20 + case.image)[:, :, ::-1]
     case = head(image=np.concatenate([case.image, other, np.sqrt(case.image)]))
-    data = windows(tmp_path, case, channels=("T1", "CET1", "PET"), clip={"T1": (-0.5, 0.25), "CET1": (-9, 9)})
+    data = windows(tmp_path, case, channels=("T1", "CET1", "PET"), clip={"T1": (-0.5, 0.25), "CET1": (-99, 99)})
     image, _ = data.batch([Sample("A", 0)])
     assert (image.dtype, image.shape) == (torch.float32, (1, 3, 16, 32, 32))
     assert (image[:, 0].min(), image[:, 0].max()) == pytest.approx((-0.5, 0.25))
     # The region takes voxels as they are, from row 5 and column 7.
     volume = case.image.astype(np.float32)
     closing = round(0.04 * 128 / 4)
-    normal = normalise_in_body(volume[1], body_mask(volume[1], closing))[:16, 5:37, 7:39]
+    normal = zscore(volume[1], body_mask(volume[1], closing))[:16, 5:37, 7:39]
     np.testing.assert_allclose(image[0, 1].numpy(), normal, atol=1e-4)
     body = body_mask(volume[2], closing)
-    low, high = np.percentile(normalise_in_body(volume[2], body)[body], (1, 99))
+    low, high = np.percentile(zscore(volume[2], body)[body], (1, 99))
     assert (image[:, 2].min().item(), image[:, 2].max().item()) == pytest.approx((low, high), abs=1e-4)
 
 
@@ -220,23 +197,36 @@ def test_channels_and_structures_by_the_rule_of_slices(tmp_path):
         WindowData(data.cohort, (32, 32), ("T1",), ("GTVp",))
 
 
-def test_methods_with_the_same_first_series_share_files(tmp_path, monkeypatch):
-    case = head()
-    data = windows(tmp_path, head(image=np.concatenate([case.image, case.image[:, ::-1]])), channels=("T1", "T2"))
-    both, _ = data.batch([Sample("A", 2)])
-    other = WindowData(data.cohort, (16, 32, 32), ("T2", "T1"), ("GTVp",))
-    assert other.folder != data.folder
-    monkeypatch.setattr(WindowData, "_make", lambda *arguments: pytest.fail("made again"))
-    alone = WindowData(data.cohort, (16, 32, 32), ("T1",), ("GTVp",))
-    assert torch.equal(alone.batch([Sample("A", 2)])[0], both[:, :1])
-
-
-def test_the_first_series_of_the_method_shows_where_the_head_is(tmp_path):
+def test_all_methods_share_regions_and_files(tmp_path, monkeypatch):
     case = head()
     moved = np.roll(case.image, 2, axis=3)
     data = windows(tmp_path, head(image=np.concatenate([case.image, moved])), channels=("T1", "T2"))
-    starts = {names: of(data, names).region("A").start for names in (("T1", "T2"), ("T2", "T1"), ("T2",))}
-    assert starts == {("T1", "T2"): (5, 7), ("T2", "T1"): (5, 9), ("T2",): (5, 9)}
+    both, _ = data.batch([Sample("A", 2)])
+    monkeypatch.setattr(WindowData, "_make", lambda *arguments: pytest.fail("made again"))
+    for channels, expected in {("T2", "T1"): both[:, [1, 0]], ("T1",): both[:, :1], ("T2",): both[:, 1:]}.items():
+        assert of(data, channels).region("A") == data.region("A") == Region((40, 40), (5, 7), (32, 32))
+        assert torch.equal(of(data, channels).batch([Sample("A", 2)])[0], expected)
+
+
+@pytest.mark.parametrize("first", [("T1",), ("T1", "T2"), ("T2",)])
+def test_a_case_without_the_first_series_has_one_region_whatever_is_made_first(tmp_path, first):
+    """Its series and its label are cut by the same region, even where methods make them one after the other."""
+    case = head()
+    shifted = np.concatenate([case.image, np.roll(case.image, 3, axis=3)])
+    root = tmp_path / "cohort"
+    write_tiny(root, [head(name=name, image=shifted) for name in "AB"], channels=("T1", "T2"))
+    (root / "imagesTr" / "B_0000.nii.gz").unlink()
+    (root / "dataset.json").write_text(
+        json.dumps(json.loads((root / "dataset.json").read_text()) | {"missing_series": "zero"})
+    )
+    data = WindowData(prepare(read_cohort(root), tmp_path / "prepared"), (16, 32, 32), ("T1", "T2"), ("GTVp",))
+    of(data, first).batch([Sample("B", 0)])
+    assert data.region("B").start == (5, 10)  # of T2, which lies three columns further
+    image, label = data.batch([Sample("B", 0)])
+    alone, same = of(data, ("T2",)).batch([Sample("B", 0)])
+    assert torch.equal(image[:, 1:], alone)
+    assert torch.equal(label, same)
+    assert label[0, 0].any(dim=0).any(dim=0).nonzero().flatten().tolist() == list(range(22 - 10, 28 - 10))
 
 
 def test_a_missing_series_is_zero_everywhere_and_shows_no_head(tmp_path):
@@ -263,12 +253,20 @@ def of(data, channels):
 
 def test_other_options_have_files_of_their_own(tmp_path, monkeypatch):
     data = windows(tmp_path)
-    same = WindowData(data.cohort, (16, 32, 32), ("T1",), ("GTVp",), step=8, with_structure=0.5)
+    same = WindowData(data.cohort, (16, 32, 32), ("T1",), ("GTVp",), step=8)
     assert same.folder == data.folder
-    for options in ({"clip": {}}, {"field_mm": 100.0}, {"whole_body": True}, {"shift": (4, 0, 0)}):
+    for options in ({"clip": {}}, {"field_mm": 100.0}, {"shift": (4, 0, 0)}):
         assert WindowData(data.cohort, (16, 32, 32), ("T1",), ("GTVp",), **options).folder != data.folder
     monkeypatch.setattr(volume_windows, "code_sha256", lambda roots: "other code")
     assert WindowData(data.cohort, (16, 32, 32), ("T1",), ("GTVp",)).folder != data.folder
+
+
+def test_few_files_are_kept_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(volume_windows, "OPEN_CASES", 2)  # of two files each
+    data = windows(tmp_path, *(head(name=name) for name in "ABC"))
+    batch = data.batch([Sample(name, 0) for name in "ABC"])
+    assert list(data._open) == ["B", "C"]
+    assert torch.equal(data.batch([Sample("A", 0)])[0], batch[0][:1])
 
 
 def test_options_that_went_through_json_are_the_same(tmp_path):
@@ -309,22 +307,8 @@ def test_draws_are_all_windows_alike_moved_by_up_to_the_shift(tmp_path):
     assert data.draw(samples, 50, generator(1)) != data.draw(samples, 50, generator(2))
 
 
-def test_a_share_of_the_windows_drawn_shows_a_structure(tmp_path):
-    tumour = (slice(0, 2), slice(16, 22), slice(16, 22))
-    data = windows(tmp_path, head(48, tumour=tumour), shift=(0, 0, 0), with_structure=0.5)
-    samples = data.samples(["A"])
-    assert len(samples) == 9  # the first of them shows the tumour
-    drawn = data.draw(samples, 2000, generator())
-    assert sum(sample.z == 0 for sample in drawn) == pytest.approx(2000 * (0.5 + 0.5 / 9), abs=100)
-    assert all(sample.z == 0 for sample in windows_of(data, with_structure=1.0).draw(samples, 50, generator()))
-
-
-def windows_of(data, **options):
-    return WindowData(data.cohort, data.matrix, data.channels, data.structures, shift=(0, 0, 0), **options)
-
-
 def test_a_moved_window_shows_what_lies_there(tmp_path):
-    data = windows(tmp_path, head(24))
+    data = windows(tmp_path, head(24), clip={"T1": (-99, 99)})
     still, label = data.batch([Sample("A", 4)])
     moved, label_moved = data.batch([Sample("A", 6, -3, 2)])
     assert torch.equal(moved[..., :-2, 3:, :-2], still[..., 2:, :-3, 2:])
@@ -332,7 +316,7 @@ def test_a_moved_window_shows_what_lies_there(tmp_path):
     # Tissue beyond the region comes in, not its edge.
     assert moved[0, 0, 0, 0].std() > 0
     before, _ = data.batch([Sample("A", -3)])
-    assert (before[0, 0, :3] == -2).all()
+    assert (before[0, 0, :3] == -99).all()
     assert torch.equal(before[0, 0, 3:], data.batch([Sample("A", 0)])[0][0, 0, :-3])
 
 

@@ -5,7 +5,11 @@ reading that saves the paper first, and what follows for a reproduction. A mispr
 can be wrong and the network right.
 """
 
-from npcrepro.audit import chen2020, guo2021, li2018, luo2020, xue2020  # noqa: F401 (each adds its checks)
-from npcrepro.audit.frame import CHECKS, VERDICTS, Check, Finding, Result, audit, counts, table
+import importlib
+
+from npcrepro.audit.frame import CHECKS, PAPERS, VERDICTS, Check, Finding, Result, audit, counts, table
+
+for _key in PAPERS.values():
+    importlib.import_module(f"npcrepro.audit.{_key}")  # adds its checks
 
 __all__ = ["CHECKS", "VERDICTS", "Check", "Finding", "Result", "audit", "counts", "table"]

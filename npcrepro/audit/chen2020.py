@@ -70,7 +70,11 @@ def gains(reported: Reported) -> Finding:
         f"relative gain of the DSC {relative[other]:.1f} %."
         for other, each in found.items()
     ]
-    return Finding("consistent" if exact == 3 * len(found) else "inconsistent", tuple(lines), {"exact": exact})
+    return Finding(
+        "consistent" if exact == 3 * len(found) else "inconsistent",
+        tuple(lines),
+        {"exact": exact, "gains": 3 * len(found)},
+    )
 
 
 @check(
@@ -274,6 +278,7 @@ def significance(reported: Reported) -> Finding:
     )
     decided = min(gaps.values()) * factor > USUAL_SD
     limits = {name: gap * factor for name, gap in gaps.items()}
+    limits["last self-transfer"] = list(transfer_gains(reported).values())[-1] * factor
     return Finding("consistent" if decided else "cannot tell", lines, limits)
 
 

@@ -54,7 +54,7 @@ def volumes(reported: Reported) -> Picture:
     line = np.linspace(x.min() - 0.03, x.max() + 0.03, 50)
     axis.plot(line, line, color="0.35", linestyle="--", label="as the equations define it: equal ratios")
     axis.plot(line, 1 / line, color=GREEN, label="FP and FN exchanged: inverse ratios")
-    axis.errorbar(x, y, x_size, y_size, fmt="o", color="black", ecolor="0.6", markersize=4, label="29 patients")
+    axis.errorbar(x, y, x_size, y_size, fmt="o", color="black", ecolor="0.6", markersize=4, label=f"{len(x)} patients")
     axis.set(
         xlabel="percent match / recall, as printed (no unit)",
         ylabel="automatic / readers' volume (no unit)",

@@ -19,7 +19,7 @@ VERDICTS = {
     "impossible": "a number violates an identity or an inequality",
     "cannot tell": "what would decide it is not printed",
 }
-PAPERS = {"L": "li2018", "U": "luo2020", "G": "guo2021", "C": "chen2020", "X": "xue2020"}
+PAPERS = {entry.letter: key for key, entry in papers.PAPERS.items() if entry.letter}
 TINY = 1e-9  # printed decimals are not exact in binary
 Reported = Mapping[str, Any]  # content of a paper's YAML file
 

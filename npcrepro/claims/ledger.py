@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from math import isnan, nan
 from pathlib import Path
 
-from npcrepro import papers, statistics
+from npcrepro import leakage, papers, statistics
 from npcrepro.claims.claim import Claim
 from npcrepro.claims.decision import Decision, all_of, decide_together
-from npcrepro.evaluation import AREAS, DISTANCES, METRICS, VOLUMES, by_patient, select
+from npcrepro.evaluation import METRICS, by_patient, over_structures, select
 from npcrepro.records import RESULTS, Published, read_published
 
 NO_EVIDENCE, NOT_HERE = "no evidence yet", "not testable here"
@@ -27,20 +27,21 @@ VERDICTS = {
 }
 # Columns that are made of others here: volume of false positives, and how far the training loss fell.
 DERIVED = ("false_positive_ml", "loss_fall")
-SPLITS = ("-slices", "-patients")  # ends of names of cohorts of single slices: each its own patient, or with its own
 PHANTOM = "phantom"  # how names of synthetic cohorts begin
 USUAL_SD = 0.08  # of paired differences of the DSC, for the number of patients; no paper prints one
-COMMAND = "npcrepro run {paper} --cohort COHORT {methods} {seeds} --publish book/results/NAME"
+RUN = "npcrepro run {paper} --cohort {cohort} {options} --publish book/results/{name}"
+SLICE = "npcrepro data slices COHORT {cohort} --by {unit} --patients N"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Published runs of one paper on one cohort, or on several that differ in the split alone.
+    """Published runs of one paper on one cohort, or on its slices in two splits.
 
     Attributes:
         name: of the folder, or of both joined by "and".
         paper, cohort, profile: what they were made on.
-        patients: from :func:`npcrepro.evaluation.by_patient`, with `DERIVED` columns.
+        patients: from :func:`npcrepro.evaluation.by_patient`, with `DERIVED` columns; of slices in two splits, the mean
+            DSC over the slices of each patient, as :mod:`npcrepro.leakage` has it.
         training: a row for each run with ``loss_fall``, in the form of ``patients``.
         substituted: channels that others stood in for.
     """
@@ -62,8 +63,8 @@ class Source:
         if claim.structure or len(names) == 1:
             rows = select(self.patients, claim.structure or names[0], claim.region)
         else:
-            rows = _over_structures(mine[~mine.suspect])
-        return _in_every_arm(rows, claim)
+            rows = over_structures(mine[~mine.suspect], (*METRICS, "false_positive_ml"))
+        return rows
 
     def has(self, claim: Claim) -> bool:
         """Whether every arm of a claim was run."""
@@ -114,18 +115,20 @@ def claims(paper: str) -> list[Claim]:
         >>> claims("xue2020")[0].key
         'xue2020-56'
     """
-    return [Claim.from_data({"paper": paper, **entry}) for entry in papers.reported(paper)["claims"]]
+    return [Claim.from_data({"paper": paper, **entry}) for entry in papers.reported(paper).get("claims", [])]
 
 
 def sources(results: Path | str = RESULTS) -> list[Source]:
     """Everything published under a folder that belongs to a paper of this book.
 
-    Folders on the slices of one cohort, split by patient and by slice, become one source.
+    Folders on the slices of one cohort, split by slice and by patient (:func:`npcrepro.leakage.pairs`), become one
+    source.
     """
+    pairs = [pair for key in papers.KEYS for pair in leakage.pairs(Path(results), key)]
+    paired = {published.folder for pair in pairs for published in pair}
     folders = sorted(path.parent for path in Path(results).glob("*/runs.json"))
-    read = [_source(read_published(folder)) for folder in folders]
-    known = [source for source in read if source.paper in papers.KEYS]
-    return [*known, *_leakage(known)]
+    read = [_source(read_published(folder)) for folder in folders if folder not in paired]
+    return [*(source for source in read if source.paper in papers.KEYS), *(_split_twice(*pair) for pair in pairs)]
 
 
 def ledger(found: Sequence[Source] | None = None, keys: Iterable[str] = (), seed: int = 0) -> list[Line]:
@@ -199,17 +202,25 @@ def needed(claim: Claim) -> str:
 
 def command(claim: Claim) -> str:
     """What makes evidence for a claim; empty where records cannot."""
-    methods = dict.fromkeys(arm.method for part in claim.tested for arm in part.arms)
-    if not methods:
-        return ""
-    count = max(part.seeds for part in claim.tested)
-    options = {"methods": [f"--methods {name}" for name in methods], "seeds": [f"--seeds {n}" for n in range(count)]}
-    return COMMAND.format(paper=claim.paper, **{name: " ".join(words) for name, words in options.items()})
+    arms = [arm for part in claim.tested for arm in part.arms]
+    commands = []
+    for end in dict.fromkeys(arm.cohort for arm in arms):
+        values = {"methods": dict.fromkeys(arm.method for arm in arms if arm.cohort == end)}
+        values["seeds"] = range(max(part.seeds for part in claim.tested))
+        cohort, name = f"COHORT{end}", "NAME"
+        if end:
+            # Every slice has to be tested in both splits.
+            values["folds"] = range(papers.load(claim.paper).split["folds"])
+            name = f"{claim.paper}-leakage-NAME{end}"
+            commands.append(SLICE.format(cohort=cohort, unit=leakage.SPLITS[end]))
+        options = " ".join(f"--{option} {value}" for option, each in values.items() for value in each)
+        commands.append(RUN.format(paper=claim.paper, cohort=cohort, options=options, name=name))
+    return " && ".join(commands)
 
 
 def _on(cohort: str, end: str) -> bool:
     """Whether a cohort is the one that an arm asks for; one of single slices has to be asked for."""
-    return cohort.endswith(end) if end else not cohort.endswith(SPLITS)
+    return cohort.endswith(end) if end else not cohort.endswith(tuple(leakage.SPLITS))
 
 
 # --- Parts -------------------------------------------------------------------------------------------------------
@@ -252,11 +263,7 @@ def _best(found: Sequence[Source], claim: Claim) -> Source | None:
 
 def _source(published: Published) -> Source:
     first = published.runs[0]
-    cases = published.cases
-    # A slice that is a patient of its own belongs to the patient whose slice it is.
-    sliced = cases.cohort.str.endswith(SPLITS[0])
-    cases = cases.assign(patient=cases.patient.mask(sliced, cases.patient.str.replace(r"_\d{3}$", "", regex=True)))
-    patients = by_patient(cases)
+    patients = by_patient(published.cases)
     patients["false_positive_ml"] = patients.predicted_ml * (1 - patients.precision)
     patients.loc[patients.predicted_ml == 0, "false_positive_ml"] = 0.0
     return Source(
@@ -270,6 +277,25 @@ def _source(published: Published) -> Source:
     )
 
 
+def _split_twice(by_slice: Published, by_patient: Published) -> Source:
+    """The same slices split by slice and by patient: the patients and numbers that the chapter shows."""
+    import pandas as pd
+
+    source = _source(by_slice)
+    table = leakage.differences(by_slice.cases, by_patient.cases)
+    whole = table[table.structure == leakage.ALL].groupby(["method", "patient", "seed"])
+    means = whole[["by_slice", "by_patient"]].mean()
+    cohort = source.cohort.removesuffix(next(iter(leakage.SPLITS)))
+    splits = [
+        means[column].rename("dsc").reset_index().assign(cohort=f"{cohort}{end}")
+        for column, end in zip(means, leakage.SPLITS, strict=True)
+    ]
+    about = {"paper": source.paper, "profile": source.profile, "suspect": False, "status": "ok"}
+    patients = pd.concat(splits, ignore_index=True).assign(**about, structure=leakage.ALL, region="reference_slices")
+    name = f"{by_slice.folder.name} and {by_patient.folder.name}"
+    return replace(source, name=name, cohort=cohort, patients=patients)
+
+
 def _training(history):
     """By how much of its first value the training loss of each run fell, in the form of patients."""
     keys = ["paper", "method", "cohort", "profile", "fold", "seed"]
@@ -278,51 +304,6 @@ def _training(history):
     ends["loss_fall"] = 1 - ends["last"] / ends["first"]
     ends["patient"] = "fold " + ends.fold.astype(str)
     return ends.assign(status="ok")[[*keys, "patient", "status", "loss_fall"]]
-
-
-def _over_structures(rows):
-    """Mean over the structures of each patient; one that neither mask shows is left out, a failure is not."""
-    keys = ["paper", "method", "cohort", "profile", "seed", "patient"]
-    shown = rows[rows.status != "both_empty"]
-    columns = [name for name in (*METRICS, "false_positive_ml") if name in shown]
-    # A distance of an empty mask is undefined, and so is then the mean.
-    strict = [name for name in columns if name in (*DISTANCES, *AREAS)]
-    groups = shown.groupby(keys, sort=True)
-    means = groups[columns].mean()
-    means[strict] = groups[strict].mean(skipna=False)
-    volumes = groups[list(VOLUMES)].sum(min_count=1)
-    return means.join(volumes).reset_index().assign(status="ok")
-
-
-def _in_every_arm(rows, claim: Claim):
-    """Patients and seeds that every arm of a claim was run on, where arms were run on different cohorts."""
-    if not any(arm.cohort for arm in claim.arms):
-        return rows
-    own = [rows[(rows.method == arm.method) & rows.cohort.str.endswith(arm.cohort)] for arm in claim.arms]
-    common = set.intersection(*(set(zip(one.patient, one.seed, strict=True)) for one in own))
-    return rows[[pair in common for pair in zip(rows.patient, rows.seed, strict=True)]]
-
-
-def _leakage(found: Sequence[Source]) -> list[Source]:
-    """Slices of a cohort split by slice and by patient, joined."""
-    import pandas as pd
-
-    groups: dict[tuple, dict[str, Source]] = {}
-    for source in found:
-        for end in SPLITS:
-            if source.cohort.endswith(end):
-                groups.setdefault((source.paper, source.cohort.removesuffix(end), source.profile), {})[end] = source
-    return [
-        replace(
-            both[SPLITS[0]],
-            name=f"{both[SPLITS[0]].name} and {both[SPLITS[1]].name}",
-            cohort=cohort,
-            patients=pd.concat([both[end].patients for end in SPLITS], ignore_index=True),
-            training=pd.concat([both[end].training for end in SPLITS], ignore_index=True),
-        )
-        for (_, cohort, _), both in groups.items()
-        if len(both) == len(SPLITS)
-    ]
 
 
 def _effect(decision: Decision) -> str:

@@ -97,53 +97,6 @@ class ScoreCounts:
         """2 sum(p g) / (sum(p²) + sum(g)); ``nan`` if both sums are 0."""
         return self._soft_dice(np.square(self._probability))
 
-    def precision_recall(self, points: int = 200) -> PrecisionRecall:
-        """Precision and recall at some of the distinct scores, from the highest down, for a figure.
-
-        Args:
-            points: at most so many, spread evenly over recall; 2 or more. The first and the last are kept.
-
-        Returns:
-            No points if the reference is empty.
-        """
-        if not self.positives.any():
-            return PrecisionRecall(*np.empty((3, 0)))
-        found, wrong = np.cumsum(self.positives[::-1]), np.cumsum(self.negatives[::-1])
-        recall = found / found[-1]
-        wanted = np.linspace(recall[0], 1, points - 1)  # and the last point, at the lowest score
-        kept = np.unique([*np.searchsorted(recall, wanted), len(recall) - 1]) if len(recall) > points else ...
-        return PrecisionRecall(self.scores[::-1][kept], (found / (found + wrong))[kept], recall[kept])
-
-    def reliability(self, bins: int = 15) -> Reliability:
-        """Mean probability against the share inside the reference, in bins of equal width over [0, 1].
-
-        A probability on the boundary of two bins belongs to the lower one (Guo C. et al. 2017, arXiv:1706.04599), and
-        the bins are of the probability of the structure, not of the more likely class.
-
-        Raises:
-            ValueError: scores that are no probabilities.
-        """
-        probability = self._probability
-        place = np.searchsorted(np.arange(1, bins) / bins, probability, side="left")
-        voxels = self.positives + self.negatives
-        n = np.bincount(place, voxels, bins).astype(np.int64)
-        with np.errstate(invalid="ignore"):
-            mean = np.bincount(place, voxels * probability, bins) / n
-            share = np.bincount(place, self.positives, bins) / n
-        return Reliability(np.arange(bins + 1) / bins, mean, share, n)
-
-    def expected_calibration_error(self, bins: int = 15) -> float:
-        """Mean distance of probability and share over the bins of `reliability`, weighted by voxels, in [0, 1].
-
-        ``nan`` without voxels. Background far from the structure is most of an image and is easy: crop first, or say
-        over what was averaged.
-        """
-        table = self.reliability(bins)
-        full = table.voxels > 0
-        if not full.any():
-            return nan
-        return float(np.average(np.abs(table.mean - table.share)[full], weights=table.voxels[full]))
-
     @property
     def _probability(self) -> np.ndarray:
         if self.scores.size and not 0 <= self.scores[0] <= self.scores[-1] <= 1:
@@ -155,38 +108,12 @@ class ScoreCounts:
         return float(2 * np.sum(self.positives * self._probability) / whole) if whole else nan
 
 
-@dataclass(frozen=True, eq=False)
-class PrecisionRecall:
-    """Points of a curve: ``scores`` from the highest down, ``precision`` and ``recall`` of all voxels at or above."""
-
-    scores: np.ndarray
-    precision: np.ndarray
-    recall: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Reliability:
-    """One row for each bin.
-
-    Attributes:
-        edges: ``(bins + 1,)``, from 0 to 1.
-        mean: ``(bins,)``, mean probability; ``nan`` in an empty bin.
-        share: ``(bins,)``, share of the voxels inside the reference; ``nan`` in an empty bin.
-        voxels: ``(bins,)``.
-    """
-
-    edges: np.ndarray
-    mean: np.ndarray
-    share: np.ndarray
-    voxels: np.ndarray
-
-
 def count_scores(scores: np.ndarray, reference: np.ndarray, levels: int | None = None) -> ScoreCounts:
     """Counts at every distinct score.
 
     Args:
         scores: any shape. Bytes (``uint8``) are probabilities in steps of 1/255. Else numbers of which larger means
-            more likely inside; only calibration and soft Dice ask for probabilities.
+            more likely inside; only soft Dice asks for probabilities.
         reference: of the same shape; what is not zero is inside.
         levels: None keeps every distinct score, at up to 32 bytes each. A number rounds probabilities to that many
             evenly spaced ones, which bounds the memory; with 65536 the error of a rounded score is below 8e-6.

@@ -8,6 +8,7 @@ of BUNet, 1,017,892.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
 import torch
@@ -225,43 +226,6 @@ def _shares(total: int, parts: int) -> list[int]:
     return [max(1, total // parts + (part < total % parts)) for part in range(parts)]
 
 
-class FusedACDNet(nn.Module):
-    """ACDNet and a learnt weight between its probabilities and the coarse ones that it is given.
-
-    ``P = w coarse + (1 - w) fine``. The weight starts close to 1, at the coarse map, and training moves it. Parameters
-    of ACDNet are under ``fine``, the weight (as a logit) under ``fusion``.
-
-    Args:
-        in_channels, out_channels: of the input (image, then the coarse maps) and of the logits.
-        width, options: as of :class:`ACDNet`.
-        start: the weight of the coarse map before training, in (0, 1).
-
-    Shape:
-        ``(B, in_channels, D, H, W)`` to logits ``(B, out_channels, D, H, W)`` whose softmax is P.
-
-    Example:
-        >>> FusedACDNet(2, 2, width=0.1).share.item()
-        0.949999988079071
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, width: float = 1.0, start: float = 0.95, **options):
-        super().__init__()
-        self.maps = out_channels - 1
-        self.fine = ACDNet(in_channels, out_channels, width, **options)
-        self.fusion = nn.ParameterDict({"weight": nn.Parameter(torch.tensor(start).logit())})
-
-    @property
-    def share(self) -> Tensor:
-        """The weight of the coarse map."""
-        return self.fusion["weight"].sigmoid()
-
-    def forward(self, image: Tensor) -> Tensor:
-        # Stored in steps of 1/255, so that a 0 stands for anything below half a step.
-        coarse = image[:, -self.maps :].float().clamp(1 / 510, 1 - 1 / 510)
-        coarse = torch.cat([(1 - coarse.sum(dim=1, keepdim=True)).clamp(min=1 / 510), coarse], dim=1)
-        return fuse(coarse.log(), self.fine(image).float().log_softmax(dim=1), self.fusion["weight"])
-
-
 class JointCascade(nn.Module):
     """BUNet and ACDNet as one network, trained together on the mean of their probabilities.
 
@@ -286,18 +250,8 @@ class JointCascade(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         coarse = self.coarse(image)
         fine = self.fine(torch.cat([image, coarse.softmax(dim=1)[:, 1:]], dim=1))
-        return fuse(*(logits.float().log_softmax(dim=1) for logits in (coarse, fine)), coarse.new_zeros(()))
-
-
-def fuse(coarse: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
-    """Logarithm of ``w coarse + (1 - w) fine``, of logarithms of probabilities and with ``w`` given as its logit.
-
-    Example:
-        >>> half, quarter = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.25, 0.75]).log()
-        >>> fuse(half, quarter, torch.tensor(0.0)).exp()
-        tensor([0.3750, 0.6250])
-    """
-    return torch.logaddexp(coarse + F.logsigmoid(weight), fine + F.logsigmoid(-weight))
+        # The logarithm of the sum, of logarithms, so that small probabilities keep their gradient.
+        return torch.logaddexp(*(logits.float().log_softmax(dim=1) for logits in (coarse, fine))) - math.log(2)
 
 
 class ResidualBlock(nn.Module):
@@ -413,6 +367,7 @@ class VNet(nn.Module):
     DROPOUT = 0.5
 
     # DIFFERS: V-Net halves four times, which 8 voxels do not allow; three times on the blocks of the paper.
+    # SILENT: its initialisation; that of the library, where the other networks here have He's.
     def __init__(self, in_channels: int, out_channels: int, width: float = 1.0, halvings: int = 4):
         from monai.networks.nets.vnet import DownTransition, InputTransition, OutputTransition, UpTransition
 

@@ -4,14 +4,41 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from npcrepro.errors import InputError
 from npcrepro.protocol import Method, Paper, pick
 
-KEYS = ("li2018", "luo2020", "guo2021", "chen2020", "xue2020")
+
+@dataclass(frozen=True)
+class Entry:
+    """How pages name a paper.
+
+    Attributes:
+        title: ``"Li et al. 2018"``.
+        letter: with which the keys of its checks begin (:mod:`npcrepro.audit`); empty if there are none.
+    """
+
+    title: str
+    letter: str = ""
+
+    @property
+    def short(self) -> str:
+        """``"Li 2018"``."""
+        return self.title.replace(" et al.", "")
+
+
+# In the order of the book.
+PAPERS = {
+    "li2018": Entry("Li et al. 2018", "L"),
+    "luo2020": Entry("Luo et al. 2020", "U"),
+    "guo2021": Entry("Guo et al. 2021", "G"),
+    "chen2020": Entry("Chen et al. 2020", "C"),
+    "xue2020": Entry("Xue et al. 2020", "X"),
+}
+KEYS = tuple(PAPERS)
 
 
 def load(key: str, modalities: Sequence[str] = ()) -> Paper:
@@ -22,7 +49,7 @@ def load(key: str, modalities: Sequence[str] = ()) -> Paper:
     Raises:
         InputError: unknown key, with the near miss; another number of modalities than the paper's.
     """
-    pick(dict.fromkeys(KEYS), key, "paper")
+    pick(PAPERS, key, "paper")
     module = importlib.import_module(f"npcrepro.papers.{key}")
     paper: Paper = module.PAPER
     if not modalities:
@@ -47,5 +74,5 @@ def reported(key: str) -> dict:
     """What the paper prints, claims and leaves open: the content of its YAML file."""
     import yaml
 
-    pick(dict.fromkeys(KEYS), key, "paper")
+    pick(PAPERS, key, "paper")
     return yaml.safe_load((Path(__file__).parent / f"{key}.yaml").read_text())

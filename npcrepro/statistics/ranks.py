@@ -50,11 +50,6 @@ class RankStability:
         """The method with the best mean."""
         return self.ranks[0].method
 
-    @property
-    def leader_share(self) -> float:
-        """Share of the resamples in which the leader leads, alone or with another."""
-        return self.ranks[0].shares[0]
-
 
 def rank_stability(
     values: Mapping[str, Sequence[float]], higher_is_better: bool = True, seed: int = 0

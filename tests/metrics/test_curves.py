@@ -4,7 +4,7 @@ from math import isnan, nan
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from npcrepro.metrics import curves
@@ -65,8 +65,6 @@ def test_perfect_and_perfectly_wrong_scores():
     right, wrong = (count_scores(s, reference) for s in (reference.astype(float), 1.0 - reference))
     assert (right.average_precision, right.auc, right.soft_dice, right.soft_dice_squared) == (1, 1, 1, 1)
     assert (wrong.average_precision, wrong.auc, wrong.soft_dice) == (2 / 5, 0, 0)
-    assert right.expected_calibration_error() == 0
-    assert wrong.expected_calibration_error() == 1
 
 
 @pytest.mark.parametrize(
@@ -85,8 +83,6 @@ def test_nothing_to_measure_is_no_number(scores, reference, status, undefined, l
     assert counts.status == status
     names = ("average_precision", "auc", "soft_dice")
     assert {name for name in names if isnan(getattr(counts, name))} == undefined
-    assert isnan(counts.expected_calibration_error()) == (status == "no_voxels")
-    assert (len(counts.precision_recall().recall) == 0) == ("average_precision" in undefined)
 
 
 # Agreement.
@@ -100,27 +96,6 @@ def test_agrees_with_scikit_learn(seed, digits, kind):
     counts = count_scores(scores, reference)
     assert counts.average_precision == pytest.approx(metrics.average_precision_score(reference, scores), abs=1e-12)
     assert counts.auc == pytest.approx(metrics.roc_auc_score(reference, scores), abs=1e-12)
-
-
-@pytest.mark.parametrize("digits", [None, 1])
-def test_curve_agrees_with_scikit_learn(digits):
-    metrics = pytest.importorskip("sklearn.metrics")
-    scores, reference = random_case(4, size=300, digits=digits)
-    precision, recall, thresholds = metrics.precision_recall_curve(reference, scores)
-    curve = count_scores(scores, reference).precision_recall(points=1000)
-    assert curve.scores == pytest.approx(thresholds[::-1])
-    assert curve.precision == pytest.approx(precision[:-1][::-1])
-    assert curve.recall == pytest.approx(recall[:-1][::-1])
-
-
-def test_calibration_agrees_with_scikit_learn():
-    calibration = pytest.importorskip("sklearn.calibration")
-    scores, reference = random_case(5, digits=2)  # many scores on the boundary of a bin
-    share, mean = calibration.calibration_curve(reference, scores, n_bins=10)
-    table = count_scores(scores, reference).reliability(bins=10)
-    assert table.share[table.voxels > 0] == pytest.approx(share)
-    assert table.mean[table.voxels > 0] == pytest.approx(mean)
-    assert table.voxels.sum() == len(scores)
 
 
 @given(voxels)
@@ -151,16 +126,6 @@ def test_soft_dice_of_a_hard_mask_is_dice():
     _, mask = random_case(8)
     counts = count_scores(mask.astype(float), reference)
     assert counts.soft_dice == counts.soft_dice_squared == pytest.approx(count(mask, reference).dsc)
-
-
-def test_calibration_error_of_a_literal():
-    counts = count_scores(np.array([0.1, 0.1, 0.1, 0.1, 0.9, 0.9]), np.array([1, 0, 0, 0, 1, 0]))
-    table = counts.reliability(bins=2)
-    assert table.voxels.tolist() == [4, 2]
-    assert table.mean == pytest.approx([0.1, 0.9])
-    assert table.share == pytest.approx([0.25, 0.5])
-    assert counts.expected_calibration_error(bins=2) == pytest.approx((4 * 0.15 + 2 * 0.4) / 6)
-    assert np.isnan(counts.reliability(bins=5).mean[1:4]).all()
 
 
 # Counting.
@@ -214,7 +179,6 @@ def test_ranges_and_exchange(pairs):
         value = getattr(counts, name)
         assert isnan(value) or 0 <= value <= 1 + 1e-12
     assert counts.auc == pytest.approx(other.auc, nan_ok=True)
-    assert 0 <= counts.expected_calibration_error() <= 1
     assume(counts.status == "ok")
     assert counts.average_precision >= reference.mean() / len(pairs)
 
@@ -224,18 +188,6 @@ def test_a_rising_transform_keeps_ranks(pairs):
     scores, reference = arrays(pairs)
     first, second = count_scores(scores, reference), count_scores(np.exp(3 * scores) - 7, reference)
     assert (first.average_precision, first.auc) == pytest.approx((second.average_precision, second.auc), nan_ok=True)
-
-
-@settings(deadline=None)
-@given(voxels, st.integers(2, 8))
-def test_a_curve_for_a_figure_has_few_points_and_both_ends(pairs, points):
-    counts = count_scores(*arrays(pairs))
-    assume(counts.positives.any())
-    full, few = counts.precision_recall(1000), counts.precision_recall(points)
-    assert len(few.recall) <= points
-    assert (few.recall[0], few.recall[-1], few.scores[-1]) == (full.recall[0], 1, full.scores[-1])
-    assert set(zip(few.scores, few.precision, few.recall)) <= set(zip(full.scores, full.precision, full.recall))
-    assert sorted(few.recall) == few.recall.tolist()
 
 
 # Input.
@@ -255,10 +207,9 @@ def test_what_cannot_be_counted_is_an_error():
     [
         lambda counts: counts.soft_dice,
         lambda counts: counts.soft_dice_squared,
-        lambda counts: counts.expected_calibration_error(),
     ],
 )
-def test_scores_that_are_no_probabilities_have_no_calibration(number):
+def test_scores_that_are_no_probabilities_have_no_soft_dice(number):
     counts = ScoreCounts(np.array([-1.0, 0.5]), np.array([1, 1]), np.array([1, 1]))
     assert counts.auc == 0.5
     with pytest.raises(ValueError, match="are no probabilities"):

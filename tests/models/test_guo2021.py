@@ -10,10 +10,8 @@ from npcrepro.models.guo2021 import (
     BUNet,
     ConcatenatedConvolutions,
     DeepLabV3,
-    FusedACDNet,
     JointCascade,
     VNet,
-    fuse,
     receptive_field,
     unit,
 )
@@ -31,7 +29,6 @@ NETWORKS = {
     "acdnet, image alone": (ACDNet, 1, SHALLOW),
     "acdnet, map alone": (ACDNet, 2, {"uses_image": False, **SHALLOW}),
     "acdnet, pyramids as layers": (ACDNet, 2, {**REPLACES, **SHALLOW}),
-    "fused acdnet": (FusedACDNet, 2, {"start": 0.5, **SHALLOW}),
     "joint": (JointCascade, 1, {}),
     "deeplab": (DeepLabV3, 1, {}),
     "deeplab, stride 4": (DeepLabV3, 1, {"output_stride": 4}),
@@ -85,7 +82,6 @@ def with_maps(label):
         (at_full_width(ACDNet, 2, 2), 1_017_892),
         (at_full_width(ACDNet, 1, 2), 1_017_892 - 27 * 32),
         (at_full_width(ACDNet, 2, 2, uses_image=False), 1_017_892 - 27 * 32),
-        (at_full_width(FusedACDNet, 2, 2), 1_017_893),
         (at_full_width(JointCascade, 1, 2), 1_401_986 + 1_017_892),
         (at_full_width(BUNet, 1, 2, skips=False), 1_401_986 - 27 * (64**2 + 32**2 + 16**2)),
         (at_full_width(DeepLabV3, 1, 2), 3_518_914),
@@ -331,43 +327,11 @@ def test_a_map_alone_needs_a_map():
         ACDNet(1, 2, uses_image=False)
 
 
-@pytest.mark.parametrize(("start", "expected"), [(0.5, 0.5), (0.9, 0.9)])
-def test_the_learnt_weight_starts_where_it_is_told(start, expected):
-    torch.manual_seed(0)
-    network = FusedACDNet(2, 2, width=0.1, start=start).eval()
-    assert network.share.item() == pytest.approx(expected)
-    image = torch.rand(2, 2, 4, 4, 4)
-    fine = network.fine(image).softmax(dim=1)[:, 1]
-    expected = expected * image[:, 1] + (1 - expected) * fine
-    torch.testing.assert_close(network(image).softmax(dim=1)[:, 1], expected, atol=2e-3, rtol=0)
-
-
 def test_fused_logits_are_logarithms_of_probabilities():
     torch.manual_seed(0)
-    for name in ("fused acdnet", "joint"):
-        network, channels = small(name)
-        logits = network.eval()(torch.rand(1, channels, *BLOCK))
-        torch.testing.assert_close(logits.exp().sum(dim=1), torch.ones(1, *BLOCK), atol=2e-3, rtol=0)
-
-
-def test_a_certain_coarse_map_leaves_a_finite_loss():
-    network, _ = small("fused acdnet")
-    image = torch.zeros(2, 2, *BLOCK)
-    image[1, 1] = 1.0
-    logits = network(image)
-    assert logits.isfinite().all()
-    logits.sum().backward()
-    assert all(p.grad.isfinite().all() for p in network.parameters())
-
-
-def test_the_weight_moves_towards_the_map_that_is_right():
-    torch.manual_seed(0)
-    coarse = torch.tensor([0.9, 0.1]).log()
-    fine = torch.tensor([0.2, 0.8]).log()
-    for target, sign in ((0, 1), (1, -1)):
-        weight = torch.zeros((), requires_grad=True)
-        fuse(coarse, fine, weight)[target].backward()
-        assert weight.grad.item() * sign > 0
+    network, channels = small("joint")
+    logits = network.eval()(torch.rand(1, channels, *BLOCK))
+    torch.testing.assert_close(logits.exp().sum(dim=1), torch.ones(1, *BLOCK), atol=2e-3, rtol=0)
 
 
 def test_the_mean_of_a_jointly_trained_cascade():

@@ -15,7 +15,7 @@ pytest_plugins = ["core_fixtures"]
 
 CHEN, PRINTED = papers.load("chen2020"), papers.reported("chen2020")
 TRANSFERRED = [method for method in CHEN.methods if method.uses]
-FROM_SCRATCH = [method for method in CHEN.methods if not method.uses and not method.name.startswith("unet-3d")]
+FROM_SCRATCH = [method for method in CHEN.methods if not method.uses and len(method.channels) > 1]
 
 
 def parameters(name):
@@ -97,14 +97,27 @@ def test_a_method_of_one_series_has_one_channel():
     assert pairs == {("T1", "T2"), ("T1", "CET1"), ("T2", "CET1")}
 
 
-def test_a_comparison_changes_one_thing():
+def test_most_comparisons_change_one_thing():
+    several = {
+        "mmfnet-t1-t2": {"channels", "uses"},
+        "mmfnet-t1-cet1": {"channels", "uses"},
+        "mmfnet-t2-cet1": {"channels", "uses"},
+        "mmfnet-no-transfer-long": {"uses", "budget"},
+    }
+    parts = ("channels", "data", "augmentation", "network", "uses", "budget")
     for name, other in CHEN.comparisons.items():
         first, second = CHEN.method(name), CHEN.method(other)
-        changed = [
-            part for part in ("channels", "data", "augmentation") if getattr(first, part) != getattr(second, part)
-        ]
-        assert changed == []
-        assert (first.network != second.network) != (first.uses != second.uses)
+        changed = {part for part in parts if getattr(first, part) != getattr(second, part)}
+        if name in ("mmfnet-printed-loss", "mmfnet-printed-warm-up"):
+            assert changed == set()
+            assert first.stages != second.stages
+        elif name in several:
+            assert changed == several[name]
+        else:
+            assert len(changed) == 1, name
+        assert first.stages == second.stages or "loss" in name or "warm-up" in name or "uses" in changed, name
+    without = {method.name for method in CHEN.methods} - CHEN.comparisons.keys()
+    assert without == {"mmfnet", "patch-cnn", "unet-3d-t1", "unet-3d-t2", "unet-3d-cet1"}
 
 
 # Training
@@ -124,18 +137,35 @@ def test_the_encoders_and_nothing_else_are_frozen_in_the_warm_up():
             names = {name.split(".")[0] for name, _ in method.build(0.25).named_parameters()}
         assert names - set(warm_up.trainable) == {"encoders"}
         assert rest.trainable == ()
-        assert (warm_up.share, rest.share) == (5 / 100, 95 / 100)
+        printed = method.name == "mmfnet-printed-warm-up"
+        assert (warm_up.share, rest.share) == ((5 / 100, 95 / 100) if printed else (1 / 2, 1 / 2))
         assert [stage.optimiser.options["lr"] for stage in method.stages] == [1e-3, 1e-4]
-        assert (warm_up.patience, rest.patience) == (None, 10)
+        assert (warm_up.patience, rest.patience) == (10, 10)
 
 
-def test_networks_without_self_transfer_see_both_rates():
-    assert len(TRANSFERRED) + len(FROM_SCRATCH) + 3 == len(CHEN.methods)
-    for method in FROM_SCRATCH:
-        assert [(stage.share, stage.optimiser.options["lr"]) for stage in method.stages] == [(0.5, 1e-3), (0.5, 1e-4)]
-    for name in ("t1", "t2", "cet1"):
-        (stage,) = CHEN.method(f"unet-3d-{name}").stages
-        assert (stage.optimiser.options["lr"], stage.patience) == (1e-3, 10)
+def rates(method):
+    return [(stage.share, stage.optimiser.options["lr"], stage.patience) for stage in method.stages]
+
+
+def test_networks_of_several_series_see_the_same_rates_with_and_without_self_transfer():
+    for method in (*FROM_SCRATCH, *TRANSFERRED):
+        if method.name != "mmfnet-printed-warm-up":
+            assert rates(method) == [(0.5, 1e-3, 10), (0.5, 1e-4, 10)]
+
+
+def test_networks_of_one_series_see_one_rate():
+    alone = [method for method in CHEN.methods if len(method.channels) == 1]
+    assert len(alone) == 9
+    assert len(alone) + len(TRANSFERRED) + len(FROM_SCRATCH) == len(CHEN.methods)
+    assert all(rates(method) == [(1.0, 1e-3, 10)] for method in alone)
+
+
+def test_a_control_has_the_updates_of_all_networks_behind_mmfnet():
+    long, mmfnet = CHEN.method("mmfnet-no-transfer-long"), CHEN.method("mmfnet")
+    assert long.budget == mmfnet.budget + sum(CHEN.method(use.method).budget for use in mmfnet.uses) == 4
+    short = CHEN.method("mmfnet-no-transfer")
+    assert replace(long, name=short.name, title=short.title, summary=short.summary, budget=1.0) == short
+    assert papers.load("chen2020", ("CT", "PET")).method("mmfnet-no-transfer-long").budget == 3
 
 
 def test_the_loss_is_that_of_the_paper_in_the_form_that_is_meant():
