@@ -345,6 +345,8 @@ class Results:
         folds = self.published.cases.drop_duplicates("patient").set_index("patient").fold
         rows = self._whole()
         means = rows.assign(fold=rows.patient.map(folds)).groupby(["method", "fold"])[list(metrics)].mean()
+        if folds.nunique() == 1:
+            return Markdown("*One fold is published; a curve over the folds needs several.*")
         figures.by_fold(means.reset_index(), self.paper, metrics)
         plt.show()
         spread = means[next(iter(metrics))].groupby("method").std()

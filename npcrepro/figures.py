@@ -6,6 +6,7 @@ and white paper.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -196,6 +197,17 @@ def maps(images: Mapping[str, np.ndarray], reference: np.ndarray, probability: S
     return figure
 
 
+def wrapped(title: str, width: int) -> str:
+    """A title in lines of about so many letters, broken at spaces and behind plus signs.
+
+    Example:
+        >>> wrapped("MMFNet+multi-MLP+stdPool", 12)
+        'MMFNet+\\nmulti-MLP+\\nstdPool'
+    """
+    lines = textwrap.wrap(title.replace("+", "+ "), width, break_on_hyphens=False)
+    return "\n".join(line.replace("+ ", "+") for line in lines)
+
+
 def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
     """Training and validation loss of each method over its stages, one thin line for each run and their mean."""
     names = [m.name for m in paper.methods if m.name in set(history.method)]
@@ -222,7 +234,7 @@ def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
                 mean = stage_rows.groupby("total")[column].mean()
                 axis.plot(mean.index, mean, style, marker=".", color=colour, linewidth=1.8)
         axis.set(xlabel="updates", yscale="log")
-        axis.set_title(titles(paper)[name], fontsize=8)
+        axis.set_title(wrapped(titles(paper)[name], 24), fontsize=8)
     for axis in axes[:, 0]:
         axis.set_ylabel("loss of the stage's score")
     styles = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
@@ -243,7 +255,8 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
     if printed is not None:
         axis.axhline(printed, color="black", linestyle=":", linewidth=1)
         axis.text(len(names) - 0.55, printed, " printed mean", fontsize=8, va="bottom", ha="right")
-    axis.set_xticks(range(len(names)), [f"{titles(paper)[n]}\nn = {wide[n].notna().sum()}" for n in names], fontsize=8)
+    ticks = [f"{wrapped(titles(paper)[n], 16)}\nn = {wide[n].notna().sum()}" for n in names]
+    axis.set_xticks(range(len(names)), ticks, fontsize=8)
     low = min(0.0, np.nanmin(wide.to_numpy())) if wide.notna().any(axis=None) else 0.0
     axis.set(ylabel=METRIC_TITLES[metric], ylim=(low - 0.03, 1.03), xlim=(-0.5, len(names) - 0.5))
     return figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -14,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy import ndimage
 
-from npcrepro.figures import REFERENCE, WIDTH_IN, _grid, _show, colours, structure_colours, titles
+from npcrepro.figures import REFERENCE, WIDTH_IN, _grid, _show, colours, structure_colours, titles, wrapped
 from npcrepro.metrics.overlap import count
 from npcrepro.protocol import Paper
 from npcrepro.statistics import Summary
@@ -259,17 +258,6 @@ def validation_curves(history: pd.DataFrame, paper: Paper, metric: str = "valida
     axis.set(xlabel="updates", ylabel=metric.replace("_", " ").replace("dsc", "DSC"))
     axis.legend(fontsize=8, frameon=False)
     return figure
-
-
-def wrapped(title: str, width: int) -> str:
-    """A title in lines of about so many letters, broken at spaces and behind plus signs.
-
-    Example:
-        >>> wrapped("MMFNet+multi-MLP+stdPool", 12)
-        'MMFNet+\\nmulti-MLP+\\nstdPool'
-    """
-    lines = textwrap.wrap(title.replace("+", "+ "), width, break_on_hyphens=False)
-    return "\n".join(line.replace("+ ", "+") for line in lines)
 
 
 def _over_stages(run: pd.DataFrame) -> pd.DataFrame:
