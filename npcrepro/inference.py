@@ -1,17 +1,11 @@
-"""From a trained network and a case to probabilities and decisions on the case's own grid."""
+"""From logits to probabilities, and from these to decisions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from npcrepro.protocol import pick
-
-if TYPE_CHECKING:
-    from npcrepro.preprocess import SliceData
 
 
 def probabilities(logits: Tensor, activation: str) -> Tensor:
@@ -57,31 +51,3 @@ def decide(probability: Tensor, threshold: float | None) -> Tensor:
     else:
         reached = largest >= threshold
     return torch.where(reached, index + 1, 0)
-
-
-@torch.no_grad()
-def predict_slices(
-    network: nn.Module, data: SliceData, case: str, *, activation: str, batch_size: int, device
-) -> Tensor:  # fmt: skip
-    """Probability of each structure in all slices of a case.
-
-    Args:
-        network: ``(B, C, y, x)`` to logits, in evaluation mode.
-        data: where the slices come from.
-        case: name of the case.
-        activation: see :func:`probabilities`.
-        batch_size: slices in one forward pass.
-        device: of the network.
-
-    Returns:
-        ``(S, z, y, x)`` float32 in [0, 1] on the grid of the case, ``nan`` where the network gave no number.
-    """
-    depth = len(data.arrays(case)[0])
-    native = data.cohort.case(case).label.shape[-2:]
-    maps = []
-    for start in range(0, depth, batch_size):
-        image, _ = data.batch([(case, z) for z in range(start, min(depth, start + batch_size))])
-        probability = probabilities(network(data.finish(image.to(device))), activation)
-        # Probabilities, not logits, are brought to the native grid: a single saturated logit would spread otherwise.
-        maps.append(F.interpolate(probability, size=tuple(native), mode="bilinear", align_corners=False).cpu())
-    return torch.cat(maps).transpose(0, 1)

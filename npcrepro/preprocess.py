@@ -15,7 +15,7 @@ from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.errors import InputError
 from npcrepro.files import writing
-from npcrepro.inference import predict_slices
+from npcrepro.inference import probabilities
 from npcrepro.losses import NOT_CONTOURED
 from npcrepro.protocol import pick
 from npcrepro.sources import code_sha256
@@ -146,11 +146,12 @@ class SliceData:
             label = np.asarray(prepared.label)
             masks = [mask_of(label, self.cohort.structures, name) for name in self.structures]
             masks = torch.from_numpy(np.stack(masks, axis=1).astype(np.float32))
-            # DIFFERS: the paper's slices have the network's matrix; other cohorts are resampled to it, whole slice,
-            # without a crop.
-            label = (resize_in_plane(masks, self.matrix) >= 0.5).to(torch.uint8)
+            # DIFFERS: the papers' slices have the network's matrix; larger ones are resampled to it, whole, without a
+            # crop, and smaller ones padded, as interpolation would blur their contours and add nothing.
+            image, masks = fit_in_plane(image, self.matrix), fit_in_plane(masks, self.matrix)
+            label = (masks >= 0.5).to(torch.uint8)
             label[:, [name in prepared.not_contoured for name in self.structures]] = NOT_CONTOURED
-            for path, array in ((image_file, resize_in_plane(image, self.matrix)), (label_file, label)):
+            for path, array in ((image_file, image), (label_file, label)):
                 with writing(path) as temporary:
                     np.save(temporary, array.numpy())
         if len(self._open) == OPEN_CASES:
@@ -198,9 +199,29 @@ class SliceData:
             image = torch.cat([((image - low) / (high - low)).clamp(0, 1) for low, high in self.windows], dim=1)
         return normalise(image, self.normalisation)
 
+    @torch.no_grad()
     def predict(self, network, case: str, *, activation: str, batch_size: int, device) -> Tensor:
-        """Probability of each structure ``(S, z, y, x)`` on the grid of a case (see `predict_slices`)."""
-        return predict_slices(network, self, case, activation=activation, batch_size=batch_size, device=device)
+        """Probability of each structure in all slices of a case.
+
+        Args:
+            network: ``(B, C, y, x)`` to logits, in evaluation mode.
+            case: its name.
+            activation: see :func:`npcrepro.inference.probabilities`.
+            batch_size: slices in one forward pass.
+            device: of the network.
+
+        Returns:
+            ``(S, z, y, x)`` float32 in [0, 1] on the grid of the case, ``nan`` where the network gave no number.
+        """
+        depth, native = len(self.arrays(case)[0]), tuple(self.cohort.case(case).label.shape[-2:])
+        maps = []
+        for start in range(0, depth, batch_size):
+            image, _ = self.batch([(case, z) for z in range(start, min(depth, start + batch_size))])
+            probability = probabilities(network(self.finish(image.to(device))), activation)
+            # Probabilities, not logits, are brought to the native grid: a single saturated logit would spread
+            # otherwise.
+            maps.append(to_native_plane(probability, native).cpu())
+        return torch.cat(maps).transpose(0, 1)
 
 
 def resize_in_plane(image: Tensor, matrix: tuple[int, int]) -> Tensor:
@@ -208,6 +229,40 @@ def resize_in_plane(image: Tensor, matrix: tuple[int, int]) -> Tensor:
     if tuple(image.shape[-2:]) == matrix:
         return image
     return F.interpolate(image, size=matrix, mode="bilinear", antialias=True, align_corners=False)
+
+
+def fit_in_plane(image: Tensor, matrix: tuple[int, int]) -> Tensor:
+    """``(B, C, y, x)`` float in another matrix: an axis that is longer is resampled, one that is shorter is padded.
+
+    The padding has the smallest value of the channel and is the same on both sides, or one larger behind.
+
+    Example:
+        >>> fit_in_plane(torch.tensor([[[[1.0, 3.0], [2.0, 1.0]]]]), (2, 4))[0, 0]
+        tensor([[1., 1., 3., 1.],
+                [1., 2., 1., 1.]])
+    """
+    floor = image.amin(dim=(0, 2, 3), keepdim=True)
+    inside, (top, left) = _inside(tuple(image.shape[-2:]), matrix)
+    margins = (left, matrix[1] - inside[1] - left, top, matrix[0] - inside[0] - top)
+    return F.pad(resize_in_plane(image, inside) - floor, margins) + floor
+
+
+def to_native_plane(image: Tensor, native: tuple[int, int]) -> Tensor:
+    """The way back from :func:`fit_in_plane`: ``(B, C, y, x)`` float without the padding, bilinear at ``native``.
+
+    Example:
+        >>> to_native_plane(torch.tensor([[[[0.0, 1.0, 3.0, 0.0]]]]), (1, 2))
+        tensor([[[[1., 3.]]]])
+    """
+    (height, width), (top, left) = _inside(native, tuple(image.shape[-2:]))
+    cropped = image[..., top : top + height, left : left + width]
+    return F.interpolate(cropped, size=native, mode="bilinear", align_corners=False)
+
+
+def _inside(native: tuple[int, int], matrix: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Size and first (y, x) of what a slice covers of the matrix that it is put into."""
+    size = tuple(min(pair) for pair in zip(native, matrix, strict=True))
+    return size, tuple((m - s) // 2 for m, s in zip(matrix, size, strict=True))
 
 
 def match_names(wanted: tuple[str, ...], present: tuple[str, ...], cohort: str, what: str) -> tuple[str, ...]:

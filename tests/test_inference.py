@@ -6,7 +6,7 @@ from core_cases import case_arrays
 from torch import nn
 
 from npcrepro.errors import InputError
-from npcrepro.inference import decide, predict_slices, probabilities
+from npcrepro.inference import decide, probabilities
 from npcrepro.preprocess import SliceData
 
 pytest_plugins = ["core_fixtures"]
@@ -30,7 +30,7 @@ def data(prepared, matrix=(16, 16), normalisation="mean"):
 
 def test_probabilities_of_all_slices_on_the_grid_of_the_case(tiny_prepared):
     network = Watched()
-    found = predict_slices(network, data(tiny_prepared), "P0", batch_size=3, activation="sigmoid", device="cpu")
+    found = data(tiny_prepared).predict(network, "P0", batch_size=3, activation="sigmoid", device="cpu")
     image = torch.from_numpy(case_arrays("P0", 0).image[0].astype(np.float32))
     expected = (image / image.mean(dim=(1, 2), keepdim=True)).sigmoid()
     assert (tuple(found.shape), found.dtype) == ((1, 4, 16, 16), torch.float32)
@@ -41,7 +41,7 @@ def test_probabilities_of_all_slices_on_the_grid_of_the_case(tiny_prepared):
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
 def test_the_batch_size_changes_nothing(tiny_prepared, batch_size):
     one, another = (
-        predict_slices(Watched(), data(tiny_prepared), "P2", batch_size=size, activation="sigmoid", device="cpu")
+        data(tiny_prepared).predict(Watched(), "P2", batch_size=size, activation="sigmoid", device="cpu")
         for size in (3, batch_size)
     )
     np.testing.assert_array_equal(one, another)
@@ -49,7 +49,7 @@ def test_the_batch_size_changes_nothing(tiny_prepared, batch_size):
 
 def test_structures_come_first_and_slices_second(tiny_prepared):
     network = Watched(lambda image: torch.cat([torch.full_like(image, -2.0), torch.full_like(image, 1.0)], dim=1))
-    found = predict_slices(network, data(tiny_prepared), "P0", batch_size=2, activation="sigmoid", device="cpu")
+    found = data(tiny_prepared).predict(network, "P0", batch_size=2, activation="sigmoid", device="cpu")
     assert found.shape == (2, 4, 16, 16)
     np.testing.assert_allclose(found[0], torch.tensor(-2.0).sigmoid(), rtol=1e-6)
     np.testing.assert_allclose(found[1], torch.tensor(1.0).sigmoid(), rtol=1e-6)
@@ -61,9 +61,8 @@ def test_probabilities_and_not_scores_are_brought_to_the_grid_of_the_case(tiny_p
         scores[..., 4, 4] = 1e6
         return scores
 
-    found = predict_slices(
-        Watched(one_saturated), data(tiny_prepared, (8, 8)), "P0", batch_size=4, activation="sigmoid", device="cpu"
-    )
+    slices = data(tiny_prepared, (8, 8))
+    found = slices.predict(Watched(one_saturated), "P0", batch_size=4, activation="sigmoid", device="cpu")
     assert found.shape == (1, 4, 16, 16)
     expected = F.interpolate(one_saturated(torch.zeros(1, 1, 8, 8)).sigmoid(), size=(16, 16), mode="bilinear")
     np.testing.assert_allclose(found[0, 0], expected[0, 0], rtol=1e-5)
@@ -72,9 +71,8 @@ def test_probabilities_and_not_scores_are_brought_to_the_grid_of_the_case(tiny_p
 
 
 def test_a_network_that_gives_no_number_gives_nan(tiny_prepared):
-    found = predict_slices(
-        Watched(lambda i: i * torch.nan), data(tiny_prepared), "P0", batch_size=4, activation="sigmoid", device="cpu"
-    )
+    network = Watched(lambda i: i * torch.nan)
+    found = data(tiny_prepared).predict(network, "P0", batch_size=4, activation="sigmoid", device="cpu")
     assert found.isnan().all()
     assert not decide(found[None], 0.5).any()
 

@@ -16,7 +16,7 @@ from npcrepro import training
 from npcrepro.cohorts import phantom
 from npcrepro.cohorts.prepared import read_prepared
 from npcrepro.errors import InputError
-from npcrepro.inference import decide, predict_slices
+from npcrepro.inference import decide
 from npcrepro.papers.li2018 import CROSS_ENTROPY, PAPER
 from npcrepro.protocol import Component, Settings, Stage
 from npcrepro.runs import load_data, load_network, open_cohort, run_paper
@@ -100,7 +100,7 @@ def test_a_network_read_back_makes_the_same_prediction(finished):
     (folder,) = (runs / "prepared").glob("tiny-*")
     network, data = load_network(record), load_data(record, read_prepared(folder))
     label, probability = record.prediction("P0")
-    found = predict_slices(network, data, "P0", activation="sigmoid", batch_size=2, device="cpu")
+    found = data.predict(network, "P0", activation="sigmoid", batch_size=2, device="cpu")
     # A prediction is kept in steps of 1/255.
     np.testing.assert_allclose(found, probability, atol=0.51 / 255 if is_fp32(record) else 0.02)
     assert not network.training

@@ -378,16 +378,14 @@ class MaskRCNN(nn.Module):
         score_threshold: probability of its structure from which a region is taken for one.
 
     Shape:
-        image ``(B, C, H, W)``, H and W divisible by 32. With a label ``(B, S, H, W)``, 1 inside a structure, the loss:
-        a float32 scalar. A structure that holds 255 was not contoured in this case: the image says nothing on it,
-        though its regions count as background among the structures that were. Without a label, probabilities
-        ``(B, S, H, W)`` float32 in [0, 1], 0 where nothing was found.
+        image ``(B, C, H, W)``; inside, the lower and the right side are filled with zeros to multiples of 32. With a
+        label ``(B, S, H, W)``, 1 inside a structure, the loss: a float32 scalar. A structure that holds 255 was not
+        contoured in this case: the image says nothing on it, though its regions count as background among the
+        structures that were. Without a label, probabilities ``(B, S, H, W)`` float32 in [0, 1], 0 where nothing was
+        found.
 
     What is sampled follows from two buffers, a number drawn with the weights and the count of training calls; a
     training that goes on from a saved state therefore draws as if it had never stopped.
-
-    Raises:
-        ValueError: H or W not divisible by 32.
 
     Example:
         >>> MaskRCNN(1, 2, width=0.1)(torch.zeros(1, 1, 32, 32)).shape
@@ -436,8 +434,9 @@ class MaskRCNN(nn.Module):
         nn.init.normal_(self.box_head.offsets.weight, std=0.001)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        if image.shape[-2] % 32 or image.shape[-1] % 32:
-            raise ValueError(f"height and width have to be divisible by 32, got {tuple(image.shape[-2:])}")
+        height, width = image.shape[-2:]
+        margins = (0, -width % 32, 0, -height % 32)
+        image = F.pad(image, margins)
         shape = tuple(image.shape[-2:])
         levels = self.pyramid(image)
         anchors = anchor_boxes(shape, self.anchor_sizes, image.device)
@@ -445,7 +444,8 @@ class MaskRCNN(nn.Module):
         with torch.no_grad():
             boxes, real = self._propose(anchors, logits, offsets, shape)
         if label is None:
-            return self._detect(levels[:4], boxes, real, shape)
+            return self._detect(levels[:4], boxes, real, shape)[..., :height, :width]
+        label = F.pad(label, margins)
         instances = find_instances(label)
         generator = torch.Generator().manual_seed(int(self.seed + self.steps))
         if self.training:

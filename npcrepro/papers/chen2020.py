@@ -316,7 +316,7 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
                 methods=few, phantom=_phantom(6, (20, 96, 96)),
             ),
             Profile(
-                name="bench", matrix=(16, 96, 96), width=0.5, batch_size=4, updates=1200, check_every=30, folds=1,
+                name="bench", matrix=(16, 64, 64), width=0.5, batch_size=2, updates=600, check_every=30, folds=1,
                 methods=rows, phantom=_phantom(20, (20, 160, 160)),
             ),
             # PAPER: 16 x 256 x 256, 149 patients, five folds, batch of 8, 100 epochs of 75 updates.

@@ -205,7 +205,7 @@ PAPER = Paper(
             methods=(*ROWS, "cascade-unfused"), phantom=_phantom(6, (12, 48, 48)),
         ),
         Profile(
-            name="bench", matrix=(8, 24, 24), width=0.5, batch_size=16, updates=2000, check_every=100, folds=1,
+            name="bench", matrix=(8, 24, 24), width=0.25, batch_size=8, updates=600, check_every=60, folds=1,
             methods=(*ROWS, *FUSIONS, CONTROL), phantom=_phantom(20, (24, 96, 96)),
         ),
         # PAPER: 24 x 24 x 8, 120 patients, five folds, 50,000 iterations of each network.

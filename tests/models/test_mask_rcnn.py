@@ -658,9 +658,17 @@ def test_what_is_found_is_united_in_the_map_of_its_structure():
 
 
 @pytest.mark.parametrize("size", [(48, 32), (32, 65), (16, 16)])
-def test_a_size_not_divisible_by_32_is_an_error(size):
-    with pytest.raises(ValueError, match=rf"divisible by 32, got \({size[0]}, {size[1]}\)"):
-        small_network()(torch.zeros(1, 1, *size))
+def test_other_sizes_are_filled_with_zeros_to_multiples_of_32(size):
+    network = small_network(score_threshold=0.0).eval()
+    image, label = torch.randn(2, 1, *size), torch.zeros(2, 3, *size, dtype=torch.uint8)
+    label[:, 0, 4:12, 4:12] = 1
+    label[1, 1] = 255
+    filled = F.pad(image, (0, -size[1] % 32, 0, -size[0] % 32))
+    maps = network(image)
+    assert maps.shape == label.shape
+    torch.testing.assert_close(maps, network(filled)[..., : size[0], : size[1]])
+    zeros = F.pad(label, (0, -size[1] % 32, 0, -size[0] % 32))
+    torch.testing.assert_close(network(image, label), network(filled, zeros))
 
 
 def test_images_of_a_batch_do_not_touch_each_other():
