@@ -3,7 +3,7 @@ by networks that did not.
 
 The slices of a cohort are cases (:func:`npcrepro.cohorts.slices.write_slices`). In one cohort each is a patient of its
 own, so that slices of one patient lie on both sides of a split; in the other they stay together. With all folds of both
-every slice is tested once in each.
+every slice is tested once in each; with some folds, the slices count that were tested in both.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def inflation(by_slice, by_patient, seed: int = 0):
         ends ``low`` and ``high`` of its 95 % bootstrap interval.
 
     Raises:
-        InputError: a slice that was tested in one split and not in the other.
+        InputError: a method and seed of which no slice was tested in both splits.
     """
     import pandas as pd
 
@@ -70,13 +70,14 @@ def differences(by_slice, by_patient):
     import pandas as pd
 
     both = pd.concat({"by_slice": _dsc(by_slice), "by_patient": _dsc(by_patient)}, axis=1)
-    alone = both[both.isna().any(axis=1)]
-    if len(alone):
-        method, seed, case, _ = alone.index[0]
-        raise InputError(
-            f"slice {case} of {method} with seed {seed} was tested in one split and not in the other: run all folds "
-            "and seeds of both, on the slices of one cohort"
-        )
+    shared = both.notna().all(axis=1)
+    for (method, seed), tested in shared.groupby(["method", "seed"]):
+        if not tested.any():
+            raise InputError(
+                f"no slice of {method} with seed {seed} was tested in both splits: run the same folds and seeds of both, "
+                "on the slices of one cohort"
+            )
+    both = both[shared]
     whole = both.groupby(["method", "seed", "case"], sort=False).mean().reset_index().assign(structure=ALL)
     table = pd.concat([whole, both.reset_index()], ignore_index=True)
     patients = by_patient.drop_duplicates("case").set_index("case").patient

@@ -208,7 +208,7 @@ def slices(method: str, values, by_patient: bool) -> pd.DataFrame:
 def test_the_ledger_and_the_chapter_print_the_same_inflation(tmp_path):
     random = np.random.default_rng(0)
     high, low = (random.normal(mean, 0.05, (20, 3, 3)) for mean in (0.8, 0.7))
-    by_slice, by_patient = slices("unet-tuned", high, False), slices("unet-tuned", low, True)
+    by_slice, by_patient = slices("unet", high, False), slices("unet", low, True)
     publish(tmp_path / "luo2020-leakage-x-slices", by_slice)
     publish(tmp_path / "luo2020-leakage-x-patients", by_patient)
     (source,) = ledger.sources(tmp_path)
@@ -231,7 +231,7 @@ def test_a_claim_on_two_splits_is_made_by_commands_for_both(tmp_path):
     told = line(tmp_path, "luo2020-16").command.split(" && ")
     assert told[0] == "npcrepro data slices COHORT COHORT-slices --by slice --patients N"
     assert told[1] == (
-        "npcrepro run luo2020 --cohort COHORT-slices --methods unet-tuned --seeds 0 --seeds 1 --seeds 2 "
+        "npcrepro run luo2020 --cohort COHORT-slices --methods unet --seeds 0 --seeds 1 --seeds 2 "
         "--folds 0 --folds 1 --folds 2 --folds 3 --folds 4 --publish book/results/luo2020-leakage-NAME-slices"
     )
     assert told[2] == "npcrepro data slices COHORT COHORT-patients --by patient --patients N"
