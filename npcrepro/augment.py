@@ -22,7 +22,7 @@ def rotate(image: Tensor, label: Tensor, degrees: Tensor) -> tuple[Tensor, Tenso
         degrees: ``(B,)``, counter-clockwise as displayed.
 
     Returns:
-        Image (bilinear) and label (nearest neighbour) of the same shapes.
+        Image and label (both bilinear) of the same shapes.
     """
     angle = degrees.to(image.device, torch.float32) * radians(1)
     return _move(image, label, torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1), 0.0)
@@ -39,12 +39,14 @@ def _move(image: Tensor, label: Tensor, matrix: Tensor, shift: Tensor | float) -
     theta = torch.cat([matrix.reshape(-1, 2, 2), shift.unsqueeze(2)], dim=2)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     floor = image.amin(dim=(1, 2, 3), keepdim=True)
-    # SILENT: interpolation and filling of corners; bilinear image, nearest label, filled with the darkest value.
+    # SILENT: interpolation and filling of corners; bilinear image and label (half of a pixel decides, which keeps thin
+    # structures smoother than the nearest pixel would), filled with the darkest value.
     moved = F.grid_sample(image - floor, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + floor
-    label_moved = F.grid_sample(label.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    label_moved = F.grid_sample(label.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False) >= 0.5
+    label_moved = label_moved.to(label.dtype)
     unknown = (label == NOT_CONTOURED).flatten(2).all(dim=2)
     label_moved[unknown] = NOT_CONTOURED
-    return moved, label_moved.to(label.dtype)
+    return moved, label_moved
 
 
 def stretch_contrast(image: Tensor, gamma: Tensor, clipped: Tensor) -> Tensor:
@@ -75,6 +77,7 @@ class Affine:
         zoom: smallest and largest factor; above 1 the structure becomes larger.
         shift: up to this share of width and height, to either side.
         flip: probability of mirroring left and right; not for structures of one side, which it would exchange.
+        moved: probability that a sample is moved at all. Interpolation blurs, and test images are not blurred.
 
     Shape:
         image ``(B, C, H, W)``, label ``(B, S, H, W)``, both returned with their shapes. What comes in from outside is
@@ -87,9 +90,14 @@ class Affine:
     """
 
     def __init__(
-        self, degrees: float = 10.0, zoom: tuple[float, float] = (0.9, 1.1), shift: float = 0.1, flip: float = 0.0
+        self,
+        degrees: float = 10.0,
+        zoom: tuple[float, float] = (0.9, 1.1),
+        shift: float = 0.1,
+        flip: float = 0.0,
+        moved: float = 1.0,
     ):
-        self.degrees, self.zoom, self.shift, self.flip = degrees, tuple(zoom), shift, flip
+        self.degrees, self.zoom, self.shift, self.flip, self.moved = degrees, tuple(zoom), shift, flip, moved
 
     def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         drawn = torch.rand((5, len(image)), generator=generator).to(image.device)
@@ -97,7 +105,10 @@ class Affine:
         zoom = self.zoom[0] + drawn[1] * (self.zoom[1] - self.zoom[0])
         mirror = torch.where(drawn[2] < self.flip, -1.0, 1.0)
         rows = [mirror * angle.cos(), -mirror * angle.sin(), angle.sin(), angle.cos()]
-        return _move(image, label, torch.stack(rows, dim=1) / zoom[:, None], (2 * drawn[3:].T - 1) * 2 * self.shift)
+        shift = (2 * drawn[3:].T - 1) * 2 * self.shift
+        moved_image, moved_label = _move(image, label, torch.stack(rows, dim=1) / zoom[:, None], shift)
+        chosen = (torch.rand(len(image), generator=generator).to(image.device) < self.moved)[:, None, None, None]
+        return torch.where(chosen, moved_image, image), torch.where(chosen, moved_label, label)
 
 
 class VolumeAffine:

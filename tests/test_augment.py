@@ -239,3 +239,12 @@ def test_what_nobody_drew_stays_unknown_everywhere():
     moved = Affine(20, (0.5, 0.6), 0.2)(image, label, torch.Generator().manual_seed(0))[1]
     assert (moved[:, 1] == NOT_CONTOURED).all()
     assert set(moved[:, 0].unique().tolist()) == {0, 1}
+
+
+def test_samples_that_are_not_moved_stay_as_they_are():
+    image, label = torch.rand(200, 1, 6, 6), (torch.rand(200, 2, 6, 6) > 0.5).to(torch.uint8)
+    moved_image, moved_label = Affine(moved=0.25)(image, label, torch.Generator().manual_seed(0))
+    same = (moved_image == image).flatten(1).all(dim=1)
+    assert torch.equal(moved_label[same], label[same])
+    assert 0.65 < same.float().mean() < 0.85
+    assert not (Affine()(image, label, torch.Generator().manual_seed(0))[0] == image).flatten(1).all(dim=1).any()
