@@ -54,16 +54,16 @@ ONE_RATE = (_stage("all layers", 1e-3, patience=PATIENCE),)
 # SILENT: rates of the networks of several series without self-transfer; those of the paper one after the other, in as
 # many updates. They end at a lower rate than the networks of one series.
 TWO_RATES = (
-    _stage("rate 0.001", 1e-3, 0.5, patience=PATIENCE),
-    _stage("rate 0.0001", 1e-4, 0.5, patience=PATIENCE),
+    _stage("rate 0.001", 1e-3, 0.75, patience=PATIENCE),
+    _stage("rate 0.0001", 1e-4, 0.25, patience=PATIENCE),
 )
 
 
-def _warmed_up(*trainable: str, warm_up: float = 0.5) -> tuple[Stage, ...]:
+def _warmed_up(*trainable: str, warm_up: float = 0.75) -> tuple[Stage, ...]:
     """Stages of a network that takes over encoders; ``trainable`` is what moves in the share ``warm_up``."""
     # PAPER: encoders frozen at 0.001, then everything at 0.0001 (Section IV-C).
-    # DIFFERS: frozen for half of the updates, not for 5 of 100 epochs (method mmfnet-printed-warm-up has these). A
-    # twentieth of a short run is a handful of updates at 0.001 for random layers. With one half, networks with and
+    # DIFFERS: frozen for three quarters of the updates, not for 5 of 100 epochs (method mmfnet-printed-warm-up has these). A
+    # twentieth of a short run is a handful of updates at 0.001 for random layers, and at 0.0001 little moves in one. This way networks with and
     # without self-transfer see both rates equally long, and only the start and the freezing differ.
     # SILENT: whether the fusion blocks move in the warm-up, and the encoders' running statistics; they do, these not.
     # SILENT: whether the patience runs over both stages; it starts anew behind the warm-up.
@@ -316,7 +316,7 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
                 methods=few, phantom=_phantom(6, (20, 96, 96)),
             ),
             Profile(
-                name="bench", matrix=(16, 64, 64), width=0.5, batch_size=2, updates=600, check_every=30, folds=1,
+                name="bench", matrix=(16, 64, 64), width=0.5, batch_size=2, updates=800, check_every=40, folds=1,
                 methods=rows, phantom=_phantom(20, (20, 160, 160)),
             ),
             # PAPER: 16 x 256 x 256, 149 patients, five folds, batch of 8, 100 epochs of 75 updates.

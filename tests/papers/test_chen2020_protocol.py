@@ -138,7 +138,7 @@ def test_the_encoders_and_nothing_else_are_frozen_in_the_warm_up():
         assert names - set(warm_up.trainable) == {"encoders"}
         assert rest.trainable == ()
         printed = method.name == "mmfnet-printed-warm-up"
-        assert (warm_up.share, rest.share) == ((5 / 100, 95 / 100) if printed else (1 / 2, 1 / 2))
+        assert (warm_up.share, rest.share) == ((5 / 100, 95 / 100) if printed else (3 / 4, 1 / 4))
         assert [stage.optimiser.options["lr"] for stage in method.stages] == [1e-3, 1e-4]
         assert (warm_up.patience, rest.patience) == (10, 10)
 
