@@ -52,7 +52,7 @@ def _stage(name: str, rate: float, share: float = 1.0, **options: Any) -> Stage:
 ONE_RATE = (_stage("all layers", 1e-3, patience=PATIENCE),)
 
 # SILENT: rates of the networks of several series without self-transfer; those of the paper one after the other, in as
-# many updates. They end at a lower rate than the networks of one series.
+# many updates as with self-transfer. They end at a lower rate than the networks of one series.
 TWO_RATES = (
     _stage("rate 0.001", 1e-3, 0.75, patience=PATIENCE),
     _stage("rate 0.0001", 1e-4, 0.25, patience=PATIENCE),
@@ -62,9 +62,10 @@ TWO_RATES = (
 def _warmed_up(*trainable: str, warm_up: float = 0.75) -> tuple[Stage, ...]:
     """Stages of a network that takes over encoders; ``trainable`` is what moves in the share ``warm_up``."""
     # PAPER: encoders frozen at 0.001, then everything at 0.0001 (Section IV-C).
-    # DIFFERS: frozen for three quarters of the updates, not for 5 of 100 epochs (method mmfnet-printed-warm-up has these). A
-    # twentieth of a short run is a handful of updates at 0.001 for random layers, and at 0.0001 little moves in one. This way networks with and
-    # without self-transfer see both rates equally long, and only the start and the freezing differ.
+    # DIFFERS: frozen for three quarters of the updates, not for 5 of 100 epochs (method mmfnet-printed-warm-up has
+    # these). A twentieth of a short run is a handful of updates at 0.001 for random layers, and at 0.0001 little moves
+    # in one. This way networks with and without self-transfer see both rates equally long, and only the start and the
+    # freezing differ.
     # SILENT: whether the fusion blocks move in the warm-up, and the encoders' running statistics; they do, these not.
     # SILENT: whether the patience runs over both stages; it starts anew behind the warm-up.
     return (
