@@ -27,6 +27,20 @@ Modalities = Annotated[
     str | None,
     typer.Option(help="Channels of the cohort in place of the paper's, in its order, for instance T1,CT,PET."),
 ]
+CohortPath = Annotated[
+    str, typer.Option(help="Folder in the nnU-Net raw layout, or 'phantom' for the embedded cohort.")
+]
+Size = Annotated[str, typer.Option(help="Size of the run: smoke, quick, bench or paper.")]
+Methods = Annotated[
+    list[str] | None, typer.Option(help="Method, may be given several times; by default the profile's.")
+]
+Folds = Annotated[list[int] | None, typer.Option(help="Fold, may be given several times; by default the profile's.")]
+Seeds = Annotated[list[int] | None, typer.Option(help="Seed, may be given several times; by default 0.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Runs = Annotated[str, typer.Option(help="Folder for runs; finished ones in it are read back.")]
+Papers = Annotated[
+    list[str] | None, typer.Argument(metavar="[PAPER]...", help="For instance li2018; by default all of them.")
+]
 DEFAULT = Settings()
 
 
@@ -107,19 +121,13 @@ def describe(
 @app.command()
 def run(
     paper: Annotated[str, typer.Argument(help="Paper, for instance li2018.")],
-    cohort: Annotated[
-        str, typer.Option(help="Folder in the nnU-Net raw layout, or 'phantom' for the embedded cohort.")
-    ] = DEFAULT.cohort,
-    profile: Annotated[str, typer.Option(help="Size of the run: smoke, quick, bench or paper.")] = DEFAULT.profile,
-    methods: Annotated[
-        list[str] | None, typer.Option(help="Method, may be given several times; by default the profile's.")
-    ] = None,
-    folds: Annotated[
-        list[int] | None, typer.Option(help="Fold, may be given several times; by default the profile's.")
-    ] = None,
-    seeds: Annotated[list[int] | None, typer.Option(help="Seed, may be given several times; by default 0.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEFAULT.device,
-    runs: Annotated[str, typer.Option(help="Folder for runs; finished ones in it are read back.")] = DEFAULT.runs,
+    cohort: CohortPath = DEFAULT.cohort,
+    profile: Size = DEFAULT.profile,
+    methods: Methods = None,
+    folds: Folds = None,
+    seeds: Seeds = None,
+    device: Device = DEFAULT.device,
+    runs: Runs = DEFAULT.runs,
     modalities: Modalities = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at any defect of the cohort and at channels under other names.")
@@ -127,25 +135,33 @@ def run(
     publish: Annotated[
         Path | None, typer.Option(help="Also write the numbers of these runs (no images, no weights) to this folder.")
     ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs that share each batch; the numbers are those of one.")] = 1,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits on a GPU each time; slower. A CPU needs no asking.")
+    ] = False,
+    only: Annotated[
+        str, typer.Option(metavar="FOLDER", help="One of these runs, by its folder below the folder for runs.")
+    ] = "",
 ) -> None:
     """Train and score a paper's methods on a cohort, fold by fold.
 
     A finished run is read back, an interrupted one goes on where it was, a changed configuration is a new run.
     """
     from npcrepro import papers, records
+    from npcrepro.progress import shown
     from npcrepro.runs import run_paper
 
-    settings = Settings(
-        cohort=cohort,
-        profile=profile,
-        methods=tuple(methods or ()),
-        folds=tuple(folds or ()),
-        seeds=tuple(seeds or (0,)),
-        device=device,
-        runs=runs,
-        modalities=_names(modalities),
-    )
-    finished = run_paper(papers.load(paper, settings.modalities), settings, strict=strict, report=typer.echo)
+    settings = _settings(cohort, profile, methods, folds, seeds, device, runs, modalities)
+    with shown(typer.echo) as report:
+        finished = run_paper(
+            papers.load(paper, settings.modalities),
+            settings,
+            strict=strict,
+            report=report,
+            devices=devices,
+            deterministic=deterministic,
+            only=only,
+        )
     _print_scores(finished)
     if publish:
         records.publish(finished, publish)
@@ -153,15 +169,86 @@ def run(
 
 
 @app.command()
+def status(
+    papers: Papers = None,
+    cohort: CohortPath = DEFAULT.cohort,
+    profile: Size = DEFAULT.profile,
+    methods: Methods = None,
+    folds: Folds = None,
+    seeds: Seeds = None,
+    runs: Runs = DEFAULT.runs,
+    modalities: Modalities = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what is done, running, failed and left of the runs that `run` would make with the same options.
+
+    A stopped run has begun and goes on where it was. Nothing is trained, and no phantom is made.
+    """
+    from npcrepro import sweep
+    from npcrepro.progress import spoken
+
+    settings = _settings(cohort, profile, methods, folds, seeds, DEFAULT.device, runs, modalities)
+    planned = sweep.make_sweep(papers or (), settings, images=False)
+    found = {folder: sweep.progress(Path(runs) / folder) for folder in planned.runs}
+    left_s = sweep.time_left_s(planned, found)
+    if as_json:
+        rows = [{"run": folder, **dataclasses.asdict(each)} for folder, each in found.items()]
+        rows = [row | {"seconds": None if row["seconds"] != row["seconds"] else row["seconds"]} for row in rows]
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    _print_table(*sweep.status_table(planned, found))
+    for folder, each in found.items():
+        if each.state in ("running", "failed", "stopped"):
+            typer.echo(f"{each.state}: {folder}{f': {each.detail}' if each.detail else ''}")
+    finished = sum(each.state in ("done", "diverged") for each in found.values())
+    about = "" if left_s != left_s or not left_s else f"; about {spoken(left_s)} left, one run after the other"
+    typer.echo(f"{finished} of {_count(len(found), 'run')} finished{about}")
+
+
+@app.command()
+def plan(
+    papers: Papers = None,
+    cohort: CohortPath = DEFAULT.cohort,
+    profile: Size = "paper",
+    methods: Methods = None,
+    folds: Folds = None,
+    seeds: Seeds = None,
+    device: Device = DEFAULT.device,
+    runs: Runs = DEFAULT.runs,
+    modalities: Modalities = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a few updates of every network that no finished run tells about.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Count the runs of a sweep, and estimate its hours from measured updates.
+
+    An update takes what it took in finished runs of the same method and profile, or with --measure what the network
+    needs for random images on this device. Stages that end early make it shorter, images on slow disks longer.
+    """
+    from npcrepro import sweep
+
+    settings = _settings(cohort, profile, methods, folds, seeds, device, runs, modalities)
+    planned = sweep.make_sweep(papers or (), settings, images=False)
+    rows = sweep.estimate(planned, measure=measure, report=lambda line: typer.echo(line, err=True))
+    if as_json:
+        known = {row.method: None if row.seconds != row.seconds else row.hours for row in rows}
+        found = [dataclasses.asdict(row) | {"hours": known[row.method]} for row in rows]
+        found = [row | {"seconds": None if row["hours"] is None else row["seconds"]} for row in found]
+        typer.echo(json.dumps(found, indent=1))
+        return
+    _print_table(*sweep.estimate_table(rows))
+    typer.echo(sweep.estimate_in_words(rows))
+
+
+@app.command()
 def train(
     name: Annotated[str, typer.Argument(metavar="PAPER/METHOD", help="For instance luo2020/unet-tuned.")],
-    cohort: Annotated[
-        str, typer.Option(help="Folder in the nnU-Net raw layout, or 'phantom' for the embedded cohort.")
-    ] = DEFAULT.cohort,
-    profile: Annotated[str, typer.Option(help="Size of the run: smoke, quick, bench or paper.")] = DEFAULT.profile,
-    seeds: Annotated[list[int] | None, typer.Option(help="Seed, may be given several times; by default 0.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEFAULT.device,
-    runs: Annotated[str, typer.Option(help="Folder for runs; finished ones in it are read back.")] = DEFAULT.runs,
+    cohort: CohortPath = DEFAULT.cohort,
+    profile: Size = DEFAULT.profile,
+    seeds: Seeds = None,
+    device: Device = DEFAULT.device,
+    runs: Runs = DEFAULT.runs,
     modalities: Modalities = None,
 ) -> None:
     """Train a method on a whole cohort, for use on other images; nobody is tested.
@@ -170,19 +257,15 @@ def train(
     """
     from npcrepro import papers
     from npcrepro.predict import train_on_all
+    from npcrepro.progress import shown
 
     key, _, method = name.partition("/")
-    settings = Settings(
-        cohort=cohort,
-        profile=profile,
-        seeds=tuple(seeds or (0,)),
-        device=device,
-        runs=runs,
-        modalities=_names(modalities),
-    )
+    settings = _settings(cohort, profile, (), (), seeds, device, runs, modalities)
     paper = papers.load(key, settings.modalities)
     settings = dataclasses.replace(settings, methods=(method or paper.methods[0].name,))
-    for record in train_on_all(paper, settings, report=typer.echo):
+    with shown(typer.echo) as report:
+        found = train_on_all(paper, settings, report=report)
+    for record in found:
         fold = record.config["fold"]
         trained, chose = (_count(len(fold[part]), "patient") for part in ("train", "validation"))
         typer.echo(f"{record.folder}: {trained} trained, {chose} chose the weights")
@@ -236,6 +319,17 @@ def score(
     out: Annotated[
         Path | None, typer.Option(help="Also write the cases to this CSV file, or everything to this JSON file.")
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write a record for the leaderboard; needs --beside."),
+    ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PUBLISHED",
+            help="Published runs on the same cohort, as in book/results: only the cases of their folds are scored.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score predicted masks against reference masks: DSC, surface distances and NSD, means and comparisons.
@@ -252,12 +346,18 @@ def score(
     from npcrepro import scoring
     from npcrepro.metrics.surface import CONVENTIONS
     from npcrepro.protocol import pick
+    from npcrepro.records import read_published
 
     pick(scoring.RULES, undefined, "rule of --undefined")
     pick(CONVENTIONS, convention, "convention")
     if out:
         scoring.check_out(out)
+    if record:
+        scoring.check_record(record)
+        if not beside:
+            raise InputError(f"--record {record} needs --beside: published runs on the same cohort name the folds")
     predictions, reference = scoring.parse_paths(paths, pred or [])
+    published = read_published(beside) if beside else None
     known = {"from-image": None, "unknown": (nan, nan, nan)}
     given = known[spacing] if spacing in known else _three("--spacing", spacing, ",", float, "3,1,1")
     screen = Console(stderr=True)
@@ -267,8 +367,11 @@ def score(
         labels=scoring.parse_labels(labels) if labels else None,
         spacing_mm=given,
         tolerances_mm=scoring.parse_tolerances(nsd_tolerance or []),
+        cases=scoring.fold_cases(predictions, published) if published else None,
         track=lambda cases: track(cases, "cases", console=screen, transient=True, disable=not screen.is_terminal),
     )
+    if record:
+        scoring.write_record(scores, published, record)
     if out:
         scoring.write(scores, out, undefined, convention)
     if as_json:
@@ -279,6 +382,8 @@ def score(
         typer.echo(f"\ndifferences from {next(iter(predictions))}")
         _print_table(*scoring.comparison_table(scores, undefined, convention))
     typer.echo("\n" + "\n".join(scoring.words(scores, undefined, convention)))
+    if record:
+        typer.echo(f"record: {record}")
 
 
 @data.command("check")
@@ -326,6 +431,36 @@ def data_describe(
     lines = [[f"{cell:.3g}" if isinstance(cell, float) else cell for cell in row] for row in medians.to_numpy()]
     _print_table(list(medians), lines)
     typer.echo("medians over the cases that show the structure; separability 0.5: intensity tells nothing")
+
+
+@data.command("prepare")
+def data_prepare(
+    path: Annotated[Path, typer.Argument(metavar="COHORT", help="Folder in the nnU-Net raw layout.")],
+    runs: Runs = DEFAULT.runs,
+) -> None:
+    """Write the checked, memory-mapped copy of a cohort from which everything trains; runs do this by themselves."""
+    from npcrepro.cohorts.layout import read_cohort
+    from npcrepro.cohorts.prepared import prepare
+
+    typer.echo(prepare(read_cohort(path), Path(runs) / "prepared").folder)
+
+
+@data.command("splits")
+def data_splits(
+    path: Annotated[Path, typer.Argument(metavar="COHORT", help="Folder in the nnU-Net raw layout.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write; nnU-Net calls it splits_final.json.")],
+    paper: Annotated[str, typer.Option(help="Whose split: the one that `run` uses, for instance luo2020.")],
+) -> None:
+    """Write the folds of a paper on a cohort as nnU-Net's splits_final.json: cases tested are its "val"."""
+    from npcrepro import papers
+    from npcrepro.cohorts.folds import as_nnunet, split_patients
+    from npcrepro.cohorts.layout import read_cohort
+    from npcrepro.files import write_json
+
+    cohort = read_cohort(path)
+    folds = as_nnunet(split_patients(cohort, **papers.load(paper).split), cohort)
+    write_json(out, folds)
+    typer.echo(f"{_count(len(folds), 'fold')} of {_count(len(cohort.cases), 'case')} in {out}")
 
 
 @data.command("slices")
@@ -432,6 +567,20 @@ def data_phantom(
     typer.echo(f"{_count(len(cohort.cases), 'case')} in {path}")
 
 
+def _settings(cohort, profile, methods, folds, seeds, device, runs, modalities) -> Settings:
+    """Settings from options, of which those that may be repeated are None if not given."""
+    return Settings(
+        cohort=cohort,
+        profile=profile,
+        methods=tuple(methods or ()),
+        folds=tuple(folds or ()),
+        seeds=tuple(seeds or DEFAULT.seeds),
+        device=device,
+        runs=runs,
+        modalities=_names(modalities),
+    )
+
+
 def _names(text: str | None) -> tuple[str, ...]:
     """Names from ``T1,CT,PET``."""
     return tuple(text.split(",")) if text else ()
@@ -504,11 +653,24 @@ def book(
     profile: Annotated[str, typer.Option(help="Profile of every notebook.")] = DEFAULT.profile,
     runs: Annotated[str, typer.Option(help="Folder for runs.")] = DEFAULT.runs,
     output: Annotated[str, typer.Option(help="Folder for the built book.")] = "_build",
+    cohort: Annotated[
+        str, typer.Option(help="Cohort that the chapters are told on; those that cannot use it say why.")
+    ] = DEFAULT.cohort,
+    private: Annotated[
+        bool, typer.Option("--private", help="Show images that may not be published; a book for your own eyes.")
+    ] = DEFAULT.private,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Also print the book to OUTPUT/pdf/book.pdf; needs Chromium.")
+    ] = False,
 ) -> None:
     """Run the notebooks and build the book; what has not changed is not done again."""
     from npcrepro.book import build
 
-    build(profile=profile, output=output, runs=runs)
+    build(profile=profile, output=output, runs=runs, cohort=cohort, private=private)
+    if pdf:
+        from npcrepro.printing import print_book
+
+        print_book(output)
 
 
 def main() -> None:

@@ -76,20 +76,6 @@ def show_images(cohort: Cohort, settings: Settings, draw: Callable[..., Figure],
     display(Markdown(f"*{line}For a book that stays with you, set the parameter `private: true`.*"))
 
 
-def slices(images: Mapping[str, tuple[np.ndarray, np.ndarray]], structure: str = "Reference") -> Figure:
-    """A row of slices with the reference contour.
-
-    Args:
-        images: title to ``(image (y, x), reference (y, x))``.
-    """
-    figure, axes = _grid(1, len(images))
-    for axis, (title, (image, reference)) in zip(axes[0], images.items(), strict=True):
-        _show(axis, image, {REFERENCE: reference})
-        axis.set_title(title, fontsize=9)
-    _legend(figure, {structure: REFERENCE})
-    return figure
-
-
 def sheet(
     rows: Mapping[str, Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]]],
     limits: tuple[float, float] | None = None,

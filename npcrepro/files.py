@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from npcrepro.errors import InputError
+
+NO_ROOM_BYTES = 2**20
 
 
 @contextmanager
@@ -27,7 +30,8 @@ def writing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        reason = "the disk is full" if _is_full(error, path.parent) else error.strerror or error
+        raise InputError(f"cannot write {path}: {reason}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -35,7 +39,11 @@ def writing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside ``path`` that becomes ``path`` when the block ends well; ``path`` has to be new or empty."""
+    """A new folder beside ``path`` that becomes ``path`` when the block ends well; ``path`` has to be new or empty.
+
+    Raises:
+        InputError: the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}.tmp"
     temporary.mkdir()
@@ -44,8 +52,19 @@ def writing_folder(path: Path) -> Iterator[Path]:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
         os.replace(temporary, path)
+    except OSError as error:
+        if _is_full(error, path.parent):
+            raise InputError(f"cannot write {path}: the disk is full") from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_full(error: OSError, folder: Path) -> bool:
+    """Whether the disk is full; NumPy says then only how many numbers it has written."""
+    if error.errno is None:
+        return shutil.disk_usage(folder).free < NO_ROOM_BYTES
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

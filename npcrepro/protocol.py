@@ -55,7 +55,8 @@ class Stage:
         monitor: what a check has to improve: ``"validation_loss"`` or ``"validation_dsc"``.
         patience: end the stage when so many checks in a row have not improved, with the weights of the best check;
             ``None`` uses all updates.
-        keep_best: end with the weights of the best check, not with the last, after all updates.
+        keep_best: end with the weights of the best check, not with the last, after all updates. A check of the stage
+            before counts too where both train the same output against the same loss and both keep their best.
         activation: as that of the method, where the score of this stage is another one.
     """
 

@@ -4,10 +4,12 @@ A run folder holds
 
     config.json          what was asked for; the hash of what decides the numbers is the run's identity
     checkpoint.safetensors   only while training
+    log.jsonl            what happened, with times: started, checks, finished or failed
     history.csv          learning curve
     cases.csv            one row for each case, structure and region, with raw counts
     predictions/         one .npz for each test case: label, and probability in steps of 1/255
     model.safetensors    weights
+    diverged.npz         only where the loss was no number: the batch that it was so on
     provenance.json      written last: a run with it is finished
 
 Every file is written under a temporary name and moved into place, so that a kill at any moment leaves either the old
@@ -21,7 +23,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from npcrepro.errors import InputError
@@ -86,11 +88,11 @@ class Configuration:
                 "fold": self.fold,
                 "seed": self.seed,
                 "used": {method: [each.sha256 for each in runs] for method, runs in self.used.items()},
-                "code_sha256": code_sha256((*TRAINING_CODE, *self.method.targets)),
+                "code_sha256": _code_of(self.method.targets),
             }
         )
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Identity of the run."""
         deciding = {
@@ -112,6 +114,12 @@ class Configuration:
         inner = f"-inner-{self.fold['inner']}" if "inner" in self.fold else ""
         name = f"{fold}{inner}_seed-{self.seed}_{self.sha256[:8]}"
         return runs / self.method.paper / self.method.name / self.cohort / self.profile.name / name
+
+
+@cache
+def _code_of(targets: tuple[str, ...]) -> str:
+    """Hash of the code of a run, by what its method is made of: a sweep has many runs of each method."""
+    return code_sha256((*TRAINING_CODE, *targets))
 
 
 class _Tables:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
@@ -13,9 +16,10 @@ from pathlib import Path
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.folds import Fold, Split, inner_folds, split_patients
 from npcrepro.cohorts.layout import Cohort, read_cohort
-from npcrepro.cohorts.prepared import PreparedCohort, prepare
+from npcrepro.cohorts.prepared import PreparedCohort, fingerprint, prepare
 from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing
+from npcrepro.progress import LINE_SECONDS, Log, Passing, Timetable, calm, in_one_line
 from npcrepro.protocol import Method, Paper, Profile, Report, Settings, as_data, pick
 from npcrepro.records import IDENTITY, SCORING_CODE, Configuration, Record, environment, quantised, write_csv
 from npcrepro.sources import code_sha256
@@ -31,77 +35,127 @@ class Unusable(InputError):
     """A run that this one builds on is not finished, or diverged."""
 
 
-def run_paper(paper: Paper, settings: Settings, *, strict: bool = False, report: Report = print) -> list[Record]:
+def run_paper(
+    paper: Paper,
+    settings: Settings,
+    *,
+    strict: bool = False,
+    only: str = "",
+    report: Report | None = None,
+    devices: int = 1,
+    deterministic: bool = False,
+) -> list[Record]:
     """Run methods x seeds x folds of a paper and return the records, reading back what is finished.
 
-    Several processes may work on the same runs: one that another is working on comes last, and is waited for.
+    Several processes may work on the same runs: one that another is working on comes last, and is waited for. A run
+    that fails does not stop the others.
 
     Args:
         paper: from :func:`npcrepro.papers.load`.
         settings: what the user asked for.
         strict: stop at any defect of the cohort, warnings included, and at channels or structures under other names.
-        report: called with lines of progress.
+        only: folder of one of these runs, or of one that they use, below the folder of runs; the others are left.
+        report: called with lines of progress; they are printed, at most one a minute, if not given.
+        devices, deterministic: see :func:`npcrepro.training.make_fabric`.
 
     Raises:
         InputError: anything in the settings, cohort or folders that cannot be used; and behind all other runs, those
-            that build on one that diverged.
+            that failed, and those that build on one that failed or diverged.
+    """
+    report = report or calm(print)
+    runs = Path(settings.runs)
+    cohort = open_cohort(paper, settings)
+    _, wanted = plan(paper, settings, outline(cohort, runs / "prepared"))
+    if strict:
+        _refuse_defects(cohort, list({run.method.name: run.method for run in wanted}.values()))
+    todo = in_order(wanted)
+    if only:
+        todo = wanted = [run for run in todo if run.folder(Path()) == Path(only)]
+    if not todo:
+        raise InputError(f"run {only} is none of those asked for: the settings, the cohort or the code have changed")
+    prepared = _prepare(cohort, runs / "prepared", report)
+
+    def compute(configuration: Configuration, report: Report) -> tuple[Record, bool]:
+        return run(configuration, prepared, settings.device, runs, report, devices, deterministic)
+
+    records = _run_all(todo, compute, runs, report)
+    return [records[configuration.sha256] for configuration in wanted]
+
+
+def outline(cohort: Cohort, folder: Path) -> PreparedCohort:
+    """A cohort as :func:`prepare` makes it in ``folder``, as far as plans need it; no image is decoded."""
+    digest = fingerprint(cohort, cache=folder / "fingerprints.json")
+    return PreparedCohort(
+        folder=folder / f"{cohort.name}-{digest[:8]}",
+        fingerprint=digest,
+        entries={case.name: {"patient": case.patient, "suspect": case.suspect} for case in cohort.cases},
+        **{name: getattr(cohort, name) for name in ("name", "channels", "structures", "spacing_known")},
+        **{name: getattr(cohort, name) for name in ("publishable", "licence", "reference")},
+    )
+
+
+def plan(paper: Paper, settings: Settings, cohort: PreparedCohort) -> tuple[Split, list[Configuration]]:
+    """The runs that settings ask for: methods x seeds x folds. :func:`in_order` adds the runs that these use.
+
+    Raises:
+        InputError: a method, profile or fold that is not there, or too few patients.
     """
     profile = paper.profile(settings.profile)
     names = settings.methods or profile.methods or (paper.methods[0].name,)
-    runs = Path(settings.runs)
-    cohort = open_cohort(paper, settings)
     methods = [paper.method(name).on(cohort.structures) for name in names]
-    if strict:
-        _refuse_defects(cohort, methods)
     split = split_patients(cohort, **paper.split)
     folds = _choose_folds(settings, profile, split, cohort)
-    prepared = _prepare(cohort, runs / "prepared", report)
-    split.write(runs / "splits" / f"{paper.key}-{split.sha256[:8]}.json")
-
-    wanted = [
-        configure(paper, method, profile, prepared, split.sha256, split.folds[fold], seed)
+    split_sha256 = split.sha256
+    return split, [
+        configure(paper, method, profile, cohort, split_sha256, split.folds[fold], seed)
         for method in methods
         for seed in settings.seeds
         for fold in folds
     ]
-    records = _run_all(in_order(wanted), prepared, settings.device, runs, report)
-    return [records[configuration.sha256] for configuration in wanted]
 
 
 def _run_all(
-    todo: Sequence[Configuration], cohort: PreparedCohort, device: str, runs: Path, report: Report
+    todo: Sequence[Configuration],
+    compute: Callable[[Configuration, Report], tuple[Record, bool]],
+    runs: Path,
+    report: Report,
 ) -> dict[str, Record]:
     """Run configurations, each behind what it uses, and return their records by identity."""
-    records, skipped, trained, told, started = {}, [], 0, "", time.monotonic()
+    sweep = _Sweep(todo, report)
+    records, failed, skipped, trained, told = {}, [], [], 0, ""
     left = list(enumerate(todo, 1))
     while left:
         later, busy = {}, []
         for number, configuration in left:
-            title = f"[{number}/{len(todo)}] {_title(configuration)}"
-
-            def line(text: str, title: str = title) -> None:
-                report(f"{title}: {text}")
-
+            name, title = configuration.sha256, f"[{number}/{len(todo)}] {_title(configuration)}"
             if any(needed.sha256 in later for needed in _needed(configuration)):
-                later[configuration.sha256] = number, configuration
+                later[name] = number, configuration
                 continue
             try:
-                record, fresh = run(configuration, cohort, device, runs, line)
+                record, fresh = compute(configuration, sweep.begin(name, title))
             except Busy as problem:
-                later[configuration.sha256] = number, configuration
+                later[name] = number, configuration
                 busy.append(f"{title}: waiting, {problem}")
                 continue
             except Unusable as problem:
+                sweep.drop(name, f"{title}: skipped, {problem}")
                 skipped.append(_title(configuration))
-                line(f"skipped, {problem}")
                 continue
-            records[configuration.sha256] = record
-            if fresh:
-                trained += 1
-                pending = len(todo) - len(records) - len(skipped)
-                minutes = (time.monotonic() - started) / trained * pending / 60
-                line(f"done in {record.provenance['seconds']['all']:.0f} s, about {minutes:.0f} min left")
-        if len(later) == len(left):
+            except KeyboardInterrupt:
+                report(
+                    f"interrupted: {len(records)} of {len(todo)} runs are finished; "
+                    "the same call goes on where this one stopped"
+                )
+                raise
+            except Exception as problem:  # whatever it is, the other runs may do
+                # Kept as words: the error itself would hold on to the tensors of its run.
+                sweep.drop(name, f"{title}: failed, {in_one_line(problem)}")
+                failed.append(f"{_title(configuration)}: {in_one_line(problem)}")
+                continue
+            records[name] = record
+            trained += fresh
+            sweep.done(name, title, record, fresh)
+        if later and len(later) == len(left):
             # Nothing but runs of other processes, and what builds on them.
             if busy[0] != told:
                 told = busy[0]
@@ -109,10 +163,57 @@ def _run_all(
             time.sleep(POLL_SECONDS)
         left = list(later.values())
     report(f"{len(todo)} runs, {trained} trained now, {len(records) - trained} read back from {runs}")
+    problems = []
+    if failed:
+        problems.append(f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}")
     if skipped:
         cause = "a run that they build on diverged or is not finished"
-        raise InputError(f"{len(skipped)} of {len(todo)} runs were skipped, as {cause}: {'; '.join(skipped)}")
+        problems.append(f"{len(skipped)} of {len(todo)} runs were skipped, as {cause}: {'; '.join(skipped)}")
+    if problems:
+        raise InputError("; and ".join(problems))
     return records
+
+
+class _Sweep:
+    """Says through a report where the runs are, and how long those that are left will take."""
+
+    def __init__(self, todo: Sequence[Configuration], report: Report):
+        work = {c.sha256: (c.method.full_name, c.method.budget * c.profile.updates) for c in todo}
+        self.table, self.report = Timetable(work), report
+        self.every_s = getattr(report, "every_s", LINE_SECONDS)
+        self.started = self.said = time.monotonic()
+
+    def begin(self, name: str, title: str) -> Report:
+        """The report of one run, which puts its title before each line."""
+        began = time.monotonic()
+
+        def line(text: str) -> None:
+            now = time.monotonic()
+            if not isinstance(text, Passing):
+                self.report(f"{title}: {text}")
+            elif now - self.said >= self.every_s:
+                self.said = now
+                left_s = self.table.left_s(name, now - began, text.share)
+                self.report(Passing(f"{title}: {text}", text.share, self._share(left_s), left_s))
+
+        return line
+
+    def done(self, name: str, title: str, record: Record, fresh: bool) -> None:
+        """A run is finished; say so if that was now."""
+        self.table.seconds[name] = record.provenance["seconds"]["all"]
+        if fresh:
+            left_s = self.table.left_s()
+            line = f"{title}: done in {self.table.seconds[name]:.0f} s"
+            self.report(Passing(line, 1.0, self._share(left_s), left_s))
+
+    def drop(self, name: str, line: str) -> None:
+        """A run will not be done."""
+        self.table.dropped.add(name)
+        self.report(line)
+
+    def _share(self, left_s: float) -> float:
+        gone = time.monotonic() - self.started
+        return gone / (gone + left_s) if gone + left_s > 0 else 0.0
 
 
 def _needed(configuration: Configuration) -> Iterator[Configuration]:
@@ -164,9 +265,19 @@ def _title(configuration: Configuration) -> str:
 
 
 def run(
-    configuration: Configuration, cohort: PreparedCohort, device: str, runs: Path, report: Report
+    configuration: Configuration,
+    cohort: PreparedCohort,
+    device: str,
+    runs: Path,
+    report: Report,
+    devices: int = 1,
+    deterministic: bool = False,
 ) -> tuple[Record, bool]:
     """Train, predict and score one configuration, unless that is done already; what it uses has to be there.
+
+    Args:
+        device, devices, deterministic: see :func:`npcrepro.training.make_fabric`.
+        report: called with lines of progress.
 
     Returns:
         The record, and whether anything was trained now.
@@ -194,8 +305,26 @@ def run(
             provenance = record.provenance | {"scoring_sha256": code_sha256(SCORING_CODE)}
             write_json(folder / "provenance.json", provenance)
             return Record(folder), False
-        _compute(configuration, cohort, device, runs, report)
+        with _logged(folder, device=device, devices=devices) as log:
+            _compute(configuration, cohort, device, runs, report, devices, deterministic, log)
     return Record(folder), True
+
+
+@contextmanager
+def _logged(folder: Path, **about) -> Iterator[Log]:
+    """The log of a run, with its beginning and its end."""
+    log = Log(folder / "log.jsonl")
+    resumed = (folder / "checkpoint.safetensors").exists()
+    log("started", resumed=resumed, host=socket.gethostname(), process=os.getpid(), **about)
+    try:
+        yield log
+    except KeyboardInterrupt:
+        log("interrupted")
+        raise
+    except Exception as problem:
+        log("failed", error=in_one_line(problem), traceback=traceback.format_exc())
+        raise
+    log("finished", status=Record(folder).provenance["status"])
 
 
 def _finished(record: Record) -> bool:
@@ -218,8 +347,7 @@ def open_cohort(paper: Paper, settings: Settings) -> Cohort:
     if settings.cohort != "phantom":
         return read_cohort(Path(settings.cohort))
     options = paper.profile(settings.profile).phantom
-    made_from = sha256_of([as_data(options), code_sha256(["npcrepro.cohorts.phantom:write_phantom"])])
-    root = runs / "cohorts" / f"phantom-{made_from[:8]}"
+    root = phantom_folder(paper, settings)
     if not (root / "dataset.json").exists():
         from npcrepro.cohorts.phantom import write_phantom
 
@@ -230,6 +358,13 @@ def open_cohort(paper: Paper, settings: Settings) -> Cohort:
             if not (root / "dataset.json").exists():
                 raise
     return read_cohort(root)
+
+
+def phantom_folder(paper: Paper, settings: Settings) -> Path:
+    """Where the embedded phantom of a profile lies, or will lie."""
+    options = as_data(paper.profile(settings.profile).phantom)
+    made_from = sha256_of([options, code_sha256(["npcrepro.cohorts.phantom:write_phantom"])])
+    return Path(settings.runs) / "cohorts" / f"phantom-{made_from[:8]}"
 
 
 def load_network(record: Record):
@@ -247,10 +382,18 @@ def load_data(record: Record, cohort: PreparedCohort):
     return _data(method, record.config["profile"]["matrix"], cohort, record.used)
 
 
-def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, runs: Path, report: Report) -> None:
+def _compute(
+    configuration: Configuration,
+    cohort: PreparedCohort,
+    device: str,
+    runs: Path,
+    report: Report,
+    devices: int,
+    deterministic: bool,
+    log: Log,
+) -> None:
     import numpy as np
     import torch
-    from safetensors.torch import save_file
 
     from npcrepro import inference, training
 
@@ -261,24 +404,20 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
         if leftover.name != ".lock":
             leftover.unlink(missing_ok=True)
     write_json(folder / "config.json", configuration.data)
-    fabric = training.make_fabric(device)
+    fabric = training.make_fabric(device, deterministic=deterministic)
     on_gpu = fabric.device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(fabric.device)
     data = _data(method, profile.matrix, cohort, used)
+    checkpoint, taken_over = folder / "checkpoint.safetensors", _taken_over(method, used)
+    train, validation = (cohort.cases_of(fold[part], include_suspect=False) for part in ("train", "validation"))
 
-    network, state = training.train(
-        method,
-        profile,
-        data,
-        cohort.cases_of(fold["train"], include_suspect=False),
-        cohort.cases_of(fold["validation"], include_suspect=False),
-        configuration.seed,
-        fabric,
-        folder / "checkpoint.safetensors",
-        report,
-        _taken_over(method, used),
-    )
+    task = method, profile, data, train, validation, configuration.seed
+    if devices > 1 and method.stages:
+        training.train_in_processes(device, devices, deterministic, report, *task, checkpoint, taken_over, log)
+    network, state = training.train(*task, fabric, checkpoint, report, taken_over, log)
+    if state.diverged:
+        report(_diverged(state.culprit, folder))
     history = [configuration.identity | row for row in state.history]
     write_csv(folder / "history.csv", history, IDENTITY + training.HISTORY_COLUMNS)
 
@@ -297,16 +436,19 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
     predict_seconds = time.monotonic() - started
     _score(configuration, cohort, folder, data.structures)
 
-    with writing(folder / "model.safetensors") as temporary:
-        save_file({name: t.contiguous().cpu() for name, t in network.module.state_dict().items()}, temporary)
+    weights = {name: tensor.contiguous().cpu() for name, tensor in network.module.state_dict().items()}
+    training.write_tensors(folder / "model.safetensors", weights)
     write_json(
         folder / "provenance.json",
         {
             "status": "diverged" if state.diverged else "trained",
+            **({"diverged": state.culprit} if state.diverged else {}),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "config_sha256": configuration.sha256,
             "scoring_sha256": code_sha256(SCORING_CODE),
             "device": torch.cuda.get_device_name(fabric.device) if on_gpu else "cpu",
+            "devices": devices,
+            "deterministic": deterministic or not on_gpu,
             "precision": fabric._precision.precision,
             "seconds": {
                 "train": round(state.seconds, 2),
@@ -322,6 +464,18 @@ def _compute(configuration: Configuration, cohort: PreparedCohort, device: str, 
         },
     )
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _diverged(culprit: Mapping, folder: Path) -> str:
+    """One sentence on a loss that is no number."""
+    samples = []
+    for sample in culprit["samples"]:
+        place = ", ".join(f"{name} {value}" for name, value in sample.items() if name != "case")
+        samples.append(f"{sample['case']} ({place})")
+    return (
+        f"diverged, the loss of stage {culprit['stage']}, update {culprit['update']}, was {culprit['loss']} on "
+        f"{', '.join(samples)}; the batch is in {folder / 'diverged.npz'}"
+    )
 
 
 def _score(configuration: Configuration, cohort: PreparedCohort, folder: Path, structures: Sequence[str]) -> None:
@@ -380,7 +534,7 @@ def _prepare(cohort: Cohort, folder: Path, report: Report) -> PreparedCohort:
     return prepared
 
 
-def _choose_folds(settings: Settings, profile: Profile, split: Split, cohort: Cohort) -> list[int]:
+def _choose_folds(settings: Settings, profile: Profile, split: Split, cohort: PreparedCohort) -> list[int]:
     there = {str(fold.number): fold.number for fold in split.folds}
     if settings.folds:
         return [pick(there, str(number), f"fold of cohort {cohort.name}") for number in settings.folds]
@@ -415,9 +569,25 @@ def _writable(folder: Path) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep the folder for this process; Busy where another has it."""
-    with open(folder / ".lock", "w") as lock:
+    try:
+        lock = open(folder / ".lock", "w")  # noqa: SIM115 (an error in the block below is none of the lock)
+    except OSError as error:
+        raise InputError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise Busy(f"another process is working on {folder}") from error
         yield
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process is working on the run in a folder."""
+    try:
+        with open(folder / ".lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

@@ -13,6 +13,9 @@ from npcrepro.evaluation import OVER_STRUCTURES, over_seeds, over_structures
 from npcrepro.models.summary import layer_table
 from npcrepro.protocol import Method, Paper, Profile
 
+# Two-sided sign flips of fewer patients have no p below 0.05 (2 of 2^5 patterns): such a p says how many there are.
+TESTABLE = 6
+
 
 def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
     """A table for the page: no index, numbers at one precision, a dash for what is not a number."""
@@ -173,6 +176,19 @@ def printed_cell(cell: dict | None) -> str:
     return mean + spread + reach
 
 
+def partners(patients: pd.DataFrame, paper: Paper) -> list[tuple[str, str]]:
+    """Pairs of methods that the protocol names (`Paper.comparisons`) and that both have rows, in the paper's order.
+
+    Unlike the pairs of `differences`, none with the proposed method for want of another partner.
+
+    Args:
+        patients: rows with a column ``method``.
+    """
+    there, stated = set(patients.method), paper.comparisons
+    names = [method.name for method in paper.methods if method.name in there]
+    return [(name, stated[name]) for name in names if stated.get(name) in there]
+
+
 def differences(
     patients: pd.DataFrame, paper: Paper, metric: str, pairs: Sequence[tuple[str, str]] = ()
 ) -> pd.DataFrame:  # fmt: skip
@@ -184,11 +200,11 @@ def differences(
         metric: name of the column.
         pairs: two methods each, the first minus the second, in place of the protocol's.
 
-    The p values are adjusted for the number of comparisons in the table (Holm).
+    The p values are adjusted for the number of comparisons in the table (Holm). A comparison of fewer than `TESTABLE`
+    patients is not tested.
     """
     wide = over_seeds(patients).pivot(index="patient", columns="method", values=metric)
     names = [method.name for method in paper.methods if method.name in wide]
-    titles = {method.name: method.title for method in paper.methods}
     proposed = paper.methods[0].name
     pairs = pairs or [(name, paper.comparisons.get(name, proposed)) for name in names if name != proposed]
     tests = {
@@ -196,20 +212,25 @@ def differences(
         for name, base in pairs
         if name in names and base in names
     }
-    adjusted = statistics.holm([test.p for test in tests.values()])
+    adjusted = statistics.holm([test.p if test.difference.n >= TESTABLE else np.nan for test in tests.values()])
     return pd.DataFrame(
         [
             {
-                "comparison": f"{titles[name]} minus {titles[base]}",
+                "comparison": minus(paper, *pair),
                 "patients": test.difference.n,
                 "mean difference": f"{test.difference.mean:+.3f}",
                 "95 % interval": _signed_interval(test.difference),
                 "p (sign-flip, Holm)": "–" if np.isnan(p) else f"{p:.3f}",
             }
-            for ((name, base), test), p in zip(tests.items(), adjusted, strict=True)
+            for (pair, test), p in zip(tests.items(), adjusted, strict=True)
         ],
         columns=["comparison", "patients", "mean difference", "95 % interval", "p (sign-flip, Holm)"],
     )
+
+
+def minus(paper: Paper, first: str, second: str) -> str:
+    """How a comparison of two methods is named: the first minus the second, by their titles."""
+    return f"{paper.method(first).title} minus {paper.method(second).title}"
 
 
 def _signed_interval(summary: statistics.Summary) -> str:

@@ -2,21 +2,36 @@
 
 All randomness of an update comes from a generator seeded by (seed, stage, update), never from a running state. A run
 that is killed and started again therefore draws what it would have drawn, and ends in the same weights.
+
+Several devices share each batch: every process draws and augments all of it, takes its rows through the network, and
+the loss is that of the whole batch. N devices therefore give the numbers of one, up to rounding.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import math
+import multiprocessing
+import os
 import time
-from collections.abc import Mapping
+import warnings
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors import safe_open
+from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.strategies import DDPStrategy
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -25,10 +40,11 @@ from npcrepro.files import writing
 from npcrepro.inference import decide, probabilities
 from npcrepro.losses import NOT_CONTOURED, reduce_label
 from npcrepro.preprocess import Data
+from npcrepro.progress import Passing
 from npcrepro.protocol import Method, Profile, Report, Stage
 
 CHECKPOINT_SECONDS = 10.0
-REPORT_SECONDS = 5.0
+REPORT_SECONDS = 1.0
 HISTORY_COLUMNS = ["stage", "update", "learning_rate", "loss", "validation_loss", "validation_dsc"]
 
 
@@ -40,32 +56,55 @@ class State:
     update: int = 0
     history: list[dict] = field(default_factory=list)
     loss_sum: float = 0.0
-    best: float = math.inf
+    best: float = math.inf  # of the stage; what patience and plateaus are held against
+    kept: float = math.inf  # of the weights kept, which may be those of a stage before
     checks_since_best: int = 0
     rate_factor: float = 1.0
     diverged: bool = False
+    culprit: dict = field(default_factory=dict)
     without_gradient: list[str] = field(default_factory=list)
     seconds: float = 0.0
     sessions: int = 0
 
 
-def make_fabric(device: str) -> Fabric:
+def make_fabric(device: str, devices: int = 1, deterministic: bool = False) -> Fabric:
     """Fabric on the device asked for, in the precision that is fast there.
 
     bf16 autocast (weights stay fp32) on GPUs and on processors with bf16 matrix units; on other processors it is
     emulated and several times slower than fp32.
 
+    Args:
+        device: auto, cpu or cuda.
+        devices: with several, Fabric starts a process for each.
+        deterministic: GPUs use algorithms only that give the same bits each time; an operation that has none is an
+            error. On processors all runs are of this kind.
+
     Raises:
-        InputError: ``cuda`` asked for and not there.
+        InputError: ``cuda`` asked for and not there, or not so often.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda' was asked for, but torch sees no CUDA device; use --device cpu or auto")
     accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if accelerator == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported()
+        if devices > torch.cuda.device_count():
+            raise InputError(f"--devices {devices} was asked for, but torch sees {torch.cuda.device_count()} of them")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS in deterministic mode only
+        torch.use_deterministic_algorithms(deterministic)
     else:
         has_bf16 = torch.cpu.get_capabilities().get("amx_bf16", False)
-    return Fabric(accelerator=accelerator, devices=1, precision="bf16-mixed" if has_bf16 else "32-true")
+    several = DDPStrategy(
+        start_method="spawn",
+        find_unused_parameters=True,  # stages may stop at an inner output
+        broadcast_buffers=False,
+    )
+    return Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        strategy=several if devices > 1 else "auto",
+        precision="bf16-mixed" if has_bf16 else "32-true",
+        plugins=[LightningEnvironment()],  # inside a job of SLURM, too, the processes are started here
+    )
 
 
 def generator_for(*keys) -> torch.Generator:
@@ -92,18 +131,22 @@ def train(
     checkpoint: Path,
     report: Report,
     initial: Mapping[str, Tensor] | None = None,
+    log: Callable[..., None] = lambda event, **about: None,
 ) -> tuple[nn.Module, State]:
     """Train a method through all its stages, going on from ``checkpoint`` if it exists.
 
     Args:
         train_cases, validation_cases: names; the validation cases may be empty, then nothing is stopped early.
-        checkpoint: file that is replaced every few seconds; the caller removes it when the run is finished.
-        report: called with a line of progress every few seconds.
+        checkpoint: file that is replaced every few seconds; the caller removes it when the run is finished. One that
+            cannot be read is reported, and the training starts from the beginning.
+        report: called with a passing line of progress every second.
         initial: weights by name that take the place of random ones before the first stage.
+        log: called with ``"check"`` and each row of the learning curve.
 
     Returns:
         The trained network in evaluation mode, and the state with the learning curve. A loss that is not finite ends
-        the training with ``state.diverged``.
+        the training with ``state.diverged``; ``state.culprit`` then says at which update and with which samples, and
+        ``diverged.npz`` beside the checkpoint holds that batch as the network saw it.
 
     Raises:
         InputError: no training case shows a structure.
@@ -120,9 +163,11 @@ def train(
     network = build_network(method, profile, seed)
     network.load_state_dict({**network.state_dict(), **(initial or {})})
     memory_format = torch.channels_last if len(profile.matrix) == 2 else torch.channels_last_3d
-    module = fabric.setup_module(network.to(memory_format=memory_format))
-    state, best, optimiser_state = _load(checkpoint, network)
-    state.sessions += 1
+    network = _with_shared_statistics(network, fabric).to(fabric.device, memory_format=memory_format)
+    state, best, optimiser_state = _load(checkpoint, network, report)
+    fabric.barrier()  # nobody writes the next checkpoint before all have read this one
+    if state.stage < len(method.stages):
+        state.sessions += 1
     clock = saved = reported = time.monotonic()
 
     while state.stage < len(method.stages) and not state.diverged:
@@ -130,6 +175,7 @@ def train(
         updates = round(stage.share * method.budget * profile.updates)
         loss_function = stage.loss.build() if stage.loss else None
         trainable = _free(network, stage)
+        module = fabric.setup_module(network)
         optimiser = stage.optimiser.build(list(trainable.values()))
         initial_rates = [group["lr"] for group in optimiser.param_groups]
         if optimiser_state:
@@ -149,26 +195,33 @@ def train(
             if augment:
                 image, label, *weight = augment(image, label, generator, *weight)
             image = data.finish(image).contiguous(memory_format=memory_format)
+            own = _own_rows(len(image), fabric)
             if loss_function:
-                loss = loss_function(module(image, **stage.forward), label, *weight)
+                loss = loss_function(_of_all(module(image[own], **stage.forward), fabric), label, *weight)
             else:
-                loss = module(image, label, **stage.forward)
+                loss = module(image[own], label[own], **stage.forward)
             stepper.zero_grad()
-            fabric.backward(loss)
+            # Gradients are averaged over processes. Each has those of its own rows only, unless the network has made a
+            # loss of them by itself.
+            fabric.backward(loss * fabric.world_size if loss_function else loss)
             if state.update == 0:
                 state.without_gradient += _without_gradient(stage, trainable)
             stepper.step()
 
             state.update += 1
-            state.loss_sum += loss.item()
+            state.loss_sum += fabric.all_reduce(loss.detach(), reduce_op="mean").item()
             if not math.isfinite(state.loss_sum):
                 state.diverged = True
+                state.culprit = _culprit(state, stage, picked)
+                if fabric.is_global_zero:
+                    _save_batch(checkpoint.with_name("diverged.npz"), image, label, *weight)
             if state.diverged or state.update % profile.check_every == 0 or state.update == updates:
                 row = _history_row(state, stage, optimiser)
                 if validation and not state.diverged:
                     row |= _validate(method, profile, stage, module, data, validation, loss_function, fabric)
                 state.history.append(row)
-                if validation and _improved(state, stage) and (stage.keep_best or stage.patience):
+                log("check", **row)
+                if validation and _improved(state, stage) and _keeps_best(stage):
                     best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
             stopped = stage.patience is not None and state.checks_since_best >= stage.patience
             finished = state.diverged or stopped or state.update >= updates
@@ -176,8 +229,8 @@ def train(
             now = time.monotonic()
             if now - reported > REPORT_SECONDS:
                 reported = now
-                report(_progress(state, stage, updates, method))
-            if not finished and now - saved > CHECKPOINT_SECONDS:
+                report(_progress(state, updates, method))
+            if fabric.is_global_zero and not finished and now - saved > CHECKPOINT_SECONDS:
                 state.seconds += now - clock
                 clock = now
                 _save(checkpoint, network, state, best, optimiser)
@@ -185,15 +238,112 @@ def train(
 
         if best and not state.diverged:
             network.load_state_dict(best)
-        best = {}
+        if not _same_criterion(*method.stages[state.stage : state.stage + 2]):
+            best, state.kept = {}, math.inf
         state.stage, state.update, state.loss_sum = state.stage + 1, 0, 0.0
         state.best, state.checks_since_best, state.rate_factor = math.inf, 0, 1.0
         state.seconds += time.monotonic() - clock
         clock = saved = time.monotonic()
-        _save(checkpoint, network, state, best, None)
+        if fabric.is_global_zero:
+            _save(checkpoint, network, state, best, None)
 
     network.requires_grad_(True)
-    return module.eval(), state
+    return fabric.setup_module(network).eval(), state
+
+
+def train_in_processes(device: str, devices: int, deterministic: bool, report: Report, *arguments) -> None:
+    """Train on several devices, a process for each, up to the last checkpoint; :func:`train` then finds nothing to do.
+
+    Args:
+        device, devices, deterministic: as in :func:`make_fabric`.
+        report: called with the first process's lines, from another thread.
+        arguments: of :func:`train`: method, profile, data, cases and seed; then checkpoint, initial and log.
+
+    Raises:
+        InputError: a batch that cannot be shared equally, or devices that are not there.
+    """
+    method, profile, *_ = arguments
+    if profile.batch_size % devices:
+        raise InputError(
+            f"{method.full_name} in profile {profile.name} has batches of {profile.batch_size}, which {devices} "
+            "devices cannot share equally; give --devices a divisor of it"
+        )
+    fabric = make_fabric(device, devices, deterministic)
+    lines, end = multiprocessing.Pipe(duplex=False)
+    listener = Thread(target=_pass_on, args=(lines, report))
+    listener.start()
+    before = multiprocessing.active_children()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or each process warns that it looked for unused parameters
+    try:
+        # Bound here, as Fabric looks for networks inside of arguments and stumbles over frozen dataclasses.
+        fabric.launch(partial(_train_one_share, end, arguments))
+    finally:
+        for child in set(multiprocessing.active_children()) - set(before):
+            child.kill()
+            child.join()
+        end.close()  # the processes' own ends are closed, so that the listener comes to an end
+        listener.join()
+        os.environ.pop("MASTER_PORT", None)  # set by Fabric; the next run finds a free one for itself
+
+
+def _train_one_share(lines: Connection, arguments: tuple, fabric: Fabric) -> None:
+    """What each process does; the first one tells and writes for all."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning_fabric")  # of names that torch will change
+    *before, checkpoint, initial, log = arguments
+    report = lines.send
+    if not fabric.is_global_zero:
+        report, log = (lambda line: None), (lambda event, **about: None)
+    train(*before, fabric, checkpoint, report, initial, log)
+
+
+def _pass_on(lines: Connection, report: Report) -> None:
+    while True:
+        try:
+            report(lines.recv())
+        except EOFError:
+            return
+
+
+def _with_shared_statistics(network: nn.Module, fabric: Fabric) -> nn.Module:
+    """Batch norms of the whole batch. Processors have none: there each process normalises its rows by themselves."""
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return network
+
+
+def _own_rows(count: int, fabric: Fabric) -> slice:
+    """The part of a batch that this process takes through the network."""
+    share = count // fabric.world_size
+    return slice(fabric.global_rank * share, (fabric.global_rank + 1) * share)
+
+
+def _of_all(logits: Tensor | tuple, fabric: Fabric) -> Tensor | tuple:
+    """Logits of the whole batch: those of other processes are added as constants.
+
+    A loss may look at several images together, as a Dice over the batch does. The mean of the processes' losses would
+    be another one then.
+    """
+    if fabric.world_size == 1:
+        return logits
+    if isinstance(logits, tuple):
+        return tuple(_of_all(each, fabric) for each in logits)
+    parts = list(fabric.all_gather(logits.detach().contiguous()))
+    parts[fabric.global_rank] = logits
+    return torch.cat(parts)
+
+
+def _culprit(state: State, stage: Stage, picked: Sequence) -> dict:
+    """Where a training stopped, and with which samples."""
+    samples = [each._asdict() if hasattr(each, "_asdict") else dict(zip(("case", "z"), each)) for each in picked]
+    return {"stage": stage.name, "update": state.update, "loss": str(state.loss_sum), "samples": samples}
+
+
+def _save_batch(path: Path, *tensors: Tensor) -> None:
+    """Image, label and weight, as far as there are."""
+    arrays = {name: tensor.cpu().numpy() for name, tensor in zip(("image", "label", "weight"), tensors)}
+    with writing(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
 
 
 def _decay(stage: Stage, state: State, updates: int) -> float:
@@ -249,10 +399,11 @@ def _history_row(state: State, stage: Stage, optimiser: torch.optim.Optimizer) -
 
 @torch.no_grad()
 def _validate(method, profile, stage, module, data, validation, loss_function, fabric) -> dict:
-    """Loss and pooled DSC of the validation samples at the stage's output."""
+    """Loss and pooled DSC of the validation samples at the stage's output; several processes share the batches."""
     module.eval()
     loss, overlap, size = 0.0 if loss_function else math.nan, 0, 0
-    for start in range(0, len(validation), profile.batch_size):
+    own = range(fabric.global_rank * profile.batch_size, len(validation), fabric.world_size * profile.batch_size)
+    for start in own:
         chunk = validation[start : start + profile.batch_size]
         image, label, *weight = fabric.to_device(data.batch(chunk))
         logits = module(data.finish(image), **stage.forward)
@@ -272,25 +423,44 @@ def _validate(method, profile, stage, module, data, validation, loss_function, f
         overlap += 2 * int((found & target).sum())
         size += int(found.sum() + target.sum())
     _training_mode(module)
+    sums = torch.tensor([loss, overlap, size], dtype=torch.float64, device=fabric.device)
+    loss, overlap, size = fabric.all_reduce(sums, reduce_op="sum").tolist()
     return {"validation_loss": loss, "validation_dsc": overlap / size if size else math.nan}
 
 
 def _improved(state: State, stage: Stage) -> bool:
-    """Whether the last check is the best of the stage so far; lowers the learning rate on a plateau."""
+    """Whether the last check is better than what is kept; lowers the learning rate on a plateau."""
     value = state.history[-1][stage.monitor] * (-1 if stage.monitor == "validation_dsc" else 1)
+    state.checks_since_best += 1
     if value < state.best:
         state.best, state.checks_since_best = value, 0
-        return True
-    state.checks_since_best += 1
-    if stage.plateau and state.checks_since_best % stage.plateau == 0:
+    elif stage.plateau and state.checks_since_best % stage.plateau == 0:
         state.rate_factor *= stage.decay
-    return False
+    improved = value < state.kept
+    state.kept = value if improved else state.kept
+    return improved
 
 
-def _progress(state: State, stage: Stage, updates: int, method: Method) -> str:
-    loss = state.history[-1]["loss"] if state.history else math.nan
-    part = f"stage {stage.name} ({state.stage + 1}/{len(method.stages)}), update {state.update}/{updates}"
-    return f"{part}, loss {loss:.4f}"
+def _keeps_best(stage: Stage) -> bool:
+    return stage.keep_best or stage.patience is not None
+
+
+def _same_criterion(stage: Stage, *following: Stage) -> bool:
+    """Whether weights kept in a stage may still be the best after the next one, which starts from them.
+
+    It has to judge the same output by the same number. A stage that trains another output, or starts with random
+    layers behind it, has nothing to be held against.
+    """
+    criteria = [(each.loss, each.forward, each.activation, each.monitor) for each in (stage, *following)]
+    return len(criteria) == 2 and criteria[0] == criteria[1] and all(map(_keeps_best, (stage, *following)))
+
+
+def _progress(state: State, updates: int, method: Method) -> Passing:
+    loss = f", loss {state.history[-1]['loss']:.4f}" if state.history else ""
+    stages = [stage.share for stage in method.stages]
+    done = sum(stages[: state.stage]) + stages[state.stage] * state.update / updates
+    name = f"stage {method.stages[state.stage].name} ({state.stage + 1}/{len(stages)})"
+    return Passing(f"{name}, update {state.update}/{updates}{loss}", min(done, 1.0))
 
 
 def _save(path: Path, network: nn.Module, state: State, best: dict, optimiser) -> None:
@@ -305,24 +475,63 @@ def _save(path: Path, network: nn.Module, state: State, best: dict, optimiser) -
                 tensors[f"optimiser.{index}.{key}"] = value
             elif value is not None:
                 scalars[f"{index}.{key}"] = value
-    metadata = {"state": json.dumps(asdict(state)), "scalars": json.dumps(scalars)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {
+        "state": json.dumps(asdict(state)),
+        "scalars": json.dumps(scalars),
+        "checksum": _checksum(tensors),
+    }
+    write_tensors(path, tensors, metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file in one piece.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     with writing(path) as temporary:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            # The library says so in words only.
+            raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
 
 
-def _load(path: Path, network: nn.Module) -> tuple[State, dict, dict]:
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of all values: a file of the right form may still have lost what was in it."""
+    found = 0
+    for _, tensor in sorted(tensors.items()):
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
+
+
+def _load(path: Path, network: nn.Module, report: Report) -> tuple[State, dict, dict]:
     """State, best weights and optimiser state of a checkpoint; the weights go into the network."""
     if not path.exists():
         return State(), {}, {}
+    try:
+        tensors, metadata = _read(path)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as problem:
+        report(f"{path} is damaged ({problem}): the training starts from the beginning")
+        return State(), {}, {}
     groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimiser": {}}
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        for name in file.keys():  # noqa: SIM118 (not a dictionary)
-            group, rest = name.split(".", 1)
-            groups[group][rest] = file.get_tensor(name)
+    for name, tensor in tensors.items():
+        group, rest = name.split(".", 1)
+        groups[group][rest] = tensor
     network.load_state_dict(groups["network"])
     moments: dict[int, dict] = {}
     for name, value in [*groups["optimiser"].items(), *json.loads(metadata["scalars"]).items()]:
         index, key = name.split(".", 1)
         moments.setdefault(int(index), {})[key] = value
     return State(**json.loads(metadata["state"])), groups["best"], moments
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and words of a checkpoint. Raises ValueError where they are not what was written."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    if _checksum(tensors) != metadata["checksum"]:
+        raise ValueError("its checksum is another one")
+    return tensors, metadata

@@ -124,7 +124,7 @@ def test_run_on_the_phantom(smoke):
     runs, out, _ = smoke
     lines = out.splitlines()
     n = len(SMOKE)
-    assert lines[0].startswith(f"[1/{n}] li2018/stepwise on phantom, smoke, fold 0, seed 0: done in ")
+    assert lines[0].startswith(f"[1/{n}] li2018/stepwise on phantom, smoke, fold 0, seed 0: ")
     assert f"{n} runs, {n} trained now, 0 read back from {runs}" in lines
     scores = lines[-2 - 2 * n : -1]
     assert scores[0].split() == ["method", "structure", "region", "DSC", "sensitivity"]

@@ -54,7 +54,7 @@ def folders_of_runs(runs):
 def test_the_files_of_a_finished_run(finished):
     _, record = finished
     found = {str(path.relative_to(record.folder)) for path in record.folder.rglob("*") if path.is_file()}
-    assert found - {".lock"} == {*NUMBERS, "provenance.json"}
+    assert found - {".lock"} == {*NUMBERS, "provenance.json", "log.jsonl"}
 
 
 def test_no_temporary_file_is_left_anywhere(finished):
@@ -257,7 +257,7 @@ def assert_as_if_nothing_had_happened(runs, undisturbed, sessions):
     assert runs_module.Record(folder).provenance["sessions"] == sessions
     # Nothing half-written is left, whatever was being written when the run was killed.
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert found - {".lock"} == {*NUMBERS, "provenance.json"}
+    assert found - {".lock"} == {*NUMBERS, "provenance.json", "log.jsonl"}
 
 
 def test_a_run_killed_three_times_ends_as_if_nothing_had_happened(children, tiny_root, tmp_path, undisturbed):
@@ -276,8 +276,8 @@ def test_a_run_killed_three_times_ends_as_if_nothing_had_happened(children, tiny
     assert_as_if_nothing_had_happened(tmp_path, undisturbed, sessions=4)
 
 
-@pytest.mark.parametrize(("death", "position"), [("checkpoint", (1, 7)), ("prediction", (0, 0))])
-def test_a_run_killed_in_the_middle_of_a_file(children, tiny_root, tmp_path, undisturbed, death, position):
+@pytest.mark.parametrize(("death", "position", "sessions"), [("checkpoint", (1, 7), 2), ("prediction", (0, 0), 1)])
+def test_a_run_killed_in_the_middle_of_a_file(children, tiny_root, tmp_path, undisturbed, death, position, sessions):
     process = child(children, tiny_root, tmp_path, death, position)
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
@@ -286,7 +286,7 @@ def test_a_run_killed_in_the_middle_of_a_file(children, tiny_root, tmp_path, und
     process = child(children, tiny_root, tmp_path)
     process.join(120)
     assert process.exitcode == 0
-    assert_as_if_nothing_had_happened(tmp_path, undisturbed, sessions=2)
+    assert_as_if_nothing_had_happened(tmp_path, undisturbed, sessions=sessions)
 
 
 def test_two_processes_on_the_same_run(children, tiny_root, tmp_path, undisturbed, monkeypatch):

@@ -66,7 +66,12 @@ def test_annotations_change_nothing_and_lead_nowhere(hashes):
         ("training.py", "stepper.step()", "pass", {"stepwise", "euclidean", "unaugmented"}),
         ("training.py", "network.train()", "network.eval()", {"stepwise", "euclidean", "unaugmented"}),
         ("preprocess.py", "correction=0", "correction=1", {"stepwise", "euclidean", "unaugmented"}),
-        ("inference.py", 'mode="bilinear"', 'mode="nearest"', {"stepwise", "euclidean", "unaugmented"}),
+        (
+            "preprocess.py",
+            'size=native, mode="bilinear"',
+            'size=native, mode="area"',
+            {"stepwise", "euclidean", "unaugmented"},
+        ),
         ("runs.py", "here + name.removeprefix(there)", "name", {"stepwise", "euclidean", "unaugmented"}),
         ("runs.py", '{"maps": maps} if maps', '{"masks": maps} if maps', {"stepwise", "euclidean", "unaugmented"}),
         ("records.py", "* 255).round()", "* 255).floor()", {"stepwise", "euclidean", "unaugmented"}),

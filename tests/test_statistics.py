@@ -8,18 +8,18 @@ from scipy import stats
 from npcrepro.errors import InputError
 from npcrepro.papers import reported
 from npcrepro.statistics import (
+    Friedman,
     bland_altman,
     bootstrap,
     compare_spread,
-    concordance,
     crossed,
     detectable,
     detectable_margin,
     detectable_spread,
     equivalence,
     fill,
+    friedman,
     holm,
-    mean_ratio,
     one_sample,
     paired,
     patients_needed,
@@ -28,7 +28,6 @@ from npcrepro.statistics import (
     share,
     smallest_paired_p,
     summarise,
-    unpaired,
 )
 
 
@@ -410,27 +409,6 @@ def test_spreads_without_a_number():
     assert (test.ratio, test.p, test.n, test.left_out) == (1, 1, 3, 1)
 
 
-def test_ratio_of_means_takes_the_patients_together():
-    second = np.random.default_rng(0).exponential(10, 30)
-    test = mean_ratio([*(0.5 * second), nan], [*second, 1.0])
-    assert test.ratio == pytest.approx(0.5)
-    assert test.interval == pytest.approx((0.5, 0.5))
-    assert (test.n, test.left_out) == (30, 1)
-    assert isnan(mean_ratio([1.0, 2.0, 3.0], [0.0, 0.0, 0.0]).ratio)
-    assert isnan(mean_ratio([1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 5.0]).interval.high)  # some resamples divide by 0
-
-
-def test_different_patients_against_welch():
-    rng = np.random.default_rng(0)
-    first, second = rng.normal(0.8, 0.1, 60), rng.normal(0.7, 0.1, 40)
-    test = unpaired([*first, nan], second)
-    welch = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
-    assert test.mean == pytest.approx(first.mean() - second.mean())
-    assert test.interval == pytest.approx((welch.low, welch.high), abs=0.003)
-    assert (test.n_first, test.n_second, test.left_out) == (60, 40, 1)
-    assert isnan(unpaired([nan], second).mean)
-
-
 def test_a_share_and_its_exact_bounds():
     """Clopper and Pearson by beta quantiles; 0 of 29 bounds a share to 9.8 %, 0 of 10 to 26 %."""
     found = share(3, 12)
@@ -565,13 +543,12 @@ def test_ranks_of_methods_that_are_far_apart_and_of_ones_that_are_close():
     assert sum(result.ranks[1].shares) == pytest.approx(1)
 
 
-def test_ranks_of_distances_and_of_equals():
-    distances = {"near": [1.0, 2.0, 3.0], "far": [4.0, 5.0, 6.0]}
-    assert rank_stability(distances, higher_is_better=False).leader == "near"
-    assert rank_stability(distances).leader == "far"
+def test_ranks_of_equals_and_of_a_seed():
     equal = rank_stability({"a": [0.5, 0.6], "b": [0.6, 0.5], "c": [0.5, 0.6]})
     assert [rank.rank for rank in equal.ranks] == [1, 1, 1]
-    assert rank_stability(distances, seed=1) == rank_stability(distances, seed=1)
+    values = {"low": [0.1, 0.2, 0.3], "high": [0.4, 0.5, 0.6]}
+    assert rank_stability(values).leader == "high"
+    assert rank_stability(values, seed=1) == rank_stability(values, seed=1)
 
 
 @pytest.mark.parametrize("values", [{}, {"a": [1.0], "b": [1.0, 2.0]}, {"a": [nan], "b": [1.0]}])
@@ -580,16 +557,42 @@ def test_nothing_to_rank(values):
         rank_stability(values)
 
 
-def test_folds_that_agree_and_folds_that_do_not():
-    agree = concordance({"a": [1, 2, 3], "b": [2, 3, 4], "c": [3, 4, 5]})
+def test_patients_that_agree_and_patients_that_do_not():
+    agree = friedman({"c": [1, 2, 3], "a": [3, 4, 5], "b": [2, 3, 4]})
     assert (agree.w, agree.n) == (pytest.approx(1), 3)
-    mixed = {"a": [1, 2, 3, 1], "b": [2, 3, 1, 3], "c": [3, 1, 2, 2]}
-    sums = np.array([7, 9, 8])  # of ranks over the four folds
-    assert concordance(mixed).w == pytest.approx(12 * ((sums - 8) ** 2).sum() / (4**2 * (27 - 3)))
-    assert concordance(mixed).p == pytest.approx(stats.friedmanchisquare(*mixed.values()).pvalue)
-    assert isnan(concordance({"a": [1, 1], "b": [1, 1], "c": [1, 1]}).w)
+    assert list(agree.mean_ranks.items()) == [("a", 1), ("b", 2), ("c", 3)]
+    mixed = {"a": [1, 2, 3, 1, nan], "b": [2, 3, 1, 3, 1], "c": [3, 1, 2, 2, 1]}
+    result = friedman(mixed)
+    sums = np.array([9, 7, 8])  # of ranks over four patients, the largest value first
+    assert list(result.mean_ranks.items()) == [("b", 7 / 4), ("c", 2), ("a", 9 / 4)]
+    assert result.w == pytest.approx(12 * ((sums - 8) ** 2).sum() / (4**2 * (27 - 3)))
+    assert result.p == pytest.approx(stats.friedmanchisquare(*(column[:4] for column in mixed.values())).pvalue)
+    assert (result.n, result.left_out) == (4, 1)
+    same = friedman({"a": [1, 1], "b": [1, 1], "c": [1, 1]})
+    assert isnan(same.w)
+    assert (same.p, list(same.mean_ranks.values()), same.groups) == (1, [2, 2, 2], [("a", "b", "c")])
     with pytest.raises(ValueError, match="three methods"):
-        concordance({"a": [1, 2], "b": [2, 1]})
+        friedman({"a": [1, 2], "b": [2, 1]})
+
+
+@pytest.mark.parametrize(("methods", "quantile"), [(3, 2.343), (4, 2.569), (5, 2.728), (10, 3.164)])
+def test_critical_difference_has_the_quantiles_of_the_books(methods, quantile):
+    """Demšar 2006, table 5a."""
+    values = {str(number): np.arange(20.0) + number for number in range(methods)}
+    expected = quantile * (methods * (methods + 1) / (6 * 20)) ** 0.5
+    assert friedman(values).critical_difference == pytest.approx(expected, rel=5e-4)
+
+
+def test_methods_within_the_critical_difference_are_a_group():
+    def groups(ranks, p=0.01):
+        ranks = dict(zip("abcd", ranks, strict=True))
+        return Friedman(ranks, p=p, w=0.5, critical_difference=1.0, n=20, left_out=0).groups
+
+    assert groups([1.0, 1.9, 2.8, 4.3]) == [("a", "b"), ("b", "c")]
+    assert groups([1.5, 1.8, 2.5, 4.2]) == [("a", "b", "c")]
+    assert groups([1.0, 2.1, 3.2, 4.3]) == []
+    assert groups([2.0, 2.0, 2.5, 3.5]) == [("a", "b", "c"), ("c", "d")]
+    assert groups([1.0, 2.1, 3.2, 4.3], p=0.06) == [("a", "b", "c", "d")]
 
 
 def test_limits_of_agreement_of_a_literal():
@@ -618,17 +621,6 @@ def test_intervals_of_the_limits_of_agreement_cover_them():
     for true, name in ((2 - 1.96 * 3, "low_interval"), (2 + 1.96 * 3, "high_interval")):
         hits = [getattr(r, name).low <= true <= getattr(r, name).high for r in results]
         assert 0.93 <= np.mean(hits) <= 0.97
-
-
-def test_ratios_of_volumes():
-    manual = np.array([2.0, 10.0, 50.0, 8.0, 3.0])
-    auto = manual * [0.8, 1.25, 1.0, 0.8, 0.0]
-    result = bland_altman(auto, manual, ratio=True)
-    assert (result.bias, result.n, result.left_out) == (pytest.approx(0.8**0.25), 4, 1)  # the empty one has no ratio
-    assert result.low < result.bias_interval.low < result.bias < result.bias_interval.high < result.high
-    back = bland_altman(manual, auto, ratio=True)
-    assert (back.low, back.high) == (pytest.approx(1 / result.high), pytest.approx(1 / result.low))
-    assert back.low_interval == pytest.approx((1 / result.high_interval.high, 1 / result.high_interval.low))
 
 
 def test_agreement_of_one_patient_is_no_number():

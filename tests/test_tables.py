@@ -104,10 +104,42 @@ def test_two_structures_in_one_mean_are_an_error():
 
 
 def test_differences_are_paired_with_the_first_method():
-    rows = tables.differences(patients({"stepwise": [0.2, 0.4, 0.6], "linear-scores": [0.3, 0.6, 0.9]}), PAPER, "dsc")
+    first = [0.2, 0.4, 0.6, 0.2, 0.4, 0.6]
+    rows = tables.differences(
+        patients({"stepwise": first, "linear-scores": [1.5 * dsc for dsc in first]}), PAPER, "dsc"
+    )
     assert rows.comparison.tolist() == ["Stepwise, linear scores minus Stepwise, as printed"]
     assert rows["mean difference"].tolist() == ["+0.200"]
-    assert rows["p (sign-flip, Holm)"].tolist() == ["0.250"]  # 2 of the 8 sign flips are as extreme
+    assert rows["p (sign-flip, Holm)"].tolist() == ["0.031"]  # 2 of the 64 sign flips are as extreme
+
+
+def test_too_few_patients_for_a_p_below_a_twentieth_are_not_tested():
+    five, missing = [0.2, 0.4, 0.6, 0.8, 0.5], float("nan")
+    rows = tables.differences(
+        patients({
+            "stepwise": [*five, 0.3],
+            "linear-scores": [0.1, 0.3, 0.5, 0.7, 0.4, 0.2],
+            "linear-unfused": [*(0.5 * dsc for dsc in five), missing],
+        }),
+        PAPER, "dsc", [("linear-scores", "stepwise"), ("linear-unfused", "stepwise")],
+    )  # fmt: skip
+    assert rows.patients.tolist() == [6, 5]
+    # The one that is not tested does not count among those that are.
+    assert rows["p (sign-flip, Holm)"].tolist() == ["0.031", "–"]
+    assert "–" not in rows["95 % interval"].tolist()
+
+
+def test_partners_are_those_that_the_protocol_names():
+    values = {
+        name: [0.2, 0.4] for name in ("stepwise", "one-shot", "linear-scores", "linear-unfused", "linear-one-shot")
+    }
+    assert tables.partners(patients(values), PAPER) == [
+        ("linear-one-shot", "linear-scores"),
+        ("linear-unfused", "linear-scores"),
+    ]
+    # Neither a method without a partner of its own, nor one whose partner was not run, stands against the first.
+    del values["linear-scores"]
+    assert tables.partners(patients(values), PAPER) == []
 
 
 def test_each_comparison_changes_one_thing():

@@ -345,14 +345,15 @@ def test_a_finished_training_is_not_trained_again(learn, tmp_path, monkeypatch):
     monkeypatch.setattr(SliceData, "finish", None)
     found, state = learn(checkpoint=checkpoint)
     assert same(found, expected)
-    assert state.sessions == 2
+    assert state.sessions == 1
 
 
 def test_progress_names_stage_and_update(learn, at_every_update):
     lines = []
     learn(report=lines.append)
     assert len(lines) == 12
-    assert lines[0].startswith("stage score 1/4 (1/3), update 1/4, loss ")
+    assert lines[0] == "stage score 1/4 (1/3), update 1/4"
+    assert [line.share for line in lines] == pytest.approx([n / 12 for n in range(1, 13)])
     assert lines[-1].startswith("stage score 1/1 (3/3), update 4/4, loss ")
 
 
@@ -453,6 +454,44 @@ def test_patience_starts_anew_in_each_stage(learn, monkeypatch):
     assert [(row["stage"], row["update"]) for row in state.history] == [
         ("all layers", 2), ("all layers", 4), ("all layers", 6), ("second", 2), ("second", 4), ("second", 6)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_stage_may_keep_what_it_started_with(learn, monkeypatch, at_every_update, tmp_path, interrupted):
+    first = one_stage(keep_best=True, share=0.5)
+    values = [3.0, 1.0, 2.0, 9.0, 8.0, 7.0]
+    scripted(monkeypatch, [3.0, 1.0])
+    best, _ = learn(stages=one_stage(keep_best=True), profile=replace(TINY, updates=4))
+    scripted(monkeypatch, values)
+    checkpoint = tmp_path / "c.safetensors"
+    stages = (*first, *one_stage(name="second", keep_best=True, share=0.5))
+    if interrupted:
+        interrupt(learn, checkpoint, 7, stages=stages)
+    assert same(learn(stages=stages, checkpoint=checkpoint)[0], best)
+
+    scripted(monkeypatch, [*values[:5], 0.5])
+    assert not same(learn(stages=stages)[0], best)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"forward": {"output": "score_half"}},
+        {
+            "loss": replace(CROSS_ENTROPY, options={"reduction": "sum"}),
+            "optimiser": replace(SGD, options={"lr": 1e-4}),
+        },
+        {"monitor": "validation_dsc"},
+        {"activation": "identity"},
+        {"keep_best": False},
+    ],
+)
+def test_another_criterion_is_not_held_against_the_stage_before(learn, monkeypatch, other):
+    second = one_stage(**{"name": "second", "keep_best": True, "share": 0.5} | other)
+    scripted(monkeypatch, [1.0] * 3 + [2.0, 3.0, 4.0])
+    moved, _ = learn(stages=(*one_stage(keep_best=True, share=0.5), *second))
+    scripted(monkeypatch, [1.0] * 3)
+    assert not same(moved, learn(stages=one_stage(keep_best=True), profile=replace(TINY, updates=6))[0])
 
 
 def test_nothing_is_stopped_early_without_validation_cases(tiny_prepared, fabric, tmp_path):

@@ -196,7 +196,7 @@ def test_a_wrong_prefix_is_an_error(finished, tiny_root, prefixes, error, messag
     _, runs = finished
     paper = with_method(variant("warm", Use("first", weights=prefixes)))
     before = all_records(runs)
-    with pytest.raises(error, match=message):
+    with pytest.raises(InputError, match=f"^1 of 2 runs failed: toy/warm on .*: {error.__name__}: .*{message}"):
         finish(tiny_root, runs, "warm", paper=paper)
     assert all_records(runs) == before
 

@@ -2,15 +2,13 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from npcrepro.cohorts.layout import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.errors import InputError
-from npcrepro.files import read_json, sha256_of, write_json
+from npcrepro.files import sha256_of
 from npcrepro.protocol import pick
 
 KINDS = ("leave-one-out", "k-fold", "fixed", "all")
@@ -39,30 +37,23 @@ class Split:
         """SHA-256 (hex) of kind, seed and folds."""
         return sha256_of(asdict(self))
 
-    def write(self, path: str | Path) -> None:
-        """Write the split as JSON, to be read by `read_split`."""
-        write_json(Path(path), asdict(self))
 
+def as_nnunet(split: Split, cohort: Cohort) -> list[dict[str, list[str]]]:
+    """A split as nnU-Net keeps it in ``splits_final.json``: cases by name, ``train`` and ``val`` of each fold.
 
-def read_split(path: str | Path) -> Split:
-    """Read a split from JSON. Raises InputError for another file, or where a fold has a patient in two roles."""
-    path = Path(path)
-    try:
-        values = read_json(path)
-        folds = tuple(
-            Fold(int(f["number"]), tuple(f["train"]), tuple(f["validation"]), tuple(f["test"])) for f in values["folds"]
-        )
-        split = Split(str(values["kind"]), int(values["seed"]), folds)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such split: a mistyped path") from None
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise InputError(f"{path}: not a split ({problem!r}): another file, or damaged while editing") from None
-    for fold in folds:
-        for patient, n in Counter((*fold.train, *fold.validation, *fold.test)).items():
-            if n > 1:
-                cause = "edited by hand; a patient has one role in a fold"
-                raise InputError(f"{path}: fold {fold.number} names patient {patient!r} {n} times: {cause}")
-    return split
+    ``val`` holds the cases that are tested here, for nnU-Net predicts and scores ``val`` at the end of a fold and does
+    not choose its final weights by it. ``train`` holds those that train or validate here, without suspect labels.
+
+    Raises:
+        InputError: a patient of the split who is not in the cohort.
+    """
+    return [
+        {
+            "train": cohort.cases_of((*fold.train, *fold.validation), include_suspect=False),
+            "val": cohort.cases_of(fold.test, include_suspect=True),
+        }
+        for fold in split.folds
+    ]
 
 
 def split_patients(

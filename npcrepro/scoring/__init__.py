@@ -22,6 +22,7 @@ A case or a structure without a prediction is the worst under every rule.
 """
 
 from npcrepro.scoring.given import Labels, parse_labels, parse_paths, parse_tolerances
+from npcrepro.scoring.record import check_record, fold_cases, write_record
 from npcrepro.scoring.report import (
     RULES,
     as_data,
@@ -42,8 +43,10 @@ __all__ = [
     "Scores",
     "as_data",
     "check_out",
+    "check_record",
     "compare",
     "comparison_table",
+    "fold_cases",
     "parse_labels",
     "parse_paths",
     "parse_tolerances",
@@ -53,4 +56,5 @@ __all__ = [
     "summary_table",
     "words",
     "write",
+    "write_record",
 ]

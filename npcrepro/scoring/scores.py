@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isnan, sqrt
 from pathlib import Path
@@ -65,6 +65,7 @@ def score(
     labels: Labels | None = None,
     spacing_mm: Sequence[float] | None = None,
     tolerances_mm: Mapping[str, Sequence[float]] | None = None,
+    cases: Collection[str] | None = None,
     track: Callable[[list[str]], Iterable[str]] = iter,
 ) -> Scores:
     """Score predictions, case by case and structure by structure.
@@ -76,6 +77,7 @@ def score(
         spacing_mm: ``(z, y, x)`` of every case, ``nan`` if unknown; None takes it from the images, and then grids have
             to agree in spacing, direction and origin too, not in shape alone.
         tolerances_mm: of the NSD, see `parse_tolerances`.
+        cases: that are looked at; by default every case of the reference.
         track: wraps the list of cases while it is gone through, to show progress.
 
     Raises:
@@ -83,7 +85,7 @@ def score(
             structure left by ``labels``; a spacing or tolerance that is none.
     """
     labels = labels or Labels()
-    plan = _plan(predictions, reference, labels, spacing_mm, tolerances_mm or {})
+    plan = _plan(predictions, reference, labels, spacing_mm, tolerances_mm or {}, cases)
     rows = []
     for case in track(list(plan.references)):
         about = {"case": case, "patient": labels.patients.get(case, case), "suspect": case in labels.suspect}
@@ -121,9 +123,12 @@ def _plan(
     labels: Labels,
     spacing_mm: Sequence[float] | None,
     tolerances_mm: Mapping[str, Sequence[float]],
+    cases: Collection[str] | None,
 ) -> _Plan:
     spacing_mm = _spacing(spacing_mm, labels)
-    references = find_cases(reference)
+    references = _only(find_cases(reference), cases)
+    if not references:
+        raise InputError(f"{reference} has none of the cases {listed(sorted(cases))}: names have to agree")
     wrong = [case for case in references if case in labels.wrong]
     references = {case: files for case, files in references.items() if case not in wrong}
     if set(references) <= set(labels.suspect):
@@ -131,6 +136,7 @@ def _plan(
             f"{reference}: dataset.json calls every label wrong or suspect, so there is nothing to average"
         )
     sides = {name: _matched(path, reference, references, labels.wrong) for name, path in predictions.items()}
+    sides = {name: _only(files, cases) for name, files in sides.items()}
     codes, known = _codes(reference, references, labels)
     masks = {name for files in references.values() if isinstance(files, dict) for name in files}
     names = tuple(codes or sorted(masks))
@@ -145,6 +151,10 @@ def _plan(
         notes += _notes_on_prediction(name, predictions[name], files, drawn, names, codes)
     tolerances = _tolerances(tolerances_mm, names)
     return _Plan(references, drawn, sides, codes, known, spacing_mm, tolerances, tuple(notes))
+
+
+def _only(files: Files, cases: Collection[str] | None) -> Files:
+    return files if cases is None else {case: found for case, found in files.items() if case in cases}
 
 
 def _spacing(spacing_mm: Sequence[float] | None, labels: Labels) -> tuple[float, ...] | None:

@@ -16,14 +16,14 @@ REACH = 1.96
 
 @dataclass(frozen=True)
 class Agreement:
-    """Bland-Altman agreement: differences in the unit of the measurements, or ratios without a unit.
+    """Bland-Altman agreement, in the unit of the measurements.
 
     Attributes:
-        bias: mean difference ``first - second``, or geometric mean of ``first / second``.
+        bias: mean difference ``first - second``.
         bias_interval: its 95 % interval (Student's t).
         low, high: limits of agreement, between which 95 % of the patients lie if their differences are normal.
         low_interval, high_interval: exact 95 % intervals of the limits (noncentral t).
-        n, left_out: patients used, and pairs with an undefined value (with ratios, also those with a value of 0).
+        n, left_out: patients used, and pairs with an undefined value.
     """
 
     bias: float
@@ -36,33 +36,28 @@ class Agreement:
     left_out: int
 
 
-def bland_altman(first: Sequence[float], second: Sequence[float], ratio: bool = False) -> Agreement:
+def bland_altman(first: Sequence[float], second: Sequence[float]) -> Agreement:
     """Bias and limits of agreement, for instance of automatic and manual volumes.
 
     Args:
-        first, second: one value for each patient, in one unit.
-        ratio: work on the logarithm of ``first / second`` and give ratios: for volumes whose error grows with size.
+        first, second: one value for each patient, in one unit; pairs with a ``nan`` are left out and counted.
 
     Returns:
         ``nan`` for fewer than two patients.
 
     Raises:
         ValueError: the two lists differ in length.
+
+    Example:
+        >>> found = bland_altman([11.0, 12.0, 16.0], [10.0, 10.0, 13.0])
+        >>> round(found.bias, 2), round(found.low, 2), round(found.high, 2)
+        (2.0, 0.04, 3.96)
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} values against {len(second)}: pairs need one of each for every patient")
-    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    known = ~np.isnan(first) & ~np.isnan(second)
-    if ratio:
-        known &= (first > 0) & (second > 0)
-        differences = np.log(first[known] / second[known])
-    else:
-        differences = first[known] - second[known]
-    numbers = _limits(differences)
-    if ratio:
-        numbers = [Interval(*np.exp(value).tolist()) if isinstance(value, Interval) else float(np.exp(value))
-                   for value in numbers]  # fmt: skip
-    return Agreement(*numbers, len(differences), int((~known).sum()))
+    differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+    known = ~np.isnan(differences)
+    return Agreement(*_limits(differences[known]), int(known.sum()), int((~known).sum()))
 
 
 def _limits(differences: np.ndarray) -> list:

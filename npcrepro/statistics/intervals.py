@@ -26,15 +26,13 @@ def bootstrap(
     statistic: Callable[..., np.ndarray] = np.mean,
     seed: int = 0,
     level: float = 0.95,
-    paired: bool = True,
 ) -> Interval:
     """Bias-corrected and accelerated (BCa) bootstrap interval over patients.
 
     Args:
-        columns: one value for each patient in each; no ``nan``.
+        columns: one value for each patient in each, drawn together; no ``nan``.
         statistic: called with the columns and ``axis``.
         level: 0.95, or 0.9 for a test of equivalence.
-        paired: the columns are of the same patients, who are drawn together.
 
     Returns:
         ``nan`` for fewer than three patients, and where the resamples do not allow a correction. Where every
@@ -49,7 +47,7 @@ def bootstrap(
             statistic,
             n_resamples=RESAMPLES,
             vectorized=True,
-            paired=paired,
+            paired=True,
             confidence_level=level,
             method="BCa",
             rng=np.random.default_rng(seed),

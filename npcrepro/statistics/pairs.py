@@ -1,4 +1,4 @@
-"""Two methods compared: on the same patients, for equivalence, by their spread, or on different patients."""
+"""Two methods compared on the same patients: their difference, whether it is small enough, and their spread."""
 
 from __future__ import annotations
 
@@ -163,62 +163,6 @@ def compare_spread(first: Sequence[float], second: Sequence[float], seed: int = 
     )
 
 
-@dataclass(frozen=True)
-class MeanRatio:
-    """Ratio of two means over the same patients, as of counts of false regions, times or volumes.
-
-    Attributes:
-        ratio: mean of the first over mean of the second.
-        interval: 95 % bootstrap interval over patients.
-        n, left_out: pairs used, and pairs with an undefined value.
-    """
-
-    ratio: float
-    interval: Interval
-    n: int
-    left_out: int
-
-
-def mean_ratio(first: Sequence[float], second: Sequence[float], seed: int = 0) -> MeanRatio:
-    """Ratio of the means of two columns of non-negative numbers; ``nan`` where the second mean is 0.
-
-    Raises:
-        ValueError: the two lists differ in length.
-    """
-    first, second, left_out = _known_pairs(first, second)
-    if not second.any():
-        return MeanRatio(nan, Interval(nan, nan), len(first), left_out)
-    interval = bootstrap((first, second), _mean_ratio, seed)
-    return MeanRatio(float(_mean_ratio(first, second)), interval, len(first), left_out)
-
-
-@dataclass(frozen=True)
-class UnpairedDifference:
-    """Difference of two means over different patients.
-
-    Attributes:
-        mean: mean of the first minus mean of the second.
-        interval: 95 % bootstrap interval; the two groups are drawn apart.
-        n_first, n_second, left_out: patients of each group, and undefined values of both.
-    """
-
-    mean: float
-    interval: Interval
-    n_first: int
-    n_second: int
-    left_out: int
-
-
-def unpaired(first: Sequence[float], second: Sequence[float], seed: int = 0) -> UnpairedDifference:
-    """Compare the means of two groups of patients; ``nan`` values are left out and counted."""
-    groups = [np.asarray(group, dtype=float) for group in (first, second)]
-    kept = [group[~np.isnan(group)] for group in groups]
-    sizes = [len(group) for group in kept]
-    mean = float(_mean_difference(*kept)) if all(sizes) else nan
-    interval = bootstrap(kept, _mean_difference, seed, paired=False)
-    return UnpairedDifference(mean, interval, *sizes, sum(map(len, groups)) - sum(sizes))
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values adjusted for their number by Holm's step-down method; ``nan`` stays ``nan`` and is not counted.
 
@@ -281,11 +225,3 @@ def _effect_size(summary: Summary) -> float:
 
 def _sd_ratio(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
     return first.std(axis=axis, ddof=1) / second.std(axis=axis, ddof=1)
-
-
-def _mean_ratio(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
-    return first.mean(axis=axis) / second.mean(axis=axis)
-
-
-def _mean_difference(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
-    return first.mean(axis=axis) - second.mean(axis=axis)

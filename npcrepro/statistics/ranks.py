@@ -1,15 +1,16 @@
-"""Rankings of methods: whether they would stand with other patients, and whether folds agree."""
+"""Rankings of methods: whether they would stand with other patients, and which methods stand apart."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import nan, sqrt
 
 import numpy as np
 from scipy import stats
 
 from npcrepro.statistics.intervals import RESAMPLES
+from npcrepro.statistics.pairs import DECIMALS
 
 
 @dataclass(frozen=True)
@@ -51,77 +52,116 @@ class RankStability:
         return self.ranks[0].method
 
 
-def rank_stability(
-    values: Mapping[str, Sequence[float]], higher_is_better: bool = True, seed: int = 0
-) -> RankStability:  # fmt: skip
+def rank_stability(values: Mapping[str, Sequence[float]], seed: int = 0) -> RankStability:
     """Rank methods by their means, and again in 10,000 cohorts drawn from the patients with replacement.
 
     Args:
-        values: method to one value for each patient, the same patients in the same order. Patients with a ``nan`` are
-            left out for all methods; to count a missing result as a failure, use :func:`npcrepro.statistics.fill`.
-        higher_is_better: as for overlap; ``False`` for distances.
+        values: method to one value for each patient, higher is better, the same patients in the same order. Patients
+            with a ``nan`` are left out for all methods; to count a missing result as a failure, use
+            :func:`npcrepro.statistics.fill`.
 
     Raises:
         ValueError: no method, lists of different length, or no patient with a value of every method.
     """
-    if len({len(column) for column in values.values()}) != 1:
-        raise ValueError("a ranking needs one value of each method for every patient")
-    table = np.array(list(values.values()), dtype=float)
-    known = ~np.isnan(table).any(axis=0)
-    if not known.any():
-        raise ValueError("no patient has a value of every method, so there is nothing to rank")
-    kept = table[:, known]
+    kept, left_out = _known(values)
     n = kept.shape[1]
     # How often each patient is drawn; a mean is then one product instead of a copy of the cohort.
     draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    sign = -1 if higher_is_better else 1
-    observed = _ranks(sign * kept.mean(axis=1)[None])[0]
-    resampled = _ranks(sign * draws @ kept.T / n)
+    observed = _ranks(kept.mean(axis=1)[None])[0]
+    resampled = _ranks(draws @ kept.T / n)
     low, high = np.quantile(resampled, [0.025, 0.975], axis=0, method="inverted_cdf")
     ranks = [
         Rank(
             method=method,
             mean=float(kept[i].mean()),
             rank=int(observed[i]),
-            shares=tuple(float((resampled[:, i] == rank).mean()) for rank in range(1, len(table) + 1)),
+            shares=tuple(float((resampled[:, i] == rank).mean()) for rank in range(1, len(kept) + 1)),
             low=int(low[i]),
             high=int(high[i]),
         )
         for i, method in enumerate(values)
     ]
-    return RankStability(tuple(sorted(ranks, key=lambda rank: rank.rank)), n, int((~known).sum()))
+    return RankStability(tuple(sorted(ranks, key=lambda rank: rank.rank)), n, left_out)
 
 
 @dataclass(frozen=True)
-class Concordance:
-    """Whether folds (or observers) order the methods alike.
+class Friedman:
+    """Whether patients rank the methods alike, and which of them stand apart (Demšar 2006, JMLR 7).
 
     Attributes:
-        w: Kendall's coefficient of concordance, 0 (no agreement) to 1 (the same order everywhere).
-        p: Friedman's test that no method differs from the others.
-        n: folds.
+        mean_ranks: of each method over patients, best first; 1 is best, equal values share the mean of their ranks.
+        p: Friedman's test that no method differs from the others; 1 where no patient tells any two of them apart.
+        w: Kendall's coefficient of concordance, 0 (patients do not agree) to 1 (the same order in each of them);
+            ``nan`` where no patient tells any two methods apart.
+        critical_difference: two mean ranks further apart than this differ at 5 % (Nemenyi).
+        n, left_out: patients used, and patients left out because a method has no value for them.
     """
 
-    w: float
+    mean_ranks: Mapping[str, float]
     p: float
+    w: float
+    critical_difference: float
     n: int
+    left_out: int
+
+    @property
+    def groups(self) -> list[tuple[str, ...]]:
+        """Sets of two methods or more, best first, whose mean ranks are not further apart than the critical difference.
+
+        None of them is part of another. Where Friedman's test does not reject, all methods are one group.
+        """
+        names, ranks = list(self.mean_ranks), list(self.mean_ranks.values())
+        if self.p > 0.05:
+            return [tuple(names)]
+        found, reached = [], 0
+        for first, rank in enumerate(ranks):
+            end = sum(other - rank <= self.critical_difference for other in ranks)
+            if end > max(reached, first + 1):
+                found.append(tuple(names[first:end]))
+            reached = max(reached, end)
+        return found
 
 
-def concordance(values: Mapping[str, Sequence[float]]) -> Concordance:
-    """Agreement of orders: method to one value for each fold, at least three methods, no ``nan``.
+def friedman(values: Mapping[str, Sequence[float]]) -> Friedman:
+    """Compare three methods or more on the same patients by their ranks: Friedman's test, then Nemenyi's.
+
+    Args:
+        values: method to one value for each patient, higher is better, the same patients in the same order. Patients
+            with a ``nan`` are left out for all methods.
 
     Raises:
-        ValueError: fewer than three methods, or lists of different length.
+        ValueError: fewer than three methods, lists of different length, or no patient with a value of every method.
+
+    Example:
+        >>> found = friedman({"a": [0.9, 0.8, 0.9, 0.8], "b": [0.8, 0.7, 0.8, 0.6], "c": [0.7, 0.9, 0.6, 0.5]})
+        >>> found.mean_ranks
+        {'a': 1.25, 'b': 2.25, 'c': 2.5}
     """
-    columns = [np.round(np.asarray(column, dtype=float), 12) for column in values.values()]
-    if len(columns) < 3 or len({len(column) for column in columns}) != 1:
-        raise ValueError(f"concordance needs three methods or more with a value for every fold, got {list(values)}")
-    n = len(columns[0])
-    if all(np.array_equal(column, columns[0]) for column in columns):
-        return Concordance(nan, 1.0, n)
-    test = stats.friedmanchisquare(*columns)
-    return Concordance(float(test.statistic) / (n * (len(columns) - 1)), float(test.pvalue), n)
+    kept, left_out = _known(values)
+    k, n = kept.shape
+    if k < 3:
+        raise ValueError(f"Friedman's test compares three methods or more, got {', '.join(values)}")
+    kept = np.round(kept, DECIMALS)
+    p, w = 1.0, nan
+    if np.ptp(kept, axis=0).any():
+        test = stats.friedmanchisquare(*kept)
+        p, w = float(test.pvalue), float(test.statistic) / (n * (k - 1))
+    mean_ranks = stats.rankdata(-kept, axis=0).mean(axis=1)
+    ranked = dict(sorted(zip(values, mean_ranks.tolist(), strict=True), key=lambda item: item[1]))
+    reach = float(stats.studentized_range.ppf(0.95, k, np.inf)) * sqrt(k * (k + 1) / (12 * n))
+    return Friedman(ranked, p, w, reach, n, left_out)
+
+
+def _known(values: Mapping[str, Sequence[float]]) -> tuple[np.ndarray, int]:
+    """Methods x patients that have a value of every method, and how many patients have not."""
+    if len({len(column) for column in values.values()}) != 1:
+        raise ValueError("a ranking needs one value of each method for every patient")
+    table = np.array(list(values.values()), dtype=float)
+    known = ~np.isnan(table).any(axis=0)
+    if not known.any():
+        raise ValueError("no patient has a value of every method, so there is nothing to rank")
+    return table[:, known], int((~known).sum())
 
 
 def _ranks(means: np.ndarray) -> np.ndarray:
-    return stats.rankdata(np.round(means, 12), method="min", axis=1).astype(int)
+    return stats.rankdata(-np.round(means, DECIMALS), method="min", axis=1).astype(int)

@@ -1,10 +1,8 @@
-import os
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npcrepro.cohorts.folds import Fold, Split, read_split, split_patients
+from npcrepro.cohorts.folds import as_nnunet, split_patients
 from npcrepro.cohorts.layout import Case, Cohort
 from npcrepro.errors import InputError
 
@@ -93,27 +91,23 @@ def test_split_hash_is_stable():
     ]
 
 
-def test_split_is_written_and_read(tmp_path):
+def test_fixed_split_is_sorted():
     split = split_patients(patients(5), "fixed", test=["p03", "p01"])
     assert split.folds[0].test == ("p01", "p03")
-    split.write(tmp_path / "x" / "split.json")
-    assert read_split(tmp_path / "x" / "split.json") == split
-    assert os.listdir(tmp_path / "x") == ["split.json"]
 
 
-def test_split_that_leaks_is_refused(tmp_path):
-    Split("fixed", 1, (Fold(0, ("a", "b"), ("c",), ("b",)),)).write(tmp_path / "split.json")
-    with pytest.raises(InputError, match="fold 0 names patient 'b' 2 times"):
-        read_split(tmp_path / "split.json")
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"kind": "fixed"}'])
-def test_file_that_is_no_split(tmp_path, text):
-    (tmp_path / "split.json").write_text(text)
-    with pytest.raises(InputError, match="not a split"):
-        read_split(tmp_path / "split.json")
-    with pytest.raises(InputError, match="no such split"):
-        read_split(tmp_path / "none.json")
+def test_nnunet_trains_on_cases_without_suspects_and_tests_all():
+    cohort = cohort_of({"a1": "a", "a2": "a", "b": "b", "c1": "c", "c2": "c", "d": "d"}, suspects={"d", "c2"})
+    folds = as_nnunet(split_patients(cohort, "leave-one-out"), cohort)
+    assert [fold["val"] for fold in folds] == [["a1", "a2"], ["b"], ["c1", "c2"], ["d"]]
+    assert [fold["train"] for fold in folds] == [
+        ["b", "c1"],
+        ["a1", "a2", "c1"],
+        ["a1", "a2", "b"],
+        ["a1", "a2", "b", "c1"],
+    ]
+    with pytest.raises(InputError, match="no patient 'd'"):
+        as_nnunet(split_patients(cohort, "leave-one-out"), cohort_of({"a": "a", "b": "b", "c": "c"}))
 
 
 @pytest.mark.parametrize(

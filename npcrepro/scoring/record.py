@@ -1,0 +1,128 @@
+"""Segmentations that were made elsewhere as a record of their own, beside published runs on the same patients.
+
+A record says who was tested in which fold, and against which references. Whatever stands beside it has to have been
+tested on the same cases against the same references; where these differ by a single voxel, it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from npcrepro.errors import InputError
+from npcrepro.evaluation import CASE_COLUMNS, COUNTS
+from npcrepro.files import write_json, writing_folder
+from npcrepro.records import IDENTITY, Published, write_csv
+from npcrepro.scoring.scores import Scores
+from npcrepro.scoring.sides import find_cases, listed
+
+ELSEWHERE = "elsewhere"  # in place of a paper and of a profile
+HISTORY = ("stage", "update", "loss", "validation_loss")  # of a training that nobody saw
+SPACING = ["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"]
+
+
+def fold_cases(predictions: Mapping[str, Path], beside: Published) -> list[str]:
+    """Cases of the folds that the predictions are for: those of every fold of which a case was predicted.
+
+    Args:
+        predictions: name to folder.
+        beside: published runs.
+
+    Raises:
+        InputError: no case of the published runs was predicted.
+    """
+    predicted = {case for path in predictions.values() for case in find_cases(path)}
+    cases = beside.cases[["case", "fold"]].drop_duplicates()
+    folds = cases.fold[cases.case.isin(predicted)].unique()
+    if not len(folds):
+        mine, theirs = listed(sorted(predicted)), listed(sorted(set(cases.case)))
+        raise InputError(f"none of the cases of {beside.folder} was predicted: {theirs} against {mine}")
+    return sorted(set(cases.case[cases.fold.isin(folds)]))
+
+
+def check_record(folder: Path) -> None:
+    """Refuse a folder for a record that holds something.
+
+    Raises:
+        InputError: it is a file, or not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not empty: give a new folder for the record, or remove it first")
+
+
+def write_record(scores: Scores, beside: Published, folder: Path) -> None:
+    """Write scores in the form of published runs, see :func:`npcrepro.records.publish`.
+
+    The paper and the profile are `ELSEWHERE`, the methods are named as the predictions are, the seed is 0. A case
+    without prediction has empty masks. Structures that the published runs do not have are left out.
+
+    Args:
+        scores: of the cases that `fold_cases` names.
+        beside: runs on the same cohort and folds.
+        folder: new or empty.
+
+    Raises:
+        InputError: a structure or case of ``beside`` that was not scored, references that differ from those of
+            ``beside``, and a folder that is not empty.
+    """
+    check_record(folder)
+    cases = _rows(scores, beside)
+    names = list(scores.predictions)
+    first = beside.runs[0]
+    shared = {key: first[key] for key in ("cohort", "data_sha256", "split_sha256") if key in first}
+    shared |= {"paper": ELSEWHERE, "profile": {"name": ELSEWHERE}, "status": ELSEWHERE, "beside": beside.folder.name}
+    shared |= {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    runs = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
+    methods = {name: {"paper": ELSEWHERE, "name": name, "title": name} for name in names}
+    with writing_folder(folder) as made:
+        write_csv(made / "cases.csv", cases.to_dict("records"), [*IDENTITY, *CASE_COLUMNS])
+        write_csv(made / "history.csv", [], [*IDENTITY, *HISTORY])
+        write_json(made / "runs.json", {"common": shared, "methods": methods, "runs": runs})
+
+
+def _rows(scores: Scores, beside: Published) -> pd.DataFrame:
+    """Rows of ``cases.csv``, one for each that the published runs have in these folds."""
+    wanted = beside.cases[beside.cases.region == "all_slices"].drop_duplicates(["case", "structure"])
+    wanted = wanted[wanted.fold.isin(wanted.fold[wanted.case.isin(scores.cases.case)])]
+    about = wanted[["case", "structure", "patient", "suspect", "cohort", "fold", "region"]]
+    mine = scores.cases.drop(columns=["patient", "suspect"]).rename(columns={"prediction": "method"})
+    _refuse_unscored(mine.structure, wanted.structure, beside)
+    rows = about.merge(mine, on=["case", "structure"], how="left")
+    lacking = rows[rows.method.isna()]
+    if len(lacking):
+        where = listed([f"{row.structure} of {row.case}" for row in lacking.itertuples()])
+        raise InputError(f"{beside.folder} tests {where}, which was not scored: another reference, or no case of it")
+    _refuse_other_references(rows, wanted, beside)
+    # A missing prediction is an empty mask.
+    missing = np.where(rows.fn > 0, "pred_empty", "both_empty")
+    rows["status"] = rows.status.mask(rows.status == "missing", missing)
+    return rows.assign(paper=ELSEWHERE, profile=ELSEWHERE, seed=0)
+
+
+def _refuse_unscored(scored: Iterable[str], wanted: Iterable[str], beside: Published) -> None:
+    lacking = set(wanted) - set(scored)
+    if lacking:
+        mine, theirs = listed(sorted(set(scored))), listed(sorted(lacking))
+        cause = "name the structures as the cohort does, with --labels dataset.json"
+        raise InputError(f"{beside.folder} has {theirs}, which was not scored beside {mine}: {cause}")
+
+
+def _refuse_other_references(rows: pd.DataFrame, wanted: pd.DataFrame, beside: Published) -> None:
+    keys = ["case", "structure"]
+    both = rows.merge(wanted[[*keys, *COUNTS, *SPACING]], on=keys, suffixes=("", "_there"))
+    drawn, there = both.tp + both.fn, both.tp_there + both.fn_there
+    whole = sum(both[name] - both[f"{name}_there"] for name in COUNTS)
+    for row in both[(drawn != there) | (whole != 0)].itertuples():
+        raise InputError(
+            f"{row.structure} of {row.case} has {row.tp + row.fn} voxels in the reference and "
+            f"{row.tp_there + row.fn_there} in {beside.folder}: another version of the cohort, or another grid"
+        )
+    spacing = [both[[f"{name}{end}" for name in SPACING]].to_numpy(float) for end in ("", "_there")]
+    for number in np.flatnonzero(~np.isclose(*spacing, rtol=1e-3, equal_nan=True).all(axis=1)):
+        mine, theirs = (" x ".join(f"{length:g}" for length in each[number]) for each in spacing)
+        cause = "another version of the cohort, or --spacing"
+        raise InputError(f"{both.case[number]} has voxels of {mine} mm, but {theirs} in {beside.folder}: {cause}")
