@@ -20,6 +20,7 @@ from torch import Tensor
 
 from npcrepro.cohorts.prepared import PreparedCase, PreparedCohort, missing_series
 from npcrepro.cohorts.structures import mask_of
+from npcrepro.distance_weight import FORMS, distance_weight
 from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing
 from npcrepro.heads import head_mask, zscore
@@ -34,9 +35,6 @@ Triple = tuple[int, int, int]
 # Axes of the volume in the order in which a block has them.
 ORDER: dict[str, Triple] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 VIEWS = {"axial": ("axial",), "three": tuple(ORDER)}
-
-# SILENT: Guo 2021, how fast the exponential variant falls; to 1/e in 5 mm, from 11 at the boundary to 1 far away.
-BOUNDARY_HEIGHT, BOUNDARY_LENGTH_MM = 10.0, 5.0
 
 
 class Block(NamedTuple):
@@ -92,57 +90,6 @@ def resample_to(
     return found
 
 
-def distance_weight(mask: np.ndarray, spacing_mm: Sequence[float], form: str) -> np.ndarray:
-    """Weight of each voxel by its distance to the boundary of a structure (equation 7).
-
-    Args:
-        mask: ``(z, y, x)``, bool. What lies outside the array is background.
-        spacing_mm: (z, y, x).
-        form: ``"core"``, as printed: distance to the boundary in mm plus 1 inside, 1 outside. ``"boundary"``, the
-            reverse: largest on both sides of the boundary, as large as the core's in ``"core"``, and falling by 1 for
-            each mm to 1. ``"exponential"``: 11 on both sides of the boundary, falling to 1.
-
-    Returns:
-        float32 of the same shape, at least 1; 1 everywhere for an empty mask.
-
-    Raises:
-        InputError: unknown form.
-
-    Example:
-        >>> distance_weight(np.array([[[0, 1, 1, 1, 0]]], bool), (9.0, 9.0, 1.0), "core").tolist()
-        [[[1.0, 1.0, 2.0, 1.0, 1.0]]]
-    """
-    from scipy.ndimage import distance_transform_edt
-
-    ways = {"core": _core_weight, "boundary": _boundary_weight, "exponential": _exponential_weight}
-    way = pick(ways, form, "distance weight")
-    if not mask.any():
-        return np.ones(mask.shape, np.float32)
-    padded = np.pad(mask, 1)
-    # SILENT: Guo 2021, the distance of voxels at the boundary, 0 or 1, and the unit; 0, and mm (voxels at 1 mm).
-    # The transform measures to the middle of the nearest voxel outside, one voxel too far.
-    depth, away = (
-        np.maximum(distance_transform_edt(side, sampling=spacing_mm)[1:-1, 1:-1, 1:-1] - min(spacing_mm), 0)
-        for side in (padded, ~padded)
-    )
-    return way(mask, depth, away).astype(np.float32)
-
-
-def _core_weight(mask: np.ndarray, depth: np.ndarray, away: np.ndarray) -> np.ndarray:
-    # PAPER: Guo 2021, d(v, edge) + 1 inside the tumour, 1 outside (equation 7).
-    return np.where(mask, depth + 1, 1)
-
-
-def _boundary_weight(mask: np.ndarray, depth: np.ndarray, away: np.ndarray) -> np.ndarray:
-    # DIFFERS: Guo 2021, the text wants mistakes at the boundary to cost more, on both sides alike, and the printed
-    # formula does the opposite; this variant does what the text wants.
-    return 1 + np.maximum(depth.max() - np.where(mask, depth, away), 0)
-
-
-def _exponential_weight(mask: np.ndarray, depth: np.ndarray, away: np.ndarray) -> np.ndarray:
-    return 1 + BOUNDARY_HEIGHT * np.exp(-np.where(mask, depth, away) / BOUNDARY_LENGTH_MM)
-
-
 def _mean(coarse: Tensor, fine: Tensor) -> Tensor:
     return (coarse + fine) / 2
 
@@ -176,7 +123,8 @@ class BlockData:
             last channels of the image, in [0, 1].
         views: ``"axial"``, or ``"three"``: training draws blocks of all three, testing averages the three.
         tumour_share: of the blocks drawn, so many (rounded up) hold a voxel of a structure for certain.
-        distance_weight: ``"none"``, or a form of :func:`distance_weight`; batches then have the weight as a third part.
+        distance_weight: ``"none"``, or a form of :func:`npcrepro.distance_weight.distance_weight`; batches then have the
+            weight as a third part.
         fusion: of coarse and fine probability in testing: ``"mean"``, ``"product"`` (of the odds), ``"maximum"``, or
             ``"fine"``, which leaves the coarse one out. Without maps there is nothing to fuse.
         overlap: share of a side by which neighbouring blocks overlap in testing, in [0, 1).
@@ -238,7 +186,7 @@ class BlockData:
         self._maps: dict[str, np.ndarray] = {}
 
     def _check(self) -> None:
-        pick(dict.fromkeys(("none", "core", "boundary", "exponential")), self.distance_weight, "distance weight")
+        pick(dict.fromkeys(("none", *FORMS)), self.distance_weight, "distance weight")
         if not 0 < self.tumour_share <= 1:
             raise InputError(f"tumour_share={self.tumour_share:g} is a share of blocks: above 0, at most 1")
         if not 0 <= self.overlap < 1:
@@ -311,7 +259,7 @@ class BlockData:
         """
         prepared, grid = self.cohort.case(case), self.grid(case)
         seen = np.zeros(grid.size, bool)
-        for block in (block for view in self.views for block in self._tested(case, view)):
+        for block in (block for view in self.views for block in self.tested(case, view)):
             seen[self._slices(block)] = True
         inside, nearest = [], []
         for count, spacing, origin, size in zip(
@@ -522,7 +470,7 @@ class BlockData:
         native = np.stack([self._to_native(one, case) for one in fine.numpy()])
         return torch.from_numpy(native).clamp(0, 1)  # means are rounded
 
-    def _tested(self, case: str, view: str) -> list[Block]:
+    def tested(self, case: str, view: str) -> list[Block]:
         """Blocks of one view that are slid over the head."""
         blocks = (Block(case, view, corner) for corner in self._corners(case, view, self.overlap))
         return [block for block in blocks if self.head(case)[self._slices(block)].any()]
@@ -532,7 +480,7 @@ class BlockData:
         head, order = self.head(case), ORDER[view]
         back = tuple(order.index(axis) + 1 for axis in range(3))
         total, times = torch.zeros(len(self.structures), *head.shape), torch.zeros(head.shape)
-        blocks = self._tested(case, view)
+        blocks = self.tested(case, view)
         for start in range(0, len(blocks), batch_size):
             chunk = blocks[start : start + batch_size]
             image = torch.from_numpy(np.stack([self._image_block(block) for block in chunk]))

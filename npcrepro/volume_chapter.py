@@ -6,6 +6,7 @@ Behind it are functions that one of these chapters needs, and which take the cha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -14,14 +15,19 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from npcrepro import evaluation, figures, statistics, tables, volume_figures
-from npcrepro.chapter import Chapter
+from npcrepro import evaluation, figures, records, statistics, tables, volume_figures
+from npcrepro.chapter import Chapter, Results
 from npcrepro.cohorts.phantom import second_observer
 from npcrepro.metrics import overlap
+from npcrepro.models.guo2021 import receptive_field
+from npcrepro.protocol import Paper
 from npcrepro.records import Record
 from npcrepro.runs import load_data, load_network
+from npcrepro.volume_windows import time_case
 
 MISSING = "–"
+FEW_PATIENTS = "With few patients such tests can detect only large differences; with fewer than six there is no test."
+SLIM = 0.05  # width of networks of which only the shape matters
 
 
 class Shown(NamedTuple):
@@ -70,14 +76,27 @@ class VolumeChapter(Chapter):
     @cached_property
     def shown(self) -> Shown:
         """The patient of the first fold with the median DSC of the leading method, with the masks of all methods."""
+        patients = self._ranked_of_first_fold()
+        return self._shown(patients[len(patients) // 2])
+
+    def _ranked_of_first_fold(self) -> list[str]:
+        """Patients that the first fold tests, from best to worst by the DSC of the leading method."""
         _, ranked = self.ranked()
+        return ranked.patient[ranked.patient.isin(self.found[0].config["fold"]["test"])].tolist()
+
+    def _shown(self, patient: str) -> Shown:
         first = [r for r in self.found if r.config["fold"] == self.found[0].config["fold"] and self.first(r)]
-        ranked = ranked[ranked.patient.isin(first[0].config["fold"]["test"])]
-        case = self.prepared.cases_of([ranked.patient.iloc[len(ranked) // 2]])[0]
+        case = self.prepared.cases_of([patient])[0]
         masks = {record.config["method"]["name"]: record.prediction(case)[0] == 1 for record in first}
         about = self.prepared.case(case)
         spacing = about.spacing_mm if self.prepared.spacing_known else evaluation.UNKNOWN_SPACING
         return Shown(case, self.image(case), self.masks(case)[self.structures[0]], masks, spacing)
+
+    def patients_shown(self, count: int = 3) -> list[Shown]:
+        """Patients that the first fold tests, evenly spaced from best to worst; fewer where it tests fewer."""
+        patients = self._ranked_of_first_fold()
+        places = np.linspace(0, len(patients) - 1, min(count, len(patients))).round().astype(int)
+        return [self._shown(patients[place]) for place in places]
 
     def planes(self, *methods: str) -> Markdown:
         """The patient of `shown` in three planes, with the contours of these methods."""
@@ -96,6 +115,37 @@ class VolumeChapter(Chapter):
         figures.show_images(self.source, self.settings, volume_figures.errors, image[z], reference[z], flat, self.paper)
         return self.about_shown()
 
+    def errors_of_patients(self, *planes: str, count: int = 3) -> Markdown:
+        """Slices of several patients through the largest areas of the reference, and the errors of every method.
+
+        Args:
+            planes: of ``"axial"``, ``"coronal"`` and ``"sagittal"``; one row for each patient and plane.
+            count: patients, see `patients_shown`.
+        """
+        shown = self.patients_shown(count)
+        volumes = {one.case: one[1:] for one in shown}
+        figures.show_images(self.source, self.settings, volume_figures.errors_of_patients, volumes, planes, self.paper)
+        patients = "1 patient" if len(shown) == 1 else f"{len(shown)} patients"
+        which = "all" if len(shown) < count else "from best to worst of those"
+        return Markdown(
+            f"*{self.structures[0]}, {patients}, {which} that the first fold tests. Numbers: DSC of the "
+            f"slice ({self.made}).*"
+        )
+
+    def receptive_fields(self, *methods: str, side: int = 144) -> pd.DataFrame:
+        """Voxels along an axis that one logit depends on, counted up to ``side``.
+
+        Args:
+            methods: names; without any, those of the page that are trained.
+        """
+        chosen = [self.paper.method(name) for name in methods] or [method for method in self.chosen if method.stages]
+        rows = []
+        for method in chosen:
+            # The field does not depend on the width. A row along one axis shows as much of it as a cube.
+            seen, *_ = receptive_field(method.build(SLIM), method.in_channels, (side, 8, 8))
+            rows.append((method.title, f"{seen}" if seen < side else "all"))
+        return pd.DataFrame(rows, columns=["network", "voxels in sight along an axis"])
+
     def surfaces(self, *methods: str) -> Markdown:
         """Surfaces of the reference and of these methods in the same patient."""
         case, _, reference, predictions, spacing = self.shown
@@ -105,7 +155,7 @@ class VolumeChapter(Chapter):
         return self.about_shown()
 
     def beside(self, printed: Sequence[Mapping], metrics: Mapping[str, str], numbers: pd.DataFrame | None = None):
-        """Rows of a printed table beside ours: mean over patients, its 95 % interval, and ours minus printed.
+        """Rows of a printed table beside ours: mean over patients, its 95 % interval, how far from the printed one.
 
         Args:
             printed: rows with ``model``, which is the title of a method, and numbers, ``None`` where none is printed.
@@ -121,36 +171,32 @@ class VolumeChapter(Chapter):
                 name = figures.METRIC_TITLES.get(metric, metric)
                 ours, said = statistics.summarise(mine[metric]), row.get(column)
                 line[f"{name} printed"] = MISSING if said is None else f"{said:.{self.reported['decimals'][column]}f}"
-                line[f"{name} ours"] = f"{ours.mean:.3f} ({ours.interval})" if ours.n else MISSING
-                both = ours.n and said is not None
-                line[f"{name} ours - printed"] = f"{ours.mean - said:+.3f}" if both else MISSING
+                apart = f", {ours.mean - said:+.3f}" if ours.n and said is not None else ""
+                line[f"{name} ours"] = f"{ours.mean:.3f} ({ours.interval}){apart}" if ours.n else MISSING
             lines.append(line)
-        caption = f"Printed means (sd not stated) and ours with 95 % interval; n: our patients ({self.made})"
+        caption = (
+            f"Printed means (sd not stated); ours with 95 % interval, and how far from the printed one; "
+            f"n: our patients ({self.made})"
+        )
         return tables.show(pd.DataFrame(lines), caption)
 
     def ablation(self, printed: Sequence[Mapping], metric: str = "dsc") -> Markdown:
-        """Each method minus the one it is compared with, with intervals, and the difference of the printed means.
-
-        The figure has the pairs of `Paper.comparisons`. The table below it has all methods; those without a partner of
-        their own stand there against the proposed one.
-        """
-        titles, means = figures.titles(self.paper), {row["model"]: row[metric] for row in printed}
-        wide = evaluation.over_seeds(self.scores()).pivot(index="patient", columns="method", values=metric)
-        ours, theirs = {}, {}
-        for name in (method.name for method in self.paper.methods):
-            base = self.paper.comparisons.get(name)
-            if name in wide and base in wide:
-                label = f"{titles[name]} minus {titles[base]}"
-                ours[label] = statistics.paired(wide[name], wide[base]).difference
-                if {titles[name], titles[base]} <= set(means):
-                    theirs[label] = means[titles[name]] - means[titles[base]]
-        volume_figures.forest(ours, f"difference of the {figures.METRIC_TITLES[metric]}", theirs)
-        plt.show()
-        display(tables.show(tables.differences(self.scores(), self.paper, metric)))
+        """Each method minus the partner that `Paper.comparisons` names for it, with the difference of printed means."""
+        scores = self.scores()
+        pairs = tables.partners(scores, self.paper)
+        if not pairs:
+            return Markdown("*Both methods of no pair were run.*")
+        show_differences(scores, self.paper, metric, pairs, {row["model"]: row[metric] for row in printed})
         return Markdown(
-            f"*Paired differences over patients, mean with 95 % bootstrap interval ({self.made}). With few patients "
-            f"these tests can detect only large differences.*"
+            f"*Paired differences over patients, mean with 95 % bootstrap interval ({self.made}). {FEW_PATIENTS}*"
         )
+
+    def against_proposed(self, printed: Sequence[Mapping], metric: str = "dsc"):
+        """The proposed method minus each other row of a printed table, whose title is that of a method."""
+        proposed, means = self.paper.methods[0], {row["model"]: row[metric] for row in printed}
+        pairs = [(proposed.name, other.name) for other in self.paper.methods[1:] if other.title in means]
+        frame = with_printed(self.scores(), self.paper, metric, pairs, means)
+        return tables.show(frame, f"{figures.METRIC_TITLES[metric]}, paired differences over patients ({self.made})")
 
     def validation(self, *methods: str, metric: str = "validation_loss") -> Markdown:
         """Validation loss of these methods on one axis, or another column of their history."""
@@ -169,8 +215,9 @@ class VolumeChapter(Chapter):
             rows.append((record.config["method"]["title"], len(cases), windows, seconds, record.provenance["device"]))
         columns = ["method", "cases", "windows of a case", "seconds for a case", "device"]
         frame = pd.DataFrame(rows, columns=columns)
-        means = frame.groupby(["method", "device"], sort=False)
-        return means[columns[1:4]].mean().reset_index()[columns]
+        groups = frame.groupby(["method", "device"], sort=False)
+        means = groups[columns[1:4]].mean().reset_index()[columns]
+        return means.astype({"cases": int})
 
     def first(self, record: Record) -> bool:
         """Whether a run is of the first seed."""
@@ -179,6 +226,132 @@ class VolumeChapter(Chapter):
     def about_shown(self) -> Markdown:
         """What a caption says of the patient of `shown`."""
         return Markdown(f"*{self.shown.case}, {self.structures[0]} ({self.made}).*")
+
+
+class VolumeResults(Results):
+    """Published runs of a paper with 3-D networks on a cohort of one structure; see `Results`."""
+
+    @classmethod
+    def published_as(cls, paper: Paper, name: str) -> list[VolumeResults]:
+        """The record of this name under ``book/results``; an empty list where none is published."""
+        folder = records.RESULTS / name
+        return [cls(paper, folder)] if folder.exists() else []
+
+    def overview(self, metrics: Mapping[str, str]):
+        """One row for each method: mean over patients with its 95 % interval, and predictions without a voxel.
+
+        Args:
+            metrics: metric to column title.
+        """
+        frame = tables.scores(self.patients, self.paper, metrics).drop(columns="seeds")
+        for title in metrics.values():
+            cells = zip(frame[title], frame.patients, strict=True)
+            frame[title] = [tables.mean_and_interval(summary, n) for summary, n in cells]
+        names = figures.titles(self.paper)
+        empty = {names[name]: f"{self.empty(name)} of {self.tested(name)}" for name in self.methods}
+        frame["empty predictions"] = frame.method.map(empty)
+        return tables.show(frame, f"{self.structures[0]}, mean over patients (95 % interval)")
+
+    def empty(self, method: str) -> int:
+        """Predictions of a method without a voxel where there is something to find, over all folds and seeds."""
+        return int((self._scored(method).status == "pred_empty").sum())
+
+    def tested(self, method: str) -> int:
+        """Predictions of a method, over all folds and seeds."""
+        return len(self._scored(method))
+
+    def volume_ratios(self) -> dict[str, float]:
+        """Volume found over volume of the reference, median over patients, by title of the method."""
+        rows = self._whole()
+        ratios = (rows.predicted_ml / rows.reference_ml).groupby(rows.method).median()
+        return {self.paper.method(name).title: float(ratios[name]) for name in self.methods}
+
+    def _scored(self, method: str) -> pd.DataFrame:
+        cases = self.published.cases
+        return cases[(cases.method == method) & (cases.region == "all_slices") & ~cases.suspect]
+
+    def by_patient(self, metric: str, *methods: str) -> Markdown:
+        """A dot for each patient, joined through these methods; means as bars."""
+        rows = self._whole()
+        figures.by_patient(rows[rows.method.isin(methods)], self.paper, metric)
+        plt.show()
+        return Markdown(f"*{self._over()}: dots are patients, joined by lines; bars are means.*")
+
+    def against(self, method: str, others: Sequence[str], metric: str, printed: Mapping[str, float]) -> Markdown:
+        """A method minus each of the others on the same patients, see `show_differences`."""
+        pairs = [(method, other) for other in others]
+        show_differences(self._whole(), self.paper, metric, pairs, printed)
+        return Markdown(f"*Paired differences over patients, mean with 95 % bootstrap interval. {FEW_PATIENTS}*")
+
+    def standing(self, method: str, others: Sequence[str], metric: str = "dsc") -> str:
+        """``above that of CNN; not told apart from those of V-Net and BUNet``: what the intervals of differences say.
+
+        A difference without an interval tells nothing apart.
+        """
+        titles, sides = figures.titles(self.paper), {"above": [], "below": [], "not told apart from": []}
+        for other in (name for name in others if name in self.methods):
+            found = self.difference(method, other, metric).difference
+            side = "above" if found.low > 0 else "below" if found.high < 0 else "not told apart from"
+            sides[side].append(titles[other])
+        told = {side: names for side, names in sides.items() if names}
+        return "; ".join(
+            f"{side} {'those' if names[1:] else 'that'} of {in_words(names)}" for side, names in told.items()
+        )
+
+
+def in_words(names: Sequence[str]) -> str:
+    """``A, B and C``.
+
+    Example:
+        >>> in_words(["A", "B", "C"]), in_words(["A"])
+        ('A, B and C', 'A')
+    """
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+# Differences
+
+
+def show_differences(
+    patients: pd.DataFrame, paper: Paper, metric: str, pairs: Sequence[tuple[str, str]], printed: Mapping[str, float]
+) -> None:
+    """A forest of paired differences with the printed ones as crosses, and the same as a table with tests.
+
+    Args:
+        patients: from :func:`npcrepro.evaluation.select`.
+        pairs: of methods, the first minus the second; those that have no rows are left out.
+        printed: title of a method to its printed mean.
+    """
+    wide = evaluation.over_seeds(patients).pivot(index="patient", columns="method", values=metric)
+    pairs = [pair for pair in pairs if set(pair) <= set(wide)]
+    found = {tables.minus(paper, *pair): statistics.paired(*(wide[name] for name in pair)).difference for pair in pairs}
+    title = f"difference of the {figures.METRIC_TITLES[metric]}"
+    volume_figures.forest(found, title, printed_differences(paper, pairs, printed))
+    plt.show()
+    display(tables.show(with_printed(patients, paper, metric, pairs, printed)))
+
+
+def with_printed(
+    patients: pd.DataFrame, paper: Paper, metric: str, pairs: Sequence[tuple[str, str]], printed: Mapping[str, float]
+) -> pd.DataFrame:
+    """Rows of `tables.differences` with a column of the differences of the printed means, unless none is given."""
+    frame, said = tables.differences(patients, paper, metric, pairs), printed_differences(paper, pairs, printed)
+    if not printed:
+        return frame
+    return frame.assign(printed=[f"{said[name]:+.3f}" if name in said else MISSING for name in frame.comparison])
+
+
+def printed_differences(
+    paper: Paper, pairs: Sequence[tuple[str, str]], printed: Mapping[str, float]
+) -> dict[str, float]:  # fmt: skip
+    """Name of a comparison to the difference of the printed means; pairs of which both are printed."""
+    titles = figures.titles(paper)
+    return {
+        tables.minus(paper, first, second): printed[titles[first]] - printed[titles[second]]
+        for first, second in pairs
+        if {titles[first], titles[second]} <= printed.keys()
+    }
 
 
 # Chen 2020
@@ -207,6 +380,24 @@ def attention(chapter: VolumeChapter, method: str) -> Markdown:
     seen, reference = image[0, 0, z].numpy(), (label[0, 0, z] == 1).numpy()
     figures.show_images(chapter.source, chapter.settings, volume_figures.voxel_weights, seen, reference, maps)
     return chapter.about_shown()
+
+
+def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
+    """Time of the proposed network for one case at the paper's size, by what it goes into, beside the printed one."""
+    size = replace(chapter.paper.profile("paper"), batch_size=1)
+    case, method = chapter.prepared.cases[0], chapter.paper.methods[0]
+    found = time_case(chapter.source, case, method, size, chapter.settings.device)
+    parts = {"reading": found.reading, "the network": found.network, "merging": found.merging, "all": found.seconds}
+    rows = [(name, seconds, f"{seconds / found.seconds:.0%}") for name, seconds in parts.items()]
+    matrix = " x ".join(map(str, size.matrix))
+    windows = f"{found.windows} window{'s' * (found.windows > 1)} of {matrix}"
+    caption = f"{case}, {windows}, {found.device}, at the paper's width"
+    display(tables.show(pd.DataFrame(rows, columns=["part", "seconds", "share"]), caption))
+    most = max(list(parts)[:3], key=parts.get)
+    return Markdown(
+        f"Most of the time goes into {most}. The paper prints about {printed_seconds} s for a patient; the number of "
+        f"windows, and whether reading the images is part of it, are not stated."
+    )
 
 
 def with_soft_dice(chapter: Chapter) -> pd.DataFrame:

@@ -91,6 +91,64 @@ def errors(image: np.ndarray, reference: np.ndarray, predictions: Mapping[str, n
     return figure
 
 
+def errors_of_patients(
+    patients: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray], Sequence[float]]],
+    planes: Sequence[str],
+    paper: Paper,
+) -> Figure:
+    """Patients and planes down, methods across: what each found, marked wrongly and missed, and the DSC of the slice.
+
+    Slices go through the largest areas of the reference, and are cut to what the masks show.
+
+    Args:
+        patients: title to ``(image, reference, {method: mask}, spacing_mm)``, arrays ``(z, y, x)`` with z upwards;
+            ``nan`` where the spacing is not known, for voxels drawn as cubes.
+        planes: of `PLANES`.
+    """
+    rows = {
+        f"{title}\n{plane}": _flat(*volumes, PLANES.index(plane))
+        for title, volumes in patients.items()
+        for plane in planes
+    }
+    names = list(next(iter(patients.values()))[2])
+    heights = [aspect * image.shape[0] / image.shape[1] for image, _, _, aspect in rows.values()]
+    side = min(WIDTH_IN / len(names), 1.6)
+    figure, axes = plt.subplots(
+        len(rows),
+        len(names),
+        figsize=(side * len(names), side * sum(heights) + 0.25 * len(rows) + 0.8),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
+    )
+    for line, (title, (image, reference, masks, aspect)) in zip(axes, rows.items(), strict=True):
+        for axis, name in zip(line, names, strict=True):
+            _show(axis, image, {})
+            axis.imshow(_coloured(masks[name], reference))
+            axis.set(xticks=[], yticks=[], aspect=aspect)
+            axis.set_xlabel(f"{count(masks[name], reference).dsc:.2f}", fontsize=7, labelpad=2)
+        line[0].set_ylabel(title, fontsize=7)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.set_title(wrapped(titles(paper)[name], 12), fontsize=7)
+    handles = [Patch(color=colour, alpha=0.6) for colour in ERRORS.values()]
+    figure.legend(handles, list(ERRORS), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def _flat(
+    image: np.ndarray, reference: np.ndarray, masks: Mapping[str, np.ndarray], spacing_mm: Sequence[float], number: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], float]:
+    """Image, reference and masks of one plane, cut to what the masks show, and how much higher than wide a pixel is."""
+    place = _middle(reference)
+    drawn = {name: _plane(mask, number, place) for name, mask in masks.items()}
+    truth = _plane(reference, number, place)
+    box = _box([truth, *drawn.values()], truth.shape)
+    spacing = np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
+    down, across = (side for side in range(3) if side != number)
+    cut = {name: mask[box] for name, mask in drawn.items()}
+    return _plane(image, number, place)[box], truth[box], cut, spacing[down] / spacing[across]
+
+
 def surfaces(
     rows: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
     spacings_mm: Mapping[str, Sequence[float]],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +15,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from npcrepro.cohorts.prepared import PreparedCase, PreparedCohort, missing_series
+from npcrepro.cohorts.layout import Cohort
+from npcrepro.cohorts.prepared import PreparedCase, PreparedCohort, missing_series, prepare
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing
@@ -21,6 +24,7 @@ from npcrepro.heads import bright, head_mask, zscore
 from npcrepro.inference import probabilities
 from npcrepro.losses import NOT_CONTOURED
 from npcrepro.preprocess import OPEN_CASES, match_names, resize_in_plane
+from npcrepro.protocol import Method, Profile
 from npcrepro.sources import code_sha256
 
 # PAPER: clipped to ranges chosen from the values in tumour regions (Chen 2020, Section III-A).
@@ -345,3 +349,81 @@ class WindowData:
 def _save(path: Path, array: Tensor) -> None:
     with writing(path) as temporary:
         np.save(temporary, array.numpy())
+
+
+# Time
+
+
+class CaseTime(NamedTuple):
+    """What segmenting one case takes.
+
+    Attributes:
+        reading: seconds to open and check its files, find its body and its region, resample, and cut windows.
+        network: seconds in the network.
+        merging: seconds for the rest: the mean over windows, and the way back to the grid of the case.
+        windows: how many the network sees.
+        device: where the network ran.
+    """
+
+    reading: float
+    network: float
+    merging: float
+    windows: int
+    device: str
+
+    @property
+    def seconds(self) -> float:
+        """All three together."""
+        return self.reading + self.network + self.merging
+
+
+def time_case(cohort: Cohort, case: str, method: Method, profile: Profile, device: str = "auto") -> CaseTime:
+    """Segment a case as if it had just come in, with random weights, which take as long as trained ones.
+
+    Args:
+        cohort: of images on disk.
+        case: its name.
+        method: with `WindowData`.
+        profile: for the matrix, the width, and how many windows go through the network at once.
+        device: auto, cpu or cuda.
+
+    Raises:
+        InputError: a case that the cohort lacks, and what `prepare` refuses.
+    """
+    # What trains networks takes long to import, and nothing else here needs it.
+    from npcrepro.training import make_fabric
+
+    fabric = make_fabric(device)
+    network = fabric.setup_module(method.build(profile.width)).eval()
+    reading, passing = _Stopwatch(fabric.device), _Stopwatch(fabric.device)
+    with TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        alone = replace(cohort, cases=tuple(each for each in cohort.cases if each.name == case))
+        prepared = reading(prepare)(alone, folder)
+        data = reading(method.data.build)(prepared, profile.matrix, method.channels, method.structures)
+        reading(data.region)(case)
+        data.batch = reading(data.batch)
+        options = {"activation": method.activation, "batch_size": profile.batch_size, "device": fabric.device}
+        data.predict(passing(network), case, **options)
+        seconds = time.perf_counter() - started
+        windows = len(data._starts(data._depth(case)))
+    merging = seconds - reading.seconds - passing.seconds
+    return CaseTime(reading.seconds, passing.seconds, merging, windows, str(fabric.device))
+
+
+class _Stopwatch:
+    """Adds up how long the functions take that it is put on; work on a graphics card is waited for."""
+
+    def __init__(self, device: torch.device):
+        self.seconds, self.device = 0.0, device
+
+    def __call__(self, function: Callable) -> Callable:
+        def timed(*arguments, **options):
+            started = time.perf_counter()
+            found = function(*arguments, **options)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self.seconds += time.perf_counter() - started
+            return found
+
+        return timed

@@ -15,7 +15,7 @@ from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.errors import InputError
 from npcrepro.losses import NOT_CONTOURED
-from npcrepro.volume_blocks import FUSIONS, BlockData, distance_weight, resample_to
+from npcrepro.volume_blocks import FUSIONS, BlockData, resample_to
 
 pytest_plugins = ["core_fixtures"]
 
@@ -264,38 +264,6 @@ def test_a_structure_that_nobody_drew_is_not_empty(blocks):
 
 
 # Weights
-
-
-def test_the_printed_weight_of_a_literal_solid():
-    """A bar of five voxels of 2 mm: depth 0, 2, 4, 2, 0."""
-    mask = np.zeros((9, 9, 9), bool)
-    mask[2:7, 2:7, 2:7] = True
-    found = distance_weight(mask, (2.0, 2.0, 2.0), "core")
-    assert found[4, 4].tolist() == [1, 1, 1, 3, 5, 3, 1, 1, 1]
-    assert found.dtype == np.float32
-    assert (found[~mask] == 1).all()
-
-
-def test_the_other_weights_of_a_literal_solid():
-    mask = np.zeros((1, 1, 9), bool)
-    mask[..., 1:6] = True
-    spacing = (50.0, 50.0, 1.0)
-    assert distance_weight(mask, spacing, "boundary").tolist() == [[[3, 3, 2, 1, 2, 3, 3, 2, 1]]]
-    fall = 1 + 10 * np.exp(-np.array([0, 0, 1, 2, 1, 0, 0, 1, 2]) / 5)
-    np.testing.assert_allclose(distance_weight(mask, spacing, "exponential")[0, 0], fall, rtol=1e-6)
-
-
-@pytest.mark.parametrize("form", ["core", "boundary", "exponential"])
-def test_weights_are_at_least_one_and_an_empty_mask_has_no_boundary(form):
-    mask = np.zeros((4, 5, 6), bool)
-    assert (distance_weight(mask, SPACING_MM, form) == 1).all()
-    mask[:2] = True
-    assert distance_weight(mask, SPACING_MM, form).min() >= 1
-
-
-def test_outside_of_the_array_is_background():
-    mask = np.ones((1, 1, 5), bool)
-    assert distance_weight(mask, (9.0, 9.0, 1.0), "core").tolist() == [[[1, 2, 3, 2, 1]]]
 
 
 def test_the_weight_of_a_case_is_that_of_its_resampled_label(blocks):

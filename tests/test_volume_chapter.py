@@ -1,7 +1,9 @@
+import json
 from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from core_cases import case_arrays, write_tiny
 
@@ -12,16 +14,21 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from npcrepro import volume_chapter, volume_figures
+from npcrepro import papers, tables, volume_chapter, volume_figures
+from npcrepro.evaluation import CASE_COLUMNS
 from npcrepro.volume_chapter import (
     VolumeChapter,
+    VolumeResults,
     against_two_observers,
     attention,
     maps_of_training_patients,
     overlap_sums,
+    show_differences,
     soft_dice,
+    time_by_part,
     with_soft_dice,
 )
+from npcrepro.volume_windows import CaseTime
 
 pytest_plugins = ["core_fixtures"]
 
@@ -110,8 +117,11 @@ def test_a_printed_table_beside_ours(chapter):
     mine = with_soft_dice(chapter).query("method == 'multi-encoder'").dsc
     assert frame.n.tolist() == [2, "–", 2]
     assert frame["DSC printed"].tolist() == ["0.7000", "0.5000", "–"]
-    assert frame["DSC ours"][0].startswith(f"{mine.mean():.3f} (")
-    assert frame["DSC ours - printed"].tolist() == [f"{mine.mean() - 0.7:+.3f}", "–", "–"]
+    other = with_soft_dice(chapter).query("method == 'mmfnet-no-transfer'").dsc
+    # Two patients have no interval.
+    assert frame["DSC ours"].tolist() == [
+        f"{mine.mean():.3f} (–), {mine.mean() - 0.7:+.3f}", "–", f"{other.mean():.3f} (–)"
+    ]  # fmt: skip
 
 
 def test_differences_of_printed_means_stand_beside_ours(chapter, monkeypatch):
@@ -131,6 +141,58 @@ def test_differences_of_printed_means_stand_beside_ours(chapter, monkeypatch):
     expected = (wide["multi-encoder"] - wide["mmfnet-no-transfer"]).mean()
     assert ours[name].mean == pytest.approx(expected)
     assert ours[name].n == 2
+
+
+def test_the_table_of_the_ablation_has_the_pairs_of_the_figure(chapter, monkeypatch):
+    shown = []
+    monkeypatch.setattr(volume_chapter, "display", lambda table: shown.append(table.data))
+    printed = [{"model": "Multi-encoder multi-modality network", "dsc": 0.7}, {"model": "Base MMFNet", "dsc": 0.8}]
+    chapter.ablation(printed)
+    # MMFNet was not run: what stands against it has no row, and a pair of which one is not printed has a dash.
+    assert shown[0].comparison.tolist() == ["Multi-encoder multi-modality network minus MMFNet+multi-MLP+stdPool"]
+    assert shown[0].printed.tolist() == ["–"]
+    monkeypatch.setattr(tables, "partners", lambda patients, paper: [])
+    assert "no pair" in chapter.ablation(printed).data
+
+
+def test_the_proposed_method_stands_against_the_rows_of_a_table(chapter, monkeypatch):
+    rows = chapter.scores()
+    proposed = rows[rows.method == "multi-encoder"].assign(method="mmfnet", dsc=0.5)
+    monkeypatch.setattr(chapter, "scores", lambda: pd.concat([rows, proposed]))
+    title, ours = "Multi-encoder multi-modality network", chapter.paper.methods[0].title
+    printed = [{"model": title, "dsc": 0.7}, {"model": "U-net (T1)", "dsc": 0.1}, {"model": ours, "dsc": 0.72}]
+    frame = chapter.against_proposed(printed).data
+    # Neither the U-net, which was not run, nor MMFNet without transfer, which the table does not have.
+    assert frame.comparison.tolist() == [f"{ours} minus {title}"]
+    mean = rows[rows.method == "multi-encoder"].dsc.mean()
+    assert frame["mean difference"].tolist() == [f"{0.5 - mean:+.3f}"]
+    assert frame.printed.tolist() == ["+0.020"]
+
+
+def test_differences_of_a_record_leave_out_what_was_not_run(chapter, monkeypatch):
+    seen = []
+    monkeypatch.setattr(volume_figures, "forest", lambda *arguments: seen.append(arguments))
+    pairs = [("mmfnet-no-transfer", "multi-encoder"), ("mmfnet", "multi-encoder")]
+    show_differences(chapter.scores(), chapter.paper, "dsc", pairs, {})
+    ((found, _, printed),) = seen
+    assert list(found) == ["MMFNet+multi-MLP+stdPool minus Multi-encoder multi-modality network"]
+    assert printed == {}
+
+
+def test_the_time_of_a_patient_is_at_the_papers_size(chapter, monkeypatch):
+    asked, shown = [], []
+
+    def time_case(cohort, case, method, profile, device):
+        asked.append((case, method.name, profile.matrix, profile.width, profile.batch_size, device))
+        return CaseTime(1.0, 2.5, 0.5, 2, "cpu")
+
+    monkeypatch.setattr(volume_chapter, "time_case", time_case)
+    monkeypatch.setattr(volume_chapter, "display", lambda table: shown.append(table.data))
+    said = time_by_part(chapter, 9).data
+    assert asked == [("P0", "mmfnet", (16, 256, 256), 1.0, 1, "cpu")]
+    assert shown[0].share.tolist() == ["25%", "62%", "12%", "100%"]
+    assert shown[0].seconds.tolist() == [1.0, 2.5, 0.5, 4.0]
+    assert said.startswith("Most of the time goes into the network. The paper prints about 9 s")
 
 
 def test_attention_is_shown_for_each_series_and_level(chapter, monkeypatch):
@@ -207,6 +269,123 @@ def test_the_second_observer_agrees_as_told_and_is_one_for_all_methods(cascade, 
     assert rows.reference.tolist() == [1, 0]
     assert rows.second.tolist() == [rows.observers[0], 0]
     assert rows.cases.tolist() == [len(cascade.prepared.cases_of(found[0].config["fold"]["test"]))] * 2
+
+
+def test_patients_from_best_to_worst_in_every_plane(cascade, monkeypatch):
+    """Of five patients tested, made up as the fold of the smallest phantom tests one: the first, middle and last."""
+    names = cascade.prepared.patients
+    ranked = pd.DataFrame({"patient": names})
+    fold = cascade.found[0].config["fold"] | {"test": names}
+    monkeypatch.setattr(cascade, "ranked", lambda: ("cscn", ranked))
+    truth = {case: cascade.masks(case)["GTVp"] for case in cascade.prepared.cases}
+    found = [
+        SimpleNamespace(
+            config=record.config | {"fold": fold},
+            provenance=record.provenance,
+            prediction=lambda case, part=part: (truth[case] * part, None),
+        )
+        for record, part in zip(cascade.found, (1, 0), strict=True)
+    ]
+    monkeypatch.setattr(cascade, "found", found)
+    shown = cascade.patients_shown(3)
+    assert [one.case for one in shown] == [cascade.prepared.cases_of([names[place]])[0] for place in (0, 2, 4)]
+    assert all(np.array_equal(one.predictions["bunet"], one.reference) for one in shown)
+    assert not any(one.predictions["cscn"].any() for one in shown)
+    said = cascade.errors_of_patients("axial", "sagittal").data
+    assert "GTVp, 3 patients, from best to worst" in said
+    assert len([axis for axis in plt.gcf().axes if axis.images]) == 3 * 2 * 2
+    assert "all that the first fold tests" in cascade.errors_of_patients("axial", count=9).data
+
+
+def test_what_a_network_has_in_sight(cascade):
+    rows = cascade.receptive_fields(side=64)
+    assert rows.to_dict("list") == {"network": ["BUNet", "CSCN"], "voxels in sight along an axis": ["all", "45"]}
+    assert cascade.receptive_fields("acdnet-no-rates", side=48).iloc[0].tolist() == ["No rates", "33"]
+
+
+GUO = papers.load("guo2021")
+
+
+def publish(folder, hits):
+    """A record of a method's hits in each patient: of 10 voxels so many found and no other, none at all for 0."""
+    rows, runs = [], []
+    for name, patients in hits.items():
+        about = {"paper": "guo2021", "method": name, "cohort": "c", "profile": "p", "fold": 0, "seed": 0}
+        runs.append({"method": name, "fold": 0, "seed": 0, "cohort": "c", "profile": {"name": "p"}, "device": "a card"})
+        runs[-1] |= {"seconds": {"train": 60, "predict": 6, "all": 66}, "finished": "2026-01-02T03:04:05"}
+        for patient, (number, suspect) in patients.items():
+            values = dict.fromkeys(CASE_COLUMNS, 0.5) | {"case": patient, "patient": patient, "suspect": suspect}
+            values |= {"structure": "GTV", "region": "all_slices", "status": "ok" if number else "pred_empty"}
+            values |= {"tp": number, "fp": 0, "fn": 10 - number, "tn": 90}
+            values |= {"reference_ml": 10.0, "predicted_ml": float(number)}
+            rows.append(about | values | {"voxel_masd_mm": 10.0 - number if number else np.nan})
+    folder.mkdir()
+    pd.DataFrame(rows).to_csv(folder / "cases.csv", index=False)
+    (folder / "runs.json").write_text(json.dumps({"common": {}, "methods": {}, "folds": {}, "runs": runs}))
+    return folder
+
+
+@pytest.fixture
+def record(tmp_path, monkeypatch):
+    """CNN is always better than CSCN, BUNet always worse and once empty; V-Net is now better, now worse."""
+    hits = {"cscn": (5, 6, 5, 6), "cnn": (7, 8, 8, 8), "vnet": (4, 7, 5, 6), "bunet": (4, 5, 4, 0)}
+    patients = {name: {p: (n, False) for p, n in zip("ABCD", each, strict=True)} for name, each in hits.items()}
+    for name in patients:
+        patients[name]["E"] = (0, True)
+    publish(tmp_path / "guo2021-c", patients)
+    monkeypatch.setattr(volume_chapter.records, "RESULTS", tmp_path)
+    (found,) = VolumeResults.published_as(GUO, "guo2021-c")
+    return found
+
+
+def test_nothing_is_published_under_this_name(record):
+    assert VolumeResults.published_as(GUO, "guo2021-nowhere") == []
+
+
+def test_a_network_that_finds_nothing_is_seen(record):
+    frame = record.overview({"dsc": "DSC", "sensitivity": "recall", "precision": "precision"}).data
+    assert frame.columns.tolist() == ["method", "patients", "DSC", "recall", "precision", "empty predictions"]
+    assert frame.method.tolist() == ["CSCN", "CNN", "V-Net", "BUNet"]
+    # The doubtful fifth patient, in whom all predictions are empty, counts nowhere.
+    assert frame["empty predictions"].tolist() == ["0 of 4", "0 of 4", "0 of 4", "1 of 4"]
+    assert frame.recall[3].startswith(f"{(0.4 + 0.5 + 0.4) / 4:.2f} (")
+    assert frame.precision[3] == "1.00 (1.00 to 1.00, n = 3)"
+    assert (record.empty("bunet"), record.tested("bunet")) == (1, 4)
+
+
+def test_volumes_found_over_those_outlined(record):
+    assert record.volume_ratios() == pytest.approx({"CSCN": 0.55, "CNN": 0.8, "V-Net": 0.55, "BUNet": 0.4})
+
+
+def test_words_are_chosen_by_the_interval(record):
+    assert record.standing("cscn", ["cnn", "vnet", "bunet"]) == (
+        "above that of BUNet; below that of CNN; not told apart from that of V-Net"
+    )
+    assert record.standing("cnn", ["cscn", "vnet", "deeplab"]) == "above those of CSCN and V-Net"
+
+
+def test_too_few_patients_tell_nothing_apart(tmp_path):
+    patients = {name: dict.fromkeys("AB", (n, False)) for name, n in {"cscn": 9, "cnn": 2}.items()}
+    two = VolumeResults(GUO, publish(tmp_path / "two", patients))
+    assert two.standing("cscn", ["cnn"]) == "not told apart from that of CNN"
+
+
+def test_differences_stand_beside_the_printed_ones(record, monkeypatch):
+    seen = []
+    monkeypatch.setattr(volume_figures, "forest", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr(volume_chapter, "display", lambda table: None)
+    record.against("cscn", ["cnn", "bunet", "deeplab"], "dsc", {"CSCN": 0.741, "CNN": 0.707, "Deeplab": 0.714})
+    ((ours, label, printed),) = seen
+    assert label == "difference of the DSC"
+    assert list(ours) == ["CSCN minus CNN", "CSCN minus BUNet"]
+    assert ours["CSCN minus CNN"].mean == pytest.approx(record.mean("cscn").mean - record.mean("cnn").mean)
+    assert printed == {"CSCN minus CNN": pytest.approx(0.034)}
+
+
+def test_dots_of_the_patients_of_a_record(record):
+    assert "GTV" in record.by_patient("dsc", "cscn", "bunet", "deeplab").data
+    (axis,) = plt.gcf().axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["CSCN\nn = 4", "BUNet\nn = 4"]
 
 
 def test_a_table_with_other_decimals_and_curves_of_another_column(cascade):

@@ -76,6 +76,26 @@ def test_errors_have_their_colours_and_the_dsc_of_the_slice():
     ]
 
 
+def test_errors_of_patients_have_a_row_for_each_plane():
+    reference = np.zeros((10, 40, 40), bool)
+    reference[4:8, 10:20, 15:25] = True
+    moved = np.roll(reference, 2, axis=0)
+    patient = (np.zeros(reference.shape), reference, {"unet": moved, "fcn8": reference}, (3.0, 1.0, 1.0))
+    figure = volume_figures.errors_of_patients({"A": patient, "B": patient}, ("axial", "coronal"), PAPER)
+    axes = drawn(figure)
+    assert [axis.get_ylabel() for axis in axes[::2]] == ["A\naxial", "A\ncoronal", "B\naxial", "B\ncoronal"]
+    assert [axis.get_title() for axis in axes[:2]] == ["U-Net", "FCN-8"]
+    # The slice with the largest area is the first of the reference, which the moved mask does not reach.
+    assert [axis.get_xlabel() for axis in axes[:4]] == ["0.00", "1.00", "0.50", "1.00"]
+    assert [axis.get_aspect() for axis in axes[:4]] == [1, 1, 3, 3]
+    coronal = np.asarray(axes[2].images[1].get_array())
+    found = (coronal[..., 3] > 0).any(axis=1)
+    assert (coronal[found][0][..., :3] == to_rgb(ERRORS["wrongly marked (FP)"])).all(axis=1).any()  # above, as z is up
+    assert (coronal[found][-1][..., :3] == to_rgb(ERRORS["missed (FN)"])).all(axis=1).any()
+    # Cut to what the masks show, with a margin of 8 % of the side.
+    assert axes[0].images[0].get_array().shape == (16, 16)
+
+
 @pytest.mark.parametrize("count", [1, 4, 5, 9])
 def test_errors_of_many_methods_fill_rows(count):
     mask = np.ones((6, 6), bool)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from npcrepro.cohorts.prepared import prepare
 from npcrepro.errors import InputError
 from npcrepro.heads import zscore
 from npcrepro.losses import NOT_CONTOURED
-from npcrepro.volume_windows import Region, Sample, WindowData, body_mask, head_box
+from npcrepro.models.chen2020 import BaseNetwork
+from npcrepro.papers import find_method
+from npcrepro.volume_windows import Region, Sample, WindowData, body_mask, head_box, time_case
 
 pytest_plugins = ["core_fixtures"]
 
@@ -398,3 +401,44 @@ def test_what_is_no_number_stays_where_it_is(tmp_path):
 def test_prediction_does_not_look_at_the_label(tmp_path):
     one, other = windows(tmp_path / "1", head()), windows(tmp_path / "2", head(tumour=None, image=head().image))
     assert torch.equal(predict(one, Threshold(0.0)), predict(other, Threshold(0.0)))
+
+
+# --- Time
+
+
+class Slow:
+    """Functions that take turns in turning a clock forward."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(volume_windows.time, "perf_counter", lambda: self.now)
+
+    def down(self, function, seconds):
+        def slow(*arguments, **options):
+            self.now += seconds
+            return function(*arguments, **options)
+
+        return slow
+
+
+def test_the_time_of_a_case_is_told_apart_by_what_it_goes_into(tmp_path, monkeypatch):
+    cohort = write_tiny(tmp_path / "c", [head(), head(name="B")], channels=("T1",), structures={"GTVp": 1})
+    paper, method = find_method("chen2020/unet-3d-t1")
+    size = replace(paper.profile("smoke"), batch_size=1)
+    slow = Slow(monkeypatch)
+    monkeypatch.setattr(volume_windows, "prepare", slow.down(prepare, 100))
+    monkeypatch.setattr(WindowData, "region", slow.down(WindowData.region, 20))
+    monkeypatch.setattr(WindowData, "batch", slow.down(WindowData.batch, 3))
+    monkeypatch.setattr(Region, "paste", slow.down(Region.paste, 0.5))
+    monkeypatch.setattr(BaseNetwork, "forward", slow.down(BaseNetwork.forward, 7))
+    found = time_case(cohort, "B", method, size, "cpu")
+    # 20 slices are two windows of 16; each slice is pasted once.
+    assert found == (100 + 20 + 2 * 3, 2 * 7, 20 * 0.5, 2, "cpu")
+    assert found.seconds == 150
+
+
+def test_the_time_of_a_case_that_is_not_there(tmp_path):
+    cohort = write_tiny(tmp_path / "c", [head()], channels=("T1",), structures={"GTVp": 1})
+    paper, method = find_method("chen2020/unet-3d-t1")
+    with pytest.raises(InputError, match="no case 'Z'"):
+        time_case(cohort, "Z", method, paper.profile("smoke"), "cpu")

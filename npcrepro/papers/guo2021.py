@@ -202,7 +202,7 @@ PAPER = Paper(
         ),
         Profile(
             name="quick", matrix=(8, 24, 24), width=0.25, batch_size=4, updates=120, check_every=30, folds=1,
-            methods=(*ROWS, "cascade-unfused"), phantom=_phantom(6, (12, 48, 48)),
+            methods=(*ROWS, "cascade-unfused"), phantom=_phantom(11, (12, 48, 48)),
         ),
         Profile(
             name="bench", matrix=(8, 24, 24), width=0.25, batch_size=8, updates=600, check_every=60, folds=1,

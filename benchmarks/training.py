@@ -1,0 +1,134 @@
+"""One training step of every network of the five papers: ``python benchmarks/training.py [--only NAME]``.
+
+Forward pass, loss, backward pass and optimiser as this project's loop has them (the precision and memory format that
+are fast here) against the same network in plain PyTorch (contiguous, 32 bits): medians in turns, in one process. Peak
+memory is that of a further process each, for two steps: resident with PyTorch itself, or on the graphics card. Sizes
+are such that a processor core needs seconds.
+"""
+
+import argparse
+
+from common import Table, in_child, in_turns, machine, peak_mb
+
+from npcrepro import papers
+
+# Matrix and batch; the width is the paper's. Two are references: the 2-D U-Net from 64 to 1,024 channels at 160 x 160
+# in batches of 8, and the 3-D one from 16 channels at 64 cubed in batches of 2.
+SIZES = {
+    "li2018/linear-one-shot": ((144, 144), 8),
+    "luo2020/joint": ((160, 160), 4),
+    "luo2020/unet": ((160, 160), 4),
+    "luo2020/fcn8": ((160, 160), 4),
+    "luo2020/mask-rcnn": ((160, 160), 4),
+    "guo2021/bunet": ((8, 24, 24), 16),
+    "guo2021/cnn": ((8, 24, 24), 16),
+    "guo2021/acdnet": ((8, 24, 24), 4),
+    "guo2021/cscn": ((8, 24, 24), 4),
+    "guo2021/joint": ((8, 24, 24), 4),
+    "guo2021/deeplab": ((8, 24, 24), 16),
+    "guo2021/vnet": ((8, 24, 24), 16),
+    "chen2020/mmfnet": ((16, 128, 128), 2),
+    "chen2020/multi-encoder": ((16, 128, 128), 2),
+    "chen2020/single-encoder": ((16, 128, 128), 2),
+    "chen2020/unet-3d-t1": ((64, 64, 64), 2),
+    "chen2020/unet-2d-t1": ((16, 128, 128), 2),
+    "chen2020/patch-cnn": ((16, 128, 128), 2),
+    "xue2020/deeplabv3plus": ((160, 160), 8),
+    "xue2020/unet": ((160, 160), 8),
+}
+
+
+class Trainer:
+    """A method's last stage: a network, its loss and its optimiser, as our loop has them or as plain PyTorch does."""
+
+    def __init__(self, name: str, device: str, plain: bool, smoke: bool = False):
+        import torch
+
+        from npcrepro.training import make_fabric
+
+        self.plain = plain
+        paper = papers.load(name.split("/")[0])
+        method, (matrix, batch) = paper.method(name), SIZES[name]
+        profile = paper.profile("smoke" if smoke else "paper")
+        if smoke:
+            matrix, batch = profile.matrix, profile.batch_size
+        self.fabric = make_fabric(device)
+        self.stage = method.stages[-1]
+        self.loss = self.stage.loss.build() if self.stage.loss else None
+        torch.manual_seed(0)
+        network = method.build(profile.width).to(self.fabric.device).train()
+        self.parameters = sum(each.numel() for each in network.parameters())
+        self.size = f"{batch} x {'x'.join(map(str, matrix))}"
+        self.format, self.module = torch.contiguous_format, network
+        self.optimiser = self.stage.optimiser.build(list(network.parameters()))
+        if not plain:
+            self.format = torch.channels_last if len(matrix) == 2 else torch.channels_last_3d
+            self.module = self.fabric.setup_module(network.to(memory_format=self.format))
+            self.optimiser = self.fabric.setup_optimizers(self.optimiser)
+        self.image, *self.target = _batch(method, matrix, batch, self.fabric.device)
+
+    def step(self) -> None:
+        """One update."""
+        image = self.image.contiguous(memory_format=self.format)
+        if self.loss:
+            loss = self.loss(self.module(image, **self.stage.forward), *self.target)
+        else:
+            loss = self.module(image, *self.target, **self.stage.forward)
+        self.optimiser.zero_grad()
+        loss.backward() if self.plain else self.fabric.backward(loss)
+        self.optimiser.step()
+        loss.item()  # waits for a graphics card
+
+
+def _batch(method, matrix, batch, device):
+    """Noise with a structure in the middle, and the weight of voxels where the loss asks for it."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn((batch, method.in_channels, *matrix), generator=generator)
+    label = torch.zeros((batch, len(method.structures), *matrix), dtype=torch.uint8)
+    label[:, :, *(slice(side // 4, 3 * side // 4) for side in matrix)] = 1
+    tensors = [image, label]
+    if method.data.options.get("distance_weight", "none") != "none":
+        tensors.append(torch.ones(label.shape))
+    return [tensor.to(device) for tensor in tensors]
+
+
+def child(name: str, device: str, turns: int, smoke: bool, plain: bool | None = None) -> dict:
+    """Times of both, or with ``plain`` the memory of one."""
+    import torch
+
+    if plain is None:
+        ours, other = (Trainer(name, device, plain, smoke) for plain in (False, True))
+        about = f"{machine()}; ours in {ours.fabric._precision.precision}"
+        seconds = in_turns([ours.step, other.step], turns)
+        return {"seconds": seconds, "parameters": ours.parameters, "size": ours.size, "about": about}
+    trainer = Trainer(name, device, plain, smoke)
+    for _ in range(2):
+        trainer.step()
+    on_card = trainer.fabric.device.type == "cuda"
+    return {"mb": torch.cuda.max_memory_allocated() / 1e6 if on_card else peak_mb()}
+
+
+def main(arguments=None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=SIZES, metavar="NAME", help=f"of: {', '.join(SIZES)}")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--turns", type=int, default=3, help="steps of each, after one that warms up")
+    parser.add_argument("--smoke", action="store_true", help="the tiny sizes of profile smoke, to see that all works")
+    chosen = parser.parse_args(arguments)
+    table = None
+    for name in chosen.only or SIZES:
+        task = {"name": name, "device": chosen.device, "turns": chosen.turns, "smoke": chosen.smoke}
+        memory = [in_child("training", **task, plain=plain)["mb"] for plain in (False, True)]
+        found = in_child("training", **task)
+        if not table:
+            print(found["about"])
+            table = Table("network", "M weights", "input", "ours ms", "plain ms", "ratio", "ours MB", "plain MB")
+        ours, plain = found["seconds"]
+        table.row(name, found["parameters"] / 1e6, found["size"], ours * 1e3, plain * 1e3, plain / ours, *memory)
+
+
+if __name__ == "__main__":
+    main()
