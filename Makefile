@@ -1,20 +1,26 @@
 # make book    environment, notebooks, pages; prints the path to open
+# make pdf     the same, and all of it as _build/pdf/book.pdf
 # make test    environment, browser, tests
+# make test-slurm  a sweep through a SLURM of one node on this machine; needs root, for a container
 # make serve   the book at http://127.0.0.1:8000/
 # make lint    style of code and notebooks
 # make clean   removes what was built (the environment and the records stay)
 #
 # PYTHON=python3.12 chooses the interpreter. PIP_OPTIONS are passed to every `pip install`; see README.md for the
-# smaller CPU build of PyTorch.
+# smaller CPU build of PyTorch. COHORT=PATH tells the chapters on your own images, PRIVATE=yes shows those that may not
+# be published.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: book test serve lint clean environment browser
+.PHONY: book pdf test test-slurm serve lint clean environment browser
 
 PYTHON ?= python3
 PIP_OPTIONS ?=
 PROFILE ?= quick
+COHORT ?= phantom
+PRIVATE ?=
+BOOK = $(BIN)/npcrepro book --profile $(PROFILE) --cohort '$(COHORT)' $(if $(PRIVATE),--private)
 BIN := .venv/bin
 # papermill dates its outputs and widgets keep their state: both would make a notebook differ without an edit.
 STRIP := --extra-keys "metadata.papermill cell.metadata.papermill cell.metadata.execution metadata.widgets"
@@ -29,12 +35,18 @@ define apt_install
 endef
 
 book: environment
-	$(BIN)/npcrepro book --profile $(PROFILE)
+	$(BOOK)
+
+pdf: environment browser
+	$(BOOK) --pdf
 
 test: environment browser
 	@# A file stays with one worker: the book is then built once for all tests that open it. One thread each: workers
 	@# that share two cores with several threads apiece wait for each other.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slurm: environment
+	BIN=$(BIN) tests/slurm.sh
 
 serve: book
 	@echo "The book is at http://127.0.0.1:8000/ (Ctrl-C ends it)"
@@ -61,7 +73,7 @@ environment: .venv/.installed
 	@$(PYTHON) -m venv .venv
 	@# PyTorch goes first and pinned: pip then has no reason to try other builds of it.
 	@$(BIN)/pip install -q --disable-pip-version-check $(PIP_OPTIONS) "$$(grep '^torch==' constraints.txt)"
-	@$(BIN)/pip install -q --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[book,test]'
+	@$(BIN)/pip install -q --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[book,sweep,test]'
 	@touch $@
 
 browser:

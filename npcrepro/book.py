@@ -1,4 +1,4 @@
-"""Builds the book: executes the notebooks, gathers the departures, and makes the HTML.
+"""Builds the book: has the notebooks executed, gathers the departures, and makes the HTML.
 
 Everything happens in an output folder that is never committed::
 
@@ -14,9 +14,9 @@ The pages are staged, rather than built where they lie, so that the links "edit 
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
+import gzip
 import io
-import json
 import os
 import re
 import shutil
@@ -29,8 +29,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from npcrepro import __version__, papers
+from npcrepro import own_cohort, pages, papers, viewer
 from npcrepro.errors import InputError
+from npcrepro.execution import Done, execute, shown
 from npcrepro.files import write_bytes, write_text
 
 KINDS = {
@@ -49,6 +50,7 @@ _FORWARD = """<!doctype html>
 <p><a href="book/intro.html">Reproducing NPC Segmentation</a></p>
 </html>
 """
+VOLUMES = "book/_static/volumes"  # in the stage; see npcrepro/viewer.py
 TABLE_MARK = "% The table of departures is inserted here when the book is built."
 
 
@@ -60,6 +62,8 @@ def build(
     output: str | Path = "_build",
     runs: str | Path = "runs",
     notebooks: Iterable[str] | None = None,
+    cohort: str = "phantom",
+    private: bool = False,
 ) -> Path:
     """Build the book and return the path of its first page.
 
@@ -69,6 +73,8 @@ def build(
         runs: folder with the records; a finished run is read back, not repeated.
         notebooks: names (``["li2018"]``) to bring up to date; the others are shown as they were last executed.
             ``None`` means all.
+        cohort: folder of the cohort that the chapters are told on; those that cannot use it say why.
+        private: show images that may not be published; the book is then for your own eyes.
 
     Raises:
         InputError: a notebook fails, a page has a warning, or a tool is missing. The message names the log.
@@ -81,24 +87,58 @@ def build(
         if name not in listed:
             raise InputError(f"There is no notebook {name!r} in _toc.yml; it lists {', '.join(listed)}.")
 
-    start = time.monotonic()
-    _execute(root, wanted, {"profile": profile, "runs": str(runs)}, output)
-    executed = {name: output / "executed" / f"{name}.ipynb" for name in listed}
-    for name, path in executed.items():
-        if not path.exists():
-            raise InputError(
-                f"Notebook {name!r} has not been executed yet; build the book without a choice of notebooks."
-            )
-    notebooks_s = time.monotonic() - start
+    with _alone(output):
+        start = time.monotonic()
+        parameters, reasons = {"profile": profile, "runs": str(runs)}, {}
+        if cohort != "phantom":
+            # Notebooks run in the folder of the book's sources, wherever the user is.
+            parameters |= {"cohort": str(Path(cohort).resolve()), "private": private}
+            reasons = own_cohort.untold(listed, cohort, profile)
+        done = execute(root, [name for name in wanted if name not in reasons], parameters, output)
+        executed = {name: output / "executed" / f"{name}.ipynb" for name in listed}
+        for name, reason in reasons.items():
+            print(f"{name}: not told on this cohort, {reason}")
+            executed[name] = output / "executed" / f"{name}.untold.ipynb"
+            write_text(executed[name], own_cohort.page(root / "notebooks" / f"{name}.ipynb", reason))
+        for name, path in executed.items():
+            if not path.exists():
+                raise InputError(
+                    f"Notebook {name!r} has not been executed yet; build the book without a choice of notebooks."
+                )
+        notebooks_s = time.monotonic() - start
 
-    start = time.monotonic()
-    stage = output / "stage"
-    _stage(root, stage, executed, _vendored(root, output))
-    index = _html(stage, output)
-    html_s = time.monotonic() - start
-    print(f"Notebooks: {notebooks_s:.0f} s. HTML: {html_s:.0f} s. Logs: {_shown(output / 'logs')}")
+        start = time.monotonic()
+        stage = output / "stage"
+        _stage(root, stage, executed, _vendored(root, output))
+        index = _html(stage, output)
+        html_s = time.monotonic() - start
+    print(f"{_told(done, notebooks_s)} HTML: {html_s:.0f} s. Logs: {shown(output / 'logs')}")
     print(f"Open {index}")
     return index
+
+
+def _told(done: Done, wall_s: float) -> str:
+    """How many notebooks were executed in which time, and how many were kept."""
+    parts = []
+    if done.seconds:
+        total = sum(done.seconds.values())
+        together = f" ({done.at_once} at a time, {total:.0f} s in all)" if done.at_once > 1 else ""
+        parts.append(f"{len(done.seconds)} executed in {wall_s:.0f} s{together}")
+    if done.kept:
+        parts.append(f"{done.kept} kept")
+    return f"Notebooks: {', '.join(parts)}."
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Keep the output folder for this build."""
+    output.mkdir(parents=True, exist_ok=True)
+    with open(output / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"Another build is working in {shown(output)}; wait until it has ended.") from None
+        yield
 
 
 def _repository() -> Path:
@@ -122,167 +162,6 @@ def _notebooks(root: Path) -> list[str]:
 
     toc = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))
     return [file.removeprefix("notebooks/") for file in files(toc) if file.startswith("notebooks/")]
-
-
-def _shown(path: Path) -> str:
-    """The path as a person would type it from here."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-# --- Notebooks ---------------------------------------------------------------------------------------------------
-
-
-def _key(root: Path, name: str, parameters: Mapping[str, str]) -> str:
-    """What the outputs of a notebook depend on, as one hash."""
-    from importlib.metadata import version
-
-    package = Path(__file__).parent
-    sources = [
-        root / "notebooks" / f"{name}.ipynb",
-        *(path for pattern in ("*.py", "*.yaml") for path in sorted(package.rglob(pattern))),
-        *(path for path in sorted((root / "book" / "results").rglob("*")) if path.is_file()),
-    ]
-    key = hashlib.sha256(json.dumps([parameters, __version__, version("torch"), sys.version]).encode())
-    for path in sources:
-        content = path.read_bytes()
-        key.update(f"{path.name} {len(content)} ".encode() + content)
-    return key.hexdigest()
-
-
-def _execute(root: Path, names: list[str], parameters: dict[str, str], output: Path) -> None:
-    """Execute the notebooks whose key has changed, in order."""
-    executed, logs = output / "executed", output / "logs"
-    executed.mkdir(parents=True, exist_ok=True)
-    logs.mkdir(parents=True, exist_ok=True)
-    stale = {}
-    for name in names:
-        source = root / "notebooks" / f"{name}.ipynb"
-        if not source.exists():
-            raise InputError(f"_toc.yml lists notebooks/{name}.ipynb, which does not exist.")
-        key, stored = _key(root, name, parameters), executed / f"{name}.key"
-        if (executed / f"{name}.ipynb").exists() and stored.exists() and stored.read_text() == key:
-            print(f"{name}: nothing changed, kept as executed")
-        else:
-            stale[name] = key
-    if not stale:
-        return
-    weights = {name: _weights(root / "notebooks" / f"{name}.ipynb", executed / f"{name}.ipynb") for name in stale}
-    with _progress(weights) as cell_done:
-        for name, key in stale.items():
-            (executed / f"{name}.key").unlink(missing_ok=True)
-            _execute_one(root, name, parameters, output, cell_done)
-            write_text(executed / f"{name}.key", key)
-
-
-def _execute_one(root: Path, name: str, parameters: dict[str, str], output: Path, cell_done) -> None:
-    """Execute one notebook with papermill; a failing cell is one sentence, the rest is in the log."""
-    import nbformat
-    import papermill
-    from papermill.engines import NBClientEngine, papermill_engines
-    from papermill.exceptions import PapermillExecutionError, strip_color
-
-    class Engine(NBClientEngine):
-        """papermill's own engine that also says when a cell has ended."""
-
-        @classmethod
-        def execute_managed_notebook(cls, nb_man, *arguments, **more):
-            complete = nb_man.cell_complete
-
-            def cell_complete(cell, cell_index=None, **rest):
-                complete(cell, cell_index=cell_index, **rest)
-                # papermill adds one cell, the injected parameters, to those that the author wrote.
-                cell_done(name, cell_index, len(nb_man.nb.cells))
-
-            nb_man.cell_complete = cell_complete
-            return super().execute_managed_notebook(nb_man, *arguments, **more)
-
-    papermill_engines.register("npcrepro", Engine)
-    source = root / "notebooks" / f"{name}.ipynb"
-    known = papermill.inspect_notebook(str(source))
-    for parameter in parameters:
-        if parameter not in known:
-            raise InputError(f"notebooks/{name}.ipynb has no parameter {parameter!r} in its cell tagged 'parameters'.")
-    part = output / "executed" / f".{name}.part.ipynb"
-    log = output / "logs" / f"{name}.log"
-    with open(log, "w", encoding="utf-8", buffering=1) as stream:
-        stream.write(f"notebooks/{name}.ipynb {json.dumps(parameters)}\n")
-        try:
-            papermill.execute_notebook(
-                str(source),
-                str(part),
-                parameters=parameters,
-                engine_name="npcrepro",
-                kernel_name="python3",
-                cwd=str(root),
-                progress_bar=False,
-                stdout_file=stream,
-                stderr_file=stream,
-                # A kernel otherwise warns on every start that it listens on this machine's loopback.
-                extra_arguments=["--log-level=ERROR"],
-            )
-        except PapermillExecutionError as error:
-            stream.write(strip_color("\n".join(error.traceback)) + "\n")
-            failed = part.replace(output / "logs" / f"{name}.failed.ipynb")
-            what = f"{error.ename}: {error.evalue}".splitlines()[0]
-            raise InputError(
-                f"Notebook {name} stopped in cell {error.cell_index} with {what} "
-                f"(log: {_shown(log)}; notebook so far: {_shown(failed)})."
-            ) from None
-    notebook = nbformat.read(part, as_version=4)
-    # The page offers the executed notebook for download: it should not carry the folders of this machine.
-    for path in ("input_path", "output_path"):
-        notebook.metadata.papermill[path] = f"notebooks/{name}.ipynb"
-    write_text(output / "executed" / f"{name}.ipynb", nbformat.writes(notebook))
-    part.unlink()
-
-
-def _weights(source: Path, executed: Path) -> list[float]:
-    """Expected seconds of each cell: measured in the last execution if it had as many cells, else all the same."""
-    count = len(json.loads(source.read_text("utf-8"))["cells"]) + 1
-    if executed.exists():
-        cells = json.loads(executed.read_text("utf-8"))["cells"]
-        if len(cells) == count:
-            return [0.01 + (cell["metadata"].get("papermill", {}).get("duration") or 0) for cell in cells]
-    return [1.0] * count
-
-
-@contextmanager
-def _progress(weights: Mapping[str, list[float]]):
-    """Show how far the notebooks are: a bar with the time left on a terminal, plain lines elsewhere.
-
-    Yields a function to call with the notebook's name, the index of the cell that has ended, and the number of cells.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = Console()
-    start = time.monotonic()
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
-        # Cells differ a lot in length, so that the speed is taken over the whole time and not the last seconds.
-        remaining = TimeRemainingColumn(compact=True)
-        with Progress(*columns, remaining, console=console, speed_estimate_period=86_400) as bar:
-            task = bar.add_task(f"{next(iter(weights))}: start", total=sum(map(sum, weights.values())))
-
-            def cell_done(name: str, index: int, count: int) -> None:
-                bar.update(task, advance=weights[name][index], description=f"{name}: cell {index + 1} of {count}")
-
-            yield cell_done
-        return
-
-    total, done, told = sum(map(sum, weights.values())), 0.0, start
-    print(f"Notebooks to execute: {', '.join(weights)}", flush=True)
-
-    def cell_done(name: str, index: int, count: int) -> None:
-        nonlocal done, told
-        done += weights[name][index]
-        now = time.monotonic()
-        if now - told > 10 or index + 1 == count:
-            told = now
-            left = (now - start) * (total - done) / done
-            print(f"{name}: cell {index + 1} of {count} after {now - start:.0f} s, about {left:.0f} s left", flush=True)
-
-    yield cell_done
 
 
 # --- Departures --------------------------------------------------------------------------------------------------
@@ -384,10 +263,13 @@ def _vendored(root: Path, output: Path) -> dict[str, Path]:
     done = folder / "installed.json"
     if not done.exists() or done.read_bytes() != lock:
         _npm_ci(root, folder, output / "logs" / "npm.log")
+        library = folder / "node_modules" / "@niivue" / "niivue" / "dist" / "index.js"
+        write_bytes(folder / "niivue.mjs.gz", gzip.compress(library.read_bytes(), mtime=0))
         write_bytes(done, lock)
     modules = folder / "node_modules"
     manager = modules / "@jupyter-widgets" / "html-manager" / "dist"
     files = {
+        "niivue.mjs.gz": folder / "niivue.mjs.gz",
         "require.js": modules / "requirejs" / "require.js",
         "mathjax/tex-mml-chtml.js": modules / "mathjax" / "es5" / "tex-mml-chtml.js",
         "@jupyter-widgets/html-manager/dist/embed-amd.js": manager / "embed-amd.js",
@@ -424,7 +306,7 @@ def _npm_ci(root: Path, folder: Path, log: Path) -> None:
             command, cwd=folder, env=environment, stdout=stream, stderr=subprocess.STDOUT
         ).returncode
     if status:
-        raise InputError(f"npm could not fetch the browser libraries; see {_shown(log)}.")
+        raise InputError(f"npm could not fetch the browser libraries; see {shown(log)}.")
 
 
 def _stage(root: Path, stage: Path, executed: Mapping[str, Path], vendored: Mapping[str, Path]) -> None:
@@ -436,11 +318,16 @@ def _stage(root: Path, stage: Path, executed: Mapping[str, Path], vendored: Mapp
         relative = path.relative_to(root)
         if path.is_file() and not any(part.startswith(".") for part in relative.parts):
             wanted[relative.as_posix()] = path
-    wanted |= {f"notebooks/{name}.ipynb": path for name, path in executed.items()}
+    for name, path in executed.items():
+        wanted[f"notebooks/{name}.ipynb"], volumes = viewer.unpack(path.read_bytes())
+        wanted |= {f"{VOLUMES}/{file}": content for file, content in volumes.items()}
     wanted |= {f"book/_static/vendor/{name}": path for name, path in vendored.items()}
     repository = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["repository"]["url"]
-    page = (root / "book" / "departures.md").read_text("utf-8")
-    wanted["book/departures.md"] = page.replace(TABLE_MARK, departures_page(departures(), repository)).encode()
+    for name in [name for name in wanted if name.endswith(".md")]:
+        page = (root / name).read_text("utf-8")
+        if TABLE_MARK in page:
+            page = page.replace(TABLE_MARK, departures_page(departures(), repository))
+        wanted[name] = pages.fill(page, root).encode()
 
     for name, source in wanted.items():
         content = source.read_bytes() if isinstance(source, Path) else source
@@ -470,6 +357,10 @@ def _html(stage: Path, output: Path) -> Path:
         shutil.rmtree(parent / "_build" / ".doctrees", ignore_errors=True)
         index.unlink(missing_ok=True)
         faults = [line for line in text.splitlines() if re.search(r"\b(WARNING|ERROR|Error)\b", line)]
-        raise InputError(f"The pages were not built: {faults[0] if faults else 'see the log'} (log: {_shown(log)}).")
+        raise InputError(f"The pages were not built: {faults[0] if faults else 'see the log'} (log: {shown(log)}).")
+    for path in (index.parent / "_static" / "volumes").glob("*"):
+        # Jupyter Book adds files and takes none away; images of an earlier, private build must not be published.
+        if not (stage / VOLUMES / path.name).exists():
+            path.unlink()
     write_text(index, _FORWARD)
     return index

@@ -1,4 +1,4 @@
-"""The book: departures, execution of notebooks, and the built pages in a real browser."""
+"""The book: departures, the build, and the built pages in a real browser."""
 
 import functools
 import http.server
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
-import nbformat
 import pytest
 
 from npcrepro import book
 from npcrepro.errors import InputError
+from npcrepro.execution import Done
 
 # --- Departures --------------------------------------------------------------------------------------------------
 
@@ -76,81 +76,7 @@ def test_table_of_kinds_on_the_page_is_the_one_of_the_code(repository):
     assert re.findall(r"^\| `([A-Z]+)`", page, re.MULTILINE) == list(book.KINDS)
 
 
-# --- Execution ---------------------------------------------------------------------------------------------------
-
-PARAMETERS = "profile = 'quick'\nruns = 'runs'"
-
-
-@pytest.fixture
-def small_book(tmp_path, monkeypatch, repository):
-    """A repository with one page and, when called with the source of its last cell, one notebook."""
-
-    def make(last_cell: str) -> Path:
-        root = tmp_path / "clone"
-        shutil.copytree(repository / "book" / "_static", root / "book" / "_static")
-        for name in ("_config.yml", "package.json", "package-lock.json"):
-            shutil.copyfile(repository / name, root / name)
-        write(root / "_toc.yml", "format: jb-book\nroot: book/intro\nchapters:\n- file: notebooks/one\n")
-        write(root / "book" / "intro.md", "# One\n")
-        write(root / "book" / "references.bib", "")
-        cells = [nbformat.v4.new_markdown_cell("# Title"), nbformat.v4.new_code_cell(PARAMETERS)]
-        cells[1].metadata["tags"] = ["parameters"]
-        notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(last_cell)])
-        notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
-        write(root / "notebooks" / "one.ipynb", nbformat.writes(notebook))
-        monkeypatch.chdir(root)
-        return root
-
-    return make
-
-
-def execute(root: Path) -> None:
-    book._execute(root, ["one"], {"profile": "smoke", "runs": "runs"}, root / "_build")
-
-
-def test_notebook_runs_once_until_something_changes(small_book, capfd):
-    root = small_book("print('ran', profile)")
-    execute(root)
-    assert "ran smoke" in (root / "_build" / "logs" / "one.log").read_text()
-    first = (root / "_build" / "executed" / "one.ipynb").stat().st_mtime_ns
-    capfd.readouterr()
-    execute(root)
-    assert "nothing changed" in capfd.readouterr().out
-    assert (root / "_build" / "executed" / "one.ipynb").stat().st_mtime_ns == first
-    write(root / "book" / "results" / "table.csv", "a\n1\n")
-    execute(root)
-    assert (root / "_build" / "executed" / "one.ipynb").stat().st_mtime_ns != first
-
-
-def test_executed_notebook_names_no_folder_of_this_machine(small_book):
-    root = small_book("import os; assert os.path.exists('_toc.yml')")
-    execute(root)
-    assert str(root) not in (root / "_build" / "executed" / "one.ipynb").read_text()
-
-
-def test_failing_notebook_is_one_sentence_with_cell_and_log(small_book):
-    root = small_book("raise ValueError('no such patient')")
-    with pytest.raises(InputError, match=r"Notebook one stopped in cell \d+ with ValueError: no such patient") as error:
-        book.build(profile="smoke")
-    assert "\n" not in str(error.value)
-    log = root / re.search(r"log: (\S+);", str(error.value))[1]
-    assert "no such patient" in log.read_text()
-    assert not (root / "_build" / "executed" / "one.ipynb").exists()
-    assert not (root / "_build" / "executed" / "one.key").exists()
-
-
-def test_notebook_without_the_common_parameters_is_refused(small_book):
-    root = small_book("1")
-    path = root / "notebooks" / "one.ipynb"
-    path.write_text(path.read_text().replace("runs = ", "run = "))
-    with pytest.raises(InputError, match="has no parameter 'runs'"):
-        execute(root)
-
-
-def test_unknown_notebook_is_refused_with_the_known_ones(small_book):
-    small_book("1")
-    with pytest.raises(InputError, match=r"no notebook 'two' in _toc\.yml; it lists one"):
-        book.build(notebooks=["two"])
+# --- The build ---------------------------------------------------------------------------------------------------
 
 
 def test_folder_without_a_book_is_refused(tmp_path, monkeypatch):
@@ -158,6 +84,19 @@ def test_folder_without_a_book_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(book, "__file__", str(tmp_path / "site-packages" / "npcrepro" / "book.py"))
     with pytest.raises(InputError, match=r"where _toc\.yml lies"):
         book.build()
+
+
+def test_second_build_in_the_same_folder_is_refused(tmp_path, repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    with book._alone(tmp_path), pytest.raises(InputError, match="Another build is working in"):
+        book.build(output=tmp_path)
+
+
+def test_build_says_what_was_executed_and_kept():
+    first = Done({"one": 3.0, "two": 4.0}, at_once=2, kept=0)
+    assert book._told(first, 4.2) == "Notebooks: 2 executed in 4 s (2 at a time, 7 s in all)."
+    assert book._told(Done({"one": 3.0}, 1, kept=1), 3.4) == "Notebooks: 1 executed in 3 s, 1 kept."
+    assert book._told(Done({}, 0, kept=2), 0.1) == "Notebooks: 2 kept."
 
 
 def test_warning_of_a_page_fails_the_build_again_and_again(tmp_path, repository):
@@ -231,6 +170,22 @@ def site(html):
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
+
+
+class Below(Quiet):
+    """The book on a host that has other things, too: it lies at ``/npc/``, and nothing elsewhere."""
+
+    def translate_path(self, path):
+        return super().translate_path(path.removeprefix("/npc") if path.startswith("/npc/") else "/nothing")
+
+
+@pytest.fixture(scope="session")
+def site_below(html):
+    """Address of the built book below a folder of its host."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Below, directory=str(html)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/npc"
+    server.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -371,6 +326,30 @@ class TestPages:
             seen.add(page.evaluate("document.documentElement.dataset.theme"))
             page.locator("button.theme-switch-button:visible").first.click()
         assert seen == {"light", "dark"}
+        page.close()
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "book/intro.html",
+            "book/words.html",
+            "book/departures.html",
+            "notebooks/li2018.html",
+            "notebooks/claims.html",
+        ],
+    )
+    def test_page_works_below_a_folder_of_its_host(self, site_below, chromium, name):
+        one = visit(chromium, site_below, name, 1280)
+        assert (one.foreign, one.failed, one.errors, one.broken_images) == ([], [], [], [])
+        assert one.raw_formulas == 0
+        assert [
+            link for link in one.links if link.startswith(site_below.removesuffix("npc")) and "/npc/" not in link
+        ] == []
+
+    def test_search_works_below_a_folder_of_its_host(self, chromium, site_below):
+        page = chromium.new_page()
+        page.goto(f"{site_below}/search.html?q=phantom")
+        page.wait_for_selector("#search-results li a")
         page.close()
 
     def test_download_of_the_chapter_names_no_folder_of_this_machine(self, html, repository):

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 import npcrepro
 
-EXTRAS = ("book", "test")
+EXTRAS = ("book", "sweep", "test")
 IMAGES = (
     *(".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".h5"),
     *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".pdf"),

@@ -1,0 +1,229 @@
+"""What every chapter on a paper ends with, and the scorecard of all of them.
+
+Facts about a paper come from its YAML file, verdicts from the audit and the ledger, everything else from records.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import pandas as pd
+
+from npcrepro import audit, papers
+from npcrepro.chapter import Chapter
+from npcrepro.claims import ledger
+from npcrepro.claims.ledger import Line
+from npcrepro.evaluation import by_patient
+from npcrepro.records import RESULTS, Published, read_published
+from npcrepro.tables import spread_of_means
+
+# What a paper has to give so that somebody else can check it, in the order of the scorecard.
+CRITERIA = {
+    "data": "the images can be had",
+    "code": "the code can be had",
+    "splits": "patients, not slices, train, validate and test, and the division can be repeated",
+    "seeds": "each network is trained more than once on the same patients",
+    "statistics": "the spread over patients, and tests on the same patients",
+}
+MET = {"full": "yes", "partly": "in part", "none": "no"}
+STANDINGS = {
+    "holds so far": "some claims are confirmed, none is refuted",
+    "mixed": "some claims are confirmed or weakened, others are refuted",
+    "weaker than printed": "claims are borne out, but none in the printed size",
+    "does not hold so far": "claims are refuted, none is borne out",
+    "open": "no claim has been decided",
+}
+# Dark text on light ground, told apart by a sign as well as by colour (Okabe and Ito's palette, lightened).
+_COLOURS = {
+    "holds so far": ("✓", "#bfe6d8"),
+    "mixed": ("±", "#fbe3b5"),
+    "weaker than printed": ("↓", "#fbe3b5"),
+    "does not hold so far": ("✗", "#f6c9ad"),
+    "open": ("?", "#d9e3ea"),
+    "yes": ("✓", "#bfe6d8"),
+    "in part": ("±", "#fbe3b5"),
+    "no": ("✗", "#f6c9ad"),
+}
+
+
+class Html(str):
+    """HTML that Jupyter and the book show as such."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def standing(verdicts: Sequence[str]) -> str:
+    """One of `STANDINGS` for the verdicts of a paper's claims.
+
+    Example:
+        >>> standing(["confirmed", "undecided"]), standing(["weakened", "refuted"]), standing(["undecided"])
+        ('holds so far', 'mixed', 'open')
+    """
+    confirmed, weakened, refuted = (verdict in verdicts for verdict in ("confirmed", "weakened", "refuted"))
+    if refuted:
+        return "mixed" if confirmed or weakened else "does not hold so far"
+    if confirmed or weakened:
+        return "holds so far" if confirmed else "weaker than printed"
+    return "open"
+
+
+def frame(key: str, chapter: Chapter | None = None) -> Html:
+    """The end of a chapter: verdict, scope, what was easy and difficult, departures, chance and computing time.
+
+    Args:
+        key: of the paper.
+        chapter: whose runs were made for the page; without it only published runs count.
+
+    Returns:
+        A table with two columns, and the claims to be unfolded.
+    """
+    reported, lines, found = papers.reported(key), _lines(key), _published(key)
+    rows = {
+        "Verdict": f"{badge(standing([line.verdict for line in lines]))} {_decided(lines)}",
+        "Scope": _scope(lines),
+        "What was easy": escape(reported["experience"]["easy"]),
+        "What was difficult": escape(reported["experience"]["difficult"]),
+        "Departures": _departures(key),
+        "Arithmetic": f'{_checked(key)} (<a href="audit.html">what each asks</a>).',
+        "Effect of chance": _chance(key, found),
+        "Compute": f"{escape(reported['compute'])} (the paper). {_compute(found, chapter)}",
+    }
+    body = "".join(f'<tr><th scope="row">{name}</th><td>{cell}</td></tr>' for name, cell in rows.items())
+    return Html(f'<table class="dataframe npc-frame" style="text-align: left"><tbody>{body}</tbody></table>')
+
+
+def scorecard() -> Html:
+    """All papers on one page: what each gives for a check, whether its numbers fit, and how its claims stand."""
+    head = ("paper", *CRITERIA, "arithmetic", "gaps", "claims")
+    rows = "".join(_scores(key) for key in papers.PAPERS)
+    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
+    return Html(
+        '<table class="dataframe npc-scorecard" style="text-align: left"><caption>What each paper gives; the reasons '
+        f"stand below</caption><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def reasons() -> pd.DataFrame:
+    """Why the scorecard says what it says: a row for each paper and criterion."""
+    rows = [
+        (entry.short, name, MET[given["met"]], given["says"])
+        for key, entry in papers.PAPERS.items()
+        for name, given in ((name, papers.reported(key)["scorecard"][name]) for name in CRITERIA)
+    ]
+    return pd.DataFrame(rows, columns=["paper", "criterion", "met", "what the text says"])
+
+
+def badge(word: str, why: str = "") -> str:
+    """A word of `STANDINGS` or `MET` with its sign on its colour, as HTML.
+
+    Args:
+        word: to be shown.
+        why: shown beside the pointer.
+    """
+    sign, colour = _COLOURS[word]
+    title = f' title="{escape(why, quote=True)}"' if why else ""
+    style = f"background: {colour}; color: #1b2530; padding: 0.1em 0.5em; border-radius: 0.6em; white-space: nowrap"
+    return f'<span class="npc-badge" style="{style}"{title}>{sign} {escape(word)}</span>'
+
+
+def _scores(key: str) -> str:
+    reported, lines = papers.reported(key), _lines(key)
+    given = reported["scorecard"]
+    cells = [badge(MET[given[name]["met"]], given[name]["says"]) for name in CRITERIA]
+    cells += [
+        _checked(key),
+        str(len(reported["gaps"])),
+        badge(standing([line.verdict for line in lines]), _decided(lines)),
+    ]
+    link = f'<a href="{key}.html">{escape(papers.PAPERS[key].short)}</a>'
+    return f'<tr><th scope="row">{link}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def _lines(key: str) -> list[Line]:
+    return ledger.ledger(keys=[key])
+
+
+def _published(key: str) -> list[Published]:
+    folders = sorted(path.parent for path in RESULTS.glob("*/runs.json"))
+    return [found for found in map(read_published, folders) if found.runs[0]["paper"] == key]
+
+
+def _decided(lines: Sequence[Line]) -> str:
+    """``"11 claims: 1 refuted, 3 undecided"``."""
+    return f"{len(lines)} claims: {_counted([line.verdict for line in lines], ledger.VERDICTS)}"
+
+
+def _counted(verdicts: Iterable[str], order: Iterable[str]) -> str:
+    """``"1 refuted, 3 undecided"``."""
+    found = Counter(verdicts)
+    return ", ".join(f"{found[verdict]} {verdict}" for verdict in order if found[verdict])
+
+
+def _scope(lines: Sequence[Line]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(line.claim.text)}</td><td>{escape(line.claim.printed)} ({escape(line.claim.where)})</td>"
+        f"<td>{escape(line.verdict)}</td></tr>"
+        for line in lines
+    )
+    head = "".join(f'<th scope="col">{title}</th>' for title in ("claim", "printed", "verdict"))
+    return (
+        f"<details><summary>The {len(lines)} claims that this chapter is about</summary>"
+        f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>'
+        'Tests, effects and commands are in the <a href="claims.html">ledger of claims</a>.'
+    )
+
+
+def _departures(key: str) -> str:
+    from npcrepro.book import KINDS, departures
+
+    mine = [entry for entry in departures() if entry.paper == key]
+    counts = ", ".join(f"{sum(entry.kind == kind for entry in mine)} {kind}" for kind in KINDS)
+    anchor = papers.PAPERS[key].title.lower().replace(" ", "-").replace(".", "")
+    return (
+        f"{len(mine)} lines of code are tagged: {counts} "
+        f'(<a href="../book/departures.html#{anchor}">listed with their places</a>).'
+    )
+
+
+def _checked(key: str) -> str:
+    """``"12 checks: 4 consistent, 8 unusual"``."""
+    verdicts = [each.finding.verdict for each in audit.audit() if each.check.paper == key]
+    return f"{len(verdicts)} checks: {_counted(verdicts, audit.VERDICTS)}" if verdicts else "not checked"
+
+
+def _chance(key: str, found: Sequence[Published]) -> str:
+    """How far means move from seed to seed, or the command that would show it."""
+    told = []
+    for published in found:
+        rows = by_patient(published.cases)
+        spread = spread_of_means(rows[(rows.region == "all_slices") & ~rows.suspect], "dsc").dropna()
+        if len(spread):
+            told.append(
+                f"On {escape(published.runs[0]['cohort'])} another seed moves the mean DSC by a standard deviation of "
+                f"{spread.min():.3f} to {spread.max():.3f}, by method"
+            )
+    if told:
+        return ". ".join(told) + "."
+    command = f"npcrepro run {key} --cohort COHORT --seeds 0 --seeds 1 --seeds 2"
+    return (
+        "All published runs have one seed, so that nobody knows yet how much of a difference is luck. "
+        f"<code>{command}</code> would tell."
+    )
+
+
+def _compute(found: Sequence[Published], chapter: Chapter | None) -> str:
+    """Machine and hours of the published runs, and seconds of those of the page."""
+    told = []
+    for published in found:
+        runs = published.runs
+        hours = sum(run["seconds"]["all"] for run in runs) / 3600
+        threads = runs[0]["threads"]
+        where = f"{runs[0]['device']}, {runs[0]['processor']}, {threads} thread{'s' * (threads > 1)}"
+        told.append(f"{len(runs)} published runs on {runs[0]['cohort']}: {hours:.1f} h ({where}).")
+    if chapter:
+        seconds = sum(record.provenance["seconds"]["all"] for record in chapter.found)
+        told.append(f"{len(chapter.found)} runs of this page: {seconds:.0f} s ({chapter.made}).")
+    return escape(" ".join(told)) or "No run is published."

@@ -1,0 +1,150 @@
+"""Pages of the book that are partly made of the code, so that they cannot drift from it.
+
+A line ``% The table of parameters is inserted here when the book is built.`` in a page of ``book/`` is replaced by
+what the function of that name in `PARTS` returns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from npcrepro.errors import InputError
+from npcrepro.protocol import Settings, pick
+
+MARK = re.compile(r"^% (?P<name>.+?) (?:is|are) inserted here when the book is built\.$", re.MULTILINE)
+
+
+def fill(page: str, root: Path) -> str:
+    """The text of a page with its marks replaced.
+
+    Args:
+        page: MyST text.
+        root: folder of the book's sources.
+
+    Raises:
+        InputError: a mark that nothing belongs to, with the near miss.
+    """
+    return MARK.sub(lambda mark: pick(PARTS, mark["name"], "part of a page")(root), page)
+
+
+def described(kind: type) -> dict[str, str]:
+    """Meaning of each field of a dataclass, from the section ``Attributes`` of its docstring.
+
+    Raises:
+        InputError: a field without a word on it.
+
+    Example:
+        >>> described(Settings)["runs"]
+        'folder of the runs.'
+    """
+    section = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
+    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
+    told = {name: re.sub(r"\s+", " ", text).replace("``", "`") for name, text in entries}
+    silent = [field.name for field in dataclasses.fields(kind) if field.name not in told]
+    if silent:
+        raise InputError(f"the docstring of {kind.__name__} says nothing of {', '.join(silent)}")
+    return told
+
+
+def parameters(root: Path) -> str:
+    """The parameters of every notebook, with type, default and effect, as a table."""
+    told = described(Settings)
+    rows = ["| parameter | type | default | effect |", "|---|---|---|---|"]
+    for field in dataclasses.fields(Settings):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        kind = str(field.type).replace("tuple[", "list of ").replace(", ...]", "")
+        shown = f'"{default}"' if isinstance(default, str) else str(default).lower()
+        rows.append(f"| `{field.name}` | {kind} | `{shown}` | {told[field.name]} |")
+    return "\n".join(rows)
+
+
+def citation(root: Path) -> str:
+    """The project's own citation from ``CITATION.cff``: as a sentence, and for BibTeX."""
+    import yaml
+
+    told = yaml.safe_load((root / "CITATION.cff").read_text("utf-8"))
+    authors = [author.get("name") or f"{author['given-names']} {author['family-names']}" for author in told["authors"]]
+    year = re.search(r"^copyright: \"?(\d{4})", (root / "_config.yml").read_text("utf-8"), re.MULTILINE)[1]
+    entry = {
+        "author": " and ".join(f"{{{author}}}" for author in authors),
+        "title": f"{{{told['title']}}}",
+        "year": year,
+        "version": told["version"],
+        "url": told["repository-code"],
+    }
+    fields = ",\n".join(f"  {name} = {{{value}}}" for name, value in entry.items())
+    return (
+        f"> {', '.join(authors)} ({year}). *{told['title']}*, version {told['version']}. {told['repository-code']}\n\n"
+        f"```bibtex\n@software{{npcrepro,\n{fields}\n}}\n```"
+    )
+
+
+def versions(root: Path) -> str:
+    """The package's own requirements with the range that is allowed and the version that is tested, as a table."""
+    import tomllib
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = (root / "constraints.txt").read_text("utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    tested = {canonicalize_name(name): version for name, version in pins.items()}
+    rows = ["| package | allowed | tested |", "|---|---|---|", f"| Python | {project['requires-python']} | |"]
+    for text in project["dependencies"]:
+        requirement = Requirement(text)
+        rows.append(f"| {requirement.name} | {requirement.specifier} | {tested[canonicalize_name(requirement.name)]} |")
+    return "\n".join(rows)
+
+
+def provenance(root: Path) -> str:
+    """What the published runs were made with: a row for each folder of results, as a table."""
+    from npcrepro.records import read_published
+
+    rows = ["| results | runs | seeds | device | torch | Python | made |", "|---|---|---|---|---|---|---|"]
+    for folder in sorted(path.parent for path in (root / "book" / "results").glob("*/runs.json")):
+        runs = read_published(folder).runs
+        first, seeds = runs[0], len({run["seed"] for run in runs})
+        rows.append(
+            f"| `{folder.name}` | {len(runs)} | {seeds} | {first['device']} | {first['versions']['torch']} | "
+            f"{first['python']} | {first['finished'][:10]} |"
+        )
+    return "\n".join(rows)
+
+
+def setup(app) -> None:
+    """Sphinx extension: tables of docstrings, which are written as in Markdown, for the API reference."""
+    app.connect("autodoc-process-docstring", lambda app, what, name, thing, options, lines: as_rst_tables(lines))
+
+
+def as_rst_tables(lines: list[str]) -> None:
+    """Replace the Markdown tables among the lines of a docstring by reStructuredText ones, in place.
+
+    Example:
+        >>> lines = ["| one | two |", "|---|---|", "| a | b |", "", "after"]
+        >>> as_rst_tables(lines)
+        >>> lines
+        ['.. list-table::', '   :header-rows: 1', '', '   * - one', '     - two', '   * - a', '     - b', '', 'after']
+    """
+    start = next((i for i, line in enumerate(lines) if re.fullmatch(r"\|(-+\|)+", line)), None)
+    if start is None:
+        return
+    end = start + 1
+    while end < len(lines) and lines[end].startswith("|"):
+        end += 1
+    rows = [line.strip("| ").split(" | ") for line in (lines[start - 1], *lines[start + 1 : end])]
+    cells = [f"   {'  ' if column else '* '}- {cell.strip()}" for row in rows for column, cell in enumerate(row)]
+    lines[start - 1 : end] = [".. list-table::", "   :header-rows: 1", "", *cells]
+    as_rst_tables(lines)
+
+
+PARTS: dict[str, Callable[[Path], str]] = {
+    "The table of parameters": parameters,
+    "The citation": citation,
+    "The table of versions": versions,
+    "The table of published runs": provenance,
+}

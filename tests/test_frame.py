@@ -1,0 +1,127 @@
+"""What every chapter ends with, and the scorecard."""
+
+import re
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from npcrepro import frame, papers
+from npcrepro.claims import ledger
+
+
+def text(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", html))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "word"),
+    [
+        (["confirmed", "undecided"], "holds so far"),
+        (["confirmed", "refuted"], "mixed"),
+        (["weakened", "refuted"], "mixed"),
+        (["weakened", "undecided"], "weaker than printed"),
+        (["refuted", "undecided"], "does not hold so far"),
+        (["undecided", "no evidence yet", "not testable here"], "open"),
+        ([], "open"),
+    ],
+)
+def test_standing_follows_from_the_verdicts(verdicts, word):
+    assert frame.standing(verdicts) == word
+    assert word in frame.STANDINGS
+
+
+def test_badge_is_told_apart_without_colour():
+    words = [*frame.STANDINGS, *frame.MET.values()]
+    assert all(word in text(frame.badge(word)) for word in words)
+    assert len({frame.badge(word)[-30:] for word in frame.STANDINGS}) == len(frame.STANDINGS)
+    assert 'title="a &quot;b&quot;"' in frame.badge("open", 'a "b"')
+
+
+@pytest.mark.parametrize("key", papers.KEYS)
+def test_paper_has_what_frame_and_scorecard_ask(key):
+    reported = papers.reported(key)
+    assert list(reported["scorecard"]) == list(frame.CRITERIA)
+    assert all(given["met"] in frame.MET and given["says"] for given in reported["scorecard"].values())
+    assert set(reported["experience"]) == {"easy", "difficult"}
+    assert reported["compute"]
+
+
+@pytest.fixture
+def decided(monkeypatch):
+    """The ledger without resampling: what it would say stands here."""
+    claims = ledger.claims("xue2020")
+    verdicts = ["refuted", "weakened", *["no evidence yet"] * (len(claims) - 2)]
+    lines = [ledger.Line(claim, verdict, "") for claim, verdict in zip(claims, verdicts, strict=True)]
+    monkeypatch.setattr(ledger, "ledger", lambda keys: lines)
+    return lines
+
+
+def run(seed: int, hours: float) -> dict:
+    about = {"paper": "xue2020", "cohort": "Some<CT>", "seed": seed, "device": "cpu", "processor": "P", "threads": 2}
+    return about | {"seconds": {"all": 3600 * hours}}
+
+
+def published(*scores: tuple[int, float]):
+    """Runs of one method with a patient each, by seed and DSC."""
+    rows = [
+        {
+            "paper": "xue2020", "method": "deeplabv3plus", "cohort": "c", "profile": "bench", "seed": seed,
+            "case": "a", "patient": "a", "structure": "GTVp", "region": "all_slices", "suspect": False, "dsc": dsc,
+        }
+        for seed, dsc in scores
+    ]  # fmt: skip
+    return SimpleNamespace(runs=[run(seed, 1.5) for seed, _ in scores], cases=pd.DataFrame(rows))
+
+
+def test_frame_has_every_row_and_counts_the_verdicts(decided, monkeypatch):
+    monkeypatch.setattr(frame, "_published", lambda key: [])
+    told = text(frame.frame("xue2020"))
+    for row in ("Verdict", "Scope", "What was easy", "What was difficult", "Departures", "Arithmetic", "Compute"):
+        assert f" {row} " in told
+    assert f"± mixed {len(decided)} claims: 1 weakened, 1 refuted, {len(decided) - 2} no evidence yet" in told
+    assert "Tesla P40" in told
+    assert "No run is published" in told
+    assert all(line.claim.text in told for line in decided)
+
+
+def test_one_seed_is_said_to_be_one_seed(monkeypatch):
+    monkeypatch.setattr(frame, "by_patient", lambda cases: cases)
+    assert "All published runs have one seed" in frame._chance("xue2020", [published((0, 0.7))])
+
+
+def test_spread_over_seeds_is_the_one_of_the_means(monkeypatch):
+    monkeypatch.setattr(frame, "by_patient", lambda cases: cases)
+    told = frame._chance("xue2020", [published((0, 0.70), (1, 0.72), (2, 0.74))])
+    assert "standard deviation of 0.020 to 0.020" in told
+    assert "Some&lt;CT&gt;" in told
+
+
+def test_compute_adds_up_the_hours_and_escapes_names():
+    told = frame._compute([published((0, 0.7), (1, 0.7))], None)
+    assert told == "2 published runs on Some&lt;CT&gt;: 3.0 h (cpu, P, 2 threads)."
+
+
+def test_compute_of_the_page():
+    record = SimpleNamespace(provenance={"seconds": {"all": 20.4}})
+    chapter = SimpleNamespace(found=[record, record], made="profile smoke")
+    assert frame._compute([], chapter) == "2 runs of this page: 41 s (profile smoke)."
+
+
+def test_scorecard_has_a_row_for_each_paper(monkeypatch):
+    monkeypatch.setattr(
+        ledger, "ledger", lambda keys: [ledger.Line(c, "undecided", "") for c in ledger.claims(keys[0])]
+    )
+    told = frame.scorecard()
+    assert told.count('<tr><th scope="row">') == len(papers.KEYS)
+    assert told.count("npc-badge") == len(papers.KEYS) * (len(frame.CRITERIA) + 1)
+    assert 'href="li2018.html"' in told
+    assert len(frame.reasons()) == len(papers.KEYS) * len(frame.CRITERIA)
+
+
+def test_anchor_of_the_departures_is_the_heading_of_the_paper():
+    """The page of departures has the title as its heading; Sphinx makes the anchor of it."""
+    from docutils.nodes import make_id
+
+    for key, entry in papers.PAPERS.items():
+        assert f"departures.html#{make_id(entry.title)}" in frame._departures(key)

@@ -1,0 +1,153 @@
+"""Pages that are partly made of the code, and the tutorial, whose code runs here as it stands on the page."""
+
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from npcrepro import pages
+from npcrepro.errors import InputError
+from npcrepro.protocol import Settings
+
+BLOCK = re.compile(r"^```\{code-block\} (\w+)\n:caption: (.+?)\n\n(.+?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def page(repository: Path, name: str) -> str:
+    return (repository / "book" / f"{name}.md").read_text("utf-8")
+
+
+# --- Parts -------------------------------------------------------------------------------------------------------
+
+
+def test_mark_is_replaced_and_the_rest_stays(tmp_path, monkeypatch):
+    monkeypatch.setitem(pages.PARTS, "The answer", lambda root: f"42 in {root.name}")
+    text = "Before\n\n% The answer is inserted here when the book is built.\n\nAfter\n"
+    assert pages.fill(text, tmp_path) == f"Before\n\n42 in {tmp_path.name}\n\nAfter\n"
+
+
+def test_unknown_mark_names_the_near_miss(tmp_path):
+    with pytest.raises(InputError, match="did you mean 'The citation'"):
+        pages.fill("% The citatoin is inserted here when the book is built.\n", tmp_path)
+
+
+def test_every_part_is_used_and_every_page_is_filled(repository):
+    marks = []
+    for path in sorted((repository / "book").glob("*.md")):
+        text = path.read_text("utf-8")
+        marks += [mark["name"] for mark in pages.MARK.finditer(text)]
+        if path.name != "departures.md":
+            assert not pages.MARK.search(pages.fill(text, repository)), path.name
+    assert sorted(marks) == sorted([*pages.PARTS, "The table of departures"])
+
+
+def test_parameters_have_type_default_and_effect(repository):
+    rows = pages.parameters(repository).splitlines()
+    assert len(rows) == 2 + len(dataclasses.fields(Settings))
+    assert '| `cohort` | str | `"phantom"` |' in rows[2]
+    assert "| `seeds` | list of int | `[0]` | one run for each. |" in rows
+    assert any(row.startswith("| `private` | bool | `false` | show images") for row in rows)
+
+
+@dataclasses.dataclass
+class Told:
+    """Something.
+
+    Attributes:
+        one: of this we know
+            a little.
+    """
+
+    one: int = 1
+
+
+def test_words_on_a_field_may_take_several_lines():
+    assert pages.described(Told) == {"one": "of this we know a little."}
+
+
+def test_field_without_a_word_on_it_is_refused():
+    more = dataclasses.make_dataclass("More", [("two", int, 2)], bases=(Told,), namespace={"__doc__": Told.__doc__})
+    with pytest.raises(InputError, match="More says nothing of two"):
+        pages.described(more)
+
+
+def test_citation_is_the_one_of_the_file(repository):
+    told = pages.citation(repository)
+    assert "The npcrepro authors (2026)." in told
+    assert "version = {0.1.0}" in told
+    assert told.count("{") == told.count("}")
+
+
+def test_versions_hold_the_pins(repository):
+    torch = next(line for line in pages.versions(repository).splitlines() if line.startswith("| torch |"))
+    pin = next(line for line in (repository / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    assert torch == f"| torch | >=2.9 | {pin.removeprefix('torch==')} |"
+
+
+def test_api_page_names_modules_that_exist(repository):
+    import importlib.util
+
+    named = re.findall(r"automodule:: (\S+)", page(repository, "api"))
+    assert len(named) > 40
+    assert [name for name in named if importlib.util.find_spec(name) is None] == []
+    assert named == re.findall(r"^### `(\S+)`", page(repository, "api"), re.MULTILINE)
+
+
+# --- The tutorial ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, repository) -> Path:
+    """A copy of the package with the toy paper of the tutorial added, as its page says."""
+    folder = tmp_path_factory.mktemp("clone")
+    leave_out = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(repository / "npcrepro", folder / "npcrepro", ignore=leave_out)
+    (folder / "notebooks").mkdir()
+    shutil.copyfile(repository / "notebooks" / "xue2020.ipynb", folder / "notebooks" / "xue2020.ipynb")
+    for _, caption, code in BLOCK.findall(page(repository, "add-a-paper")):
+        name, _, more = caption.partition(", ")
+        if more.startswith("the last entry of PAPERS"):
+            text = (folder / name).read_text("utf-8")
+            head, end, rest = text.partition("\n}\nKEYS")
+            assert end, "the end of PAPERS is not where the tutorial expects it"
+            (folder / name).write_text(head + "\n" + code.rstrip("\n") + end + rest, "utf-8")
+        elif name != "in the clone":
+            assert not (folder / name).exists(), name
+            (folder / name).write_text(code, "utf-8")
+    subprocess.run([sys.executable, "new_chapter.py"], cwd=folder, check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_commands_of_the_tutorial_work_on_its_code(clone, repository):
+    """The toy is listed, trained, and told in its own chapter with the frame that all chapters have."""
+    commands = [
+        line
+        for kind, caption, code in BLOCK.findall(page(repository, "add-a-paper"))
+        if caption == "in the clone"
+        for line in code.splitlines()
+        if line
+    ]
+    assert [command.split()[0] for command in commands] == ["npcrepro", "npcrepro", "papermill"]
+    printed = [run(clone, command) for command in commands]
+    assert "toy2026/no-norm" in printed[0]
+    assert "toy2026/toy" in printed[1]
+    text = (clone / "toy.ipynb").read_text("utf-8")
+    for word in ("What was difficult", "A batch norm helps", "no evidence yet", "1 SILENT", "The intensity window"):
+        assert word in text, word
+
+
+def run(folder: Path, command: str) -> str:
+    """Run a command of the page with the package of the copy."""
+    name, *arguments = command.split()
+    module = {"npcrepro": "npcrepro.cli", "papermill": "papermill"}[name]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
