@@ -74,8 +74,8 @@ def differences(by_slice, by_patient):
     for (method, seed), tested in shared.groupby(["method", "seed"]):
         if not tested.any():
             raise InputError(
-                f"no slice of {method} with seed {seed} was tested in both splits: run the same folds and seeds of both, "
-                "on the slices of one cohort"
+                f"no slice of {method} with seed {seed} was tested in both splits: run the same folds and seeds of "
+                "both, on the slices of one cohort"
             )
     both = both[shared]
     whole = both.groupby(["method", "seed", "case"], sort=False).mean().reset_index().assign(structure=ALL)

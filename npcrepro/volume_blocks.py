@@ -123,8 +123,8 @@ class BlockData:
             last channels of the image, in [0, 1].
         views: ``"axial"``, or ``"three"``: training draws blocks of all three, testing averages the three.
         tumour_share: of the blocks drawn, so many (rounded up) hold a voxel of a structure for certain.
-        distance_weight: ``"none"``, or a form of :func:`npcrepro.distance_weight.distance_weight`; batches then have the
-            weight as a third part.
+        distance_weight: ``"none"``, or a form of :func:`npcrepro.distance_weight.distance_weight`; batches then have
+            the weight as a third part.
         fusion: of coarse and fine probability in testing: ``"mean"``, ``"product"`` (of the odds), ``"maximum"``, or
             ``"fine"``, which leaves the coarse one out. Without maps there is nothing to fuse.
         overlap: share of a side by which neighbouring blocks overlap in testing, in [0, 1).
