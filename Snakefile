@@ -30,7 +30,8 @@ if SETTINGS.cohort != "phantom":
 def newest(*folders):
     """The file that changed last: one input that stands for all of them."""
     files = chain.from_iterable(Path(folder).rglob("*.*") for folder in folders)
-    return str(max((path for path in files if "__pycache__" not in path.parts), key=lambda path: path.stat().st_mtime))
+    sources = [path for path in files if path.is_file() and "__pycache__" not in path.parts]
+    return str(max(sources, key=lambda path: path.stat().st_mtime))
 
 
 def published(paper):

@@ -118,6 +118,10 @@ def _key(root: Path, name: str, parameters: Mapping[str, object]) -> str:
     for path in sources:
         content = path.read_bytes()
         key.update(f"{path.name} {len(content)} ".encode() + content)
+    cohort = Path(str(parameters.get("cohort", "")))
+    for path in sorted(cohort.rglob("*")) if cohort.name and cohort.is_dir() else ():
+        status = path.stat()
+        key.update(f"{path.relative_to(cohort)} {status.st_size} {status.st_mtime_ns}".encode())
     return key.hexdigest()
 
 

@@ -32,6 +32,7 @@ VOLUMES_TYPE = "application/vnd.npcrepro.volumes+json"
 SET_VOXELS = 6_000_000  # of all series of a patient, at a byte each before compression
 MARGIN_MM = 50.0  # kept around the masks where a patient is too large
 MOST_OUTLINES = 8  # as many as there are colours
+MISSING = "–"
 PLANES = ("Axial", "Coronal", "Sagittal")
 VIEWS = ("All", *PLANES, "3-D")
 # The page says where its root is; a notebook that is open in an editor does not, and keeps the still image.
@@ -108,7 +109,7 @@ def show_chapter(chapter: VolumeChapter, *methods: str, count: int = 3) -> None:
     from npcrepro import figures
     from npcrepro.metrics import overlap
 
-    patients = []
+    patients, titles = [], {}
     for one in chapter.patients_shown(count):
         case = chapter.prepared.case(one.case)
         titles = {name: figures.titles(chapter.paper)[name] for name in methods if name in one.predictions}
@@ -119,13 +120,17 @@ def show_chapter(chapter: VolumeChapter, *methods: str, count: int = 3) -> None:
                 {name: np.asarray(case.image[chapter.prepared.channels.index(name)]) for name in chapter.data.channels},
                 {"Reference": one.reference} | masks,
                 one.spacing_mm,
-                {f"DSC, {title}": f"{overlap.count(mask, one.reference).dsc:.2f}" for title, mask in masks.items()},
+                {f"DSC, {title}": _score(overlap.count(mask, one.reference).dsc) for title, mask in masks.items()},
                 case.geometry,
             )
         )
     drawn = figures.colours(chapter.paper, list(titles))
     colours = {"Reference": figures.REFERENCE} | {title: drawn[name] for name, title in titles.items()}
     figures.show_images(chapter.source, chapter.settings, show, patients, colours)
+
+
+def _score(value: float) -> str:
+    return MISSING if np.isnan(value) else f"{value:.2f}"
 
 
 def bundle(patients: Sequence[Patient], colours: Mapping[str, str]) -> dict:
@@ -267,7 +272,7 @@ def _table(patients: Sequence[Patient]) -> str:
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in heads)
     rows = "".join(
         f"<tr><td>{escape(patient.name)}</td>"
-        + "".join(f"<td>{escape(patient.about.get(title, '–'))}</td>" for title in heads[1:])
+        + "".join(f"<td>{escape(patient.about.get(title, MISSING))}</td>" for title in heads[1:])
         + "</tr>"
         for patient in patients
     )

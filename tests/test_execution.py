@@ -183,3 +183,16 @@ def alive(pid: int) -> bool:
     # A process that has ended stays in the table until its parent asks for its status.
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
     return not state.startswith("Z") and bool(state)
+
+
+def test_changed_images_under_the_same_path_make_a_notebook_stale(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "one.ipynb").write_text("{}")
+    image = tmp_path / "cohort" / "imagesTr" / "A_0000.nii.gz"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"first")
+    settings = {"cohort": str(tmp_path / "cohort")}
+    before = execution._key(tmp_path, "one", settings)
+    assert execution._key(tmp_path, "one", settings) == before
+    image.write_bytes(b"longer")
+    assert execution._key(tmp_path, "one", settings) != before

@@ -21,6 +21,8 @@ import SimpleITK as sitk
 from PIL import Image
 
 from npcrepro import book, figures, viewer
+from npcrepro.cohorts.layout import CaseArrays, write_cohort
+from npcrepro.cohorts.prepared import prepare
 from npcrepro.errors import InputError
 from npcrepro.protocol import Settings
 
@@ -169,8 +171,9 @@ class TestPage:
         assert described(content)["patients"][0]["name"] == "</script><b>"
 
     def test_rows_tell_about_patients(self):
-        patients = [patient(), replace(patient("P1"), about={"HD": "7 mm"})]
+        patients = [patient(), replace(patient("P1"), about={"HD <mm>": "7 mm"})]
         html = viewer.bundle(patients, COLOURS)["text/html"]
+        assert re.findall(r'<th scope="col">(.*?)</th>', html) == ["patient", "DSC", "HD &lt;mm&gt;"]
         rows = re.findall(r"<tr><td>(.*?)</td></tr>", html)
         assert [row.split("</td><td>") for row in rows] == [["P0", "0.88", "–"], ["P1", "–", "7 mm"]]
 
@@ -211,6 +214,21 @@ class TestPage:
         viewer.show_chapter(chapter, "net")
         assert "may not be published" in displayed[1].data
         assert len(displayed) == 2
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_case_of_a_cohort_shows_its_channels_and_the_structures_that_are_there(tmp_path, known):
+    one, label = patient(), block(4, 3, 18).astype(np.uint8)
+    case = CaseArrays("P0", "P0", np.stack(list(one.series.values())), label, SPACING_MM)
+    about = {"channels": ["T1", "T2"], "structures": {"GTVp": 1, "GTVnd": 2}, "spacing_known": known}
+    cohort = write_cohort(tmp_path / "mine", [case], name="mine", **about)
+    shown = viewer.patient_of(prepare(cohort, tmp_path / "prepared"), "P0")
+    assert list(shown.outlines) == ["GTVp"]
+    np.testing.assert_array_equal(shown.outlines["GTVp"], label == 1)
+    np.testing.assert_array_equal(shown.series["T2"], one.series["T2"])
+    volume_ml = 3 * 6 * 8 * 3.0 * 1.0 * 1.25 / 1000
+    assert shown.about == ({"GTVp (ml)": f"{volume_ml:.1f}"} if known else {})
+    assert np.isnan(shown.spacing_mm).all() != known
 
 
 # --- Notebooks ---------------------------------------------------------------------------------------------------

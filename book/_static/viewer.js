@@ -125,8 +125,8 @@ class Viewer {
       interactive: false, // what a mouse or finger does is decided below
       isRadiologicalConvention: true, // as doctors look at it, and as every other figure of the book
       crosshairColor: [0.7, 0.7, 0.7, 1],
-      crosshairWidth: 0.5,
-      crosshairGap: 8,
+      crosshairWidth: 0.8,
+      crosshairWidthUnit: "mm",
       fontColor: [0.9, 0.9, 0.9, 1],
       fontMinPx: 11,
       fontSizeScaling: 0.25,
