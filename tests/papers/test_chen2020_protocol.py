@@ -150,7 +150,7 @@ def rates(method):
 def test_networks_of_several_series_see_the_same_rates_with_and_without_self_transfer():
     for method in (*FROM_SCRATCH, *TRANSFERRED):
         if method.name != "mmfnet-printed-warm-up":
-            assert rates(method) == [(0.5, 1e-3, 10), (0.5, 1e-4, 10)]
+            assert rates(method) == [(0.75, 1e-3, 10), (0.25, 1e-4, 10)]
 
 
 def test_networks_of_one_series_see_one_rate():
