@@ -36,12 +36,12 @@ def print_book(output: Path | str) -> Path:
     output = Path(output).resolve()
     if not (output / "stage" / "_toc.yml").exists():
         raise InputError(f"{shown(output)} holds no book to print; build it first (make book).")
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser = find_browser()
     if not browser:
         raise InputError("Printing needs Chromium, which is not installed (Debian: apt-get install chromium).")
     page = _one_page(output)
     target = output / "pdf" / "book.pdf"
-    with _served(page.parent) as address, writing(target) as temporary:
+    with served(page.parent) as address, writing(target) as temporary:
         _run(
             [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer",
              f"--virtual-time-budget={BUDGET_MS}", f"--print-to-pdf={temporary}", f"{address}/{page.name}"],
@@ -70,19 +70,26 @@ def _one_page(output: Path) -> Path:
     return page
 
 
+def find_browser() -> str | None:
+    """Path of Chromium, or of Chrome; ``None`` where neither is installed."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, *arguments):
+        pass
+
+
 @contextmanager
-def _served(folder: Path) -> Iterator[str]:
+def served(folder: Path, handler: type[Quiet] = Quiet) -> Iterator[str]:
     """Address of a folder on this machine; modules and fonts do not load from files."""
-    handler = functools.partial(_Quiet, directory=str(folder))
+    handler = functools.partial(handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
 
 
 def _run(command: list[str], log: Path) -> None:

@@ -1,13 +1,26 @@
 """What the tests share."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
+from npcrepro import printing
+
 # A shell ignores Ctrl-C for what it starts in the background, and so would these tests, some of which press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """Where Chromium is."""
+    found = printing.find_browser()
+    if not found:
+        # A skipped test says nothing on a server that nobody watches.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium; on Debian: apt-get install chromium")
+    return found
 
 
 @pytest.fixture(scope="session")

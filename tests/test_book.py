@@ -1,19 +1,16 @@
 """The book: departures, the build, and the built pages in a real browser."""
 
-import functools
-import http.server
 import json
 import os
 import re
 import shutil
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 
-from npcrepro import book
+from npcrepro import book, printing
 from npcrepro.errors import InputError
 from npcrepro.execution import Done
 
@@ -160,19 +157,11 @@ def html(tmp_path_factory, repository) -> Path:
 @pytest.fixture(scope="session")
 def site(html):
     """Address of the built book on this machine."""
-    handler = functools.partial(Quiet, directory=str(html))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with printing.served(html) as address:
+        yield address
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-
-class Below(Quiet):
+class Below(printing.Quiet):
     """The book on a host that has other things, too: it lies at ``/npc/``, and nothing elsewhere."""
 
     def translate_path(self, path):
@@ -182,24 +171,17 @@ class Below(Quiet):
 @pytest.fixture(scope="session")
 def site_below(html):
     """Address of the built book below a folder of its host."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Below, directory=str(html)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/npc"
-    server.shutdown()
+    with printing.served(html, Below) as address:
+        yield f"{address}/npc"
 
 
 @pytest.fixture(scope="session")
-def chromium():
+def chromium(chromium_path):
     """A running Chromium."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if not found:
-        # A skipped test says nothing on a server that nobody watches.
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium; on Debian: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
         yield browser
         browser.close()
 

@@ -1,7 +1,6 @@
 """The chapter on the meaning of the numbers: made-up masks, the slider, and the agreement of two people."""
 
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -144,15 +143,12 @@ class TestSlider:
             slider(STATES, "shift", "3 mm")
 
     @pytest.mark.browser
-    def test_keys_move_it_and_without_javascript_one_state_stays(self):
-        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-        if not found:
-            pytest.skip("no Chromium; on Debian: apt-get install chromium")
+    def test_keys_move_it_and_without_javascript_one_state_stays(self, chromium_path):
         from playwright.sync_api import sync_playwright
 
         text = slider(STATES, "shift", "1 < 2 mm")
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+            browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox", "--disable-gpu"])
             page = browser.new_page()
             page.set_content(text)
             control = page.get_by_label("shift")

@@ -75,9 +75,7 @@ def test_failed_step_names_its_log_and_leaves_no_pdf(tmp_path, monkeypatch):
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_one_page_becomes_a_pdf(tmp_path, monkeypatch):
-    if not any(map(printing.shutil.which, printing.BROWSERS)):
-        pytest.skip("no Chromium; on Debian: apt-get install chromium")
+def test_one_page_becomes_a_pdf(tmp_path, monkeypatch, chromium_path):
     (tmp_path / "stage").mkdir()
     (tmp_path / "stage" / "_toc.yml").touch()
     page = tmp_path / "all.html"

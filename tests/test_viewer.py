@@ -1,15 +1,11 @@
 """The viewer of volumes: its files, its place in the book, and a tiny book in a real browser."""
 
 import base64
-import functools
 import gzip
-import http.server
 import io
 import json
-import os
 import re
 import shutil
-import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from npcrepro import book, figures, viewer
+from npcrepro import book, figures, printing, viewer
 from npcrepro.cohorts.layout import CaseArrays, write_cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.errors import InputError
@@ -274,11 +270,6 @@ PAGE_BUDGET_BYTES = 3_000_000
 STALE = "0123456789abcdef.nii.gz"
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, repository):
     """A book of one page and one chapter with a viewer, served below a sub-path."""
@@ -296,23 +287,16 @@ def site(tmp_path_factory, repository):
     earlier.write_bytes(b"of a private book")
     book._stage(root, output / "stage", {"volumes": executed}, book._vendored(repository, output))
     book._html(output / "stage", output)
-    handler = functools.partial(Quiet, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield SimpleNamespace(address=f"http://127.0.0.1:{server.server_port}/npc/_build/html", html=output / "html")
-    server.shutdown()
+    with printing.served(folder) as address:
+        yield SimpleNamespace(address=f"{address}/npc/_build/html", html=output / "html")
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if not found:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium; on Debian: apt-get install chromium")
+def chromium(chromium_path):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS, timeout=PATIENCE_MS)
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS, timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
