@@ -25,10 +25,11 @@ def rotate(image: Tensor, label: Tensor, degrees: Tensor) -> tuple[Tensor, Tenso
         Image and label (both bilinear) of the same shapes.
     """
     angle = degrees.to(image.device, torch.float32) * radians(1)
-    return _move(image, label, torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1), 0.0)
+    moved, masks = _move(image, label, torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1), 0.0)
+    return moved, _decided(masks, label)
 
 
-def _move(image: Tensor, label: Tensor, matrix: Tensor, shift: Tensor | float) -> tuple[Tensor, Tensor]:
+def _move(image: Tensor, masks: Tensor, matrix: Tensor, shift: Tensor | float) -> tuple[Tensor, Tensor]:
     """Each slice through ``matrix`` (B, 4), row by row and in pixels of equal size, after a shift (B, 2) as (x, y).
 
     The shift is in half widths and half heights of the slice.
@@ -39,14 +40,17 @@ def _move(image: Tensor, label: Tensor, matrix: Tensor, shift: Tensor | float) -
     theta = torch.cat([matrix.reshape(-1, 2, 2), shift.unsqueeze(2)], dim=2)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     floor = image.amin(dim=(1, 2, 3), keepdim=True)
-    # SILENT: interpolation and filling of corners; bilinear image and label (half of a pixel decides, which keeps thin
-    # structures smoother than the nearest pixel would), filled with the darkest value.
+    # SILENT: interpolation and filling of corners; bilinear, filled with the darkest value and with 0 around masks.
     moved = F.grid_sample(image - floor, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + floor
-    label_moved = F.grid_sample(label.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False) >= 0.5
-    label_moved = label_moved.to(label.dtype)
-    unknown = (label == NOT_CONTOURED).flatten(2).all(dim=2)
-    label_moved[unknown] = NOT_CONTOURED
-    return moved, label_moved
+    return moved, F.grid_sample(masks.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _decided(masks: Tensor, label: Tensor) -> Tensor:
+    """Masks between 0 and 1 as a label: half of a pixel decides, and what was not contoured stays unknown."""
+    # Keeps thin structures smoother than the nearest pixel would.
+    moved = (masks >= 0.5).to(label.dtype)
+    moved[(label == NOT_CONTOURED).flatten(2).all(dim=2)] = NOT_CONTOURED
+    return moved
 
 
 def stretch_contrast(image: Tensor, gamma: Tensor, clipped: Tensor) -> Tensor:
@@ -100,15 +104,20 @@ class Affine:
         self.degrees, self.zoom, self.shift, self.flip, self.moved = degrees, tuple(zoom), shift, flip, moved
 
     def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        moved, masks = self.move(image, label, generator)
+        return moved, _decided(masks, label)
+
+    def move(self, image: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The same with masks of any values, such as weights, interpolated and not yet decided."""
         drawn = torch.rand((5, len(image)), generator=generator).to(image.device)
         angle = (2 * drawn[0] - 1) * radians(self.degrees)
         zoom = self.zoom[0] + drawn[1] * (self.zoom[1] - self.zoom[0])
         mirror = torch.where(drawn[2] < self.flip, -1.0, 1.0)
         rows = [mirror * angle.cos(), -mirror * angle.sin(), angle.sin(), angle.cos()]
         shift = (2 * drawn[3:].T - 1) * 2 * self.shift
-        moved_image, moved_label = _move(image, label, torch.stack(rows, dim=1) / zoom[:, None], shift)
+        moved, masks_moved = _move(image, masks, torch.stack(rows, dim=1) / zoom[:, None], shift)
         chosen = (torch.rand(len(image), generator=generator).to(image.device) < self.moved)[:, None, None, None]
-        return torch.where(chosen, moved_image, image), torch.where(chosen, moved_label, label)
+        return torch.where(chosen, moved, image), torch.where(chosen, masks_moved, masks.float())
 
 
 class VolumeAffine:
@@ -152,9 +161,9 @@ class VolumeAffine:
         masks = torch.cat([label.float(), *weight], dim=1)
         # Slices as channels move together. Rows as columns are mirrored along y, all else being alike in both.
         slices = [self._turned((image - floor).flatten(1, 2)), self._turned(masks.flatten(1, 2))]
-        moved, masks_moved = (self._turned(each) for each in self.slices(*slices, generator))
+        moved, masks_moved = (self._turned(each) for each in self.slices.move(*slices, generator))
         label_moved, *weight_moved = masks_moved.reshape(masks.shape).split(label.shape[1], dim=1)
-        return moved.reshape(image.shape) + floor, label_moved.to(label.dtype), *weight_moved
+        return moved.reshape(image.shape) + floor, _decided(label_moved, label), *weight_moved
 
     def _turned(self, slices: Tensor) -> Tensor:
         return slices.transpose(2, 3) if self.across else slices

@@ -257,6 +257,9 @@ class TestPages:
         untitled = [one.page for one in every_visit if "Reproducing NPC Segmentation" not in one.title]
         assert untitled == []
 
+    def test_no_output_is_the_name_of_an_object(self, every_visit):
+        assert [one.page for one in every_visit if re.search(r"<IPython\.|<Figure size| object at 0x", one.text)] == []
+
     def test_formulas_are_set(self, visits, every_visit):
         assert visits["book/words.html"][1280].formulas >= 10
         assert {one.page: one.raw_formulas for one in every_visit if one.raw_formulas} == {}
