@@ -37,6 +37,10 @@ Methods = Annotated[
 Folds = Annotated[list[int] | None, typer.Option(help="Fold, may be given several times; by default the profile's.")]
 Seeds = Annotated[list[int] | None, typer.Option(help="Seed, may be given several times; by default 0.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Devices = Annotated[int, typer.Option(min=1, help="GPUs that share each batch; the numbers are those of one.")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="The same bits on a GPU each time; slower. A CPU needs no asking.")
+]
 Runs = Annotated[str, typer.Option(help="Folder for runs; finished ones in it are read back.")]
 Papers = Annotated[
     list[str] | None, typer.Argument(metavar="[PAPER]...", help="For instance li2018; by default all of them.")
@@ -135,10 +139,8 @@ def run(
     publish: Annotated[
         Path | None, typer.Option(help="Also write the numbers of these runs (no images, no weights) to this folder.")
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs that share each batch; the numbers are those of one.")] = 1,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="The same bits on a GPU each time; slower. A CPU needs no asking.")
-    ] = False,
+    devices: Devices = 1,
+    deterministic: Deterministic = False,
     only: Annotated[
         str, typer.Option(metavar="FOLDER", help="One of these runs, by its folder below the folder for runs.")
     ] = "",
@@ -250,6 +252,8 @@ def train(
     device: Device = DEFAULT.device,
     runs: Runs = DEFAULT.runs,
     modalities: Modalities = None,
+    devices: Devices = 1,
+    deterministic: Deterministic = False,
 ) -> None:
     """Train a method on a whole cohort, for use on other images; nobody is tested.
 
@@ -264,7 +268,7 @@ def train(
     paper = papers.load(key, settings.modalities)
     settings = dataclasses.replace(settings, methods=(method or paper.methods[0].name,))
     with shown(typer.echo) as report:
-        found = train_on_all(paper, settings, report=report)
+        found = train_on_all(paper, settings, report, devices, deterministic)
     for record in found:
         fold = record.config["fold"]
         trained, chose = (_count(len(fold[part]), "patient") for part in ("train", "validation"))

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 FOLDERS = ("imagesTr", "imagesTs")
 
 
-def train_on_all(paper: Paper, settings: Settings, report: Report = print) -> list[Record]:
+def train_on_all(
+    paper: Paper, settings: Settings, report: Report = print, devices: int = 1, deterministic: bool = False
+) -> list[Record]:
     """Train methods on all patients of a cohort, for use elsewhere: nobody is tested.
 
     The paper's share of validation patients stays apart, for the choice of the weights.
@@ -37,6 +39,7 @@ def train_on_all(paper: Paper, settings: Settings, report: Report = print) -> li
         paper: from :func:`npcrepro.papers.load`.
         settings: methods, cohort, profile, seeds; folds play no part.
         report: called with lines of progress.
+        devices, deterministic: see :func:`npcrepro.training.make_fabric`.
 
     Returns:
         One record for each method and seed.
@@ -45,7 +48,8 @@ def train_on_all(paper: Paper, settings: Settings, report: Report = print) -> li
         InputError: as :func:`npcrepro.runs.run_paper`.
     """
     kept = {key: value for key, value in paper.split.items() if key in ("validation", "seed")}
-    return run_paper(replace(paper, split={"kind": "all", **kept}), settings, report=report)
+    paper = replace(paper, split={"kind": "all", **kept})
+    return run_paper(paper, settings, report=report, devices=devices, deterministic=deterministic)
 
 
 def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = "auto", report: Report = print) -> int:

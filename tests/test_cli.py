@@ -285,6 +285,11 @@ def test_strict_refuses_what_is_otherwise_noted(call, tmp_path):
     assert call(*arguments, "--methods", "one-shot")[0] == 0
 
 
+def test_train_hands_the_number_of_devices_on(call, tiny_root, tmp_path):
+    arguments = ["train", "luo2020/unet", "--cohort", tiny_root, "--profile", "smoke", "--device", "cpu"]
+    assert "3 devices cannot share equally" in refused(call(*arguments, "--devices", 3, "--runs", tmp_path / "runs"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

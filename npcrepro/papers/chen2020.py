@@ -313,7 +313,7 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
                 methods=few, phantom=_phantom(5, (16, 48, 48)),
             ),
             Profile(
-                name="quick", matrix=(16, 48, 48), width=0.5, batch_size=2, updates=150, check_every=25, folds=1,
+                name="quick", matrix=(16, 48, 48), width=0.5, batch_size=2, updates=125, check_every=25, folds=1,
                 methods=few, phantom=_phantom(6, (20, 96, 96)),
             ),
             Profile(

@@ -212,7 +212,7 @@ PAPER = Paper(
             phantom=_phantom(4, (6, 48, 48), 10.0),
         ),
         Profile(
-            name="quick", matrix=(96, 96), width=0.25, batch_size=4, updates=330, check_every=22, folds=3,
+            name="quick", matrix=(96, 96), width=0.25, batch_size=4, updates=330, check_every=22, folds=2,
             methods=("stepwise", "linear-scores", "linear-one-shot", "linear-unfused"),
             phantom=_phantom(5, (20, 96, 96)),
         ),

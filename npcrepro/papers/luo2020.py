@@ -242,7 +242,7 @@ PAPER = Paper(
             methods=ROWS, phantom=_phantom(5, (12, 64, 64)),
         ),
         Profile(
-            name="quick", matrix=(96, 96), width=0.25, batch_size=4, updates=180, check_every=30, folds=1,
+            name="quick", matrix=(96, 96), width=0.25, batch_size=4, updates=150, check_every=30, folds=1,
             methods=ROWS, phantom=_phantom(6, (36, 96, 96)),
         ),
         Profile(
