@@ -190,8 +190,11 @@ def _departures(key: str) -> str:
 
 def _checked(key: str) -> str:
     """``"12 checks: 4 consistent, 8 unusual"``."""
-    verdicts = [each.finding.verdict for each in audit.audit() if each.check.paper == key]
-    return f"{len(verdicts)} checks: {_counted(verdicts, audit.VERDICTS)}" if verdicts else "not checked"
+    mine = [name for name, check in audit.CHECKS.items() if check.paper == key]
+    if not mine:
+        return "not checked"
+    verdicts = [each.finding.verdict for each in audit.audit(mine)]
+    return f"{len(verdicts)} checks: {_counted(verdicts, audit.VERDICTS)}"
 
 
 def _chance(key: str, found: Sequence[Published]) -> str:

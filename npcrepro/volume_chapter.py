@@ -383,15 +383,19 @@ def attention(chapter: VolumeChapter, method: str) -> Markdown:
 
 
 def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
-    """Time of the proposed network for one case at the paper's size, by what it goes into, beside the printed one."""
-    size = replace(chapter.paper.profile("paper"), batch_size=1)
+    """Time of the proposed network for one case at the paper's size, by what it goes into, beside the printed one.
+
+    At profile ``smoke`` the network has that profile's size.
+    """
+    name = chapter.settings.profile
+    size = replace(chapter.paper.profile(name if name == "smoke" else "paper"), batch_size=1)
     case, method = chapter.prepared.cases[0], chapter.paper.methods[0]
     found = time_case(chapter.source, case, method, size, chapter.settings.device)
     parts = {"reading": found.reading, "the network": found.network, "merging": found.merging, "all": found.seconds}
     rows = [(name, seconds, f"{seconds / found.seconds:.0%}") for name, seconds in parts.items()]
     matrix = " x ".join(map(str, size.matrix))
     windows = f"{found.windows} window{'s' * (found.windows > 1)} of {matrix}"
-    caption = f"{case}, {windows}, {found.device}, at the paper's width"
+    caption = f"{case}, {windows}, {found.device}, at {size.width:g} times the paper's width"
     display(tables.show(pd.DataFrame(rows, columns=["part", "seconds", "share"]), caption))
     most = max(list(parts)[:3], key=parts.get)
     return Markdown(

@@ -239,7 +239,7 @@ PAPER = Paper(
     profiles=(
         Profile(
             name="smoke", matrix=(64, 64), width=0.125, batch_size=2, updates=6, check_every=2, folds=1,
-            methods=ROWS, phantom=_phantom(5, (12, 64, 64)),
+            methods=ROWS, phantom=_phantom(5, (10, 48, 48)),
         ),
         Profile(
             name="quick", matrix=(96, 96), width=0.25, batch_size=4, updates=150, check_every=30, folds=1,

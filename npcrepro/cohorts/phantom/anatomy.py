@@ -64,16 +64,20 @@ class _Grid:
 
 
 class _Lattice:
-    """Points every `NODE_STEP_MM` of the world around a grid, from which smooth distances are interpolated to it."""
+    """Points of the world on multiples of `NODE_STEP_MM`, from which smooth distances are interpolated to a grid.
+
+    Only those next to a point of the grid are there, which in coarse grids leaves out most.
+    """
 
     def __init__(self, grid: _Grid, anatomical: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]) -> None:
         axes, self.weights, self.first = [], [], []
         for axis in grid.axes:
             place = np.asarray(axis, float) / NODE_STEP_MM
-            nodes = np.arange(np.floor(place.min()), np.floor(place.max()) + 2)
+            lower = np.floor(place)
+            nodes = np.union1d(lower, lower + 1)
             axes.append(nodes * NODE_STEP_MM)
             self.weights.append(np.maximum(1 - np.abs(place - nodes[:, None]), 0).astype(np.float32))
-            self.first.append((np.floor(place) - nodes[0]).astype(int))
+            self.first.append(np.searchsorted(nodes, lower))
         self.grid = _Grid(tuple(axes), anatomical(axes))
 
     def nodes(self, box: Box) -> Box:
