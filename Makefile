@@ -2,6 +2,7 @@
 # make pdf     the same, and all of it as _build/pdf/book.pdf
 # make test    environment, browser, tests
 # make test-slurm  a sweep through a SLURM of one node on this machine; needs root, for a container
+# make bench   speed and memory of each part against a named peer, about an hour; needs an idle machine
 # make serve   the book at http://127.0.0.1:8000/
 # make lint    style of code and notebooks
 # make clean   removes what was built (the environment and the records stay)
@@ -13,7 +14,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: book pdf test test-slurm serve lint clean environment browser
+.PHONY: book pdf test test-slurm bench serve lint clean environment browser
 
 PYTHON ?= python3
 PIP_OPTIONS ?=
@@ -47,6 +48,10 @@ test: environment browser
 
 test-slurm: environment
 	BIN=$(BIN) tests/slurm.sh
+
+bench: environment
+	@for name in training data scaling blocks patient metrics; do \
+	  echo "== benchmarks/$$name.py" && $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 serve: book
 	@echo "The book is at http://127.0.0.1:8000/ (Ctrl-C ends it)"
