@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from npcrepro import evaluation, figures, leakage, observers, papers, records, statistics, tables
+from npcrepro import evaluation, figures, leakage, observers, papers, records, slices, statistics, tables
 from npcrepro.cohorts.layout import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.cohorts.structures import mask_of
@@ -188,9 +188,7 @@ class Chapter:
 
     def samples(self, count: int = 3) -> Markdown:
         """Slices of tested patients, evenly spaced over those that show a structure: reference and each method."""
-        first = self.settings.seeds[0]
-        made = [r for r in self.found if r.config["seed"] == first]
-        made = [r for r in made if r.config["fold"] == self.found[0].config["fold"]]
+        made = list(self._first_fold().values())
         cases = self.prepared.cases_of(made[0].config["fold"]["test"], include_suspect=False)
         shown = {case: np.flatnonzero(np.any([m.any(axis=(1, 2)) for m in self.masks(case).values()], axis=0))
                  for case in cases}  # fmt: skip
@@ -207,6 +205,40 @@ class Chapter:
             rows[f"{case}\nslice {z}"] = row
         figures.show_images(self.source, self.settings, figures.sheet, rows)
         return Markdown(f"*Reference and {len(made)} networks on {count} slices of test patients ({self.made}).*")
+
+    def _first_fold(self) -> dict[str, Record]:
+        """The record of each method on the first fold, with the first seed."""
+        fold, seed = self.found[0].config["fold"], self.settings.seeds[0]
+        made = [record for record in self.found if record.config["fold"] == fold and record.config["seed"] == seed]
+        return {record.config["method"]["name"]: record for record in made}
+
+    def browse(self, *methods: str, limits: tuple[float, float] | None = None) -> Markdown:
+        """All slices of one tested patient, to move through on the page: the median one of the leading method.
+
+        Args:
+            methods: names, by default all; those that were not run are left out. With one structure each has a panel
+                with the reference and its own outline, with several the reference has a panel of its own.
+            limits: intensities shown as black and white.
+        """
+        leader, ranked = self.ranked()
+        tested = ranked[ranked.patient.isin(self.found[0].config["fold"]["test"])].patient.tolist()
+        case = self.prepared.cases_of([tested[len(tested) // 2]])[0]
+        truth, titles = self.masks(case), figures.titles(self.paper)
+        labels = {n: r.prediction(case)[0] for n, r in self._first_fold().items() if not methods or n in methods}
+        if len(truth) > 1:
+            colours = dict(zip(truth, figures.structure_colours(list(truth)), strict=True))
+            panels = {"Reference": truth}
+            panels |= {titles[n]: {s: label == i for i, s in enumerate(truth, 1)} for n, label in labels.items()}
+        else:
+            colours = figures.colours(self.paper, list(labels))
+            colours = {"Reference": figures.REFERENCE} | {titles[name]: colours[name] for name in labels}
+            (reference,) = truth.values()
+            panels = {titles[n]: {"Reference": reference, titles[n]: label == 1} for n, label in labels.items()}
+        about = self.prepared.case(case)
+        spacing = about.spacing_mm if self.prepared.spacing_known else evaluation.UNKNOWN_SPACING
+        given = (self.image(case), panels, colours, spacing, limits)
+        figures.show_images(self.source, self.settings, slices.show, *given)
+        return Markdown(f"*{case}, the median patient of {titles[leader]} ({self.made}).*")
 
     def table(self, metrics: dict[str, str], region: str = "all_slices", structure: str = ""):
         """Mean and standard deviation of each method over its patients; n in a cell with fewer of them."""

@@ -12,12 +12,15 @@ from html import escape
 
 STYLE = """
 .npc-slider label { display: block; font-weight: 600; }
-.npc-slider input { display: block; width: 100%; max-width: 36rem; height: 2rem; accent-color: #1f7fb8; }
+.npc-slider input { width: 100%; max-width: 36rem; height: 2rem; accent-color: #1f7fb8; }
+.npc-slider .npc-moves { display: flex; gap: 0.5rem; align-items: center; }
+.npc-slider button { min-width: 2.5rem; height: 2.5rem; font-size: 1.2rem; cursor: pointer; }
 .npc-slider .npc-state-title { margin: 0.4rem 0; font-variant-numeric: tabular-nums; }
 .npc-slider table { margin-bottom: 1rem; }
 .npc-slider table.dataframe :is(th, td) { text-align: left; }
 """
-# Moved by arrow keys, Home and End as every range input; a screen reader says the title instead of the number.
+# Moved by its buttons, and by arrow keys, Home and End as every range input; a screen reader says the title instead of
+# the number.
 SCRIPT = """
 (() => {
   const root = document.getElementById("ID");
@@ -28,7 +31,11 @@ SCRIPT = """
     input.setAttribute("aria-valuetext", states[input.valueAsNumber].dataset.title);
   };
   input.addEventListener("input", show);
-  input.parentElement.hidden = false;
+  root.querySelectorAll("button").forEach(button => button.addEventListener("click", () => {
+    input.stepUp(Number(button.value));
+    show();
+  }));
+  input.closest("[hidden]").hidden = false;
   show();
 })();
 """
@@ -51,8 +58,10 @@ def slider(states: Mapping[str, str], label: str, start: str) -> str:
     # The same content has the same name in every build, and two sliders of a page have different ones.
     name = "slider-" + sha256("".join([label, start, *titles, *states.values()]).encode()).hexdigest()[:8]
     control = (
-        f'<div hidden><label for="{name}-input">{escape(label)}</label>'
-        f'<input id="{name}-input" type="range" min="0" max="{len(titles) - 1}" value="{titles.index(start)}"></div>'
+        f'<div hidden><label for="{name}-input">{escape(label)}</label><div class="npc-moves">'
+        f'<button type="button" value="-1" aria-label="back">&#9664;</button>'
+        f'<input id="{name}-input" type="range" min="0" max="{len(titles) - 1}" value="{titles.index(start)}">'
+        f'<button type="button" value="1" aria-label="forward">&#9654;</button></div></div>'
     )
     frames = "".join(
         f'<div class="npc-state" data-title="{escape(title)}"{"" if title == start else " hidden"}>'

@@ -4,9 +4,14 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from npcrepro import printing
+
+# How long an example takes says nothing on a machine that does other things.
+hypothesis.settings.register_profile("npcrepro", deadline=None)
+hypothesis.settings.load_profile("npcrepro")
 
 # A shell ignores Ctrl-C for what it starts in the background, and so would these tests, some of which press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib
@@ -179,8 +180,12 @@ def test_differences_of_a_record_leave_out_what_was_not_run(chapter, monkeypatch
     assert printed == {}
 
 
-def test_the_time_of_a_patient_is_at_the_papers_size(chapter, monkeypatch):
+@pytest.mark.parametrize(
+    ("profile", "matrix", "width"), [("quick", (16, 256, 256), 1.0), ("smoke", (16, 32, 32), 0.125)]
+)
+def test_the_time_of_a_patient_is_at_the_papers_size_but_for_smoke(chapter, monkeypatch, profile, matrix, width):
     asked, shown = [], []
+    monkeypatch.setattr(chapter, "settings", replace(chapter.settings, profile=profile))
 
     def time_case(cohort, case, method, profile, device):
         asked.append((case, method.name, profile.matrix, profile.width, profile.batch_size, device))
@@ -189,7 +194,7 @@ def test_the_time_of_a_patient_is_at_the_papers_size(chapter, monkeypatch):
     monkeypatch.setattr(volume_chapter, "time_case", time_case)
     monkeypatch.setattr(volume_chapter, "display", lambda table: shown.append(table.data))
     said = time_by_part(chapter, 9).data
-    assert asked == [("P0", "mmfnet", (16, 256, 256), 1.0, 1, "cpu")]
+    assert asked == [("P0", "mmfnet", matrix, width, 1, "cpu")]
     assert shown[0].share.tolist() == ["25%", "62%", "12%", "100%"]
     assert shown[0].seconds.tolist() == [1.0, 2.5, 0.5, 4.0]
     assert said.startswith("Most of the time goes into the network. The paper prints about 9 s")

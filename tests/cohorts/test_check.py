@@ -183,7 +183,7 @@ def test_link_that_leads_nowhere_is_a_missing_file(root):
     assert only(root).problem.startswith("missing channel")
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     field=st.sampled_from(
         ["name", "labels", "channel_names", "file_ending", "dataset", "groups", "wrong_labels", "suspect_labels"]

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from npcrepro.cohorts.folds import as_nnunet, split_patients
@@ -17,7 +17,6 @@ def patients(n):
     return cohort_of({f"case{i:02d}": f"p{i:02d}" for i in range(n)})
 
 
-@settings(deadline=None)
 @given(
     groups=st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(0, 9).map("p{}".format), min_size=1),
     suspects=st.sets(st.text("abcdef", min_size=1, max_size=3)),

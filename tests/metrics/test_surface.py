@@ -411,7 +411,7 @@ def same(first, second):
     return first == pytest.approx(second, rel=1e-6, abs=1e-9, nan_ok=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs())
 @example((*blobs(3), SPACING))
 def test_exchanging_the_masks_changes_nothing(pair):
@@ -419,14 +419,14 @@ def test_exchanging_the_masks_changes_nothing(pair):
     assert same(measure(reference, prediction, spacing), measure(prediction, reference, spacing))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(pairs())
 def test_a_mask_agrees_with_itself(pair):
     numbers = measure(pair[0], pair[0], pair[2])
     assert numbers == {name: float("nsd" in name) for name in METRICS}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs(), st.integers(0, 2))
 def test_a_flip_changes_nothing(pair, axis):
     prediction, reference, spacing = pair
@@ -434,7 +434,7 @@ def test_a_flip_changes_nothing(pair, axis):
     assert same(measure(*flipped, spacing), measure(prediction, reference, spacing))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs(), st.data())
 def test_exchanging_axes_with_their_spacing_changes_nothing(pair, data):
     prediction, reference, spacing = pair
@@ -444,7 +444,7 @@ def test_exchanging_axes_with_their_spacing_changes_nothing(pair, data):
     assert same(numbers, measure(prediction, reference, spacing))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pairs(), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=3, max_size=3))
 def test_padding_changes_nothing(pair, rim):
     prediction, reference, spacing = pair
@@ -452,7 +452,7 @@ def test_padding_changes_nothing(pair, rim):
     assert measure(*padded, spacing) == measure(prediction, reference, spacing)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs(), st.sampled_from(list(CONVENTIONS)))
 def test_order_of_the_numbers(pair, convention):
     distances = surface_distances(*pair, convention)
