@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from npcrepro import evaluation, figures, records, statistics, tables, volume_figures
+from npcrepro import evaluation, figures, statistics, tables, volume_figures
 from npcrepro.chapter import Chapter, Results
 from npcrepro.cohorts.phantom import second_observer
 from npcrepro.metrics import overlap
@@ -172,7 +172,8 @@ class VolumeChapter(Chapter):
                 ours, said = statistics.summarise(mine[metric]), row.get(column)
                 line[f"{name} printed"] = MISSING if said is None else f"{said:.{self.reported['decimals'][column]}f}"
                 apart = f", {ours.mean - said:+.3f}" if ours.n and said is not None else ""
-                line[f"{name} ours"] = f"{ours.mean:.3f} ({ours.interval}){apart}" if ours.n else MISSING
+                interval = "" if np.isnan(ours.low) else f" ({ours.interval})"
+                line[f"{name} ours"] = f"{ours.mean:.3f}{interval}{apart}" if ours.n else MISSING
             lines.append(line)
         caption = (
             f"Printed means (sd not stated); ours with 95 % interval, and how far from the printed one; "
@@ -230,12 +231,6 @@ class VolumeChapter(Chapter):
 
 class VolumeResults(Results):
     """Published runs of a paper with 3-D networks on a cohort of one structure; see `Results`."""
-
-    @classmethod
-    def published_as(cls, paper: Paper, name: str) -> list[VolumeResults]:
-        """The record of this name under ``book/results``; an empty list where none is published."""
-        folder = records.RESULTS / name
-        return [cls(paper, folder)] if folder.exists() else []
 
     def overview(self, metrics: Mapping[str, str]):
         """One row for each method: mean over patients with its 95 % interval, and predictions without a voxel.

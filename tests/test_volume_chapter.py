@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from core_cases import case_arrays, write_tiny
 
+from npcrepro.errors import InputError
 from npcrepro.metrics.overlap import count
 from npcrepro.protocol import Settings
 
@@ -121,7 +122,7 @@ def test_a_printed_table_beside_ours(chapter):
     other = with_soft_dice(chapter).query("method == 'mmfnet-no-transfer'").dsc
     # Two patients have no interval.
     assert frame["DSC ours"].tolist() == [
-        f"{mine.mean():.3f} (–), {mine.mean() - 0.7:+.3f}", "–", f"{other.mean():.3f} (–)"
+        f"{mine.mean():.3f}, {mine.mean() - 0.7:+.3f}", "–", f"{other.mean():.3f}"
     ]  # fmt: skip
 
 
@@ -331,20 +332,19 @@ def publish(folder, hits):
 
 
 @pytest.fixture
-def record(tmp_path, monkeypatch):
+def record(tmp_path):
     """CNN is always better than CSCN, BUNet always worse and once empty; V-Net is now better, now worse."""
     hits = {"cscn": (5, 6, 5, 6), "cnn": (7, 8, 8, 8), "vnet": (4, 7, 5, 6), "bunet": (4, 5, 4, 0)}
     patients = {name: {p: (n, False) for p, n in zip("ABCD", each, strict=True)} for name, each in hits.items()}
     for name in patients:
         patients[name]["E"] = (0, True)
     publish(tmp_path / "guo2021-c", patients)
-    monkeypatch.setattr(volume_chapter.records, "RESULTS", tmp_path)
-    (found,) = VolumeResults.published_as(GUO, "guo2021-c")
-    return found
+    return VolumeResults(GUO, tmp_path / "guo2021-c")
 
 
-def test_nothing_is_published_under_this_name(record):
-    assert VolumeResults.published_as(GUO, "guo2021-nowhere") == []
+def test_a_record_that_is_not_there_stops_the_chapter_with_its_name(tmp_path):
+    with pytest.raises(InputError, match="guo2021-nowhere holds no published runs"):
+        VolumeResults(GUO, tmp_path / "guo2021-nowhere")
 
 
 def test_a_network_that_finds_nothing_is_seen(record):
