@@ -212,6 +212,7 @@ def children():
     return context
 
 
+PATIENCE_S = 600  # a machine that does other things is no failure
 # Long enough that the end is never near when a run is killed; many checks, so that the curve has something to lose.
 LONG = {"updates": 90, "check_every": 4}
 
@@ -224,7 +225,7 @@ def child(children, root, runs, death="none", position=(0, 0)):
 
 def wait_for_checkpoint(process, runs, position):
     """Until the checkpoint on disk is at least at (stage, update)."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         assert process.exitcode is None, "the run ended before it was killed"
         for path in runs.glob("*/*/*/*/*/checkpoint.safetensors"):
@@ -243,7 +244,7 @@ def wait_for_checkpoint(process, runs, position):
 def undisturbed(children, tiny_root, tmp_path_factory):
     runs = tmp_path_factory.mktemp("undisturbed")
     process = child(children, tiny_root, runs)
-    process.join(120)
+    process.join(PATIENCE_S)
     assert process.exitcode == 0
     (folder,) = folders_of_runs(runs)
     return folder
@@ -271,7 +272,7 @@ def test_a_run_killed_three_times_ends_as_if_nothing_had_happened(children, tiny
         assert process.exitcode == -signal.SIGKILL
         assert not list(tmp_path.rglob("provenance.json"))
     process = child(children, tiny_root, tmp_path)
-    process.join(120)
+    process.join(PATIENCE_S)
     assert process.exitcode == 0
     assert_as_if_nothing_had_happened(tmp_path, undisturbed, sessions=4)
 
@@ -279,12 +280,12 @@ def test_a_run_killed_three_times_ends_as_if_nothing_had_happened(children, tiny
 @pytest.mark.parametrize(("death", "position", "sessions"), [("checkpoint", (1, 7), 2), ("prediction", (0, 0), 1)])
 def test_a_run_killed_in_the_middle_of_a_file(children, tiny_root, tmp_path, undisturbed, death, position, sessions):
     process = child(children, tiny_root, tmp_path, death, position)
-    process.join(120)
+    process.join(PATIENCE_S)
     assert process.exitcode == -signal.SIGKILL
     halves = [path for path in tmp_path.glob("*/*/*/*/*/**/.*") if path.name != ".lock"]
     assert halves
     process = child(children, tiny_root, tmp_path)
-    process.join(120)
+    process.join(PATIENCE_S)
     assert process.exitcode == 0
     assert_as_if_nothing_had_happened(tmp_path, undisturbed, sessions=sessions)
 
