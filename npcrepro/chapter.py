@@ -336,13 +336,13 @@ class Results:
         )
 
     def runs(self):
-        """Runs of each method with their updates, and the minutes that one took."""
+        """Runs of each method, the minutes that one trained and the seconds that it predicted."""
         lines = []
         for name in self.methods:
             mine = [run for run in self.published.runs if run["method"] == name]
-            minutes = {part: np.mean([run["seconds"][part] for run in mine]) / 60 for part in ("train", "predict")}
+            train, predict = (np.mean([run["seconds"][part] for run in mine]) for part in ("train", "predict"))
             row = {"method": self.paper.method(name).title, "runs": len(mine), "seeds": len({r["seed"] for r in mine})}
-            row |= {f"minutes to {part}": value for part, value in minutes.items()}
+            row |= {"minutes to train": train / 60, "seconds to predict": predict}
             lines.append(row | {"device": ", ".join(sorted({run["device"] for run in mine}))})
         return tables.show(pd.DataFrame(lines), "A run is one fold with one seed", precision=1)
 
@@ -467,11 +467,12 @@ def published_line(published: Published) -> str:
     """What a caption says of published runs."""
     first = published.runs[0]
     hours = sum(run["seconds"]["all"] for run in published.runs) / 3600
+    runs = len(published.runs)
     folds, seeds = (len({run[key] for run in published.runs}) for key in ("fold", "seed"))
     return (
         f"cohort {first['cohort']}, profile {first['profile']['name']}, {folds} fold{'s' * (folds > 1)}, "
         f"{seeds} seed{'s' * (seeds > 1)}, "
-        f"{first['device']}, {len(published.runs)} runs, {hours:.1f} h in all, made {first['finished'][:10]}"
+        f"{first['device']}, {runs} run{'s' * (runs > 1)}, {hours:.1f} h in all, made {first['finished'][:10]}"
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 
 from npcrepro.cohorts.layout import Cohort
 from npcrepro.evaluation import over_seeds
@@ -183,6 +184,13 @@ def maps(images: Mapping[str, np.ndarray], reference: np.ndarray, probability: S
     return figure
 
 
+class _Plain(LogFormatter):
+    """Labels of a logarithmic axis as plain numbers, where it has room for them."""
+
+    def __call__(self, x, pos=None):
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def wrapped(title: str, width: int) -> str:
     """A title in lines of about so many letters, broken at spaces and behind plus signs.
 
@@ -210,7 +218,9 @@ def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
         for stage in rows.stage.unique():
             starts[stage] = start
             axis.axvline(start, color="0.8", linewidth=0.8)
-            axis.text(start, 1.0, f" {stage}", transform=axis.get_xaxis_transform(), va="top", fontsize=7, color="0.3")
+            # Along its line and at the bottom, for a loss falls: two short stages have no room side by side.
+            place = {"xycoords": axis.get_xaxis_transform(), "xytext": (3, 3), "textcoords": "offset points"}
+            axis.annotate(stage, (start, 0), **place, rotation=90, va="bottom", fontsize=7, color="0.3")
             start += rows[rows.stage == stage]["update"].max()
         rows["total"] = rows["update"] + rows.stage.map(starts)
         for column, style in {"loss": "-", "validation_loss": "--"}.items():
@@ -223,8 +233,11 @@ def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
         axis.set_title(wrapped(titles(paper)[name], 24), fontsize=8)
     for axis in axes[:, 0]:
         axis.set_ylabel("loss of the stage's score")
+        axis.yaxis.set_major_formatter(_Plain())
+        axis.yaxis.set_minor_formatter(_Plain())
     styles = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
-    axes.flat[len(names) - 1].legend(styles, ["training", "validation"], fontsize=7, loc="lower left")
+    place = {"loc": "outside lower center", "ncols": 2, "fontsize": 8, "frameon": False}
+    figure.legend(styles, ["training", "validation"], **place)
     return figure
 
 

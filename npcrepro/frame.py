@@ -225,7 +225,9 @@ def _compute(found: Sequence[Published], chapter: Chapter | None) -> str:
         hours = sum(run["seconds"]["all"] for run in runs) / 3600
         threads = runs[0]["threads"]
         where = f"{runs[0]['device']}, {runs[0]['processor']}, {threads} thread{'s' * (threads > 1)}"
-        told.append(f"{len(runs)} published runs on {runs[0]['cohort']}: {hours:.1f} h ({where}).")
+        told.append(
+            f"{len(runs)} published run{'s' * (len(runs) > 1)} on {runs[0]['cohort']}: {hours:.1f} h ({where})."
+        )
     if chapter:
         seconds = sum(record.provenance["seconds"]["all"] for record in chapter.found)
         told.append(f"{len(chapter.found)} runs of this page: {seconds:.0f} s ({chapter.made}).")

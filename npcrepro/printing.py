@@ -66,7 +66,9 @@ def _one_page(output: Path) -> Path:
         raise InputError(f"Sphinx wrote no single page (log: {shown(output / 'logs' / 'singlehtml.log')}).")
     page = folder / "all.html"
     # The first page lies in a folder, what it shows lies above: one level up, all addresses are right.
-    write_text(page, re.sub(r'(["(=])\.\./(_\w+/)', r"\1\2", source.read_text("utf-8")))
+    text = re.sub(r'(["(=])\.\./(_\w+/)', r"\1\2", source.read_text("utf-8"))
+    # What a reader of the pages unfolds: rows, and outputs of cells; book.css leaves out the folded code.
+    write_text(page, re.sub(r'<details(?=>| class="admonition hide below-input")', "<details open", text))
     return page
 
 

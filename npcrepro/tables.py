@@ -41,7 +41,7 @@ def cohort(summary: pd.DataFrame) -> pd.DataFrame:
                 "channel": channel,
                 "cases": f"{len(shown)} of {len(group)}",
                 "volume (ml)": known,
-                "slices": shown.slices.median(),
+                "slices": f"{shown.slices.median():g}" if len(shown) else "–",
                 "separability": shown.separability.median(),
             }
         )

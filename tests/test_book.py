@@ -225,11 +225,15 @@ def visit(browser, site: str, name: str, width: int) -> Visit:
     return result
 
 
+def names(html: Path) -> list[str]:
+    """Every page of the built book, as its address below the book's."""
+    return sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html") if "_static" not in path.parts)
+
+
 @pytest.fixture(scope="session")
 def visits(html, site, chromium) -> dict[str, dict[int, Visit]]:
     """Every page of the book, at the width of a desk and of a phone."""
-    pages = sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html") if "_static" not in path.parts)
-    return {name: {width: visit(chromium, site, name, width) for width in (1280, 400)} for name in pages}
+    return {name: {width: visit(chromium, site, name, width) for width in (1280, 400)} for name in names(html)}
 
 
 @pytest.fixture(scope="session")
@@ -341,3 +345,56 @@ class TestPages:
         source = next((html / "_sources" / "notebooks").glob("li2018.ipynb*")).read_text("utf-8")
         assert str(repository) not in source
         assert json.loads(source)["metadata"]["papermill"]["input_path"] == "notebooks/li2018.ipynb"
+
+
+# Of the theme's own buttons: an icon that counts as a letter, and the keys that are shown behind the word "Search".
+OF_THE_THEME = {"label-content-name-mismatch": ".theme-switch-button, .search-button-field"}
+FIND = """
+([known, rules]) => axe.run({resultTypes: ["violations"], elementRef: true, ...(rules && {runOnly: rules})}).then(
+  found => found.violations.flatMap(rule => rule.nodes
+  .filter(node => !(rule.id in known && node.element.matches(known[rule.id])))
+  .map(node => [rule.impact, rule.id, node.target.join(" ")])))
+"""
+
+
+# The themes of the book, and the rules that are asked in each; None stands for all. Nothing but colours differs.
+THEMES = {"light": None, "dark": ["color-contrast", "link-in-text-block"]}
+
+
+def serious(browser, site: str, name: str, theme: str, axe: str) -> list[tuple[str, str, str]]:
+    """Page, rule and selector of each finding of axe that keeps somebody from reading a page, with all unfolded."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=theme)
+    page = context.new_page()
+    page.goto(f"{site}/{name}", wait_until="networkidle")
+    page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    page.evaluate(axe)
+    found = page.evaluate(FIND, [OF_THE_THEME, THEMES[theme]])
+    context.close()
+    return [(name, rule, place) for impact, rule, place in found if impact in ("serious", "critical")]
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+class TestAccessibility:
+    @pytest.fixture(scope="class")
+    def axe(self, html) -> str:
+        """The checker, which npm installs beside the libraries of the book."""
+        return (html.parent / "npm" / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
+
+    def test_checker_is_no_part_of_the_book(self, html):
+        assert list(html.rglob("axe*.js")) == []
+
+    def test_checker_finds_a_picture_without_words(self, tmp_path, chromium, axe):
+        (tmp_path / "bad.html").write_text(
+            '<!doctype html><html lang="en" data-theme="light"><title>t</title><main><img src="data:,"></main>'
+        )
+        with printing.served(tmp_path) as address:
+            assert serious(chromium, address, "bad.html", "light", axe) == [("bad.html", "image-alt", "img")]
+
+    @pytest.mark.parametrize("theme", THEMES)
+    def test_no_serious_finding(self, html, site, chromium, axe, theme):
+        # The page that forwards has left before it is checked.
+        pages = [name for name in names(html) if name != "index.html"]
+        assert [found for name in pages for found in serious(chromium, site, name, theme, axe)] == []

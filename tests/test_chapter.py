@@ -140,11 +140,21 @@ def test_the_table_has_a_row_for_two_people(results):
     assert len(results.table("surfel_assd_mm").data) == 2
 
 
-def test_minutes_and_device_of_the_runs(results):
+def test_times_and_device_of_the_runs(results):
     frame = results.runs().data
     assert frame["minutes to train"].tolist() == [2.0, 2.0]
-    assert frame["minutes to predict"].tolist() == [0.5, 0.5]
+    assert frame["seconds to predict"].tolist() == [30.0, 30.0]
     assert (frame.runs.tolist(), frame.device.tolist()) == ([2, 2], ["a card"] * 2)
+
+
+def test_curves_name_their_stages_and_have_plain_numbers(results):
+    figure = figures.learning_curves(results.published.history, results.paper)
+    figure.canvas.draw()
+    axis = figure.axes[0]
+    assert [text.get_text() for text in axis.texts] == ["s"]
+    labels = filter(None, (text.get_text() for text in axis.get_yticklabels(which="both")))
+    assert [float(label) for label in labels]
+    matplotlib.pyplot.close(figure)
 
 
 def test_figures_of_a_record(results):

@@ -100,6 +100,7 @@ def test_spread_over_seeds_is_the_one_of_the_means(monkeypatch):
 def test_compute_adds_up_the_hours_and_escapes_names():
     told = frame._compute([published((0, 0.7), (1, 0.7))], None)
     assert told == "2 published runs on Some&lt;CT&gt;: 3.0 h (cpu, P, 2 threads)."
+    assert frame._compute([published((0, 0.7))], None).startswith("1 published run on ")
 
 
 def test_compute_of_the_page():

@@ -63,7 +63,7 @@ def test_a_cohort_of_the_user_is_told_from_start_to_end(tmp_path):
         text = "\n".join(str(output.get("data", {}).get("text/markdown", "")) for output in outputs)
         assert "5 patients, 5 cases" in text
         assert "cohort mine" in text
-        assert text.count("may not be published (its dataset.json names no licence)") == (0 if private else 3)
+        assert text.count("may not be published (its dataset.json names no licence)") == (0 if private else 4)
         assert len([output for output in outputs if "image/png" in output.get("data", {})]) == pictures
 
 

@@ -141,6 +141,14 @@ def test_commands_of_the_tutorial_work_on_its_code(clone, repository):
         assert word in text, word
 
 
+def test_toggles_are_named_by_their_words_and_the_bibliography_is_a_list():
+    context = {"body": '<summary aria-label="Toggle hidden content"><p>Show</p><div role="doc-biblioentry">'}
+    pages._accessible(context)
+    assert context == {"body": '<summary><p>Show</p><div role="listitem">'}
+    pages._accessible(without := {})
+    assert without == {}
+
+
 def run(folder: Path, command: str) -> str:
     """Run a command of the page with the package of the copy."""
     name, *arguments = command.split()
