@@ -50,7 +50,7 @@ test-slurm: environment
 	BIN=$(BIN) tests/slurm.sh
 
 bench: environment
-	@for name in training data scaling blocks patient metrics; do \
+	@for name in training data scaling blocks patient metrics explore; do \
 	  echo "== benchmarks/$$name.py" && $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 serve: book

@@ -31,6 +31,7 @@ from npcrepro.files import write_text
 SECONDS = {"guo2021": 170.0, "li2018": 160.0, "luo2020": 150.0, "chen2020": 140.0, "xue2020": 50.0, "cohort": 30.0}
 OTHERS_S = 10.0
 MEMORY_BYTES = 2**30  # of one notebook, kernel and libraries
+WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 PATIENCE_S = 20.0  # for a kernel that is told to end
 Tell = Callable[[str, dict], None]  # takes a notebook's name and a message of its process
 
@@ -321,11 +322,20 @@ def _execute_one(root: Path, name: str, parameters: dict[str, object], output: P
         raise InputError(
             f"The kernel of notebook {name} was killed, for instance for lack of memory (log: {shown(log)})."
         ) from None
-    notebook = nbformat.read(part, as_version=4)
+    notebook = _without_widgets(nbformat.read(part, as_version=4))
     # The page offers the executed notebook for download: it should not carry the folders of this machine.
     for path in ("input_path", "output_path"):
         notebook.metadata.papermill[path] = f"notebooks/{name}.ipynb"
     write_text(output / "executed" / f"{name}.ipynb", nbformat.writes(notebook))
+
+
+def _without_widgets(notebook):
+    """A notebook without its widgets: on a page no kernel answers them."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if WIDGET_TYPE not in output.get("data", {})]
+    return notebook
 
 
 # --- Progress ----------------------------------------------------------------------------------------------------

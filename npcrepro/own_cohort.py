@@ -11,12 +11,14 @@ from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.layout import Cohort, read_cohort
 from npcrepro.errors import InputError
 
+ANY_PAPER = "explore"  # the notebook that needs the runs of some paper, whichever
+
 
 def untold(names: Iterable[str], cohort: Path | str, profile: str) -> dict[str, str]:
     """Chapters that cannot be told on a cohort, each with the sentence that says why.
 
     A chapter wants the channels and structures of every method that its profile runs, under the rules of
-    :func:`npcrepro.preprocess.match_names`, and patients enough for the paper's split.
+    :func:`npcrepro.preprocess.match_names`, and patients enough for the paper's split. The explorer wants some chapter.
 
     Args:
         names: of notebooks; those that are no chapter of a paper run on any cohort.
@@ -27,7 +29,11 @@ def untold(names: Iterable[str], cohort: Path | str, profile: str) -> dict[str, 
         InputError: the folder is no cohort, or the profile is unknown.
     """
     source = read_cohort(Path(cohort))
+    names = list(names)
     reasons = {name: _reason(name, source, profile) for name in names if name in papers.PAPERS}
+    if ANY_PAPER in names:
+        every = [reasons.get(key) or _reason(key, source, profile) for key in papers.KEYS]
+        reasons[ANY_PAPER] = every[0] if all(every) else ""
     return {name: reason for name, reason in reasons.items() if reason}
 
 

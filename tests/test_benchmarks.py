@@ -10,7 +10,7 @@ import torch
 
 from npcrepro import papers
 
-NAMES = ("training", "data", "scaling", "gpu")
+NAMES = ("training", "data", "scaling", "gpu", "explore")
 
 
 @pytest.fixture
@@ -69,6 +69,13 @@ def test_scaling_runs_folds_once_it_is_told(load, tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().out == "ready\n"
     assert {"seconds", "mb", "about"} == set(json.loads(json.dumps(found)))
     assert len(list((tmp_path / "runs").rglob("provenance.json"))) == 2
+
+
+def test_steps_of_the_explorer_are_timed(load, capsys):
+    load("explore").main(["--smoke", "--turns", "1"])
+    rows = capsys.readouterr().out.splitlines()[3:]
+    assert [row.split(",")[0] for row in rows] == ["threshold", "slice"] * 4 + ["HD95"]
+    assert all(float(number) > 0 for row in rows for number in row.split()[-2:])
 
 
 def test_without_a_gpu_one_sentence(load, monkeypatch):

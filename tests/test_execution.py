@@ -196,3 +196,11 @@ def test_changed_images_under_the_same_path_make_a_notebook_stale(tmp_path):
     assert execution._key(tmp_path, "one", settings) == before
     image.write_bytes(b"longer")
     assert execution._key(tmp_path, "one", settings) != before
+
+
+def test_page_has_no_widget_that_nobody_answers(small_book):
+    root = small_book(one="import ipywidgets\nprint('kept')\ndisplay(ipywidgets.IntSlider(description='dead'))")
+    execute(root)
+    notebook = nbformat.read(root / "_build" / "executed" / "one.ipynb", as_version=4)
+    assert "widgets" not in notebook.metadata
+    assert [output.output_type for output in notebook.cells[-1].outputs] == ["stream"]

@@ -43,6 +43,12 @@ def test_too_few_patients_for_the_division(tmp_path):
     assert "3 patients" in reasons["xue2020"]
 
 
+def test_explorer_needs_one_paper(tmp_path):
+    assert set(own_cohort.untold(["explore", "chen2020"], cohort(tmp_path / "c", ["CT"]), "smoke")) == {"chen2020"}
+    reasons = own_cohort.untold(["explore"], cohort(tmp_path / "d", ["PET", "US"]), "smoke")
+    assert reasons["explore"].startswith("cohort mine has the channels PET, US")
+
+
 def test_folder_that_is_no_cohort_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"dataset\.json"):
         own_cohort.untold(["xue2020"], tmp_path, "smoke")
