@@ -424,9 +424,9 @@ class Results:
         """The same in words: the difference, its interval, and whether that leaves room for none."""
         found = self.difference(first, second, metric, structure).difference
         if np.isnan(found.low):
-            return f"{found.mean:+.3f} (too few patients for an interval)"
+            return f"{found.mean:+z.3f} (too few patients for an interval)"
         told = "does not contain" if found.low > 0 or found.high < 0 else "contains"
-        return f"{found.mean:+.3f} (95 % interval {found.low:+.3f} to {found.high:+.3f}, which {told} zero)"
+        return f"{found.mean:+z.3f} (95 % interval {found.low:+z.3f} to {found.high:+z.3f}, which {told} zero)"
 
     def _rows(self, structure: str) -> pd.DataFrame:
         one = self.patients[self.patients.structure == structure]
@@ -451,7 +451,7 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
             "slices": found.slices,
             "DSC, split by slice": found.by_slice,
             "DSC, split by patient": found.by_patient,
-            "inflation (95 % interval)": [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in ends],
+            "inflation (95 % interval)": [f"{mean:+z.3f} ({low:+z.3f} to {high:+z.3f})" for mean, low, high in ends],
         }
     )
     display(tables.show(frame, "Mean over the slices of each patient, then over patients", precision=3))

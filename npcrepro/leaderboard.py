@@ -201,7 +201,7 @@ class Board:
             volumes, found = (of(structure, line["method"]) for of in (self.volumes, self.agreement))
             if found.n > 1:
                 heading = f"{structure} ({volumes.reference_ml.mean():.0f} ml)"
-                line[heading] = f"{found.bias:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+                line[heading] = f"{found.bias:+z.1f} ({found.low:+z.1f} to {found.high:+z.1f})"
         return pd.DataFrame([line for line in lines if len(line) > 1])
 
     def failures(self, count: int = 3) -> pd.DataFrame:

@@ -218,7 +218,7 @@ def differences(
             {
                 "comparison": minus(paper, *pair),
                 "patients": test.difference.n,
-                "mean difference": f"{test.difference.mean:+.3f}",
+                "mean difference": f"{test.difference.mean:+z.3f}",
                 "95 % interval": _signed_interval(test.difference),
                 "p (sign-flip, Holm)": "–" if np.isnan(p) else f"{p:.3f}",
             }
@@ -234,7 +234,7 @@ def minus(paper: Paper, first: str, second: str) -> str:
 
 
 def _signed_interval(summary: statistics.Summary) -> str:
-    return "–" if np.isnan(summary.low) else f"{summary.low:+.3f} to {summary.high:+.3f}"
+    return "–" if np.isnan(summary.low) else f"{summary.low:+z.3f} to {summary.high:+z.3f}"
 
 
 def spread_of_means(patients: pd.DataFrame, metric: str) -> pd.Series:

@@ -171,7 +171,7 @@ class VolumeChapter(Chapter):
                 name = figures.METRIC_TITLES.get(metric, metric)
                 ours, said = statistics.summarise(mine[metric]), row.get(column)
                 line[f"{name} printed"] = MISSING if said is None else f"{said:.{self.reported['decimals'][column]}f}"
-                apart = f", {ours.mean - said:+.3f}" if ours.n and said is not None else ""
+                apart = f", {ours.mean - said:+z.3f}" if ours.n and said is not None else ""
                 interval = "" if np.isnan(ours.low) else f" ({ours.interval})"
                 line[f"{name} ours"] = f"{ours.mean:.3f}{interval}{apart}" if ours.n else MISSING
             lines.append(line)
@@ -334,7 +334,7 @@ def with_printed(
     frame, said = tables.differences(patients, paper, metric, pairs), printed_differences(paper, pairs, printed)
     if not printed:
         return frame
-    return frame.assign(printed=[f"{said[name]:+.3f}" if name in said else MISSING for name in frame.comparison])
+    return frame.assign(printed=[f"{said[name]:+z.3f}" if name in said else MISSING for name in frame.comparison])
 
 
 def printed_differences(

@@ -153,7 +153,7 @@ def patients_and_updates(reported: Reported) -> Finding:
 )
 def self_transfer(reported: Reported) -> Finding:
     found, table = transfer_gains(reported), rows(reported, "table2")
-    shown, last = [f"{name} {gain:+.4f}" for name, gain in found.items()], list(found.values())[-1]
+    shown, last = [f"{name} {gain:+z.4f}" for name, gain in found.items()], list(found.values())[-1]
     total = table[FULL]["dsc"] - table[MULTI]["dsc"]
     lines = (
         f"Gain of the DSC: {listed(shown)}.",
@@ -176,8 +176,8 @@ def pooling(reported: Reported) -> Finding:
     names = {"channel": " (channel-attention)", "spatial": " (spatial-attention)", "both": ""}
     gain = {key: table[f"MMFNet+multi-MLP+stdPool{ending}"]["dsc"] - base for key, ending in names.items()}
     interaction = gain["both"] - gain["channel"] - gain["spatial"]
-    shown = [f"{key} {value:+.4f}" for key, value in gain.items()]
-    line = f"Gain of the DSC: {listed(shown)}; interaction {interaction:+.4f}; no spread is printed."
+    shown = [f"{key} {value:+z.4f}" for key, value in gain.items()]
+    line = f"Gain of the DSC: {listed(shown)}; interaction {interaction:+z.4f}; no spread is printed."
     # Without a spread, a gain of the size of the others' differences can be chance.
     decided = "sd" in table["MMFNet+multi-MLP"]
     return Finding("consistent" if decided and min(gain.values()) > 0 else "cannot tell", (line,), gain)
@@ -273,7 +273,7 @@ def significance(reported: Reported) -> Finding:
     gaps["third series"] = table[FULL]["dsc"] - table[f"{FULL}(T1&T2)"]["dsc"]
     factor = sqrt(n) / stats.t.isf(0.025, n - 1)
     lines = tuple(
-        f"{name}: {gap:+.4f} is significant if the sd of the differences is below {gap * factor:.4f}."
+        f"{name}: {gap:+z.4f} is significant if the sd of the differences is below {gap * factor:.4f}."
         for name, gap in gaps.items()
     )
     decided = min(gaps.values()) * factor > USUAL_SD

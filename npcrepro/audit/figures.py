@@ -139,7 +139,7 @@ def f1_against_dsc(reported: Reported) -> Picture:
     axis.plot([r["dsc"] for r in rows], [r["f1"] for r in rows], "o", color=VERMILION, markersize=7, label="printed")
     axis.set(xlabel="DSC (no unit)", ylabel="F1 (no unit)", xlim=(low, high), ylim=(low, high))
     axis.legend(fontsize=8, frameon=False, loc="upper left")
-    gaps = listed([f"{row['model']} {row['f1'] - row['dsc']:+.3f}" for row in rows])
+    gaps = listed([f"{row['model']} {row['f1'] - row['dsc']:+z.3f}" for row in rows])
     alt = (
         f"F1 against DSC. All rows lie above the diagonal on which F1 equals DSC, by {gaps}. An F1 made of the mean "
         "precision and the mean recall lies there."

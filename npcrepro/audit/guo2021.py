@@ -64,7 +64,7 @@ def f1_is_dsc(reported: Reported) -> Finding:
         # Of the harmonic mean of two means: F1 - mean DSC is about Var(P - R) / (4 F1).
         spreads[row["model"]] = sqrt(max(4 * row["f1"] * difference, 0))
         lines.append(
-            f"{row['model']}: F1 - DSC = {difference:+.3f}; sd of precision - recall about {spreads[row['model']]:.2f}."
+            f"{row['model']}: F1 - DSC = {difference:+z.3f}; sd of precision - recall about {spreads[row['model']]:.2f}."
         )
     return Finding("inconsistent" if differ else "consistent", tuple(lines), spreads)
 
@@ -264,7 +264,7 @@ def cascade(reported: Reported) -> Finding:
     limit = (best["dsc"] - second["dsc"]) * sqrt(n) / stats.t.isf(0.025, n - 1)
     parts = [row["model"] for row in _networks(reported) if row["model"] in ("BUNet", "ACDNet")]
     lines = (
-        f"CSCN - ACDNet: DSC {best['dsc'] - second['dsc']:+.3f}, ASSD {best['assd_mm'] - second['assd_mm']:+.3f} mm.",
+        f"CSCN - ACDNet: DSC {best['dsc'] - second['dsc']:+z.3f}, ASSD {best['assd_mm'] - second['assd_mm']:+z.3f} mm.",
         f"Rows of its parts: {listed(parts)}; over {n} pairs the difference is significant if the standard deviation "
         f"of the differences is below {limit:.3f}.",
     )

@@ -50,7 +50,7 @@ def jsc_below_dsc(reported: Reported) -> Finding:
 def f1_is_dsc(reported: Reported) -> Finding:
     data, size = _columns(reported), half(reported, "f1")
     difference = data["f1"] - data["dsc"]
-    shown = listed([f"{model} {value:+.4f}" for model, value in zip(_models(reported), difference, strict=True)])
+    shown = listed([f"{model} {value:+z.4f}" for model, value in zip(_models(reported), difference, strict=True)])
     differ = np.abs(difference) > 2 * size + TINY
     return Finding(
         "impossible" if differ.any() else "consistent", (f"F1 minus DSC: {shown}.",), {"largest": difference.max()}

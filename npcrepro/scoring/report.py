@@ -218,8 +218,8 @@ def comparison_table(scores: Scores, rule: str, convention: str) -> tuple[list[s
             line.prediction,
             _title(line.metric),
             str(line.n),
-            "–" if isnan(line.difference) else f"{line.difference:+.3f}",
-            "–" if isnan(line.low) else f"{line.low:+.3f} to {line.high:+.3f}",
+            "–" if isnan(line.difference) else f"{line.difference:+z.3f}",
+            "–" if isnan(line.low) else f"{line.low:+z.3f} to {line.high:+z.3f}",
             "–" if isnan(line.p_holm) else "<0.001" if line.p_holm < 0.001 else f"{line.p_holm:.3f}",
         ]
         for line in compare(scores, rule, convention).itertuples()
