@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from npcrepro import evaluation, figures, leakage, observers, papers, records, slices, statistics, tables
+from npcrepro import evaluation, figures, leakage, observers, papers, records, slice_browser, statistics, tables
 from npcrepro.cohorts.layout import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.cohorts.structures import mask_of
@@ -237,7 +237,7 @@ class Chapter:
         about = self.prepared.case(case)
         spacing = about.spacing_mm if self.prepared.spacing_known else evaluation.UNKNOWN_SPACING
         given = (self.image(case), panels, colours, spacing, limits)
-        figures.show_images(self.source, self.settings, slices.show, *given)
+        figures.show_images(self.source, self.settings, slice_browser.show, *given)
         return Markdown(f"*{case}, the median patient of {titles[leader]} ({self.made}).*")
 
     def table(self, metrics: dict[str, str], region: str = "all_slices", structure: str = ""):

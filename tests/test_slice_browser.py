@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npcrepro.slices import browser, outline
+from npcrepro.slice_browser import browser, outline
 
 COLOURS = {"Reference": "#E69F00", "Net": "#56B4E9"}
 
