@@ -64,7 +64,8 @@ def f1_is_dsc(reported: Reported) -> Finding:
         # Of the harmonic mean of two means: F1 - mean DSC is about Var(P - R) / (4 F1).
         spreads[row["model"]] = sqrt(max(4 * row["f1"] * difference, 0))
         lines.append(
-            f"{row['model']}: F1 - DSC = {difference:+z.3f}; sd of precision - recall about {spreads[row['model']]:.2f}."
+            f"{row['model']}: F1 - DSC = {difference:+z.3f}; "
+            f"sd of precision - recall about {spreads[row['model']]:.2f}."
         )
     return Finding("inconsistent" if differ else "consistent", tuple(lines), spreads)
 
