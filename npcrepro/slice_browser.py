@@ -19,7 +19,7 @@ STYLE = """
 .npc-panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 0.5rem; }
 .npc-panels figure { margin: 0; max-width: 20rem; }
 .npc-panels svg { display: block; width: 100%; background: #000; }
-.npc-panels figcaption { font-size: 0.8rem; line-height: 1.2; text-align: left; }
+.npc-slider .npc-panels figure figcaption { color: inherit; font-size: 0.8rem; line-height: 1.2; text-align: left; }
 """
 LEGEND = '<span style="color: {}" aria-hidden="true">&#9632;</span> {}'
 

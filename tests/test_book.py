@@ -375,14 +375,15 @@ def serious(browser, site: str, name: str, theme: str, axe: str) -> list[tuple[s
     return [(name, rule, place) for impact, rule, place in found if impact in ("serious", "critical")]
 
 
+@pytest.fixture(scope="session")
+def axe(html) -> str:
+    """The checker, which npm installs beside the libraries of the book."""
+    return (html.parent / "npm" / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
+
+
 @pytest.mark.browser
 @pytest.mark.slow
 class TestAccessibility:
-    @pytest.fixture(scope="class")
-    def axe(self, html) -> str:
-        """The checker, which npm installs beside the libraries of the book."""
-        return (html.parent / "npm" / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
-
     def test_checker_is_no_part_of_the_book(self, html):
         assert list(html.rglob("axe*.js")) == []
 
