@@ -126,7 +126,7 @@ def _told(done: Done, wall_s: float) -> str:
         parts.append(f"{len(done.seconds)} executed in {wall_s:.0f} s{together}")
     if done.kept:
         parts.append(f"{done.kept} kept")
-    return f"Notebooks: {', '.join(parts)}."
+    return f"Notebooks: {', '.join(parts) or 'none asked for'}."
 
 
 @contextmanager

@@ -94,6 +94,7 @@ def test_build_says_what_was_executed_and_kept():
     assert book._told(first, 4.2) == "Notebooks: 2 executed in 4 s (2 at a time, 7 s in all)."
     assert book._told(Done({"one": 3.0}, 1, kept=1), 3.4) == "Notebooks: 1 executed in 3 s, 1 kept."
     assert book._told(Done({}, 0, kept=2), 0.1) == "Notebooks: 2 kept."
+    assert book._told(Done({}, 0, kept=0), 0.1) == "Notebooks: none asked for."
 
 
 def test_warning_of_a_page_fails_the_build_again_and_again(tmp_path, repository):
