@@ -129,8 +129,8 @@ def answer(root: Path) -> str:
     rows += ["| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)]
     return (
         f"Of {last['all']} claims of the five papers, published runs leave {', '.join(decided)} and "
-        f"{last['undecided']} undecided, mostly for too few seeds or patients. The others have no runs yet, or need "
-        f"something that runs cannot give.\n\n" + "\n".join(rows)
+        f"{last['undecided']} undecided. The others have no runs yet, or need something that runs cannot give.\n\n"
+        + "\n".join(rows)
     )
 
 

@@ -40,7 +40,7 @@ def browser(
         panels: title of each panel, side by side, to {name of the structure: mask ``(z, y, x)``}. Two masks are
             outlined and have their DSC below; more are painted over the image, later ones over earlier ones.
         colours: name of each structure to its colour, ``"#E69F00"``.
-        spacing_mm: ``(z, y, x)``.
+        spacing_mm: ``(z, y, x)``; ``nan`` where it is not known, for pixels drawn as squares.
         limits: intensities shown as black and white; by default the tails of the volume.
 
     Raises:
@@ -54,10 +54,11 @@ def browser(
         raise ValueError("all masks are empty: there is no slice to show")
     low, high = limits or np.percentile(image, (0.5, 99.5))
     grey = np.clip((image.astype(np.float32) - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+    pixel = np.nan_to_num(spacing_mm[1:], nan=1.0)
     states = {}
     for z in range(max(0, seen[0] - 1), min(len(image), seen[-1] + 2)):
         cut = {title: {name: mask[z] for name, mask in outlines.items()} for title, outlines in panels.items()}
-        states[f"Slice {z + 1} of {len(image)}"] = _panels(grey[z], cut, colours, spacing_mm[1:])
+        states[f"Slice {z + 1} of {len(image)}"] = _panels(grey[z], cut, colours, pixel)
     first = next(iter(panels.values())).values()
     widest = seen[np.argmax(np.sum([mask.sum(axis=(1, 2)) for mask in first], axis=0)[seen])]
     legend = ", ".join(LEGEND.format(colour, escape(name)) for name, colour in colours.items())

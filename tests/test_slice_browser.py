@@ -53,6 +53,12 @@ def test_a_slice_is_in_the_page_once_for_all_its_panels_and_pixels_have_their_tr
     assert "DSC" not in text
 
 
+def test_pixels_of_unknown_size_are_squares():
+    image, reference, _ = volume()
+    text = browser(image, {"Net": {"Reference": reference}}, COLOURS, (np.nan, np.nan, np.nan))
+    assert text.count('viewBox="0 0 6 8"') == text.count("scale(1 1)") == 4
+
+
 def test_many_structures_are_painted_in_their_colours():
     image, reference, prediction = volume()
     third = np.zeros_like(reference)
