@@ -5,6 +5,7 @@ A chapter is a notebook. It tells the story; what every story needs is here, so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -84,6 +85,10 @@ class Chapter:
     def image(self, case: str) -> np.ndarray:
         """Image ``(z, y, x)`` of a case, of the first channel of the proposed method."""
         return np.asarray(self.prepared.case(case).image[self.prepared.channels.index(self.data.channels[0])])
+
+    def spacing_mm(self, case: str) -> Sequence[float]:
+        """Spacing ``(z, y, x)`` of a case; ``nan`` where the cohort's is not known."""
+        return self.prepared.case(case).spacing_mm if self.prepared.spacing_known else evaluation.UNKNOWN_SPACING
 
     def layers(self, name: str = "") -> Markdown:
         """The layer table of a method (the proposed one) as printed in the paper, and its size in this profile."""
@@ -188,7 +193,7 @@ class Chapter:
 
     def samples(self, count: int = 3) -> Markdown:
         """Slices of tested patients, evenly spaced over those that show a structure: reference and each method."""
-        made = list(self._first_fold().values())
+        made = list(self.first_fold().values())
         cases = self.prepared.cases_of(made[0].config["fold"]["test"], include_suspect=False)
         shown = {case: np.flatnonzero(np.any([m.any(axis=(1, 2)) for m in self.masks(case).values()], axis=0))
                  for case in cases}  # fmt: skip
@@ -206,7 +211,12 @@ class Chapter:
         figures.show_images(self.source, self.settings, figures.sheet, rows)
         return Markdown(f"*Reference and {len(made)} networks on {count} slices of test patients ({self.made}).*")
 
-    def _first_fold(self) -> dict[str, Record]:
+    def ranked_of_first_fold(self) -> list[str]:
+        """Patients that the first fold tests, from best to worst by the DSC of the leading method."""
+        _, ranked = self.ranked()
+        return ranked.patient[ranked.patient.isin(self.found[0].config["fold"]["test"])].tolist()
+
+    def first_fold(self) -> dict[str, Record]:
         """The record of each method on the first fold, with the first seed."""
         fold, seed = self.found[0].config["fold"], self.settings.seeds[0]
         made = [record for record in self.found if record.config["fold"] == fold and record.config["seed"] == seed]
@@ -220,11 +230,10 @@ class Chapter:
                 with the reference and its own outline, with several the reference has a panel of its own.
             limits: intensities shown as black and white.
         """
-        leader, ranked = self.ranked()
-        tested = ranked[ranked.patient.isin(self.found[0].config["fold"]["test"])].patient.tolist()
+        leader, tested = self.ranked()[0], self.ranked_of_first_fold()
         case = self.prepared.cases_of([tested[len(tested) // 2]])[0]
         truth, titles = self.masks(case), figures.titles(self.paper)
-        labels = {n: r.prediction(case)[0] for n, r in self._first_fold().items() if not methods or n in methods}
+        labels = {n: r.prediction(case)[0] for n, r in self.first_fold().items() if not methods or n in methods}
         if len(truth) > 1:
             colours = dict(zip(truth, figures.structure_colours(list(truth)), strict=True))
             panels = {"Reference": truth}
@@ -234,9 +243,7 @@ class Chapter:
             colours = {"Reference": figures.REFERENCE} | {titles[name]: colours[name] for name in labels}
             (reference,) = truth.values()
             panels = {titles[n]: {"Reference": reference, titles[n]: label == 1} for n, label in labels.items()}
-        about = self.prepared.case(case)
-        spacing = about.spacing_mm if self.prepared.spacing_known else evaluation.UNKNOWN_SPACING
-        given = (self.image(case), panels, colours, spacing, limits)
+        given = (self.image(case), panels, colours, self.spacing_mm(case), limits)
         figures.show_images(self.source, self.settings, slice_browser.show, *given)
         return Markdown(f"*{case}, the median patient of {titles[leader]} ({self.made}).*")
 

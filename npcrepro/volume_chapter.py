@@ -76,25 +76,17 @@ class VolumeChapter(Chapter):
     @cached_property
     def shown(self) -> Shown:
         """The patient of the first fold with the median DSC of the leading method, with the masks of all methods."""
-        patients = self._ranked_of_first_fold()
+        patients = self.ranked_of_first_fold()
         return self._shown(patients[len(patients) // 2])
 
-    def _ranked_of_first_fold(self) -> list[str]:
-        """Patients that the first fold tests, from best to worst by the DSC of the leading method."""
-        _, ranked = self.ranked()
-        return ranked.patient[ranked.patient.isin(self.found[0].config["fold"]["test"])].tolist()
-
     def _shown(self, patient: str) -> Shown:
-        first = [r for r in self.found if r.config["fold"] == self.found[0].config["fold"] and self.first(r)]
         case = self.prepared.cases_of([patient])[0]
-        masks = {record.config["method"]["name"]: record.prediction(case)[0] == 1 for record in first}
-        about = self.prepared.case(case)
-        spacing = about.spacing_mm if self.prepared.spacing_known else evaluation.UNKNOWN_SPACING
-        return Shown(case, self.image(case), self.masks(case)[self.structures[0]], masks, spacing)
+        masks = {name: record.prediction(case)[0] == 1 for name, record in self.first_fold().items()}
+        return Shown(case, self.image(case), self.masks(case)[self.structures[0]], masks, self.spacing_mm(case))
 
     def patients_shown(self, count: int = 3) -> list[Shown]:
         """Patients that the first fold tests, evenly spaced from best to worst; fewer where it tests fewer."""
-        patients = self._ranked_of_first_fold()
+        patients = self.ranked_of_first_fold()
         places = np.linspace(0, len(patients) - 1, min(count, len(patients))).round().astype(int)
         return [self._shown(patients[place]) for place in places]
 
