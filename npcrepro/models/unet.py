@@ -1,4 +1,4 @@
-"""Plain U-Nets, from MONAI: the baseline that a result is held against where a paper does not bring its own."""
+"""U-Nets from MONAI that a result is held against where a paper does not bring its own: a plain one, and one of today."""
 
 from __future__ import annotations
 
@@ -24,3 +24,43 @@ def plain_unet(in_channels: int, out_channels: int, width: float = 1.0, dimensio
 
     features = [max(1, round(width * channels)) for channels in (32, 32, 64, 128, 256, 32)]
     return BasicUNet(dimensions, in_channels, out_channels, features)
+
+
+def nnunet_unet(
+    in_channels: int, out_channels: int, width: float = 1.0, dimensions: int = 2, levels: int = 5
+) -> nn.Module:
+    """MONAI's DynUNet with residual blocks: the U-Net of nnU-Net, the reference of today.
+
+    Instance normalisation, leaky ReLU, strided and transposed convolutions; no deep supervision.
+
+    Args:
+        in_channels, out_channels: of images and logits.
+        width: factor on the channel numbers 32, 64, 128, 256, 320, of which the first ``levels`` are taken.
+        dimensions: 2 or 3.
+        levels: resolutions, at most five, each half of the one above along all axes.
+
+    Shape:
+        ``(B, in_channels, [D,] H, W)`` to logits ``(B, out_channels, [D,] H, W)``; sides that ``2 ** (levels - 1)``
+        divides.
+
+    Source:
+        Isensee F, Jaeger PF, Kohl SAA, et al. nnU-Net: a self-configuring method for deep learning-based biomedical
+        image segmentation. Nature Methods 2021;18:203-211, for the plan of the network.
+
+    Example:
+        >>> nnunet_unet(3, 1, width=0.25)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 1, 32, 32])
+    """
+    from monai.networks.nets import DynUNet
+
+    filters = [max(1, round(width * channels)) for channels in (32, 64, 128, 256, 320)]
+    return DynUNet(
+        dimensions,
+        in_channels,
+        out_channels,
+        kernel_size=[3] * levels,
+        strides=[1] + [2] * (levels - 1),
+        upsample_kernel_size=[2] * (levels - 1),
+        filters=filters[:levels],
+        res_block=True,
+    )

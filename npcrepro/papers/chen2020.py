@@ -224,6 +224,15 @@ def _methods(series: tuple[str, ...]) -> tuple[Method, ...]:
             summary="All fusion, random encoders, as many updates as MMFNet and the networks that it builds on",
             budget=1.0 + len(series),
         ),
+        # What the paper cannot have: the network that is hard to beat today, in the same training.
+        from_scratch(
+            "nnunet-unet",
+            "U-Net of nnU-Net",
+            "The reference of today, MONAI's DynUNet with residual blocks, the series as its channels",
+            "npcrepro.models.unet:nnunet_unet",
+            dimensions=3,
+            levels=4,
+        ),
         # Variants
         variant(
             "mmfnet-printed-warm-up",
@@ -267,6 +276,7 @@ def _comparisons(methods: tuple[Method, ...], series: tuple[str, ...]) -> dict[s
         **dict.fromkeys([*pairs, *(f"mmfnet-{name}" for name in variants)], "mmfnet"),
         "single-encoder": "multi-encoder",
         "single-encoder-narrow": "single-encoder",
+        "nnunet-unet": "single-encoder",
         "multi-encoder": "mmfnet-no-transfer",
         "mmfnet-base": "multi-encoder",
         "mmfnet-multi-mlp": "mmfnet-base",

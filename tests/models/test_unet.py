@@ -1,9 +1,9 @@
-"""The plain U-Net."""
+"""The U-Nets from MONAI."""
 
 import pytest
 import torch
 
-from npcrepro.models.unet import plain_unet
+from npcrepro.models.unet import nnunet_unet, plain_unet
 
 
 @pytest.mark.parametrize(("dimensions", "size"), [(2, (32, 48)), (3, (16, 32, 32))])
@@ -19,5 +19,22 @@ def test_parameters_follow_the_width_and_all_get_a_gradient():
     assert parameters(1.0) == 1_978_433
     assert parameters(0.5) < parameters(1.0) / 3
     network = plain_unet(1, 1, width=0.25)
+    network(torch.randn(2, 1, 32, 32)).square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("dimensions", "levels", "size"), [(2, 5, (32, 48)), (3, 4, (8, 16, 24))])
+def test_the_unet_of_today_gives_logits_of_the_image_s_size(dimensions, levels, size):
+    network = nnunet_unet(3, 2, width=0.1, dimensions=dimensions, levels=levels)
+    assert network(torch.zeros(2, 3, *size)).shape == (2, 2, *size)
+
+
+def test_parameters_of_the_unet_of_today_follow_the_width_and_all_get_a_gradient():
+    def parameters(width):
+        return sum(parameter.numel() for parameter in nnunet_unet(1, 1, width).parameters())
+
+    assert parameters(1.0) == 5_811_105
+    assert parameters(0.5) < parameters(1.0) / 3
+    network = nnunet_unet(1, 1, width=0.25)
     network(torch.randn(2, 1, 32, 32)).square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())
