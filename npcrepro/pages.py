@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from npcrepro.errors import InputError
@@ -101,19 +101,59 @@ def versions(root: Path) -> str:
     return "\n".join(rows)
 
 
-def provenance(root: Path) -> str:
-    """What the published runs were made with: a row for each folder of results, as a table."""
+def published_runs(root: Path) -> str:
+    """Every published run, in two tables: what was trained, on whom and how long; and on what machine, by which code.
+
+    The first has a row for each method of a record: the patients tested (n; slices where the split goes by slice),
+    folds, seeds, and minutes of training and prediction for one run. The second has a row for each record.
+    """
     from npcrepro.records import read_published
 
-    rows = ["| results | runs | seeds | device | torch | Python | made |", "|---|---|---|---|---|---|---|"]
+    rows, machines = [], []
     for folder in sorted(path.parent for path in (root / "book" / "results").glob("*/runs.json")):
-        runs = read_published(folder).runs
-        first, seeds = runs[0], len({run["seed"] for run in runs})
-        rows.append(
-            f"| `{folder.name}` | {len(runs)} | {seeds} | {first['device']} | {first['versions']['torch']} | "
-            f"{first['python']} | {first['finished'][:10]} |"
+        published = read_published(folder)
+        first, methods = published.runs[0], dict.fromkeys(run["method"] for run in published.runs)
+        for method in methods:
+            runs = [run for run in published.runs if run["method"] == method]
+            cases = published.cases[published.cases.method == method]
+            minutes = sum(run["seconds"]["all"] for run in runs) / 60 / len(runs) if "seconds" in runs[0] else None
+            rows.append(
+                {
+                    "record": f"`{folder.name}`" if method == next(iter(methods)) else "",
+                    "method": f"`{method}`",
+                    "cohort": first["cohort"],
+                    "profile": first["profile"]["name"],
+                    "n": cases.patient.nunique(),
+                    "folds": len({run["fold"] for run in runs}),
+                    "seeds": len({run["seed"] for run in runs}),
+                    "minutes a run": "–" if minutes is None else f"{minutes:.1f}",
+                    "device": ", ".join(sorted({run.get("device", "–") for run in runs})),
+                }
+            )
+        machines.append(
+            {"record": f"`{folder.name}`"} | {name: _all(published.runs, of) for name, of in MADE_BY.items()}
         )
-    return "\n".join(rows)
+    return f"{_markdown(rows)}\n\n{_markdown(machines)}"
+
+
+# What of a run's provenance the second table shows.
+MADE_BY = {
+    "processor": lambda run: run.get("processor", "–"),
+    "threads": lambda run: str(run.get("threads", "–")),
+    "torch": lambda run: run.get("versions", {}).get("torch", "–"),
+    "Python": lambda run: run.get("python", "–"),
+    "commit": lambda run: f"`{run['git_commit'][:7]}`" if run.get("git_commit") else "–",
+    "made": lambda run: run["finished"][:10],
+}
+
+
+def _all(runs: Sequence[dict], of: Callable[[dict], str]) -> str:
+    return ", ".join(dict.fromkeys(map(of, runs)))
+
+
+def _markdown(rows: Sequence[Mapping[str, object]]) -> str:
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def answer(root: Path) -> str:
@@ -125,12 +165,10 @@ def answer(root: Path) -> str:
     last = sums.iloc[-1]
     decided = [f"{last[verdict]} {verdict}" for verdict in ("confirmed", "weakened", "refuted")]
     shown = sums.replace({"paper": {key: entry.short for key, entry in papers.PAPERS.items()}})
-    rows = ["| " + " | ".join(map(str, row)) + " |" for row in [shown.columns, ["---"] * len(shown.columns)]]
-    rows += ["| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)]
     return (
         f"Of {last['all']} claims of the five papers, published runs leave {', '.join(decided)} and "
         f"{last['undecided']} undecided. The others have no runs yet, or need something that runs cannot give.\n\n"
-        + "\n".join(rows)
+        + _markdown(shown.to_dict("records"))
     )
 
 
@@ -172,6 +210,6 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "The table of parameters": parameters,
     "The citation": citation,
     "The table of versions": versions,
-    "The table of published runs": provenance,
+    "The table of published runs": published_runs,
     "The state of the claims": answer,
 }

@@ -1,6 +1,7 @@
 """Pages that are partly made of the code, and the tutorial, whose code runs here as it stands on the page."""
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -51,6 +52,23 @@ def test_parameters_have_type_default_and_effect(repository):
     assert '| `cohort` | str | `"phantom"` |' in rows[2]
     assert "| `seeds` | list of int | `[0]` | one run for each. |" in rows
     assert any(row.startswith("| `private` | bool | `false` | show images") for row in rows)
+
+
+def test_published_runs_have_a_row_for_each_method_and_one_for_each_record(tmp_path):
+    folder = tmp_path / "book" / "results" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "cases.csv").write_text("method,case,patient,suspect\na,1,A,False\na,2,A,False\nb,1,A,False\n")
+    common = {"cohort": "c", "profile": {"name": "quick"}, "device": "a card", "finished": "2026-01-02T00:00:00"}
+    own = [
+        {"method": "a", "fold": 0, "seed": 0, "seconds": {"all": 60.0}, "git_commit": "0123456789"},
+        {"method": "a", "fold": 0, "seed": 1, "seconds": {"all": 120.0}, "git_commit": "abcdefghij"},
+        {"method": "b", "fold": 0, "seed": 0, "seconds": {"all": 30.0}, "git_commit": "0123456789"},
+    ]
+    (folder / "runs.json").write_text(json.dumps({"common": common, "runs": own}))
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.published_runs(tmp_path).splitlines()]
+    assert ["`mine`", "`a`", "c", "quick", "1", "1", "2", "1.5", "a card"] in rows
+    assert ["", "`b`", "c", "quick", "1", "1", "1", "0.5", "a card"] in rows
+    assert rows[-1] == ["`mine`", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026-01-02"]
 
 
 @dataclasses.dataclass

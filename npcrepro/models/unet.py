@@ -1,4 +1,4 @@
-"""U-Nets from MONAI that a result is held against where a paper does not bring its own: a plain one, and one of today."""
+"""U-Nets from MONAI that a result is held against where a paper brings none: a plain one, and one of today."""
 
 from __future__ import annotations
 
