@@ -174,6 +174,7 @@ def test_one_structure_is_no_mean(tmp_path):
 
 def test_the_methods_of_a_figure_have_colours_of_their_own():
     names = ["two-stage", "unet", "fcn8", "mask-rcnn", "two-stage-tuned", "unet-tuned", "nnunet-unet-tuned"]
+    names.append("two-stage-long")
     chosen = figures.colours(LUO, names)
     assert len({chosen[name] for name in names}) == len(names)
     assert [chosen[name] for name in names[:4]] == [figures.colours(LUO)[name] for name in names[:4]]
