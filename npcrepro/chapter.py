@@ -5,6 +5,7 @@ A chapter is a notebook. It tells the story; what every story needs is here, so 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -475,10 +476,12 @@ def published_line(published: Published) -> str:
     first = published.runs[0]
     hours = sum(run["seconds"]["all"] for run in published.runs) / 3600
     runs = len(published.runs)
-    folds, seeds = (len({run[key] for run in published.runs}) for key in ("fold", "seed"))
+    folds = len({run["fold"] for run in published.runs})
+    of_method = Counter(method for method, _ in {(run["method"], run["seed"]) for run in published.runs})
+    fewest, seeds = min(of_method.values()), max(of_method.values())
     return (
         f"cohort {first['cohort']}, profile {first['profile']['name']}, {folds} fold{'s' * (folds > 1)}, "
-        f"{seeds} seed{'s' * (seeds > 1)}, "
+        f"{f'{fewest} to ' * (fewest < seeds)}{seeds} seed{'s' * (seeds > 1)}, "
         f"{first['device']}, {runs} run{'s' * (runs > 1)}, {hours:.1f} h in all, made {first['finished'][:10]}"
     )
 

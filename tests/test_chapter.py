@@ -164,6 +164,12 @@ def test_figures_of_a_record(results):
     results.learning_curves()
 
 
+def test_methods_with_fewer_seeds_are_told(tmp_path):
+    rows = [row for seed in (0, 1) for row in rows_of("unet", 8, patient="A", seed=seed)]
+    rows += rows_of("two-stage", 8, patient="A")
+    assert "1 to 2 seeds" in Results(LUO, publish(tmp_path / "r", rows)).made
+
+
 def test_one_structure_is_no_mean(tmp_path):
     rows = [row for p in "ABC" for row in rows_of("two-stage", 8, patient=p)]
     one = Results(LUO, publish(tmp_path / "r", rows))
