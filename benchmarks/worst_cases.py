@@ -1,0 +1,70 @@
+"""What can be measured of the worst cases: ``python benchmarks/worst_cases.py RUNS[,RUNS...] COHORT...``
+
+Adds measured columns to the readings in book/results/worst-cases/cases.csv, whose columns cohort, case, structure,
+cause and note are written by hand (see npcrepro/worst_cases.py), and writes cut_out.csv beside it. RUNS hold the
+predictions that were looked at, COHORT the images. Numbers only, no image.
+"""
+
+import sys
+
+import pandas as pd
+
+from npcrepro import leaderboard, worst_cases
+from npcrepro.cohorts.images import read_image
+from npcrepro.cohorts.layout import read_cohort
+from npcrepro.cohorts.structures import mask_of
+from npcrepro.metrics.overlap import count
+from npcrepro.records import find, write_csv
+
+CT = ("CT",)
+
+
+def opened(cohort, case: str) -> tuple:
+    """First image, label and spacing of a case."""
+    found = {each.name: each for each in cohort.cases}[case]
+    (image, spacing_mm, _), (label, *_) = read_image(found.images[0]), read_image(found.label)
+    return image, label, spacing_mm
+
+
+def predicted(folders: list[str], board, case: str, structure: str):
+    """The mask of the board's best method with the first of its seeds."""
+    for record in [record for folder in folders for record in find(folder, cohort=board.cohort)]:
+        method = record.config["method"]
+        if board.titles[0].startswith(f"{method['title']} (") and (record.folder / f"predictions/{case}.npz").exists():
+            return record.prediction(case)[0] == 1 + list(board.structures).index(structure)
+    sys.exit(f"no run of {board.titles[0]} on {board.cohort} has a prediction of {case}")
+
+
+def measured(row: dict, folders: list[str], board, cohort) -> dict:
+    """A reading with what is measured of it."""
+    image, label, spacing_mm = opened(cohort, row["case"])
+    reference = mask_of(label, cohort.structures, row["structure"])
+    found = predicted(folders, board, row["case"], row["structure"])
+    numbers = worst_cases.measure(image, reference, found, spacing_mm, ct=cohort.channels == CT)
+    numbers["dsc_seen"] = count(found, reference).dsc
+    return row | {name: round(value, 4) for name, value in numbers.items()}
+
+
+def cut_out(board, cohort) -> list[dict]:
+    """How much of each structure of the tested cases lies in slices that are blank but for it."""
+    rows = []
+    for case in sorted(board.methods[0].cases.case.unique()):
+        image, label, spacing_mm = opened(cohort, case)
+        blank = worst_cases.blank(image, spacing_mm)
+        for structure in board.structures:
+            mask = mask_of(label, cohort.structures, structure)
+            share = round(float(mask[blank].sum() / mask.sum()), 4)
+            rows.append({"cohort": board.cohort, "case": case, "structure": structure, "share": share})
+    return rows
+
+
+if __name__ == "__main__":
+    cohorts = {cohort.name: cohort for cohort in map(read_cohort, sys.argv[2:])}
+    boards = {board.cohort: board for board in reversed(leaderboard.boards())}
+    readings = pd.read_csv(worst_cases.READINGS)[[*worst_cases.KEY, "cause", "note"]].to_dict("records")
+    runs = sys.argv[1].split(",")
+    rows = [measured(row, runs, boards[row["cohort"]], cohorts[row["cohort"]]) for row in readings]
+    write_csv(worst_cases.READINGS, rows, worst_cases.COLUMNS)
+    shares = [row for name, cohort in cohorts.items() if cohort.channels == CT for row in cut_out(boards[name], cohort)]
+    write_csv(worst_cases.CUT_OUT, shares, [*worst_cases.KEY, "share"])
+    print(f"{len(rows)} readings in {worst_cases.READINGS}, {len(shares)} shares in {worst_cases.CUT_OUT}")
