@@ -54,7 +54,7 @@ def nnunet_unet(
     from monai.networks.nets import DynUNet
 
     filters = [max(1, round(width * channels)) for channels in (32, 64, 128, 256, 320)]
-    return DynUNet(
+    network = DynUNet(
         dimensions,
         in_channels,
         out_channels,
@@ -64,3 +64,6 @@ def nnunet_unet(
         filters=filters[:levels],
         res_block=True,
     )
+    # DynUNet registers each block twice, in lists and in the chain that its forward pass takes. The chain alone has each
+    # weight once, as a checkpoint wants it.
+    return nn.Sequential(network.skip_layers, network.output_block)

@@ -38,3 +38,16 @@ def test_parameters_of_the_unet_of_today_follow_the_width_and_all_get_a_gradient
     network = nnunet_unet(1, 1, width=0.25)
     network(torch.randn(2, 1, 32, 32)).square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+
+
+def test_the_unet_of_today_is_monai_s_with_each_weight_once():
+    from monai.networks.nets import DynUNet
+
+    torch.manual_seed(0)
+    ours = nnunet_unet(1, 2, width=0.1, levels=3)
+    torch.manual_seed(0)
+    theirs = DynUNet(2, 1, 2, [3] * 3, [1, 2, 2], [2, 2], filters=[3, 6, 13], res_block=True)
+    image = torch.randn(1, 1, 16, 16)
+    assert torch.equal(ours(image), theirs(image))
+    places = [tensor.data_ptr() for tensor in ours.state_dict().values()]
+    assert len(set(places)) == len(places)
