@@ -7,8 +7,9 @@ Where DSC are equal, names decide.
 
 Reading: a vision-language model that saw rendered slices, once, not blinded, with image, reference and prediction side
 by side in three planes; one main cause out of `CAUSES` and one sentence. No person has checked it, and a radiologist
-would judge some cases otherwise. What can be measured of a cause is measured (:func:`measure`) and kept beside the verdict. ``book/results/worst-cases`` holds
-numbers and words alone, no image. benchmarks/worst_cases.py adds what is measured to what was read.
+would judge some cases otherwise. What can be measured of a cause is measured (:func:`measure`) and kept beside the
+verdict. ``book/results/worst-cases`` holds numbers and words alone, no image. benchmarks/worst_cases.py adds what is
+measured to what was read.
 
 A reading belongs to a case and a structure, not to a run: where new runs are published, those that are still among the
 worst keep theirs, and the page names those that nobody has read yet.

@@ -64,6 +64,6 @@ def nnunet_unet(
         filters=filters[:levels],
         res_block=True,
     )
-    # DynUNet registers each block twice, in lists and in the chain that its forward pass takes. The chain alone has each
-    # weight once, as a checkpoint wants it.
+    # DynUNet registers each block twice, in lists and in the chain that its forward pass takes. The chain alone has
+    # each weight once, as a checkpoint wants it.
     return nn.Sequential(network.skip_layers, network.output_block)

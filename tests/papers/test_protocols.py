@@ -86,6 +86,12 @@ def test_every_layer_is_trained_in_some_stage(method):
     assert {*trained, *taken_over} == set(names)
 
 
+def test_a_network_has_each_weight_once(method):
+    with torch.device("meta"):
+        weights = method.build(0.25).state_dict(keep_vars=True).values()
+    assert len({id(weight) for weight in weights}) == len(weights)
+
+
 def test_a_method_is_plain_data(method):
     data = as_data(method)
     assert json.loads(json.dumps(data)) == data
