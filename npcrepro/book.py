@@ -250,6 +250,8 @@ def _plain(text: str) -> str:
     """Comment text for a table cell: only `code` keeps its meaning in Markdown."""
     pieces = re.split(r"(`[^`]*`)", text)
     pieces[::2] = [re.sub(r"([\\*_<>\[\]{}$~^])", r"\\\1", piece) for piece in pieces[::2]]
+    # Two hyphens, as in the name of an option, would become a dash.
+    pieces[::2] = [piece.replace("--", r"\-\-") for piece in pieces[::2]]
     return "".join(pieces).replace("|", r"\|")
 
 

@@ -67,7 +67,7 @@ class Chapter:
             masks = self.masks(name)
             z = int(sum(mask.sum(axis=(1, 2)) for mask in masks.values()).argmax())
             drawn = {structure: mask[z] for structure, mask in masks.items() if mask[z].any()}
-            shown[f"{name}, slice {z}"] = (self.image(name)[z], drawn)
+            shown[f"{name}, slice {z + 1}"] = (self.image(name)[z], drawn)
         figures.show_images(self.source, self.settings, figures.sheet, {"": shown}, limits)
         samples = len(self.data.samples(self.prepared.cases))
         kind = "slices" if len(self.size.matrix) == 2 else "samples"
@@ -164,9 +164,10 @@ class Chapter:
         return rows[rows.seed == self.settings.seeds[0]]
 
     def ranked(self, region: str = "all_slices", structure: str = "") -> tuple[str, pd.DataFrame]:
-        """The method with the best mean DSC (first seed), and its patients from best to worst."""
+        """The method with the best mean DSC (first seed), and its patients from best to worst; without one last."""
         rows = self.first_seed(region, structure)
-        leader = rows.groupby("method").dsc.mean().idxmax()
+        # Of a structure that no patient has, and no method marks, there is no DSC at all.
+        leader = rows.groupby("method").dsc.mean().fillna(-1).idxmax()
         mine = rows[rows.method == leader].sort_values(["dsc", "patient"], ascending=[False, True])
         return leader, mine.reset_index(drop=True)
 
@@ -208,7 +209,7 @@ class Chapter:
                 label = record.prediction(case)[0][z]
                 found = {name: label == i for i, name in enumerate(self.structures, 1) if (label == i).any()}
                 row[figures.titles(self.paper)[record.config["method"]["name"]]] = (image, found)
-            rows[f"{case}\nslice {z}"] = row
+            rows[f"{case}\nslice {z + 1}"] = row
         figures.show_images(self.source, self.settings, figures.sheet, rows)
         return Markdown(f"*Reference and {len(made)} networks on {count} slices of test patients ({self.made}).*")
 
@@ -386,7 +387,7 @@ class Results:
         rows = self._whole()
         means = rows.assign(fold=rows.patient.map(folds)).groupby(["method", "fold"])[list(metrics)].mean()
         if folds.nunique() == 1:
-            return Markdown("*One fold is published; a curve over the folds needs several.*")
+            return Markdown("*The published runs are of one fold, so that there is no curve over folds.*")
         figures.by_fold(means.reset_index(), self.paper, metrics)
         plt.show()
         spread = means[next(iter(metrics))].groupby("method").std()
@@ -405,16 +406,20 @@ class Results:
     def differences(self, *pairs: tuple[str, str], metric: str = "dsc"):
         """The first of each pair minus the second on the same patients: tested for the mean over structures.
 
-        Each structure follows with its difference and interval, untested: the question is one.
+        With several structures a second table has the difference and interval of each, untested: the question is one.
         """
+        title = f"{figures.METRIC_TITLES[metric]}, paired differences"
         tested = tables.differences(self._whole(), self.paper, metric, pairs)
-        for structure in self.structures if len(self.structures) > 1 else ():
-            rows = tables.differences(
-                self.patients[self.patients.structure == structure], self.paper, metric, pairs
-            ).set_index("comparison")
-            cells = rows["mean difference"] + " (" + rows["95 % interval"] + ")"
-            tested[structure] = tested.comparison.map(cells)
-        return tables.show(tested, f"{figures.METRIC_TITLES[metric]}, paired differences. {self._over()}")
+        shown = tables.show(tested, f"{title}. {self._over()}")
+        if len(self.structures) == 1:
+            return shown
+        display(shown)
+        each = tested[["comparison"]].copy()
+        for structure in self.structures:
+            rows = self.patients[self.patients.structure == structure]
+            rows = tables.differences(rows, self.paper, metric, pairs).set_index("comparison")
+            each[structure] = each.comparison.map(rows["mean difference"] + " (" + rows["95 % interval"] + ")")
+        return tables.show(each, f"{title} by structure (95 % interval), not tested")
 
     def mean(self, method: str, metric: str = "dsc", structure: str = "") -> statistics.Summary:
         """Over patients: of a structure, or of the mean over structures."""

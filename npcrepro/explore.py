@@ -9,6 +9,7 @@ when the case is read, so that a step takes a few hundredths of a second.
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ from npcrepro.metrics.surface import surface_distances
 from npcrepro.preprocess import match_names
 from npcrepro.protocol import Paper, Settings, pick
 from npcrepro.records import Record
-from npcrepro.volume_figures import ERRORS, PLANES, _middle, _plane
+from npcrepro.volume_figures import ERRORS, PLANES, largest_slices, plane_through
 
 MODES = ("contours", "errors", "side by side")
 STEPS = 255  # probabilities are kept in steps of 1/255
@@ -276,7 +277,7 @@ class CaseData:
 
     def largest(self, plane: str) -> int:
         """The slice with the largest area of the reference; the middle one where it is empty."""
-        return _middle(self.reference)[PLANES.index(plane)]
+        return largest_slices(self.reference)[PLANES.index(plane)]
 
 
 def load_case(study: Study, case: str, structure: str) -> CaseData:
@@ -395,7 +396,7 @@ def _drawn(case: CaseData, view: View) -> dict[str, Found]:
 
 
 def _slice(volume: np.ndarray, view: View) -> np.ndarray:
-    return _plane(volume, PLANES.index(view.plane), (view.slice,) * 3)
+    return plane_through(volume, PLANES.index(view.plane), (view.slice,) * 3)
 
 
 def _window(image: np.ndarray, level: float, width: float) -> np.ndarray:
@@ -440,6 +441,20 @@ def png(image: np.ndarray) -> bytes:
     stream = BytesIO()
     Image.fromarray(image).save(stream, "png", compress_level=1)
     return stream.getvalue()
+
+
+def image_html(case: CaseData, view: View, study: Study) -> str:
+    """The picture of a view as HTML, with words for those who do not see it."""
+    titles = study.titles()
+    shown = {
+        "errors": f"errors of {titles[view.first]}",
+        "side by side": f"{titles[view.first]} on the left, {titles[view.second]} on the right",
+    }
+    drawn = ", ".join(titles[name] for name in view.methods if name in case.found) or "no method"
+    words = f"{case.name}, {view.series}, {view.plane} slice {view.slice}: reference and "
+    words += shown.get(view.mode, f"contours of {drawn}")
+    data = b64encode(png(picture(case, view, study.colours()))).decode("ascii")
+    return f'<img alt="{escape(words)}" src="data:image/png;base64,{data}" style="max-width: 100%">'
 
 
 def numbers(case: CaseData, view: View, distances: bool = True) -> pd.DataFrame:
@@ -609,7 +624,8 @@ class Explorer:
         self.width = slider("Width", "Width of the window", readout_format=".0f")
         self.methods: dict[str, widgets.Checkbox] = {}
         self._ticks = widgets.VBox()
-        self._image = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", object_fit="contain"))
+        # Not widgets.Image, which cannot say in words what it shows.
+        self._image = widgets.HTML(layout=widgets.Layout(max_width="100%"))
         self._table = widgets.HTML()
         sliders = [self.threshold, self.slice, self.worst, self.opacity, self.level, self.width]
         column = widgets.VBox([*sliders, self._ticks])
@@ -711,7 +727,7 @@ class Explorer:
         view = self.view
         if self._later:
             self._later.cancel()
-        self._image.value = png(picture(self.case, view, self.study.colours()))
+        self._image.value = image_html(self.case, view, self.study)
         self._table.value = numbers_html(self.case, view, self.study, distances=False)
         if all(found.knows_hd95(view.threshold) for found in _drawn(self.case, view).values()):
             return

@@ -12,8 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.collections import Collection
+from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter
 
 from npcrepro.cohorts.layout import Cohort
@@ -21,8 +25,9 @@ from npcrepro.evaluation import over_seeds
 from npcrepro.protocol import Paper, Settings
 
 REFERENCE = "#E69F00"
-METHODS = ("#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442", "#999999")
-WIDTH_IN = 7.5  # width of a page of the book
+YELLOW = "#F0E442"
+METHODS = ("#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", YELLOW, "#999999")
+WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
 METRIC_TITLES = {
     "dsc": "DSC",
     "jsc": "JSC",
@@ -51,6 +56,32 @@ def colours(paper: Paper, shown: Sequence[str] = ()) -> dict[str, str]:
     free = [colour for colour in (*METHODS[:5], "black", METHODS[5]) if colour not in {kept[name] for name in shown}]
     grey = [name for name in shown if kept[name] == METHODS[-1]]
     return kept | dict(zip(grey, free, strict=False))
+
+
+def edged(figure: Figure) -> Figure:
+    """The figure with a grey edge around lines and dots that are yellow, which is bright on images and faint on paper.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> axis = Figure().subplots()
+        >>> lines = axis.plot([0, 1], color=YELLOW) + axis.plot([1, 0], color=REFERENCE)
+        >>> _ = edged(axis.figure)
+        >>> [bool(line.get_path_effects()) for line in lines]
+        [True, False]
+    """
+    for artist in figure.findobj(_is_yellow):
+        width = float(np.max(artist.get_linewidth(), initial=0))
+        artist.set_path_effects([withStroke(linewidth=width + 1, foreground="0.45")])
+    return figure
+
+
+def _is_yellow(artist: Artist) -> bool:
+    if isinstance(artist, Line2D):
+        return same_color(artist.get_color(), YELLOW)
+    if not isinstance(artist, Collection):
+        return False
+    colours = [*artist.get_facecolor(), *artist.get_edgecolor()]
+    return bool(colours) and same_color((*colours[0][:3], 1), YELLOW)
 
 
 def titles(paper: Paper) -> dict[str, str]:
@@ -115,7 +146,7 @@ def curves(lines: Mapping[str, np.ndarray], x: np.ndarray, xlabel: str, ylabel: 
         axis.plot(x, values, color=colour, linewidth=1.8, label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(fontsize=8, frameon=False)
-    return figure
+    return edged(figure)
 
 
 def strips(values: Mapping[str, Sequence[float]], xlabel: str, log: bool = False) -> Figure:
@@ -238,7 +269,7 @@ def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
     styles = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
     place = {"loc": "outside lower center", "ncols": 2, "fontsize": 8, "frameon": False}
     figure.legend(styles, ["training", "validation"], **place)
-    return figure
+    return edged(figure)
 
 
 def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printed: float | None = None) -> Figure:
@@ -258,7 +289,7 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
     axis.set_xticks(range(len(names)), ticks, fontsize=8)
     low = min(0.0, np.nanmin(wide.to_numpy())) if wide.notna().any(axis=None) else 0.0
     axis.set(ylabel=METRIC_TITLES[metric], ylim=(low - 0.03, 1.03), xlim=(-0.5, len(names) - 0.5))
-    return figure
+    return edged(figure)
 
 
 def boxes(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Figure:
@@ -288,7 +319,7 @@ def boxes(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> F
         axis.set_xticks(range(len(names)), [titles(paper)[name] for name in names], **ticks)
         axis.set_ylabel(title, fontsize=8)
         axis.set_ylim(0, None if metric.endswith("_mm") else 1.03)
-    return figure
+    return edged(figure)
 
 
 def boxes_by_structure(patients: pd.DataFrame, paper: Paper, metric: str = "dsc") -> Figure:
@@ -321,7 +352,7 @@ def boxes_by_structure(patients: pd.DataFrame, paper: Paper, metric: str = "dsc"
     axis.set_ylabel(METRIC_TITLES[metric])
     axis.set_ylim(0, None if metric.endswith("_mm") else 1.03)
     _legend(figure, {titles(paper)[name]: colours(paper, names)[name] for name in names})
-    return figure
+    return edged(figure)
 
 
 def by_fold(means: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Figure:
@@ -340,7 +371,7 @@ def by_fold(means: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Fi
         axis.set(xlabel="fold", xticks=sorted(means.fold.unique()))
         axis.set_ylabel(title, fontsize=8)
     _legend(figure, {titles(paper)[name]: colours(paper, names)[name] for name in names})
-    return figure
+    return edged(figure)
 
 
 def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper) -> Figure:
@@ -367,7 +398,7 @@ def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper
         end = max(axis.get_xlim()[1], axis.get_ylim()[1])
         axis.plot([0, end], [0, end], color="0.7", linewidth=0.8)
         axis.set(xlim=(0, end), ylim=(0, end), xlabel="reference volume (ml)", ylabel="automatic volume (ml)")
-    return figure
+    return edged(figure)
 
 
 def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:

@@ -12,6 +12,9 @@ from html import escape
 
 import pandas as pd
 
+from npcrepro.tables import together
+
+LONG = 30  # letters of a cell that gets room
 STYLE = """
 .npc-filter .npc-choices label { display: inline-block; margin: 0 1.2rem 0.5rem 0; font-weight: 600; }
 .npc-filter select { max-width: 100%; padding: 0.2rem; }
@@ -21,7 +24,8 @@ STYLE = """
 .npc-filter dt { font-weight: 600; }
 .npc-filter dd { margin: 0 0 0.4rem 0; }
 .npc-filter summary { cursor: pointer; }
-.npc-filter .npc-wide { min-width: 18rem; overflow-wrap: anywhere; }
+.npc-filter .npc-wide { min-width: 14rem; overflow-wrap: anywhere; }
+.npc-filter .npc-long { min-width: 9.5rem; }
 """
 SCRIPT = """
 (() => {
@@ -42,14 +46,17 @@ SCRIPT = """
 """
 
 
-def filterable(frame: pd.DataFrame, by: Sequence[str], folded: Sequence[str] = (), under: str = "") -> str:
+def filterable(
+    frame: pd.DataFrame, by: Sequence[str] = (), folded: Sequence[str] = (), under: str = "", caption: str = ""
+) -> str:
     """HTML of a table with a list of choices for some of its columns.
 
     Args:
         frame: cells are shown as text.
-        by: columns to choose from; a reader sees rows that meet all choices.
+        by: columns to choose from; a reader sees rows that meet all choices. Without any there is no list.
         folded: columns that a reader unfolds; empty cells are left out.
         under: column below whose text they unfold.
+        caption: what stands above the table.
 
     Raises:
         KeyError: a column that is not there.
@@ -64,11 +71,12 @@ def filterable(frame: pd.DataFrame, by: Sequence[str], folded: Sequence[str] = (
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in shown)
     lists = "".join(_choice(column, frame[column], number) for number, column in enumerate(by))
     name = "filter-" + sha256((head + lists + body).encode()).hexdigest()[:8]
+    choices = f'<div class="npc-choices" hidden>{lists}<output aria-live="polite"></output></div>' if by else ""
+    caption = f"<caption>{escape(caption)}</caption>" if caption else ""
+    table = f'<table class="dataframe">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return (
-        f'<div class="npc-filter" id="{name}"><style>{STYLE}</style>'
-        f'<div class="npc-choices" hidden>{lists}<output aria-live="polite"></output></div>'
-        f'<div class="npc-table"><table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        f"</div></div><script>{SCRIPT.replace('ID', name)}</script>"
+        f'<div class="npc-filter" id="{name}"><style>{STYLE}</style>{choices}<div class="npc-table">{table}</div></div>'
+        + (f"<script>{SCRIPT.replace('ID', name)}</script>" if by else "")
     )
 
 
@@ -100,9 +108,10 @@ def _choice(title: str, column: pd.Series, number: int) -> str:
 
 def _row(row: dict[str, str], shown: Sequence[str], by: Sequence[str], folded: Sequence[str], under: str) -> str:
     values = "".join(f' data-by{number}="{escape(row[column], quote=True)}"' for number, column in enumerate(by))
-    cells = {column: escape(row[column]) for column in shown}
+    cells = {column: escape(together(row[column])) for column in shown}
     told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(row[name])}</dd>" for name in folded if row[name])
     if told:
         cells[under] += f"<details><summary>details</summary><dl>{told}</dl></details>"
-    wide = {name: ' class="npc-wide"' if name == under else "" for name in cells}
+    wide = {name: ' class="npc-long"' if len(row[name]) > LONG else "" for name in cells}
+    wide |= {under: ' class="npc-wide"'} if under else {}
     return f"<tr{values}>{''.join(f'<td{wide[name]}>{cell}</td>' for name, cell in cells.items())}</tr>"

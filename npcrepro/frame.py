@@ -101,8 +101,9 @@ def scorecard() -> Html:
     rows = "".join(_scores(key) for key in papers.PAPERS)
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
     return Html(
-        '<table class="dataframe npc-scorecard" style="text-align: left"><caption>What each paper gives; the reasons '
-        f"stand below</caption><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
+        '<table class="dataframe npc-wide-table npc-scorecard" style="text-align: left">'
+        "<caption>What each paper gives; the reasons stand below</caption>"
+        f"<thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
 

@@ -29,6 +29,7 @@ RANKABLE = 10
 HARD = 0.1
 METRICS = {"dsc": "DSC", "surfel_hd95_mm": "HD95 (mm)", "surfel_nsd_2mm": "NSD at 2 mm"}
 PEOPLE = "two people, other scans"
+UNKNOWN = "–"
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Board:
             row = {"": place, "method": title, "seeds": mine.seed.nunique()}
             for metric, name in METRICS.items():
                 row[name] = tables.mean_and_interval(statistics.summarise(self.values(metric=metric)[title]), self.n)
-            row["sd of mean DSC over seeds"] = "–" if np.isnan(spread[title]) else f"{spread[title]:.3f}"
+            row["sd over seeds"] = "–" if np.isnan(spread[title]) else f"{spread[title]:.3f}"
             shown = mine[~mine.status.isin(("both_empty", "ref_empty"))]
             row["missed"] = f"{(shown.status == 'pred_empty').sum()} of {len(shown)}"
             rows.append(row)
@@ -163,8 +164,12 @@ class Board:
         return frame
 
     def cost(self) -> pd.DataFrame:
-        """What each method takes: size of the network, and time and memory of a run as recorded."""
-        return pd.DataFrame([_cost(entry) for entry in self.methods])
+        """What each method takes: size of the network, and time and memory of a run as recorded.
+
+        A column that nobody has a value for is left out.
+        """
+        frame = pd.DataFrame([_cost(entry) for entry in self.methods])
+        return frame.loc[:, (frame != UNKNOWN).any()]
 
     def friedman(self) -> statistics.Friedman | None:
         """Ranks of the methods in each patient, by DSC; None for fewer than three methods or `RANKABLE` patients."""
@@ -205,7 +210,7 @@ class Board:
         return pd.DataFrame([line for line in lines if len(line) > 1])
 
     def failures(self, count: int = 3) -> pd.DataFrame:
-        """The worst structures of each method, case by case, by DSC; seeds averaged."""
+        """The worst structures of each method, case by case, by DSC; seeds averaged. Volumes are texts."""
         columns = ["dsc", "surfel_hd95_mm", "reference_ml", "predicted_ml"]
         shown = self.cases[self.cases.status != "both_empty"]
         means = shown.reindex(columns=["method", "case", "structure", *columns])
@@ -213,10 +218,11 @@ class Board:
         worst = [
             means[means.method == title].sort_values(["dsc", "case", "structure"]).head(count) for title in self.titles
         ]
+        found, volumes = pd.concat(worst), ["reference_ml", "predicted_ml"]
+        found = found.astype(dict.fromkeys(volumes, object))
+        found[volumes] = found[volumes].map(tables.millilitres)
         names = {"dsc": "DSC", "surfel_hd95_mm": "HD95 (mm)"}
-        return pd.concat(worst).rename(
-            columns=names | {"reference_ml": "reference (ml)", "predicted_ml": "predicted (ml)"}
-        )
+        return found.rename(columns=names | {"reference_ml": "reference (ml)", "predicted_ml": "predicted (ml)"})
 
     def hard(self) -> list[str]:
         """Cases that are among the worst tenth of every method, by the mean DSC over their structures."""
@@ -306,18 +312,18 @@ def _cost(entry: Entry) -> dict[str, str | int]:
     return {
         "method": entry.title,
         "runs": len(entry.runs),
-        "input": " x ".join(map(str, matrix)) or "–",
+        "input": " x ".join(map(str, matrix)) or UNKNOWN,
         "parameters": _number(parameters, ",.0f"),
         "MAC (billions)": _number(macs, ".2g", 1e-9),
         "minutes to train": _number(seconds.get("train"), ".1f", 1 / 60),
         "seconds to predict a case": _number(seconds.get("predict"), ".2g", 1 / cases),
         "GPU memory (MiB)": _number(max(memory) or None, ",.0f"),
-        "built on": ", ".join(used) or "–",
+        "built on": ", ".join(used) or UNKNOWN,
     }
 
 
 def _number(value: float | None, form: str, factor: float = 1) -> str:
-    return "–" if value is None else format(value * factor, form)
+    return UNKNOWN if value is None else format(value * factor, form)
 
 
 def _counted(n: int, noun: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def citation(root: Path) -> str:
     year = re.search(r"^copyright: \"?(\d{4})", (root / "_config.yml").read_text("utf-8"), re.MULTILINE)[1]
     entry = {
         "author": " and ".join(f"{{{author}}}" for author in authors),
-        "title": f"{{{told['title']}}}",
+        "title": f"{{{textwrap.fill(told['title'], 64, subsequent_indent=' ' * 12)}}}",
         "year": year,
         "version": told["version"],
         "url": told["repository-code"],
@@ -143,7 +144,7 @@ MADE_BY = {
     "torch": lambda run: run.get("versions", {}).get("torch", "–"),
     "Python": lambda run: run.get("python", "–"),
     "commit": lambda run: f"`{run['git_commit'][:7]}`" if run.get("git_commit") else "–",
-    "made": lambda run: run["finished"][:10],
+    "made": lambda run: run["finished"][:10].replace("-", "\N{NON-BREAKING HYPHEN}"),
 }
 
 
@@ -173,7 +174,13 @@ def answer(root: Path) -> str:
 
 
 def setup(app) -> None:
-    """Sphinx extension: tables of docstrings, which are written as in Markdown, and what screen readers trip over."""
+    """Sphinx extension: docstrings with tables as in Markdown or of properties, and what screen readers trip over."""
+    # After the extension that reads sections of docstrings, which has 500.
+    app.connect(
+        "autodoc-process-docstring",
+        lambda app, what, name, thing, options, lines: as_sentence(what, lines),
+        priority=600,
+    )
     app.connect("autodoc-process-docstring", lambda app, what, name, thing, options, lines: as_rst_tables(lines))
     app.connect("html-page-context", lambda app, name, template, context, doctree: _accessible(context))
 
@@ -183,6 +190,26 @@ def _accessible(context: dict) -> None:
     if "body" in context:
         body = context["body"].replace('<summary aria-label="Toggle hidden content">', "<summary>")
         context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def as_sentence(what: str, lines: list[str]) -> None:
+    """Put the first line of a property's docstring together again, in place: Sphinx takes what is before a colon for
+    the type.
+
+    Args:
+        what: kind of thing that the docstring is of, as Sphinx calls it.
+        lines: of the docstring, as Sphinx has read it.
+
+    Example:
+        >>> lines = ["of images and maps.", "", ":type: Channels of the input"]
+        >>> as_sentence("property", lines)
+        >>> lines
+        ['Channels of the input: of images and maps.']
+    """
+    place = next((number for number, line in enumerate(lines) if line.startswith(":type: ")), None)
+    if what == "property" and place:
+        lines[0] = f"{lines[place].removeprefix(':type: ')}: {lines[0]}"
+        del lines[place - 1 : place + 1]
 
 
 def as_rst_tables(lines: list[str]) -> None:

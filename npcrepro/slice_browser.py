@@ -21,7 +21,8 @@ STYLE = """
 .npc-panels svg { display: block; width: 100%; background: #000; }
 .npc-slider .npc-panels figure figcaption { color: inherit; font-size: 0.8rem; line-height: 1.2; text-align: left; }
 """
-LEGEND = '<span style="color: {}" aria-hidden="true">&#9632;</span> {}'
+# A name stays beside its colour.
+LEGEND = '<span style="white-space: nowrap"><span style="color: {}" aria-hidden="true">&#9632;</span> {}</span>'
 
 
 def browser(
@@ -31,9 +32,9 @@ def browser(
     spacing_mm: Sequence[float],
     limits: tuple[float, float] | None = None,
 ) -> str:
-    """HTML with the slices in which a mask shows something, and one more at either end.
+    """HTML with the slices in which a mask shows something, and one more at either end; all where no mask does.
 
-    It starts at the slice with most in the first panel.
+    It starts at the slice with most in the first panel, or in the middle.
 
     Args:
         image: ``(z, y, x)``.
@@ -44,14 +45,14 @@ def browser(
         limits: intensities shown as black and white; by default the tails of the volume.
 
     Raises:
-        ValueError: all masks are empty, or a mask lies on another grid than the image.
+        ValueError: a mask lies on another grid than the image.
     """
     masks = [mask for outlines in panels.values() for mask in outlines.values()]
     if any(mask.shape != image.shape for mask in masks):
         raise ValueError(f"masks of {sorted({mask.shape for mask in masks})} do not lie on an image of {image.shape}")
     seen = np.flatnonzero(np.any([mask.any(axis=(1, 2)) for mask in masks], axis=0))
     if not len(seen):
-        raise ValueError("all masks are empty: there is no slice to show")
+        seen = np.arange(len(image))
     low, high = limits or np.percentile(image, (0.5, 99.5))
     grey = np.clip((image.astype(np.float32) - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
     pixel = np.nan_to_num(spacing_mm[1:], nan=1.0)
@@ -60,7 +61,8 @@ def browser(
         cut = {title: {name: mask[z] for name, mask in outlines.items()} for title, outlines in panels.items()}
         states[f"Slice {z + 1} of {len(image)}"] = _panels(grey[z], cut, colours, pixel)
     first = next(iter(panels.values())).values()
-    widest = seen[np.argmax(np.sum([mask.sum(axis=(1, 2)) for mask in first], axis=0)[seen])]
+    areas = np.sum([mask.sum(axis=(1, 2)) for mask in first], axis=0)[seen]
+    widest = seen[areas.argmax() if areas.any() else len(seen) // 2]
     legend = ", ".join(LEGEND.format(colour, escape(name)) for name, colour in colours.items())
     moved = slider(states, "Slice, from below to above", f"Slice {widest + 1} of {len(image)}")
     return f"<style>{STYLE}</style>{moved}<p>{legend}</p>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -13,15 +14,52 @@ from npcrepro.evaluation import OVER_STRUCTURES, over_seeds, over_structures
 from npcrepro.models.summary import layer_table
 from npcrepro.protocol import Method, Paper, Profile
 
+# Letters of a cell that stays on one line, such as "Luo 2020" or "0 of 110"; and columns of a table in smaller letters.
+SHORT, MANY_COLUMNS = 12, 7
 # Two-sided sign flips of fewer patients have no p below 0.05 (2 of 2^5 patterns): such a p says how many there are.
 TESTABLE = 6
 
 
 def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
-    """A table for the page: no index, numbers at one precision, a dash for what is not a number."""
-    style = frame.style.hide(axis="index").format(precision=precision, thousands=",", na_rep="–")
-    style = style.set_table_attributes('class="dataframe"')
+    """A table for the page: no index, numbers at one precision, a dash for what is not a number.
+
+    A short text stays on one line, what would be -0.0 is 0.0, and a table of many columns has smaller letters.
+    """
+
+    def cell(value) -> str:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            return together(str(value))
+        if isinstance(value, Integral):
+            return f"{value:,}"
+        return f"{value if round(value, precision) else 0.0:,.{precision}f}"
+
+    style = frame.style.hide(axis="index").format(cell, na_rep="–")
+    wide = " npc-wide-table" if len(frame.columns) >= MANY_COLUMNS else ""
+    style = style.set_table_attributes(f'class="dataframe{wide}"')
     return style.set_caption(caption) if caption else style
+
+
+def together(text: str) -> str:
+    """A short text with blanks that do not break; a longer one as it is.
+
+    Example:
+        >>> together("Luo 2020"), together("a longer text")
+        ('Luo\\xa02020', 'a longer text')
+    """
+    return text.replace(" ", "\N{NO-BREAK SPACE}") if len(text) <= SHORT else text
+
+
+def millilitres(volume: float) -> str:
+    """A volume to three digits, for no contour is drawn more exactly; a dash where it is not known.
+
+    Example:
+        >>> [millilitres(volume) for volume in (1375.84, 28.59, 0.0631, np.nan)]
+        ['1,376', '28.6', '0.063', '–']
+    """
+    if np.isnan(volume):
+        return "–"
+    digits = 0 if abs(volume) >= 100 else 1 if abs(volume) >= 10 else 2 if abs(volume) >= 0.1 else 3
+    return f"{volume:,.{digits}f}"
 
 
 def cohort(summary: pd.DataFrame) -> pd.DataFrame:

@@ -210,6 +210,7 @@ def _packed(
     import SimpleITK as sitk
 
     from npcrepro.cohorts.images import to_itk
+    from npcrepro.volume_figures import largest_slices
 
     def as_file(array: np.ndarray) -> tuple[np.ndarray, tuple[str, bytes]]:
         image = sitk.DICOMOrient(to_itk(array, tuple(spacing_mm), geometry), "RAS")
@@ -222,7 +223,7 @@ def _packed(
     images = {title: as_file(_as_bytes(image))[1] for title, image in series.items()}
     masks = {title: as_file(np.asarray(mask, bool).astype(np.uint8)) for title, mask in outlines.items()}
     first = next(iter(masks.values()))[0]
-    start = [(int(place) + 0.5) / size for place, size in zip(_middle(first), first.shape, strict=True)]
+    start = [(int(place) + 0.5) / size for place, size in zip(largest_slices(first), first.shape, strict=True)]
     return start[::-1], {"series": images, "outlines": {title: file for title, (_, file) in masks.items()}}
 
 
@@ -241,12 +242,6 @@ def _as_bytes(image: np.ndarray) -> np.ndarray:
     image = np.asarray(image, np.float32)
     low, high = np.percentile(image, (0.5, 99.5))
     return ((image - low) / max(high - low, np.finfo(np.float32).tiny) * 255).clip(0, 255).round().astype(np.uint8)
-
-
-def _middle(mask: np.ndarray) -> tuple[int, ...]:
-    from npcrepro.volume_figures import _middle
-
-    return _middle(mask)
 
 
 # The page
@@ -318,18 +313,18 @@ def _still(patient: Patient, colours: Mapping[str, str], shown: bool) -> str:
     from matplotlib.lines import Line2D
 
     from npcrepro.figures import WIDTH_IN, _show
-    from npcrepro.volume_figures import _plane
+    from npcrepro.volume_figures import largest_slices, plane_through
 
     title, image = next(iter(patient.series.items()))
-    place = _middle(next(iter(patient.outlines.values())))
+    place = largest_slices(next(iter(patient.outlines.values())))
     spacing = np.nan_to_num(np.asarray(patient.spacing_mm, float), nan=1.0)
     size = np.array(image.shape) * spacing
     widths = [size[2], size[2], size[1]]
     height = WIDTH_IN / sum(widths) * max(size[0], size[1])
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, height + 0.6), width_ratios=widths, layout="constrained")
     for number, (axis, plane) in enumerate(zip(axes, PLANES, strict=True)):
-        masks = {colours[name]: _plane(mask, number, place) for name, mask in patient.outlines.items()}
-        _show(axis, _plane(image, number, place), masks, tuple(np.percentile(image, (0.5, 99.5))))
+        masks = {colours[name]: plane_through(mask, number, place) for name, mask in patient.outlines.items()}
+        _show(axis, plane_through(image, number, place), masks, tuple(np.percentile(image, (0.5, 99.5))))
         down, across = (side for side in range(3) if side != number)
         axis.set(xticks=[], yticks=[], aspect=spacing[down] / spacing[across])
         axis.set_title(plane.lower(), fontsize=9)

@@ -51,7 +51,7 @@ class VolumeChapter(Chapter):
             z = int(sum(mask.sum(axis=(1, 2)) for mask in masks.values()).argmax())
             drawn = {structure: mask[z] for structure, mask in masks.items() if mask[z].any()}
             channels = {series: self.prepared.channels.index(series) for series in self.data.channels}
-            rows[f"{name}, slice {z}"] = {
+            rows[f"{name}, slice {z + 1}"] = {
                 series: (np.asarray(case.image[number, z]), drawn) for series, number in channels.items()
             }
         figures.show_images(self.source, self.settings, figures.sheet, rows)
@@ -210,7 +210,8 @@ class VolumeChapter(Chapter):
         frame = pd.DataFrame(rows, columns=columns)
         groups = frame.groupby(["method", "device"], sort=False)
         means = groups[columns[1:4]].mean().reset_index()[columns]
-        return means.astype({"cases": int})
+        whole = {"cases": int} | ({"windows of a case": int} if (means["windows of a case"] % 1 == 0).all() else {})
+        return means.astype(whole)
 
     def first(self, record: Record) -> bool:
         """Whether a run is of the first seed."""

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy import ndimage
 
-from npcrepro.figures import REFERENCE, WIDTH_IN, _grid, _show, colours, structure_colours, titles, wrapped
+from npcrepro.figures import REFERENCE, WIDTH_IN, _grid, _show, colours, edged, structure_colours, titles, wrapped
 from npcrepro.metrics.overlap import count
 from npcrepro.protocol import Paper
 from npcrepro.statistics import Summary
@@ -41,7 +41,7 @@ def planes(
         spacing_mm: ``(z, y, x)``; ``nan`` where it is not known, for voxels drawn as cubes.
         limits: intensities shown as black and white.
     """
-    place = _middle(reference)
+    place = largest_slices(reference)
     spacing = np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
     size = np.array(image.shape) * spacing
     widths = [size[2], size[2], size[1]]
@@ -53,8 +53,8 @@ def planes(
     colour = {name: colours(paper, list(predictions))[name] for name in predictions}
     masks = {REFERENCE: reference} | {colour[name]: mask for name, mask in predictions.items()}
     for number, (axis, title) in enumerate(zip(axes[0], PLANES, strict=True)):
-        slices = {drawn: _plane(mask, number, place) for drawn, mask in masks.items()}
-        _show(axis, _plane(image, number, place), slices, limits)
+        slices = {drawn: plane_through(mask, number, place) for drawn, mask in masks.items()}
+        _show(axis, plane_through(image, number, place), slices, limits)
         down, across = (side for side in range(3) if side != number)
         axis.set(xticks=[], yticks=[], aspect=spacing[down] / spacing[across])
         axis.set_title(title, fontsize=9)
@@ -126,10 +126,10 @@ def errors_of_patients(
             _show(axis, image, {})
             axis.imshow(_coloured(masks[name], reference))
             axis.set(xticks=[], yticks=[], aspect=aspect)
-            axis.set_xlabel(f"{count(masks[name], reference).dsc:.2f}", fontsize=7, labelpad=2)
+            axis.set_xlabel(f"{count(masks[name], reference).dsc:.2f}", fontsize=8, labelpad=2)
         line[0].set_ylabel(title, fontsize=7)
     for axis, name in zip(axes[0], names, strict=True):
-        axis.set_title(wrapped(titles(paper)[name], 12), fontsize=7)
+        axis.set_title(wrapped(titles(paper)[name], 12), fontsize=8)
     handles = [Patch(color=colour, alpha=0.6) for colour in ERRORS.values()]
     figure.legend(handles, list(ERRORS), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
@@ -139,14 +139,14 @@ def _flat(
     image: np.ndarray, reference: np.ndarray, masks: Mapping[str, np.ndarray], spacing_mm: Sequence[float], number: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], float]:
     """Image, reference and masks of one plane, cut to what the masks show, and how much higher than wide a pixel is."""
-    place = _middle(reference)
-    drawn = {name: _plane(mask, number, place) for name, mask in masks.items()}
-    truth = _plane(reference, number, place)
+    place = largest_slices(reference)
+    drawn = {name: plane_through(mask, number, place) for name, mask in masks.items()}
+    truth = plane_through(reference, number, place)
     box = _box([truth, *drawn.values()], truth.shape)
     spacing = np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
     down, across = (side for side in range(3) if side != number)
     cut = {name: mask[box] for name, mask in drawn.items()}
-    return _plane(image, number, place)[box], truth[box], cut, spacing[down] / spacing[across]
+    return plane_through(image, number, place)[box], truth[box], cut, spacing[down] / spacing[across]
 
 
 def surfaces(
@@ -228,7 +228,12 @@ def forest(
         xlabel: of what, first minus second.
         printed: name to the difference of the paper's means.
     """
-    figure, axis = plt.subplots(figsize=(WIDTH_IN, 1.1 + 0.42 * len(differences)), layout="constrained")
+    names = [
+        wrapped(f"{name} (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{summary.n})", 42)
+        for name, summary in differences.items()
+    ]
+    row = 0.14 * max([2, *(name.count("\n") + 1 for name in names)]) + 0.14
+    figure, axis = plt.subplots(figsize=(WIDTH_IN, 1.1 + row * len(names)), layout="constrained")
     axis.axvline(0, color="0.6", linewidth=0.8)
     for y, summary in enumerate(differences.values()):
         axis.hlines(y, summary.low, summary.high, color="0.25", linewidth=1.6)
@@ -239,15 +244,11 @@ def forest(
     if shown:
         places = [list(differences).index(name) for name in shown]
         axis.plot(list(shown.values()), places, "x", color=REFERENCE, markersize=7, mew=2, label="printed")
-    names = [
-        wrapped(f"{name} (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{summary.n})", 48)
-        for name, summary in differences.items()
-    ]
-    axis.set_yticks(range(len(names)), names, fontsize=7)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set(xlabel=xlabel, ylim=(len(differences) - 0.5, -0.5))
     axis.locator_params(axis="x", nbins=5)
     if differences:
-        axis.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+        axis.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return figure
 
 
@@ -315,7 +316,7 @@ def validation_curves(history: pd.DataFrame, paper: Paper, metric: str = "valida
         axis.plot(mean.index, mean, color=colour, linewidth=1.8, label=titles(paper)[name])
     axis.set(xlabel="updates", ylabel=metric.replace("_", " ").replace("dsc", "DSC"))
     axis.legend(fontsize=8, frameon=False)
-    return figure
+    return edged(figure)
 
 
 def _over_stages(run: pd.DataFrame) -> pd.DataFrame:
@@ -325,16 +326,37 @@ def _over_stages(run: pd.DataFrame) -> pd.DataFrame:
     return run.assign(total=run["update"] + run.stage.map(before), last=run["update"] == run.stage.map(lengths))
 
 
-def _middle(mask: np.ndarray) -> tuple[int, ...]:
-    """The slice with the largest area along each axis; of an empty mask the middle."""
+def largest_slices(mask: np.ndarray) -> tuple[int, ...]:
+    """The slice of a mask ``(z, y, x)`` with the largest area along each axis; of an empty mask the middle one.
+
+    Example:
+        >>> mask = np.zeros((5, 4, 4), bool)
+        >>> mask[1:3, 0, 2] = mask[2, 0, 3] = True
+        >>> largest_slices(mask), largest_slices(np.zeros((5, 4, 4), bool))
+        ((2, 0, 2), (2, 2, 2))
+    """
     if not mask.any():
         return tuple(size // 2 for size in mask.shape)
     areas = (mask.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3))
     return tuple(int(area.argmax()) for area in areas)
 
 
-def _plane(volume: np.ndarray, number: int, place: Sequence[int]) -> np.ndarray:
-    """A slice as it is looked at: with z, coronal and sagittal ones stand upright."""
+def plane_through(volume: np.ndarray, number: int, place: Sequence[int]) -> np.ndarray:
+    """A slice as it is looked at: one with z, coronal or sagittal, stands upright.
+
+    Args:
+        volume: ``(z, y, x)``.
+        number: of the plane in `PLANES`, which is the axis that it leaves out.
+        place: the slice of each plane, as from `largest_slices`.
+
+    Returns:
+        ``(y, x)`` of an axial slice; ``(z, x)`` or ``(z, y)`` of the others, the highest z first.
+
+    Example:
+        >>> volume = np.arange(8).reshape(2, 2, 2)
+        >>> plane_through(volume, 0, (1, 0, 0)).tolist(), plane_through(volume, 1, (1, 0, 0)).tolist()
+        ([[4, 5], [6, 7]], [[4, 5], [0, 1]])
+    """
     plane = np.take(volume, place[number], axis=number)
     return plane if number == 0 else plane[::-1]
 

@@ -106,15 +106,17 @@ def test_means_are_over_structures_and_then_over_patients(results):
     assert results.mean("two-stage", "surfel_hd95_mm").n == 5
 
 
-def test_differences_are_paired_and_only_the_mean_is_tested(results):
+def test_differences_are_paired_and_only_the_mean_is_tested(results, monkeypatch):
     found = results.difference("two-stage", "unet").difference
     assert found.n == 5
     assert found.mean == pytest.approx(results.mean("two-stage").mean - results.mean("unet").mean)
-    frame = results.differences(("two-stage", "unet")).data
-    assert frame.comparison.tolist() == ["Proposed minus U-Net"]
-    assert frame.columns[-2:].tolist() == list(ORGANS)
-    assert frame.Mandible[0] == "+0.000 (+0.000 to +0.000)"
-    assert frame["mean difference"][0] == f"{found.mean:+.3f}"
+    shown = []
+    monkeypatch.setattr("npcrepro.chapter.display", shown.append)
+    each, (tested,) = results.differences(("two-stage", "unet")).data, shown
+    assert tested.data.comparison.tolist() == each.comparison.tolist() == ["Proposed minus U-Net"]
+    assert tested.data["mean difference"][0] == f"{found.mean:+.3f}"
+    assert each.columns.tolist() == ["comparison", *ORGANS]
+    assert each.Mandible[0] == "+0.000 (+0.000 to +0.000)"
 
 
 def test_a_difference_in_words(results):
@@ -233,6 +235,21 @@ def test_examples_name_what_they_show(page, monkeypatch, tested, words):
     page.examples()
     assert [title.split(": ")[0] for title in drawn] == words
     assert [title.split(": ")[1] for title in drawn] == ranked.patient.tolist()
+
+
+def test_a_structure_without_any_dsc_can_be_ranked_and_browsed(page, monkeypatch):
+    """Neither a reference nor a prediction shows it: every slice is there to be looked at."""
+    monkeypatch.setattr(page, "first_seed", lambda *where: page.scores().assign(dsc=np.nan))
+    leader, ranked = page.ranked()
+    assert (leader, ranked.patient.tolist()) == ("stepwise", sorted(page.scores().patient))
+    empty = np.zeros((3, 16, 16), bool)
+    monkeypatch.setattr(page, "masks", lambda case: {"GTVp": empty})
+    monkeypatch.setattr(page, "image", lambda case: np.zeros(empty.shape))
+    monkeypatch.setattr(page, "first_fold", dict)
+    seen = []
+    monkeypatch.setattr("npcrepro.slice_browser.show", lambda *given: seen.append(given))
+    assert "median patient of Stepwise" in page.browse().data
+    assert len(seen) == 1
 
 
 def test_samples_show_the_reference_beside_each_method(page, monkeypatch):

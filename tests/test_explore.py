@@ -191,6 +191,17 @@ class TestPicture:
         assert voxel(image, 0, 5, (6, 12)) == rgb(COLOURS["a"])
         assert voxel(image, 5, 5, (6, 12)) != rgb(COLOURS["a"])
 
+    def test_an_image_says_in_words_what_it_shows(self, explorer):
+        def words() -> str:
+            return re.search(r'<img alt="([^"]*)"', explorer._image.value)[1]
+
+        case, plane = explorer.case.name, f"CET1, axial slice {explorer.view.slice}"
+        assert words() == f"{case}, {plane}: reference and contours of Stepwise, as printed, Stepwise, linear scores"
+        explorer.mode.value = "errors"
+        assert words() == f"{case}, {plane}: reference and errors of Stepwise, as printed"
+        explorer.mode.value = "side by side"
+        assert words().endswith("Stepwise, as printed on the left, Stepwise, linear scores on the right")
+
     def test_png_is_the_image(self, case, view):
         from io import BytesIO
 
@@ -342,7 +353,7 @@ class TestExplorer:
         assert (view.plane, view.slice, view.mode) == ("axial", case.largest("axial"), "contours")
         assert view.methods == ("stepwise", "linear-scores")
         assert (view.first, view.second) == view.methods
-        assert explorer._image.value == explore.png(explore.picture(case, view, explorer.study.colours()))
+        assert explorer._image.value == explore.image_html(case, view, explorer.study)
 
     def test_moving_the_threshold_changes_the_numbers(self, explorer):
         name, case = explorer.view.first, explorer.case

@@ -125,7 +125,8 @@ def test_the_threshold_moves_and_the_numbers_follow(jupyterlab, chromium_path, t
 
         page.get_by_role("button", name="errors").click()
         page.get_by_role("button", name="coronal").click()
-        expect(page.locator(".widget-html")).to_contain_text("missed (FN)")
+        expect(page.locator(".widget-html", has=page.locator("table"))).to_contain_text("missed (FN)")
+        expect(page.get_by_role("img", name=re.compile("coronal slice .*errors of"))).to_be_visible()
         page.screenshot(path=tmp_path / "errors.png")
         browser.close()
     assert len(_dsc(start)) == 2

@@ -21,7 +21,7 @@ def test_every_row_and_choice_is_on_the_page():
     assert html.count("<select") == 2
     assert html.count("<option") == 2 + 2 + 2  # with "all" in each list
     assert '<tr data-by0="b" data-by1="b&lt;d">' in html
-    assert "x &amp; y" in html
+    assert "x\N{NO-BREAK SPACE}&amp;\N{NO-BREAK SPACE}y" in html
     assert "b<d" not in html
 
 
@@ -31,6 +31,21 @@ def test_folded_columns_lie_below_a_cell_and_empty_ones_are_left_out():
     assert html.count('<td class="npc-wide">good<details><summary>details</summary><dl><dt>why</dt>') == 1
     assert html.count("<details>") == 2
     assert '<td class="npc-wide">good</td>' in html
+
+
+def test_without_choices_there_is_no_list_and_no_script():
+    html = filterable(FRAME, folded=["why"], under="verdict", caption="a & b")
+    assert html.count("<tr>") == 1 + 3
+    assert html.count("<details>") == 2
+    assert "<caption>a &amp; b</caption>" in html
+    for absent in ("<select", "<script", "<output", "data-by"):
+        assert absent not in html
+
+
+def test_a_short_cell_stays_on_one_line_and_is_chosen_by_its_text():
+    html = filterable(pd.DataFrame({"paper": ["Luo 2020"]}), by=["paper"])
+    assert '<tr data-by0="Luo 2020"><td>Luo\N{NO-BREAK SPACE}2020</td>' in html
+    assert "<option>Luo 2020</option>" in html
 
 
 def test_two_tables_of_a_page_have_names_of_their_own_and_a_build_repeats_them():

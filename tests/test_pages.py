@@ -68,7 +68,7 @@ def test_published_runs_have_a_row_for_each_method_and_one_for_each_record(tmp_p
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.published_runs(tmp_path).splitlines()]
     assert ["`mine`", "`a`", "c", "quick", "1", "1", "2", "1.5", "a card"] in rows
     assert ["", "`b`", "c", "quick", "1", "1", "1", "0.5", "a card"] in rows
-    assert rows[-1] == ["`mine`", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026-01-02"]
+    assert rows[-1] == ["`mine`", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026‑01‑02"]
 
 
 @dataclasses.dataclass
@@ -106,6 +106,20 @@ def test_versions_hold_the_pins(repository):
     assert torch == f"| torch | >=2.9 | {pin.removeprefix('torch==')} |"
 
 
+def test_first_line_of_a_property_is_no_type():
+    from sphinx.ext.napoleon import Config, GoogleDocstring
+
+    text = ["Channels of the input: of images and maps.", "", "More: of it.", "", "Example:", "    >>> 1", "    1"]
+    read = GoogleDocstring(text, Config(), what="property", name="in_channels").lines()
+    assert read[0] == "of images and maps."
+    pages.as_sentence("property", read)
+    assert read[:3] == text[:3]
+    assert not any(line.startswith(":type:") for line in read)
+    plain = ["Channels of the input."]
+    pages.as_sentence("property", plain)
+    assert plain == ["Channels of the input."]
+
+
 def test_api_page_names_modules_that_exist(repository):
     import importlib.util
 
@@ -127,7 +141,7 @@ def clone(tmp_path_factory, repository) -> Path:
     (folder / "notebooks").mkdir()
     shutil.copyfile(repository / "notebooks" / "xue2020.ipynb", folder / "notebooks" / "xue2020.ipynb")
     for _, caption, code in BLOCK.findall(page(repository, "add-a-paper")):
-        name, _, more = caption.partition(", ")
+        name, _, more = caption.replace("\\", "").partition(", ")
         if more.startswith("the last entry of PAPERS"):
             text = (folder / name).read_text("utf-8")
             head, end, rest = text.partition("\n}\nKEYS")

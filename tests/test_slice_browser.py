@@ -76,16 +76,33 @@ def test_many_structures_are_painted_in_their_colours():
     assert pixels[0, 0, 3] == 0
 
 
-def test_empty_masks_and_other_grids_are_refused():
+def test_where_no_mask_shows_anything_every_slice_is_there_from_the_middle():
     image, reference, _ = volume()
-    with pytest.raises(ValueError, match="all masks are empty"):
-        browser(image, {"Net": {"Reference": np.zeros_like(reference)}}, COLOURS, (3, 1, 1))
+    empty = np.zeros_like(reference)
+    text = browser(image, {"Net": {"Reference": empty, "Net": empty}}, COLOURS, (3, 1, 1))
+    states = re.findall(r'data-title="Slice (\d) of 7"( hidden)?', text)
+    assert [number for number, _ in states] == list("1234567")
+    assert [number for number, hidden in states if not hidden] == ["4"]
+    assert "<path" not in text
+    assert "DSC" not in text
+
+
+def test_a_first_panel_without_a_mask_starts_in_the_middle_of_what_others_show():
+    image, reference, _ = volume()
+    panels = {"Reference": {"Reference": np.zeros_like(reference)}, "Net": {"Net": reference}}
+    text = browser(image, panels, COLOURS, (3, 1, 1))
+    states = re.findall(r'data-title="Slice (\d) of 7"( hidden)?', text)
+    assert [number for number, hidden in states if not hidden] == ["4"]
+
+
+def test_masks_on_other_grids_are_refused():
+    image, reference, _ = volume()
     with pytest.raises(ValueError, match="do not lie on an image of"):
         browser(image[1:], {"Net": {"Reference": reference}}, COLOURS, (3, 1, 1))
 
 
 @pytest.mark.browser
-def test_buttons_and_keys_move_from_slice_to_slice(chromium_path):
+def test_buttons_keys_and_fingers_move_from_slice_to_slice(chromium_path):
     from playwright.sync_api import sync_playwright
 
     image, reference, prediction = volume()
@@ -100,7 +117,14 @@ def test_buttons_and_keys_move_from_slice_to_slice(chromium_path):
             seen.append(page.locator(".npc-state-title:visible").all_inner_texts())
         page.get_by_role("slider").press("Home")
         seen.append(page.locator(".npc-state-title:visible").all_inner_texts())
+        fingers = chromium.new_context(
+            has_touch=True, is_mobile=True, viewport={"width": 400, "height": 800}
+        ).new_page()
+        fingers.set_content(text)
+        fingers.get_by_role("button", name="forward").tap()
+        touched = fingers.locator(".npc-state-title:visible").all_inner_texts()
         pixels = page.locator("image:visible").evaluate("image => image.getBoundingClientRect().width > 0")
         chromium.close()
     assert seen == [["Slice 4 of 7"], ["Slice 5 of 7"], ["Slice 5 of 7"], ["Slice 4 of 7"], ["Slice 2 of 7"]]
+    assert touched == ["Slice 5 of 7"]
     assert pixels

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -163,6 +164,26 @@ def test_one_method_leaves_nothing_to_compare():
 def test_spread_over_seeds_is_that_of_the_cohort_mean():
     spread = tables.spread_of_means(patients({"stepwise": [0.2, 0.4]}, seeds=(0, 1, 2)), "dsc")
     assert spread["stepwise"] == pytest.approx(np.std([0.3, 0.4, 0.5], ddof=1))
+
+
+def test_a_table_has_no_negative_zero_and_short_texts_do_not_break():
+    html = tables.show(
+        pd.DataFrame({"x": [-0.04, -0.06, np.nan], "y": ["0 of 23", "a longer text", "z"]}), precision=1
+    ).to_html()
+    assert re.findall(r"<td[^>]*>([^<]*)<", html) == [
+        "0.0",
+        "0\N{NO-BREAK SPACE}of\N{NO-BREAK SPACE}23",
+        "-0.1",
+        "a longer text",
+        "–",
+        "z",
+    ]
+    assert "npc-wide-table" not in html
+
+
+def test_a_table_of_many_columns_has_smaller_letters():
+    frame = pd.DataFrame([range(tables.MANY_COLUMNS)])
+    assert 'class="dataframe npc-wide-table"' in tables.show(frame).to_html()
 
 
 def test_a_printed_cell_shows_what_is_printed():
