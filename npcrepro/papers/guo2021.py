@@ -63,7 +63,8 @@ CSCN = Method(
     # SILENT: what probability fusion is; the mean of both maps.
     data=_data(fusion="mean"),
     stages=_stage(),
-    # PAPER: softmax output. SILENT: threshold and post-processing; the more probable class, none.
+    # PAPER: softmax output.
+    # SILENT: threshold and post-processing; the more probable class, none.
     activation="softmax",
     threshold=None,
     uses=(MAPS,),
