@@ -316,7 +316,7 @@ class View:
 
     Attributes:
         plane: axial, coronal or sagittal.
-        slice: number of the slice in that plane.
+        slice: number of the slice in that plane, from 0.
         series: name of the channel.
         level, width: the window: intensities from ``level - width / 2`` (black) to ``level + width / 2`` (white).
         mode: one of `MODES`: contours of ``methods``, errors of ``first``, or ``first`` and ``second`` side by side.
@@ -451,7 +451,7 @@ def image_html(case: CaseData, view: View, study: Study) -> str:
         "side by side": f"{titles[view.first]} on the left, {titles[view.second]} on the right",
     }
     drawn = ", ".join(titles[name] for name in view.methods if name in case.found) or "no method"
-    words = f"{case.name}, {view.series}, {view.plane} slice {view.slice}: reference and "
+    words = f"{case.name}, {view.series}, {view.plane} slice {view.slice + 1}: reference and "
     words += shown.get(view.mode, f"contours of {drawn}")
     data = b64encode(png(picture(case, view, study.colours()))).decode("ascii")
     return f'<img alt="{escape(words)}" src="data:image/png;base64,{data}" style="max-width: 100%">'
@@ -570,7 +570,7 @@ class Explorer:
         """What the controls are set to."""
         return View(
             plane=self.plane.value,
-            slice=self.slice.value,
+            slice=self.slice.value - 1,
             series=self.series.value,
             level=self.level.value,
             width=self.width.value,
@@ -611,7 +611,9 @@ class Explorer:
         self.mode = buttons("Show", MODES, ("Contours of the ticked methods", "What the method found, marked wrongly "
                             "and missed", "Two methods, each with the reference"))  # fmt: skip
         self.plane = buttons("Plane", PLANES, ("From below", "From the front", "From the side"))
-        self.slice = widgets.IntSlider(description="Slice", tooltip="Number of the slice", style=style, layout=wide)
+        self.slice = widgets.IntSlider(
+            description="Slice", tooltip="Number of the slice, from 1", style=style, layout=wide
+        )
         self.worst = widgets.Button(
             description="Worst slice", tooltip="The slice with the lowest DSC of the method",
             layout=widgets.Layout(width="8rem", margin="2px 2px 2px 6rem"),
@@ -715,12 +717,12 @@ class Explorer:
 
     def _open_plane(self) -> None:
         with self._together():
-            _set_range(self.slice, 0, self.case.slices(self.plane.value) - 1)
-            self.slice.value = self.case.largest(self.plane.value)
+            _set_range(self.slice, 1, self.case.slices(self.plane.value))
+            self.slice.value = self.case.largest(self.plane.value) + 1
 
     def to_worst_slice(self) -> None:
         """Jump to the slice with the lowest DSC of the first method, see `worst_slice`."""
-        self.slice.value = worst_slice(self.case, self.view)
+        self.slice.value = worst_slice(self.case, self.view) + 1
 
     def _draw(self) -> None:
         """The picture and the numbers at once; distances that take longer when the controls rest for a moment."""

@@ -195,7 +195,7 @@ class TestPicture:
         def words() -> str:
             return re.search(r'<img alt="([^"]*)"', explorer._image.value)[1]
 
-        case, plane = explorer.case.name, f"CET1, axial slice {explorer.view.slice}"
+        case, plane = explorer.case.name, f"CET1, axial slice {explorer.slice.value}"
         assert words() == f"{case}, {plane}: reference and contours of Stepwise, as printed, Stepwise, linear scores"
         explorer.mode.value = "errors"
         assert words() == f"{case}, {plane}: reference and errors of Stepwise, as printed"
@@ -386,16 +386,16 @@ class TestExplorer:
 
     def test_a_plane_has_its_own_slices(self, explorer):
         explorer.plane.value = "sagittal"
-        assert explorer.slice.max == 15
-        assert explorer.slice.value == explorer.case.largest("sagittal")
-        explorer.slice.value = 15
+        assert (explorer.slice.min, explorer.slice.max) == (1, 16)
+        assert explorer.slice.value - 1 == explorer.view.slice == explorer.case.largest("sagittal")
+        explorer.slice.value = 16
         explorer.plane.value = "axial"
-        assert explorer.slice.max == 3
+        assert explorer.slice.max == 4
 
     def test_worst_slice_is_a_button(self, explorer, monkeypatch):
         monkeypatch.setattr(explore, "worst_slice", lambda case, view: 3)
         explorer.worst.click()
-        assert explorer.slice.value == 3
+        assert (explorer.slice.value, explorer.view.slice) == (4, 3)
 
     def test_another_case_has_its_own_window_and_masks(self, explorer):
         first = explorer.case
