@@ -120,13 +120,18 @@ def test_first_line_of_a_property_is_no_type():
     assert plain == ["Channels of the input."]
 
 
-def test_api_page_names_modules_that_exist(repository):
+def test_api_pages_name_modules_that_exist(repository):
     import importlib.util
 
-    named = re.findall(r"automodule:: (\S+)", page(repository, "api"))
+    pages_of_modules = sorted((repository / "book").glob("api-*.md"))
+    text = "".join(path.read_text("utf-8") for path in pages_of_modules)
+    named = re.findall(r"automodule:: (\S+)", text)
     assert len(named) > 40
     assert [name for name in named if importlib.util.find_spec(name) is None] == []
-    assert named == re.findall(r"^### `(\S+)`", page(repository, "api"), re.MULTILINE)
+    assert named == re.findall(r"^## `(\S+)`", text, re.MULTILINE)
+    listed = re.findall(r"\((api-\w+)\.md\) \| (.+) \|$", page(repository, "api"), re.MULTILINE)
+    assert sorted(name for name, _ in listed) == [path.stem for path in pages_of_modules]
+    assert sorted(f"npcrepro.{name}" for _, row in listed for name in re.findall(r"`(.+?)`", row)) == sorted(named)
 
 
 # --- The tutorial ------------------------------------------------------------------------------------------------
