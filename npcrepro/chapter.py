@@ -426,6 +426,11 @@ class Results:
         rows = self._rows(structure)
         return statistics.summarise(rows[rows.method == method][metric])
 
+    def means_by_seed(self, method: str, metric: str = "dsc") -> list[float]:
+        """Mean over patients of the mean over structures, one for each seed."""
+        rows = evaluation.over_structures(self.patients[self.patients.method == method])
+        return rows.groupby("seed")[metric].mean().tolist()
+
     def difference(
         self, first: str, second: str, metric: str = "dsc", structure: str = ""
     ) -> statistics.PairedTest:  # fmt: skip

@@ -172,6 +172,13 @@ def test_methods_with_fewer_seeds_are_told(tmp_path):
     assert "1 to 2 seeds" in Results(LUO, publish(tmp_path / "r", rows)).made
 
 
+def test_seeds_have_means_of_their_own(tmp_path):
+    rows = [row for p in "AB" for s, hits in ((0, 10), (1, 0)) for row in rows_of("unet", hits, patient=p, seed=s)]
+    rows += [row for p in "AB" for row in rows_of("unet", 10, patient=p, seed=1, structure="Mandible")]
+    rows += [row for p in "AB" for row in rows_of("unet", 10, patient=p, structure="Mandible")]
+    assert Results(LUO, publish(tmp_path / "r", rows)).means_by_seed("unet") == [1.0, 0.5]
+
+
 def test_one_structure_is_no_mean(tmp_path):
     rows = [row for p in "ABC" for row in rows_of("two-stage", 8, patient=p)]
     one = Results(LUO, publish(tmp_path / "r", rows))
