@@ -492,7 +492,7 @@ def published_line(published: Published) -> str:
     return (
         f"cohort {first['cohort']}, profile {first['profile']['name']}, {folds} fold{'s' * (folds > 1)}, "
         f"{f'{fewest} to ' * (fewest < seeds)}{seeds} seed{'s' * (seeds > 1)}, "
-        f"{first['device']}, {runs} run{'s' * (runs > 1)}, {hours:.1f} h in all, made {first['finished'][:10]}"
+        f"{first['device']}, {runs} run{'s' * (runs > 1)}, {hours:.1f} h in all, made {max(run['finished'] for run in published.runs)[:10]}"
     )
 
 
