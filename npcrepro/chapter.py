@@ -485,14 +485,14 @@ def published_line(published: Published) -> str:
     """What a caption says of published runs."""
     first = published.runs[0]
     hours = sum(run["seconds"]["all"] for run in published.runs) / 3600
-    runs = len(published.runs)
+    runs, last = len(published.runs), max(run["finished"] for run in published.runs)
     folds = len({run["fold"] for run in published.runs})
     of_method = Counter(method for method, _ in {(run["method"], run["seed"]) for run in published.runs})
     fewest, seeds = min(of_method.values()), max(of_method.values())
     return (
         f"cohort {first['cohort']}, profile {first['profile']['name']}, {folds} fold{'s' * (folds > 1)}, "
         f"{f'{fewest} to ' * (fewest < seeds)}{seeds} seed{'s' * (seeds > 1)}, "
-        f"{first['device']}, {runs} run{'s' * (runs > 1)}, {hours:.1f} h in all, made {max(run['finished'] for run in published.runs)[:10]}"
+        f"{first['device']}, {runs} run{'s' * (runs > 1)}, {hours:.1f} h in all, made {last[:10]}"
     )
 
 
