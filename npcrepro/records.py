@@ -47,6 +47,7 @@ NO_IDENTITY = {"method": ("title", "summary"), "profile": ("folds", "methods", "
 # What makes cases.csv from predictions; they are scored again when it changes.
 SCORING_CODE = ("npcrepro.evaluation:score_case",)
 PACKAGES = ("npcrepro", "torch", "lightning-fabric", "numpy", "scipy", "pandas", "SimpleITK", "safetensors")
+FLOAT = "%.10g"  # of published tables, which are committed: half the size, and far beyond what is measured
 IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
 
 
@@ -223,8 +224,8 @@ def history_table(records: Iterable[Record]):
 def publish(records: list[Record], folder: Path) -> None:
     """Write the numbers of several runs into one folder: ``runs.json``, ``cases.csv``, ``history.csv``.
 
-    No weights, no predictions, no images. ``runs.json`` says once what all runs share, and for each run what is its
-    own. The folder can be committed and read back with :func:`read_published`.
+    No weights, no predictions, no images; ten significant digits. ``runs.json`` says once what all runs share, and for
+    each run what is its own. The folder can be committed and read back with :func:`read_published`.
 
     Raises:
         InputError: no runs given, or runs of several papers, cohorts or profiles.
@@ -234,8 +235,8 @@ def publish(records: list[Record], folder: Path) -> None:
     kinds = {(r.config["paper"], r.config["cohort"], r.config["profile"]["name"]) for r in records}
     if len(kinds) > 1:
         raise InputError(f"{folder} can hold one paper, cohort and profile, got {sorted(kinds)}")
-    write_text(folder / "cases.csv", case_table(records).to_csv(index=False, lineterminator="\n"))
-    write_text(folder / "history.csv", history_table(records).to_csv(index=False, lineterminator="\n"))
+    for name, table in (("cases.csv", case_table(records)), ("history.csv", history_table(records))):
+        write_text(folder / name, table.to_csv(index=False, lineterminator="\n", float_format=FLOAT))
     methods = {record.config["method"]["name"]: record.config["method"] for record in records}
     folds = {record.config["fold"]["number"]: record.config["fold"] for record in records}
     rows = [

@@ -176,7 +176,7 @@ def site_below(html):
         yield f"{address}/npc"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a second one cannot start while it runs, so it ends with this file
 def chromium(chromium_path):
     """A running Chromium."""
     from playwright.sync_api import sync_playwright
@@ -231,13 +231,13 @@ def names(html: Path) -> list[str]:
     return sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html") if "_static" not in path.parts)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def visits(html, site, chromium) -> dict[str, dict[int, Visit]]:
     """Every page of the book, at the width of a desk and of a phone."""
     return {name: {width: visit(chromium, site, name, width) for width in (1280, 400)} for name in names(html)}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def every_visit(visits) -> list[Visit]:
     return [one for widths in visits.values() for one in widths.values()]
 
