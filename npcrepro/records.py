@@ -47,7 +47,7 @@ NO_IDENTITY = {"method": ("title", "summary"), "profile": ("folds", "methods", "
 # What makes cases.csv from predictions; they are scored again when it changes.
 SCORING_CODE = ("npcrepro.evaluation:score_case",)
 PACKAGES = ("npcrepro", "torch", "lightning-fabric", "numpy", "scipy", "pandas", "SimpleITK", "safetensors")
-FLOAT = "%.10g"  # of published tables, which are committed: half the size, and far beyond what is measured
+FLOAT = "%.10g"  # of published tables, which are committed: smaller, and far beyond what is measured
 IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from npcrepro import leaderboard
+from npcrepro.claims.ledger import PHANTOM
 from npcrepro.errors import InputError
 from npcrepro.evaluation import by_patient, over_seeds
 from npcrepro.leaderboard import Board
@@ -32,7 +33,6 @@ from npcrepro.records import RESULTS
 
 READINGS = RESULTS / "worst-cases" / "cases.csv"
 CUT_OUT = RESULTS / "worst-cases" / "cut_out.csv"
-MADE_UP = "phantom"
 EACH = 3
 AT_LEAST = 8
 RULE = (
@@ -360,7 +360,7 @@ def _largest(boards: Sequence[Board] | None) -> list[Board]:
     """The first board of each cohort of real images."""
     found: dict[str, Board] = {}
     for board in leaderboard.boards() if boards is None else boards:
-        if board.cohort != MADE_UP:
+        if not board.cohort.startswith(PHANTOM):
             found.setdefault(board.cohort, board)
     return list(found.values())
 

@@ -87,7 +87,7 @@ def test_three_of_each_structure_with_seeds_averaged():
 
 def test_only_the_first_board_of_a_cohort_and_none_that_is_made_up():
     small = board([row("small", "P1", 3)])
-    made_up = board([row("m", "P1", 3)], cohort=worst_cases.MADE_UP)
+    made_up = board([row("m", "P1", 3)], cohort="phantom")
     assert set(worst_cases.worst([ten(), small, made_up]).method) == {"best"}
     assert worst_cases.worst([made_up]).empty
     assert worst_cases.worst([]).empty

@@ -6,36 +6,26 @@ import torch
 from npcrepro.models.unet import nnunet_unet, plain_unet
 
 
+@pytest.mark.parametrize("unet", [plain_unet, nnunet_unet])
 @pytest.mark.parametrize(("dimensions", "size"), [(2, (32, 48)), (3, (16, 32, 32))])
-def test_logits_have_the_size_of_the_image(dimensions, size):
-    network = plain_unet(3, 2, width=0.1, dimensions=dimensions)
+def test_logits_have_the_size_of_the_image(unet, dimensions, size):
+    network = unet(3, 2, width=0.1, dimensions=dimensions)
     assert network(torch.zeros(2, 3, *size)).shape == (2, 2, *size)
 
 
-def test_parameters_follow_the_width_and_all_get_a_gradient():
+def test_fewer_levels_take_smaller_volumes():
+    network = nnunet_unet(3, 2, width=0.1, dimensions=3, levels=4)
+    assert network(torch.zeros(2, 3, 8, 16, 24)).shape == (2, 2, 8, 16, 24)
+
+
+@pytest.mark.parametrize(("unet", "count"), [(plain_unet, 1_978_433), (nnunet_unet, 5_811_105)])
+def test_parameters_follow_the_width_and_all_get_a_gradient(unet, count):
     def parameters(width):
-        return sum(parameter.numel() for parameter in plain_unet(1, 1, width).parameters())
+        return sum(parameter.numel() for parameter in unet(1, 1, width).parameters())
 
-    assert parameters(1.0) == 1_978_433
+    assert parameters(1.0) == count
     assert parameters(0.5) < parameters(1.0) / 3
-    network = plain_unet(1, 1, width=0.25)
-    network(torch.randn(2, 1, 32, 32)).square().mean().backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())
-
-
-@pytest.mark.parametrize(("dimensions", "levels", "size"), [(2, 5, (32, 48)), (3, 4, (8, 16, 24))])
-def test_the_unet_of_today_gives_logits_of_the_image_s_size(dimensions, levels, size):
-    network = nnunet_unet(3, 2, width=0.1, dimensions=dimensions, levels=levels)
-    assert network(torch.zeros(2, 3, *size)).shape == (2, 2, *size)
-
-
-def test_parameters_of_the_unet_of_today_follow_the_width_and_all_get_a_gradient():
-    def parameters(width):
-        return sum(parameter.numel() for parameter in nnunet_unet(1, 1, width).parameters())
-
-    assert parameters(1.0) == 5_811_105
-    assert parameters(0.5) < parameters(1.0) / 3
-    network = nnunet_unet(1, 1, width=0.25)
+    network = unet(1, 1, width=0.25)
     network(torch.randn(2, 1, 32, 32)).square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())
 
