@@ -45,7 +45,7 @@ class Trainer:
     def __init__(self, name: str, device: str, plain: bool, smoke: bool = False):
         import torch
 
-        from npcrepro.training import make_fabric
+        from npcrepro.training import make_fabric, memory_format_of
 
         self.plain = plain
         paper = papers.load(name.split("/")[0])
@@ -63,7 +63,7 @@ class Trainer:
         self.format, self.module = torch.contiguous_format, network
         self.optimiser = self.stage.optimiser.build(list(network.parameters()))
         if not plain:
-            self.format = torch.channels_last if len(matrix) == 2 else torch.channels_last_3d
+            self.format = memory_format_of(network, len(matrix))
             self.module = self.fabric.setup_module(network.to(memory_format=self.format))
             self.optimiser = self.fabric.setup_optimizers(self.optimiser)
         self.image, *self.target = _batch(method, matrix, batch, self.fabric.device)

@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -583,6 +585,40 @@ def test_bf16_trains_too(tiny_prepared, tmp_path, monkeypatch):
     # Autocast computes in bf16 and keeps the weights in fp32.
     assert {p.dtype for p in network.parameters()} == {torch.float32}
     assert not state.diverged
+
+
+@pytest.mark.parametrize(
+    ("layer", "memory_format"),
+    [
+        (nn.Conv2d(8, 16, 1, stride=2), torch.contiguous_format),
+        (nn.Conv2d(15, 16, 1, stride=(1, 2)), torch.contiguous_format),
+        (nn.Conv2d(16, 16, 1, stride=2), torch.channels_last),
+        (nn.Conv2d(8, 16, 1), torch.channels_last),
+        (nn.Conv2d(8, 16, 3, stride=2), torch.channels_last),
+    ],
+)
+def test_channels_are_last_but_where_the_processor_library_would_crash(layer, memory_format):
+    assert training.memory_format_of(nn.Sequential(nn.ReLU(), nn.Sequential(layer)), 2) == memory_format
+
+
+def test_channels_of_volumes_are_last():
+    assert training.memory_format_of(nn.Conv3d(8, 16, 1, stride=2), 3) == torch.channels_last_3d
+
+
+def test_a_small_network_with_strided_shortcuts_trains():
+    """Channels last, it ends the process: the gradient of a shortcut of 8 channels writes past its memory."""
+    code = (
+        "import torch\n"
+        "from npcrepro.models.unet import nnunet_unet\n"
+        "from npcrepro.training import memory_format_of\n"
+        "network = nnunet_unet(1, 1, width=0.25)\n"
+        "form = memory_format_of(network, 2)\n"
+        "network.to(memory_format=form)\n"
+        "image = torch.randn(4, 1, 96, 96).contiguous(memory_format=form)\n"
+        "for _ in range(8):\n"
+        "    network(image).square().mean().backward()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_the_state_survives_json():
