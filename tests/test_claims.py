@@ -84,7 +84,7 @@ def test_examples_are_claims(data):
         (-0.030, 0.05, 40, "refuted", "on the other side of the claim"),
         (0.000, 0.02, 40, "refuted", "alike within a margin of 0.015"),
         (0.010, 0.08, 40, "undecided", "40 patients show an effect of 0.036"),
-        (0.050, 0.05, 8, "confirmed", "With 8 patients this is formal: the protocol asks for 20"),
+        (0.050, 0.05, 8, "undecided", "it rests on 8 of the 20 patients that the protocol asks for"),
     ],
 )
 def test_a_difference(mean, sd, n, verdict, words):
@@ -94,6 +94,17 @@ def test_a_difference(mean, sd, n, verdict, words):
     assert decision.numbers["mean"] == pytest.approx(mean, abs=1e-9)
     assert decision.numbers["sd"] == pytest.approx(sd)
     assert (decision.numbers["patients"], decision.numbers["seeds"]) == (n, 3)
+
+
+def test_an_effect_that_is_too_small_to_matter_is_none_however_sure():
+    """All of the interval is above 0, and all of it inside the margin."""
+    records = against_zero(exact(40, 0.003, 0.003))
+    trifle = decide(claim(reported=None, margin=0.01), records)
+    assert trifle.numbers["low"] > 0
+    assert trifle.numbers["p after Holm"] < 0.01
+    assert (trifle.verdict, "alike within a margin of 0.010" in trifle.reason) == ("refuted", True)
+    # Where an effect is printed, it is shown, and short of it.
+    assert decide(claim(reported=0.1), records).verdict == "weakened"
 
 
 def test_a_claim_of_less_is_the_mirror():
@@ -140,6 +151,24 @@ def test_likeness_compares_the_seeds_with_the_margin():
     steady = decide(claim(), against_zero(values + np.array([-0.007, 0, 0.007])))
     loose = decide(claim(), against_zero(values + np.array([-0.008, 0, 0.008])))
     assert (steady.verdict, loose.verdict) == ("refuted", "undecided")  # half of the margin is 0.00725
+
+
+def test_a_margin_is_compared_with_what_is_left_to_it():
+    """A mean of 0.005 has 0.0095 left to the margin of 0.0145."""
+    values = exact(40, 0.005, 0.02)
+    for shift, verdict in ((0.0045, "refuted"), (0.005, "undecided")):
+        decision = decide(claim(), against_zero(values + np.array([-shift, 0, shift])))
+        assert decision.verdict == verdict, decision.reason
+    assert "half of the distance to the number that decides (0.010)" in decision.reason
+
+
+def test_seeds_that_one_arm_has_alone_are_left_out():
+    records = against_zero(exact(40, 0.03, 0.02, seeds=4))
+    fewer = records[(records.method == "a") | (records.seed < 3)]
+    decision = decide(claim(), fewer)
+    assert (decision.verdict, decision.numbers["seeds"]) == ("confirmed", 3)
+    none = records[(records.method == "a") == (records.seed < 2)]
+    assert "not run on the same patients with the same seeds" in decide(claim(), none).reason
 
 
 def test_too_few_seeds_leave_it_undecided():
@@ -241,6 +270,24 @@ def test_like_spreads_refute():
     decision = decide(one, rows({"a": second + exact(60, 0, 0.005, generator=5), "b": second}))
     assert decision.verdict == "refuted"
     assert "a factor 1.08" in decision.reason
+    assert "90 % interval" in decision.reason
+
+
+def test_like_spreads_need_a_test_beside_the_interval(monkeypatch):
+    one = claim(form="spread", arms=[{"method": "a"}, {"method": "b"}], direction="less", reported=0.85)
+    second = exact(60, 0.5, 0.1)
+    monkeypatch.setattr("npcrepro.statistics.spread_equivalence", lambda *values: 0.06)
+    decision = decide(one, rows({"a": second + exact(60, 0, 0.005, generator=5), "b": second}))
+    assert (decision.verdict, decision.numbers["p of equivalence"]) == ("undecided", 0.06)
+
+
+def test_seeds_whose_spreads_differ_leave_likeness_undecided():
+    one = claim(form="spread", arms=[{"method": "a"}, {"method": "b"}], direction="less", reported=0.85)
+    centred = exact(60, 0, 0.1)
+    varied = 0.5 + centred * np.array([0.95, 1.0, 1.05])
+    decision = decide(one, rows({"a": varied, "b": 0.5 + centred}))
+    assert decision.verdict == "undecided"
+    assert "between seeds (a factor 1.05) exceeds half of the distance" in decision.reason
 
 
 @pytest.mark.parametrize(
@@ -251,6 +298,7 @@ def test_like_spreads_refute():
         (0.875, 0.02, "weakened"),
         (0.80, 0.05, "refuted"),
         (0.88, 0.15, "undecided"),
+        (0.50, 0.10, "refuted"),
     ],
 )
 def test_a_value_is_reached(mean, sd, verdict):
@@ -315,7 +363,12 @@ def test_no_value_at_all():
 
 
 @pytest.mark.parametrize(
-    "drop", ["method == 'b' and patient == 'P003'", "method == 'b' and seed == 2", "seed == 2 and patient == 'P003'"]
+    "drop",
+    [
+        "method == 'b' and patient == 'P003'",
+        "method == 'b' and seed == 2 and patient == 'P003'",
+        "seed == 2 and patient == 'P003'",
+    ],
 )
 def test_arms_that_were_not_run_alike_are_not_compared(drop):
     records = against_zero(exact(40, 0.03, 0.02)).query(f"not ({drop})")
@@ -339,7 +392,7 @@ def test_two_patients_have_no_interval():
     assert decide(value, against_zero(exact(2, 0.03, 0.01))).verdict == "undecided"
 
 
-@pytest.mark.parametrize("n", [5, 40])
+@pytest.mark.parametrize("n", [20, 40])
 def test_methods_that_are_the_same_refute_a_difference(n):
     decision = decide(claim(), against_zero(np.zeros((n, 3))))
     assert decision.verdict == "refuted"
@@ -368,6 +421,27 @@ def test_a_claim_of_several_parts(verdicts, expected):
     decision = all_of("whole", [Decision(f"part{i}", v, "") for i, v in enumerate(verdicts)])
     assert (decision.claim, decision.verdict) == ("whole", expected)
     assert f"part1 is {verdicts[1]}" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "missing", "expected"),
+    [
+        (["confirmed", "confirmed", "refuted"], 0, "confirmed"),
+        (["confirmed", "weakened", "undecided"], 0, "weakened"),
+        (["confirmed", "confirmed"], 1, "confirmed"),
+        (["confirmed", "refuted", "refuted"], 0, "refuted"),
+        (["confirmed", "refuted"], 1, "undecided"),
+    ],
+)
+def test_a_claim_that_needs_two_of_three_parts(verdicts, missing, expected):
+    parts = [Decision(f"part{i}", v, "") for i, v in enumerate(verdicts)]
+    decision = all_of("whole", parts, needed=2, missing=missing)
+    assert decision.verdict == expected
+    assert decision.reason.startswith("2 of 3 parts have to hold")
+
+
+def test_a_part_that_was_not_run_leaves_the_whole_undecided():
+    assert all_of("whole", [Decision("part", "confirmed", "")], missing=1).verdict == "undecided"
 
 
 def test_no_part_is_an_error():

@@ -118,7 +118,7 @@ def test_publications_decide(tmp_path):
     assert one.cohort == "made-up (bench)"
     assert one.command == ""
     assert one.parts[0].numbers["mean"] == pytest.approx(0.1, abs=0.01)
-    assert one.effect.startswith("0.1")
+    assert one.effect.startswith("+0.1")
 
 
 def test_the_other_way_round_it_is_refuted_and_one_seed_decides_nothing(tmp_path):
@@ -149,10 +149,39 @@ def test_patients_come_before_phantoms_enough_seeds_before_few_and_many_patients
     assert line(tmp_path, "xue2020-56").source == "c"
 
 
+def test_runs_count_by_the_arms_of_a_claim(tmp_path):
+    """Many patients and seeds of another method are no reason to decide there."""
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8, 21), "unet": scores(0.7, 21)}))
+    few = cases({"deeplabv3plus": scores(0.8, 20), "unet": scores(0.7, 20)}, cohort="b")
+    many = cases({"full-convolutions": scores(0.8, 40, 5)}, cohort="b")
+    publish(tmp_path / "b", pd.concat([few, many]))
+    assert line(tmp_path, "xue2020-56").source == "a"
+
+
+def test_a_number_by_itself_is_decided_at_the_size_of_the_paper_only(tmp_path):
+    missed = cases({"stepwise": scores(0.5)}, paper="li2018")
+    publish(tmp_path / "bench", missed)
+    one = line(tmp_path, "li2018-1")
+    assert one.verdict == "undecided"
+    assert "this is profile bench" in one.reason
+    publish(tmp_path / "paper", missed.assign(cohort="whole"), profile={"name": "paper"})
+    small, whole = (ledger.ledger([s], ["li2018"])[0] for s in ledger.sources(tmp_path))
+    assert (small.verdict, whole.verdict) == ("undecided", "refuted")
+    assert whole.effect.startswith("mean 0.")
+
+
+def test_ratios_are_told_from_differences(tmp_path):
+    rows = cases({"deeplabv3plus": scores(0.8), "unet": scores(0.8)})
+    rows["voxel_masd_mm"] = np.where(rows.method == "unet", 2.0, 1.0)
+    publish(tmp_path / "x", rows)
+    assert line(tmp_path, "xue2020-58").effect == "x 0.500 (0.500 to 0.500)"
+    assert line(tmp_path, "xue2020-60").effect.startswith("sd x 1.0")
+
+
 def test_effects_of_parts_carry_their_names(tmp_path):
     publish(tmp_path / "x", cases({arm: scores(0.8) for arm in ("two-stage", "dice", "focal")}, paper="luo2020"))
-    assert line(tmp_path, "luo2020-19").effect.startswith("Dice: 0.000")
-    assert "; focal: 0.000" in line(tmp_path, "luo2020-19").effect
+    assert line(tmp_path, "luo2020-19").effect.startswith("Dice: +0.000")
+    assert "; focal: +0.000" in line(tmp_path, "luo2020-19").effect
 
 
 def test_a_claim_with_parts_waits_for_all_of_them(tmp_path):
@@ -160,7 +189,7 @@ def test_a_claim_with_parts_waits_for_all_of_them(tmp_path):
     publish(tmp_path / "a" / "x", rows)
     one = line(tmp_path / "a", "luo2020-15")
     assert one.verdict == "undecided"
-    assert "No runs yet for luo2020-15 lower" in one.reason
+    assert "No runs yet for: Mask R-CNN beats FCN-8." in one.reason
     publish(tmp_path / "b" / "x", pd.concat([rows, cases({"fcn8": scores(0.6, seeds=5)}, paper="luo2020")]))
     assert line(tmp_path / "b", "luo2020-15").verdict == "confirmed"
     publish(

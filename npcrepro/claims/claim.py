@@ -64,6 +64,7 @@ class Claim:
         structure: that is compared; empty means the only one, or the mean over those that a patient has.
         region: of :data:`npcrepro.evaluation.REGIONS`.
         parts: of the form ``"all"``.
+        needed: how many of the parts have to hold; 0 for all of them.
         needs: of the form ``"elsewhere"``: what would decide it and is not in records.
     """
 
@@ -91,6 +92,7 @@ class Claim:
     structure: str = ""
     region: str = "all_slices"
     parts: tuple[Claim, ...] = ()
+    needed: int = 0
     needs: str = ""
 
     def __post_init__(self):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, exp, isnan, log10, nan
-from typing import Literal
+from math import ceil, exp, inf, isnan, log, log10, nan
+from typing import Literal, get_args
 
 from npcrepro import statistics
 from npcrepro.claims.claim import TESTED, Claim
@@ -13,8 +13,9 @@ from npcrepro.claims.evidence import Evidence, weigh
 from npcrepro.errors import InputError
 
 Verdict = Literal["confirmed", "weakened", "refuted", "undecided"]
+Judged = tuple[Verdict, str, tuple[float, ...]]  # with the numbers that the estimate must not cross for it to stand
 ALPHA = 0.05
-ENOUGH_PATIENTS = 20  # fewer are formal: intervals and p values exist, but rest on very few people
+ENOUGH_PATIENTS = 20  # of fewer, intervals and p values exist, but rest on very few people
 
 
 @dataclass(frozen=True)
@@ -62,98 +63,130 @@ def decide_together(family: Sequence[tuple[Claim, object]], seed: int = 0) -> li
     ]
 
 
-def all_of(claim: str, parts: Sequence[Decision]) -> Decision:
+def all_of(claim: str, parts: Sequence[Decision], needed: int = 0, missing: int = 0) -> Decision:
     """A claim with several parts (better than both baselines; a whole order) from the decisions on them.
 
-    It is refuted if one part is, undecided if one part is (and none refuted), weakened if one part is, else confirmed.
+    It is refuted if so many parts are that too few can hold, undecided if too few do hold, weakened if too few of
+    these are confirmed, else confirmed.
+
+    Args:
+        needed: how many parts have to hold; 0 for all of them.
+        missing: parts that nothing was decided on.
 
     Raises:
         ValueError: no part.
     """
     if not parts:
         raise ValueError(f"claim {claim} has no part to decide it by")
-    verdict = next(v for v in ("refuted", "undecided", "weakened", "confirmed") if v in {p.verdict for p in parts})
+    total = len(parts) + missing
+    needed = needed or total
+    having = {verdict: sum(part.verdict == verdict for part in parts) for verdict in get_args(Verdict)}
+    if having["refuted"] > total - needed:
+        verdict = "refuted"
+    elif having["confirmed"] + having["weakened"] < needed:
+        verdict = "undecided"
+    else:
+        verdict = "confirmed" if having["confirmed"] >= needed else "weakened"
     listed = "; ".join(f"{part.claim} is {part.verdict}" for part in parts)
-    return Decision(claim, verdict, f"All of {len(parts)} parts have to hold: {listed}.")
+    return Decision(claim, verdict, f"{needed} of {total} parts have to hold: {listed}.")
 
 
 def _judge(claim: Claim, evidence: Evidence, p: float) -> Decision:
     judge = {"equivalence": _judge_equivalence, "value": _judge_value, "share": _judge_share}
-    verdict, reason, effect = judge.get(claim.form, _judge_difference)(claim, evidence, p)
-    objection = _objection(claim, evidence, effect)
-    if objection and verdict != "undecided":
-        verdict, reason = "undecided", f"{reason} But {objection}."
-    if evidence.patients < ENOUGH_PATIENTS and claim.unit == "patient":
-        reason += f" With {evidence.patients} patients this is formal: the protocol asks for {ENOUGH_PATIENTS}."
+    verdict, reason, lines = judge.get(claim.form, _judge_difference)(claim, evidence, p)
+    few, swayed = _too_few(claim, evidence), _swayed_by_seeds(claim, evidence, lines)
+    if verdict == "undecided":
+        reason += f" And {few}." if few else ""
+    elif few or swayed:
+        verdict, reason = "undecided", f"{reason} But {few or swayed}."
     if evidence.rule:
         counted, left_out = evidence.numbers["undefined counted"], evidence.numbers["left out"]
         reason += f" Here {evidence.rule} (counted: {counted}, patients left out: {left_out})."
     return Decision(claim.key, verdict, reason, {**evidence.numbers, "p after Holm": p})
 
 
-def _objection(claim: Claim, evidence: Evidence, effect: float) -> str:
-    """Why seeds forbid a verdict; empty if they do not. ``effect`` is ``nan`` where their spread is not asked for."""
-    if evidence.seeds < claim.seeds:
-        return f"it rests on {evidence.seeds} of the {claim.seeds} seeds that the protocol asks for"
-    if evidence.seed_sd > abs(effect) / 2:
-        digits = _digits(claim)
-        return (
-            f"the standard deviation between seeds ({evidence.seed_sd:.{digits}f}) exceeds half of the effect "
-            f"({abs(effect):.{digits}f})"
-        )
-    return ""
+def _too_few(claim: Claim, evidence: Evidence) -> str:
+    """What the protocol asks for and is not there, in words; empty if nothing is."""
+    there = {"seeds": (evidence.seeds, claim.seeds)}
+    if claim.unit == "patient":
+        there["patients"] = (evidence.patients, ENOUGH_PATIENTS)
+    few = [f"{n} of the {asked} {name}" for name, (n, asked) in there.items() if n < asked]
+    return f"it rests on {' and '.join(few)} that the protocol asks for" if few else ""
 
 
-def _judge_difference(claim: Claim, evidence: Evidence, p: float) -> tuple[Verdict, str, float]:
+def _swayed_by_seeds(claim: Claim, evidence: Evidence, lines: Sequence[float]) -> str:
+    """Why other seeds might end in another verdict; empty if they would not.
+
+    Args:
+        lines: numbers that the estimate must not cross for the verdict to stand: 0, or the ends of a margin.
+    """
+    room = min((abs(evidence.estimate - line) for line in lines), default=inf)
+    if not evidence.seed_sd > room / 2:
+        return ""
+    what = "effect" if list(lines) == [0.0] and claim.form != "value" else "distance to the number that decides"
+    return (
+        f"the standard deviation between seeds ({_size(claim, evidence.seed_sd)}) exceeds half of the {what} "
+        f"({_size(claim, room)})"
+    )
+
+
+def _judge_difference(claim: Claim, evidence: Evidence, p: float) -> Judged:
     low, high = sorted(claim.towards(end) for end in evidence.interval)
     found = f"{_found(claim, evidence)}, {_p(p)}"
-    if low > 0 or high < 0:
-        if p > ALPHA:
-            return "undecided", f"{found}: the interval excludes {_null(claim)}, but p does not support it.", nan
-        if high < 0:
-            return "refuted", f"{found}: on the other side of the claim.", evidence.estimate
+    a_side = (low > 0 or high < 0) and p <= ALPHA
+    # Without a printed effect, one that is too small to matter is none, however sure it is.
+    if evidence.equivalent and (claim.reported is None or not a_side):
+        margin = claim.refuting_margin
+        return (
+            "refuted",
+            f"{_alike(claim, evidence)}: alike within a margin of {_size(claim, margin)}.",
+            (-margin, margin),
+        )
+    if a_side and high < 0:
+        return "refuted", f"{found}: on the other side of the claim.", (0.0,)
+    if a_side:
         reported = "" if claim.reported is None else f" the reported {_number(claim, claim.effect)}"
         if reported and high < claim.towards(claim.effect):
-            return "weakened", f"{found}: on the claimed side, but short of{reported}.", evidence.estimate
+            return "weakened", f"{found}: on the claimed side, but short of{reported}.", (0.0,)
         reaches = f" and reaches{reported}" if reported else "; no effect is printed"
-        return "confirmed", f"{found}: on the claimed side{reaches}.", evidence.estimate
-    if evidence.equivalent:
-        margin = claim.refuting_margin
-        return "refuted", f"{found}: alike within a margin of {_size(claim, margin)}.", margin
-    return "undecided", f"{found}: {_not_shown(claim, evidence)}.", nan
+        return "confirmed", f"{found}: on the claimed side{reaches}.", (0.0,)
+    if low > 0 or high < 0:
+        return "undecided", f"{found}: the interval excludes {_null(claim)}, but p does not support it.", ()
+    return "undecided", f"{found}: {_not_shown(claim, evidence)}.", ()
 
 
-def _judge_equivalence(claim: Claim, evidence: Evidence, p: float) -> tuple[Verdict, str, float]:
-    low, high = evidence.numbers["low 90 %"], evidence.numbers["high 90 %"]
-    found = f"Mean difference {_number(claim, evidence.estimate)}, 90 % interval {_range(claim, low, high)}, {_p(p)}"
+def _judge_equivalence(claim: Claim, evidence: Evidence, p: float) -> Judged:
+    margin, wider = claim.margin, claim.wider_margin
+    found = f"{_alike(claim, evidence)}, {_p(p)}"
     if evidence.equivalent and p <= ALPHA:
-        return "confirmed", f"{found}: inside the margin of {_size(claim, claim.margin)}.", claim.margin
-    if evidence.interval.low > claim.margin or evidence.interval.high < -claim.margin:
-        return "refuted", f"{found}: beyond the margin of {_size(claim, claim.margin)}.", evidence.estimate
+        return "confirmed", f"{found}: inside the margin of {_size(claim, margin)}.", (-margin, margin)
+    if evidence.interval.low > margin or evidence.interval.high < -margin:
+        return "refuted", f"{found}: beyond the margin of {_size(claim, margin)}.", (-margin, margin)
     if evidence.equivalent_wider:
-        return "weakened", f"{found}: inside {_size(claim, claim.wider_margin)} only.", claim.wider_margin
-    margin = f"the margin of {_size(claim, claim.margin)} is not shown"
-    return "undecided", f"{found}: {margin}; {_able(claim, evidence, 'a margin of')}.", nan
+        return "weakened", f"{found}: inside {_size(claim, wider)} only.", (-wider, wider)
+    not_shown = f"the margin of {_size(claim, margin)} is not shown"
+    return "undecided", f"{found}: {not_shown}; {_able(claim, evidence, 'a margin of')}.", ()
 
 
-def _judge_value(claim: Claim, evidence: Evidence, _p_value: float) -> tuple[Verdict, str, float]:
+def _judge_value(claim: Claim, evidence: Evidence, _p_value: float) -> Judged:
     digits, margin = _digits(claim), claim.margin or 0.0
+    mean = "Mean" if len(claim.arms) == 1 else "Mean difference"
+    missed = claim.value - claim.towards(margin)
     low, high = sorted(claim.towards(end - claim.value) for end in evidence.interval)
     ends = f"{evidence.interval.low:.{digits}f} to {evidence.interval.high:.{digits}f}"
-    found = f"Mean {evidence.estimate:.{digits}f}, 95 % interval {ends}"
-    effect = claim.margin if claim.margin else nan
+    found = f"{mean} {evidence.estimate:.{digits}f}, 95 % interval {ends}"
     if isnan(low):
-        return "undecided", f"Mean {evidence.estimate:.{digits}f}: too few patients for an interval.", nan
+        return "undecided", f"{mean} {evidence.estimate:.{digits}f}: too few patients for an interval.", ()
     if high < 0:
         if high < -margin:
-            return "refuted", f"{found}: short of {claim.value:g} by more than {margin:g}.", effect
-        return "weakened", f"{found}: short of {claim.value:g}, perhaps by less than {margin:g}.", effect
+            return "refuted", f"{found}: short of {claim.value:g} by more than {margin:g}.", (missed,)
+        return "weakened", f"{found}: short of {claim.value:g}, perhaps by less than {margin:g}.", (claim.value,)
     if low >= -margin:
-        return "confirmed", f"{found}: {claim.value:g} is reached within {margin:g}.", effect
-    return "undecided", f"{found}: too wide to tell whether {claim.value:g} is reached within {margin:g}.", nan
+        return "confirmed", f"{found}: {claim.value:g} is reached within {margin:g}.", (missed,)
+    return "undecided", f"{found}: too wide to tell whether {claim.value:g} is reached within {margin:g}.", ()
 
 
-def _judge_share(claim: Claim, evidence: Evidence, _p_value: float) -> tuple[Verdict, str, float]:
+def _judge_share(claim: Claim, evidence: Evidence, _p_value: float) -> Judged:
     numbers = evidence.numbers
     found = (
         f"{numbers['count']} of {numbers['units']} {claim.unit}s are {claim.beyond} {claim.threshold:g} "
@@ -161,15 +194,27 @@ def _judge_share(claim: Claim, evidence: Evidence, _p_value: float) -> tuple[Ver
     )
     sides = {"more": evidence.interval.low > claim.value, "less": evidence.interval.high < claim.value}
     if sides[claim.direction]:
-        return "confirmed", f"{found}: {claim.direction} than {claim.value:g}.", nan
+        return "confirmed", f"{found}: {claim.direction} than {claim.value:g}.", ()
     if any(sides.values()):
-        return "refuted", f"{found}: not {claim.direction} than {claim.value:g}.", nan
-    return "undecided", f"{found}: the share {claim.value:g} lies between.", nan
+        return "refuted", f"{found}: not {claim.direction} than {claim.value:g}.", ()
+    return "undecided", f"{found}: the share {claim.value:g} lies between.", ()
 
 
 def _found(claim: Claim, evidence: Evidence) -> str:
+    return f"{_estimate(claim, evidence)}, 95 % interval {_range(claim, *evidence.interval)}"
+
+
+def _alike(claim: Claim, evidence: Evidence) -> str:
+    """The same for a test of equivalence, which goes by the 90 % interval."""
+    low, high = evidence.numbers["low 90 %"], evidence.numbers["high 90 %"]
+    if claim.form == "spread":
+        low, high = log(low), log(high)
+    return f"{_estimate(claim, evidence)}, 90 % interval {_range(claim, low, high)}"
+
+
+def _estimate(claim: Claim, evidence: Evidence) -> str:
     what = "Ratio of the standard deviations" if claim.form == "spread" else "Mean difference"
-    return f"{what} {_number(claim, evidence.estimate)}, 95 % interval {_range(claim, *evidence.interval)}"
+    return f"{what} {_number(claim, evidence.estimate)}"
 
 
 def _not_shown(claim: Claim, evidence: Evidence) -> str:

@@ -68,10 +68,13 @@ def _arms(claim: Claim, patients) -> tuple[np.ndarray, str, int] | str:
         if mine.duplicated(["patient", "seed"]).any():
             raise InputError(f"claim {claim.key}: a patient stands there twice; select one structure and one region")
         tables.append(mine.set_index(["patient", "seed"])[[metric, "status"]].set_axis(["value", "status"], axis=1))
-    index = tables[0].index
-    seeds = index.get_level_values("seed").nunique()
-    if len(index) != index.get_level_values("patient").nunique() * seeds or any(
-        set(table.index) != set(index) for table in tables
+    common = set.intersection(*(set(table.index.get_level_values("seed")) for table in tables))
+    tables = [table[table.index.isin(common, level="seed")] for table in tables]
+    index, seeds = tables[0].index, len(common)
+    if (
+        index.empty
+        or len(index) != index.get_level_values("patient").nunique() * seeds
+        or any(set(table.index) != set(index) for table in tables)
     ):
         sizes = ", ".join(f"{arm.method} {len(table)}" for arm, table in zip(claim.arms, tables, strict=True))
         return f"The arms were not run on the same patients with the same seeds (rows: {sizes})."
@@ -149,7 +152,10 @@ def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
         by_seed = np.log(values[0].std(axis=0, ddof=1) / values[1].std(axis=0, ddof=1))
         estimate, interval = float(np.log(test.ratio)), Interval(*np.log(test.interval).tolist())
         narrow = Interval(*np.log(test.interval_90).tolist())
-    margin = claim.refuting_margin
+    margin, inside, p_alike = claim.refuting_margin, False, nan
+    if margin is not None:
+        inside = -margin < narrow.low and narrow.high < margin
+        p_alike = statistics.spread_equivalence(*values.mean(axis=2), float(np.exp(margin)))
     limit = statistics.detectable_spread(test.n, test.correlation)
     seed_sd = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else nan
     return Evidence(
@@ -158,7 +164,7 @@ def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
         estimate=estimate,
         interval=interval,
         p=test.p,
-        equivalent=margin is not None and -margin < narrow.low and narrow.high < margin,
+        equivalent=inside and p_alike <= 0.05,
         seed_sd=seed_sd,
         detectable=limit if claim.direction == "more" else 1 / limit,
         numbers={
@@ -168,6 +174,7 @@ def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
             "low 90 %": test.interval_90.low,
             "high 90 %": test.interval_90.high,
             "p": test.p,
+            "p of equivalence": p_alike,
             "correlation": test.correlation,
             "sd of the log ratio between seeds": seed_sd,
             "reported": nan if claim.reported is None else claim.reported,

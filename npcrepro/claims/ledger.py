@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from math import isnan, nan
+from math import exp, isnan, nan
 from pathlib import Path
 
 from npcrepro import leakage, papers, statistics
@@ -27,6 +27,8 @@ VERDICTS = {
 }
 # Columns that are made of others here: volume of false positives, and how far the training loss fell.
 DERIVED = ("false_positive_ml", "loss_fall")
+DECIDED = ("confirmed", "weakened", "refuted")
+FULL = "paper"  # the profile at which networks and trainings have the size of the paper's
 PHANTOM = "phantom"  # how names of synthetic cohorts begin
 USUAL_SD = 0.08  # of paired differences of the DSC, for the number of patients; no paper prints one
 RUN = "npcrepro run {paper} --cohort {cohort} {options} --publish book/results/{name}"
@@ -98,7 +100,8 @@ class Line:
     @property
     def effect(self) -> str:
         """Estimates of the parts, with their 95 % intervals."""
-        told = {part.claim.partition(" ")[2]: _effect(part) for part in self.parts}
+        tested = {part.key: part for part in self.claim.tested}
+        told = {part.claim.partition(" ")[2]: _effect(part, tested[part.claim]) for part in self.parts}
         return "; ".join(f"{name}: {effect}".removeprefix(": ") for name, effect in told.items() if effect)
 
     @property
@@ -233,18 +236,24 @@ def _line(claim: Claim, source: Source | None, decisions: dict[str, Decision]) -
         names = " and ".join(dict.fromkeys(arm.method for part in claim.tested for arm in part.arms))
         return Line(claim, NO_EVIDENCE, f"No published runs of {names} on one cohort.", command=command(claim))
     parts = tuple(decisions[part.key] for part in claim.tested if part.key in decisions)
-    missing = [part.key for part in claim.tested if part.key not in decisions]
-    decision = parts[0] if claim.form != "all" else all_of(claim.key, parts)
+    missing = [part.text for part in claim.tested if part.key not in decisions]
+    decision = parts[0] if claim.form != "all" else all_of(claim.key, parts, claim.needed, len(missing))
     verdict, reason = decision.verdict, " ".join(part.reason for part in parts)
-    if missing and verdict != "refuted":
-        verdict = "undecided"
     if missing:
-        reason += f" No runs yet for {', '.join(missing)}."
+        reason += f" No runs yet for: {', '.join(missing)}."
+    if verdict in DECIDED and source.profile != FULL and any(_absolute(part) for part in claim.tested):
+        verdict = "undecided"
+        reason += f" A number by itself is judged at the size of the paper only, and this is profile {source.profile}."
     if source.substituted:
         reason += " Here " + ", ".join(f"{new} stands for {old}" for old, new in source.substituted.items()) + "."
     more = command(claim) if verdict == "undecided" else ""
     cohort = f"{source.cohort} ({source.profile})"
     return Line(claim, verdict, reason, parts, source.name, cohort, more)
+
+
+def _absolute(claim: Claim) -> bool:
+    """About a number of one method, which grows with training; what is compared has had the same training."""
+    return claim.form in ("value", "share") and claim.unit == "patient" and len(claim.arms) == 1
 
 
 def _best(found: Sequence[Source], claim: Claim) -> Source | None:
@@ -253,7 +262,8 @@ def _best(found: Sequence[Source], claim: Claim) -> Source | None:
     def worth(source: Source):
         tested = [part for part in claim.tested if source.has(part)]
         rows = source.rows(tested[0])
-        patients, seeds = rows.patient.nunique(), rows.seed.nunique()
+        arms = [rows[rows.method == arm.method] for arm in tested[0].arms]
+        patients, seeds = (min(arm[column].nunique() for arm in arms) for column in ("patient", "seed"))
         enough = seeds >= max(part.seeds for part in tested)
         return not source.cohort.startswith(PHANTOM), len(tested), enough, patients, seeds, source.name
 
@@ -306,12 +316,18 @@ def _training(history):
     return ends.assign(status="ok")[[*keys, "patient", "status", "loss_fall"]]
 
 
-def _effect(decision: Decision) -> str:
+def _effect(decision: Decision, claim: Claim) -> str:
+    """The estimate with its interval: a difference has a sign, a ratio a factor sign, a mean its name."""
     numbers = decision.numbers
-    value = next((numbers[name] for name in ("mean", "ratio") if name in numbers), nan)
+    scale = "log" if claim.scale == "log" else "mean" if _absolute(claim) else claim.form
     if "count" in numbers:
         return f"{numbers['count']:.0f} of {numbers['units']:.0f}"
-    if isnan(value):
+    found = [numbers.get(name, nan) for name in ("ratio" if scale == "spread" else "mean", "low", "high")]
+    if isnan(found[0]):
         return ""
-    reach = "" if isnan(numbers["low"]) else f" ({numbers['low']:.3f} to {numbers['high']:.3f})"
-    return f"{value:.3f}{reach}"
+    if scale == "log":
+        found = [exp(number) for number in found]
+    names = {"log": "x ", "spread": "sd x ", "mean": "mean "}
+    value, low, high = (f"{number:.3f}" if scale in names else f"{number:+z.3f}" for number in found)
+    name = names.get(scale, "")
+    return f"{name}{value}" + ("" if isnan(found[1]) else f" ({low} to {high})")

@@ -30,6 +30,7 @@ from npcrepro.statistics.pairs import (
     holm,
     one_sample,
     paired,
+    spread_equivalence,
 )
 from npcrepro.statistics.power import (
     detectable,
@@ -74,5 +75,6 @@ __all__ = [
     "seed_spread",
     "share",
     "smallest_paired_p",
+    "spread_equivalence",
     "summarise",
 ]

@@ -163,6 +163,31 @@ def compare_spread(first: Sequence[float], second: Sequence[float], seed: int = 
     )
 
 
+def spread_equivalence(first: Sequence[float], second: Sequence[float], margin: float) -> float:
+    """Whether two standard deviations over the same patients are alike: p that their ratio leaves the margin.
+
+    The larger p of two one-sided Pitman-Morgan tests, against a ratio of ``1 / margin`` and of ``margin``; ``nan`` for
+    fewer than three pairs, and where the second does not vary.
+
+    Args:
+        margin: the largest ratio that counts as alike, above 1.
+
+    Raises:
+        ValueError: the two lists differ in length, or the margin is not above 1.
+
+    Example:
+        >>> spread_equivalence([0.6, 0.7, 0.8, 0.9], [0.61, 0.70, 0.79, 0.90], margin=1.5) < 0.05
+        True
+    """
+    if not margin > 1:
+        raise ValueError(f"a margin of a ratio is above 1, got {margin}")
+    first, second, _ = _known_pairs(first, second)
+    if len(first) < 3 or np.ptp(second) == 0 or np.ptp(first) == 0:
+        return nan
+    sides = {"greater": second / margin, "less": second * margin}
+    return max(stats.pearsonr(first + other, first - other, alternative=side).pvalue for side, other in sides.items())
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values adjusted for their number by Holm's step-down method; ``nan`` stays ``nan`` and is not counted.
 
