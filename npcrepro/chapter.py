@@ -21,6 +21,7 @@ from npcrepro import evaluation, figures, leakage, observers, papers, records, s
 from npcrepro.cohorts.layout import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.cohorts.structures import mask_of
+from npcrepro.files import read_json
 from npcrepro.metrics.overlap import count
 from npcrepro.protocol import Method, Paper, Profile, Settings
 from npcrepro.records import Published, Record
@@ -70,13 +71,17 @@ class Chapter:
             shown[f"{name}, slice {z + 1}"] = (self.image(name)[z], drawn)
         figures.show_images(self.source, self.settings, figures.sheet, {"": shown}, limits)
         samples = len(self.data.samples(self.prepared.cases))
-        kind = "slices" if len(self.size.matrix) == 2 else "samples"
+        kind = "slice" if len(self.size.matrix) == 2 else "sample"
         return Markdown(
-            f"*{len(self.prepared.patients)} patients, {len(self.prepared.cases)} cases, {samples} {kind} with "
+            f"*{self.counts()}, {plural(samples, kind)} with "
             f"{' or '.join(self.structures[:3])}{' ...' if len(self.structures) > 3 else ''}; channel "
             f"{', '.join(self.data.channels)}; network input {' x '.join(map(str, self.size.matrix))}. "
             f"Images: {self.source.reference} Licence: {self.source.licence}.*"
         )
+
+    def counts(self) -> str:
+        """``"6 patients, 6 cases"``: what the cohort has."""
+        return f"{plural(len(self.prepared.patients), 'patient')}, {plural(len(self.prepared.cases), 'case')}"
 
     def masks(self, case: str) -> dict[str, np.ndarray]:
         """Reference masks ``(z, y, x)`` of a case by structure."""
@@ -126,7 +131,7 @@ class Chapter:
         """What a caption says: profile, cohort, seeds, device and date."""
         provenance = self.found[0].provenance
         return (
-            f"profile {self.settings.profile}, cohort {self.prepared.name}, seeds {list(self.settings.seeds)}, "
+            f"profile {self.settings.profile}, cohort {self.prepared.name}, {seeds_line(self.settings.seeds)}, "
             f"{provenance['device']}, {provenance['finished'][:10]}"
         )
 
@@ -135,13 +140,23 @@ class Chapter:
         """One row for each patient, method, seed, structure and region."""
         return evaluation.by_patient(records.case_table(self.found))
 
+    @cached_property
+    def every_run(self) -> list[Record]:
+        """The runs of the page, and those that they were built on; each once."""
+        used = chain.from_iterable(chain.from_iterable(record.used.values()) for record in self.found)
+        return list({record.folder: record for record in (*self.found, *used)}.values())
+
+    @property
+    def seconds(self) -> float:
+        """What all of `every_run` took, training and prediction."""
+        return sum(record.provenance["seconds"]["all"] for record in self.every_run)
+
     def time(self) -> Markdown:
         """How many runs there were, and how long they took."""
-        used = chain.from_iterable(chain.from_iterable(record.used.values()) for record in self.found)
-        made = {record.folder: record for record in (*self.found, *used)}
-        seconds = sum(record.provenance["seconds"]["all"] for record in made.values())
-        others = f", {len(made) - len(self.found)} of them used by others" if len(made) > len(self.found) else ""
-        return Markdown(f"{len(made)} runs{others} ({self.made}), {seconds:.0f} s of training and prediction in all.")
+        more = len(self.every_run) - len(self.found)
+        others = f", {more} of them for other runs" if more else ""
+        runs = plural(len(self.every_run), "run")
+        return Markdown(f"{runs}{others} ({self.made}), {self.seconds:.0f} s of training and prediction in all.")
 
     def learning_curves(self) -> Markdown:
         """Training and validation loss."""
@@ -172,12 +187,12 @@ class Chapter:
         return leader, mine.reset_index(drop=True)
 
     def examples(self, region: str = "all_slices", structure: str = "") -> Markdown:
-        """Best, median and worst patient of the leading method, with the contours of all methods."""
+        """Best, middle and worst patient of the leading method, with the contours of all methods."""
         structure = structure or self.structures[0]
         leader, ranked = self.ranked(region, structure)
         number = self.structures.index(structure) + 1
         last = len(ranked) - 1
-        places = {0: "best", (last + 1) // 2: "median", last: "worst"} if last else {0: "only patient"}
+        places = {0: "best", (last + 1) // 2: "middle", last: "worst"} if last else {0: "only patient"}
         rows = {}
         for place, word in places.items():
             patient = ranked.patient[place]
@@ -191,7 +206,8 @@ class Chapter:
             }
             rows[f"{word}: {patient}"] = (self.image(case)[z], truth[z], drawn)
         figures.show_images(self.source, self.settings, figures.contours, rows, self.paper)
-        return Markdown(f"*{structure}, ranked by the DSC of {figures.titles(self.paper)[leader]} ({self.made}).*")
+        by = f"ranked by the DSC of {figures.titles(self.paper)[leader]} in {region.replace('_', ' ')}"
+        return Markdown(f"*{structure}, {by} ({self.made}).*")
 
     def samples(self, count: int = 3) -> Markdown:
         """Slices of tested patients, evenly spaced over those that show a structure: reference and each method."""
@@ -211,7 +227,8 @@ class Chapter:
                 row[figures.titles(self.paper)[record.config["method"]["name"]]] = (image, found)
             rows[f"{case}\nslice {z + 1}"] = row
         figures.show_images(self.source, self.settings, figures.sheet, rows)
-        return Markdown(f"*Reference and {len(made)} networks on {count} slices of test patients ({self.made}).*")
+        networks = plural(len(made), "network")
+        return Markdown(f"*Reference and {networks} on {plural(count, 'slice')} of test patients ({self.made}).*")
 
     def ranked_of_first_fold(self) -> list[str]:
         """Patients that the first fold tests, from best to worst by the DSC of the leading method."""
@@ -225,7 +242,7 @@ class Chapter:
         return {record.config["method"]["name"]: record for record in made}
 
     def browse(self, *methods: str, limits: tuple[float, float] | None = None) -> Markdown:
-        """All slices of one tested patient, to move through on the page: the median one of the leading method.
+        """All slices of one tested patient, to move through on the page: the middle one of the leading method.
 
         Args:
             methods: names, by default all; those that were not run are left out. With one structure each has a panel
@@ -247,7 +264,7 @@ class Chapter:
             panels = {titles[n]: {"Reference": reference, titles[n]: label == 1} for n, label in labels.items()}
         given = (self.image(case), panels, colours, self.spacing_mm(case), limits)
         figures.show_images(self.source, self.settings, slice_browser.show, *given)
-        return Markdown(f"*{case}, the median patient of {titles[leader]} ({self.made}).*")
+        return Markdown(f"*{case}, {middle(len(tested), titles[leader])} ({self.made}).*")
 
     def table(self, metrics: dict[str, str], region: str = "all_slices", structure: str = ""):
         """Mean and standard deviation of each method over its patients; n in a cell with fewer of them."""
@@ -262,7 +279,7 @@ class Chapter:
         rows = self.scores(region, structure)
         figures.by_patient(evaluation.over_seeds(rows), self.paper, metric, printed)
         plt.show()
-        display(tables.show(tables.differences(rows, self.paper, metric)))
+        display(tables.show_differences(tables.differences(rows, self.paper, metric)))
         what = f"{figures.METRIC_TITLES[metric]}, {structure or self.structures[0]}, {region.replace('_', ' ')}"
         return Markdown(f"*{what} ({self.made}). With few patients these tests can detect only large differences.*")
 
@@ -301,11 +318,12 @@ class Chapter:
 class Results:
     """Published runs of a paper on one cohort: the tables and figures of a section on them.
 
-    Doubtful labels are left out, seeds are averaged within a patient, and false positives count in all slices.
+    Doubtful labels are left out, and seeds are averaged within a patient.
 
     Args:
         paper: whose methods these are.
         folder: of the record, see :func:`npcrepro.records.publish`.
+        region: where voxels count; false positives do so outside the reference's slices in ``"all_slices"`` alone.
 
     Attributes:
         published: the record.
@@ -316,12 +334,12 @@ class Results:
         InputError: nothing is published there.
     """
 
-    def __init__(self, paper: Paper, folder: Path | str):
+    def __init__(self, paper: Paper, folder: Path | str, region: str = "all_slices"):
         self.paper = paper
         self.published: Published = records.read_published(folder)
         everyone = evaluation.by_patient(self.published.cases)
         structures = list(dict.fromkeys(self.published.cases.structure))
-        everyone = everyone[(everyone.region == "all_slices") & ~everyone.suspect]
+        everyone = everyone[(everyone.region == region) & ~everyone.suspect]
         order = everyone.structure.map(structures.index)
         self.patients: pd.DataFrame = everyone.iloc[order.argsort(kind="stable")]
         self.structures: tuple[str, ...] = tuple(structures)
@@ -329,29 +347,31 @@ class Results:
 
     @property
     def made(self) -> str:
-        """What a caption says."""
-        return published_line(self.published)
+        """What a caption says: patients tested, cohort, profile, folds and seeds."""
+        return f"{plural(self.patients.patient.nunique(), 'patient')}, {_origin(self.published)}"
 
     def about(self) -> Markdown:
-        """Patients, voxels and structures, and where the runs were made."""
+        """Patients, voxels and structures; size of networks and of training; and where the runs were made."""
         cases = self.published.cases
         spacing = [f"{cases[f'spacing_{axis}_mm'].median():.1f}" for axis in "zyx"]
         known = f"voxels of {' x '.join(spacing)} mm" if "nan" not in spacing else "voxels of unknown size"
         doubtful = cases[cases.suspect].patient.nunique()
-        apart = f"; {doubtful} more with doubtful labels are in no number" if doubtful else ""
+        verb = "is" if doubtful == 1 else "are"
+        apart = f"; {doubtful} more with doubtful labels {verb} in no number" if doubtful else ""
+        made = published_line(self.published)
         return Markdown(
-            f"{self.patients.patient.nunique()} patients tested{apart}, {known}, {', '.join(self.structures)}. "
-            f"{self.made[0].upper()}{self.made[1:]}."
+            f"{plural(self.patients.patient.nunique(), 'patient')} tested{apart}, {known}, "
+            f"{', '.join(self.structures)}. {training_line(self.published)} {made[0].upper()}{made[1:]}."
         )
 
     def runs(self):
-        """Runs of each method, the minutes that one trained and the seconds that it predicted."""
+        """Runs of each method, the minutes that one trained and the seconds in which it predicted all its patients."""
         lines = []
         for name in self.methods:
             mine = [run for run in self.published.runs if run["method"] == name]
             train, predict = (np.mean([run["seconds"][part] for run in mine]) for part in ("train", "predict"))
             row = {"method": self.paper.method(name).title, "runs": len(mine), "seeds": len({r["seed"] for r in mine})}
-            row |= {"minutes to train": train / 60, "seconds to predict": predict}
+            row |= {"minutes to train": train / 60, "seconds to predict all": predict}
             lines.append(row | {"device": ", ".join(sorted({run["device"] for run in mine}))})
         return tables.show(pd.DataFrame(lines), "A run is one fold with one seed", precision=1)
 
@@ -366,20 +386,24 @@ class Results:
             known = people[people.index.isin(self.structures)]
             numbers = {name: f"{row[metric]:.2f} (n = {row.n:.0f})" for name, row in known.iterrows()}
             frame.loc[len(frame)] = {"method": "two people, median, other scans", "n": "–", **numbers}
-        caption = f"{figures.METRIC_TITLES[metric]}, mean over n patients (95 % interval)"
+        caption = f"{figures.METRIC_TITLES[metric]}, mean over n patients (95 % interval). {self.made}"
         return tables.show(frame, caption)
 
     def boxes(self, metrics: dict[str, str]) -> Markdown:
         """Boxes of each method over patients, for the mean over structures."""
         figures.boxes(self._whole(), self.paper, metrics)
         plt.show()
-        return Markdown(f"*{self._over()}. Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients.*")
+        return Markdown(
+            f"*{self._over()} ({self.made}). Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients.*"
+        )
 
     def boxes_by_structure(self, metric: str = "dsc") -> Markdown:
         """Boxes of each method over patients, structure by structure."""
         figures.boxes_by_structure(self.patients, self.paper, metric)
         plt.show()
-        return Markdown("*Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients beyond them.*")
+        return Markdown(
+            f"*Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients beyond them ({self.made}).*"
+        )
 
     def by_fold(self, metrics: dict[str, str]) -> Markdown:
         """A line for each method through the folds: means over the patients tested, of the mean over structures."""
@@ -395,13 +419,15 @@ class Results:
         said = ", ".join(f"{titles[name]} {spread[name]:.3f}" for name in self.methods if spread[name] >= 0)
         first = next(iter(metrics.values()))
         spreads = f" Standard deviation of the fold means, {first}: {said}." if said else ""
-        return Markdown(f"*{self._over()}.{spreads}*")
+        return Markdown(f"*{self._over()} ({self.made}).{spreads}*")
 
     def learning_curves(self) -> Markdown:
         """Training and validation loss of the published runs."""
         figures.learning_curves(self.published.history, self.paper)
         plt.show()
-        return Markdown("*Loss of the score that is trained in each stage: thin lines are runs, thick lines means.*")
+        return Markdown(
+            f"*Loss of the score that is trained in each stage: thin lines are runs, thick lines means ({self.made}).*"
+        )
 
     def differences(self, *pairs: tuple[str, str], metric: str = "dsc"):
         """The first of each pair minus the second on the same patients: tested for the mean over structures.
@@ -410,7 +436,7 @@ class Results:
         """
         title = f"{figures.METRIC_TITLES[metric]}, paired differences"
         tested = tables.differences(self._whole(), self.paper, metric, pairs)
-        shown = tables.show(tested, f"{title}. {self._over()}")
+        shown = tables.show_differences(tested, f"{title}. {self._over()} ({self.made})")
         if len(self.structures) == 1:
             return shown
         display(shown)
@@ -419,7 +445,7 @@ class Results:
             rows = self.patients[self.patients.structure == structure]
             rows = tables.differences(rows, self.paper, metric, pairs).set_index("comparison")
             each[structure] = each.comparison.map(rows["mean difference"] + " (" + rows["95 % interval"] + ")")
-        return tables.show(each, f"{title} by structure (95 % interval), not tested")
+        return tables.show(each, f"{title} by structure (95 % interval), not tested ({self.made})")
 
     def mean(self, method: str, metric: str = "dsc", structure: str = "") -> statistics.Summary:
         """Over patients: of a structure, or of the mean over structures."""
@@ -439,12 +465,26 @@ class Results:
         return statistics.paired(wide[first], wide[second])
 
     def said(self, first: str, second: str, metric: str = "dsc", structure: str = "") -> str:
-        """The same in words: the difference, its interval, and whether that leaves room for none."""
+        """The same in words: the difference and its interval."""
         found = self.difference(first, second, metric, structure).difference
         if np.isnan(found.low):
             return f"{found.mean:+z.3f} (too few patients for an interval)"
-        told = "does not contain" if found.low > 0 or found.high < 0 else "contains"
-        return f"{found.mean:+z.3f} (95 % interval {found.low:+z.3f} to {found.high:+z.3f}, which {told} zero)"
+        return f"{found.mean:+z.3f} (95 % interval {found.low:+z.3f} to {found.high:+z.3f})"
+
+    def caution(self, *methods: str) -> str:
+        """What the intervals of these methods (all) do not show: few patients, and chance of a single training.
+
+        Markdown, a sentence each; empty where there are six patients or more and several seeds of each method.
+        """
+        shown = [name for name in methods or self.methods if name in self.methods]
+        once = [f"*{self.paper.method(name).title}*" for name in shown if len(self.means_by_seed(name)) == 1]
+        said = []
+        if self.patients.patient.nunique() < tables.TESTABLE:
+            said.append("Intervals of so few patients are easily too narrow, and no test could confirm them.")
+        if once:
+            who = "Each method has" if len(once) == len(shown) else f"Of {in_words(once)} there is"
+            said.append(f"{who} one seed only, so that chance of training is not in these intervals.")
+        return " ".join(said)
 
     def _rows(self, structure: str) -> pd.DataFrame:
         one = self.patients[self.patients.structure == structure]
@@ -472,7 +512,8 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
             "inflation (95 % interval)": [f"{mean:+z.3f} ({low:+z.3f} to {high:+z.3f})" for mean, low, high in ends],
         }
     )
-    display(tables.show(frame, "Mean over the slices of each patient, then over patients", precision=3))
+    caption = f"Mean over the slices of each patient, then over patients ({_origin(by_patient)})"
+    display(tables.show(frame, caption, precision=3))
     rows = leakage.differences(by_slice.cases, by_patient.cases)
     means = rows[rows.structure == leakage.ALL].groupby(["method", "patient"]).difference.mean()
     names = [m.name for m in paper.methods if m.name in set(found.method)]
@@ -482,18 +523,86 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
 
 
 def published_line(published: Published) -> str:
-    """What a caption says of published runs."""
-    first = published.runs[0]
+    """Where published runs come from, on what machine they were made and how long they took."""
     hours = sum(run["seconds"]["all"] for run in published.runs) / 3600
-    runs, last = len(published.runs), max(run["finished"] for run in published.runs)
-    folds = len({run["fold"] for run in published.runs})
-    of_method = Counter(method for method, _ in {(run["method"], run["seed"]) for run in published.runs})
-    fewest, seeds = min(of_method.values()), max(of_method.values())
+    runs, last = plural(len(published.runs), "run"), max(run["finished"] for run in published.runs)
+    return f"{_origin(published)}, {published.runs[0]['device']}, {runs}, {hours:.1f} h in all, made {last[:10]}"
+
+
+def training_line(published: Published) -> str:
+    """Size of the networks of published runs and of their training, and how many patients each fold has for what."""
+    size = published.runs[0]["profile"]
+    folds = read_json(published.folder / "runs.json")["folds"].values()
+    parts = {part: _span([len(fold[part]) for fold in folds]) for part in ("train", "validation", "test")}
+    matrix = " x ".join(map(str, size["matrix"]))
     return (
-        f"cohort {first['cohort']}, profile {first['profile']['name']}, {folds} fold{'s' * (folds > 1)}, "
-        f"{f'{fewest} to ' * (fewest < seeds)}{seeds} seed{'s' * (seeds > 1)}, "
-        f"{first['device']}, {runs} run{'s' * (runs > 1)}, {hours:.1f} h in all, made {last[:10]}"
+        f"Networks have {size['width']:g} times the paper's channels, a matrix of {matrix} and {size['updates']:,} "
+        f"updates. A fold has {parts['train']} patients to train, {parts['validation']} to "
+        f"validate and {parts['test']} to test."
     )
+
+
+def seeds_line(seeds: Sequence[int]) -> str:
+    """Seeds in a caption.
+
+    Example:
+        >>> seeds_line([0]), seeds_line([0, 1, 2])
+        ('seed 0', 'seeds 0, 1, 2')
+    """
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> plural(1, "run"), plural(1200, "run")
+        ('1 run', '1,200 runs')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def in_words(names: Sequence[str]) -> str:
+    """``A, B and C``.
+
+    Example:
+        >>> in_words(["A", "B", "C"]), in_words(["A"])
+        ('A, B and C', 'A')
+    """
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def middle(count: int, leader: str) -> str:
+    """Which patient stands halfway down the order by the DSC of a method.
+
+    Example:
+        >>> middle(2, "U-Net"), middle(5, "U-Net")
+        ('the worse of 2 patients by the DSC of U-Net', 'in the middle of 5 patients by the DSC of U-Net')
+    """
+    if count == 1:
+        return "the only patient that the first fold tests"
+    place = "the worse of 2 patients" if count == 2 else f"in the middle of {count} patients"
+    return f"{place} by the DSC of {leader}"
+
+
+def _origin(published: Published) -> str:
+    """Cohort, profile, folds and seeds of published runs; how many methods have which seeds, where they differ."""
+    first, methods = published.runs[0], {}
+    for run in published.runs:
+        methods.setdefault(run["method"], set()).add(run["seed"])
+    number = Counter(tuple(sorted(seeds)) for seeds in methods.values())
+    seeds = [
+        seeds_line(each) + (f" of {plural(number[each], 'method')}" if len(number) > 1 else "")
+        for each in sorted(number, key=len, reverse=True)
+    ]
+    folds = plural(len({run["fold"] for run in published.runs}), "fold")
+    return f"cohort {first['cohort']}, profile {first['profile']['name']}, {folds}, {in_words(seeds)}"
+
+
+def _span(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _silent(line: str) -> None:

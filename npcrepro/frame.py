@@ -12,7 +12,7 @@ from html import escape
 import pandas as pd
 
 from npcrepro import audit, papers
-from npcrepro.chapter import Chapter
+from npcrepro.chapter import Chapter, plural
 from npcrepro.claims import ledger
 from npcrepro.claims.ledger import Line
 from npcrepro.evaluation import by_patient
@@ -28,12 +28,14 @@ CRITERIA = {
     "statistics": "the spread over patients, and tests on the same patients",
 }
 MET = {"full": "yes", "partly": "in part", "none": "no"}
+DECIDED = ("confirmed", "weakened", "refuted")
+LEAST = 4  # fewer than one claim in so many decided leaves the whole paper open
 STANDINGS = {
     "holds so far": "some claims are confirmed, none is refuted",
     "mixed": "some claims are confirmed or weakened, others are refuted",
     "weaker than printed": "claims are borne out, but none in the printed size",
     "does not hold so far": "claims are refuted, none is borne out",
-    "open": "no claim has been decided",
+    "open": f"fewer than one claim in {LEAST} has been decided",
 }
 # Dark text on light ground, told apart by a sign as well as by colour (Okabe and Ito's palette, lightened).
 _COLOURS = {
@@ -58,11 +60,15 @@ class Html(str):
 def standing(verdicts: Sequence[str]) -> str:
     """One of `STANDINGS` for the verdicts of a paper's claims.
 
+    A few claims say little of a paper: where fewer than one in `LEAST` is decided, it is open.
+
     Example:
         >>> standing(["confirmed", "undecided"]), standing(["weakened", "refuted"]), standing(["undecided"])
         ('holds so far', 'mixed', 'open')
     """
-    confirmed, weakened, refuted = (verdict in verdicts for verdict in ("confirmed", "weakened", "refuted"))
+    confirmed, weakened, refuted = (verdict in verdicts for verdict in DECIDED)
+    if LEAST * sum(verdict in DECIDED for verdict in verdicts) < len(verdicts):
+        return "open"
     if refuted:
         return "mixed" if confirmed or weakened else "does not hold so far"
     if confirmed or weakened:
@@ -137,7 +143,7 @@ def _scores(key: str) -> str:
     cells += [
         _checked(key),
         str(len(reported["gaps"])),
-        badge(standing([line.verdict for line in lines]), _decided(lines)),
+        _standing(lines),
     ]
     link = f'<a href="{key}.html">{escape(papers.PAPERS[key].short)}</a>'
     return f'<tr><th scope="row">{link}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
@@ -152,9 +158,17 @@ def _published(key: str) -> list[Published]:
     return [found for found in map(read_published, folders) if found.runs[0]["paper"] == key]
 
 
+def _standing(lines: Sequence[Line]) -> str:
+    """The badge of a paper; where it is open although claims are decided, they stand behind it."""
+    verdicts = [line.verdict for line in lines]
+    word, decided = standing(verdicts), _counted(verdicts, DECIDED)
+    behind = f" ({decided} of {len(lines)})" if word == "open" and decided else ""
+    return badge(word, _decided(lines)) + behind
+
+
 def _decided(lines: Sequence[Line]) -> str:
     """``"11 claims: 1 refuted, 3 undecided"``."""
-    return f"{len(lines)} claims: {_counted([line.verdict for line in lines], ledger.VERDICTS)}"
+    return f"{plural(len(lines), 'claim')}: {_counted([line.verdict for line in lines], ledger.VERDICTS)}"
 
 
 def _counted(verdicts: Iterable[str], order: Iterable[str]) -> str:
@@ -195,26 +209,36 @@ def _checked(key: str) -> str:
     if not mine:
         return "not checked"
     verdicts = [each.finding.verdict for each in audit.audit(mine)]
-    return f"{len(verdicts)} checks: {_counted(verdicts, audit.VERDICTS)}"
+    return f"{plural(len(verdicts), 'check')}: {_counted(verdicts, audit.VERDICTS)}"
 
 
 def _chance(key: str, found: Sequence[Published]) -> str:
     """How far means move from seed to seed, or the command that would show it."""
-    told = []
-    for published in found:
-        rows = by_patient(published.cases)
-        spread = spread_of_means(rows[(rows.region == "all_slices") & ~rows.suspect], "dsc").dropna()
-        if len(spread):
-            told.append(
-                f"On {escape(published.runs[0]['cohort'])} another seed moves the mean DSC by a standard deviation of "
-                f"{spread.min():.3f} to {spread.max():.3f}, by method"
-            )
+    told = [said for published in found if (said := _spread(published))]
     if told:
-        return ". ".join(told) + "."
+        return " ".join(told)
     command = f"npcrepro run {key} --cohort COHORT --seeds 0 --seeds 1 --seeds 2"
     return (
         "All published runs have one seed, so that nobody knows yet how much of a difference is luck. "
         f"<code>{command}</code> would tell."
+    )
+
+
+def _spread(published: Published) -> str:
+    """How far the means of a record move from seed to seed, and of how many methods that is known; or nothing."""
+    rows = by_patient(published.cases)
+    rows = rows[(rows.region == "all_slices") & ~rows.suspect]
+    spread, seeds = spread_of_means(rows, "dsc"), rows.groupby("method").seed.nunique()
+    known = spread.dropna()
+    if known.empty:
+        return ""
+    ends = dict.fromkeys(f"{end:.3f}" for end in (known.min(), known.max()))
+    times = dict.fromkeys(map(str, sorted(seeds[known.index])))
+    once = len(spread) - len(known)
+    rest = f"; the other {plural(once, 'method')} {'has' if once == 1 else 'have'} one seed" if once else ""
+    return (
+        f"On {escape(published.runs[0]['cohort'])}, for the {plural(len(known), 'method')} with {' or '.join(times)} "
+        f"seeds, another seed moves the mean DSC by a standard deviation of {' to '.join(ends)}{rest}."
     )
 
 
@@ -225,11 +249,9 @@ def _compute(found: Sequence[Published], chapter: Chapter | None) -> str:
         runs = published.runs
         hours = sum(run["seconds"]["all"] for run in runs) / 3600
         threads = runs[0]["threads"]
-        where = f"{runs[0]['device']}, {runs[0]['processor']}, {threads} thread{'s' * (threads > 1)}"
-        told.append(
-            f"{len(runs)} published run{'s' * (len(runs) > 1)} on {runs[0]['cohort']}: {hours:.1f} h ({where})."
-        )
+        where = f"{runs[0]['device']}, {runs[0]['processor']}, {plural(threads, 'thread')}"
+        told.append(f"{plural(len(runs), 'published run')} on {runs[0]['cohort']}: {hours:.1f} h ({where}).")
     if chapter:
-        seconds = sum(record.provenance["seconds"]["all"] for record in chapter.found)
-        told.append(f"{len(chapter.found)} runs of this page: {seconds:.0f} s ({chapter.made}).")
+        runs = plural(len(chapter.every_run), "run")
+        told.append(f"{runs} of this page: {chapter.seconds:.0f} s ({chapter.made}).")
     return escape(" ".join(told)) or "No run is published."

@@ -29,6 +29,7 @@ RANKABLE = 10
 HARD = 0.1
 METRICS = {"dsc": "DSC", "surfel_hd95_mm": "HD95 (mm)", "surfel_nsd_2mm": "NSD at 2 mm"}
 PEOPLE = "two people, other scans"
+ADDED = "added here"
 UNKNOWN = "–"
 
 
@@ -53,6 +54,11 @@ class Entry:
     cases: pd.DataFrame
     runs: tuple[dict, ...]
     method: dict
+
+    @property
+    def channels(self) -> str:
+        """Series that go in, as in ``"T1 + CT + PET"``; a dash where nobody knows."""
+        return " + ".join(self.method.get("channels", ())) or UNKNOWN
 
     @property
     def tested(self) -> frozenset[tuple[str, str]]:
@@ -123,9 +129,13 @@ class Board:
 
     @property
     def about(self) -> str:
-        """The title with folds, structures, devices and the date of the last run, for a caption."""
+        """The title with structures, folds, devices and the date of the last run, for a caption.
+
+        A fold that tests nobody but patients with doubtful labels was run and is not shown.
+        """
         runs = list(chain.from_iterable(entry.runs for entry in self.methods))
-        folds = _counted(self.cases.fold.nunique(), "fold")
+        shown, made = self.cases.fold.nunique(), len({run["fold"] for run in runs})
+        folds = _counted(shown, "fold") if shown == made else f"{shown} of {_counted(made, 'fold')}"
         devices = ", ".join(sorted({run["device"] for run in runs if "device" in run})) or "device unknown"
         last = max(run["finished"] for run in runs)[:10]
         return f"{self.title}; {', '.join(self.structures)}; {folds}, {devices}, until {last}"
@@ -138,14 +148,17 @@ class Board:
     def standings(self) -> pd.DataFrame:
         """A row for each method: mean over structures and patients with its 95 % interval, spread of seeds, misses.
 
-        A structure counts as missed where the reference shows it and the prediction does not, with any seed; distances
-        are of patients with none of these.
+        Channels have a column where the methods differ in them. A structure counts as missed where the reference shows
+        it and the prediction does not, with any seed; distances are of patients with none of these.
         """
         spread = tables.spread_of_means(self.whole, "dsc")
         rows = []
-        for place, title in enumerate(self.titles, 1):
+        differ = len({entry.channels for entry in self.methods}) > 1
+        for place, entry in enumerate(self.methods, 1):
+            title = entry.title
             mine = self.patients[self.patients.method == title]
-            row = {"": place, "method": title, "seeds": mine.seed.nunique()}
+            row = {"": place, "method": title} | ({"channels": entry.channels} if differ else {})
+            row["seeds"] = mine.seed.nunique()
             for metric, name in METRICS.items():
                 row[name] = tables.mean_and_interval(statistics.summarise(self.values(metric=metric)[title]), self.n)
             row["sd over seeds"] = "–" if np.isnan(spread[title]) else f"{spread[title]:.3f}"
@@ -291,10 +304,13 @@ def _board(cohort: str, tested: frozenset[tuple[str, str]], entries: Sequence[En
 
 
 def _titles(entries: Sequence[Entry]) -> list[str]:
-    """A title for each entry, with its paper; with profile, folder and name as well where others are called alike."""
+    """A title for each entry, with its paper and whether this book added it there; with profile, folder and name as
+    well where others are called alike."""
 
     def told(entry: Entry, parts: int) -> str:
         paper = papers.PAPERS[entry.paper].short if entry.paper in papers.PAPERS else entry.paper
+        if entry.paper in papers.PAPERS and entry.name in papers.load(entry.paper).added:
+            paper += f", {ADDED}"
         return f"{entry.title} ({', '.join((paper, entry.profile, f'{entry.folder}/{entry.name}')[:parts])})"
 
     choices = [[told(entry, parts) for entry in entries] for parts in (1, 2, 3)]

@@ -11,10 +11,16 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from npcrepro.errors import InputError
+from npcrepro.files import read_json
 from npcrepro.protocol import Settings, pick
+
+if TYPE_CHECKING:
+    from npcrepro.records import Published
 
 MARK = re.compile(r"^% (?P<name>.+?) (?:is|are) inserted here when the book is built\.$", re.MULTILINE)
 
@@ -95,7 +101,8 @@ def versions(root: Path) -> str:
     lines = (root / "constraints.txt").read_text("utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     tested = {canonicalize_name(name): version for name, version in pins.items()}
-    rows = ["| package | allowed | tested |", "|---|---|---|", f"| Python | {project['requires-python']} | |"]
+    python = re.search(r"^# Tested together on Python (\d+\.\d+)", "\n".join(lines), re.MULTILINE)[1]
+    rows = ["| package | allowed | tested |", "|---|---|---|", f"| Python | {project['requires-python']} | {python} |"]
     for text in project["dependencies"]:
         requirement = Requirement(text)
         rows.append(f"| {requirement.name} | {requirement.specifier} | {tested[canonicalize_name(requirement.name)]} |")
@@ -103,41 +110,94 @@ def versions(root: Path) -> str:
 
 
 def published_runs(root: Path) -> str:
-    """Every published run, in two tables: what was trained, on whom and how long; and on what machine, by which code.
+    """Every published run, in three tables: on whom and at what size, what was trained and how long, and by what.
 
-    The first has a row for each method of a record: the patients tested (n; slices where the split goes by slice),
-    folds, seeds, and minutes of training and prediction for one run. The second has a row for each record.
+    The first has a row for each record: size of input and network, and patients that train, choose and test in a fold
+    (slices where the split goes by slice). The second has a row for each method: updates of the method itself, all
+    patients tested (n), seeds, and minutes of training and prediction for one run. The third has a row for each record:
+    the machine and the code.
     """
     from npcrepro.records import read_published
 
-    rows, machines = [], []
-    for folder in sorted(path.parent for path in (root / "book" / "results").glob("*/runs.json")):
-        published = read_published(folder)
-        first, methods = published.runs[0], dict.fromkeys(run["method"] for run in published.runs)
-        for method in methods:
-            runs = [run for run in published.runs if run["method"] == method]
-            cases = published.cases[published.cases.method == method]
-            minutes = sum(run["seconds"]["all"] for run in runs) / 60 / len(runs) if "seconds" in runs[0] else None
-            rows.append(
-                {
-                    "record": f"`{folder.name}`" if method == next(iter(methods)) else "",
-                    "method": f"`{method}`",
-                    "cohort": first["cohort"],
-                    "profile": first["profile"]["name"],
-                    "n": cases.patient.nunique(),
-                    "folds": len({run["fold"] for run in runs}),
-                    "seeds": len({run["seed"] for run in runs}),
-                    "minutes a run": "–" if minutes is None else f"{minutes:.1f}",
-                    "device": ", ".join(sorted({run.get("device", "–") for run in runs})),
-                }
-            )
-        machines.append(
-            {"record": f"`{folder.name}`"} | {name: _all(published.runs, of) for name, of in MADE_BY.items()}
+    folders = sorted(path.parent for path in (root / "book" / "results").glob("*/runs.json"))
+    records = [read_published(folder) for folder in folders]
+    methods = [row for record in records for row in _methods_of(record)]
+    return "\n\n".join(map(_markdown, (list(map(_size_of, records)), methods, list(map(_made_by, records)))))
+
+
+def cohorts(root: Path) -> str:
+    """The cohorts of real images that published runs are on: what they are part of, and how many cases, as a table."""
+    import pandas as pd
+
+    rows = []
+    for path in sorted((root / "book" / "results" / "cohorts").glob("*.csv")):
+        name, cases = path.stem.partition("_")[2], pd.read_csv(path).drop_duplicates("case")
+        numbers = {"cases": len(cases), "patients": cases.patient.nunique(), "doubtful": cases.suspect.sum()}
+        rows.append({"cohort": name} | numbers | {"what it is": COHORTS[name]})
+    return _markdown(rows)
+
+
+# What each of them is part of, and what was done to it.
+COHORTS = {
+    "OpenKBP_OAR": "planning CT of cancers of the head and neck from OpenKBP {cite:p}`babier2021`, MIT; coarse voxels "
+    "of dose planning; all five organs are contoured in each case; some scans are cut off at an end",
+    "OpenKBP_PTV70": "the same scans, with the planning target volume of 70 Gy",
+    "IBSI_STS": "soft-tissue sarcomas from the validation set of the Image Biomarker Standardisation Initiative "
+    "{cite:p}`vallieres2015`, CC BY 3.0; T1 MRI, CT and PET on the grid of the T1",
+    "NPC_T2Slices": "single T2 slices of NPC {cite:p}`li2025`, CC BY 4.0, as a public repository of code shows them; "
+    "size of voxels unknown",
+}
+
+
+def _size_of(record: Published) -> dict[str, object]:
+    first, folds = record.runs[0], read_json(record.folder / "runs.json").get("folds", {}).values()
+    return {
+        "record": f"`{record.folder.name}`",
+        "cohort": first["cohort"],
+        "profile": first["profile"]["name"],
+        "input": _all(record.runs, lambda run: " x ".join(map(str, run["profile"].get("matrix", ()))) or "–"),
+        "width": _all(record.runs, lambda run: str(run["profile"].get("width", "–"))),
+        "folds": len({run["fold"] for run in record.runs}),
+        **{name: _range([len(fold[name]) for fold in folds]) for name in ("train", "validation", "test")},
+    }
+
+
+def _methods_of(record: Published) -> list[dict[str, object]]:
+    rows, methods = [], read_json(record.folder / "runs.json").get("methods", {})
+    for method in dict.fromkeys(run["method"] for run in record.runs):
+        runs = [run for run in record.runs if run["method"] == method]
+        minutes = sum(run["seconds"]["all"] for run in runs) / 60 / len(runs) if "seconds" in runs[0] else None
+        rows.append(
+            {
+                "record": "" if rows else f"`{record.folder.name}`",
+                "method": f"`{method}`",
+                "updates": _all(runs, partial(_updates, methods.get(method, {}))),
+                "n": record.cases[record.cases.method == method].patient.nunique(),
+                "seeds": len({run["seed"] for run in runs}),
+                "minutes a run": "–" if minutes is None else f"{minutes:.1f}",
+                "device": _all(runs, lambda run: run.get("device", "–")),
+            }
         )
-    return f"{_markdown(rows)}\n\n{_markdown(machines)}"
+    return rows
 
 
-# What of a run's provenance the second table shows.
+def _made_by(record: Published) -> dict[str, object]:
+    return {"record": f"`{record.folder.name}`"} | {name: _all(record.runs, of) for name, of in MADE_BY.items()}
+
+
+def _updates(method: Mapping, run: Mapping) -> str:
+    """Of a run. Records of before methods had a budget say nothing of it; a method without stages trains nothing."""
+    if "updates" not in run["profile"]:
+        return "–"
+    return f"{round(run['profile']['updates'] * method.get('budget', 1.0)) if method.get('stages', True) else 0:,}"
+
+
+def _range(counts: Sequence[int]) -> str:
+    """``15 to 16``, ``1`` where all are alike, a dash for none."""
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)})) if counts else "–"
+
+
+# What of a run's provenance the third table shows.
 MADE_BY = {
     "processor": lambda run: run.get("processor", "–"),
     "threads": lambda run: str(run.get("threads", "–")),
@@ -167,9 +227,9 @@ def answer(root: Path) -> str:
     decided = [f"{last[verdict]} {verdict}" for verdict in ("confirmed", "weakened", "refuted")]
     shown = sums.replace({"paper": {key: entry.short for key, entry in papers.PAPERS.items()}})
     return (
-        f"Of {last['all']} claims of the five papers, published runs leave {', '.join(decided)} and "
-        f"{last['undecided']} undecided. The others have no runs yet, or need something that runs cannot give.\n\n"
-        + _markdown(shown.to_dict("records"))
+        f"Of {last['all']} statements, most made by the five papers, some implied by them and some by the audit, "
+        f"published runs leave {', '.join(decided)} and {last['undecided']} undecided. The others have "
+        "no runs yet, or need something that runs cannot give.\n\n" + _markdown(shown.to_dict("records"))
     )
 
 
@@ -238,5 +298,6 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "The citation": citation,
     "The table of versions": versions,
     "The table of published runs": published_runs,
+    "The table of cohorts": cohorts,
     "The state of the claims": answer,
 }

@@ -239,6 +239,8 @@ class Paper:
         split: arguments of :func:`npcrepro.cohorts.folds.split_patients`.
         comparisons: method to the method that it is compared with, so that each comparison changes one thing; a method
             that is not named is compared with the proposed one.
+        added: names of methods of which the paper prints no number and which this book adds: variants, controls and
+            references of today.
     """
 
     key: str
@@ -248,6 +250,7 @@ class Paper:
     profiles: tuple[Profile, ...]
     split: Mapping[str, Any]
     comparisons: Mapping[str, str] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
 
     def method(self, name: str) -> Method:
         """The method called ``name`` (with or without ``paper/``); an unknown one is an error naming the near miss."""

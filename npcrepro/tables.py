@@ -17,7 +17,9 @@ from npcrepro.protocol import Method, Paper, Profile
 # Letters of a cell that stays on one line, such as "Luo 2020" or "0 of 110"; and columns of a table in smaller letters.
 SHORT, MANY_COLUMNS = 12, 7
 # Two-sided sign flips of fewer patients have no p below 0.05 (2 of 2^5 patterns): such a p says how many there are.
-TESTABLE = 6
+TESTABLE, ALPHA = 6, 0.05
+P = "p (sign-flip, Holm)"
+UNSUPPORTED = "*"  # behind a p above `ALPHA` beside an interval that excludes zero
 
 
 def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
@@ -239,7 +241,8 @@ def differences(
         pairs: two methods each, the first minus the second, in place of the protocol's.
 
     The p values are adjusted for the number of comparisons in the table (Holm). A comparison of fewer than `TESTABLE`
-    patients is not tested.
+    patients is not tested. `UNSUPPORTED` stands behind a p that does not support its interval; `show_differences` says
+    what it means.
     """
     wide = over_seeds(patients).pivot(index="patient", columns="method", values=metric)
     names = [method.name for method in paper.methods if method.name in wide]
@@ -250,7 +253,6 @@ def differences(
         for name, base in pairs
         if name in names and base in names
     }
-    adjusted = statistics.holm([test.p if test.difference.n >= TESTABLE else np.nan for test in tests.values()])
     return pd.DataFrame(
         [
             {
@@ -258,12 +260,41 @@ def differences(
                 "patients": test.difference.n,
                 "mean difference": f"{test.difference.mean:+z.3f}",
                 "95 % interval": _signed_interval(test.difference),
-                "p (sign-flip, Holm)": "–" if np.isnan(p) else f"{p:.3f}",
+                P: _p(test.difference, p),
             }
-            for (pair, test), p in zip(tests.items(), adjusted, strict=True)
+            for (pair, test), p in zip(tests.items(), adjusted(list(tests.values())), strict=True)
         ],
-        columns=["comparison", "patients", "mean difference", "95 % interval", "p (sign-flip, Holm)"],
+        columns=["comparison", "patients", "mean difference", "95 % interval", P],
     )
+
+
+def adjusted(tests: Sequence[statistics.PairedTest]) -> list[float]:
+    """p of each comparison, adjusted for their number (Holm); ``nan`` for one of fewer than `TESTABLE` patients."""
+    return statistics.holm([test.p if test.difference.n >= TESTABLE else np.nan for test in tests])
+
+
+def side(difference: statistics.Summary) -> int:
+    """1 where the interval of a difference lies above zero, -1 below, 0 where it holds zero or there is none.
+
+    Example:
+        >>> side(statistics.summarise([0.1, 0.2, 0.3])), side(statistics.summarise([-0.1, 0.0, 0.1]))
+        (1, 0)
+    """
+    return int(difference.low > 0) - int(difference.high < 0)
+
+
+def show_differences(frame: pd.DataFrame, caption: str = ""):
+    """The rows of `differences` for the page, with a word on p values that do not support their interval."""
+    if frame[P].str.endswith(UNSUPPORTED).any():
+        note = f"{UNSUPPORTED} the interval excludes 0, but p does not support it"
+        caption = f"{caption}. {note}" if caption else note
+    return show(frame, caption)
+
+
+def _p(difference: statistics.Summary, p: float) -> str:
+    if np.isnan(p):
+        return "–"
+    return f"{p:.3f}{UNSUPPORTED if side(difference) and p > ALPHA else ''}"
 
 
 def minus(paper: Paper, first: str, second: str) -> str:

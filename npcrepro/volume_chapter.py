@@ -16,7 +16,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from npcrepro import evaluation, figures, statistics, tables, volume_figures
-from npcrepro.chapter import Chapter, Results
+from npcrepro.chapter import Chapter, Results, in_words, middle, plural
 from npcrepro.cohorts.phantom import second_observer
 from npcrepro.metrics import overlap
 from npcrepro.models.guo2021 import receptive_field
@@ -57,9 +57,9 @@ class VolumeChapter(Chapter):
         figures.show_images(self.source, self.settings, figures.sheet, rows)
         outside = [share for name in self.prepared.cases for share in self.data.share_outside(name).values()]
         largest = f"at most {np.nanmax(outside):.1%}" if not np.isnan(outside).all() else "nothing"
-        windows = len(self.data.samples(self.prepared.cases))
+        windows = plural(len(self.data.samples(self.prepared.cases)), "window")
         return Markdown(
-            f"*{len(self.prepared.patients)} patients, {len(self.prepared.cases)} cases, {windows} windows of "
+            f"*{self.counts()}, {windows} of "
             f"{' x '.join(map(str, self.size.matrix))} voxels; {largest} of a case's reference lies outside its region "
             f"and cannot be found. Images: {self.source.reference} Licence: {self.source.licence}.*"
         )
@@ -75,7 +75,7 @@ class VolumeChapter(Chapter):
 
     @cached_property
     def shown(self) -> Shown:
-        """The patient of the first fold with the median DSC of the leading method, with the masks of all methods."""
+        """The patient of the first fold in the middle by the DSC of the leading method, with the masks of all."""
         patients = self.ranked_of_first_fold()
         return self._shown(patients[len(patients) // 2])
 
@@ -117,7 +117,7 @@ class VolumeChapter(Chapter):
         shown = self.patients_shown(count)
         volumes = {one.case: one[1:] for one in shown}
         figures.show_images(self.source, self.settings, volume_figures.errors_of_patients, volumes, planes, self.paper)
-        patients = "1 patient" if len(shown) == 1 else f"{len(shown)} patients"
+        patients = plural(len(shown), "patient")
         which = "all" if len(shown) < count else "from best to worst of those"
         return Markdown(
             f"*{self.structures[0]}, {patients}, {which} that the first fold tests. Numbers: DSC of the "
@@ -147,7 +147,9 @@ class VolumeChapter(Chapter):
         return self.about_shown()
 
     def beside(self, printed: Sequence[Mapping], metrics: Mapping[str, str], numbers: pd.DataFrame | None = None):
-        """Rows of a printed table beside ours: mean over patients, its 95 % interval, how far from the printed one.
+        """Rows of a printed table beside ours: mean over patients with its 95 % interval.
+
+        The patients are others, so that no difference of the two is shown.
 
         Args:
             printed: rows with ``model``, which is the title of a method, and numbers, ``None`` where none is printed.
@@ -163,15 +165,14 @@ class VolumeChapter(Chapter):
                 name = figures.METRIC_TITLES.get(metric, metric)
                 ours, said = statistics.summarise(mine[metric]), row.get(column)
                 line[f"{name} printed"] = MISSING if said is None else f"{said:.{self.reported['decimals'][column]}f}"
-                apart = f", {ours.mean - said:+z.3f}" if ours.n and said is not None else ""
                 interval = "" if np.isnan(ours.low) else f" ({ours.interval})"
-                line[f"{name} ours"] = f"{ours.mean:.3f}{interval}{apart}" if ours.n else MISSING
+                line[f"{name} ours"] = f"{ours.mean:.3f}{interval}" if ours.n else MISSING
             lines.append(line)
-        caption = (
-            f"Printed means (sd not stated); ours with 95 % interval, and how far from the printed one; "
-            f"n: our patients ({self.made})"
-        )
-        return tables.show(pd.DataFrame(lines), caption)
+        frame = pd.DataFrame(lines)
+        # Too few patients leave means without an interval.
+        known = " with 95 % interval" if frame.filter(like=" ours").map(lambda cell: "(" in cell).any(axis=None) else ""
+        caption = f"Printed means (sd not stated); ours{known}; n: our patients ({self.made})"
+        return tables.show(frame, caption)
 
     def ablation(self, printed: Sequence[Mapping], metric: str = "dsc") -> Markdown:
         """Each method minus the partner that `Paper.comparisons` names for it, with the difference of printed means."""
@@ -189,7 +190,8 @@ class VolumeChapter(Chapter):
         proposed, means = self.paper.methods[0], {row["model"]: row[metric] for row in printed}
         pairs = [(proposed.name, other.name) for other in self.paper.methods[1:] if other.title in means]
         frame = with_printed(self.scores(), self.paper, metric, pairs, means)
-        return tables.show(frame, f"{figures.METRIC_TITLES[metric]}, paired differences over patients ({self.made})")
+        caption = f"{figures.METRIC_TITLES[metric]}, paired differences over patients ({self.made})"
+        return tables.show_differences(frame, caption)
 
     def validation(self, *methods: str, metric: str = "validation_loss") -> Markdown:
         """Validation loss of these methods on one axis, or another column of their history."""
@@ -219,7 +221,8 @@ class VolumeChapter(Chapter):
 
     def about_shown(self) -> Markdown:
         """What a caption says of the patient of `shown`."""
-        return Markdown(f"*{self.shown.case}, {self.structures[0]} ({self.made}).*")
+        place = middle(len(self.ranked_of_first_fold()), figures.titles(self.paper)[self.ranked()[0]])
+        return Markdown(f"*{self.shown.case}, {self.structures[0]}; {place} ({self.made}).*")
 
 
 class VolumeResults(Results):
@@ -238,7 +241,7 @@ class VolumeResults(Results):
         names = figures.titles(self.paper)
         empty = {names[name]: f"{self.empty(name)} of {self.tested(name)}" for name in self.methods}
         frame["empty predictions"] = frame.method.map(empty)
-        return tables.show(frame, f"{self.structures[0]}, mean over patients (95 % interval)")
+        return tables.show(frame, f"{self.structures[0]}, mean over patients (95 % interval). {self.made}")
 
     def empty(self, method: str) -> int:
         """Predictions of a method without a voxel where there is something to find, over all folds and seeds."""
@@ -263,39 +266,31 @@ class VolumeResults(Results):
         rows = self._whole()
         figures.by_patient(rows[rows.method.isin(methods)], self.paper, metric)
         plt.show()
-        return Markdown(f"*{self._over()}: dots are patients, joined by lines; bars are means.*")
+        return Markdown(f"*{self._over()}: dots are patients, joined by lines; bars are means ({self.made}).*")
 
     def against(self, method: str, others: Sequence[str], metric: str, printed: Mapping[str, float]) -> Markdown:
         """A method minus each of the others on the same patients, see `show_differences`."""
         pairs = [(method, other) for other in others]
         show_differences(self._whole(), self.paper, metric, pairs, printed)
-        return Markdown(f"*Paired differences over patients, mean with 95 % bootstrap interval. {FEW_PATIENTS}*")
+        return Markdown(
+            f"*Paired differences over patients, mean with 95 % bootstrap interval ({self.made}). {FEW_PATIENTS}*"
+        )
 
     def standing(self, method: str, others: Sequence[str], metric: str = "dsc") -> str:
-        """``above that of CNN; not told apart from those of V-Net and BUNet``: what the intervals of differences say.
+        """``above that of CNN; not told apart from those of V-Net and BUNet``: what intervals and tests say together.
 
-        A difference without an interval tells nothing apart.
+        An interval that excludes zero counts where p supports it, adjusted for the number of ``others``. A difference
+        without an interval or a test, as of fewer than `tables.TESTABLE` patients, tells nothing apart.
         """
-        titles, sides = figures.titles(self.paper), {"above": [], "below": [], "not told apart from": []}
-        for other in (name for name in others if name in self.methods):
-            found = self.difference(method, other, metric).difference
-            side = "above" if found.low > 0 else "below" if found.high < 0 else "not told apart from"
-            sides[side].append(titles[other])
+        titles, words = figures.titles(self.paper), {1: "above", -1: "below", 0: "not told apart from"}
+        found = {other: self.difference(method, other, metric) for other in others if other in self.methods}
+        sides: dict[str, list[str]] = {word: [] for word in words.values()}
+        for (other, test), p in zip(found.items(), tables.adjusted(list(found.values())), strict=True):
+            sides[words[tables.side(test.difference) if p <= tables.ALPHA else 0]].append(titles[other])
         told = {side: names for side, names in sides.items() if names}
         return "; ".join(
             f"{side} {'those' if names[1:] else 'that'} of {in_words(names)}" for side, names in told.items()
         )
-
-
-def in_words(names: Sequence[str]) -> str:
-    """``A, B and C``.
-
-    Example:
-        >>> in_words(["A", "B", "C"]), in_words(["A"])
-        ('A, B and C', 'A')
-    """
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 # Differences
@@ -317,7 +312,9 @@ def show_differences(
     title = f"difference of the {figures.METRIC_TITLES[metric]}"
     volume_figures.forest(found, title, printed_differences(paper, pairs, printed))
     plt.show()
-    display(tables.show(with_printed(patients, paper, metric, pairs, printed)))
+    run = patients.iloc[0]
+    caption = f"{figures.METRIC_TITLES[metric]}, paired differences (cohort {run.cohort}, profile {run.profile})"
+    display(tables.show_differences(with_printed(patients, paper, metric, pairs, printed), caption))
 
 
 def with_printed(
@@ -382,7 +379,7 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
     parts = {"reading": found.reading, "the network": found.network, "merging": found.merging, "all": found.seconds}
     rows = [(name, seconds, f"{seconds / found.seconds:.0%}") for name, seconds in parts.items()]
     matrix = " x ".join(map(str, size.matrix))
-    windows = f"{found.windows} window{'s' * (found.windows > 1)} of {matrix}"
+    windows = f"{plural(found.windows, 'window')} of {matrix}"
     caption = f"{case}, {windows}, {found.device}, at {size.width:g} times the paper's width"
     display(tables.show(pd.DataFrame(rows, columns=["part", "seconds", "share"]), caption))
     most = max(list(parts)[:3], key=parts.get)

@@ -259,6 +259,32 @@ def cut_out_told(cut: pd.DataFrame) -> str:
     return f"Mean DSC with and without such slices: {told}. The patients are not the same, so part may be chance."
 
 
+def cut_out_note(shares: pd.DataFrame, board: Board) -> str:
+    """What such slices mean for a board, as Markdown; empty for a cohort that was not measured.
+
+    Args:
+        shares: from :func:`cut_out`.
+        board: cases with doubtful labels are not on it and do not count.
+    """
+    tested = board.cases[["case", "structure"]].drop_duplicates().assign(cohort=board.cohort)
+    rows = tested.merge(shares, on=KEY)
+    if rows.empty:
+        return ""
+    names, most = " or ".join(rows.structure.unique()), 100 * rows.share.max()
+    many = []
+    for structure, group in rows.groupby("structure", sort=False):
+        if count := (group.share > CUT_OUT_SHARE).sum():
+            many.append(f"of {structure} in {count} of {len(group)} cases")
+    told = (
+        f"More than {100 * CUT_OUT_SHARE:.0f} % {', '.join(many)} lies in such slices, so that the DSC may be too high."
+        if many
+        else f"{f'At most {most:.1f} %' if most else 'Nothing'} of {names} lies in such slices in the "
+        f"{rows.case.nunique()} cases tested; whether other slices show the label was not measured."
+    )
+    head = "Slices near the ends of some of these CT scans are blank but for drawn organs ([Errors](errors.ipynb))."
+    return f"{head} {told}"
+
+
 def measure(image, reference, predicted, spacing_mm: Sequence[float], ct: bool) -> dict[str, float]:
     """What can be measured of a cause.
 

@@ -1,6 +1,7 @@
 """The audit: every verdict, what would change it, and the pictures."""
 
 import copy
+import itertools
 import json
 
 import numpy as np
@@ -10,9 +11,10 @@ from typer.testing import CliRunner
 from npcrepro import cli, papers
 from npcrepro.audit import CHECKS, VERDICTS, Finding, audit, counts, table
 from npcrepro.audit.figures import PICTURES
-from npcrepro.audit.frame import check, halvings, listed, reach
+from npcrepro.audit.frame import check, f1_of_means, halvings, listed, reach
 from npcrepro.audit.guo2021 import ball_of
 from npcrepro.audit.li2018 import layers
+from npcrepro.audit.luo2020 import largest_dsc, largest_dsc_of_mask
 from npcrepro.errors import InputError
 
 EXPECTED = {
@@ -36,16 +38,16 @@ EXPECTED = {
     "U01": "impossible",
     "U02": "impossible",
     "U03": "impossible",
-    "U04": "impossible",
+    "U04": "cannot tell",
     "U05": "rounding",
     "U06": "inconsistent",
     "U07": "inconsistent",
-    "U08": "inconsistent",
+    "U08": "cannot tell",
     "U09": "cannot tell",
     "U10": "cannot tell",
     "G01": "consistent",
-    "G02": "inconsistent",
-    "G03": "inconsistent",
+    "G02": "cannot tell",
+    "G03": "consistent",
     "G04": "cannot tell",
     "G05": "cannot tell",
     "G06": "inconsistent",
@@ -56,8 +58,8 @@ EXPECTED = {
     "G11": "consistent",
     "G12": "cannot tell",
     "C01": "consistent",
-    "C02": "inconsistent",
-    "C03": "inconsistent",
+    "C02": "consistent",
+    "C03": "cannot tell",
     "C04": "consistent",
     "C05": "consistent",
     "C06": "cannot tell",
@@ -168,17 +170,22 @@ CHANGED = [
     ("L17", to("text/blocks_in_caption/without_pooling", 4), "consistent"),
     ("U01", every("table1", "jsc", lambda row: row["dsc"] / (2 - row["dsc"])), "consistent"),
     ("U02", every("table1", "f1", lambda row: row["dsc"]), "consistent"),
+    ("U02", to("tables/table1/3/f1", 0.90), "cannot tell"),
     ("U03", to("tables/table1/3/jsc", 0.93), "consistent"),
     ("U04", every("table1", "auc", lambda row: 0.95), "consistent"),
+    ("U04", to("tables/table1/0/auc", 0.6), "impossible"),
     ("U05", to("paper/slices", 8885), "inconsistent"),
     ("U06", to("text/test_slices", 1720), "cannot tell"),
     ("U07", to("text/decay_every_iterations", 4450), "consistent"),
+    ("U08", to("text/absent_structures_in_loss", False), "consistent"),
     ("U09", to("text/outputs", 15), "consistent"),
     ("U10", new_row, "consistent"),
     ("G01", to("text/split/test", 20), "inconsistent"),
     ("G02", lambda r: [row.update(f1=row["dsc"]) for row in [*r["tables"]["table1"], r["text"]["physicians"]]],
      "consistent"),
-    ("G03", every("table1", "f1", lambda row: row["dsc"]), "consistent"),
+    ("G02", to("tables/table1/0/f1", 0.70), "impossible"),
+    ("G02", to("tables/table1/0/f1", 0.90), "impossible"),
+    ("G03", every("table1", "f1", lambda row: 1 - row["dsc"]), "inconsistent"),
     ("G04", to("text/physicians/sd", 0.15), "consistent"),
     ("G06", to("text/block", [48, 48, 16]), "consistent"),
     ("G07", to("text/rates", [1, 2, 3]), "consistent"),
@@ -186,6 +193,8 @@ CHANGED = [
     ("G08", to("text/decay_every_iterations", 10), "inconsistent"),
     ("G10", to("text/figures_of_vnet", []), "consistent"),
     ("C01", to("tables/section4_gains/0/dsc_points", 11.18), "inconsistent"),
+    ("C02", to("text/loss_is_of", "masks"), "inconsistent"),
+    ("C03", to("text/windows_without_tumour", 0), "consistent"),
     ("C04", to("text/updates_of_an_epoch", 5), "inconsistent"),
     ("C05", to("tables/table2/8/dsc", 0.7188), "inconsistent"),
     ("C08", to("text/reduction", 8), "consistent"),
@@ -228,7 +237,46 @@ def test_numbers_of_the_strongest_findings():
     assert found["correlation"] == pytest.approx(1.105, abs=1e-3)
     assert found["favoured"] == pytest.approx(1.072, abs=1e-3)
     assert found["smallest_p"] == pytest.approx(0.253, abs=1e-3)
+    areas = CHECKS["U04"].compute(papers.reported("luo2020"))
+    assert areas.numbers == {"rows": 3, "beyond": 0}
+    assert "a DSC of at most 0.8457 and a hard mask one of at most 0.6351" in areas.computed[0]
+    assert CHECKS["U02"].compute(papers.reported("luo2020")).numbers["rows"] == 1
     assert CHECKS["U06"].compute(papers.reported("luo2020")).numbers["beside"] == pytest.approx(0.96)
+
+
+def rankings(levels: int, positives: int, negatives: int):
+    """Every way to give so many pixels one of some scores: counts of each score from the highest, of both kinds."""
+    for pos in itertools.product(range(positives + 1), repeat=levels):
+        for neg in itertools.product(range(negatives + 1), repeat=levels):
+            if sum(pos) == positives and sum(neg) == negatives:
+                yield np.array(pos), np.array(neg)
+
+
+@pytest.mark.parametrize(("levels", "limit"), [(3, largest_dsc), (2, largest_dsc_of_mask)])
+def test_an_area_limits_the_dsc(levels, limit):
+    reached = []
+    for pos, neg in rankings(levels, positives=3, negatives=8):
+        below = neg.sum() - np.cumsum(neg)
+        auc = (pos * (below + neg / 2)).sum() / (3 * 8)
+        # A mask has only its own threshold; scores have any.
+        found = slice(0, 1 if levels == 2 else levels)
+        tp, fp = np.cumsum(pos)[found], np.cumsum(neg)[found]
+        dsc = (2 * tp / (tp + fp + 3)).max()
+        share = auc / (1 + auc) if limit is largest_dsc else 1 - 1 / (2 * max(auc, 0.5))
+        if share >= 3 / 11:
+            assert dsc <= limit(auc) + 1e-9
+            reached.append(dsc == pytest.approx(limit(auc)))
+    assert sum(reached) >= 2
+
+
+def test_an_f1_of_means_lies_between_two_functions_of_the_mean_dsc():
+    overlaps = np.random.default_rng(0).beta(0.4, 0.4, (2000, 2, 5))  # precision and recall of five masks
+    precision, recall = overlaps[:, 0], overlaps[:, 1]
+    p, r = precision.mean(1), recall.mean(1)
+    dsc, f1 = (2 * precision * recall / (precision + recall)).mean(1), 2 * p * r / (p + r)
+    assert f1_of_means(dsc, f1, 0).all()
+    # Two masks, found exactly and not at all, reach the limit.
+    assert f1_of_means([0.5, 0.49], [0.75, 0.75], 0).tolist() == [True, False]
 
 
 def test_a_ball_moved_by_its_surface_distance():
@@ -251,6 +299,10 @@ def test_table_has_a_row_for_each_check_in_the_order_of_the_papers():
     assert list(rows.check) == list(EXPECTED)
     assert list(dict.fromkeys(rows.paper)) == [key for key, entry in papers.PAPERS.items() if entry.letter]
     assert not (rows == "").any().any()
+    nothing_to_save = rows.set_index("check")["saved by"] == "–"
+    assert nothing_to_save["L01"]
+    assert not nothing_to_save["U04"]
+    assert set(rows.verdict[nothing_to_save.to_numpy()]) == {"consistent"}
 
 
 def test_counts_add_up():

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -14,7 +15,7 @@ from core_cases import case_arrays, tiny_paper, write_tiny
 
 from npcrepro import chapter as chapter_module
 from npcrepro import figures, leakage, observers, papers, tables
-from npcrepro.chapter import Chapter, Results, show_leakage
+from npcrepro.chapter import Chapter, Results, middle, show_leakage
 from npcrepro.errors import InputError
 from npcrepro.evaluation import CASE_COLUMNS
 from npcrepro.protocol import Settings
@@ -51,8 +52,11 @@ def publish(folder, rows):
     cases.to_csv(folder / "cases.csv", index=False)
     runs = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
     own = [{**run, "seconds": {"train": 120.0, "predict": 30.0, "all": 150.0}} for run in runs]
-    common = {"cohort": "c", "profile": {"name": "p"}, "device": "a card", "finished": "2026-01-02T00:00:00"}
-    (folder / "runs.json").write_text(json.dumps({"common": common, "runs": own}))
+    profile = {"name": "p", "width": 0.5, "matrix": [80, 80], "updates": 1000}
+    common = {"cohort": "c", "profile": profile, "device": "a card", "finished": "2026-01-02T00:00:00"}
+    folds = {0: {"train": list("GHIJ"), "validation": ["K"], "test": list("ACE")}}
+    folds[1] = {"train": list("GHIJA"), "validation": ["K"], "test": list("BD")}
+    (folder / "runs.json").write_text(json.dumps({"common": common, "folds": folds, "runs": own}))
     curve = [{"stage": "s", "update": update, "loss": 1 / update, "validation_loss": 1 / update} for update in (1, 2)]
     history = [run | point for run in runs for point in curve]
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
@@ -92,8 +96,28 @@ def test_results_read_a_record(results, tmp_path):
 
 def test_about_comes_from_the_record(results):
     said = results.about().data
-    assert said.startswith("5 patients tested; 1 more with doubtful labels are in no number, voxels of 2.5 x 3.9 x 3.9")
-    assert "BrainStem, Mandible. Cohort c, profile p, 2 folds, 1 seed, a card, 4 runs" in said
+    assert said.startswith("5 patients tested; 1 more with doubtful labels is in no number, voxels of 2.5 x 3.9 x 3.9")
+    assert "Networks have 0.5 times the paper's channels, a matrix of 80 x 80 and 1,000 updates." in said
+    assert "A fold has 4 to 5 patients to train, 1 to validate and 2 to 3 to test." in said
+    assert said.endswith("Cohort c, profile p, 2 folds, seed 0, a card, 4 runs, 0.2 h in all, made 2026-01-02.")
+
+
+def test_captions_say_where_a_table_comes_from(results, no_window):
+    made = "5 patients, cohort c, profile p, 2 folds, seed 0"
+    assert results.made == made
+    for table in (results.table(), results.differences(("two-stage", "unet")), *no_window):
+        assert made in table.caption
+    assert made in results.boxes_by_structure().data
+
+
+def test_another_region_has_rows_of_its_own(results):
+    folder = results.published.folder
+    cases = pd.read_csv(folder / "cases.csv")
+    cases.loc[cases.region == "reference_slices", "tp"] = 10
+    cases.to_csv(folder / "cases.csv", index=False)
+    inside = Results(LUO, folder, "reference_slices")
+    assert set(inside.patients.region) == {"reference_slices"}
+    assert inside.mean("two-stage").mean > Results(LUO, folder).mean("two-stage").mean
 
 
 def test_means_are_over_structures_and_then_over_patients(results):
@@ -120,8 +144,23 @@ def test_differences_are_paired_and_only_the_mean_is_tested(results, monkeypatch
 
 
 def test_a_difference_in_words(results):
-    assert results.said("two-stage", "two-stage") == "+0.000 (95 % interval +0.000 to +0.000, which contains zero)"
-    assert results.said("two-stage", "unet").endswith("which does not contain zero)")
+    assert results.said("two-stage", "two-stage") == "+0.000 (95 % interval +0.000 to +0.000)"
+    assert results.said("two-stage", "unet") == (
+        "+{0.mean:.3f} (95 % interval +{0.low:.3f} to +{0.high:.3f})".format(
+            results.difference("two-stage", "unet").difference
+        )
+    )
+
+
+def test_few_patients_and_single_seeds_are_told(results, tmp_path):
+    said = results.caution("two-stage", "unet", "fcn8")
+    assert said.startswith("Intervals of so few patients")
+    assert said.endswith("Each method has one seed only, so that chance of training is not in these intervals.")
+    rows = [row for seed in (0, 1) for p in "ABCDEF" for row in rows_of("unet", 8, patient=p, seed=seed)]
+    rows += [row for p in "ABCDEF" for row in rows_of("two-stage", 8, patient=p)]
+    six = Results(LUO, publish(tmp_path / "six", rows))
+    assert six.caution().startswith("Of *Proposed* there is one seed only")
+    assert six.caution("unet") == ""
 
 
 def test_a_record_of_two_patients_has_no_interval(tmp_path):
@@ -145,7 +184,7 @@ def test_the_table_has_a_row_for_two_people(results):
 def test_times_and_device_of_the_runs(results):
     frame = results.runs().data
     assert frame["minutes to train"].tolist() == [2.0, 2.0]
-    assert frame["seconds to predict"].tolist() == [30.0, 30.0]
+    assert frame["seconds to predict all"].tolist() == [30.0, 30.0]
     assert (frame.runs.tolist(), frame.device.tolist()) == ([2, 2], ["a card"] * 2)
 
 
@@ -169,7 +208,8 @@ def test_figures_of_a_record(results):
 def test_methods_with_fewer_seeds_are_told(tmp_path):
     rows = [row for seed in (0, 1) for row in rows_of("unet", 8, patient="A", seed=seed)]
     rows += rows_of("two-stage", 8, patient="A")
-    assert "1 to 2 seeds" in Results(LUO, publish(tmp_path / "r", rows)).made
+    made = Results(LUO, publish(tmp_path / "r", rows)).made
+    assert made == "1 patient, cohort c, profile p, 1 fold, seeds 0, 1 of 1 method and seed 0 of 1 method"
 
 
 def test_seeds_have_means_of_their_own(tmp_path):
@@ -232,14 +272,14 @@ def page(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("tested", "words"),
-    [(1, ["only patient"]), (2, ["best", "worst"]), (3, ["best", "median", "worst"])],
+    [(1, ["only patient"]), (2, ["best", "worst"]), (3, ["best", "middle", "worst"])],
 )
 def test_examples_name_what_they_show(page, monkeypatch, tested, words):
     drawn = {}
     ranked = page.first_seed().sort_values("dsc", ascending=False).head(tested).reset_index(drop=True)
     monkeypatch.setattr(page, "ranked", lambda region, structure: ("stepwise", ranked))
     monkeypatch.setattr(figures, "contours", lambda rows, paper: drawn.update(rows))
-    page.examples()
+    assert "in all slices" in page.examples().data
     assert [title.split(": ")[0] for title in drawn] == words
     assert [title.split(": ")[1] for title in drawn] == ranked.patient.tolist()
 
@@ -255,14 +295,36 @@ def test_a_structure_without_any_dsc_can_be_ranked_and_browsed(page, monkeypatch
     monkeypatch.setattr(page, "first_fold", dict)
     seen = []
     monkeypatch.setattr("npcrepro.slice_browser.show", lambda *given: seen.append(given))
-    assert "median patient of Stepwise" in page.browse().data
+    tested = len(page.found[0].config["fold"]["test"])
+    assert f"in the middle of {tested} patients by the DSC of Stepwise" in page.browse().data
     assert len(seen) == 1
+
+
+def test_of_one_or_two_patients_none_is_in_the_middle():
+    assert middle(1, "U-Net") == "the only patient that the first fold tests"
+    assert middle(2, "U-Net").startswith("the worse of 2")
+
+
+def test_runs_of_a_page_count_with_those_they_were_built_on(page, monkeypatch):
+    assert "seed 0," in page.made
+    assert page.time().data.startswith("1 run (profile tiny")
+    used = SimpleNamespace(folder="used", used={}, provenance={"seconds": {"all": 5.0}})
+    made = [
+        SimpleNamespace(folder=name, used={"unet": [used]}, provenance=page.found[0].provenance | used.provenance)
+        for name in "ab"
+    ]
+    monkeypatch.setattr(page, "found", made)
+    monkeypatch.delitem(page.__dict__, "every_run")
+    said = page.time().data
+    monkeypatch.delitem(page.__dict__, "every_run")
+    assert said.startswith("3 runs, 1 of them for other runs (")
+    assert said.endswith("15 s of training and prediction in all.")
 
 
 def test_samples_show_the_reference_beside_each_method(page, monkeypatch):
     drawn = {}
     monkeypatch.setattr(figures, "sheet", lambda rows: drawn.update(rows))
-    assert "1 networks on 3 slices" in page.samples(3).data
+    assert "1 network on 3 slices" in page.samples(3).data
     assert len(drawn) == 3
     assert all(list(row) == ["Reference", "Stepwise, as printed"] for row in drawn.values())
     image, masks = next(iter(drawn.values()))["Reference"]

@@ -22,6 +22,8 @@ def text(html: str) -> str:
         (["weakened", "refuted"], "mixed"),
         (["weakened", "undecided"], "weaker than printed"),
         (["refuted", "undecided"], "does not hold so far"),
+        (["refuted", *["undecided"] * 3], "does not hold so far"),
+        (["refuted", *["undecided"] * 4], "open"),
         (["undecided", "no evidence yet", "not testable here"], "open"),
         ([], "open"),
     ],
@@ -79,7 +81,7 @@ def test_frame_has_every_row_and_counts_the_verdicts(decided, monkeypatch):
     told = text(frame.frame("xue2020"))
     for row in ("Verdict", "Scope", "What was easy", "What was difficult", "Departures", "Arithmetic", "Compute"):
         assert f" {row} " in told
-    assert f"± mixed {len(decided)} claims: 1 weakened, 1 refuted, {len(decided) - 2} no evidence yet" in told
+    assert f"? open {len(decided)} claims: 1 weakened, 1 refuted, {len(decided) - 2} no evidence yet" in told
     assert "Tesla P40" in told
     assert "No run is published" in told
     assert all(line.claim.text in told for line in decided)
@@ -93,8 +95,19 @@ def test_one_seed_is_said_to_be_one_seed(monkeypatch):
 def test_spread_over_seeds_is_the_one_of_the_means(monkeypatch):
     monkeypatch.setattr(frame, "by_patient", lambda cases: cases)
     told = frame._chance("xue2020", [published((0, 0.70), (1, 0.72), (2, 0.74))])
-    assert "standard deviation of 0.020 to 0.020" in told
+    assert "for the 1 method with 3 seeds" in told
+    assert "standard deviation of 0.020." in told
     assert "Some&lt;CT&gt;" in told
+
+
+def test_methods_with_one_seed_are_not_counted_to_the_spread(monkeypatch):
+    monkeypatch.setattr(frame, "by_patient", lambda cases: cases)
+    found = published((0, 0.70), (1, 0.72), (2, 0.74))
+    other = found.cases.assign(method="unet", dsc=[0.5, 0.6, 0.7])
+    found.cases = pd.concat([found.cases, other, other[:1].assign(method="unet-32")])
+    told = frame._chance("xue2020", [found])
+    assert "for the 2 methods with 3 seeds" in told
+    assert told.endswith("of 0.020 to 0.100; the other 1 method has one seed.")
 
 
 def test_compute_adds_up_the_hours_and_escapes_names():
@@ -104,8 +117,7 @@ def test_compute_adds_up_the_hours_and_escapes_names():
 
 
 def test_compute_of_the_page():
-    record = SimpleNamespace(provenance={"seconds": {"all": 20.4}})
-    chapter = SimpleNamespace(found=[record, record], made="profile smoke")
+    chapter = SimpleNamespace(every_run=[None, None], seconds=40.8, made="profile smoke")
     assert frame._compute([], chapter) == "2 runs of this page: 41 s (profile smoke)."
 
 
@@ -118,6 +130,11 @@ def test_scorecard_has_a_row_for_each_paper(monkeypatch):
     assert told.count("npc-badge") == len(papers.KEYS) * (len(frame.CRITERIA) + 1)
     assert 'href="li2018.html"' in told
     assert len(frame.reasons()) == len(papers.KEYS) * len(frame.CRITERIA)
+
+
+def test_scorecard_says_what_is_decided_of_a_paper_that_is_open(decided):
+    assert text(frame._standing(decided)).strip() == f"? open (1 weakened, 1 refuted of {len(decided)})"
+    assert text(frame._standing(decided[:2])).strip() == "± mixed"
 
 
 def test_anchor_of_the_departures_is_the_heading_of_the_paper():

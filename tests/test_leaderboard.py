@@ -151,6 +151,42 @@ def test_a_method_of_two_profiles_or_folders_has_a_title_for_each(results):
     assert board.values().notna().all(axis=None)
 
 
+def test_what_the_book_added_to_a_paper_is_said(tmp_path):
+    names = ("two-stage", "two-stage-tuned")
+    publish(tmp_path / "record", [rows_of(name, 5, patient) for name in names for patient in PATIENTS[:3]])
+    (board,) = leaderboard.boards(tmp_path)
+    assert sorted(board.titles) == ["Proposed (Luo 2020)", "Proposed, tuned (Luo 2020, added here)"]
+
+
+@pytest.mark.parametrize("key", papers.KEYS)
+def test_what_no_table_of_a_paper_has_was_added(key):
+    """The other titles are those of the rows of its tables; Li 2018 has one method and a row for each patient."""
+    paper, tables = papers.load(key), papers.reported(key)["tables"].values()
+    printed = {row["model"] for table in tables if isinstance(table, list) for row in table if "model" in row}
+    own = {method.title for method in paper.methods if method.name not in paper.added}
+    assert {title.casefold() for title in own} == {title.casefold() for title in printed or [paper.methods[0].title]}
+    assert set(paper.added) < {method.name for method in paper.methods}
+
+
+def test_channels_have_a_column_where_they_differ(results):
+    (board,) = leaderboard.boards(results)
+    assert "channels" not in board.standings()
+    path = results / "luo2020-c" / "runs.json"
+    content = json.loads(path.read_text())
+    content["methods"]["unet"]["channels"] = ["T1", "PET"]
+    del content["methods"]["fcn8"]["channels"]
+    path.write_text(json.dumps(content))
+    (board,) = leaderboard.boards(results)
+    assert board.standings().channels.tolist() == ["CT", "T1 + PET", "–"]
+
+
+def test_a_fold_with_doubtful_labels_alone_was_run_and_is_not_shown(tmp_path):
+    rows = [rows_of("unet", 5, patient, fold=i, suspect=i == 2) for i, patient in enumerate(PATIENTS[:3])]
+    publish(tmp_path / "record", rows)
+    (board,) = leaderboard.boards(tmp_path)
+    assert "; 2 of 3 folds, " in board.about
+
+
 def test_cost_is_that_of_the_network_and_of_the_runs(board):
     table = board.cost().set_index("method")
     network = papers.load("luo2020").method("unet").build(0.25)

@@ -54,21 +54,56 @@ def test_parameters_have_type_default_and_effect(repository):
     assert any(row.startswith("| `private` | bool | `false` | show images") for row in rows)
 
 
-def test_published_runs_have_a_row_for_each_method_and_one_for_each_record(tmp_path):
+def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     folder = tmp_path / "book" / "results" / "mine"
     folder.mkdir(parents=True)
     (folder / "cases.csv").write_text("method,case,patient,suspect\na,1,A,False\na,2,A,False\nb,1,A,False\n")
-    common = {"cohort": "c", "profile": {"name": "quick"}, "device": "a card", "finished": "2026-01-02T00:00:00"}
+    size = {"name": "quick", "matrix": [8, 24, 24], "width": 0.25, "updates": 600}
+    common = {"cohort": "c", "profile": size, "device": "a card", "finished": "2026-01-02T00:00:00"}
     own = [
         {"method": "a", "fold": 0, "seed": 0, "seconds": {"all": 60.0}, "git_commit": "0123456789"},
         {"method": "a", "fold": 0, "seed": 1, "seconds": {"all": 120.0}, "git_commit": "abcdefghij"},
         {"method": "b", "fold": 0, "seed": 0, "seconds": {"all": 30.0}, "git_commit": "0123456789"},
+        {"method": "c", "fold": 0, "seed": 0, "seconds": {"all": 6.0}, "git_commit": "0123456789"},
     ]
-    (folder / "runs.json").write_text(json.dumps({"common": common, "runs": own}))
+    folds = {"0": {"train": ["B", "C", "D"], "validation": ["E"], "test": ["A"]}}
+    folds["1"] = {"train": ["A", "C"], "validation": ["D"], "test": ["B", "E"]}
+    stage = {"name": "all"}
+    methods = {"a": {"stages": [stage], "budget": 3.0}, "b": {"stages": [stage]}, "c": {"stages": []}}
+    content = {"common": common, "methods": methods, "folds": folds, "runs": own}
+    (folder / "runs.json").write_text(json.dumps(content))
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.published_runs(tmp_path).splitlines()]
-    assert ["`mine`", "`a`", "c", "quick", "1", "1", "2", "1.5", "a card"] in rows
-    assert ["", "`b`", "c", "quick", "1", "1", "1", "0.5", "a card"] in rows
+    assert ["`mine`", "c", "quick", "8 x 24 x 24", "0.25", "1", "2 to 3", "1", "1 to 2"] in rows
+    assert ["`mine`", "`a`", "1,800", "1", "2", "1.5", "a card"] in rows
+    assert ["", "`b`", "600", "1", "1", "0.5", "a card"] in rows
+    assert ["", "`c`", "0", "0", "1", "0.1", "a card"] in rows
     assert rows[-1] == ["`mine`", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026‑01‑02"]
+
+
+def test_a_record_made_elsewhere_knows_no_sizes(tmp_path):
+    folder = tmp_path / "book" / "results" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "cases.csv").write_text("method,case,patient,suspect\na,1,A,False\n")
+    run = {
+        "method": "a",
+        "cohort": "c",
+        "profile": {"name": "elsewhere"},
+        "finished": "2026-01-02",
+        "fold": 0,
+        "seed": 0,
+    }
+    (folder / "runs.json").write_text(json.dumps({"common": {}, "methods": {"a": {"title": "a"}}, "runs": [run]}))
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.published_runs(tmp_path).splitlines()]
+    assert ["`mine`", "c", "elsewhere", "–", "–", "1", "–", "–", "–"] in rows
+    assert ["`mine`", "`a`", "–", "1", "1", "–", "–"] in rows
+
+
+def test_every_cohort_of_real_images_is_told(repository):
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.cohorts(repository).splitlines()[2:]]
+    assert [row[0] for row in rows] == list(pages.COHORTS)
+    measured = {path.stem.partition("_")[2] for path in (repository / "book" / "results" / "cohorts").glob("*.csv")}
+    assert set(pages.COHORTS) == measured
+    assert rows[-1][1:4] == ["23", "21", "4"]
 
 
 @dataclasses.dataclass
@@ -102,6 +137,7 @@ def test_citation_is_the_one_of_the_file(repository):
 
 def test_versions_hold_the_pins(repository):
     torch = next(line for line in pages.versions(repository).splitlines() if line.startswith("| torch |"))
+    assert re.search(r"^\| Python \| >=3\.\d+ \| 3\.\d+ \|$", pages.versions(repository), re.MULTILINE)
     pin = next(line for line in (repository / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
     assert torch == f"| torch | >=2.9 | {pin.removeprefix('torch==')} |"
 

@@ -130,6 +130,17 @@ def test_too_few_patients_for_a_p_below_a_twentieth_are_not_tested():
     assert "–" not in rows["95 % interval"].tolist()
 
 
+def test_a_p_that_does_not_support_its_interval_is_marked():
+    base = [0.2, 0.4, 0.6, 0.8, 0.5, 0.3]
+    values = {"stepwise": base, "linear-scores": [dsc + step for dsc, step in zip(base, (1, 1, 1, 1, 0, -0.1))]}
+    rows = tables.differences(patients(values), PAPER, "dsc")
+    assert rows["95 % interval"][0].startswith("+")
+    assert rows[tables.P].tolist() == ["0.125*"]
+    assert tables.show_differences(rows, "DSC").caption == "DSC. * the interval excludes 0, but p does not support it"
+    alike = tables.differences(patients(values | {"linear-scores": base}), PAPER, "dsc")
+    assert tables.show_differences(alike, "DSC").caption == "DSC"
+
+
 def test_partners_are_those_that_the_protocol_names():
     values = {
         name: [0.2, 0.4] for name in ("stepwise", "one-shot", "linear-scores", "linear-unfused", "linear-one-shot")

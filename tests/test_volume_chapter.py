@@ -121,9 +121,12 @@ def test_a_printed_table_beside_ours(chapter):
     assert frame["DSC printed"].tolist() == ["0.7000", "0.5000", "–"]
     other = with_soft_dice(chapter).query("method == 'mmfnet-no-transfer'").dsc
     # Two patients have no interval.
-    assert frame["DSC ours"].tolist() == [
-        f"{mine.mean():.3f}, {mine.mean() - 0.7:+.3f}", "–", f"{other.mean():.3f}"
-    ]  # fmt: skip
+    assert frame["DSC ours"].tolist() == [f"{mine.mean():.3f}", "–", f"{other.mean():.3f}"]
+    assert "; ours; n: our patients (" in chapter.beside(printed, {"dsc": "dsc"}).caption
+    numbers = pd.DataFrame({"method": "multi-encoder", "dsc": [0.5, 0.6, 0.7]})
+    three = chapter.beside(printed, {"dsc": "dsc"}, numbers)
+    assert "ours with 95 % interval" in three.caption
+    assert three.data["DSC ours"][0].startswith("0.600 (0.50 to 0.70")
 
 
 def test_differences_of_printed_means_stand_beside_ours(chapter, monkeypatch):
@@ -331,11 +334,14 @@ def publish(folder, hits):
     return folder
 
 
+# CNN is always better than CSCN, BUNet always worse and once empty; V-Net is now better, now worse.
+HITS = {"cscn": (5, 6, 5, 6), "cnn": (7, 8, 8, 8), "vnet": (4, 7, 5, 6), "bunet": (4, 5, 4, 0)}
+
+
 @pytest.fixture
 def record(tmp_path):
-    """CNN is always better than CSCN, BUNet always worse and once empty; V-Net is now better, now worse."""
-    hits = {"cscn": (5, 6, 5, 6), "cnn": (7, 8, 8, 8), "vnet": (4, 7, 5, 6), "bunet": (4, 5, 4, 0)}
-    patients = {name: {p: (n, False) for p, n in zip("ABCD", each, strict=True)} for name, each in hits.items()}
+    """`HITS` in four patients, and a doubtful fifth."""
+    patients = {name: {p: (n, False) for p, n in zip("ABCD", each, strict=True)} for name, each in HITS.items()}
     for name in patients:
         patients[name]["E"] = (0, True)
     publish(tmp_path / "guo2021-c", patients)
@@ -362,11 +368,18 @@ def test_volumes_found_over_those_outlined(record):
     assert record.volume_ratios() == pytest.approx({"CSCN": 0.55, "CNN": 0.8, "V-Net": 0.55, "BUNet": 0.4})
 
 
-def test_words_are_chosen_by_the_interval(record):
-    assert record.standing("cscn", ["cnn", "vnet", "bunet"]) == (
+def test_words_are_chosen_by_interval_and_test(tmp_path):
+    patients = {name: {p: (n, False) for p, n in zip("ABCDEFGH", 2 * each, strict=True)} for name, each in HITS.items()}
+    eight = VolumeResults(GUO, publish(tmp_path / "eight", patients))
+    assert eight.standing("cscn", ["cnn", "vnet", "bunet"]) == (
         "above that of BUNet; below that of CNN; not told apart from that of V-Net"
     )
-    assert record.standing("cnn", ["cscn", "vnet", "deeplab"]) == "above those of CSCN and V-Net"
+    assert eight.standing("cnn", ["cscn", "vnet", "deeplab"]) == "above those of CSCN and V-Net"
+
+
+def test_an_interval_that_no_test_supports_tells_nothing_apart(record):
+    assert record.difference("cscn", "cnn").difference.high < 0
+    assert record.standing("cscn", ["cnn"]) == "not told apart from that of CNN"
 
 
 def test_too_few_patients_tell_nothing_apart(tmp_path):

@@ -230,6 +230,24 @@ def test_dsc_of_organs_that_are_cut_out():
     assert "No structure" in worst_cases.cut_out_told(worst_cases.dsc_by_cut_out(shares[:8], [ten()]))
 
 
+def test_a_board_is_told_what_its_images_show():
+    rows = [row("best", f"P{i}", 5, structure) for i in range(4) for structure in ("Cord", "Gland")]
+    rows.append(row("best", "bad", 5, "Cord", suspect=True))
+    mine = board(rows)
+    shares = pd.DataFrame(
+        [{"cohort": "c", "case": f"P{i}", "structure": "Cord", "share": i / 10} for i in range(4)]
+        + [{"cohort": "c", "case": f"P{i}", "structure": "Gland", "share": i / 100} for i in range(4)]
+        + [{"cohort": "c", "case": "bad", "structure": "Cord", "share": 0.9}]
+    )
+    told = worst_cases.cut_out_note(shares, mine)
+    assert "More than 5 % of Cord in 3 of 4 cases lies in such slices" in told
+    assert "Gland" not in told
+    told = worst_cases.cut_out_note(shares[shares.structure == "Gland"], mine)
+    assert "At most 3.0 % of Gland lies in such slices in the 4 cases tested; whether other slices" in told
+    assert "Nothing of Gland lies" in worst_cases.cut_out_note(shares.assign(share=0.0), board(rows[1::2]))
+    assert worst_cases.cut_out_note(shares, board(rows, cohort="d")) == ""
+
+
 # --- The page ----------------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ VERDICTS = {
     "cannot tell": "what would decide it is not printed",
 }
 PAPERS = {entry.letter: key for key, entry in papers.PAPERS.items() if entry.letter}
+AS_PRINTED = "As printed."  # the reading of a check in which nothing needs saving
 TINY = 1e-9  # printed decimals are not exact in binary
 Reported = Mapping[str, Any]  # content of a paper's YAML file
 
@@ -124,7 +125,7 @@ def table(results: Sequence[Result]):
             each.finding.verdict,
             each.check.claim,
             each.check.where,
-            each.check.reading,
+            "–" if each.check.reading == AS_PRINTED else each.check.reading,
             " ".join(each.finding.computed),
             each.check.consequence,
         )
@@ -176,6 +177,25 @@ def within(printed: Any, size: float, low: Any, high: Any) -> np.ndarray:
 def jsc_of(dsc: Any) -> Any:
     """JSC of the mask that has this DSC: D / (2 - D)."""
     return dsc / (2 - dsc)
+
+
+def f1_of_means(dsc: Any, f1: Any, size: float) -> np.ndarray:
+    """Whether each F1 can be that of the mean precision P and the mean recall R, and each DSC the mean over the masks.
+
+    For one mask DSC = 2 P R / (P + R). That is concave, so that F1 of the means is never below the mean DSC; and it is
+    at least P + R - 1, whose mean is at least 2 F1 - 1, for the mean of P and R is at least F1.
+
+    Args:
+        dsc: printed means.
+        f1: printed values.
+        size: half a unit of their last digit.
+
+    Example:
+        >>> f1_of_means([0.70, 0.70, 0.80], [0.75, 0.65, 0.95], 0.005).tolist()
+        [True, False, False]
+    """
+    dsc, f1 = np.asarray(dsc), np.asarray(f1)
+    return (f1 + size >= dsc - size - TINY) & (dsc + size >= 2 * (f1 - size) - 1 - TINY)
 
 
 def halvings(size: int) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from math import ceil, log, sqrt
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from npcrepro.audit.frame import TINY, Finding, Reported, check, half, jsc_of, listed
+from npcrepro.audit.frame import TINY, Finding, Reported, check, f1_of_means, half, jsc_of, listed
 
 BATCHES = (4, 8, 16)  # the paper states none; what fitted a GPU of that time
 SLICES_SD = 10  # of the number of slices of a patient; not printed, assumed
@@ -44,7 +45,7 @@ def jsc_below_dsc(reported: Reported) -> Finding:
     "U02",
     claim="F1 and DSC are printed for bit vectors, where they are the same number.",
     where="Equations 4 and 6, Table 1",
-    reading="DSC was computed on probabilities, F1 on the mask.",
+    reading="DSC was computed on probabilities, F1 on the mask; or F1 is of mean precision and recall, where it fits.",
     consequence="One hard DSC for each patient and structure.",
 )
 def f1_is_dsc(reported: Reported) -> Finding:
@@ -52,9 +53,16 @@ def f1_is_dsc(reported: Reported) -> Finding:
     difference = data["f1"] - data["dsc"]
     shown = listed([f"{model} {value:+z.4f}" for model, value in zip(_models(reported), difference, strict=True)])
     differ = np.abs(difference) > 2 * size + TINY
-    return Finding(
-        "impossible" if differ.any() else "consistent", (f"F1 minus DSC: {shown}.",), {"largest": difference.max()}
-    )
+    outside = ~f1_of_means(data["dsc"], data["f1"], size)
+    fit = f"{(~outside).sum()} of {len(outside)} rows fit an F1 made of mean precision and mean recall."
+    lines = [f"F1 minus DSC: {shown}.", fit]
+    lines += [
+        f"{model}: such an F1 of {f1:.4f} leaves a DSC of {2 * f1 - 1:.4f} to {f1:.4f}; printed {dsc:.4f}."
+        for model, f1, dsc, wrong in zip(_models(reported), data["f1"], data["dsc"], outside, strict=True)
+        if wrong
+    ]
+    verdict = "impossible" if outside.any() else "cannot tell" if differ.any() else "consistent"
+    return Finding(verdict, tuple(lines), {"largest": difference.max(), "rows": outside.sum()})
 
 
 @check(
@@ -78,23 +86,64 @@ def jsc_and_f1(reported: Reported) -> Finding:
     return Finding("impossible" if outside.any() else "consistent", tuple(lines), {"rows": outside.sum()})
 
 
+def largest_dsc(auc: Any) -> Any:
+    """The largest DSC that probabilities with this AUC can have, at whatever threshold: 2 A / (1 + A).
+
+    A mask with sensitivity s and a share f of false positives in the background ranks the pairs of a found pixel and a
+    background pixel outside it rightly, so that A >= s (1 - f). As long as the structure fills at most A / (1 + A) of
+    the image, the DSC is then largest without false positives, at s = A. Concave in A, so that it holds for means.
+
+    Example:
+        >>> round(largest_dsc(0.8), 3)
+        0.889
+    """
+    return 2 * auc / (1 + auc)
+
+
+def largest_dsc_of_mask(auc: Any) -> Any:
+    """The largest DSC of a hard mask whose AUC was computed from the mask itself: 2 - 1 / A.
+
+    Such an AUC is (1 + s - f) / 2. As long as the structure fills at most 1 - 1 / (2 A) of the image, the DSC is
+    largest without false positives, at s = 2 A - 1. Concave in A for A >= 0.5, so that it holds for means.
+
+    Example:
+        >>> round(largest_dsc_of_mask(0.8), 3)
+        0.75
+    """
+    return 2 - 1 / auc
+
+
 @check(
     "U04",
-    claim="AUC and DSC are of the same masks.",
-    where="Table 1",
-    reading="AUC was averaged over something else than DSC.",
+    claim="AUC, a sum of ranks, is printed beside DSC.",
+    where="Equation of AUC, Table 1",
+    reading="The ranks are those of probabilities; or AUC and DSC are averages over different things.",
     consequence="AUC comes from probabilities, for each structure, or is left out.",
 )
 def auc_and_dsc(reported: Reported) -> Finding:
     data, size = _columns(reported), half(reported, "auc")
-    # A hard mask has AUC = (sensitivity + specificity) / 2, and the largest DSC without false positives.
-    bound = 2 - 1 / (data["auc"] + size)
-    above = data["dsc"] - size > bound + TINY
+    auc, least = data["auc"] + size, data["dsc"] - size
+    scores, mask = largest_dsc(auc), largest_dsc_of_mask(auc)
+    above, beyond = least > mask + TINY, least > scores + TINY
     lines = [
-        f"{model}: an AUC of {auc:.4f} leaves a DSC of at most {limit:.4f}; printed {dsc:.4f}."
-        for model, auc, limit, dsc in zip(_models(reported), data["auc"], bound, data["dsc"], strict=True)
+        f"{model}: an AUC of {row:.4f} leaves probabilities a DSC of at most {soft:.4f} and a hard mask one of at most "
+        f"{hard:.4f}; printed {dsc:.4f}."
+        for model, row, soft, hard, dsc in zip(_models(reported), data["auc"], scores, mask, data["dsc"], strict=True)
     ]
-    return Finding("impossible" if above.any() else "consistent", tuple(lines), {"rows": above.sum()})
+    small = np.clip(1 - 1 / (2 * auc), 0, 1).min()
+    lines.append(f"Both limits are for structures that fill less than {100 * small:.0f} % of their image.")
+    if above.any() and not beyond.any():
+        # Found are at least D / (2 - D) of the structure; what is left of the AUC is for the missed pixels.
+        found = data["dsc"] / (2 - data["dsc"])
+        ranks = 100 * ((data["auc"] - found) / (1 - found))[above]
+        lines.append(
+            f"Where only probabilities fit, the pixels that a mask with these numbers misses rank above at most "
+            f"{listed(ranks, '.0f')} % of the background: unusual but possible."
+        )
+    # Not "impossible", as we first had it by the limit of a mask alone: the paper does not say of what the ranks are,
+    # and ranks of probabilities allow every row.
+    verdict = "impossible" if beyond.any() else "cannot tell" if above.any() else "consistent"
+    return Finding(verdict, tuple(lines), {"rows": above.sum(), "beyond": beyond.sum()})
 
 
 @check(
@@ -181,7 +230,7 @@ def printed_dice(overlap: float, predicted: float, labelled: float, pixels: floa
     "U08",
     claim="The Dice loss has a term of the foreground and one of the background, without the factor 2.",
     where="Equation 1",
-    reading="It is meant for slices that show the structure.",
+    reading="It was used on slices that show the structure; for a union of all structures every slice does.",
     consequence="The overlap has a factor 2, and absent structures are left out; the printed form is a method.",
 )
 def dice_loss(reported: Reported) -> Finding:
@@ -194,9 +243,15 @@ def dice_loss(reported: Reported) -> Finding:
     }
     losses = {name: round(printed_dice(*areas, pixels), 6) + 0.0 for name, areas in cases.items()}
     shown = listed([f"{name} {value:.2f}" for name, value in losses.items()])
-    # A right answer should be worth the same whether the structure is there or not.
-    fits = abs(losses["both empty"] - losses["perfect mask"]) < 0.01 and abs(losses["perfect mask"]) < 0.01
-    return Finding("consistent" if fits else "inconsistent", (f"Loss: {shown}.",), losses)
+    # A right answer is worth more where the structure is absent. That matters only if such slices enter the loss, and
+    # nothing in the paper contradicts the equation: not "inconsistent", as we first had it.
+    uneven = abs(losses["both empty"] - losses["perfect mask"]) > 0.01
+    absent = reported["text"]["absent_structures_in_loss"]
+    lines = (
+        f"Loss: {shown}.",
+        f"Whether absent structures enter it is {'not stated' if absent is None else 'stated'}.",
+    )
+    return Finding("cannot tell" if uneven and absent is None else "consistent", lines, losses)
 
 
 @check(

@@ -136,10 +136,11 @@ def _paired_test(reported: Reported, metric: str) -> Finding:
     exact, favoured = (needed_correlation(reported, metric, n, rounding) for rounding in (False, True))
     least = [smallest_p(reported, metric, rounding) for rounding in (False, True)]
     sign = "<" if bound else "="
+    favour = f"{least[1]:.2g}" if least[1] else "no lower bound"
     lines = (
         f"p {sign} {p:g} of {n} pairs needs a correlation of the two networks "
         f"{'above' if bound else 'of'} {exact:.3f} (at least {favoured:.3f} with all rounding in its favour).",
-        f"The smallest p of these means and spreads is {least[0]:.2g} ({least[1]:.2g} with rounding in its favour).",
+        f"The smallest p of these means and spreads is {least[0]:.2g} ({favour} with rounding in its favour).",
     )
     if favoured > 1:
         verdict = "impossible"
@@ -353,4 +354,6 @@ def fifteen_patients(reported: Reported) -> Finding:
         f"With a correlation of {correlation:g} the difference has p = {p:.3f}; {needed} patients would show it in 80 "
         "of 100 cohorts.",
     )
-    return Finding("cannot tell" if p > 0.05 else "consistent", lines, {"p": p, "needed": needed})
+    return Finding(
+        "cannot tell" if p > 0.05 else "consistent", lines, {"p": p, "needed": needed, "correlation": correlation}
+    )

@@ -340,6 +340,8 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
         # SILENT: validation by patient, and the same for all networks or drawn anew; by patient, fixed for each fold.
         split={"kind": "k-fold", "folds": 5, "validation": 0.25},
         comparisons=_comparisons(methods, series),
+        # The first that neither table has, and all behind it.
+        added=rows[rows.index("multi-encoder-transfer") :],
     )  # fmt: skip
 
 

@@ -182,7 +182,8 @@ METHODS = (
     ),
 )
 
-ROWS = ("cscn", "cnn", "acdnet", "deeplab", "vnet", "bunet")
+PRINTED = ("cscn", "cnn", "acdnet", "deeplab", "vnet")
+ROWS = (*PRINTED, "bunet")
 FUSIONS = ("cascade-unfused", "fusion-product", "fusion-maximum")
 CONTROL = "acdnet-long"
 
@@ -233,4 +234,5 @@ PAPER = Paper(
         "deeplab-stride-4": "deeplab",
         "vnet-large-blocks": "bunet-large-blocks",
     },
+    added=tuple(method.name for method in METHODS if method.name not in PRINTED),
 )  # fmt: skip

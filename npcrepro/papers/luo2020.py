@@ -281,4 +281,5 @@ PAPER = Paper(
         "unet-tuned": "two-stage-tuned",
         "nnunet-unet-tuned": "unet-tuned",
     },
+    added=tuple(method.name for method in METHODS if method.name not in ROWS),
 )  # fmt: skip
