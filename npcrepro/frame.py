@@ -28,7 +28,6 @@ CRITERIA = {
     "statistics": "the spread over patients, and tests on the same patients",
 }
 MET = {"full": "yes", "partly": "in part", "none": "no"}
-DECIDED = ("confirmed", "weakened", "refuted")
 LEAST = 4  # fewer than one claim in so many decided leaves the whole paper open
 STANDINGS = {
     "holds so far": "some claims are confirmed, none is refuted",
@@ -66,8 +65,8 @@ def standing(verdicts: Sequence[str]) -> str:
         >>> standing(["confirmed", "undecided"]), standing(["weakened", "refuted"]), standing(["undecided"])
         ('holds so far', 'mixed', 'open')
     """
-    confirmed, weakened, refuted = (verdict in verdicts for verdict in DECIDED)
-    if LEAST * sum(verdict in DECIDED for verdict in verdicts) < len(verdicts):
+    confirmed, weakened, refuted = (verdict in verdicts for verdict in ledger.DECIDED)
+    if LEAST * sum(verdict in ledger.DECIDED for verdict in verdicts) < len(verdicts):
         return "open"
     if refuted:
         return "mixed" if confirmed or weakened else "does not hold so far"
@@ -161,7 +160,7 @@ def _published(key: str) -> list[Published]:
 def _standing(lines: Sequence[Line]) -> str:
     """The badge of a paper; where it is open although claims are decided, they stand behind it."""
     verdicts = [line.verdict for line in lines]
-    word, decided = standing(verdicts), _counted(verdicts, DECIDED)
+    word, decided = standing(verdicts), _counted(verdicts, ledger.DECIDED)
     behind = f" ({decided} of {len(lines)})" if word == "open" and decided else ""
     return badge(word, _decided(lines)) + behind
 
