@@ -356,10 +356,21 @@ def test_both_masks_empty_leaves_the_patient_out():
     assert (one["patients"], one["undefined counted"]) == (40, 3)
 
 
+def test_a_failure_that_is_left_out_leaves_it_undecided():
+    """Distances of an empty mask do not exist; without these patients a method would look better than it is."""
+    records = against_zero(exact(40, 0.03, 0.02))
+    records.loc[(records.method == "a") & (records.patient < "P003"), ["dsc", "status"]] = [nan, "pred_empty"]
+    decision = decide(claim(rule="leave_out"), records)
+    assert decision.verdict == "undecided"
+    assert "3 patients are left out for a failure" in decision.reason
+    records["status"] = records.status.replace("pred_empty", "both_empty")
+    assert decide(claim(rule="leave_out"), records).verdict == "confirmed"
+
+
 def test_no_value_at_all():
     records = against_zero(exact(4, 0.03, 0.05)).assign(dsc=nan)
     decision = decide(claim(rule="leave_out"), records)
-    assert decision == Decision("c", "undecided", "No patient has a value of dsc in every arm (4 left out).")
+    assert decision == Decision("c", "undecided", "No patient has a value in every arm (4 left out).")
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,10 @@ def _too_few(claim: Claim, evidence: Evidence) -> str:
     if claim.unit == "patient":
         there["patients"] = (evidence.patients, ENOUGH_PATIENTS)
     few = [f"{n} of the {asked} {name}" for name, (n, asked) in there.items() if n < asked]
-    return f"it rests on {' and '.join(few)} that the protocol asks for" if few else ""
+    said = [f"it rests on {' and '.join(few)} that the protocol asks for"] if few else []
+    if evidence.failed:
+        said.append(f"{evidence.failed} patients are left out for a failure, which has no value of this kind")
+    return ", and ".join(said)
 
 
 def _swayed_by_seeds(claim: Claim, evidence: Evidence, lines: Sequence[float]) -> str:

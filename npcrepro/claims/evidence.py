@@ -27,6 +27,7 @@ class Evidence:
     equivalent_wider: bool = False
     seed_sd: float = nan
     detectable: float = nan
+    failed: int = 0  # patients left out because a method found nothing in them, or something where nothing is
     rule: str = ""  # what undefined values count as, if there were any
     numbers: dict[str, float] = field(default_factory=dict)
 
@@ -36,11 +37,11 @@ def weigh(claim: Claim, patients, seed: int) -> Evidence | str:
     arms = _arms(claim, patients)
     if isinstance(arms, str):
         return arms
-    values, rule, counted = arms
+    values, rule, counted, failures = arms
     known = ~np.isnan(values).any(axis=(0, 2))
     kept = values[:, known]
     if not known.any():
-        return f"No patient has a value of {claim.metric} in every arm ({len(known)} left out)."
+        return f"No patient has a value in every arm ({len(known)} left out)."
     if claim.form == "spread":
         evidence = _weigh_spread(claim, kept, seed)
     else:
@@ -50,11 +51,14 @@ def weigh(claim: Claim, patients, seed: int) -> Evidence | str:
     left_out = int((~known).sum())
     cohort = {"patients": kept.shape[1], "left out": left_out, "seeds": kept.shape[2], "undefined counted": counted}
     numbers = cohort | {"detectable": evidence.detectable} | evidence.numbers
-    return dataclasses.replace(evidence, numbers=numbers, rule=rule if counted or left_out else "")
+    failed = int(failures.sum())
+    return dataclasses.replace(evidence, numbers=numbers, failed=failed, rule=rule if counted or left_out else "")
 
 
-def _arms(claim: Claim, patients) -> tuple[np.ndarray, str, int] | str:
-    """Values ``(arms, patients, seeds)``, the rule in words and how many undefined values count as a number."""
+def _arms(claim: Claim, patients) -> tuple[np.ndarray, str, int, np.ndarray] | str:
+    """Values ``(arms, patients, seeds)``, the rule in words, how many undefined values count as a number, and which
+    patients are left out for a failure.
+    """
     rows = patients[patients.paper == claim.paper]
     tables = []
     for arm, metric in zip(claim.arms, claim.metrics, strict=True):
@@ -78,9 +82,12 @@ def _arms(claim: Claim, patients) -> tuple[np.ndarray, str, int] | str:
     ):
         sizes = ", ".join(f"{arm.method} {len(table)}" for arm, table in zip(claim.arms, tables, strict=True))
         return f"The arms were not run on the same patients with the same seeds (rows: {sizes})."
-    filled = [_filled(claim, metric, table.sort_index()) for metric, table in zip(claim.metrics, tables, strict=True)]
+    tables = [table.sort_index() for table in tables]
+    filled = [_filled(claim, metric, table) for metric, table in zip(claim.metrics, tables, strict=True)]
     values = np.array([one.values.reshape(-1, seeds) for one in filled])
-    return (np.log(values) if claim.scale == "log" else values), filled[0].rule, sum(one.counted for one in filled)
+    empty = np.array([table.status.isin(("pred_empty", "ref_empty")).to_numpy().reshape(-1, seeds) for table in tables])
+    failures, counted = (np.isnan(values) & empty).any(axis=(0, 2)), sum(one.counted for one in filled)
+    return (np.log(values) if claim.scale == "log" else values), filled[0].rule, counted, failures
 
 
 def _filled(claim: Claim, metric: str, table) -> statistics.Filled:
