@@ -38,8 +38,8 @@ Everything else is undecided, with the effect that these patients could have sho
 * A side of a difference or a spread, and a confirmed equivalence, also need ``p <= 0.05`` after Holm's correction for
   all claims decided together (those of one paper). Everything else rests on its interval and is not counted.
 * With fewer seeds than the claim asks for, fewer than twenty patients, patients left out for a failure (an empty mask
-  has no distance), or a spread between seeds above half of the effect, a claim is undecided whatever p is. The effect is the observed difference, or where a verdict rests on a
-  margin or a value, what is left to it.
+  has no distance), or a spread between seeds above half of the effect, a claim is undecided whatever p is. The effect
+  is the observed difference, or where a verdict rests on a margin or a value, what is left to it.
 * The arms have to be run on the same patients; seeds that not all of them have are left out.
 * A value or a share of patients, which grow with training, are decided at the profile of the paper's size only
   (:mod:`npcrepro.claims.ledger`).
