@@ -281,7 +281,7 @@ def cut_out_note(shares: pd.DataFrame, board: Board) -> str:
         else f"{f'At most {most:.1f} %' if most else 'Nothing'} of {names} lies in such slices in the "
         f"{rows.case.nunique()} cases tested; whether other slices show the label was not measured."
     )
-    head = "Slices near the ends of some of these CT scans are blank but for drawn organs ([Errors](errors.ipynb))."
+    head = "Slices near the ends of some of these CT scans are blank but for drawn organs ([Errors](errors.html))."
     return f"{head} {told}"
 
 

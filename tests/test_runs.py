@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from core_cases import case_arrays, run_in_child, tiny_paper, write_tiny
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 
 from npcrepro import runs as runs_module
 from npcrepro import training
@@ -229,11 +230,14 @@ def wait_for_checkpoint(process, runs, position):
     while time.monotonic() < deadline:
         assert process.exitcode is None, "the run ended before it was killed"
         for path in runs.glob("*/*/*/*/*/checkpoint.safetensors"):
+            # Opened once: between two looks at the path another checkpoint may have taken its place.
+            content = path.read_bytes()
             try:
-                with safe_open(path, framework="pt") as file:
-                    state = json.loads(file.metadata()["state"])
-            except (OSError, SafetensorError):
+                load(content)
+            except SafetensorError:
                 raise AssertionError(f"{path} is not whole") from None
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            state = json.loads(header["__metadata__"]["state"])
             if (state["stage"], state["update"]) >= position:
                 return
         time.sleep(0.005)
