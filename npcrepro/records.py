@@ -123,8 +123,9 @@ def _code_of(targets: tuple[str, ...]) -> str:
     return code_sha256((*TRAINING_CODE, *targets))
 
 
-class _Tables:
-    """The tables of a folder with ``cases.csv`` and ``history.csv``."""
+@dataclass(frozen=True)
+class Record:
+    """A finished run, read from its folder."""
 
     folder: Path
 
@@ -137,13 +138,6 @@ class _Tables:
     def history(self):
         """The learning curve, with the columns that name the run, as a data frame."""
         return _read_csv(self.folder / "history.csv")
-
-
-@dataclass(frozen=True)
-class Record(_Tables):
-    """A finished run, read from its folder."""
-
-    folder: Path
 
     @cached_property
     def config(self) -> dict:
@@ -222,10 +216,12 @@ def history_table(records: Iterable[Record]):
 
 
 def publish(records: list[Record], folder: Path) -> None:
-    """Write the numbers of several runs into one folder: ``runs.json``, ``cases.csv``, ``history.csv``.
+    """Write the numbers of several runs into one folder: ``runs.json``, ``history.csv`` and the rows of cases.
 
     No weights, no predictions, no images; ten significant digits. ``runs.json`` says once what all runs share, and for
-    each run what is its own. The folder can be committed and read back with :func:`read_published`.
+    each run what is its own. Rows of cases have a file for each method, ``cases-METHOD.csv``, so that a method that
+    comes in later leaves the files of the others as they are, and none grows large. The folder can be committed and
+    read back with :func:`read_published`.
 
     Raises:
         InputError: no runs given, or runs of several papers, cohorts or profiles.
@@ -235,8 +231,10 @@ def publish(records: list[Record], folder: Path) -> None:
     kinds = {(r.config["paper"], r.config["cohort"], r.config["profile"]["name"]) for r in records}
     if len(kinds) > 1:
         raise InputError(f"{folder} can hold one paper, cohort and profile, got {sorted(kinds)}")
-    for name, table in (("cases.csv", case_table(records)), ("history.csv", history_table(records))):
-        write_text(folder / name, table.to_csv(index=False, lineterminator="\n", float_format=FLOAT))
+    for old in folder.glob("cases-*.csv"):
+        old.unlink()
+    write_cases(folder, case_table(records))
+    write_text(folder / "history.csv", _text(history_table(records)))
     methods = {record.config["method"]["name"]: record.config["method"] for record in records}
     folds = {record.config["fold"]["number"]: record.config["fold"] for record in records}
     rows = [
@@ -250,11 +248,34 @@ def publish(records: list[Record], folder: Path) -> None:
     write_json(folder / "runs.json", {"common": common, "methods": methods, "folds": folds, "runs": own})
 
 
+def write_cases(folder: Path, cases) -> None:
+    """Write rows of cases as published runs have them: ``cases-METHOD.csv`` for each method, ten significant digits."""
+    for method, rows in cases.groupby("method", sort=False):
+        write_text(folder / f"cases-{method}.csv", _text(rows))
+
+
+def _text(table) -> str:
+    return table.to_csv(index=False, lineterminator="\n", float_format=FLOAT)
+
+
 @dataclass(frozen=True)
-class Published(_Tables):
+class Published:
     """Runs published under ``book/results``."""
 
     folder: Path
+
+    @cached_property
+    def cases(self):
+        """One row for each case, structure and region of every run, as a data frame."""
+        paths = sorted(self.folder.glob("cases-*.csv"))
+        if not paths:
+            raise InputError(f"{self.folder} has a runs.json, but no table cases-METHOD.csv; copy the whole folder")
+        return _concatenate(map(_read_csv, paths))
+
+    @cached_property
+    def history(self):
+        """The learning curves, with the columns that name the run, as a data frame."""
+        return _read_csv(self.folder / "history.csv")
 
     @cached_property
     def runs(self) -> list[dict]:

@@ -370,6 +370,8 @@ def serious(browser, site: str, name: str, theme: str, axe: str) -> list[tuple[s
     page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
     assert page.evaluate("document.documentElement.dataset.theme") == theme
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    # What is unfolded fades in, and is pale until then.
+    page.evaluate("Promise.all(document.getAnimations().map(one => one.finished)).then(() => true)")
     page.evaluate(axe)
     found = page.evaluate(FIND, [OF_THE_THEME, THEMES[theme]])
     context.close()

@@ -19,6 +19,7 @@ from npcrepro.chapter import Chapter, Results, middle, show_leakage
 from npcrepro.errors import InputError
 from npcrepro.evaluation import CASE_COLUMNS
 from npcrepro.protocol import Settings
+from npcrepro.records import read_published, write_cases
 
 pytest_plugins = ["core_fixtures"]
 
@@ -49,7 +50,7 @@ def publish(folder, rows):
     """A record with these rows, as `records.publish` would write it."""
     folder.mkdir()
     cases = pd.DataFrame(rows)
-    cases.to_csv(folder / "cases.csv", index=False)
+    write_cases(folder, cases)
     runs = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
     own = [{**run, "seconds": {"train": 120.0, "predict": 30.0, "all": 150.0}} for run in runs]
     profile = {"name": "p", "width": 0.5, "matrix": [80, 80], "updates": 1000}
@@ -112,9 +113,9 @@ def test_captions_say_where_a_table_comes_from(results, no_window):
 
 def test_another_region_has_rows_of_its_own(results):
     folder = results.published.folder
-    cases = pd.read_csv(folder / "cases.csv")
+    cases = read_published(folder).cases
     cases.loc[cases.region == "reference_slices", "tp"] = 10
-    cases.to_csv(folder / "cases.csv", index=False)
+    write_cases(folder, cases)
     inside = Results(LUO, folder, "reference_slices")
     assert set(inside.patients.region) == {"reference_slices"}
     assert inside.mean("two-stage").mean > Results(LUO, folder).mean("two-stage").mean
@@ -243,9 +244,9 @@ def test_leakage_is_shown_with_patients_as_dots(tmp_path, no_window):
     publish(tmp_path / "luo2020-leakage-patients", low)
     # A record of the DSC itself, as publish leaves it.
     for folder in tmp_path.iterdir():
-        cases = pd.read_csv(folder / "cases.csv")
+        cases = read_published(folder).cases
         cases["dsc"] = dsc(cases.tp)
-        cases.to_csv(folder / "cases.csv", index=False)
+        write_cases(folder, cases)
     (pair,) = leakage.pairs(tmp_path, "luo2020")
     assert "By patient: cohort c" in show_leakage(LUO, *pair).data
     frame = no_window[0].data

@@ -151,7 +151,8 @@ def test_publish(smoke):
     published = read_published(results)
     assert [run["method"] for run in published.runs] == list(SMOKE)
     assert len(published.cases) == 2 * len(SMOKE)
-    assert sorted(path.name for path in results.iterdir()) == ["cases.csv", "history.csv", "runs.json"]
+    tables = [f"cases-{method}.csv" for method in sorted(SMOKE)]
+    assert sorted(path.name for path in results.iterdir()) == [*tables, "history.csv", "runs.json"]
 
 
 def test_what_is_chosen_on_the_command_line_is_run(tiny_root, tmp_path, call):

@@ -22,7 +22,7 @@ from npcrepro.cohorts.layout import read_cohort
 from npcrepro.errors import InputError
 from npcrepro.evaluation import CASE_COLUMNS, score_masks
 from npcrepro.protocol import as_data
-from npcrepro.records import IDENTITY, read_published
+from npcrepro.records import IDENTITY, read_published, write_cases
 
 PATIENTS = [f"P{i:02d}" for i in range(12)]
 ORGANS = ("BrainStem", "Mandible")
@@ -53,7 +53,7 @@ def publish(folder, rows, *, paper="luo2020", profile="p", cohort="c", data="abc
     """A record with these rows, as `records.publish` would write it; methods have the networks of their paper."""
     folder.mkdir(parents=True)
     cases = pd.DataFrame(rows).assign(paper=paper, profile=profile, cohort=cohort)
-    cases.to_csv(folder / "cases.csv", index=False)
+    write_cases(folder, cases)
     own = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
     size = {"name": profile, "matrix": [32, 32], "width": 0.25}
     common = {"paper": paper, "cohort": cohort, "data_sha256": data, "split_sha256": "def", "profile": size}

@@ -15,6 +15,7 @@ from npcrepro.errors import InputError
 from npcrepro.evaluation import METRICS, REGIONS, VOLUMES, WHOLE
 from npcrepro.metrics.overlap import METRICS as OVERLAP
 from npcrepro.metrics.overlap import Counts
+from npcrepro.records import write_cases
 
 PARTS = [(key, part) for key in papers.KEYS for claim in ledger.claims(key) for part in claim.tested]
 NUMBERS = {"li2018": (1, 11), "luo2020": (12, 23), "guo2021": (24, 38), "chen2020": (39, 55), "xue2020": (56, 67)}
@@ -76,7 +77,7 @@ def cases(dsc: dict[str, np.ndarray], cohort="made-up", structures=("GTVp",), pa
 
 def publish(folder, rows: pd.DataFrame, falls: float = 0.5, **common):
     folder.mkdir(parents=True)
-    rows.to_csv(folder / "cases.csv", index=False)
+    write_cases(folder, rows)
     runs = rows[["paper", "method", "cohort", "profile", "fold", "seed"]].drop_duplicates()
     history = pd.concat([runs.assign(stage="s", update=u, loss=1 - falls * u) for u in (0, 1)])
     history.to_csv(folder / "history.csv", index=False)

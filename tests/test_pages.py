@@ -57,7 +57,8 @@ def test_parameters_have_type_default_and_effect(repository):
 def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     folder = tmp_path / "book" / "results" / "mine"
     folder.mkdir(parents=True)
-    (folder / "cases.csv").write_text("method,case,patient,suspect\na,1,A,False\na,2,A,False\nb,1,A,False\n")
+    (folder / "cases-a.csv").write_text("method,case,patient,suspect\na,1,A,False\na,2,A,False\n")
+    (folder / "cases-b.csv").write_text("method,case,patient,suspect\nb,1,A,False\n")
     size = {"name": "quick", "matrix": [8, 24, 24], "width": 0.25, "updates": 600}
     common = {"cohort": "c", "profile": size, "device": "a card", "finished": "2026-01-02T00:00:00"}
     own = [
@@ -83,7 +84,7 @@ def test_published_runs_have_sizes_methods_and_machines(tmp_path):
 def test_a_record_made_elsewhere_knows_no_sizes(tmp_path):
     folder = tmp_path / "book" / "results" / "mine"
     folder.mkdir(parents=True)
-    (folder / "cases.csv").write_text("method,case,patient,suspect\na,1,A,False\n")
+    (folder / "cases-a.csv").write_text("method,case,patient,suspect\na,1,A,False\n")
     run = {
         "method": "a",
         "cohort": "c",

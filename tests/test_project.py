@@ -133,11 +133,8 @@ def test_notebooks_are_chapters(notebooks, repository):
     assert [name for name in notebooks if f"notebooks/{name.removesuffix('.ipynb')}\n" not in toc] == []
 
 
-def test_no_file_is_large(tracked, repository):
-    """Published tables may have 2 MB: twenty runs on 23 patients with five structures are 1.6."""
-    results = repository / "book" / "results"
-    limits = {path: 2_000_000 if results in path.parents and path.suffix == ".csv" else 1_000_000 for path in tracked}
-    assert [path.name for path, limit in limits.items() if path.stat().st_size > limit] == []
+def test_no_file_is_large(tracked):
+    assert [path.name for path in tracked if path.stat().st_size > 1_000_000] == []
 
 
 def test_no_images_or_weights_are_committed(tracked, repository):

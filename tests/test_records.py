@@ -145,7 +145,11 @@ def test_finished_runs_are_found_by_what_they_are(tmp_path):
 def test_published_runs_are_read_back_to_ten_digits(tmp_path):
     runs = [record_at(tmp_path / "runs", 1 / 3), record_at(tmp_path / "runs", 0.1 + 0.2, seed=1)]
     publish(runs, tmp_path / "results")
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["cases.csv", "history.csv", "runs.json"]
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "cases-stepwise.csv",
+        "history.csv",
+        "runs.json",
+    ]
     published = read_published(tmp_path / "results")
     half_of_the_last_digit = {"rtol": 5e-10, "atol": 0}
     pd.testing.assert_frame_equal(published.cases, records.case_table(runs), **half_of_the_last_digit)
@@ -169,6 +173,20 @@ def test_nothing_to_publish_and_nothing_published_are_errors(tmp_path):
     assert not (tmp_path / "results").exists()
     with pytest.raises(InputError, match="holds no published runs"):
         read_published(tmp_path)
+
+
+def test_published_runs_without_their_cases_are_told_by_name(tmp_path):
+    publish([record_at(tmp_path / "runs", 1 / 3)], tmp_path / "results")
+    (tmp_path / "results" / "cases-stepwise.csv").unlink()
+    with pytest.raises(InputError, match="but no table cases-METHOD"):
+        _ = read_published(tmp_path / "results").cases
+
+
+def test_a_method_that_is_published_no_more_leaves_no_cases(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "cases-of-old.csv").write_text("method\nof-old\n")
+    publish([record_at(tmp_path / "runs", 1 / 3)], tmp_path / "results")
+    assert [path.name for path in (tmp_path / "results").glob("cases-*.csv")] == ["cases-stepwise.csv"]
 
 
 def test_no_runs_make_an_empty_table():

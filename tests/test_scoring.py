@@ -450,6 +450,8 @@ def test_paths_and_names(tmp_path):
             parse_paths(paths, named)
     with pytest.raises(InputError, match="'x' twice"):
         parse_paths([c], ["x=a", "x=b"])
+    with pytest.raises(InputError, match="'a/b': names become names of files"):
+        parse_paths([c], ["a/b=x"])
 
 
 def test_the_table(sides, call):

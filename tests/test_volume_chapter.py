@@ -11,6 +11,7 @@ from core_cases import case_arrays, write_tiny
 from npcrepro.errors import InputError
 from npcrepro.metrics.overlap import count
 from npcrepro.protocol import Settings
+from npcrepro.records import write_cases
 
 matplotlib.use("Agg")
 
@@ -329,7 +330,7 @@ def publish(folder, hits):
             values |= {"reference_ml": 10.0, "predicted_ml": float(number)}
             rows.append(about | values | {"voxel_masd_mm": 10.0 - number if number else np.nan})
     folder.mkdir()
-    pd.DataFrame(rows).to_csv(folder / "cases.csv", index=False)
+    write_cases(folder, pd.DataFrame(rows))
     (folder / "runs.json").write_text(json.dumps({"common": {}, "methods": {}, "folds": {}, "runs": runs}))
     return folder
 

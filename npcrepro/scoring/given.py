@@ -41,7 +41,7 @@ def parse_paths(paths: Sequence[Path], named: Sequence[str]) -> tuple[dict[str, 
     """Predictions by name, and the reference, from ``PRED REF`` or from texts ``NAME=PATH`` and ``REF``.
 
     Raises:
-        InputError: too many or too few paths, a text without a name, or a name given twice.
+        InputError: too many or too few paths, a text without a name, a name with a slash, or a name given twice.
     """
     if len(paths) != (1 if named else 2):
         asked = "REF alone beside --pred" if named else "PRED and REF, or --pred NAME=PATH and REF"
@@ -53,6 +53,8 @@ def parse_paths(paths: Sequence[Path], named: Sequence[str]) -> tuple[dict[str, 
         name, equals, path = text.partition("=")
         if not (name and equals and path):
             raise InputError(f"--pred {text!r} has no name: it looks like unet=FOLDER")
+        if "/" in name or "\\" in name:
+            raise InputError(f"--pred names {name!r}: names become names of files, so they have no slash")
         if name in predictions:
             raise InputError(f"--pred names {name!r} twice: every prediction needs a name of its own")
         predictions[name] = Path(path)

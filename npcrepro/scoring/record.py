@@ -16,7 +16,7 @@ import pandas as pd
 from npcrepro.errors import InputError
 from npcrepro.evaluation import CASE_COLUMNS, COUNTS
 from npcrepro.files import write_json, writing_folder
-from npcrepro.records import IDENTITY, Published, write_csv
+from npcrepro.records import IDENTITY, Published, write_cases, write_csv
 from npcrepro.scoring.scores import Scores
 from npcrepro.scoring.sides import find_cases, listed
 
@@ -79,7 +79,7 @@ def write_record(scores: Scores, beside: Published, folder: Path) -> None:
     runs = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
     methods = {name: {"paper": ELSEWHERE, "name": name, "title": name} for name in names}
     with writing_folder(folder) as made:
-        write_csv(made / "cases.csv", cases.to_dict("records"), [*IDENTITY, *CASE_COLUMNS])
+        write_cases(made, cases.reindex(columns=[*IDENTITY, *CASE_COLUMNS]))
         write_csv(made / "history.csv", [], [*IDENTITY, *HISTORY])
         write_json(made / "runs.json", {"common": shared, "methods": methods, "runs": runs})
 
