@@ -258,7 +258,7 @@ PAPER = Paper(
         "linear-one-shot": "linear-scores",
         "linear-unfused": "linear-scores",
         "one-shot-tuned": "linear-one-shot",
-        "nnunet-unet": "linear-one-shot",
+        "nnunet-unet": "one-shot-tuned",
     },
     # The paper prints numbers of one network.
     added=tuple(method.name for method in METHODS[1:]),
