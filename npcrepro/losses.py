@@ -196,20 +196,20 @@ class LuoDiceLoss(DiceLoss):
     Example:
         >>> import torch
         >>> nothing = torch.full((1, 1, 8, 8), -100.0), torch.zeros(1, 1, 8, 8)
-        >>> round(LuoDiceLoss(absent="count")(*nothing).item(), 4)
+        >>> round(LuoDiceLoss()(*nothing).item(), 4)
         -0.5
     """
 
     # PAPER: Luo 2020, equation 1, with a background term and without the factor 2.
-    # SILENT: Luo 2020, epsilon, what is summed over, and how structures are averaged; 1e-5, the pixels of an image.
-    # DIFFERS: Luo 2020, the Dice loss is averaged over the structures present in an image; equation 1 rewards absent
-    # ones that are not found with -0.5, which "absent" set to "count" keeps.
+    # SILENT: Luo 2020, epsilon, what is summed over, and how structures are averaged; 1e-5, the pixels of an image, the
+    # mean over all structures. A structure that is absent and not found is rewarded with -0.5. Without absent ones
+    # ("skip") next to nothing tells a network not to mark them in slices of others, and for long it does.
     def __init__(
         self,
         form: str = "printed",
         smoothing: float = 1e-5,
         pooled: str = "image",
-        absent: str = "skip",
+        absent: str = "count",
         activation: str = "sigmoid",
         target: str = "structures",
     ):

@@ -213,9 +213,10 @@ def test_choices_that_the_papers_leave_open():
     logits = sure(torch.cat([found, a_square(1).expand_as(found)], dim=1))
     # One coefficient of the batch for each structure, smoothed by 1; the absent one counts.
     assert DiceLoss()(logits, label).item() == pytest.approx(((1 - 129 / 133) + (1 - 1 / 3)) / 2)
-    # One of each image that shows the structure, so that the absent one does not count; 4 of 4096 pixels missed.
-    missed = 1 - 4092 / (4092 + 4096)
-    assert LuoDiceLoss()(logits, label).item() == pytest.approx((0 + missed) / 2, abs=1e-5)
+    # One of each image, in which the absent one counts too: 4 of 4096 pixels missed, and one too many, twice.
+    missed, false = 1 - 4092 / (4092 + 4096), 1 - 4095 / (4095 + 4096)
+    assert LuoDiceLoss()(logits, label).item() == pytest.approx((0 + missed + 2 * false) / 4, abs=1e-5)
+    assert LuoDiceLoss(absent="skip")(logits, label).item() == pytest.approx((0 + missed) / 2, abs=1e-5)
     options = vars(FocalLoss()) | vars(LuoLoss()) | {"epsilon": LuoDiceLoss().smoothing}
     assert [options[name] for name in ("alpha", "gamma", "beta", "epsilon")] == [0.25, 2.0, 0.5, 1e-5]
 
@@ -294,14 +295,14 @@ def test_dice_of_luo_on_plain_masks(found, labelled, printed, factor_2):
     structure.view(-1)[:1000] = 1
     masks = {"structure": structure, "nothing": 0 * structure, "inverted": 1 - structure}
     for form, expected in (("printed", printed), ("factor 2", factor_2)):
-        loss = LuoDiceLoss(form, absent="count")(sure(masks[found]), masks[labelled])
+        loss = LuoDiceLoss(form)(sure(masks[found]), masks[labelled])
         assert loss.item() == pytest.approx(expected, abs=5e-5)
 
 
 def test_one_false_pixel_on_an_empty_slice_costs_luo_half():
     found = torch.zeros(1, 1, 512, 512)
     found[0, 0, 9, 9] = 1
-    assert LuoDiceLoss(smoothing=1e-5, absent="count")(sure(found), 0 * found).item() == pytest.approx(0.5, abs=1e-4)
+    assert LuoDiceLoss(smoothing=1e-5)(sure(found), 0 * found).item() == pytest.approx(0.5, abs=1e-4)
 
 
 def test_dice_of_luo_by_hand():

@@ -231,7 +231,7 @@ def printed_dice(overlap: float, predicted: float, labelled: float, pixels: floa
     claim="The Dice loss has a term of the foreground and one of the background, without the factor 2.",
     where="Equation 1",
     reading="It was used on slices that show the structure; for a union of all structures every slice does.",
-    consequence="The overlap has a factor 2, and absent structures are left out; the printed form is a method.",
+    consequence="Built as printed, over all structures; with the factor 2, and without absent ones, are methods.",
 )
 def dice_loss(reported: Reported) -> Finding:
     pixels, area = float(np.prod(reported["paper"]["matrix"])), 1000

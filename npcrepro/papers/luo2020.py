@@ -184,10 +184,10 @@ METHODS = (
         stages=_stages({"dice": {"form": "factor 2"}}),
     ),
     _variant(
-        "dice-all",
-        "Dice over all structures",
-        "The printed Dice loss averaged over absent structures too, as equation 1 stands",
-        stages=_stages({"dice": {"absent": "count"}}),
+        "dice-present",
+        "Dice over present structures",
+        "Structures that a slice does not show are left out of its Dice loss",
+        stages=_stages({"dice": {"absent": "skip"}}),
     ),
     _variant(
         "iteration-decay",
