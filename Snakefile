@@ -9,7 +9,6 @@
 # What a run is, where it lies and what it waits for comes from npcrepro.sweep, which `npcrepro run` and
 # `npcrepro status` share: a run that one of them has finished is finished for all.
 
-import re
 import sys
 from itertools import chain
 from pathlib import Path
@@ -22,7 +21,7 @@ SWEEP = sweep.from_config(config, images=not workflow.output_settings.dryrun)
 PAPERS, SETTINGS = list(SWEEP.settings), next(iter(SWEEP.settings.values()))
 RUNS, ON_GPU = SETTINGS.runs, SETTINGS.device == "cuda"
 MEMORY, MINUTES = sweep.RESOURCES[SETTINGS.profile]
-CHAPTERS = re.findall(r"file: notebooks/(\S+)", Path("_toc.yml").read_text("utf-8"))
+CHAPTERS = book.listed_notebooks(Path.cwd())
 if SETTINGS.cohort != "phantom":
     CHAPTERS = [name for name in CHAPTERS if name not in own_cohort.untold(CHAPTERS, SETTINGS.cohort, SETTINGS.profile)]
 

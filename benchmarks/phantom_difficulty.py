@@ -44,7 +44,6 @@ def method(name: str, channels: tuple[str, ...]) -> Method:
 STUDY = Paper(
     key="phantom",
     title="Difficulty of the phantom",
-    citation="",
     methods=(method("all-series", SERIES), *(method(name.lower(), (name,)) for name in SERIES)),
     profiles=(
         Profile(

@@ -1,4 +1,4 @@
-"""Builds the book: has the notebooks executed, gathers the departures, and makes the HTML.
+"""Builds the book: has the notebooks executed, fills the pages that are partly made of the code, and makes the HTML.
 
 Everything happens in an output folder that is never committed::
 
@@ -16,30 +16,21 @@ from __future__ import annotations
 
 import fcntl
 import gzip
-import io
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from npcrepro import own_cohort, pages, papers, viewer
+from npcrepro import own_cohort, pages, viewer
 from npcrepro.errors import InputError
 from npcrepro.execution import Done, execute, shown
 from npcrepro.files import write_bytes, write_text
 
-KINDS = {
-    "PAPER": "as the paper prints it, where that may surprise",
-    "SILENT": "the paper does not say; our choice",
-    "DIFFERS": "we depart from the paper, and why",
-}
-SECTIONS = {**{key: entry.title for key, entry in papers.PAPERS.items()}, "shared": "Shared by all papers"}
 # Jupyter Book's own page that forwards to the first one has neither title nor icon, nor a link for who stays there.
 _FORWARD = """<!doctype html>
 <html lang="en">
@@ -51,7 +42,6 @@ _FORWARD = """<!doctype html>
 </html>
 """
 VOLUMES = "book/_static/volumes"  # in the stage; see npcrepro/viewer.py
-TABLE_MARK = "% The table of departures is inserted here when the book is built."
 
 
 # --- The whole build ---------------------------------------------------------------------------------------------
@@ -81,7 +71,7 @@ def build(
     """
     root = _repository()
     output = Path(output).resolve()
-    listed = _notebooks(root)
+    listed = listed_notebooks(root)
     wanted = listed if notebooks is None else list(notebooks)
     for name in wanted:
         if name not in listed:
@@ -149,8 +139,12 @@ def _repository() -> Path:
     raise InputError("The book's sources are not here: run this in a clone of the repository, where _toc.yml lies.")
 
 
-def _notebooks(root: Path) -> list[str]:
-    """Names of the notebooks in ``_toc.yml``, in reading order."""
+def listed_notebooks(root: Path) -> list[str]:
+    """Names of the notebooks in ``_toc.yml``, in reading order.
+
+    Args:
+        root: folder of the book's sources.
+    """
     import yaml
 
     def files(node) -> Iterator[str]:
@@ -162,97 +156,6 @@ def _notebooks(root: Path) -> list[str]:
 
     toc = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))
     return [file.removeprefix("notebooks/") for file in files(toc) if file.startswith("notebooks/")]
-
-
-# --- Departures --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Departure:
-    """One tagged comment: where the code meets what a paper says, leaves open, or does otherwise."""
-
-    paper: str
-    kind: str
-    what: str
-    path: str
-    line: int
-
-
-def departures(package: str | Path | None = None) -> list[Departure]:
-    """Gather the comments that begin with ``PAPER:``, ``SILENT:`` or ``DIFFERS:`` from a package's Python files.
-
-    Comment lines directly below a tag, in the same column, belong to it. The paper is the one after which the file is
-    named; everything else is shared.
-
-    Args:
-        package: folder of the package; this one if not given.
-
-    Returns:
-        In the order of the papers, then by file and line. ``path`` is relative to the folder around the package.
-    """
-    package = Path(package) if package else Path(__file__).parent
-    found = []
-    for path in sorted(package.rglob("*.py")):
-        paper = path.stem if path.stem in papers.KEYS else "shared"
-        with open(path, "rb") as stream:
-            encoding, _ = tokenize.detect_encoding(stream.readline)
-        text = path.read_text(encoding)
-        for line, kind, what in _tags(text):
-            # A file that two papers share names the one that a tag is about: "Luo 2020, ...".
-            about = re.match(r"(\w+) (\d{4}), ", what)
-            key = f"{about[1]}{about[2]}".lower() if about else ""
-            if key in papers.KEYS:
-                what = what[about.end() :]
-            place = path.relative_to(package.parent).as_posix()
-            found.append(Departure(key if key in papers.KEYS else paper, kind, what, place, line))
-    order = list(SECTIONS)
-    return sorted(found, key=lambda entry: (order.index(entry.paper), entry.path, entry.line))
-
-
-def _tags(text: str) -> Iterator[tuple[int, str, str]]:
-    """Tags of one source file: line number, kind and text."""
-    # Comments only: a string that speaks of a tag is not one.
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    comments = {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
-    for line, token in comments.items():
-        match = re.match(rf"#\s*({'|'.join(KINDS)}):\s*(.*)", token.string)
-        if not match:
-            continue
-        parts, below = [match[2]], comments.get(line + 1)
-        while below and below.start[1] == token.start[1] and not re.match(r"#\s*[A-Z]+:", below.string):
-            parts.append(below.string.lstrip("#").strip())
-            below = comments.get(below.start[0] + 1)
-        yield line, match[1], " ".join(filter(None, parts))
-
-
-def departures_page(entries: Iterable[Departure], repository: str) -> str:
-    """The departures as MyST: one table for each paper, every row with a link to its line."""
-    entries = list(entries)
-    if not entries:
-        return "No departure has been tagged yet."
-    lines = []
-    for paper, title in SECTIONS.items():
-        rows = [entry for entry in entries if entry.paper == paper]
-        if not rows:
-            continue
-        counts = ", ".join(f"{sum(r.kind == kind for r in rows)} {kind}" for kind in KINDS)
-        lines += [f"## {title}", "", f"{len(rows)} entries: {counts}.", ""]
-        lines += ["| kind | what | where |", "|---|---|---|"]
-        for row in rows:
-            link = f"{repository}/blob/main/{row.path}#L{row.line}"
-            where = f"{row.path.split('/', 1)[-1]}:{row.line}"
-            lines.append(f"| {row.kind} | {_plain(row.what)} | [`{where}`]({link}) |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    """Comment text for a table cell: only `code` keeps its meaning in Markdown."""
-    pieces = re.split(r"(`[^`]*`)", text)
-    pieces[::2] = [re.sub(r"([\\*_<>\[\]{}$~^])", r"\\\1", piece) for piece in pieces[::2]]
-    # Two hyphens, as in the name of an option, would become a dash.
-    pieces[::2] = [piece.replace("--", r"\-\-") for piece in pieces[::2]]
-    return "".join(pieces).replace("|", r"\|")
 
 
 # --- Pages -------------------------------------------------------------------------------------------------------
@@ -313,8 +216,6 @@ def _npm_ci(root: Path, folder: Path, log: Path) -> None:
 
 def _stage(root: Path, stage: Path, executed: Mapping[str, Path], vendored: Mapping[str, Path]) -> None:
     """Bring the folder that Jupyter Book reads up to date, touching only what changed so that Sphinx stays quick."""
-    import yaml
-
     wanted: dict[str, Path | bytes] = {name: root / name for name in ("_config.yml", "_toc.yml")}
     for path in (root / "book").rglob("*"):
         relative = path.relative_to(root)
@@ -324,12 +225,8 @@ def _stage(root: Path, stage: Path, executed: Mapping[str, Path], vendored: Mapp
         wanted[f"notebooks/{name}.ipynb"], volumes = viewer.unpack(path.read_bytes())
         wanted |= {f"{VOLUMES}/{file}": content for file, content in volumes.items()}
     wanted |= {f"book/_static/vendor/{name}": path for name, path in vendored.items()}
-    repository = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["repository"]["url"]
     for name in [name for name in wanted if name.endswith(".md")]:
-        page = (root / name).read_text("utf-8")
-        if TABLE_MARK in page:
-            page = page.replace(TABLE_MARK, departures_page(departures(), repository))
-        wanted[name] = pages.fill(page, root).encode()
+        wanted[name] = pages.fill((root / name).read_text("utf-8"), root).encode()
 
     for name, source in wanted.items():
         content = source.read_bytes() if isinstance(source, Path) else source

@@ -12,9 +12,10 @@ import typer
 
 from npcrepro.errors import InputError
 from npcrepro.protocol import Settings
+from npcrepro.words import plural
 
 app = typer.Typer(
-    help="Reproducing NPC Segmentation: five papers on nasopharyngeal carcinoma, built again and measured.",
+    help="Reproducing NPC Segmentation: papers on nasopharyngeal carcinoma, built again and measured.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -75,7 +76,6 @@ def describe(
 
     from npcrepro import papers
     from npcrepro.models.summary import layer_table
-    from npcrepro.tables import input_shape
 
     paper, method = papers.find_method(name)
     size = paper.profile(profile)
@@ -83,7 +83,7 @@ def describe(
         network = method.build(size.width)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     try:
-        layers = layer_table(network, input_shape(method, size))
+        layers = layer_table(network, method.input_shape(size))
         macs = sum(layer.macs for layer in layers)
     except NotImplementedError:  # an image of no content passes only where the content decides nothing
         layers, macs = [], None
@@ -204,7 +204,7 @@ def status(
             typer.echo(f"{each.state}: {folder}{f': {each.detail}' if each.detail else ''}")
     finished = sum(each.state in ("done", "diverged") for each in found.values())
     about = "" if left_s != left_s or not left_s else f"; about {spoken(left_s)} left, one run after the other"
-    typer.echo(f"{finished} of {_count(len(found), 'run')} finished{about}")
+    typer.echo(f"{finished} of {plural(len(found), 'run')} finished{about}")
 
 
 @app.command()
@@ -271,7 +271,7 @@ def train(
         found = train_on_all(paper, settings, report, devices, deterministic)
     for record in found:
         fold = record.config["fold"]
-        trained, chose = (_count(len(fold[part]), "patient") for part in ("train", "validation"))
+        trained, chose = (plural(len(fold[part]), "patient") for part in ("train", "validation"))
         typer.echo(f"{record.folder}: {trained} trained, {chose} chose the weights")
 
 
@@ -288,7 +288,7 @@ def predict(
     from npcrepro import predict
 
     number = predict.predict(run, cohort, out, device, report=typer.echo)
-    typer.echo(f"{_count(number, 'case')} in {out}")
+    typer.echo(f"{plural(number, 'case')} in {out}")
 
 
 @app.command()
@@ -410,7 +410,7 @@ def data_check(
         if names:
             typer.echo(f"known: {', '.join(names)}: {meaning}")
     errors = sum(defect.severity == "error" for defect in defects)
-    typer.echo(f"{path}: {_count(errors, 'error')}, {_count(len(defects) - errors, 'warning')}")
+    typer.echo(f"{path}: {plural(errors, 'error')}, {plural(len(defects) - errors, 'warning')}")
     raise typer.Exit(1 if errors else 0)
 
 
@@ -464,7 +464,7 @@ def data_splits(
     cohort = read_cohort(path)
     folds = as_nnunet(split_patients(cohort, **papers.load(paper).split), cohort)
     write_json(out, folds)
-    typer.echo(f"{_count(len(folds), 'fold')} of {_count(len(cohort.cases), 'case')} in {out}")
+    typer.echo(f"{plural(len(folds), 'fold')} of {plural(len(cohort.cases), 'case')} in {out}")
 
 
 @data.command("slices")
@@ -488,8 +488,8 @@ def data_slices(
     by_patient = pick({"patient": True, "slice": False}, by, "unit of --by")
     prepared = prepare(read_cohort(path), Path(runs) / "prepared")
     cohort = write_slices(prepared, destination, by_patient=by_patient, patients=patients)
-    seen = _count(len(cohort.patients), "patient")
-    typer.echo(f"{_count(len(cohort.cases), 'slice')} in {destination}; a split sees {seen}")
+    seen = plural(len(cohort.patients), "patient")
+    typer.echo(f"{plural(len(cohort.cases), 'slice')} in {destination}; a split sees {seen}")
 
 
 @data.command("list")
@@ -533,7 +533,7 @@ def data_convert(
     from npcrepro.cohorts import public
 
     cohort = public.convert(public.find(name), source, destination, variant, typer.echo)
-    typer.echo(f"{_count(len(cohort.cases), 'case')} in {destination}; licence: {cohort.licence}")
+    typer.echo(f"{plural(len(cohort.cases), 'case')} in {destination}; licence: {cohort.licence}")
 
 
 @data.command("phantom")
@@ -568,7 +568,7 @@ def data_phantom(
         spacing_mm=None if spacing is None else _three("--spacing", spacing, ",", float, "3,1.25,1.25"),
         second_observer=second_observer,
     )
-    typer.echo(f"{_count(len(cohort.cases), 'case')} in {path}")
+    typer.echo(f"{plural(len(cohort.cases), 'case')} in {path}")
 
 
 def _settings(cohort, profile, methods, folds, seeds, device, runs, modalities) -> Settings:
@@ -626,7 +626,7 @@ def data_import(
 
         cohort = import_dicom(source, destination, rules=rules, report=typer.echo)
     channels, structures = ", ".join(cohort.channels), ", ".join(cohort.structures)
-    typer.echo(f"{_count(len(cohort.cases), 'case')} in {destination}; channels {channels}; structures {structures}")
+    typer.echo(f"{plural(len(cohort.cases), 'case')} in {destination}; channels {channels}; structures {structures}")
 
 
 @data.command("export-rtstruct")
@@ -686,10 +686,6 @@ def main() -> None:
         sys.exit(1)
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
 def _print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -712,7 +708,7 @@ def _print_scores(finished: list) -> None:
         rows.append((method, structure, region, *(str(statistics.summarise(group[m])) for m in ("dsc", "sensitivity"))))
     _print_table(["method", "structure", "region", "DSC", "sensitivity"], rows)
     if patients.suspect.any():
-        doubtful = _count(patients[patients.suspect].patient.nunique(), "patient")
+        doubtful = plural(patients[patients.suspect].patient.nunique(), "patient")
         typer.echo(f"not in the means for doubtful labels: {doubtful}")
 
 

@@ -48,6 +48,13 @@ def score_masks(
 
     Returns:
         status, raw counts, volumes in ml and `METRICS`.
+
+    Example:
+        >>> mask = np.zeros((4, 8, 8), bool)
+        >>> mask[1:3, 2:6, 2:6] = True
+        >>> row = score_masks(np.roll(mask, 1, axis=2), mask, (3.0, 1.0, 1.0))
+        >>> row["dsc"], row["reference_ml"], row["surfel_hd95_mm"]
+        (0.75, 0.096, 1.0)
     """
     counts = count(prediction, reference)
     row = _values(counts) | {name: getattr(counts, name)(spacing_mm) for name in VOLUMES} | dict.fromkeys(WHOLE, nan)

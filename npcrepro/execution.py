@@ -23,13 +23,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from npcrepro import __version__
+from npcrepro import __version__, papers
 from npcrepro.errors import InputError
 from npcrepro.files import write_text
 
-# Rough seconds at profile quick, for the order and the time left where a notebook has not been executed before.
-SECONDS = {"guo2021": 170.0, "li2018": 160.0, "luo2020": 150.0, "chen2020": 140.0, "xue2020": 50.0, "cohort": 30.0}
-OTHERS_S = 10.0
+# Rough times at profile quick, for the order and the time left where a notebook has not been executed before.
+CHAPTER_S, OTHER_S = 150.0, 30.0  # of the chapter of a paper, which trains, and of any other notebook
 MEMORY_BYTES = 2**30  # of one notebook, kernel and libraries
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 PATIENCE_S = 20.0  # for a kernel that is told to end
@@ -145,7 +144,7 @@ def cell_seconds(source: Path, executed: Path) -> list[float]:
         cells = json.loads(executed.read_text("utf-8"))["cells"]
         if len(cells) == count:
             return [0.01 + (cell["metadata"].get("papermill", {}).get("duration") or 0) for cell in cells]
-    return [SECONDS.get(source.stem, OTHERS_S) / count] * count
+    return [(CHAPTER_S if source.stem in papers.KEYS else OTHER_S) / count] * count
 
 
 def _room() -> int:

@@ -38,16 +38,15 @@ from npcrepro.preprocess import match_names
 from npcrepro.protocol import Paper, Settings, pick
 from npcrepro.records import Record
 from npcrepro.volume_figures import ERRORS, PLANES, largest_slices, plane_through
+from npcrepro.words import DASH
 
 MODES = ("contours", "errors", "side by side")
 STEPS = 255  # probabilities are kept in steps of 1/255
 PANEL_PX = 480  # longer side of a slice
 GAP_PX = 8  # of white, between two slices
 LINE_PX = 2
-FIRST_CHOICE = "chen2020"  # three series and the most methods: the most to look at
 CASES_KEPT = 4  # in memory
 REST_S = 0.2  # without a move of a control, before distances are measured
-MISSING = "–"
 WAITING = "…"
 
 
@@ -91,20 +90,23 @@ class Study:
         return {name: figures.titles(self.paper)[name] for name in self.methods}
 
 
-def paper_for(settings: Settings) -> str:
-    """The paper to explore: Chen 2020, or where its chapter cannot be told on the user's cohort, another one.
+def paper_for(first: str, settings: Settings) -> str:
+    """The paper to explore: the first choice, or where its chapter cannot be told on the user's cohort, another one.
+
+    Args:
+        first: key of a paper, ``"chen2020"``.
 
     Raises:
-        InputError: no chapter can be told on this cohort; the reason is that of Chen 2020.
+        InputError: no chapter can be told on this cohort; the reason is that of the first choice.
     """
     if settings.cohort == "phantom" or settings.modalities:
-        return FIRST_CHOICE
-    keys = sorted(papers.KEYS, key=lambda key: key != FIRST_CHOICE)
+        return first
+    keys = sorted(papers.KEYS, key=lambda key: key != first)
     reasons = own_cohort.untold(keys, settings.cohort, settings.profile)
     for key in keys:
         if key not in reasons:
             return key
-    raise InputError(f"none of the papers can be told on {settings.cohort}: {reasons[FIRST_CHOICE]}")
+    raise InputError(f"none of the papers can be told on {settings.cohort}: {reasons[first]}")
 
 
 def studies(key: str, settings: Settings) -> dict[str, Study]:
@@ -793,4 +795,4 @@ def _swatch(colour: str) -> str:
 
 
 def _said(value: float, digits: int) -> str:
-    return MISSING if isnan(value) else f"{value:.{digits}f}"
+    return DASH if isnan(value) else f"{value:.{digits}f}"

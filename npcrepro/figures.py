@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.collections import Collection
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
@@ -121,16 +122,16 @@ def sheet(
     columns = list(next(iter(rows.values())))
     structures = list(dict.fromkeys(name for row in rows.values() for _, masks in row.values() for name in masks))
     colour = dict(zip(structures, structure_colours(structures), strict=True))
-    figure, axes = _grid(len(rows), len(columns))
+    figure, axes = grid(len(rows), len(columns))
     for line, (title, row) in zip(axes, rows.items(), strict=True):
         for axis, column in zip(line, columns, strict=True):
             image, masks = row[column]
-            _show(axis, image, {colour[name]: mask for name, mask in masks.items()}, limits)
+            show_slice(axis, image, {colour[name]: mask for name, mask in masks.items()}, limits)
         line[0].set_ylabel(title, fontsize=9)
     for axis, column in zip(axes[0], columns, strict=True):
         axis.set_title(column, fontsize=9)
     if structures:
-        _legend(figure, colour)
+        legend(figure, colour)
     return figure
 
 
@@ -178,15 +179,15 @@ def contours(
         rows: title of the row to ``(image (y, x), reference (y, x), {method: prediction (y, x)})``.
     """
     names = list(next(iter(rows.values()))[2])
-    figure, axes = _grid(len(rows), len(names))
+    figure, axes = grid(len(rows), len(names))
     for line, (title, (image, reference, predictions)) in zip(axes, rows.items(), strict=True):
         box = _around(reference)
         for axis, name in zip(line, names, strict=True):
-            _show(axis, image[box], {REFERENCE: reference[box], colours(paper)[name]: predictions[name][box]})
+            show_slice(axis, image[box], {REFERENCE: reference[box], colours(paper)[name]: predictions[name][box]})
         line[0].set_ylabel(title, fontsize=9)
     for axis, name in zip(axes[0], names, strict=True):
         axis.set_title(titles(paper)[name], fontsize=9)
-    _legend(figure, {"Reference": REFERENCE} | {titles(paper)[n]: colours(paper)[n] for n in names})
+    legend(figure, {"Reference": REFERENCE} | {titles(paper)[n]: colours(paper)[n] for n in names})
     return figure
 
 
@@ -198,7 +199,7 @@ def maps(images: Mapping[str, np.ndarray], reference: np.ndarray, probability: S
         reference: ``(y, x)``.
         probability: titles of the maps whose colours run from 0 to 1.
     """
-    figure, axes = _grid(1, len(images))
+    figure, axes = grid(1, len(images))
     shown = None
     for axis, (title, image) in zip(axes[0], images.items(), strict=True):
         extent = (-0.5, reference.shape[1] - 0.5, reference.shape[0] - 0.5, -0.5)
@@ -211,7 +212,7 @@ def maps(images: Mapping[str, np.ndarray], reference: np.ndarray, probability: S
         axis.set_title(title, fontsize=9)
     if shown:
         figure.colorbar(shown, ax=axes, shrink=0.6, label="probability")
-    _legend(figure, {"Reference": REFERENCE})
+    legend(figure, {"Reference": REFERENCE})
     return figure
 
 
@@ -351,7 +352,7 @@ def boxes_by_structure(patients: pd.DataFrame, paper: Paper, metric: str = "dsc"
     axis.set_xticks(range(len(structures)), structures, fontsize=8)
     axis.set_ylabel(METRIC_TITLES[metric])
     axis.set_ylim(0, None if metric.endswith("_mm") else 1.03)
-    _legend(figure, {titles(paper)[name]: colours(paper, names)[name] for name in names})
+    legend(figure, {titles(paper)[name]: colours(paper, names)[name] for name in names})
     return edged(figure)
 
 
@@ -370,20 +371,21 @@ def by_fold(means: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Fi
             axis.plot(mine.fold, mine[metric], marker="o", markersize=4, color=colour, linewidth=1.4)
         axis.set(xlabel="fold", xticks=sorted(means.fold.unique()))
         axis.set_ylabel(title, fontsize=8)
-    _legend(figure, {titles(paper)[name]: colours(paper, names)[name] for name in names})
+    legend(figure, {titles(paper)[name]: colours(paper, names)[name] for name in names})
     return edged(figure)
 
 
-def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper) -> Figure:
+def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper, where: str) -> Figure:
     """Automatic against reference volume: the paper's patients on the left, ours on the right, with the identity line.
 
     Args:
         patients: rows of :func:`npcrepro.evaluation.by_patient` with volumes in millilitres.
         printed: columns ``volume_auto`` and ``volume_readers`` in cubic centimetres (= millilitres).
+        where: the place of these in the paper, such as ``"Table 2"``.
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH_IN, 3.6), layout="constrained")
     axes[0].scatter(printed.volume_readers, printed.volume_auto, s=18, color="0.3")
-    axes[0].set_title(f"As printed (Table 2, n = {len(printed)})", fontsize=9)
+    axes[0].set_title(f"As printed ({where}, n = {len(printed)})", fontsize=9)
     for name, rows in patients.groupby("method", sort=False):
         axes[1].scatter(
             rows.reference_ml, rows.predicted_ml, s=18, color=colours(paper)[name], label=titles(paper)[name]
@@ -401,7 +403,8 @@ def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper
     return edged(figure)
 
 
-def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+def grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+    """A figure of square places for images, without ticks, and its axes ``(rows, columns)``."""
     side = min(WIDTH_IN / columns, 3.0)
     figure, axes = plt.subplots(
         rows, columns, figsize=(side * columns, side * rows + 0.5), squeeze=False, layout="constrained"
@@ -411,7 +414,16 @@ def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     return figure, axes
 
 
-def _show(axis, image: np.ndarray, masks: Mapping[str, np.ndarray], limits: tuple[float, float] | None = None) -> None:
+def show_slice(
+    axis: Axes, image: np.ndarray, masks: Mapping[str, np.ndarray], limits: tuple[float, float] | None = None
+) -> None:
+    """Draw a slice in grey, and contours of masks on it; of an empty mask none.
+
+    Args:
+        image: ``(y, x)``.
+        masks: colour to mask ``(y, x)``.
+        limits: intensities shown as black and white; by default the tails of the image.
+    """
     low, high = limits or np.percentile(image, (0.5, 99.5))
     axis.imshow(image, cmap="gray", vmin=low, vmax=high)
     for colour, mask in masks.items():
@@ -431,9 +443,11 @@ def _around(reference: np.ndarray) -> tuple[slice, slice]:
     return tuple(box)
 
 
-def _legend(figure: Figure, entries: Mapping[str, str]) -> None:
+def legend(figure: Figure, entries: Mapping[str, str], columns: int = 4) -> None:
+    """A legend below a figure: title to the colour of its line."""
     lines = [Line2D([], [], color=colour, linewidth=2) for colour in entries.values()]
-    figure.legend(lines, list(entries), loc="outside lower center", ncols=min(4, len(lines)), fontsize=8, frameon=False)
+    place = {"loc": "outside lower center", "ncols": min(columns, len(lines))}
+    figure.legend(lines, list(entries), **place, fontsize=8, frameon=False)
 
 
 def observer_agreement(pairs: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:

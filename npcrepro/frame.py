@@ -12,12 +12,14 @@ from html import escape
 import pandas as pd
 
 from npcrepro import audit, papers
-from npcrepro.chapter import Chapter, plural
+from npcrepro.chapter import Chapter
 from npcrepro.claims import ledger
 from npcrepro.claims.ledger import Line
+from npcrepro.departures import KINDS, departures
 from npcrepro.evaluation import by_patient
-from npcrepro.records import RESULTS, Published, read_published
+from npcrepro.records import Published, published_folders, read_published
 from npcrepro.tables import spread_of_means
+from npcrepro.words import plural
 
 # What a paper has to give so that somebody else can check it, in the order of the scorecard.
 CRITERIA = {
@@ -153,8 +155,7 @@ def _lines(key: str) -> list[Line]:
 
 
 def _published(key: str) -> list[Published]:
-    folders = sorted(path.parent for path in RESULTS.glob("*/runs.json"))
-    return [found for found in map(read_published, folders) if found.runs[0]["paper"] == key]
+    return [found for found in map(read_published, published_folders()) if found.runs[0]["paper"] == key]
 
 
 def _standing(lines: Sequence[Line]) -> str:
@@ -191,8 +192,6 @@ def _scope(lines: Sequence[Line]) -> str:
 
 
 def _departures(key: str) -> str:
-    from npcrepro.book import KINDS, departures
-
     mine = [entry for entry in departures() if entry.paper == key]
     counts = ", ".join(f"{sum(entry.kind == kind for entry in mine)} {kind}" for kind in KINDS)
     anchor = papers.PAPERS[key].title.lower().replace(" ", "-").replace(".", "")

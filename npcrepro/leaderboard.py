@@ -21,16 +21,17 @@ from npcrepro import leakage, observers, papers, statistics, tables
 from npcrepro.evaluation import OVER_STRUCTURES, by_patient, over_seeds, over_structures
 from npcrepro.files import read_json
 from npcrepro.protocol import Method
-from npcrepro.records import RESULTS, Published, read_published
+from npcrepro.records import RESULTS, Published, published_folders, read_published
+from npcrepro.words import DASH, plural
 
 # Friedman's test takes the ranks of so many patients to be many.
 RANKABLE = 10
 # Share of a board's cases that are called hard where every method has them among its worst.
 HARD = 0.1
+WORST = 3  # cases of each method that are listed as its failures
 METRICS = {"dsc": "DSC", "surfel_hd95_mm": "HD95 (mm)", "surfel_nsd_2mm": "NSD at 2 mm"}
 PEOPLE = "two people, other scans"
 ADDED = "added here"
-UNKNOWN = "–"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Entry:
     @property
     def channels(self) -> str:
         """Series that go in, as in ``"T1 + CT + PET"``; a dash where nobody knows."""
-        return " + ".join(self.method.get("channels", ())) or UNKNOWN
+        return " + ".join(self.method.get("channels", ())) or DASH
 
     @property
     def tested(self) -> frozenset[tuple[str, str]]:
@@ -83,7 +84,7 @@ class Entry:
             network = method.build(profile.width)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         try:
-            return parameters, sum(layer.macs for layer in layer_table(network, tables.input_shape(method, profile)))
+            return parameters, sum(layer.macs for layer in layer_table(network, method.input_shape(profile)))
         except NotImplementedError:
             return parameters, None
 
@@ -125,7 +126,7 @@ class Board:
     def title(self) -> str:
         """Cohort, number of patients and profiles, in a few words."""
         profiles = ", ".join(sorted({entry.profile for entry in self.methods}))
-        return f"{self.cohort}, {_counted(self.n, 'patient')}, {profiles}"
+        return f"{self.cohort}, {plural(self.n, 'patient')}, {profiles}"
 
     @property
     def about(self) -> str:
@@ -135,7 +136,7 @@ class Board:
         """
         runs = list(chain.from_iterable(entry.runs for entry in self.methods))
         shown, made = self.cases.fold.nunique(), len({run["fold"] for run in runs})
-        folds = _counted(shown, "fold") if shown == made else f"{shown} of {_counted(made, 'fold')}"
+        folds = plural(shown, "fold") if shown == made else f"{shown} of {plural(made, 'fold')}"
         devices = ", ".join(sorted({run["device"] for run in runs if "device" in run})) or "device unknown"
         last = max(run["finished"] for run in runs)[:10]
         return f"{self.title}; {', '.join(self.structures)}; {folds}, {devices}, until {last}"
@@ -161,7 +162,7 @@ class Board:
             row["seeds"] = mine.seed.nunique()
             for metric, name in METRICS.items():
                 row[name] = tables.mean_and_interval(statistics.summarise(self.values(metric=metric)[title]), self.n)
-            row["sd over seeds"] = "–" if np.isnan(spread[title]) else f"{spread[title]:.3f}"
+            row["sd over seeds"] = DASH if np.isnan(spread[title]) else f"{spread[title]:.3f}"
             shown = mine[~mine.status.isin(("both_empty", "ref_empty"))]
             row["missed"] = f"{(shown.status == 'pred_empty').sum()} of {len(shown)}"
             rows.append(row)
@@ -169,11 +170,11 @@ class Board:
 
     def by_structure(self, metric: str = "dsc") -> pd.DataFrame:
         """Methods down, structures across, see :func:`npcrepro.tables.by_method`; two people in the last row."""
-        frame = tables.by_method(self.patients, self, metric).astype(object)
+        frame = tables.by_method(self.patients, self.methods, metric).astype(object)
         people = human(self.structures)
         if len(people):
             numbers = {name: f"{row[metric]:.2f} (n = {row.n:.0f})" for name, row in people.iterrows()}
-            frame.loc[len(frame)] = {"method": PEOPLE, "n": "–"} | numbers
+            frame.loc[len(frame)] = {"method": PEOPLE, "n": DASH} | numbers
         return frame
 
     def cost(self) -> pd.DataFrame:
@@ -182,7 +183,7 @@ class Board:
         A column that nobody has a value for is left out.
         """
         frame = pd.DataFrame([_cost(entry) for entry in self.methods])
-        return frame.loc[:, (frame != UNKNOWN).any()]
+        return frame.loc[:, (frame != DASH).any()]
 
     def friedman(self) -> statistics.Friedman | None:
         """Ranks of the methods in each patient, by DSC; None for fewer than three methods or `RANKABLE` patients."""
@@ -222,14 +223,14 @@ class Board:
                 line[heading] = f"{found.bias:+z.1f} ({found.low:+z.1f} to {found.high:+z.1f})"
         return pd.DataFrame([line for line in lines if len(line) > 1])
 
-    def failures(self, count: int = 3) -> pd.DataFrame:
-        """The worst structures of each method, case by case, by DSC; seeds averaged. Volumes are texts."""
+    def failures(self) -> pd.DataFrame:
+        """The `WORST` structures of each method, case by case, by DSC; seeds averaged. Volumes are texts."""
         columns = ["dsc", "surfel_hd95_mm", "reference_ml", "predicted_ml"]
         shown = self.cases[self.cases.status != "both_empty"]
         means = shown.reindex(columns=["method", "case", "structure", *columns])
         means = means.groupby(["method", "case", "structure"])[columns].mean(skipna=False).reset_index()
         worst = [
-            means[means.method == title].sort_values(["dsc", "case", "structure"]).head(count) for title in self.titles
+            means[means.method == title].sort_values(["dsc", "case", "structure"]).head(WORST) for title in self.titles
         ]
         found, volumes = pd.concat(worst), ["reference_ml", "predicted_ml"]
         found = found.astype(dict.fromkeys(volumes, object))
@@ -251,8 +252,7 @@ def boards(results: Path | str = RESULTS) -> list[Board]:
 
     Cohorts of single slices, which show what a split by slice does, are left out.
     """
-    folders = sorted(path.parent for path in Path(results).glob("*/runs.json"))
-    entries = list(chain.from_iterable(_entries(read_published(folder)) for folder in folders))
+    entries = list(chain.from_iterable(_entries(read_published(folder)) for folder in published_folders(results)))
     groups: dict[tuple, list[Entry]] = {}
     for entry in entries:
         groups.setdefault((entry.runs[0]["cohort"], entry.runs[0].get("data_sha256")), []).append(entry)
@@ -328,19 +328,15 @@ def _cost(entry: Entry) -> dict[str, str | int]:
     return {
         "method": entry.title,
         "runs": len(entry.runs),
-        "input": " x ".join(map(str, matrix)) or UNKNOWN,
+        "input": " x ".join(map(str, matrix)) or DASH,
         "parameters": _number(parameters, ",.0f"),
         "MAC (billions)": _number(macs, ".2g", 1e-9),
         "minutes to train": _number(seconds.get("train"), ".1f", 1 / 60),
         "seconds to predict a case": _number(seconds.get("predict"), ".2g", 1 / cases),
         "GPU memory (MiB)": _number(max(memory) or None, ",.0f"),
-        "built on": ", ".join(used) or UNKNOWN,
+        "built on": ", ".join(used) or DASH,
     }
 
 
 def _number(value: float | None, form: str, factor: float = 1) -> str:
-    return UNKNOWN if value is None else format(value * factor, form)
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}{'s' * (n != 1)}"
+    return DASH if value is None else format(value * factor, form)

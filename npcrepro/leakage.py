@@ -31,7 +31,7 @@ def pairs(results: Path, paper: str) -> list[tuple[Published, Published]]:
     return [tuple(read_published(results / f"{stem}{end}") for end in SPLITS) for stem in stems]
 
 
-def inflation(by_slice, by_patient, seed: int = 0):
+def inflation(by_slice, by_patient):
     """How much higher the DSC of slices is where other slices of their patient trained the network.
 
     Only structures that the reference of a slice shows count. The unit is the patient, for slices of a patient are no
@@ -40,7 +40,6 @@ def inflation(by_slice, by_patient, seed: int = 0):
     Args:
         by_slice: rows of ``cases.csv`` where each slice was a patient of its own; any number of methods and seeds.
         by_patient: the same slices, split by patient.
-        seed: of the bootstrap.
 
     Returns:
         Data frame with one row for each method and structure, and for `ALL`, the mean over a slice's structures:
@@ -56,7 +55,7 @@ def inflation(by_slice, by_patient, seed: int = 0):
     for (method, structure), group in differences(by_slice, by_patient).groupby(["method", "structure"], sort=False):
         seeds = group.groupby(["patient", "seed"])[values].mean()
         patients = seeds.groupby("patient").mean()
-        summary = statistics.summarise(patients.difference, seed)
+        summary = statistics.summarise(patients.difference)
         counts = len(patients), group.case.nunique()
         rows.append((method, structure, *counts, *patients.mean(), summary.low, summary.high))
     columns = ["method", "structure", "patients", "slices", "by_slice", "by_patient", "inflation", "low", "high"]

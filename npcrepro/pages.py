@@ -15,9 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from npcrepro import departures, papers
 from npcrepro.errors import InputError
 from npcrepro.files import read_json
 from npcrepro.protocol import Settings, pick
+from npcrepro.words import DASH, span
 
 if TYPE_CHECKING:
     from npcrepro.records import Published
@@ -117,21 +119,28 @@ def published_runs(root: Path) -> str:
     patients tested (n), seeds, and minutes of training and prediction for one run. The third has a row for each record:
     the machine and the code.
     """
-    from npcrepro.records import read_published
+    from npcrepro.records import published_folders, read_published
 
-    folders = sorted(path.parent for path in (root / "book" / "results").glob("*/runs.json"))
-    records = [read_published(folder) for folder in folders]
+    records = list(map(read_published, published_folders(root / "book" / "results")))
     methods = [row for record in records for row in _methods_of(record)]
     return "\n\n".join(map(_markdown, (list(map(_size_of, records)), methods, list(map(_made_by, records)))))
 
 
 def cohorts(root: Path) -> str:
-    """The cohorts of real images that published runs are on: what they are part of, and how many cases, as a table."""
+    """The cohorts of real images that published runs are on: what they are part of, and how many cases, as a table.
+
+    Raises:
+        InputError: nothing says what a cohort is.
+    """
     import pandas as pd
 
     rows = []
     for path in sorted((root / "book" / "results" / "cohorts").glob("*.csv")):
         name, cases = path.stem.partition("_")[2], pd.read_csv(path).drop_duplicates("case")
+        if name not in COHORTS:
+            raise InputError(
+                f"book/results/cohorts/{path.name}: COHORTS in npcrepro/pages.py does not say what {name!r} is"
+            )
         numbers = {"cases": len(cases), "patients": cases.patient.nunique(), "doubtful": cases.suspect.sum()}
         rows.append({"cohort": name} | numbers | {"what it is": COHORTS[name]})
     return _markdown(rows)
@@ -155,10 +164,10 @@ def _size_of(record: Published) -> dict[str, object]:
         "record": f"`{record.folder.name}`",
         "cohort": first["cohort"],
         "profile": first["profile"]["name"],
-        "input": _all(record.runs, lambda run: " x ".join(map(str, run["profile"].get("matrix", ()))) or "–"),
-        "width": _all(record.runs, lambda run: str(run["profile"].get("width", "–"))),
+        "input": _all(record.runs, lambda run: " x ".join(map(str, run["profile"].get("matrix", ()))) or DASH),
+        "width": _all(record.runs, lambda run: str(run["profile"].get("width", DASH))),
         "folds": len({run["fold"] for run in record.runs}),
-        **{name: _range([len(fold[name]) for fold in folds]) for name in ("train", "validation", "test")},
+        **{name: span([len(fold[name]) for fold in folds]) for name in ("train", "validation", "test")},
     }
 
 
@@ -174,8 +183,8 @@ def _methods_of(record: Published) -> list[dict[str, object]]:
                 "updates": _all(runs, partial(_updates, methods.get(method, {}))),
                 "n": record.cases[record.cases.method == method].patient.nunique(),
                 "seeds": len({run["seed"] for run in runs}),
-                "minutes a run": "–" if minutes is None else f"{minutes:.1f}",
-                "device": _all(runs, lambda run: run.get("device", "–")),
+                "minutes a run": DASH if minutes is None else f"{minutes:.1f}",
+                "device": _all(runs, lambda run: run.get("device", DASH)),
             }
         )
     return rows
@@ -188,22 +197,17 @@ def _made_by(record: Published) -> dict[str, object]:
 def _updates(method: Mapping, run: Mapping) -> str:
     """Of a run. Records of before methods had a budget say nothing of it; a method without stages trains nothing."""
     if "updates" not in run["profile"]:
-        return "–"
+        return DASH
     return f"{round(run['profile']['updates'] * method.get('budget', 1.0)) if method.get('stages', True) else 0:,}"
-
-
-def _range(counts: Sequence[int]) -> str:
-    """``15 to 16``, ``1`` where all are alike, a dash for none."""
-    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)})) if counts else "–"
 
 
 # What of a run's provenance the third table shows.
 MADE_BY = {
-    "processor": lambda run: run.get("processor", "–"),
-    "threads": lambda run: str(run.get("threads", "–")),
-    "torch": lambda run: run.get("versions", {}).get("torch", "–"),
-    "Python": lambda run: run.get("python", "–"),
-    "commit": lambda run: f"`{run['git_commit'][:7]}`" if run.get("git_commit") else "–",
+    "processor": lambda run: run.get("processor", DASH),
+    "threads": lambda run: str(run.get("threads", DASH)),
+    "torch": lambda run: run.get("versions", {}).get("torch", DASH),
+    "Python": lambda run: run.get("python", DASH),
+    "commit": lambda run: f"`{run['git_commit'][:7]}`" if run.get("git_commit") else DASH,
     "made": lambda run: run["finished"][:10].replace("-", "\N{NON-BREAKING HYPHEN}"),
 }
 
@@ -219,7 +223,6 @@ def _markdown(rows: Sequence[Mapping[str, object]]) -> str:
 
 def answer(root: Path) -> str:
     """How the claims of the papers stand after all published runs: a sentence, and a row for each paper."""
-    from npcrepro import papers
     from npcrepro.claims import ledger
 
     sums = ledger.counts(ledger.ledger(ledger.sources(root / "book" / "results")))
@@ -227,10 +230,18 @@ def answer(root: Path) -> str:
     decided = [f"{last[verdict]} {verdict}" for verdict in ("confirmed", "weakened", "refuted")]
     shown = sums.replace({"paper": {key: entry.short for key, entry in papers.PAPERS.items()}})
     return (
-        f"Of {last['all']} statements, most made by the five papers, some implied by them and some by the audit, "
-        f"published runs leave {', '.join(decided)} and {last['undecided']} undecided. The others have "
+        f"Of {last['all']} statements, most made by the {len(papers.KEYS)} papers, some implied by them and some by "
+        f"the audit, published runs leave {', '.join(decided)} and {last['undecided']} undecided. The others have "
         "no runs yet, or need something that runs cannot give.\n\n" + _markdown(shown.to_dict("records"))
     )
+
+
+def tagged(root: Path) -> str:
+    """The departures from the papers, a table for each, with links to their lines."""
+    import yaml
+
+    repository = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["repository"]["url"]
+    return departures.page(departures.departures(), repository)
 
 
 def setup(app) -> None:
@@ -300,4 +311,5 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "The table of published runs": published_runs,
     "The table of cohorts": cohorts,
     "The state of the claims": answer,
+    "The table of departures": tagged,
 }

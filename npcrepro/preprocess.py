@@ -28,6 +28,10 @@ class Data(Protocol):
 
     It is made with the prepared cohort and the method's matrix, channels and structures; where the method uses maps
     of another, also with ``maps``: for each case, the ``.npz`` of its ``probability`` (S, z, y, x) in steps of 1/255.
+
+    One of volumes that are cut has one method more, for its chapter alone (`VolumeChapter.series`):
+    ``share_outside(case)``, the share of each structure's reference that lies outside what is kept, ``nan`` where there
+    is no reference, as a dictionary by structure.
     """
 
     cohort: PreparedCohort
@@ -67,6 +71,10 @@ def normalise(image: Tensor, how: str) -> Tensor:
 
     Raises:
         InputError: unknown ``how``.
+
+    Example:
+        >>> normalise(torch.tensor([[[1.0, 3.0]]]), "zscore")
+        tensor([[[-1.,  1.]]])
     """
     axes = tuple(range(1, image.ndim))
     tiny = torch.finfo(image.dtype).eps
@@ -269,6 +277,10 @@ def match_names(wanted: tuple[str, ...], present: tuple[str, ...], cohort: str, 
     """Names of the cohort for those wanted: the same, or where one lacks and one is left over, that one.
 
     ``what`` is channel or structure, for the InputError that any other difference raises.
+
+    Example:
+        >>> match_names(("T1", "T2"), ("CET1", "T2"), "mine", "channel")
+        ('CET1', 'T2')
     """
     missing = [name for name in wanted if name not in present]
     free = [name for name in present if name not in wanted]

@@ -172,6 +172,18 @@ class Method:
         maps = len(self.structures) if any(use.maps for use in self.uses) else 0
         return self.network.options.get("in_channels", len(self.channels) + maps)
 
+    def input_shape(self, profile: Profile) -> tuple[int, ...]:
+        """Shape of one sample that the network takes in at a profile's matrix: ``(C, H, W)`` or ``(C, D, H, W)``.
+
+        Example:
+            >>> from npcrepro.papers.guo2021 import PAPER
+            >>> PAPER.method("cscn").input_shape(PAPER.profile("paper"))
+            (2, 8, 24, 24)
+        """
+        # An option of npcrepro.volume_blocks.BlockData.
+        factor = self.data.options.get("enlarge", 1)
+        return (self.in_channels, *(factor * side for side in profile.matrix))
+
     def build(self, width: float):
         """The network at a width, with random weights."""
         sizes = {
@@ -232,8 +244,8 @@ class Paper:
     """A paper as this project runs it. What the paper prints is in the YAML file of the same name.
 
     Attributes:
-        key: ``li2018``.
-        title, citation: as in the bibliography.
+        key: ``li2018``, also that of the paper in the bibliography.
+        title: as in the bibliography.
         methods: the first is the one that the paper proposes.
         profiles: smoke, quick, bench, paper.
         split: arguments of :func:`npcrepro.cohorts.folds.split_patients`.
@@ -245,7 +257,6 @@ class Paper:
 
     key: str
     title: str
-    citation: str
     methods: tuple[Method, ...]
     profiles: tuple[Profile, ...]
     split: Mapping[str, Any]
@@ -326,7 +337,12 @@ Report = Callable[[str], None]  # takes a line of progress
 
 
 def pick(choices: Mapping[str, Any], name: str, what: str):
-    """``choices[name]``, or an :class:`InputError` that names the near miss and all choices."""
+    """``choices[name]``, or an :class:`InputError` that names the near miss and all choices.
+
+    Example:
+        >>> pick({"dice": 1, "focal": 2}, "dice", "loss")
+        1
+    """
     if name in choices:
         return choices[name]
     near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
@@ -335,7 +351,12 @@ def pick(choices: Mapping[str, Any], name: str, what: str):
 
 
 def as_data(value):
-    """Dataclasses, mappings and sequences as plain dictionaries and lists, ready for JSON."""
+    """Dataclasses, mappings and sequences as plain dictionaries and lists, ready for JSON.
+
+    Example:
+        >>> as_data(Component("torch.optim:Adam", {"betas": (0.9, 0.999)}))
+        {'target': 'torch.optim:Adam', 'options': {'betas': [0.9, 0.999]}}
+    """
     if dataclasses.is_dataclass(value):
         return {f.name: as_data(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -284,11 +284,26 @@ class Published:
         return [content["common"] | run for run in content["runs"]]
 
 
+def published_folders(results: Path | str = RESULTS) -> list[Path]:
+    """The folders below another one that hold published runs, by name.
+
+    Example:
+        >>> published_folders("no-such-folder")
+        []
+    """
+    return sorted(path.parent for path in Path(results).glob("*/runs.json"))
+
+
 def read_published(folder: Path | str) -> Published:
     """Published runs.
 
     Raises:
         InputError: nothing is published there.
+
+    Example:
+        >>> published = read_published(RESULTS / "luo2020-openkbp")
+        >>> published.cases.paper.unique().tolist(), published.runs[0]["cohort"]
+        (['luo2020'], 'OpenKBP_OAR')
     """
     if not (Path(folder) / "runs.json").exists():
         raise InputError(f"{folder} holds no published runs (no runs.json)")

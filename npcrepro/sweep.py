@@ -356,30 +356,29 @@ def _seconds_of_records(method: Method, profile: Profile, runs: str) -> tuple[fl
 def seconds_per_update(method: Method, profile: Profile, device: str) -> tuple[float, str]:
     """Seconds of an update of a method's network on random images, by stage and share, and the device's name.
 
-    The median of `MEASURED_UPDATES` updates behind a first one, with loss, backward pass and optimiser; of a stage's
-    frozen layers the gradient is not computed.
+    The median of `MEASURED_UPDATES` updates behind a first one, with loss, backward pass and optimiser, in the memory
+    format and with the frozen layers of a training.
     """
     import torch
 
     from npcrepro import training
-    from npcrepro.tables import input_shape
 
     fabric = training.make_fabric(device)
     network = training.build_network(method, profile, seed=0)
-    module = fabric.setup_module(network)
+    memory_format = training.memory_format_of(network, len(profile.matrix))
+    network = network.to(fabric.device, memory_format=memory_format)
     generator = torch.Generator().manual_seed(0)
-    shape = input_shape(method, profile)
+    shape = method.input_shape(profile)
     image = fabric.to_device(torch.rand(profile.batch_size, *shape, generator=generator))
+    image = image.contiguous(memory_format=memory_format)
     label = torch.rand(profile.batch_size, len(method.structures), *shape[1:], generator=generator) > 0.9
     label = fabric.to_device(label.to(torch.uint8))
     seconds = 0.0
     for stage in method.stages:
         loss_function = stage.loss.build() if stage.loss else None
-        for name, parameter in network.named_parameters():
-            free = not stage.trainable or name.startswith(tuple(f"{part}." for part in stage.trainable))
-            parameter.requires_grad_(free)
-        moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimiser = fabric.setup_optimizers(stage.optimiser.build(moving))
+        trainable = training._free(network, stage)
+        module = fabric.setup_module(network)
+        optimiser = fabric.setup_optimizers(stage.optimiser.build(list(trainable.values())))
         times = []
         for _ in range(1 + MEASURED_UPDATES):
             start = time.perf_counter()

@@ -13,6 +13,7 @@ from npcrepro import statistics
 from npcrepro.evaluation import OVER_STRUCTURES, over_seeds, over_structures
 from npcrepro.models.summary import layer_table
 from npcrepro.protocol import Method, Paper, Profile
+from npcrepro.words import DASH
 
 # Letters of a cell that stays on one line, such as "Luo 2020" or "0 of 110"; and columns of a table in smaller letters.
 SHORT, MANY_COLUMNS = 12, 7
@@ -35,7 +36,7 @@ def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
             return f"{value:,}"
         return f"{value if round(value, precision) else 0.0:,.{precision}f}"
 
-    style = frame.style.hide(axis="index").format(cell, na_rep="–")
+    style = frame.style.hide(axis="index").format(cell, na_rep=DASH)
     wide = " npc-wide-table" if len(frame.columns) >= MANY_COLUMNS else ""
     style = style.set_table_attributes(f'class="dataframe{wide}"')
     return style.set_caption(caption) if caption else style
@@ -59,7 +60,7 @@ def millilitres(volume: float) -> str:
         ['1,376', '28.6', '0.063', '–']
     """
     if np.isnan(volume):
-        return "–"
+        return DASH
     digits = 0 if abs(volume) >= 100 else 1 if abs(volume) >= 10 else 2 if abs(volume) >= 0.1 else 3
     return f"{volume:,.{digits}f}"
 
@@ -74,31 +75,18 @@ def cohort(summary: pd.DataFrame) -> pd.DataFrame:
     for (structure, channel), group in summary.groupby(["structure", "channel"], sort=False):
         shown = group[group.slices > 0]
         volume = shown.volume_ml
-        known = f"{volume.median():.3g} ({volume.min():.3g} to {volume.max():.3g})" if volume.notna().any() else "–"
+        known = f"{volume.median():.3g} ({volume.min():.3g} to {volume.max():.3g})" if volume.notna().any() else DASH
         rows.append(
             {
                 "structure": structure,
                 "channel": channel,
                 "cases": f"{len(shown)} of {len(group)}",
                 "volume (ml)": known,
-                "slices": f"{shown.slices.median():g}" if len(shown) else "–",
+                "slices": f"{shown.slices.median():g}" if len(shown) else DASH,
                 "separability": shown.separability.median(),
             }
         )
     return pd.DataFrame(rows)
-
-
-def input_shape(method: Method, profile: Profile) -> tuple[int, ...]:
-    """Shape of one sample that a method's network takes in at a profile's matrix: ``(C, H, W)`` or ``(C, D, H, W)``.
-
-    Example:
-        >>> from npcrepro.papers import guo2021
-        >>> input_shape(guo2021.PAPER.method("cscn"), guo2021.PAPER.profile("paper"))
-        (2, 8, 24, 24)
-    """
-    # An option of npcrepro.volume_blocks.BlockData.
-    factor = method.data.options.get("enlarge", 1)
-    return (method.in_channels, *(factor * side for side in profile.matrix))
 
 
 def layers(method: Method, profile: Profile) -> pd.DataFrame:
@@ -107,14 +95,15 @@ def layers(method: Method, profile: Profile) -> pd.DataFrame:
 
     with torch.device("meta"):
         network = method.build(profile.width)
-    rows = layer_table(network, input_shape(method, profile))
+    rows = layer_table(network, method.input_shape(profile))
+    axes = "C x D x H x W" if len(rows[0].output) == 4 else "C x H x W"
     return pd.DataFrame(
         {
             "layer": [row.name for row in rows],
             "kind": [row.kind for row in rows],
             "kernel": [" x ".join(map(str, row.kernel)) for row in rows],
             "padding": [" x ".join(map(str, row.padding)) for row in rows],
-            "output (C x H x W)": [" x ".join(map(str, row.output)) for row in rows],
+            f"output ({axes})": [" x ".join(map(str, row.output)) for row in rows],
             "parameters": [row.parameters for row in rows],
             "MAC (millions)": [round(row.macs / 1e6, 2) for row in rows],
         }
@@ -135,7 +124,7 @@ def slice_times(methods: Sequence[Method], profile: Profile, repeats: int = 5) -
     rows = []
     for method in methods:
         layer_rows = layers(method, size)
-        network, image = method.build(1.0).eval(), torch.zeros(1, *input_shape(method, profile))
+        network, image = method.build(1.0).eval(), torch.zeros(1, *method.input_shape(profile))
         seconds = []
         with torch.no_grad():
             for _ in range(repeats + 1):
@@ -171,18 +160,19 @@ def scores(patients: pd.DataFrame, paper: Paper, metrics: dict[str, str]) -> pd.
     return pd.DataFrame(rows)
 
 
-def by_method(patients: pd.DataFrame, paper: Paper, metric: str) -> pd.DataFrame:
+def by_method(patients: pd.DataFrame, methods: Sequence, metric: str) -> pd.DataFrame:
     """Methods down, structures across: mean over patients with its 95 % interval, and n where it is not that of all.
 
     Args:
         patients: from :func:`npcrepro.evaluation.by_patient`, one region; with several structures the last column is
             their mean.
+        methods: in the order of the rows; of each, ``name`` and ``title``.
     """
     structures = list(dict.fromkeys(patients.structure))
     whole = [over_seeds(over_structures(patients))] if len(structures) > 1 else []
     rows = pd.concat([over_seeds(patients), *whole])
     lines = []
-    for method in paper.methods:
+    for method in methods:
         mine = rows[rows.method == method.name]
         if len(mine):
             line = {"method": method.title, "n": mine.patient.nunique()}
@@ -200,7 +190,7 @@ def mean_and_interval(summary: statistics.Summary, n: int | None = None) -> str:
         '0.80 (0.80 to 0.80, n = 3)'
     """
     if not summary.n:
-        return "–"
+        return DASH
     fewer = "" if n in (None, summary.n) else f", n = {summary.n}"
     return f"{summary.mean:.2f} ({summary.interval}{fewer})"
 
@@ -293,7 +283,7 @@ def show_differences(frame: pd.DataFrame, caption: str = ""):
 
 def _p(difference: statistics.Summary, p: float) -> str:
     if np.isnan(p):
-        return "–"
+        return DASH
     return f"{p:.3f}{UNSUPPORTED if side(difference) and p > ALPHA else ''}"
 
 
@@ -303,7 +293,7 @@ def minus(paper: Paper, first: str, second: str) -> str:
 
 
 def _signed_interval(summary: statistics.Summary) -> str:
-    return "–" if np.isnan(summary.low) else f"{summary.low:+z.3f} to {summary.high:+z.3f}"
+    return DASH if np.isnan(summary.low) else f"{summary.low:+z.3f} to {summary.high:+z.3f}"
 
 
 def spread_of_means(patients: pd.DataFrame, metric: str) -> pd.Series:

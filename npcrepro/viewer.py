@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npcrepro.errors import InputError
+from npcrepro.words import DASH
 
 if TYPE_CHECKING:
     from npcrepro.cohorts.prepared import PreparedCohort
@@ -32,7 +33,6 @@ VOLUMES_TYPE = "application/vnd.npcrepro.volumes+json"
 SET_VOXELS = 6_000_000  # of all series of a patient, at a byte each before compression
 MARGIN_MM = 50.0  # kept around the masks where a patient is too large
 MOST_OUTLINES = 8  # as many as there are colours
-MISSING = "–"
 PLANES = ("Axial", "Coronal", "Sagittal")
 VIEWS = ("All", *PLANES, "3-D")
 # The page says where its root is; a notebook that is open in an editor does not, and keeps the still image.
@@ -130,7 +130,7 @@ def show_chapter(chapter: VolumeChapter, *methods: str, count: int = 3) -> None:
 
 
 def _score(value: float) -> str:
-    return MISSING if np.isnan(value) else f"{value:.2f}"
+    return DASH if np.isnan(value) else f"{value:.2f}"
 
 
 def bundle(patients: Sequence[Patient], colours: Mapping[str, str]) -> dict:
@@ -267,7 +267,7 @@ def _table(patients: Sequence[Patient]) -> str:
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in heads)
     rows = "".join(
         f"<tr><td>{escape(patient.name)}</td>"
-        + "".join(f"<td>{escape(patient.about.get(title, MISSING))}</td>" for title in heads[1:])
+        + "".join(f"<td>{escape(patient.about.get(title, DASH))}</td>" for title in heads[1:])
         + "</tr>"
         for patient in patients
     )
@@ -310,26 +310,12 @@ def _controls(patients: Sequence[Patient], colours: Mapping[str, str], name: str
 def _still(patient: Patient, colours: Mapping[str, str], shown: bool) -> str:
     """Three planes of the first series through the middle of the first outline, as an image inside the page."""
     import matplotlib.pyplot as plt
-    from matplotlib.lines import Line2D
 
-    from npcrepro.figures import WIDTH_IN, _show
-    from npcrepro.volume_figures import largest_slices, plane_through
+    from npcrepro.volume_figures import planes
 
     title, image = next(iter(patient.series.items()))
-    place = largest_slices(next(iter(patient.outlines.values())))
-    spacing = np.nan_to_num(np.asarray(patient.spacing_mm, float), nan=1.0)
-    size = np.array(image.shape) * spacing
-    widths = [size[2], size[2], size[1]]
-    height = WIDTH_IN / sum(widths) * max(size[0], size[1])
-    figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, height + 0.6), width_ratios=widths, layout="constrained")
-    for number, (axis, plane) in enumerate(zip(axes, PLANES, strict=True)):
-        masks = {colours[name]: plane_through(mask, number, place) for name, mask in patient.outlines.items()}
-        _show(axis, plane_through(image, number, place), masks, tuple(np.percentile(image, (0.5, 99.5))))
-        down, across = (side for side in range(3) if side != number)
-        axis.set(xticks=[], yticks=[], aspect=spacing[down] / spacing[across])
-        axis.set_title(plane.lower(), fontsize=9)
-    lines = [Line2D([], [], color=colours[name], linewidth=2) for name in patient.outlines]
-    figure.legend(lines, list(patient.outlines), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    outlines = {name: (mask, colours[name]) for name, mask in patient.outlines.items()}
+    figure = planes(image, outlines, patient.spacing_mm)
     stream = BytesIO()
     figure.savefig(stream, format="webp", dpi=100, pil_kwargs={"quality": 80})
     plt.close(figure)

@@ -1,12 +1,11 @@
 """What the chapters on volumes share beyond `chapter`: one patient in three planes, errors, surfaces, tables.
 
-Behind it are functions that one of these chapters needs, and which take the chapter.
+What one of these chapters alone shows is in a module named for its paper, such as `chapter_chen2020`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,16 +15,13 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from npcrepro import evaluation, figures, statistics, tables, volume_figures
-from npcrepro.chapter import Chapter, Results, in_words, middle, plural
-from npcrepro.cohorts.phantom import second_observer
-from npcrepro.metrics import overlap
-from npcrepro.models.guo2021 import receptive_field
+from npcrepro.chapter import Chapter
+from npcrepro.models.summary import receptive_field
 from npcrepro.protocol import Paper
 from npcrepro.records import Record
-from npcrepro.runs import load_data, load_network
-from npcrepro.volume_windows import time_case
+from npcrepro.results import Results
+from npcrepro.words import DASH, in_words, middle, plural
 
-MISSING = "–"
 FEW_PATIENTS = "With few patients such tests can detect only large differences; with fewer than six there is no test."
 SLIM = 0.05  # width of networks of which only the shape matters
 
@@ -93,10 +89,11 @@ class VolumeChapter(Chapter):
     def planes(self, *methods: str) -> Markdown:
         """The patient of `shown` in three planes, with the contours of these methods."""
         _, image, reference, predictions, spacing = self.shown
-        chosen = {name: predictions[name] for name in methods if name in predictions}
-        figures.show_images(
-            self.source, self.settings, volume_figures.planes, image, reference, chosen, spacing, self.paper
-        )
+        there = [name for name in methods if name in predictions]
+        colours, titles = figures.colours(self.paper, there), figures.titles(self.paper)
+        outlines = {"Reference": (reference, figures.REFERENCE)}
+        outlines |= {titles[name]: (predictions[name], colours[name]) for name in there}
+        figures.show_images(self.source, self.settings, volume_figures.planes, image, outlines, spacing)
         return self.about_shown()
 
     def errors(self) -> Markdown:
@@ -160,13 +157,13 @@ class VolumeChapter(Chapter):
         lines = []
         for row in printed:
             mine = numbers[numbers.method.map(figures.titles(self.paper)) == row["model"]]
-            line: dict = {"method": row["model"], "n": len(mine) or MISSING}
+            line: dict = {"method": row["model"], "n": len(mine) or DASH}
             for column, metric in metrics.items():
                 name = figures.METRIC_TITLES.get(metric, metric)
                 ours, said = statistics.summarise(mine[metric]), row.get(column)
-                line[f"{name} printed"] = MISSING if said is None else f"{said:.{self.reported['decimals'][column]}f}"
+                line[f"{name} printed"] = DASH if said is None else f"{said:.{self.reported['decimals'][column]}f}"
                 interval = "" if np.isnan(ours.low) else f" ({ours.interval})"
-                line[f"{name} ours"] = f"{ours.mean:.3f}{interval}" if ours.n else MISSING
+                line[f"{name} ours"] = f"{ours.mean:.3f}{interval}" if ours.n else DASH
             lines.append(line)
         frame = pd.DataFrame(lines)
         # Too few patients leave means without an interval.
@@ -174,24 +171,27 @@ class VolumeChapter(Chapter):
         caption = f"Printed means (sd not stated); ours{known}; n: our patients ({self.made})"
         return tables.show(frame, caption)
 
-    def ablation(self, printed: Sequence[Mapping], metric: str = "dsc") -> Markdown:
-        """Each method minus the partner that `Paper.comparisons` names for it, with the difference of printed means."""
+    def ablation(self, printed: Sequence[Mapping]) -> Markdown:
+        """DSC of each method minus that of its partner in `Paper.comparisons`, with the difference of printed means.
+
+        Args:
+            printed: rows with ``model``, which is the title of a method, and ``dsc``.
+        """
         scores = self.scores()
         pairs = tables.partners(scores, self.paper)
         if not pairs:
             return Markdown("*Both methods of no pair were run.*")
-        show_differences(scores, self.paper, metric, pairs, {row["model"]: row[metric] for row in printed})
+        show_differences(scores, self.paper, "dsc", pairs, {row["model"]: row["dsc"] for row in printed})
         return Markdown(
             f"*Paired differences over patients, mean with 95 % bootstrap interval ({self.made}). {FEW_PATIENTS}*"
         )
 
-    def against_proposed(self, printed: Sequence[Mapping], metric: str = "dsc"):
-        """The proposed method minus each other row of a printed table, whose title is that of a method."""
-        proposed, means = self.paper.methods[0], {row["model"]: row[metric] for row in printed}
+    def against_proposed(self, printed: Sequence[Mapping]):
+        """DSC of the proposed method minus that of each other row of a printed table, see `ablation`."""
+        proposed, means = self.paper.methods[0], {row["model"]: row["dsc"] for row in printed}
         pairs = [(proposed.name, other.name) for other in self.paper.methods[1:] if other.title in means]
-        frame = with_printed(self.scores(), self.paper, metric, pairs, means)
-        caption = f"{figures.METRIC_TITLES[metric]}, paired differences over patients ({self.made})"
-        return tables.show_differences(frame, caption)
+        frame = with_printed(self.scores(), self.paper, "dsc", pairs, means)
+        return tables.show_differences(frame, f"DSC, paired differences over patients ({self.made})")
 
     def validation(self, *methods: str, metric: str = "validation_loss") -> Markdown:
         """Validation loss of these methods on one axis, or another column of their history."""
@@ -276,14 +276,14 @@ class VolumeResults(Results):
             f"*Paired differences over patients, mean with 95 % bootstrap interval ({self.made}). {FEW_PATIENTS}*"
         )
 
-    def standing(self, method: str, others: Sequence[str], metric: str = "dsc") -> str:
-        """``above that of CNN; not told apart from those of V-Net and BUNet``: what intervals and tests say together.
+    def standing(self, method: str, others: Sequence[str]) -> str:
+        """``above that of CNN; not told apart from those of V-Net and BUNet``: the DSC, by intervals and tests.
 
         An interval that excludes zero counts where p supports it, adjusted for the number of ``others``. A difference
         without an interval or a test, as of fewer than `tables.TESTABLE` patients, tells nothing apart.
         """
         titles, words = figures.titles(self.paper), {1: "above", -1: "below", 0: "not told apart from"}
-        found = {other: self.difference(method, other, metric) for other in others if other in self.methods}
+        found = {other: self.difference(method, other) for other in others if other in self.methods}
         sides: dict[str, list[str]] = {word: [] for word in words.values()}
         for (other, test), p in zip(found.items(), tables.adjusted(list(found.values())), strict=True):
             sides[words[tables.side(test.difference) if p <= tables.ALPHA else 0]].append(titles[other])
@@ -324,7 +324,7 @@ def with_printed(
     frame, said = tables.differences(patients, paper, metric, pairs), printed_differences(paper, pairs, printed)
     if not printed:
         return frame
-    return frame.assign(printed=[f"{said[name]:+z.3f}" if name in said else MISSING for name in frame.comparison])
+    return frame.assign(printed=[f"{said[name]:+z.3f}" if name in said else DASH for name in frame.comparison])
 
 
 def printed_differences(
@@ -337,149 +337,3 @@ def printed_differences(
         for first, second in pairs
         if {titles[first], titles[second]} <= printed.keys()
     }
-
-
-# Chen 2020
-
-
-def attention(chapter: VolumeChapter, method: str) -> Markdown:
-    """Weights of channels by series and level, and of voxels on a slice, for the patient of `VolumeChapter.shown`."""
-    record = next(r for r in chapter.found if r.config["method"]["name"] == method and chapter.first(r))
-    data, network = load_data(record, chapter.prepared), load_network(record)
-    windows = data.samples([chapter.shown.case]) or data.samples(chapter.prepared.cases)[:1]
-    labelled = [int((data.batch([window])[1] == 1).sum()) for window in windows]
-    image, label = data.batch([windows[int(np.argmax(labelled))]])
-    pairs = network.attention(data.finish(image))
-    names = [f"level {number} ({c.shape[1] // len(data.channels)} a series)" for number, (c, _) in enumerate(pairs, 1)]
-    weights = {
-        name: dict(zip(data.channels, channels[0].reshape(len(data.channels), -1).numpy(), strict=True))
-        for name, (channels, _) in zip(names, pairs, strict=True)
-    }
-    volume_figures.channel_weights(weights)
-    plt.show()
-    z = int((label[0, 0] == 1).sum(dim=(1, 2)).argmax())
-    maps = {
-        name: voxels[0, 0, z * voxels.shape[2] // image.shape[2]].numpy()
-        for name, (_, voxels) in zip(names, pairs, strict=True)
-    }
-    seen, reference = image[0, 0, z].numpy(), (label[0, 0, z] == 1).numpy()
-    figures.show_images(chapter.source, chapter.settings, volume_figures.voxel_weights, seen, reference, maps)
-    return chapter.about_shown()
-
-
-def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
-    """Time of the proposed network for one case at the paper's size, by what it goes into, beside the printed one.
-
-    At profile ``smoke`` the network has that profile's size.
-    """
-    name = chapter.settings.profile
-    size = replace(chapter.paper.profile(name if name == "smoke" else "paper"), batch_size=1)
-    case, method = chapter.prepared.cases[0], chapter.paper.methods[0]
-    found = time_case(chapter.source, case, method, size, chapter.settings.device)
-    parts = {"reading": found.reading, "the network": found.network, "merging": found.merging, "all": found.seconds}
-    rows = [(name, seconds, f"{seconds / found.seconds:.0%}") for name, seconds in parts.items()]
-    matrix = " x ".join(map(str, size.matrix))
-    windows = f"{plural(found.windows, 'window')} of {matrix}"
-    caption = f"{case}, {windows}, {found.device}, at {size.width:g} times the paper's width"
-    display(tables.show(pd.DataFrame(rows, columns=["part", "seconds", "share"]), caption))
-    most = max(list(parts)[:3], key=parts.get)
-    return Markdown(
-        f"Most of the time goes into {most}. The paper prints about {printed_seconds} s for a patient; the number of "
-        f"windows, and whether reading the images is part of it, are not stated."
-    )
-
-
-def with_soft_dice(chapter: Chapter) -> pd.DataFrame:
-    """The scores of each patient and method, averaged over seeds, with a column ``Loss_dice`` (see `soft_dice`)."""
-    return evaluation.over_seeds(chapter.scores()).merge(soft_dice(chapter), on=["patient", "method"])
-
-
-def soft_dice(chapter: Chapter) -> pd.DataFrame:
-    """``Loss_dice`` of each patient and method, on merged probabilities on the grid of the patient.
-
-    ``1 - (2 sum p g + 1) / (sum p + sum g + 1)``, mean over seeds; the sums go over all cases of a patient.
-
-    Returns:
-        Columns ``patient``, ``method`` and ``Loss_dice``, for the first structure, doubtful labels left out.
-    """
-    # SILENT: Chen 2020, Loss_dice of Table I for a patient or a window; a patient, on merged probabilities.
-    # DIFFERS: Chen 2020, the smoothing stands outside the factor 2, as in training.
-    structure, sums = chapter.structures[0], []
-    for record in chapter.found:
-        for name in chapter.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
-            case = chapter.prepared.case(name)
-            if structure not in case.not_contoured:
-                parts = overlap_sums(record.prediction(name)[1][0], chapter.masks(name)[structure])
-                sums.append((case.patient, record.config["method"]["name"], record.config["seed"], *parts))
-    columns = ["patient", "method", "seed", "both", "either"]
-    totals = pd.DataFrame(sums, columns=columns).groupby(columns[:3])[columns[3:]].sum()
-    loss = 1 - (2 * totals.both + 1) / (totals.either + 1)
-    return loss.groupby(["patient", "method"]).mean().rename("Loss_dice").reset_index()
-
-
-def overlap_sums(probability: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """Sum of the probability inside a mask, and sum of both."""
-    return float(probability[mask].sum(dtype=float)), float(probability.sum(dtype=float) + mask.sum())
-
-
-# Guo 2021
-
-
-def maps_of_training_patients(chapter: VolumeChapter, coarse: str, refined: str, count: int = 4) -> Markdown:
-    """Maps that a network makes of patients it was trained on, and maps by networks that were not, of the same.
-
-    A table over the first ``count`` training cases of the first fold, and the first of them as a picture.
-
-    Args:
-        coarse: the method that makes the maps.
-        refined: the method that uses them.
-    """
-    second, first = chapter.more(refined, coarse)
-    kept, network = load_data(second, chapter.prepared).maps, load_network(first)
-    data, device = load_data(first, chapter.prepared), next(network.parameters()).device
-    activation, structure = chapter.paper.method(coarse).activation, chapter.structures[0]
-    rows, shown = [], {}
-    for case in chapter.prepared.cases_of(second.config["fold"]["train"], include_suspect=False)[:count]:
-        own = data.predict(network, case, activation=activation, batch_size=16, device=device)[0].numpy()
-        with np.load(kept[case]) as arrays:
-            other = arrays["probability"][0] / 255
-        truth = chapter.masks(case)[structure]
-        means = [one[truth].mean() if truth.any() else np.nan for one in (own, other)]
-        rows.append((case, *(overlap.count(one > 0.5, truth).dsc for one in (own, other)), *means))
-        z = int(truth.sum(axis=(1, 2)).argmax())
-        maps = {"image": chapter.image(case)[z], "trained on it": own[z], "not trained on it": other[z]}
-        shown = shown or {"maps": maps, "truth": truth[z]}
-    title = chapter.paper.method(coarse).title
-    names = ["case", "DSC, trained on it", "DSC, not trained on it", "mean probability in it, trained", "not trained"]
-    caption = f"{title} on training patients of one fold ({chapter.made})"
-    display(tables.show(pd.DataFrame(rows, columns=names), caption))
-    maps, drawn = shown["maps"], tuple(shown["maps"])[1:]
-    figures.show_images(chapter.source, chapter.settings, figures.maps, maps, shown["truth"], drawn)
-    return Markdown(f"*{rows[0][0]}, {structure} ({chapter.made}).*")
-
-
-def against_two_observers(chapter: VolumeChapter, agreement: float) -> pd.DataFrame:
-    """Mean DSC of each method against the reference, and against a second observer, who is simulated.
-
-    Args:
-        agreement: DSC of that observer with the reference, above 0 and below 1.
-
-    Returns:
-        Columns ``method`` (title), ``cases``, ``reference``, ``second`` and ``observers`` (the two with each other),
-        for the first structure and the first seed, doubtful labels left out.
-    """
-    structure, rows, others = chapter.structures[0], [], {}
-    for record in filter(chapter.first, chapter.found):
-        for case in chapter.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
-            truth = chapter.masks(case)[structure]
-            if case not in others:
-                random = np.random.default_rng(len(others))
-                spacing = chapter.prepared.case(case).spacing_mm
-                others[case] = second_observer(truth, spacing, random, agreement)
-            mask, other = record.prediction(case)[0] == 1, others[case]
-            scores = [overlap.count(*pair).dsc for pair in ((mask, truth), (mask, other), (truth, other))]
-            rows.append((record.config["method"]["title"], case, *scores))
-    frame = pd.DataFrame(rows, columns=["method", "case", "reference", "second", "observers"])
-    means = frame.groupby("method", sort=False)[["reference", "second", "observers"]].mean()
-    means.insert(0, "cases", frame.groupby("method", sort=False).size())
-    return means.reset_index()

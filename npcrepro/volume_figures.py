@@ -9,11 +9,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy import ndimage
 
-from npcrepro.figures import REFERENCE, WIDTH_IN, _grid, _show, colours, edged, structure_colours, titles, wrapped
+from npcrepro.figures import (
+    REFERENCE,
+    WIDTH_IN,
+    colours,
+    edged,
+    grid,
+    legend,
+    show_slice,
+    structure_colours,
+    titles,
+    wrapped,
+)
 from npcrepro.metrics.overlap import count
 from npcrepro.protocol import Paper
 from npcrepro.statistics import Summary
@@ -21,46 +31,39 @@ from npcrepro.statistics import Summary
 # Of Okabe and Ito, like the colours of methods: apart under the common forms of colour blindness.
 ERRORS = {"found (TP)": "#009E73", "wrongly marked (FP)": "#D55E00", "missed (FN)": "#56B4E9"}
 PLANES = ("axial", "coronal", "sagittal")
+FEW_OUTLINES = 4  # whose names may be long, and stand in two columns
 SURFACE_VOXELS = 96  # along the longest side of a drawn surface
+TURN_DEGREES = 25.0  # of a surface about the long axis of the patient, so that its side comes into view
+MARGIN = 0.08  # around masks, as a share of the side of the image
 LIGHT = (0.45, 0.75, -0.48)  # where the light shines to: down, away from the eye, to the left
 
 
 def planes(
-    image: np.ndarray,
-    reference: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    spacing_mm: Sequence[float],
-    paper: Paper,
-    limits: tuple[float, float] | None = None,
-) -> Figure:
-    """Axial, coronal and sagittal slice through the reference, with its contour and those of methods.
+    image: np.ndarray, outlines: Mapping[str, tuple[np.ndarray, str]], spacing_mm: Sequence[float]
+) -> Figure:  # fmt: skip
+    """Axial, coronal and sagittal slice through the first of several masks, with the contours of all.
 
     Args:
-        image, reference: ``(z, y, x)``, z upwards. Where the reference is empty, slices go through the middle.
-        predictions: method to mask.
+        image: ``(z, y, x)``, z upwards.
+        outlines: title to mask and colour, the reference first. Where that is empty, slices go through the middle.
         spacing_mm: ``(z, y, x)``; ``nan`` where it is not known, for voxels drawn as cubes.
-        limits: intensities shown as black and white.
     """
-    place = largest_slices(reference)
+    place = largest_slices(next(iter(outlines.values()))[0])
     spacing = np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
     size = np.array(image.shape) * spacing
     widths = [size[2], size[2], size[1]]
     height = WIDTH_IN / sum(widths) * max(size[1], size[0])
-    figure, axes = plt.subplots(
-        1, 3, figsize=(WIDTH_IN, height + 0.6), width_ratios=widths, squeeze=False, layout="constrained"
-    )
-    limits = limits or tuple(np.percentile(image, (0.5, 99.5)))
-    colour = {name: colours(paper, list(predictions))[name] for name in predictions}
-    masks = {REFERENCE: reference} | {colour[name]: mask for name, mask in predictions.items()}
-    for number, (axis, title) in enumerate(zip(axes[0], PLANES, strict=True)):
-        slices = {drawn: plane_through(mask, number, place) for drawn, mask in masks.items()}
-        _show(axis, plane_through(image, number, place), slices, limits)
+    columns = 2 if len(outlines) <= FEW_OUTLINES else 4
+    height += 0.45 + 0.2 * -(-len(outlines) // columns)  # titles and legend
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, height), width_ratios=widths, layout="constrained")
+    limits = tuple(np.percentile(image, (0.5, 99.5)))
+    for number, (axis, title) in enumerate(zip(axes, PLANES, strict=True)):
+        slices = {colour: plane_through(mask, number, place) for mask, colour in outlines.values()}
+        show_slice(axis, plane_through(image, number, place), slices, limits)
         down, across = (side for side in range(3) if side != number)
         axis.set(xticks=[], yticks=[], aspect=spacing[down] / spacing[across])
         axis.set_title(title, fontsize=9)
-    lines = {"Reference": REFERENCE} | {titles(paper)[name]: drawn for name, drawn in colour.items()}
-    handles = [Line2D([], [], color=drawn, linewidth=2) for drawn in lines.values()]
-    figure.legend(handles, list(lines), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    legend(figure, {title: colour for title, (_, colour) in outlines.items()}, columns)
     return figure
 
 
@@ -81,7 +84,7 @@ def errors(image: np.ndarray, reference: np.ndarray, predictions: Mapping[str, n
         axis.set_axis_off()
     box = _box([reference, *predictions.values()], image.shape)
     for axis, (name, mask) in zip(axes.flat, predictions.items(), strict=False):
-        _show(axis, image[box], {REFERENCE: reference[box]}, tuple(np.percentile(image, (0.5, 99.5))))
+        show_slice(axis, image[box], {REFERENCE: reference[box]}, tuple(np.percentile(image, (0.5, 99.5))))
         axis.imshow(_coloured(mask[box], reference[box]))
         axis.set(xticks=[], yticks=[])
         axis.set_title(wrapped(titles(paper)[name], 24), fontsize=8)
@@ -123,7 +126,7 @@ def errors_of_patients(
     )
     for line, (title, (image, reference, masks, aspect)) in zip(axes, rows.items(), strict=True):
         for axis, name in zip(line, names, strict=True):
-            _show(axis, image, {})
+            show_slice(axis, image, {})
             axis.imshow(_coloured(masks[name], reference))
             axis.set(xticks=[], yticks=[], aspect=aspect)
             axis.set_xlabel(f"{count(masks[name], reference).dsc:.2f}", fontsize=8, labelpad=2)
@@ -184,13 +187,12 @@ def surfaces(
     return figure
 
 
-def relief(mask: np.ndarray, spacing_mm: Sequence[float], turn_degrees: float = 25.0) -> np.ndarray:
-    """A mask as somebody in front of the patient sees it, lit from the upper right.
+def relief(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """A mask as somebody in front of the patient sees it, turned by `TURN_DEGREES` and lit from the upper right.
 
     Args:
         mask: ``(z, y, x)``, z upwards, y from front to back.
         spacing_mm: ``(z, y, x)``; ``nan`` where it is not known.
-        turn_degrees: about the long axis of the patient, so that the side comes into view.
 
     Returns:
         brightness ``(up and down, across)`` in [0, 1], ``nan`` beside the surface.
@@ -206,7 +208,7 @@ def relief(mask: np.ndarray, spacing_mm: Sequence[float], turn_degrees: float = 
     # A free margin closes the surface where the mask ends with the volume.
     field = ndimage.zoom(np.pad(mask, 1).astype(np.float32), factors, order=1, grid_mode=True, mode="nearest")
     field = ndimage.gaussian_filter(field, 1.2)
-    field = ndimage.rotate(field, turn_degrees, axes=(1, 2), order=1)[::-1]
+    field = ndimage.rotate(field, TURN_DEGREES, axes=(1, 2), order=1)[::-1]
     inside = field >= 0.5
     first = inside.argmax(axis=1)
     down, across = np.ogrid[: field.shape[0], : field.shape[2]]
@@ -283,10 +285,10 @@ def voxel_weights(image: np.ndarray, reference: np.ndarray, levels: Mapping[str,
         image, reference: ``(y, x)``.
         levels: name of the level to weights ``(y, x)``, which may be coarser.
     """
-    figure, axes = _grid(1, 1 + len(levels))
+    figure, axes = grid(1, 1 + len(levels))
     low, high = (extreme([extreme(weights) for weights in levels.values()]) for extreme in (np.min, np.max))
     extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
-    _show(axes[0][0], image, {})
+    show_slice(axes[0][0], image, {})
     for axis, weights in zip(axes[0][1:], levels.values(), strict=True):
         shown = axis.imshow(weights, cmap="viridis", vmin=low, vmax=high, extent=extent, interpolation="nearest")
     for axis, title in zip(axes[0], ["image", *levels], strict=True):
@@ -369,10 +371,10 @@ def _coloured(mask: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return layer
 
 
-def _box(masks: Sequence[np.ndarray], shape: Sequence[int], share: float = 0.08) -> tuple[slice, ...]:
-    """Around all masks, with a margin that is a share of the image's side; all of it where they are empty."""
+def _box(masks: Sequence[np.ndarray], shape: Sequence[int]) -> tuple[slice, ...]:
+    """Around all masks, with a margin; the whole image where they are empty."""
     found = ndimage.find_objects(np.any(masks, axis=0).astype(np.uint8))
-    margins = [max(1, round(share * size)) for size in shape]
+    margins = [max(1, round(MARGIN * size)) for size in shape]
     if not found:
         return tuple(slice(0, size) for size in shape)
     return tuple(

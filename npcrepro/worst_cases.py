@@ -227,10 +227,8 @@ def cut_out(path: Path = CUT_OUT) -> pd.DataFrame:
     return _record(path)
 
 
-def dsc_by_cut_out(
-    shares: pd.DataFrame, boards: Sequence[Board] | None = None, share: float = CUT_OUT_SHARE
-) -> pd.DataFrame:
-    """Mean DSC of the best method in cases whose structure is cut out (a larger share than given) and in all others.
+def dsc_by_cut_out(shares: pd.DataFrame, boards: Sequence[Board] | None = None) -> pd.DataFrame:
+    """Mean DSC of the best method in cases whose structure is cut out (`CUT_OUT_SHARE`) and in all others.
 
     Returns:
         A row for each structure that is cut out in some case: ``cohort``, ``structure``, ``n_cut`` and ``cut``,
@@ -241,7 +239,7 @@ def dsc_by_cut_out(
         best = board.cases[board.cases.method == board.titles[0]]
         rows = best.groupby(["case", "structure"]).dsc.mean().reset_index().assign(cohort=board.cohort)
         for structure, group in rows.merge(shares, on=KEY).groupby("structure", sort=False):
-            cut = group.share > share
+            cut = group.share > CUT_OUT_SHARE
             if cut.any():
                 numbers = (cut.sum(), group.dsc[cut].mean(), (~cut).sum(), group.dsc[~cut].mean())
                 found.append((board.cohort, structure, *numbers))

@@ -1,4 +1,4 @@
-"""The book: departures, the build, and the built pages in a real browser."""
+"""The book: the build, and the built pages in a real browser."""
 
 import json
 import os
@@ -10,67 +10,15 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 
-from npcrepro import book, printing
+from npcrepro import book, departures, printing
 from npcrepro.errors import InputError
 from npcrepro.execution import Done
-
-# --- Departures --------------------------------------------------------------------------------------------------
 
 
 def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     return path
-
-
-def test_departures_are_gathered_with_paper_kind_text_and_line(tmp_path):
-    package = tmp_path / "package"
-    write(
-        package / "models" / "li2018.py",
-        '"""Says # PAPER: in a string only."""\n'
-        "RATE = 1e-7  # PAPER: printed as 1e-7\n"
-        "\n"
-        "# SILENT: how long a stage lasts;\n"
-        "#   we stop when the loss settles\n"
-        "# DIFFERS: mean loss, not the sum\n"
-        "STEPS = 4  # an ordinary comment\n",
-    )
-    write(package / "losses.py", "def loss():\n    # SILENT: epsilon\n    # is ours.\n    return 0\n")
-    assert book.departures(package) == [
-        book.Departure("li2018", "PAPER", "printed as 1e-7", "package/models/li2018.py", 2),
-        book.Departure(
-            "li2018", "SILENT", "how long a stage lasts; we stop when the loss settles", "package/models/li2018.py", 4
-        ),
-        book.Departure("li2018", "DIFFERS", "mean loss, not the sum", "package/models/li2018.py", 6),
-        book.Departure("shared", "SILENT", "epsilon is ours.", "package/losses.py", 2),
-    ]
-
-
-def test_trailing_tag_does_not_swallow_the_comment_of_the_next_statement(tmp_path):
-    write(tmp_path / "p" / "a.py", "x = 1  # SILENT: one\n# why the next line\ny = 2\n")
-    assert [entry.what for entry in book.departures(tmp_path / "p")] == ["one"]
-
-
-def test_departures_page_links_to_the_line_and_escapes_markup():
-    entry = book.Departure("li2018", "SILENT", "a|b * c_d, see `x|y --z`, --all", "npcrepro/models/li2018.py", 7)
-    page = book.departures_page([entry], "https://example.org/r")
-    assert "## Li et al. 2018" in page
-    assert r"| SILENT | a\|b \* c\_d, see `x\|y --z`, \-\-all |" in page
-    assert "(https://example.org/r/blob/main/npcrepro/models/li2018.py#L7)" in page
-    assert "Shared" not in page
-
-
-def test_departures_page_without_entries_says_so():
-    assert book.departures_page([], "https://example.org/r") == "No departure has been tagged yet."
-
-
-def test_page_of_departures_has_the_place_for_its_table(repository):
-    assert (repository / "book" / "departures.md").read_text("utf-8").count(book.TABLE_MARK) == 1
-
-
-def test_table_of_kinds_on_the_page_is_the_one_of_the_code(repository):
-    page = (repository / "book" / "departures.md").read_text("utf-8")
-    assert re.findall(r"^\| `([A-Z]+)`", page, re.MULTILINE) == list(book.KINDS)
 
 
 # --- The build ---------------------------------------------------------------------------------------------------
@@ -162,17 +110,12 @@ def site(html):
         yield address
 
 
-class Below(printing.Quiet):
-    """The book on a host that has other things, too: it lies at ``/npc/``, and nothing elsewhere."""
-
-    def translate_path(self, path):
-        return super().translate_path(path.removeprefix("/npc") if path.startswith("/npc/") else "/nothing")
-
-
 @pytest.fixture(scope="session")
-def site_below(html):
-    """Address of the built book below a folder of its host."""
-    with printing.served(html, Below) as address:
+def site_below(html, tmp_path_factory):
+    """The book on a host that has other things, too: it lies at ``/npc/``, and nothing elsewhere."""
+    host = tmp_path_factory.mktemp("host")
+    (host / "npc").symlink_to(html, target_is_directory=True)
+    with printing.served(host) as address:
         yield f"{address}/npc"
 
 
@@ -293,10 +236,10 @@ class TestPages:
         assert {name: size for name, size in sizes.items() if size > PAGE_BUDGET_BYTES} == {}
 
     def test_page_of_departures_shows_the_tags_of_the_code(self, visits):
-        entries = book.departures()
+        entries = departures.departures()
         text = visits["book/departures.html"][1280].text
         assert text.count("SILENT") >= sum(entry.kind == "SILENT" for entry in entries)
-        assert book.TABLE_MARK not in text
+        assert "inserted here when the book is built" not in text
 
     def test_chapter_names_its_profile(self, visits):
         assert "smoke" in visits["notebooks/li2018.html"][1280].text

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from npcrepro.claims import Claim, Decision, all_of, decide, decide_together
+from npcrepro.claims import Claim, Decision, all_of, decide_together
 from npcrepro.errors import InputError
 from npcrepro.evaluation import by_patient, select
 
@@ -47,6 +47,12 @@ def claim(**changes) -> Claim:
     """The first example, with the arms a and b."""
     base = EXAMPLES[0] | {"key": "c", "paper": "p", "arms": [{"method": "a"}, {"method": "b", "weight": -1}]}
     return Claim.from_data(base | changes)
+
+
+def decide(one: Claim, patients) -> Decision:
+    """One claim by itself."""
+    (decision,) = decide_together([(one, patients)])
+    return decision
 
 
 def rows(values: dict[str, np.ndarray], metric="dsc", **columns) -> pd.DataFrame:

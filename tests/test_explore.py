@@ -324,13 +324,15 @@ class TestStudies:
         assert explore._study(PAPER, [new, old], study.prepared.folder) is None
 
     def test_a_paper_that_the_cohort_can_tell(self, made, tmp_path):
-        assert explore.paper_for(Settings()) == "chen2020"
+        assert explore.paper_for("chen2020", Settings()) == "chen2020"
         cases = [case_arrays(f"P{i}", i) for i in range(6)]
         write_tiny(tmp_path / "ct", cases, channels=("CT",))
-        assert explore.paper_for(Settings(cohort=str(tmp_path / "ct"), profile="smoke")) != "chen2020"
+        ct = Settings(cohort=str(tmp_path / "ct"), profile="smoke")
+        assert explore.paper_for("chen2020", ct) != "chen2020"
+        assert explore.paper_for("xue2020", ct) == "xue2020"
         write_tiny(tmp_path / "few", cases[:2])
         with pytest.raises(InputError, match="none of the papers can be told on"):
-            explore.paper_for(Settings(cohort=str(tmp_path / "few"), profile="smoke"))
+            explore.paper_for("chen2020", Settings(cohort=str(tmp_path / "few"), profile="smoke"))
 
 
 # Controls

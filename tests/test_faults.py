@@ -206,7 +206,7 @@ def interrupt_fold_1(patch):
     patch.setattr(training, "save_file", pressed)
 
 
-def test_ctrl_c_and_the_same_command_again(command, tiny_root, tmp_path, undisturbed, monkeypatch):
+def test_ctrl_c_and_the_same_command_again(command, tmp_path, undisturbed, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_fold_1(patch)
         code, out, err = command()

@@ -271,6 +271,14 @@ def test_a_claim_on_two_splits_is_made_by_commands_for_both(tmp_path):
         assert CliRunner().invoke(cli.app, [*command.replace(" N", " 9").split()[1:], "--help"]).exit_code == 0
 
 
+def test_folds_that_depend_on_the_cohort_are_not_named():
+    arms = [{"method": "stepwise", "cohort": "-slices"}, {"method": "stepwise", "cohort": "-patients", "weight": -1}]
+    claim = {"key": "c", "paper": "li2018", "text": "t", "where": "w", "form": "difference", "metric": "dsc"}
+    told = ledger.command(Claim.from_data(claim | {"arms": arms}))
+    assert told.count("npcrepro run li2018 --cohort COHORT-") == 2
+    assert "--folds" not in told
+
+
 def test_loss_that_falls_is_counted_by_seed(tmp_path):
     for name, falls, verdict in (("a", 0.5, "confirmed"), ("b", 0.01, "refuted")):
         publish(tmp_path / name / "x", cases({"literal": scores(0.1, 3, seeds=10)}, paper="li2018"), falls)
@@ -346,7 +354,7 @@ def test_contradictions_are_refused(data, words):
 
 
 def test_a_whole_is_not_decided_by_itself():
-    from npcrepro.claims import decide
+    from npcrepro.claims import decide_together
 
     with pytest.raises(InputError, match="decide its parts"):
-        decide(Claim.from_data(TOGETHER | {"parts": [PART]}), pd.DataFrame())
+        decide_together([(Claim.from_data(TOGETHER | {"parts": [PART]}), pd.DataFrame())])

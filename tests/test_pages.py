@@ -41,9 +41,8 @@ def test_every_part_is_used_and_every_page_is_filled(repository):
     for path in sorted((repository / "book").glob("*.md")):
         text = path.read_text("utf-8")
         marks += [mark["name"] for mark in pages.MARK.finditer(text)]
-        if path.name != "departures.md":
-            assert not pages.MARK.search(pages.fill(text, repository)), path.name
-    assert sorted(marks) == sorted([*pages.PARTS, "The table of departures"])
+        assert not pages.MARK.search(pages.fill(text, repository)), path.name
+    assert sorted(marks) == sorted(pages.PARTS)
 
 
 def test_parameters_have_type_default_and_effect(repository):
@@ -105,6 +104,21 @@ def test_every_cohort_of_real_images_is_told(repository):
     measured = {path.stem.partition("_")[2] for path in (repository / "book" / "results" / "cohorts").glob("*.csv")}
     assert set(pages.COHORTS) == measured
     assert rows[-1][1:4] == ["23", "21", "4"]
+
+
+def test_cohort_that_nobody_has_told_is_named_with_the_place_for_it(tmp_path):
+    folder = tmp_path / "book" / "results" / "cohorts"
+    folder.mkdir(parents=True)
+    (folder / "505_Mine.csv").write_text("case,patient,suspect\nA,A,False\n")
+    with pytest.raises(InputError, match=r"505_Mine\.csv: COHORTS in npcrepro/pages\.py does not say what 'Mine' is"):
+        pages.cohorts(tmp_path)
+
+
+def test_departures_link_to_the_repository_of_the_project(repository):
+    told = pages.tagged(repository)
+    url = re.search(r"^  url: (\S+)", (repository / "_config.yml").read_text("utf-8"), re.MULTILINE)[1]
+    assert "## Shared by all papers" in told
+    assert f"({url}/blob/main/npcrepro/losses.py#L" in told
 
 
 @dataclasses.dataclass
@@ -169,6 +183,18 @@ def test_api_pages_name_modules_that_exist(repository):
     listed = re.findall(r"\((api-\w+)\.md\) \| (.+) \|$", page(repository, "api"), re.MULTILINE)
     assert sorted(name for name, _ in listed) == [path.stem for path in pages_of_modules]
     assert sorted(f"npcrepro.{name}" for _, row in listed for name in re.findall(r"`(.+?)`", row)) == sorted(named)
+
+
+def test_every_module_is_on_a_page_or_named_as_one_without(repository):
+    text = page(repository, "api")
+    table, internal = text.split("Inside the package alone")
+    told = {f"npcrepro.{name}" for name in re.findall(r"`([a-z][\w.]*)`", table)}
+    left_out = {f"npcrepro.{name}" for name in re.findall(r"`([a-z][\w.]*)`", internal)}
+    package = repository / "npcrepro"
+    modules = {".".join(path.relative_to(repository).with_suffix("").parts) for path in package.rglob("[!_]*.py")}
+    # A page on a package tells what its modules offer.
+    without = {name for name in modules if not {name, name.rpartition(".")[0]} & told}
+    assert without == left_out
 
 
 # --- The tutorial ------------------------------------------------------------------------------------------------

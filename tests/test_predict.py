@@ -104,7 +104,7 @@ def left(folder):
 # Trained on all
 
 
-def test_all_patients_train_or_choose_and_nobody_is_tested(trained, tiny_root):
+def test_all_patients_train_or_choose_and_nobody_is_tested(trained):
     fold = trained.config["fold"]
     assert fold["test"] == []
     assert len(fold["validation"]) == 1

@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 
 from npcrepro import papers, sweep, training
@@ -245,6 +247,20 @@ def test_updates_are_timed(name):
     seconds, source = seconds_per_update(method, paper.profile("smoke"), "cpu")
     assert seconds > 0
     assert source == "timed, cpu"
+
+
+def test_timed_updates_leave_frozen_layers_as_a_training_does(monkeypatch):
+    paper, method = papers.find_method("luo2020/unet")
+    (stage,) = method.stages
+    method = replace(method, stages=(replace(stage, trainable=("score",)),))
+    profile = paper.profile("smoke")
+    before, network = (training.build_network(method, profile, seed=0) for _ in range(2))
+    monkeypatch.setattr(training, "build_network", lambda *arguments, **more: network)
+    seconds_per_update(method, profile, "cpu")
+    assert network.down[0][0].weight.is_contiguous(memory_format=torch.channels_last)
+    other = network.state_dict()
+    changed = {name for name, tensor in before.state_dict().items() if not torch.equal(tensor, other[name])}
+    assert changed == {"score.weight", "score.bias"}  # and no running mean of a frozen norm
 
 
 # Snakemake

@@ -43,7 +43,7 @@ def test_every_network_takes_in_what_its_table_is_made_with(key):
     paper = papers.load(key)
     size = paper.profile("smoke")
     # Many methods differ in their training alone.
-    networks = {repr((method.network, tables.input_shape(method, size))): method for method in paper.methods}
+    networks = {repr((method.network, method.input_shape(size))): method for method in paper.methods}
     without = []
     for method in networks.values():
         try:
@@ -67,7 +67,7 @@ def test_every_network_takes_in_what_its_table_is_made_with(key):
 )
 def test_the_input_of_a_network(name, shape):
     paper, method = papers.find_method(name)
-    assert tables.input_shape(method, paper.profile("smoke")) == shape
+    assert method.input_shape(paper.profile("smoke")) == shape
 
 
 @pytest.mark.parametrize("name", ["li2018/stepwise", "luo2020/two-windows", "guo2021/bunet-large-blocks"])
@@ -76,7 +76,15 @@ def test_the_input_of_a_network_is_what_the_data_gives(name, tiny_prepared):
     size = replace(TINY, matrix=(2, 4, 4) if "guo" in name else (16, 16))
     data = method.data.build(tiny_prepared, size.matrix, method.channels, method.structures)
     image, *_ = data.batch(data.samples(["P0"])[:1])
-    assert tuple(data.finish(image).shape) == (1, *tables.input_shape(method, size))
+    assert tuple(data.finish(image).shape) == (1, *method.input_shape(size))
+
+
+@pytest.mark.parametrize(("name", "axes"), [("luo2020/unet", "C x H x W"), ("guo2021/bunet", "C x D x H x W")])
+def test_layers_name_the_axes_of_their_outputs(name, axes):
+    paper, method = papers.find_method(name)
+    rows = tables.layers(method, paper.profile("smoke"))
+    assert rows.columns[4] == f"output ({axes})"
+    assert rows.iloc[0, 4].count(" x ") == axes.count(" x ")
 
 
 def test_times_of_methods_with_maps_and_large_blocks():

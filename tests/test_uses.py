@@ -77,7 +77,7 @@ PROFILE = Profile(
     name="tiny", matrix=(4, 8, 8), width=1.0, batch_size=2, updates=2, check_every=2, folds=1, methods=("second",),
     phantom={},
 )  # fmt: skip
-PAPER = Paper("toy", "A toy", "toy", METHODS, (PROFILE,), {"kind": "leave-one-out"})
+PAPER = Paper("toy", "A toy", METHODS, (PROFILE,), {"kind": "leave-one-out"})
 
 
 def with_method(method):
@@ -115,7 +115,7 @@ def all_records(runs):
 
 
 @pytest.fixture
-def plan(tmp_path, tiny_prepared):
+def plan(tiny_prepared):
     """The configurations that a method stands for on the first fold."""
 
     def plan(name, paper=PAPER, seed=0):
@@ -419,7 +419,7 @@ def test_runs_that_build_on_others_are_scored_again_by_newer_code(finished, tiny
         assert record.provenance["scoring_sha256"] != "older"
 
 
-def test_a_run_of_another_process_comes_last_and_then_what_builds_on_it(plan, tiny_root, tmp_path, monkeypatch):
+def test_a_run_of_another_process_comes_last_and_then_what_builds_on_it(tiny_root, tmp_path, monkeypatch):
     monkeypatch.setattr(runs_module, "POLL_SECONDS", 0.0)
     paper = replace(PAPER, methods=(*METHODS, variant("alone")))
     reference, _ = finish(tiny_root, tmp_path / "before", "still", "alone", paper=paper)
@@ -448,7 +448,7 @@ def test_a_run_of_another_process_comes_last_and_then_what_builds_on_it(plan, ti
         assert torch.equal(weights(record)["body.weight"], weights(one)["body.weight"])
 
 
-def test_a_used_run_of_another_fold_or_seed_is_not_taken(finished, tiny_root, tmp_path):
+def test_a_used_run_of_another_fold_or_seed_is_not_taken(tiny_root, tmp_path):
     records, _ = finish(tiny_root, tmp_path, "still", folds=(1, 2))
     for record in records:
         (used,) = record.provenance["used"]["first"]

@@ -1,16 +1,13 @@
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from core_cases import case_arrays, write_tiny
 
 from npcrepro.errors import InputError
 from npcrepro.metrics.overlap import count
-from npcrepro.protocol import Settings
 from npcrepro.records import write_cases
 
 matplotlib.use("Agg")
@@ -18,84 +15,16 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from npcrepro import papers, tables, volume_chapter, volume_figures
-from npcrepro.evaluation import CASE_COLUMNS
-from npcrepro.volume_chapter import (
-    VolumeChapter,
-    VolumeResults,
-    against_two_observers,
-    attention,
-    maps_of_training_patients,
-    overlap_sums,
-    show_differences,
-    soft_dice,
-    time_by_part,
-    with_soft_dice,
-)
-from npcrepro.volume_windows import CaseTime
+from npcrepro.evaluation import CASE_COLUMNS, over_seeds
+from npcrepro.volume_chapter import VolumeResults, show_differences
 
-pytest_plugins = ["core_fixtures"]
-
-SERIES = ("T1", "T2", "CET1")
+pytest_plugins = ["volume_fixtures"]
 
 
 @pytest.fixture(autouse=True)
 def closed():
     yield
     plt.close("all")
-
-
-@pytest.fixture(scope="module")
-def chapter(tmp_path_factory):
-    """Two networks on five patients, four updates each, two folds."""
-    folder = tmp_path_factory.mktemp("chapter")
-    cases = [case_arrays(f"P{n}", n, size=24, depth=18, channels=3, spacing_mm=(4.0, 5.0, 5.0)) for n in range(5)]
-    write_tiny(folder / "cohort", cases, channels=SERIES, publishable=True)
-    settings = Settings(
-        cohort=str(folder / "cohort"),
-        profile="smoke",
-        methods=("multi-encoder", "mmfnet-no-transfer"),
-        folds=(0, 1),
-        device="cpu",
-        runs=str(folder / "runs"),
-    )
-    chapter = VolumeChapter("chen2020", settings)
-    assert len(chapter.found) == 4
-    return chapter
-
-
-def test_overlap_sums_of_literal_arrays():
-    probability = np.array([[[0.5, 1.0, 0.25]]])
-    assert overlap_sums(probability, np.array([[[True, False, True]]])) == (0.75, 3.75)
-
-
-def test_loss_dice_is_pooled_over_the_cases_of_a_patient_and_averaged_over_seeds():
-    masks = {"a": np.array([[[1, 0]]], bool), "b": np.array([[[1, 1]]], bool)}
-    prepared = SimpleNamespace(
-        cases_of=lambda patients, include_suspect: ["a", "b"],
-        case=lambda name: SimpleNamespace(patient="P", not_contoured=()),
-    )
-
-    def record(seed, value):
-        config = {"fold": {"test": ["P"]}, "method": {"name": "unet"}, "seed": seed}
-        return SimpleNamespace(config=config, prediction=lambda name: (None, np.full((1, 1, 1, 2), value)))
-
-    chapter = SimpleNamespace(
-        found=[record(0, 1.0), record(1, 0.0)],
-        prepared=prepared,
-        structures=("GTVp",),
-        masks=lambda name: {"GTVp": masks[name]},
-    )
-    rows = soft_dice(chapter)
-    # Certain of all four voxels, three of them right; and of none.
-    expected = ((1 - (2 * 3 + 1) / (3 + 4 + 1)) + (1 - 1 / (3 + 1))) / 2
-    assert rows.to_dict("records") == [{"patient": "P", "method": "unet", "Loss_dice": pytest.approx(expected)}]
-
-
-def test_numbers_have_a_loss_for_each_patient_and_method(chapter):
-    numbers = with_soft_dice(chapter)
-    assert sorted(numbers.method.value_counts().items()) == [("mmfnet-no-transfer", 2), ("multi-encoder", 2)]
-    assert numbers.Loss_dice.between(0, 1).all()
-    assert not numbers.duplicated(["patient", "method"]).any()
 
 
 def test_the_patient_shown_is_tested_in_the_first_fold_by_every_method(chapter):
@@ -117,10 +46,10 @@ def test_a_printed_table_beside_ours(chapter):
     printed = [{"model": title, "dsc": 0.7}, {"model": "nobody's network", "dsc": 0.5}]
     printed.append({"model": "MMFNet+multi-MLP+stdPool", "dsc": None})
     frame = chapter.beside(printed, {"dsc": "dsc"}).data
-    mine = with_soft_dice(chapter).query("method == 'multi-encoder'").dsc
+    mine = over_seeds(chapter.scores()).query("method == 'multi-encoder'").dsc
     assert frame.n.tolist() == [2, "–", 2]
     assert frame["DSC printed"].tolist() == ["0.7000", "0.5000", "–"]
-    other = with_soft_dice(chapter).query("method == 'mmfnet-no-transfer'").dsc
+    other = over_seeds(chapter.scores()).query("method == 'mmfnet-no-transfer'").dsc
     # Two patients have no interval.
     assert frame["DSC ours"].tolist() == [f"{mine.mean():.3f}", "–", f"{other.mean():.3f}"]
     assert "; ours; n: our patients (" in chapter.beside(printed, {"dsc": "dsc"}).caption
@@ -143,7 +72,7 @@ def test_differences_of_printed_means_stand_beside_ours(chapter, monkeypatch):
     (name,) = ours
     assert label == "difference of the DSC"
     assert printed == {name: pytest.approx(-0.05)}
-    wide = with_soft_dice(chapter).pivot(index="patient", columns="method", values="dsc")
+    wide = over_seeds(chapter.scores()).pivot(index="patient", columns="method", values="dsc")
     expected = (wide["multi-encoder"] - wide["mmfnet-no-transfer"]).mean()
     assert ours[name].mean == pytest.approx(expected)
     assert ours[name].n == 2
@@ -185,40 +114,6 @@ def test_differences_of_a_record_leave_out_what_was_not_run(chapter, monkeypatch
     assert printed == {}
 
 
-@pytest.mark.parametrize(
-    ("profile", "matrix", "width"), [("quick", (16, 256, 256), 1.0), ("smoke", (16, 32, 32), 0.125)]
-)
-def test_the_time_of_a_patient_is_at_the_papers_size_but_for_smoke(chapter, monkeypatch, profile, matrix, width):
-    asked, shown = [], []
-    monkeypatch.setattr(chapter, "settings", replace(chapter.settings, profile=profile))
-
-    def time_case(cohort, case, method, profile, device):
-        asked.append((case, method.name, profile.matrix, profile.width, profile.batch_size, device))
-        return CaseTime(1.0, 2.5, 0.5, 2, "cpu")
-
-    monkeypatch.setattr(volume_chapter, "time_case", time_case)
-    monkeypatch.setattr(volume_chapter, "display", lambda table: shown.append(table.data))
-    said = time_by_part(chapter, 9).data
-    assert asked == [("P0", "mmfnet", matrix, width, 1, "cpu")]
-    assert shown[0].share.tolist() == ["25%", "62%", "12%", "100%"]
-    assert shown[0].seconds.tolist() == [1.0, 2.5, 0.5, 4.0]
-    assert said.startswith("Most of the time goes into the network. The paper prints about 9 s")
-
-
-def test_attention_is_shown_for_each_series_and_level(chapter, monkeypatch):
-    seen = {}
-    for name in ("channel_weights", "voxel_weights"):
-        monkeypatch.setattr(volume_chapter.volume_figures, name, lambda *a, name=name: seen.update({name: a}))
-    attention(chapter, "mmfnet-no-transfer")
-    ((levels,), (image, reference, maps)) = seen["channel_weights"], seen["voxel_weights"]
-    assert list(levels) == list(maps) == [f"level {n} ({c} a series)" for n, c in enumerate((1, 2, 4, 8), 1)]
-    assert all(list(weights) == list(SERIES) for weights in levels.values())
-    assert [len(weights["T2"]) for weights in levels.values()] == [1, 2, 4, 8]
-    assert [weights.shape for weights in maps.values()] == [(32, 32), (16, 16), (8, 8), (4, 4)]
-    assert image.shape == reference.shape == (32, 32)
-    assert reference.any()
-
-
 def test_every_part_of_a_page_can_be_made(chapter):
     assert "10 windows of 16 x 32 x 32" in chapter.series(2).data
     assert list(chapter.sizes().parameters) == [1_701_345, 1_548_403]
@@ -229,56 +124,6 @@ def test_every_part_of_a_page_can_be_made(chapter):
         assert chapter.shown.case in part.data
     chapter.validation("multi-encoder", "mmfnet-no-transfer")
     assert len(plt.get_fignums()) >= 4
-
-
-# Guo 2021
-
-
-@pytest.fixture(scope="module")
-def cascade(tmp_path_factory):
-    """BUNet and CSCN on the smallest phantom."""
-    folder = tmp_path_factory.mktemp("cascade")
-    settings = Settings(profile="smoke", methods=("bunet", "cscn"), device="cpu", runs=str(folder))
-    return VolumeChapter("guo2021", settings)
-
-
-def test_maps_of_both_kinds_stand_side_by_side(cascade, monkeypatch):
-    tables, pictures = [], []
-    monkeypatch.setattr(volume_chapter, "display", lambda table: tables.append(table.data))
-    monkeypatch.setattr(volume_chapter.figures, "show_images", lambda *arguments: pictures.append(arguments))
-    assert "GTVp" in maps_of_training_patients(cascade, "bunet", "cscn", count=2).data
-    (table,), ((*_, images, truth, drawn),) = tables, pictures
-    record, _ = cascade.more("cscn", "bunet")
-    assert table.case.tolist() == cascade.prepared.cases_of(record.config["fold"]["train"])[:2]
-    case = table.case[0]
-    path = volume_chapter.load_data(record, cascade.prepared).maps[case]
-    mask = cascade.masks(case)["GTVp"]
-    with np.load(path) as arrays:
-        kept = arrays["probability"][0] / 255
-    assert table["not trained"][0] == pytest.approx(kept[mask].mean())
-    assert table["DSC, not trained on it"][0] == pytest.approx(count(kept > 0.5, mask).dsc, nan_ok=True)
-    z = int(mask.sum(axis=(1, 2)).argmax())
-    assert np.array_equal(truth, mask[z])
-    assert np.array_equal(images["not trained on it"], kept[z])
-    # One is of a network that saw the case, the other of one that did not.
-    assert drawn == ("trained on it", "not trained on it")
-    assert not np.allclose(images["trained on it"], images["not trained on it"], atol=1 / 255)
-
-
-def test_the_second_observer_agrees_as_told_and_is_one_for_all_methods(cascade, monkeypatch):
-    truth = {case: cascade.masks(case)["GTVp"] for case in cascade.prepared.cases}
-    found = [
-        SimpleNamespace(config=record.config, prediction=lambda case, part=part: (truth[case] * part, None))
-        for record, part in zip(cascade.found, (1, 0), strict=True)
-    ]
-    monkeypatch.setattr(cascade, "found", found)
-    rows = against_two_observers(cascade, 0.6)
-    assert rows.method.tolist() == ["BUNet", "CSCN"]
-    assert rows.observers.tolist() == pytest.approx([0.6, 0.6], abs=0.1)
-    # One copies the reference, the other finds nothing.
-    assert rows.reference.tolist() == [1, 0]
-    assert rows.second.tolist() == [rows.observers[0], 0]
-    assert rows.cases.tolist() == [len(cascade.prepared.cases_of(found[0].config["fold"]["test"]))] * 2
 
 
 def test_patients_from_best_to_worst_in_every_plane(cascade, monkeypatch):

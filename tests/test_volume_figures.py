@@ -38,21 +38,23 @@ def test_planes_go_through_the_reference_and_stand_upright():
     image = np.arange(6 * 8 * 10.0).reshape(6, 8, 10)
     reference = np.zeros(image.shape, bool)
     reference[4, 2, 1:9] = reference[4, 2:5, 7] = reference[1:6, 2, 7] = True
-    figure = volume_figures.planes(image, reference, {"unet": reference}, (3.0, 1.0, 0.5), PAPER)
+    outlines = {"Reference": (reference, figures.REFERENCE), "U-Net": (reference, "#56B4E9")}
+    figure = volume_figures.planes(image, outlines, (3.0, 1.0, 0.5))
     axial, coronal, sagittal = (np.asarray(axis.images[0].get_array()) for axis in drawn(figure))
     assert np.array_equal(axial, image[4])
     assert np.array_equal(coronal, image[::-1, 2])
     assert np.array_equal(sagittal, image[::-1, :, 7])
     assert [axis.get_aspect() for axis in drawn(figure)] == [2.0, 6.0, 3.0]
     colours = [line.get_edgecolor()[0][:3].tolist() for line in drawn(figure)[0].collections]
-    assert colours == [list(to_rgb(colour)) for colour in (figures.REFERENCE, figures.colours(PAPER)["unet"])]
+    assert colours == [list(to_rgb(colour)) for _, colour in outlines.values()]
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert words == ["Reference", "U-Net"]
 
 
 def test_planes_of_an_empty_reference_and_unknown_spacing():
     image = np.arange(4 * 6 * 8.0).reshape(4, 6, 8)
-    figure = volume_figures.planes(image, np.zeros(image.shape, bool), {}, (NAN, NAN, NAN), PAPER)
+    outlines = {"Reference": (np.zeros(image.shape, bool), figures.REFERENCE)}
+    figure = volume_figures.planes(image, outlines, (NAN, NAN, NAN))
     assert np.array_equal(np.asarray(drawn(figure)[0].images[0].get_array()), image[2])
     assert [axis.get_aspect() for axis in drawn(figure)] == [1.0, 1.0, 1.0]
 
@@ -104,15 +106,20 @@ def test_errors_of_many_methods_fill_rows(count):
     assert len(drawn(figure)) == count
 
 
-def silhouette(mask, spacing_mm=(1, 1, 1), **options):
-    seen = ~np.isnan(relief(mask, spacing_mm, **options))
+@pytest.fixture
+def from_the_front(monkeypatch):
+    monkeypatch.setattr(volume_figures, "TURN_DEGREES", 0.0)
+
+
+def silhouette(mask, spacing_mm=(1, 1, 1)):
+    seen = ~np.isnan(relief(mask, spacing_mm))
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     return len(rows), len(columns)
 
 
-def test_a_ball_is_round_and_brightest_at_the_upper_right():
-    seen = relief(ball(), (1, 1, 1), turn_degrees=0.0)
-    height, width = silhouette(ball(), turn_degrees=0.0)
+def test_a_ball_is_round_and_brightest_at_the_upper_right(from_the_front):
+    seen = relief(ball(), (1, 1, 1))
+    height, width = silhouette(ball())
     assert height == pytest.approx(width, abs=1)
     assert height / seen.shape[0] == pytest.approx(15 / 26, abs=0.05)
     y, x = np.unravel_index(np.nanargmax(seen), seen.shape)
@@ -120,25 +127,25 @@ def test_a_ball_is_round_and_brightest_at_the_upper_right():
     assert (np.nanmin(seen), np.nanmax(seen)) == pytest.approx((0.3, 1.0), abs=0.05)
 
 
-def test_thick_slices_make_no_flat_structure():
+def test_thick_slices_make_no_flat_structure(from_the_front):
     flat = np.zeros((10, 24, 24), bool)
     flat[3:7, 6:18, 6:18] = True  # 12 mm in every direction
-    height, width = silhouette(flat, (3.0, 1.0, 1.0), turn_degrees=0.0)
+    height, width = silhouette(flat, (3.0, 1.0, 1.0))
     assert height == pytest.approx(width, rel=0.1)
-    height, width = silhouette(flat, (NAN,) * 3, turn_degrees=0.0)
+    height, width = silhouette(flat, (NAN,) * 3)
     assert height == pytest.approx(width / 3, rel=0.2)
 
 
-def test_the_head_end_is_up_and_the_front_hides_the_back():
+def test_the_head_end_is_up_and_the_front_hides_the_back(from_the_front):
     mask = np.zeros((24, 24, 24), bool)
     mask[14:20, 4:8, 4:10] = True  # upper part, on the left of the picture, in front
-    seen = ~np.isnan(relief(mask, (1, 1, 1), turn_degrees=0.0))
+    seen = ~np.isnan(relief(mask, (1, 1, 1)))
     y, x = (places.mean() for places in np.nonzero(seen))
     assert y < seen.shape[0] / 2
     assert x < seen.shape[1] / 2
-    front = relief(mask, (1, 1, 1), turn_degrees=0.0)
+    front = relief(mask, (1, 1, 1))
     mask[10:22, 14:20, 5:9] = True
-    both = relief(mask, (1, 1, 1), turn_degrees=0.0)
+    both = relief(mask, (1, 1, 1))
     core = np.zeros(seen.shape, bool)
     core[int(y) - 3 : int(y) + 3, int(x) - 3 : int(x) + 3] = True
     np.testing.assert_allclose(both[core], front[core], atol=0.02)

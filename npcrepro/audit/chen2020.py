@@ -8,7 +8,8 @@ from math import sqrt
 import numpy as np
 from scipy import stats
 
-from npcrepro.audit.frame import TINY, Finding, Reported, check, half, halvings, listed
+from npcrepro.audit.frame import TINY, Finding, Reported, check, half, halvings
+from npcrepro.words import in_words
 
 FULL = "MMFNet+multi-MLP+stdPool+self-transfer"
 MULTI, SINGLE = "Multi-encoder multi-modality network", "Single-encoder multi-modality network"
@@ -121,7 +122,7 @@ def dice_loss(reported: Reported) -> Finding:
         "100 voxels, perfect": (100, 100, 100),
     }
     losses = {name: printed_dice(*areas, epsilon) for name, areas in cases.items()}
-    shown = listed([f"{name} {value:.3f}" for name, value in losses.items()])
+    shown = in_words([f"{name} {value:.3f}" for name, value in losses.items()])
     empty = reported["text"]["windows_without_tumour"]
     lines = (f"Loss: {shown}.", f"How many windows without tumour train is {'not stated' if empty is None else empty}.")
     # Nothing in the paper contradicts the equation; whether it is a misprint, and whether it matters, is not printed.
@@ -143,7 +144,7 @@ def patients_and_updates(reported: Reported) -> Finding:
     patches = text["updates_of_an_epoch"] * text["batch"] / train
     slices = depth + (patches - 1) * text["window_step"]
     lines = (
-        f"Folds of {listed(test)}; some {train:.0f} patients train.",
+        f"Folds of {in_words(test)}; some {train:.0f} patients train.",
         f"{patches:.1f} patches of a patient in an epoch: all windows of a volume of {slices:.0f} slices.",
     )
     plausible = depth < slices < 100
@@ -162,7 +163,7 @@ def self_transfer(reported: Reported) -> Finding:
     shown, last = [f"{name} {gain:+z.4f}" for name, gain in found.items()], list(found.values())[-1]
     total = table[FULL]["dsc"] - table[MULTI]["dsc"]
     lines = (
-        f"Gain of the DSC: {listed(shown)}.",
+        f"Gain of the DSC: {in_words(shown)}.",
         f"Of {100 * total:.2f} points over the baseline, {100 * (total - last):.2f} come without it.",
     )
     fits = all(gain > 0 for gain in found.values())
@@ -183,7 +184,7 @@ def pooling(reported: Reported) -> Finding:
     gain = {key: table[f"MMFNet+multi-MLP+stdPool{ending}"]["dsc"] - base for key, ending in names.items()}
     interaction = gain["both"] - gain["channel"] - gain["spatial"]
     shown = [f"{key} {value:+z.4f}" for key, value in gain.items()]
-    line = f"Gain of the DSC: {listed(shown)}; interaction {interaction:+z.4f}; no spread is printed."
+    line = f"Gain of the DSC: {in_words(shown)}; interaction {interaction:+z.4f}; no spread is printed."
     # Without a spread, a gain of the size of the others' differences can be chance.
     decided = "sd" in table["MMFNet+multi-MLP"]
     return Finding("consistent" if decided and min(gain.values()) > 0 else "cannot tell", (line,), gain)
@@ -205,7 +206,7 @@ def order_of_series(reported: Reported) -> Finding:
     better = [series for series, value in dsc["3D U-net"].items() if value > single]
     lines = (
         "; ".join(f"{kind}: {' > '.join(order)}" for kind, order in orders.items()) + ".",
-        f"The network on three series ({single:.4f}) is below the 3D U-net on {listed(better)} alone.",
+        f"The network on three series ({single:.4f}) is below the 3D U-net on {in_words(better)} alone.",
     )
     same = len({tuple(order) for order in orders.values()}) == 1
     return Finding("consistent" if same and not better else "inconsistent", lines, {"better": len(better)})
@@ -221,7 +222,7 @@ def order_of_series(reported: Reported) -> Finding:
 def reduction(reported: Reported) -> Finding:
     text = reported["text"]
     hidden = {n: [n * c / text["reduction"] for c in text["channels"]] for n in (3, 2)}
-    lines = tuple(f"{n} series: {listed(sizes, '.3g')} hidden units." for n, sizes in hidden.items())
+    lines = tuple(f"{n} series: {in_words(sizes, '.3g')} hidden units." for n, sizes in hidden.items())
     whole = all(size == int(size) for sizes in hidden.values() for size in sizes)
     return Finding("consistent" if whole else "inconsistent", lines)
 
@@ -238,7 +239,7 @@ def patch(reported: Reported) -> Finding:
     poolings = len(reported["text"]["channels"])
     bottom = [side / 2**poolings for side in sides]
     width_mm = sides[1] * spacing["yx"]
-    heights = listed([f"{sides[0] * step:.0f}" for step in spacing["z"]])
+    heights = in_words([f"{sides[0] * step:.0f}" for step in spacing["z"]])
     lines = (
         f"The coarsest grid is {' x '.join(f'{side:g}' for side in bottom)}.",
         f"The patch is {width_mm:.0f} mm wide and {heights} mm high at the smallest and largest distance of slices.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
@@ -12,8 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from npcrepro.audit import chen2020, guo2021, li2018, xue2020
-from npcrepro.audit.frame import Reported, half, jsc_of, listed
+from npcrepro.audit.frame import Reported, half, jsc_of
 from npcrepro.figures import METHODS, WIDTH_IN
+from npcrepro.words import in_words
 
 BLUE, GREEN, VERMILION = METHODS[0], METHODS[1], METHODS[3]
 FORBIDDEN = {"facecolor": "0.9", "hatch": "///", "edgecolor": "0.72", "linewidth": 0}
@@ -88,7 +88,7 @@ def jsc_above_dsc(reported: Reported) -> Picture:
         axis.annotate(row["model"], (row["dsc"], row["jsc"]), (6, 4), textcoords="offset points", fontsize=9)
     axis.set(xlabel="DSC (no unit)", ylabel="JSC (no unit)", xlim=(0.62, 0.9), ylim=(0.45, 0.95))
     axis.legend(fontsize=8, frameon=False, loc="lower right")
-    points = listed([f"{row['model']} DSC {row['dsc']:.4f} and JSC {row['jsc']:.4f}" for row in table])
+    points = in_words([f"{row['model']} DSC {row['dsc']:.4f} and JSC {row['jsc']:.4f}" for row in table])
     alt = (
         f"JSC against DSC of the four networks of Table 1: {points}. All lie above the diagonal, in the hatched region "
         "that no average of masks can reach."
@@ -139,7 +139,7 @@ def f1_against_dsc(reported: Reported) -> Picture:
     axis.plot([r["dsc"] for r in rows], [r["f1"] for r in rows], "o", color=VERMILION, markersize=7, label="printed")
     axis.set(xlabel="DSC (no unit)", ylabel="F1 (no unit)", xlim=(low, high), ylim=(low, high))
     axis.legend(fontsize=8, frameon=False, loc="upper left")
-    gaps = listed([f"{row['model']} {row['f1'] - row['dsc']:+z.3f}" for row in rows])
+    gaps = in_words([f"{row['model']} {row['f1'] - row['dsc']:+z.3f}" for row in rows])
     alt = (
         f"F1 against DSC. All rows lie above the diagonal on which F1 equals DSC, by {gaps}. An F1 made of the mean "
         "precision and the mean recall lies there."
@@ -168,18 +168,9 @@ def gains(reported: Reported) -> Picture:
     right.set_xticks(range(len(names)), names, fontsize=8)
     right.margins(y=0.12)
     right.set(ylabel="gain of the DSC (points)", title="What self-transfer adds")
-    shown = listed([f"{name} {gain:.2f}" for name, gain in transfer.items()])
+    shown = in_words([f"{name} {gain:.2f}" for name, gain in transfer.items()])
     alt = (
         "Left, nine gains of the text against the same recomputed from Table I: all lie on the diagonal. Right, the "
         f"gain from self-transfer in points of the DSC: {shown}."
     )
     return Picture(figure, alt)
-
-
-PICTURES: dict[str, Callable[[Reported], Picture]] = {
-    "li2018": volumes,
-    "luo2020": jsc_above_dsc,
-    "xue2020": smallest_p,
-    "guo2021": f1_against_dsc,
-    "chen2020": gains,
-}

@@ -11,6 +11,7 @@ import numpy as np
 
 from npcrepro import papers
 from npcrepro.protocol import pick
+from npcrepro.words import DASH
 
 VERDICTS = {
     "consistent": "the numbers fit together",
@@ -125,7 +126,7 @@ def table(results: Sequence[Result]):
             each.finding.verdict,
             each.check.claim,
             each.check.where,
-            "–" if each.check.reading == AS_PRINTED else each.check.reading,
+            DASH if each.check.reading == AS_PRINTED else each.check.reading,
             " ".join(each.finding.computed),
             each.check.consequence,
         )
@@ -179,7 +180,7 @@ def jsc_of(dsc: Any) -> Any:
     return dsc / (2 - dsc)
 
 
-def f1_of_means(dsc: Any, f1: Any, size: float) -> np.ndarray:
+def fits_f1_of_means(dsc: Any, f1: Any, size: float) -> np.ndarray:
     """Whether each F1 can be that of the mean precision P and the mean recall R, and each DSC the mean over the masks.
 
     For one mask DSC = 2 P R / (P + R). That is concave, so that F1 of the means is never below the mean DSC; and it is
@@ -191,7 +192,7 @@ def f1_of_means(dsc: Any, f1: Any, size: float) -> np.ndarray:
         size: half a unit of their last digit.
 
     Example:
-        >>> f1_of_means([0.70, 0.70, 0.80], [0.75, 0.65, 0.95], 0.005).tolist()
+        >>> fits_f1_of_means([0.70, 0.70, 0.80], [0.75, 0.65, 0.95], 0.005).tolist()
         [True, False, False]
     """
     dsc, f1 = np.asarray(dsc), np.asarray(f1)
@@ -206,9 +207,3 @@ def halvings(size: int) -> int:
         3
     """
     return (size & -size).bit_length() - 1
-
-
-def listed(values: Iterable[Any], form: str = "") -> str:
-    """``1, 2 and 3``."""
-    words = [format(value, form) for value in values]
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]])) or "none"

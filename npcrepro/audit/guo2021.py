@@ -9,8 +9,9 @@ import numpy as np
 from scipy import stats
 
 from npcrepro import papers
-from npcrepro.audit.frame import TINY, Finding, Reported, check, f1_of_means, half, halvings, listed
+from npcrepro.audit.frame import TINY, Finding, Reported, check, fits_f1_of_means, half, halvings
 from npcrepro.audit.luo2020 import spent_after
+from npcrepro.words import in_words
 
 VNET_HALVINGS = 4  # of the cited network
 USUAL_TUMOUR_CM3 = 20  # for scale
@@ -67,7 +68,7 @@ def f1_is_dsc(reported: Reported) -> Finding:
             f"{row['model']}: F1 - DSC = {difference:+z.3f}; "
             f"sd of precision - recall about {spreads[row['model']]:.2f}."
         )
-    fits = f1_of_means(*([row[name] for row in rows(reported)] for name in ("dsc", "f1")), size)
+    fits = fits_f1_of_means(*([row[name] for row in rows(reported)] for name in ("dsc", "f1")), size)
     lines.append(
         f"An F1 of mean precision and mean recall is never below the mean DSC: {fits.sum()} of {len(fits)} rows fit. "
         "How F1 was averaged is not stated."
@@ -177,7 +178,7 @@ def atrous_rates(reported: Reported) -> Finding:
     block = reported["text"]["block"]
     sides = max(block), min(block)
     inside = {rate: [f"{max(0, side - rate) / side:.2f} of {side} voxels" for side in sides] for rate in RATES}
-    lines = [f"Rate {rate}: {listed(shares)}." for rate, shares in inside.items()]
+    lines = [f"Rate {rate}: {in_words(shares)}." for rate, shares in inside.items()]
     stated = reported["text"]["rates"]
     useful = stated is not None and max(stated) < min(block)
     verdict = "cannot tell" if stated is None else "consistent" if useful else "inconsistent"
@@ -238,7 +239,7 @@ def edge_weight(reported: Reported) -> Finding:
 def vnet(reported: Reported) -> Finding:
     row, figures = _row(reported, "V-Net"), reported["text"]["figures_of_vnet"]
     filled = sum(row[name] is not None for name in ("dsc", "assd_mm", "f1"))
-    line = f"{filled} of 3 cells of its row are filled; figures {listed(figures)} show its masks."
+    line = f"{filled} of 3 cells of its row are filled; figures {in_words(figures)} show its masks."
     return Finding("inconsistent" if figures and not filled else "consistent", (line,), {"filled": filled})
 
 
@@ -275,7 +276,7 @@ def cascade(reported: Reported) -> Finding:
     parts = [row["model"] for row in _networks(reported) if row["model"] in ("BUNet", "ACDNet")]
     lines = (
         f"CSCN - ACDNet: DSC {best['dsc'] - second['dsc']:+z.3f}, ASSD {best['assd_mm'] - second['assd_mm']:+z.3f} mm.",
-        f"Rows of its parts: {listed(parts)}; over {n} pairs the difference is significant if the standard deviation "
+        f"Rows of its parts: {in_words(parts)}; over {n} pairs the difference is significant if the standard deviation "
         f"of the differences is below {limit:.3f}.",
     )
     return Finding("consistent" if len(parts) == 2 else "cannot tell", lines, {"limit": limit})

@@ -8,7 +8,8 @@ from math import pi, sqrt
 import numpy as np
 from scipy import stats
 
-from npcrepro.audit.frame import Finding, Reported, check, half, listed, reach, within
+from npcrepro.audit.frame import Finding, Reported, check, half, reach, within
+from npcrepro.words import in_words
 
 PEAK_FLOPS = 5e12  # GTX 980, single precision, nominal
 GREY_LEVELS = 255
@@ -107,7 +108,7 @@ def volumes(reported: Reported) -> Finding:
     lines = [
         f"As defined, {meets[0].sum()} of {len(more)} rows agree; the other way round, {meets[1].sum()} do.",
         f"The two ratios have a correlation of {correlation[0, 1]:.3f}.",
-        f"In patients {listed(names)} the overlap would be larger than the automatic volume, even after rounding.",
+        f"In patients {in_words(names)} the overlap would be larger than the automatic volume, even after rounding.",
     ]
     if names:
         row = int(np.flatnonzero(more)[-1])
@@ -196,7 +197,7 @@ def _figure(reported: Reported, figure: str) -> Finding:
     same = np.all([np.abs(data[name] - value) < half(reported, name) + 1e-9 for name, value in values.items()], axis=0)
     lines = (
         f"DSC and PM leave CR between {low:.4f} and {high:.4f}; printed {values['corresponding_ratio']:.3f}.",
-        f"Patients of Table 2 with these three values: {listed(int(p) for p in data['patient'][same])}.",
+        f"Patients of Table 2 with these three values: {in_words(int(p) for p in data['patient'][same])}.",
     )
     return Finding("consistent" if fits else "inconsistent", lines, {"patients": same.sum()})
 
@@ -360,7 +361,7 @@ def initial_weights(reported: Reported) -> Finding:
             pixels = row["side"] ** 2
     # The gentlest usual loss has errors of at most 1 in each pixel.
     step = text["learning_rate"] * activation * pixels
-    spreads = listed([f"{name} {value:.3g}" for name, value in before_relu.items()])
+    spreads = in_words([f"{name} {value:.3g}" for name, value in before_relu.items()])
     lines = (
         f"For an input of variance 1 the standard deviation before each ReLU is: {spreads}.",
         f"With a cross-entropy summed over the image, the first step on a weight of the score could reach {step:.3g}; "
@@ -407,7 +408,7 @@ def other_studies(reported: Reported) -> Finding:
         means = {row["study"]: row[name]["mean"] for row in others if row[name] and "mean" in row[name]}
         missing += len(others) - len(means)
         better &= all(own[name]["mean"] > mean for mean in means.values())
-        shown = listed([f"{mean:.2f}" for mean in means.values()])
+        shown = in_words([f"{mean:.2f}" for mean in means.values()])
         lines.append(f"{SHOWN[name]} {own[name]['mean']:.2f}; others print {shown}.")
     lines.append(f"{missing} of {3 * len(others)} cells of the others have no mean, and no image is shared.")
     exchanged = patients(reported)["recall"].mean()

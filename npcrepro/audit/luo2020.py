@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from npcrepro.audit.frame import TINY, Finding, Reported, check, f1_of_means, half, jsc_of, listed
+from npcrepro.audit.frame import TINY, Finding, Reported, check, fits_f1_of_means, half, jsc_of
+from npcrepro.words import in_words
 
 BATCHES = (4, 8, 16)  # the paper states none; what fitted a GPU of that time
 SLICES_SD = 10  # of the number of slices of a patient; not printed, assumed
@@ -51,9 +52,9 @@ def jsc_below_dsc(reported: Reported) -> Finding:
 def f1_is_dsc(reported: Reported) -> Finding:
     data, size = _columns(reported), half(reported, "f1")
     difference = data["f1"] - data["dsc"]
-    shown = listed([f"{model} {value:+z.4f}" for model, value in zip(_models(reported), difference, strict=True)])
+    shown = in_words([f"{model} {value:+z.4f}" for model, value in zip(_models(reported), difference, strict=True)])
     differ = np.abs(difference) > 2 * size + TINY
-    outside = ~f1_of_means(data["dsc"], data["f1"], size)
+    outside = ~fits_f1_of_means(data["dsc"], data["f1"], size)
     fit = f"{(~outside).sum()} of {len(outside)} rows fit an F1 made of mean precision and mean recall."
     lines = [f"F1 minus DSC: {shown}.", fit]
     lines += [
@@ -138,7 +139,7 @@ def auc_and_dsc(reported: Reported) -> Finding:
         ranks = 100 * ((data["auc"] - found) / (1 - found))[above]
         lines.append(
             f"Where only probabilities fit, the pixels that a mask with these numbers misses rank above at most "
-            f"{listed(ranks, '.0f')} % of the background: unusual but possible."
+            f"{in_words(ranks, '.0f')} % of the background: unusual but possible."
         )
     # Not "impossible", as we first had it by the limit of a mask alone: the paper does not say of what the ranks are,
     # and ranks of probabilities allow every row.
@@ -242,7 +243,7 @@ def dice_loss(reported: Reported) -> Finding:
         "one false pixel on an empty slice": (0, 1, 0),
     }
     losses = {name: round(printed_dice(*areas, pixels), 6) + 0.0 for name, areas in cases.items()}
-    shown = listed([f"{name} {value:.2f}" for name, value in losses.items()])
+    shown = in_words([f"{name} {value:.2f}" for name, value in losses.items()])
     # A right answer is worth more where the structure is absent. That matters only if such slices enter the loss, and
     # nothing in the paper contradicts the equation: not "inconsistent", as we first had it.
     uneven = abs(losses["both empty"] - losses["perfect mask"]) > 0.01
@@ -264,7 +265,7 @@ def dice_loss(reported: Reported) -> Finding:
 def outputs(reported: Reported) -> Finding:
     text = reported["text"]
     lines = (
-        f"The list has {len(text['structures'])} names; {listed(text['no_tissue'])} are no tissue, and the clinical "
+        f"The list has {len(text['structures'])} names; {in_words(text['no_tissue'])} are no tissue, and the clinical "
         "volumes overlap organs.",
         "The number of outputs and how structures are averaged are "
         + ("not stated." if text["outputs"] is None else f"stated: {text['outputs']}."),
@@ -282,5 +283,5 @@ def outputs(reported: Reported) -> Finding:
 def ablation(reported: Reported) -> Finding:
     models = _models(reported)
     ablated = [name for name in models if name not in ("U-Net", "FCN-8", "Mask R-CNN", "proposed")]
-    line = f"Table 1 has {len(models)} rows: {listed(models)}."
+    line = f"Table 1 has {len(models)} rows: {in_words(models)}."
     return Finding("consistent" if ablated else "cannot tell", (line,), {"rows": len(ablated)})

@@ -10,7 +10,8 @@ import numpy as np
 from scipy import stats
 
 from npcrepro import statistics
-from npcrepro.audit.frame import Finding, Reported, check, half, jsc_of, listed
+from npcrepro.audit.frame import Finding, Reported, check, half, jsc_of
+from npcrepro.words import in_words
 
 TITLES = {"dsc": "DSC", "jsc": "JI", "asd_mm": "ASD (mm)", "hd_mm": "HD (mm)"}
 GROUPS = {
@@ -83,8 +84,8 @@ def demographics(reported: Reported) -> Finding:
     sums = {group: sum(counts[name] for name in names) for group, names in GROUPS.items()}
     wrong = [name for name, count in counts.items() if abs(100 * count / patients - percent[name]) > 0.05 + 1e-9]
     lines = (
-        f"Sums: {listed([f'{group} {total}' for group, total in sums.items()])}.",
-        f"Percentages that do not follow: {listed(wrong)}.",
+        f"Sums: {in_words([f'{group} {total}' for group, total in sums.items()])}.",
+        f"Percentages that do not follow: {in_words(wrong)}.",
     )
     fits = set(sums.values()) == {patients} and not wrong
     return Finding("consistent" if fits else "inconsistent", lines, {"wrong": len(wrong)})
@@ -210,7 +211,7 @@ def number_of_pairs(reported: Reported) -> Finding:
         return {metric: needed_correlation(reported, metric, n) for metric in TITLES}
 
     lines = [
-        f"{n} pairs: correlation {listed([f'{TITLES[metric]} {r:.2f}' for metric, r in correlations(n).items()])}."
+        f"{n} pairs: correlation {in_words([f'{TITLES[metric]} {r:.2f}' for metric, r in correlations(n).items()])}."
         for n in (64, 100, 150, 200, 300)
     ]
     patients = reported["tables"]["p_values"]["test_patients"]
@@ -242,7 +243,7 @@ def gains(reported: Reported) -> Finding:
     relative = {metric: points[metric] / second[metric]["mean"] for metric in points}
     shown = [f"{TITLES[metric]} {points[metric]:.0f} points ({relative[metric]:.1f} % relative)" for metric in points]
     fits = np.allclose(sorted(points.values()), reported["text"]["gain_points"])
-    return Finding("consistent" if fits else "inconsistent", (f"{listed(shown)}.",), points)
+    return Finding("consistent" if fits else "inconsistent", (f"{in_words(shown)}.",), points)
 
 
 @check(
@@ -329,7 +330,7 @@ def training_slices(reported: Reported) -> Finding:
 def thickness(reported: Reported) -> Finding:
     given = reported["text"]["thickness_mm"]
     plane = prod(reported["paper"]["spacing_mm"][1:])
-    volumes = listed([f"{plane * each:.2f}" for each in given.values()])
+    volumes = in_words([f"{plane * each:.2f}" for each in given.values()])
     line = f"They differ by a factor of {max(given.values()) / min(given.values()):.2f}; voxels have {volumes} mm³."
     return Finding("consistent" if len(set(given.values())) == 1 else "inconsistent", (line,))
 

@@ -46,6 +46,6 @@ Everything else is undecided, with the effect that these patients could have sho
 """
 
 from npcrepro.claims.claim import Arm, Claim
-from npcrepro.claims.decision import Decision, Verdict, all_of, decide, decide_together
+from npcrepro.claims.decision import Decision, Verdict, all_of, decide_together
 
-__all__ = ["Arm", "Claim", "Decision", "Verdict", "all_of", "decide", "decide_together"]
+__all__ = ["Arm", "Claim", "Decision", "Verdict", "all_of", "decide_together"]

@@ -46,7 +46,7 @@ class Claim:
         form: see the list in :mod:`npcrepro.claims`.
         printed: what the paper prints for it, in words.
         test: what decides it, in words.
-        metric: column of :func:`npcrepro.evaluation.by_patient`, or one of :data:`npcrepro.claims.ledger.DERIVED`.
+        metric: column of :func:`npcrepro.evaluation.by_patient`, or one of ``npcrepro.claims.ledger.DERIVED``.
         arms: see :class:`Arm`; for a spread the first is compared with the second.
         direction: claimed side: ``"more"`` or ``"less"`` (for a distance, better is less).
         reported: the contrast as printed, with its sign; for a spread the ratio. ``None`` if nothing is printed.
@@ -62,7 +62,7 @@ class Claim:
             value, which is known for shares of overlap and has to be given for everything else.
         seeds: how many the protocol asks for: 3, or 5 for an ablation below 0.02 DSC.
         structure: that is compared; empty means the only one, or the mean over those that a patient has.
-        region: of :data:`npcrepro.evaluation.REGIONS`.
+        region: of ``npcrepro.evaluation.REGIONS``.
         parts: of the form ``"all"``.
         needed: how many of the parts have to hold; 0 for all of them.
         needs: of the form ``"elsewhere"``: what would decide it and is not in records.

@@ -35,11 +35,6 @@ class Decision:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def decide(claim: Claim, patients, seed: int = 0) -> Decision:
-    """Decide one claim by itself: :func:`decide_together` with a family of one."""
-    return decide_together([(claim, patients)], seed)[0]
-
-
 def decide_together(family: Sequence[tuple[Claim, object]], seed: int = 0) -> list[Decision]:
     """Decide the claims of one paper, each with its rows, with Holm's correction for their number.
 

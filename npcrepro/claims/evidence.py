@@ -113,8 +113,8 @@ def _weigh_value(claim: Claim, contrast: np.ndarray, seed: int) -> Evidence:
             "sd": summary.sd,
             "low": summary.low,
             "high": summary.high,
-            "low with seeds": crossed.interval.low,
-            "high with seeds": crossed.interval.high,
+            "low with seeds": crossed.low,
+            "high with seeds": crossed.high,
             "sd between seeds": seed_sd,
         },
     )

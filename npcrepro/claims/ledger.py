@@ -14,7 +14,7 @@ from npcrepro import leakage, papers, statistics
 from npcrepro.claims.claim import Claim
 from npcrepro.claims.decision import Decision, all_of, decide_together
 from npcrepro.evaluation import METRICS, by_patient, over_structures, select
-from npcrepro.records import RESULTS, Published, read_published
+from npcrepro.records import RESULTS, Published, published_folders, read_published
 
 NO_EVIDENCE, NOT_HERE = "no evidence yet", "not testable here"
 VERDICTS = {
@@ -129,12 +129,11 @@ def sources(results: Path | str = RESULTS) -> list[Source]:
     """
     pairs = [pair for key in papers.KEYS for pair in leakage.pairs(Path(results), key)]
     paired = {published.folder for pair in pairs for published in pair}
-    folders = sorted(path.parent for path in Path(results).glob("*/runs.json"))
-    read = [_source(read_published(folder)) for folder in folders if folder not in paired]
+    read = [_source(read_published(folder)) for folder in published_folders(results) if folder not in paired]
     return [*(source for source in read if source.paper in papers.KEYS), *(_split_twice(*pair) for pair in pairs)]
 
 
-def ledger(found: Sequence[Source] | None = None, keys: Iterable[str] = (), seed: int = 0) -> list[Line]:
+def ledger(found: Sequence[Source] | None = None, keys: Iterable[str] = ()) -> list[Line]:
     """Decide every claim of the papers.
 
     Each claim is decided on one source: a cohort of patients rather than a phantom, enough seeds rather than too few,
@@ -143,7 +142,6 @@ def ledger(found: Sequence[Source] | None = None, keys: Iterable[str] = (), seed
     Args:
         found: from :func:`sources`; by default those of the book.
         keys: of papers; all if empty.
-        seed: of resampling.
     """
     found = sources() if found is None else found
     lines = []
@@ -157,7 +155,7 @@ def ledger(found: Sequence[Source] | None = None, keys: Iterable[str] = (), seed
             for part in claim.tested
             if chosen[claim.key].has(part)
         ]
-        decisions = {decision.claim: decision for decision in decide_together(family, seed)}
+        decisions = {decision.claim: decision for decision in decide_together(family)}
         lines += [_line(claim, chosen[claim.key], decisions) for claim in entries]
     return lines
 
@@ -212,8 +210,9 @@ def command(claim: Claim) -> str:
         values["seeds"] = range(max(part.seeds for part in claim.tested))
         cohort, name = f"COHORT{end}", "NAME"
         if end:
-            # Every slice has to be tested in both splits.
-            values["folds"] = range(papers.load(claim.paper).split["folds"])
+            # Every slice has to be tested in both splits. Where the folds are as many as the cohort has patients, they
+            # are not named, and the profile chooses.
+            values["folds"] = range(papers.load(claim.paper).split.get("folds", 0))
             name = f"{claim.paper}-leakage-NAME{end}"
             commands.append(SLICE.format(cohort=cohort, unit=leakage.SPLITS[end]))
         options = " ".join(f"--{option} {value}" for option, each in values.items() for value in each)

@@ -28,6 +28,11 @@ def check(root: str | Path) -> list[Defect]:
     Nothing in the folder makes it raise. Looks at ``dataset.json``, missing files, unreadable and truncated images,
     grids, NaN and infinite values, label values, empty labels, cases that are there twice, orientation and spacing.
     Cases of ``wrong_labels`` are not looked at. An empty list means that `prepare` will not complain.
+
+    Example:
+        >>> for defect in check("no-such-folder"):
+        ...     print(defect)
+        .: no such folder (no-such-folder); likely cause: a mistyped path, or data that are not mounted here
     """
     root = Path(root)
     listing = scan(root)

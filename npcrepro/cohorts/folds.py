@@ -10,8 +10,9 @@ from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.errors import InputError
 from npcrepro.files import sha256_of
 from npcrepro.protocol import pick
+from npcrepro.words import plural
 
-KINDS = ("leave-one-out", "k-fold", "fixed", "all")
+KINDS = ("leave-one-out", "k-fold", "all")
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,26 @@ def split_patients(
     folds: int = 5,
     seed: int = 12345,
     validation: int | float = 1,
-    test: Iterable[str] = (),
 ) -> Split:
     """Split the patients of a cohort; the same arguments give the same split on every machine.
 
     ``kind``: ``leave-one-out`` (a fold for each patient, in sorted order), ``k-fold`` (``folds`` folds, shuffled by
-    ``seed``), ``fixed`` (one fold that tests the patients of ``test``), ``all`` (one fold that tests nobody: for a
-    network that is to be used, not measured). ``validation`` patients of each fold's training
-    patients (or that share of them, rounded, one at least) are set apart, chosen by ``seed``. A patient all of whose
-    cases are suspect is tested like every other, but is in no train or validation. Raises InputError for an unknown
-    kind or patient, and where too few patients are left.
+    ``seed``), ``all`` (one fold that tests nobody: for a network that is to be used, not measured). ``validation``
+    patients of each fold's training patients (or that share of them, rounded, one at least) are set apart, chosen by
+    ``seed``. A patient all of whose cases are suspect is tested like every other, but is in no train or validation.
+    Raises InputError for an unknown kind, and where too few patients are left.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from npcrepro.cohorts.layout import Case
+        >>> cases = tuple(Case(name, name, (), Path()) for name in "ABCD")
+        >>> cohort = Cohort(Path(), "mine", ("CT",), {"GTVp": (1,)}, cases, (), True, "", "", False)
+        >>> [fold.test for fold in split_patients(cohort, "k-fold", folds=2).folds]
+        [('A', 'D'), ('B', 'C')]
     """
     patients = list(cohort.patients)
     usable = [p for p in patients if cohort.cases_of([p], include_suspect=False)]
-    test = sorted(set(test))
     pick(dict.fromkeys(KINDS), kind, "kind of split")
-    if bool(test) != (kind == "fixed"):
-        raise InputError(f"{kind} split with test patients {test}: only a fixed split names them, and it needs some")
     if validation < 0:
         raise InputError(f"validation is {validation}: it is a number of patients, 0 or more, or a share below 1")
 
@@ -92,15 +96,12 @@ def split_patients(
     elif kind == "k-fold":
         if folds < 2 or folds > len(patients):
             cause = f"k-fold needs from 2 to {len(patients)} folds" if len(patients) > 1 else "k-fold needs at least 2"
-            raise InputError(f"cohort {cohort.name} has {_count(len(patients))}, folds is {folds}: {cause}")
+            raise InputError(f"cohort {cohort.name} has {plural(len(patients), 'patient')}, folds is {folds}: {cause}")
         # Dealt one after the other, so that neither kind of patient crowds into one fold.
         order = [*shuffled(usable, "k-fold"), *shuffled(set(patients) - set(usable), "k-fold")]
         tests = [sorted(order[i::folds]) for i in range(folds)]
-    elif kind == "all":
-        tests = [[]]
     else:
-        cohort.cases_of(test)
-        tests = [test]
+        tests = [[]]
 
     result = []
     for number, tested in enumerate(tests):
@@ -119,23 +120,23 @@ def inner_folds(fold: Fold, parts: int) -> list[Fold]:
 
     No patient validates. The same fold gives the same parts on every machine. Raises InputError for fewer than two
     parts, or more parts than patients.
+
+    Example:
+        >>> fold = Fold(0, train=("A", "B", "C"), validation=("D",), test=("E",))
+        >>> [(part.train, part.test) for part in inner_folds(fold, 2)]
+        [(('C', 'D'), ('A', 'B')), (('A', 'B'), ('C', 'D'))]
     """
     pool = (*fold.train, *fold.validation)
     if not 2 <= parts <= len(pool):
-        raise InputError(
-            f"fold {fold.number} has {_count(len(pool))} to split again, in {parts} parts: give 2 to {len(pool)}"
-        )
+        has = f"fold {fold.number} has {plural(len(pool), 'patient')}"
+        raise InputError(f"{has} to split again, in {parts} parts: give 2 to {len(pool)}")
     order = sorted(pool, key=lambda patient: hashlib.sha256(json.dumps([fold.number, patient]).encode()).digest())
     tests = [sorted(order[part::parts]) for part in range(parts)]
     return [Fold(fold.number, tuple(sorted(set(pool) - set(test))), (), tuple(test)) for test in tests]
 
 
-def _count(n: int) -> str:
-    return f"{n} patient" if n == 1 else f"{n} patients"
-
-
 def _too_few(name: str, kind: str, patients: int, usable: int, validation: int, number: int, left: int) -> str:
-    has = f"cohort {name} has {_count(patients)}"
+    has = f"cohort {name} has {plural(patients, 'patient')}"
     if usable < patients:
         has += f", of which {usable} can be trained on (the others have suspect labels only)"
     if kind == "leave-one-out":

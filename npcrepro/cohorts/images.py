@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 LABEL_TOLERANCE = 1e-3
-# A voxel of a medical image has micrometres at least and a few centimetres at most.
 HIGHEST_COMPRESSION = 1100  # deflate cannot do better, and a voxel has a byte at least
-SPACING_RANGE_MM = (1e-3, 100.0)
+SPACING_RANGE_MM = (1e-3, 100.0)  # a voxel of a medical image has micrometres at least and a few centimetres at most
 NIFTI_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
 
 

@@ -132,6 +132,15 @@ def read_cohort(root: str | Path) -> Cohort:
     Raises InputError for a missing folder or ``dataset.json``, bad JSON, a missing field, a missing label, a case that
     is there twice, and for a cohort without cases. Cases with wrong labels may lack files; for a case that lacks a
     channel see ``missing_series`` above.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> case = CaseArrays("A", "A", np.zeros((1, 2, 4, 4)), np.zeros((2, 4, 4), int), (3.0, 1.0, 1.0))
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = write_cohort(f"{folder}/mine", [case], name="mine", channels=["CT"], structures={"GTVp": 1})
+        ...     cohort = read_cohort(f"{folder}/mine")
+        >>> cohort.channels, cohort.structures, [case.label.name for case in cohort.cases]
+        (('CT',), {'GTVp': (1,)}, ['A.nii.gz'])
     """
     root = Path(root)
     listing = scan(root)
@@ -173,6 +182,13 @@ def write_cohort(
     is written to a folder beside ``root`` and moved into place at the end. Raises InputError where ``root`` holds
     something already, for arrays that do not fit together, a case name given twice, an unknown label value, and no
     cases.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> case = CaseArrays("A", "A", np.zeros((1, 2, 4, 4)), np.zeros((2, 4, 4), int), (3.0, 1.0, 1.0))
+        >>> with TemporaryDirectory() as folder:
+        ...     write_cohort(f"{folder}/mine", [case], name="mine", channels=["CT"], structures={"GTVp": 1}).patients
+        ('A',)
     """
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -489,7 +505,6 @@ def _scanned_files(
     root: Path, ending: str, channels: tuple[str, ...] | None, wrong: list[str], zeros: bool, defects: Defects
 ) -> _Listed:
     images: dict[str, dict[int, Path]] = {}
-    labels: dict[str, Path] = {}
     for path in _files(root / "imagesTr"):
         if path.name.endswith(ending):
             match = re.fullmatch(r"(.+)_(\d{4})", path.name.removesuffix(ending))

@@ -28,21 +28,17 @@ def same_grid(image: sitk.Image, reference: sitk.Image) -> bool:
     return not grid_defects("", grids[0], "", *grids[1], "")
 
 
-def resample(
-    image: sitk.Image, reference: sitk.Image, transform: sitk.Transform | None = None, *, outside: float | None = None
-) -> sitk.Image:
+def resample(image: sitk.Image, reference: sitk.Image, transform: sitk.Transform | None = None) -> sitk.Image:
     """An image on the grid of ``reference``, linear, in its own number type.
 
     ``transform`` maps points of ``reference`` to points of ``image`` (see `register_rigid`). Voxels that ``image`` does
-    not cover become ``outside``, by default its smallest value.
+    not cover become its smallest value.
     """
     import SimpleITK as sitk
 
-    if outside is None:
-        statistics = sitk.MinimumMaximumImageFilter()
-        statistics.Execute(image)
-        outside = statistics.GetMinimum()
-    return sitk.Resample(image, reference, transform or sitk.Transform(), sitk.sitkLinear, outside)
+    statistics = sitk.MinimumMaximumImageFilter()
+    statistics.Execute(image)
+    return sitk.Resample(image, reference, transform or sitk.Transform(), sitk.sitkLinear, statistics.GetMinimum())
 
 
 def resample_mask(mask: sitk.Image, reference: sitk.Image, transform: sitk.Transform | None = None) -> sitk.Image:

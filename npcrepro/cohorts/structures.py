@@ -22,7 +22,12 @@ def smallest_type(largest_code: int) -> type:
 
 
 def mask_of(label: np.ndarray, structures: Structures, name: str) -> np.ndarray:
-    """Where ``label`` shows the structure: bool, of the shape of ``label``."""
+    """Where ``label`` shows the structure: bool, of the shape of ``label``.
+
+    Example:
+        >>> mask_of(np.array([0, 1, 2]), {"GTVp": (1, 2), "GTVnd": (2,)}, "GTVnd").tolist()
+        [False, False, True]
+    """
     codes = structures[name]
     return label == codes[0] if len(codes) == 1 else np.isin(label, codes)
 

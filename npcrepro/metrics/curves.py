@@ -120,6 +120,11 @@ def count_scores(scores: np.ndarray, reference: np.ndarray, levels: int | None =
 
     Raises:
         ValueError: shapes differ, a score is not a number, or ``levels`` with scores outside [0, 1].
+
+    Example:
+        >>> counts = count_scores(np.array([0, 255, 255], np.uint8), np.array([0, 0, 1]))
+        >>> counts.scores.tolist(), counts.positives.tolist(), counts.negatives.tolist()
+        ([0.0, 1.0], [0, 1], [1, 1])
     """
     scores, reference = np.asarray(scores), np.asarray(reference, dtype=bool)
     if scores.shape != reference.shape:

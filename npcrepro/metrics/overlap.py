@@ -6,7 +6,7 @@ or images of one patient can be pooled by adding counts. No metric returns a num
 
 | here | in the papers | formula |
 |---|---|---|
-| ``dsc``, ``f1`` | DSC of all five (Li 2018, eq. 3); F1 of Luo 2020 and Guo 2021 (eq. 10) | 2 TP / (2 TP + FP + FN) |
+| ``dsc``, ``f1`` | DSC of all papers (Li 2018, eq. 3); F1 of Luo 2020 and Guo 2021 (eq. 10) | 2 TP / (2 TP + FP + FN) |
 | ``jsc`` | JSC (Li 2018, eq. 6; Luo 2020), JI (Xue 2020) | TP / (TP + FP + FN) |
 | ``sensitivity`` | PM (Li 2018, eq. 5) and Li's "precision" (eq. 2); recall of the others | TP / (TP + FN) |
 | ``precision`` | Li's "recall" (eq. 1); precision of the others | TP / (TP + FP) |
@@ -118,6 +118,10 @@ def count(prediction: np.ndarray, reference: np.ndarray) -> Counts:
 
     Raises:
         ValueError: shapes differ.
+
+    Example:
+        >>> count(np.array([1, 1, 0]), np.array([1, 0, 0]))
+        Counts(tp=1, fp=1, fn=0, tn=1)
     """
     prediction, reference = np.asarray(prediction, dtype=bool), np.asarray(reference, dtype=bool)
     if prediction.shape != reference.shape:

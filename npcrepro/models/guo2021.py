@@ -7,7 +7,6 @@ of BUNet, 1,017,892.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 
@@ -407,34 +406,6 @@ class VNet(nn.Module):
         for up, skip in reversed(list(zip(self.up, skips, strict=True))):
             maps = up(maps, skip)
         return self.score(maps)
-
-
-def receptive_field(network: nn.Module, in_channels: int, size: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Voxels along (z, y, x) that one logit in the middle of a block depends on, border of the block included.
-
-    Counted by gradients, in a copy with positive weights and average in place of maximum pooling, so that each voxel in
-    sight has one.
-
-    Args:
-        network: ``(B, in_channels, D, H, W)`` to logits ``(B, C, D, H, W)``; it is not changed.
-        size: of the block; a field that reaches its borders is counted up to these.
-
-    Example:
-        >>> receptive_field(unit(1, 1, rate=(1, 2, 3)), 1, (15, 15, 15))
-        (3, 5, 7)
-    """
-    positive = copy.deepcopy(network).eval().double()
-    for name, module in list(positive.named_modules()):
-        if isinstance(module, nn.MaxPool3d):
-            average = nn.AvgPool3d(module.kernel_size, module.stride, module.padding)
-            positive.set_submodule(name, average)
-    with torch.no_grad():
-        for parameter in positive.parameters():
-            parameter.fill_(0.01)
-    image = torch.ones(1, in_channels, *size, dtype=torch.float64, requires_grad=True)
-    positive(image)[0, 0, size[0] // 2, size[1] // 2, size[2] // 2].backward()
-    found = image.grad[0].any(dim=0).nonzero()
-    return tuple((found.amax(dim=0) - found.amin(dim=0) + 1).tolist())
 
 
 def _require_divisible(image: Tensor, factor: int) -> None:

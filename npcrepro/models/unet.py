@@ -17,6 +17,7 @@ def plain_unet(in_channels: int, out_channels: int, width: float = 1.0, dimensio
         ``(B, in_channels, [D,] H, W)`` to logits ``(B, out_channels, [D,] H, W)``; sizes of at least 16.
 
     Example:
+        >>> import torch
         >>> plain_unet(3, 1, width=0.25)(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 1, 32, 32])
     """
@@ -48,6 +49,7 @@ def nnunet_unet(
         image segmentation. Nature Methods 2021;18:203-211, for the plan of the network.
 
     Example:
+        >>> import torch
         >>> nnunet_unet(3, 1, width=0.25)(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 1, 32, 32])
     """

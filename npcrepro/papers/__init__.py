@@ -48,6 +48,12 @@ def load(key: str, modalities: Sequence[str] = ()) -> Paper:
 
     Raises:
         InputError: unknown key, with the near miss; another number of modalities than the paper's.
+
+    Example:
+        >>> load("chen2020").methods[0].full_name, load("chen2020").methods[0].channels
+        ('chen2020/mmfnet', ('T1', 'T2', 'CET1'))
+        >>> load("li2018", ["T2"]).methods[0].channels
+        ('T2',)
     """
     pick(PAPERS, key, "paper")
     module = importlib.import_module(f"npcrepro.papers.{key}")
@@ -58,12 +64,19 @@ def load(key: str, modalities: Sequence[str] = ()) -> Paper:
         return module.with_modalities(tuple(modalities))
     channels = paper.methods[0].channels
     if len(modalities) != len(channels):
-        raise InputError(f"{key} takes {' and '.join(channels)}, so modalities={list(modalities)} has to be one name")
+        names = "one name" if len(channels) == 1 else f"{len(channels)} names"
+        raise InputError(f"{key} takes {' and '.join(channels)}, so modalities={list(modalities)} has to be {names}")
     return replace(paper, methods=tuple(replace(method, channels=tuple(modalities)) for method in paper.methods))
 
 
 def find_method(full_name: str) -> tuple[Paper, Method]:
-    """Paper and method of a name like ``li2018/stepwise``; ``li2018`` alone means the proposed method."""
+    """Paper and method of a name like ``li2018/stepwise``; ``li2018`` alone means the proposed method.
+
+    Example:
+        >>> paper, method = find_method("guo2021/cscn")
+        >>> paper.key, method.title
+        ('guo2021', 'CSCN')
+    """
     key, _, name = full_name.partition("/")
     paper = load(key)
     return paper, paper.method(name) if name else paper.methods[0]
@@ -71,7 +84,12 @@ def find_method(full_name: str) -> tuple[Paper, Method]:
 
 @cache
 def reported(key: str) -> dict:
-    """What the paper prints, claims and leaves open: the content of its YAML file."""
+    """What the paper prints, claims and leaves open: the content of its YAML file.
+
+    Example:
+        >>> reported("li2018")["paper"]["journal"]
+        'BioMed Research International'
+    """
     import yaml
 
     pick(PAPERS, key, "paper")

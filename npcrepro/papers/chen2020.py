@@ -3,7 +3,7 @@
 Chen H, Qi Y, Yin Y, et al. MMFNet: a multi-modality MRI fusion network for segmentation of nasopharyngeal carcinoma.
 Neurocomputing 2020;394:27-40.
 
-The paper's printed numbers, its claims and its 64 gaps with our choices are in ``chen2020.yaml``.
+The paper's printed numbers, its claims, and its gaps with our choices are in ``chen2020.yaml``.
 """
 
 from __future__ import annotations
@@ -315,7 +315,6 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
     return Paper(
         key="chen2020",
         title="Chen et al. 2020: fusion of T1, T2 and contrast-enhanced T1 MRI",
-        citation="chen2020",
         methods=methods,
         profiles=(
             Profile(

@@ -3,7 +3,7 @@
 Guo Y, Cui Z, Li X, et al. MRI image segmentation of nasopharyngeal carcinoma using multi-scale cascaded fully
 convolutional network. Intelligent Automation & Soft Computing 2021;31(3):1771-1782.
 
-The paper's printed numbers, its claims and its 52 gaps with our choices are in ``guo2021.yaml``.
+The paper's printed numbers, its claims, and its gaps with our choices are in ``guo2021.yaml``.
 """
 
 from __future__ import annotations
@@ -195,7 +195,6 @@ def _phantom(patients: int, matrix: tuple[int, int, int]) -> dict[str, Any]:
 PAPER = Paper(
     key="guo2021",
     title="Guo et al. 2021: cascade of BUNet and ACDNet for the tumour on MRI",
-    citation="guo2021",
     methods=METHODS,
     profiles=(
         Profile(

@@ -3,7 +3,7 @@
 Li Q, Xu Y, Chen Z, et al. Tumor segmentation in contrast-enhanced magnetic resonance imaging for nasopharyngeal
 carcinoma: deep learning with convolutional neural network. BioMed Research International 2018:9128527.
 
-The paper's printed numbers, its claims and its 49 gaps with our choices are in ``li2018.yaml``.
+The paper's printed numbers, its claims, and its gaps with our choices are in ``li2018.yaml``.
 """
 
 from __future__ import annotations
@@ -224,7 +224,6 @@ def _phantom(patients: int, matrix: tuple[int, int, int], thickness_mm: float = 
 PAPER = Paper(
     key="li2018",
     title="Li et al. 2018: stepwise 2-D network on contrast-enhanced MRI",
-    citation="li2018",
     methods=METHODS,
     profiles=(
         Profile(

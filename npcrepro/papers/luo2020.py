@@ -3,7 +3,7 @@
 Luo Y, Li X, Luo C, et al. Tissue segmentation in nasopharyngeal CT images using two-stage learning. Computers,
 Materials & Continua 2020;65(2):1771-1780.
 
-The paper's printed numbers, its claims and its 47 gaps with our choices are in ``luo2020.yaml``.
+The paper's printed numbers, its claims, and its gaps with our choices are in ``luo2020.yaml``.
 """
 
 from __future__ import annotations
@@ -250,7 +250,6 @@ def _phantom(patients: int, matrix: tuple[int, int, int]) -> dict[str, Any]:
 PAPER = Paper(
     key="luo2020",
     title="Luo et al. 2020: two-stage U-Net for organs on CT",
-    citation="luo2020",
     methods=METHODS,
     profiles=(
         Profile(

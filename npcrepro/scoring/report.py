@@ -17,6 +17,7 @@ from npcrepro.files import write_json, writing
 from npcrepro.metrics.surface import CONVENTIONS
 from npcrepro.protocol import pick
 from npcrepro.scoring.scores import Scores, nsd_column
+from npcrepro.words import DASH
 
 RULES = {"worst": "worst", "leave-out": "leave_out", "one": "both_empty_is_one"}
 RULES_IN_WORDS = {
@@ -205,9 +206,9 @@ def summary_table(scores: Scores, rule: str, convention: str) -> tuple[list[str]
 
 def _rank(ranks: pd.DataFrame, structure: str, prediction: str) -> str:
     if not len(ranks):
-        return "–"
+        return DASH
     mine = ranks[(ranks.structure == structure) & (ranks.prediction == prediction)]
-    return next((f"{line.rank} ({line.low}–{line.high})" for line in mine.itertuples()), "–")
+    return next((f"{line.rank} ({line.low}–{line.high})" for line in mine.itertuples()), DASH)
 
 
 def comparison_table(scores: Scores, rule: str, convention: str) -> tuple[list[str], list[list[str]]]:
@@ -218,9 +219,9 @@ def comparison_table(scores: Scores, rule: str, convention: str) -> tuple[list[s
             line.prediction,
             _title(line.metric),
             str(line.n),
-            "–" if isnan(line.difference) else f"{line.difference:+z.3f}",
-            "–" if isnan(line.low) else f"{line.low:+z.3f} to {line.high:+z.3f}",
-            "–" if isnan(line.p_holm) else "<0.001" if line.p_holm < 0.001 else f"{line.p_holm:.3f}",
+            DASH if isnan(line.difference) else f"{line.difference:+z.3f}",
+            DASH if isnan(line.low) else f"{line.low:+z.3f} to {line.high:+z.3f}",
+            DASH if isnan(line.p_holm) else "<0.001" if line.p_holm < 0.001 else f"{line.p_holm:.3f}",
         ]
         for line in compare(scores, rule, convention).itertuples()
     ]
@@ -252,7 +253,7 @@ def _title(metric: str) -> str:
 
 def _mean_and_sd(line: Any, n: int) -> str:
     if not line.n:
-        return "–"
+        return DASH
     decimals = 1 if line.metric.endswith("hd95_mm") else 2
     spread = "" if isnan(line.sd) else f" ± {line.sd:.{decimals}f}"
     return f"{line.mean:.{decimals}f}{spread}" + (f" ({line.n})" if line.n != n else "")

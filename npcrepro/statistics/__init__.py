@@ -40,13 +40,12 @@ from npcrepro.statistics.power import (
     smallest_paired_p,
 )
 from npcrepro.statistics.ranks import Friedman, Rank, RankStability, friedman, rank_stability
-from npcrepro.statistics.seeds import CrossedMean, crossed, seed_spread
+from npcrepro.statistics.seeds import crossed, seed_spread
 
 __all__ = [
     "RESAMPLES",
     "RULES",
     "Agreement",
-    "CrossedMean",
     "Equivalence",
     "Filled",
     "Friedman",

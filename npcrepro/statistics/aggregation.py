@@ -10,6 +10,7 @@ import numpy as np
 
 from npcrepro.protocol import pick
 from npcrepro.statistics.intervals import bootstrap
+from npcrepro.words import DASH
 
 RULES = ("leave_out", "worst", "both_empty_is_one")
 
@@ -47,6 +48,11 @@ def fill(
     Raises:
         InputError: unknown rule, with the near miss.
         ValueError: the rule needs ``worst`` or ``statuses``, lengths differ, or a value is infinite.
+
+    Example:
+        >>> filled = fill([0.8, float('nan'), 0.6], "worst", worst=0, statuses=["ok", "pred_empty", "ok"])
+        >>> filled.values.tolist(), filled.counted
+        ([0.8, 0.0, 0.6], 1)
     """
     pick(dict.fromkeys(RULES), rule, "rule for undefined values")
     values = np.array(values, dtype=float)
@@ -107,12 +113,12 @@ class Summary:
     @property
     def interval(self) -> str:
         """``0.40 to 0.61``, or a dash."""
-        return "–" if np.isnan(self.low) else f"{self.low:.2f} to {self.high:.2f}"
+        return DASH if np.isnan(self.low) else f"{self.low:.2f} to {self.high:.2f}"
 
     @property
     def range(self) -> str:
         """``0.12 to 0.80``, or a dash."""
-        return f"{self.smallest:.2f} to {self.largest:.2f}" if self.n else "–"
+        return f"{self.smallest:.2f} to {self.largest:.2f}" if self.n else DASH
 
     def __str__(self) -> str:
         if not self.n:

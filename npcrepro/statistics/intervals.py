@@ -37,6 +37,11 @@ def bootstrap(
     Returns:
         ``nan`` for fewer than three patients, and where the resamples do not allow a correction. Where every
         resample gives the same number, as of values that are all equal, the interval has no width.
+
+    Example:
+        >>> interval = bootstrap([[0.6, 0.7, 0.8, 0.9]])
+        >>> 0.6 < interval.low < 0.75 < interval.high < 0.9
+        True
     """
     if min(map(len, columns)) < 3:
         return Interval(nan, nan)

@@ -31,7 +31,6 @@ class PairedTest:
             where they do not vary.
         rank_biserial: rank sum of the positive differences minus that of the negative ones over all ranks, -1 to 1.
         above, equal, below: patients with a positive, no and a negative difference.
-        sign_p: exact two-sided sign test of ``above`` against ``below``.
     """
 
     difference: Summary
@@ -42,7 +41,6 @@ class PairedTest:
     above: int
     equal: int
     below: int
-    sign_p: float
 
 
 def paired(first: Sequence[float], second: Sequence[float], seed: int = 0) -> PairedTest:
@@ -52,13 +50,23 @@ def paired(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Pa
 
     Raises:
         ValueError: the two lists differ in length.
+
+    Example:
+        >>> test = paired([0.8, 0.7, 0.9, 0.6], [0.7, 0.65, 0.8, 0.62])
+        >>> round(test.difference.mean, 4), test.p, test.above
+        (0.0575, 0.25, 3)
     """
     first, second = _columns(first, second)
     return one_sample(first - second, seed)
 
 
 def one_sample(differences: Sequence[float], seed: int = 0) -> PairedTest:
-    """The same for one number of each patient, tested against 0: a difference, or a difference of differences."""
+    """The same for one number of each patient, tested against 0: a difference, or a difference of differences.
+
+    Example:
+        >>> one_sample([0.1, 0.05, 0.1, -0.02]).p
+        0.25
+    """
     differences = np.round(np.asarray(differences, dtype=float), DECIMALS)
     summary, kept = summarise(differences, seed), differences[~np.isnan(differences)]
     above, below = int((kept > 0).sum()), int((kept < 0).sum())
@@ -72,7 +80,6 @@ def one_sample(differences: Sequence[float], seed: int = 0) -> PairedTest:
         above=above,
         equal=len(kept) - above - below,
         below=below,
-        sign_p=float(stats.binomtest(above, above + below).pvalue) if above + below else nan,
     )
 
 
@@ -108,6 +115,11 @@ def equivalence(differences: Sequence[float], margin: float, seed: int = 0) -> E
 
     Raises:
         ValueError: the margin is not positive.
+
+    Example:
+        >>> test = equivalence([0.01, -0.01, 0.02, 0.0, -0.02, 0.01], margin=0.05)
+        >>> test.shown, test.p
+        (True, 0.015625)
     """
     if not margin > 0:
         raise ValueError(f"a margin of equivalence is positive, got {margin}")
@@ -145,6 +157,10 @@ def compare_spread(first: Sequence[float], second: Sequence[float], seed: int = 
 
     Raises:
         ValueError: the two lists differ in length.
+
+    Example:
+        >>> round(compare_spread([0.5, 0.7, 0.9], [0.6, 0.7, 0.8]).ratio, 3)
+        2.0
     """
     first, second, left_out = _known_pairs(first, second)
     n = len(first)
@@ -176,7 +192,7 @@ def spread_equivalence(first: Sequence[float], second: Sequence[float], margin: 
         ValueError: the two lists differ in length, or the margin is not above 1.
 
     Example:
-        >>> spread_equivalence([0.6, 0.7, 0.8, 0.9], [0.61, 0.70, 0.79, 0.90], margin=1.5) < 0.05
+        >>> print(spread_equivalence([0.6, 0.7, 0.8, 0.9], [0.61, 0.70, 0.79, 0.90], margin=1.5) < 0.05)
         True
     """
     if not margin > 1:

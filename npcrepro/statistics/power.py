@@ -19,6 +19,10 @@ def detectable(n: int, sd: float) -> float:
 
     Returns:
         In the unit of ``sd``; ``nan`` for fewer than two patients or an unknown sd.
+
+    Example:
+        >>> round(detectable(n=20, sd=0.05), 3)
+        0.033
     """
     return _smallest(_chance_of_difference, n) * sd
 

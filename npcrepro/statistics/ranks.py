@@ -46,11 +46,6 @@ class RankStability:
     n: int
     left_out: int
 
-    @property
-    def leader(self) -> str:
-        """The method with the best mean."""
-        return self.ranks[0].method
-
 
 def rank_stability(values: Mapping[str, Sequence[float]], seed: int = 0) -> RankStability:
     """Rank methods by their means, and again in 10,000 cohorts drawn from the patients with replacement.
@@ -62,6 +57,11 @@ def rank_stability(values: Mapping[str, Sequence[float]], seed: int = 0) -> Rank
 
     Raises:
         ValueError: no method, lists of different length, or no patient with a value of every method.
+
+    Example:
+        >>> best, _ = rank_stability({"A": [0.7, 0.8, 0.9], "B": [0.6, 0.8, 0.8]}).ranks
+        >>> best.method, best.rank, best.low, best.high
+        ('A', 1, 1, 1)
     """
     kept, left_out = _known(values)
     n = kept.shape[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import nan, sqrt
 
 import numpy as np
@@ -16,50 +15,41 @@ def seed_spread(values: np.ndarray) -> float:
 
     Args:
         values: ``(patients, seeds)``, no ``nan``: of a metric, or of a paired difference.
+
+    Example:
+        >>> round(seed_spread([[0.70, 0.74], [0.80, 0.82]]), 4)
+        0.0212
     """
     values = np.asarray(values, dtype=float)
     return float(values.mean(axis=0).std(ddof=1)) if values.shape[1] > 1 and len(values) else nan
 
 
-@dataclass(frozen=True)
-class CrossedMean:
-    """A mean whose interval allows for other patients and for other seeds.
+def crossed(values: np.ndarray) -> Interval:
+    """95 % interval of the mean that allows for other patients and for other seeds: both are drawn at random.
 
-    Attributes:
-        mean: over patients and seeds.
-        interval: 95 %; Student's t with the degrees of freedom of Satterthwaite.
-        sd_patients, sd_seeds, sd_rest: what varies: patients, training runs, and what is left of both.
-    """
-
-    mean: float
-    interval: Interval
-    sd_patients: float
-    sd_seeds: float
-    sd_rest: float
-
-
-def crossed(values: np.ndarray) -> CrossedMean:
-    """Mean with patients and seeds both drawn at random, each patient once with each seed.
-
-    This is the mixed model ``value ~ 1 + (1 | patient) + (1 | seed)``: in such complete data its estimates are those
-    of the analysis of variance. A component that comes out negative is 0.
+    This is the mixed model ``value ~ 1 + (1 | patient) + (1 | seed)``: as each patient is there once with each seed,
+    its estimates are those of the analysis of variance. Student's t with the degrees of freedom of Satterthwaite.
 
     Args:
         values: ``(patients, seeds)``, at least two of each (else the interval is ``nan``), no ``nan``.
+
+    Example:
+        >>> interval = crossed([[0.70, 0.74], [0.80, 0.82], [0.60, 0.68]])
+        >>> round(interval.low, 2), round(interval.high, 2)
+        (0.54, 0.91)
     """
     values = np.asarray(values, dtype=float)
     n, k = values.shape
-    mean = float(values.mean()) if values.size else nan
     if n < 2 or k < 2:
-        return CrossedMean(mean, Interval(nan, nan), nan, nan, nan)
+        return Interval(nan, nan)
+    mean = float(values.mean())
     rows, columns = values.mean(axis=1), values.mean(axis=0)
     residuals = values - rows[:, None] - columns + mean
     patients, seeds = k * rows.var(ddof=1), n * columns.var(ddof=1)
     rest = (residuals**2).sum() / ((n - 1) * (k - 1))
     variance, free = _variance_of_mean(patients, seeds, rest, n, k)
     half = float(stats.t.ppf(0.975, free)) * sqrt(variance)
-    components = [sqrt(max(0.0, part)) for part in ((patients - rest) / k, (seeds - rest) / n, rest)]
-    return CrossedMean(mean, Interval(mean - half, mean + half), *components)
+    return Interval(mean - half, mean + half)
 
 
 def _variance_of_mean(patients: float, seeds: float, rest: float, n: int, k: int) -> tuple[float, float]:

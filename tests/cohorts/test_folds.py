@@ -23,30 +23,28 @@ def patients(n):
     seed=st.integers(0, 2**31),
     folds=st.integers(2, 5),
     validation=st.integers(0, 2),
-    kind=st.sampled_from(["leave-one-out", "k-fold", "fixed"]),
-    data=st.data(),
+    kind=st.sampled_from(["leave-one-out", "k-fold", "all"]),
 )
-def test_folds_never_share_a_patient(groups, suspects, seed, folds, validation, kind, data):
+def test_folds_never_share_a_patient(groups, suspects, seed, folds, validation, kind):
     cohort = cohort_of(groups, suspects)
-    test = sorted(data.draw(st.sets(st.sampled_from(cohort.patients), min_size=1))) if kind == "fixed" else ()
     usable = {case.patient for case in cohort.cases if not case.suspect}
     try:
-        split = split_patients(cohort, kind, folds=folds, seed=seed, validation=validation, test=test)
+        split = split_patients(cohort, kind, folds=folds, seed=seed, validation=validation)
     except InputError:
         # Refused only where some fold cannot have its patients.
-        largest = {"leave-one-out": 1, "k-fold": -(-len(usable) // folds), "fixed": len(usable & set(test))}[kind]
+        largest = {"leave-one-out": 1, "k-fold": -(-len(usable) // folds), "all": 0}[kind]
         assert len(usable) - largest < validation + 1 or (kind == "k-fold" and folds > len(cohort.patients))
         return
     for fold in split.folds:
         roles = [set(fold.train), set(fold.validation), set(fold.test)]
         assert sum(map(len, roles)) == len(set.union(*roles))
-        assert fold.test
+        assert bool(fold.test) == (kind != "all")
         assert fold.train
         assert len(fold.validation) == validation
         assert roles[0] | roles[1] == usable - roles[2]
     tested = [patient for fold in split.folds for patient in fold.test]
-    assert sorted(tested) == sorted(test or cohort.patients)
-    assert split_patients(cohort, kind, folds=folds, seed=seed, validation=validation, test=test) == split
+    assert sorted(tested) == ([] if kind == "all" else sorted(cohort.patients))
+    assert split_patients(cohort, kind, folds=folds, seed=seed, validation=validation) == split
 
 
 def test_leave_one_out_goes_by_patient():
@@ -90,11 +88,6 @@ def test_split_hash_is_stable():
     ]
 
 
-def test_fixed_split_is_sorted():
-    split = split_patients(patients(5), "fixed", test=["p03", "p01"])
-    assert split.folds[0].test == ("p01", "p03")
-
-
 def test_nnunet_trains_on_cases_without_suspects_and_tests_all():
     cohort = cohort_of({"a1": "a", "a2": "a", "b": "b", "c1": "c", "c2": "c", "d": "d"}, suspects={"d", "c2"})
     folds = as_nnunet(split_patients(cohort, "leave-one-out"), cohort)
@@ -118,12 +111,9 @@ def test_nnunet_trains_on_cases_without_suspects_and_tests_all():
         (3, "k-fold", {}, "cohort tiny has 3 patients, folds is 5: k-fold needs from 2 to 3 folds"),
         (3, "k-fold", {"folds": 1}, "folds is 1"),
         (2, "k-fold", {"folds": 2}, "leaves 1 to train and validate, of 2 needed"),
-        (4, "fixed", {"test": ["p00", "p01", "p02"]}, "leaves 1 to train"),
-        (4, "fixed", {"test": ["p0"]}, "no patient 'p0': a typing slip for 'p0"),
-        (4, "fixed", {}, "only a fixed split names them"),
-        (4, "k-fold", {"test": ["p00"]}, "only a fixed split names them"),
+        (1, "all", {}, "fold 0 of the all split leaves 1 to train and validate, of 2 needed"),
         (4, "kfold", {}, "unknown kind of split 'kfold'; did you mean 'k-fold'"),
-        (4, "xyz", {}, "choices: leave-one-out, k-fold, fixed"),
+        (4, "xyz", {}, "choices: leave-one-out, k-fold, all"),
         (4, "leave-one-out", {"validation": -1}, "validation is -1"),
     ],
 )

@@ -181,7 +181,7 @@ def test_dataset_mapping_replaces_the_folder_scan(tmp_path, root):
     assert check(other) == []
 
 
-def test_dataset_mapping_defects(tmp_path, root):
+def test_dataset_mapping_defects(root):
     one = {"images": ["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz"], "label": "labelsTr/a.nii.gz"}
     lost = {"images": ["imagesTr/a_0000.nii.gz", "imagesTr/gone.nii.gz"], "label": "labelsTr/a.nii.gz"}
     short = {"images": ["imagesTr/b_0000.nii.gz"], "label": "labelsTr/b.nii.gz"}

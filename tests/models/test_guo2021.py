@@ -12,10 +12,9 @@ from npcrepro.models.guo2021 import (
     DeepLabV3,
     JointCascade,
     VNet,
-    receptive_field,
     unit,
 )
-from npcrepro.models.summary import layer_table
+from npcrepro.models.summary import layer_table, receptive_field
 
 BLOCK = (8, 24, 24)
 REPLACES = {"position": "replaces convolutions"}

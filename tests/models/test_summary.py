@@ -4,7 +4,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from npcrepro.models.li2018 import Li2018Network
-from npcrepro.models.summary import Layer, layer_table
+from npcrepro.models.summary import Layer, layer_table, receptive_field
 
 
 def test_rows_of_a_literal_network():
@@ -65,3 +65,17 @@ def test_the_network_is_left_as_it_was(training):
     assert network.training is training
     assert not any(module._forward_hooks for module in network.modules())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_voxels_in_sight_of_a_literal_network():
+    layers = (
+        nn.Conv3d(1, 1, 3, padding=1),
+        nn.MaxPool3d(3, stride=1, padding=1),
+        nn.Conv3d(1, 1, (1, 1, 3), padding="same"),
+    )
+    network = nn.Sequential(*layers)
+    weights = network[0].weight.clone()
+    assert receptive_field(network, 1, (9, 9, 9)) == (5, 5, 7)
+    assert receptive_field(network, 1, (3, 9, 6)) == (3, 5, 6)
+    assert torch.equal(network[0].weight, weights)
+    assert isinstance(network[1], nn.MaxPool3d)

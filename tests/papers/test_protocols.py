@@ -31,6 +31,22 @@ def test_papers_and_methods_are_found_by_name():
         papers.reported("li2017")
 
 
+def test_other_modalities_have_to_be_as_many(monkeypatch):
+    with pytest.raises(InputError, match=r"li2018 takes \S+, so modalities=\['T1', 'T2'\] has to be one name$"):
+        papers.load("li2018", ["T1", "T2"])
+    paper = papers.load("li2018")
+    two = replace(paper, methods=tuple(replace(method, channels=("CT", "PET")) for method in paper.methods))
+    monkeypatch.setattr("npcrepro.papers.li2018.PAPER", two)
+    with pytest.raises(InputError, match=r"takes CT and PET, so modalities=\['T1'\] has to be 2 names$"):
+        papers.load("li2018", ["T1"])
+    assert papers.load("li2018", ["T1", "T2"]).methods[0].channels == ("T1", "T2")
+
+
+def test_every_paper_is_in_the_bibliography(repository):
+    bibliography = (repository / "book" / "references.bib").read_text("utf-8")
+    assert [key for key in papers.KEYS if f"{{{key}," not in bibliography] == []
+
+
 @pytest.mark.parametrize("key", papers.KEYS)
 def test_every_paper_has_the_profiles_and_its_own_numbers(key):
     paper = papers.load(key)

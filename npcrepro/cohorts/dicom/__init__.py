@@ -2,12 +2,13 @@
 
 from npcrepro.cohorts.dicom.export import export_rtstruct, parse_structures, structures_of
 from npcrepro.cohorts.dicom.importing import import_dicom
-from npcrepro.cohorts.dicom.series import Grid, Series, find_series, read_grid, read_series
+from npcrepro.cohorts.dicom.series import Grid, Series, Slice, find_series, read_grid, read_series
 from npcrepro.cohorts.dicom.structures import Structure, StructureSet, rasterise, read_structures
 
 __all__ = [
     "Grid",
     "Series",
+    "Slice",
     "Structure",
     "StructureSet",
     "export_rtstruct",

@@ -1,7 +1,7 @@
 """DICOM series and RTSTRUCTs become a cohort."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,10 @@ from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
 from npcrepro.cohorts.resample import register_rigid, resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import is_target
 from npcrepro.errors import InputError
+from npcrepro.protocol import Report
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)

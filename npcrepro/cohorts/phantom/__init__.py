@@ -30,7 +30,9 @@ from npcrepro.cohorts.phantom.cohort import (
     make_patient,
     write_phantom,
 )
+from npcrepro.cohorts.phantom.ct import ComputedTomography
 from npcrepro.cohorts.phantom.observers import second_observer
+from npcrepro.cohorts.phantom.signal import SpinEcho, SpoiledGradientEcho
 from npcrepro.cohorts.phantom.tissues import Structure, Tissue
 
 __all__ = [
@@ -38,8 +40,11 @@ __all__ = [
     "LICENCE",
     "REFERENCE",
     "Anatomy",
+    "ComputedTomography",
     "Kind",
     "PhantomPatient",
+    "SpinEcho",
+    "SpoiledGradientEcho",
     "Structure",
     "Tissue",
     "make_patient",

@@ -78,7 +78,8 @@ def _offsets(count: int, spacing: float) -> np.ndarray:
 class Sampled:
     """A slab: tissue fractions (z, y, x, tissue) float32, and samples (z, y, x) in each of the structures present.
 
-    marker : fraction (z, y, x) of the voxel in the reference marker, or None without one.
+    Attributes:
+        marker: fraction ``(z, y, x)`` of the voxel in the reference marker, or ``None`` without one.
     """
 
     fractions: np.ndarray
@@ -97,7 +98,9 @@ def sample(
 ) -> Sampled:
     """Tissue and the wanted structures of these slices.
 
-    `shift_mm` (z, y, x) moves the head by as much; `marker_mm` (x, y, z) is the centre of the marker.
+    Args:
+        shift_mm: ``(z, y, x)`` by which the head is moved.
+        marker_mm: ``(x, y, z)`` of the centre of the marker.
     """
     z, y, x = grid.axes(slices, tuple(-s for s in shift_mm))
     through, along = grid.samples()

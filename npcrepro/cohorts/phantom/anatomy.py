@@ -106,18 +106,17 @@ class _Lattice:
 class Anatomy:
     """One patient: a function from world coordinates (mm) to tissue and structure.
 
-    Parameters
-    ----------
-    rng : generator from which every size, place, deformation and the tumour are drawn.
-    stage : T stage 1-4; None draws it with the mix of Xue 2020 (Table 1).
+    Args:
+        rng: generator from which every size, place, deformation and the tumour are drawn.
+        stage: T stage 1-4; ``None`` draws it with the mix of Xue 2020 (Table 1).
 
-    Attributes
-    ----------
-    stage : T stage 1-4.
-    side : +1 where the tumour starts on the patient's left, -1 on the right.
-    volume_ml : volume of the tumour with its necrosis, to within the grid on which it grew.
+    Attributes:
+        stage: T stage 1-4.
+        side: +1 where the tumour starts on the patient's left, -1 on the right.
+        volume_ml: volume of the tumour with its necrosis, to within the grid on which it grew.
 
-    Raises `InputError` for a stage that is not 1-4.
+    Raises:
+        InputError: a stage that is not 1-4.
     """
 
     def __init__(self, rng: np.random.Generator, *, stage: int | None = None) -> None:
@@ -144,7 +143,10 @@ class Anatomy:
     def tissue(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Tissue (len(z), len(y), len(x)) uint8 on the world axes z, y, x in mm.
 
-        Raises `InputError` for an axis that does not rise; an empty axis gives an empty array.
+        An empty axis gives an empty array.
+
+        Raises:
+            InputError: an axis that does not rise.
         """
         return (self._codes((z, y, x), self.tumour) % STRUCTURE_STEP).astype(np.uint8)
 
@@ -227,7 +229,9 @@ def _paint_organ(
 ) -> None:
     """Paint the layers of an organ into the codes `target`, in place, where `inside` is true (None: everywhere).
 
-    `fascia` (mm) moves layers of fat outwards and those of muscle inwards, so that the planes between come and go.
+    Args:
+        fascia: mm by which layers of fat move outwards and those of muscle inwards, so that the planes between come
+            and go.
     """
     free = distance < organ.outermost_mm
     if inside is not None:

@@ -148,12 +148,13 @@ KINDS = {
 class PhantomPatient:
     """One patient of the phantom.
 
-    image : (C, z, y, x) int16; MRI in arbitrary units from 0 to about 2000, CT in HU.
-    masks : structure to bool (z, y, x), the voxels at least half of which it fills; masks may overlap.
-    tissue : (z, y, x) uint8, values of `Tissue`; the most frequent tissue of the voxel.
-    spacing_mm : (z, y, x).
-    stage : T stage, 1 to 4.
-    volume_ml : volume of the primary tumour with partial volume counted, so it hardly depends on the matrix.
+    Attributes:
+        image: ``(C, z, y, x)`` int16; MRI in arbitrary units from 0 to about 2000, CT in HU.
+        masks: structure to bool ``(z, y, x)``, the voxels at least half of which it fills; masks may overlap.
+        tissue: ``(z, y, x)`` uint8, values of `Tissue`; the most frequent tissue of the voxel.
+        spacing_mm: ``(z, y, x)``.
+        stage: T stage, 1 to 4.
+        volume_ml: volume of the primary tumour with partial volume counted, so it hardly depends on the matrix.
     """
 
     image: np.ndarray
@@ -173,17 +174,26 @@ def make_patient(
     spacing_mm: Sequence[float] | None = None,
     channels: Sequence[str] | None = None,
 ) -> PhantomPatient:
-    """Patient number `patient` of the phantom cohort `seed`.
-
-    kind : one of `KINDS`.
-    matrix : (z, y, x), by default that of the kind.
-    spacing_mm : (z, y, x); by default the field of view is that of the kind, at any matrix.
-    channels : those of the kind that are wanted, in this order; by default all. A channel is the same alone.
+    """One patient of a phantom cohort.
 
     The anatomy depends on (seed, patient) only; noise also on the matrix. Same arguments give the same bytes.
 
-    Raises `InputError` for an unknown kind or channel, a negative patient or seed, a matrix below 4 and a spacing that
-    is not positive.
+    Args:
+        patient: number in the cohort, from 0.
+        seed: of the cohort.
+        kind: one of `KINDS`.
+        matrix: ``(z, y, x)``, by default that of the kind.
+        spacing_mm: ``(z, y, x)``; by default the field of view is that of the kind, at any matrix.
+        channels: those of the kind that are wanted, in this order; by default all. A channel is the same alone.
+
+    Raises:
+        InputError: an unknown kind or channel, a negative patient or seed, a matrix below 4, or a spacing that is not
+            positive.
+
+    Example:
+        >>> patient = make_patient(0, matrix=(4, 24, 24), channels=["CET1"])
+        >>> patient.image.shape, patient.image.dtype, list(patient.masks)
+        ((1, 4, 24, 24), dtype('int16'), ['GTVp'])
     """
     if patient < 0 or seed < 0:
         raise InputError(f"patient {patient} and seed {seed} must not be negative")
@@ -382,11 +392,16 @@ def write_phantom(
 ) -> Cohort:
     """Write a phantom cohort with the cases PHANTOM_000, PHANTOM_001, ... under `root`; images are int16.
 
-    The options are those of `make_patient`. `second_observer` is the DSC between two observers (see
-    `observers.second_observer`): tumour and nodes as the second one draws them go to ``labels_observer2``, with the
-    file names and codes of ``labelsTr``, and without the other structures.
+    Args:
+        root: folder to write, new or empty.
+        kind, seed, matrix, spacing_mm, channels: see `make_patient`.
+        patients: how many.
+        second_observer: DSC between two observers (see `observers.second_observer`): tumour and nodes as the second one
+            draws them go to ``labels_observer2``, with the file names and codes of ``labelsTr``, and without the other
+            structures.
 
-    Raises `InputError` when `patients` is below 1, `root` holds something already, or an option cannot be used.
+    Raises:
+        InputError: ``patients`` is below 1, ``root`` holds something already, or an option cannot be used.
     """
     from npcrepro.cohorts.layout import CaseArrays, write_cohort
 

@@ -29,10 +29,11 @@ def tissue_concentration(
 ) -> np.ndarray:
     """Concentration (tissue, time) in mM by the extended Tofts model, at `time_s` after the arrival of the bolus.
 
-    transfer : (tissue,) transfer constant Ktrans per minute.
-    extracellular : (tissue,) extravascular extracellular volume fraction, 0-1.
-    plasma : (tissue,) fraction of plasma, 0-1.
-    venous : (tissue,) whether the plasma is that of veins.
+    Args:
+        transfer: ``(tissue,)`` transfer constant Ktrans per minute.
+        extracellular: ``(tissue,)`` extravascular extracellular volume fraction, 0-1.
+        plasma: ``(tissue,)`` fraction of plasma, 0-1.
+        venous: ``(tissue,)`` whether the plasma is that of veins.
     """
     fine = np.arange(0, max(float(np.max(time_s)), 0) + 2 * STEP_S, STEP_S)
     arterial = plasma_concentration(fine)

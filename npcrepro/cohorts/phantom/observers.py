@@ -19,12 +19,27 @@ LARGEST_DISAGREEMENT_MM = 12.0
 def second_observer(
     mask: np.ndarray, spacing_mm: Sequence[float], rng: np.random.Generator, agreement: float = 0.64
 ) -> np.ndarray:
-    """`mask` (z, y, x) as another observer draws it: bool, the border moved by a smooth random distance.
+    """A mask as another observer draws it: the border moved by a smooth random distance.
 
-    The distance is scaled until the DSC between the two is `agreement` (0-1), as close as the voxels of a small mask
-    allow. Guo et al. report 0.64 between two observers; 0.85 is good agreement. An empty mask stays empty.
+    The distance is scaled until the two agree as asked for, as closely as the voxels of a small mask allow. Guo et al.
+    report a DSC of 0.64 between two observers; 0.85 is good agreement.
 
-    Raises `InputError` for an agreement that is not above 0 and below 1.
+    Args:
+        mask: ``(z, y, x)``. An empty mask stays empty.
+        spacing_mm: ``(z, y, x)``.
+        agreement: DSC between the two, above 0 and below 1.
+
+    Returns:
+        bool ``(z, y, x)``.
+
+    Raises:
+        InputError: an agreement that is not above 0 and below 1.
+
+    Example:
+        >>> first = sum((axis - 10) ** 2 for axis in np.ogrid[:20, :20, :20]) < 36
+        >>> other = second_observer(first, (1.0, 1.0, 1.0), np.random.default_rng(0), agreement=0.8)
+        >>> round(float(2 * (first & other).sum() / (first.sum() + other.sum())), 2)
+        0.8
     """
     check_agreement(agreement)
     mask = np.asarray(mask, bool)
@@ -55,7 +70,11 @@ def second_observer(
 
 
 def check_agreement(agreement: float) -> None:
-    """Raise `InputError` for an agreement that is not above 0 and below 1."""
+    """Check that an agreement of two observers can be a DSC.
+
+    Raises:
+        InputError: it is not above 0 and below 1.
+    """
     if not 0 < agreement < 1:
         raise InputError(f"agreement {agreement} of two observers is a DSC: it lies above 0 and below 1")
 

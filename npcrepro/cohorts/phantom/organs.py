@@ -29,7 +29,8 @@ def of_side(side: int, right: S, left: S) -> S:
 class Patient:
     """Parts with the patient's own random variation of place and size.
 
-    `fat` is 0 for a thin and 1 for an obese patient.
+    Attributes:
+        fat: 0 for a thin and 1 for an obese patient.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:

@@ -32,13 +32,14 @@ FAT_LEFT = 0.12
 class TissueSignal:
     """What decides the signal of one tissue at 3 T.
 
-    density : proton density, 0-1.
-    t1_ms, t2_ms : relaxation times of its water.
-    fat : fraction of fat, 0-1.
-    transfer : Ktrans per minute.
-    extracellular, plasma : volume fractions of the extended Tofts model.
-    texture : relative sd of water content and relaxation inside the tissue.
-    uptake_texture : relative sd of the uptake inside the tissue.
+    Attributes:
+        density: proton density, 0-1.
+        t1_ms, t2_ms: relaxation times of its water.
+        fat: fraction of fat, 0-1.
+        transfer: Ktrans per minute.
+        extracellular, plasma: volume fractions of the extended Tofts model.
+        texture: relative sd of water content and relaxation inside the tissue.
+        uptake_texture: relative sd of the uptake inside the tissue.
     """
 
     density: float
@@ -86,15 +87,16 @@ SIGNALS = {
     Tissue.METASTATIC_NODE: TissueSignal(0.86, 1300, 82, 0.0, 0.20, 0.37, 0.010, 0.11, 0.25),
 }
 DISEASE = (Tissue.TUMOUR, Tissue.METASTATIC_NODE)
-BLOOD = (Tissue.ARTERY, Tissue.VEIN)
 
 
 @dataclass(frozen=True)
 class SpinEcho:
-    """A spin-echo or turbo spin-echo series. `contrast_after_s`: time from injection to series; None is without.
+    """A spin-echo or turbo spin-echo series.
 
-    `arterial_flow` and `venous_flow` are what flow leaves of the signal of blood; about metal the signal is lost over
-    `void_mm`.
+    Attributes:
+        contrast_after_s: time from injection to series; ``None`` is without.
+        arterial_flow, venous_flow: what flow leaves of the signal of blood.
+        void_mm: over which the signal about metal is lost.
     """
 
     name: str
@@ -113,9 +115,12 @@ class SpinEcho:
 
 @dataclass(frozen=True)
 class SpoiledGradientEcho:
-    """A spoiled gradient-echo series; `frames` images every `interval_s`, the bolus arriving at frame `arrival`.
+    """A spoiled gradient-echo series.
 
-    A series of one frame is taken `contrast_after_s` after injection.
+    Attributes:
+        frames: images, one every ``interval_s``.
+        arrival: frame at which the bolus arrives.
+        contrast_after_s: time from injection to a series of one frame.
     """
 
     name: str

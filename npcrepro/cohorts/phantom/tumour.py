@@ -70,13 +70,13 @@ def _resistance(stage: int) -> np.ndarray:
 class Tumour:
     """The region that a growing front reaches first, up to the volume drawn for this patient, in one piece.
 
-    Parameters
-    ----------
-    rng : generator of origin, lobes, volume and surface.
-    side, stage : +1 left or -1 right; T stage 1-4.
-    centre_mm : (z, y, x) of the nasopharynx in the world.
-    healthy : code of tissue and structure without the tumour, from world axes z, y, x.
-    anatomical : anatomical coordinates x, y, z from world axes z, y, x.
+    Args:
+        rng: generator of origin, lobes, volume and surface.
+        side: +1 left, -1 right.
+        stage: T stage 1-4.
+        centre_mm: (z, y, x) of the nasopharynx in the world.
+        healthy: code of tissue and structure without the tumour, from world axes z, y, x.
+        anatomical: anatomical coordinates x, y, z from world axes z, y, x.
     """
 
     def __init__(
@@ -111,7 +111,9 @@ class Tumour:
     def paint(self, code: np.ndarray, place: Place, axes: Axes) -> None:
         """Paint the tumour into `code` (z, y, x), in place.
 
-        `axes` are the world axes z, y, x in mm, rising, and `place` the anatomical coordinates x, y, z of their points.
+        Args:
+            place: anatomical coordinates x, y, z of the points of the axes.
+            axes: world axes z, y, x in mm, rising.
         """
         block = tuple(
             slice(*np.searchsorted(axis, (low, high))) for axis, low, high in zip(axes, self.low_mm, self.high_mm)

@@ -13,10 +13,10 @@ from npcrepro.cohorts.public.npc_mri import NPC_MRI
 from npcrepro.cohorts.public.openkbp import OPENKBP
 from npcrepro.cohorts.public.organs import DEEPMIND, HAN_SEG
 from npcrepro.cohorts.public.segrap import SEGRAP2023, STRUCTSEG2019
-from npcrepro.cohorts.public.sets import PublicSet
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
 from npcrepro.protocol import pick
 
-__all__ = ["SETS", "PublicSet", "convert", "fetch", "find"]
+__all__ = ["SETS", "Conversion", "ConversionLog", "Download", "PublicSet", "convert", "fetch", "find"]
 
 SETS: dict[str, PublicSet] = {
     each.key: each for each in (NPC_MRI, SEGRAP2023, STRUCTSEG2019, HAN_SEG, LNCTVSEG, HNTS_MRG, OPENKBP, DEEPMIND)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from npcrepro.cohorts.layout import CaseArrays, Cohort, read_cohort, write_cohort
-from npcrepro.cohorts.public.sets import Conversion, ConversionLog, PublicSet, Report
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, PublicSet
 from npcrepro.errors import InputError
 from npcrepro.files import write_json, writing_folder
-from npcrepro.protocol import pick
+from npcrepro.protocol import Report, pick
 
 
 def convert(

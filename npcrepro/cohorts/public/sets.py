@@ -13,8 +13,7 @@ from typing import Any
 
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.errors import InputError
-
-Report = Callable[[str], None]
+from npcrepro.protocol import Report
 
 
 @dataclass(frozen=True)

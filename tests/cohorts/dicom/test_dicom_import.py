@@ -222,7 +222,7 @@ def two_frames(root):
     write_rtstruct(root / "RS.dcm", {"GTVp": [square(10, 10, 20, 20, 8, **grid)]})
 
 
-def test_another_frame_of_reference_is_refused(tmp_path, importing):
+def test_another_frame_of_reference_is_refused(tmp_path):
     two_frames(tmp_path / "dicom")
     said = []
     with pytest.raises(InputError):
@@ -242,7 +242,7 @@ def test_another_frame_of_reference_is_registered_if_the_rules_say_so(tmp_path, 
     assert np.abs(ct[inner] + 1024.0 - mr[inner]).mean() < 20
 
 
-def test_a_registration_that_fails(tmp_path, importing):
+def test_a_registration_that_fails(tmp_path):
     write_patient(tmp_path / "dicom")
     write_series(tmp_path / "dicom" / "mr", ramp(), frame="elsewhere", origin=(900.0, 900.0, 900.0), **MR)
     (tmp_path / "rules.yaml").write_text("register: true")
@@ -260,7 +260,7 @@ def test_a_structure_beyond_the_reference_is_said(tmp_path, importing):
     assert any("GTVp lies beyond the reference images" in line for line in said)
 
 
-def test_no_frame_of_reference_is_not_a_common_one(tmp_path, importing):
+def test_no_frame_of_reference_is_not_a_common_one(tmp_path):
     def change(_, made):
         made.FrameOfReferenceUID = ""
 
@@ -272,7 +272,7 @@ def test_no_frame_of_reference_is_not_a_common_one(tmp_path, importing):
     assert "T1 and CT have different frames of reference" in said[-1]
 
 
-def test_contours_on_a_series_of_another_frame_that_is_no_channel(tmp_path, importing):
+def test_contours_on_a_series_of_another_frame_that_is_no_channel(tmp_path):
     write_patient(tmp_path / "dicom", series="planning", frame="elsewhere")
     write_series(tmp_path / "dicom" / "mr", ramp(), **MR)
     (tmp_path / "rules.yaml").write_text("channels: {T1: {modality: MR}}")
@@ -289,7 +289,7 @@ def test_contours_on_a_series_of_another_frame_that_is_no_channel(tmp_path, impo
         ({"series": "elsewhere"}, "refers to none of the series that are there"),
     ],
 )
-def test_an_rtstruct_of_other_images(tmp_path, importing, fields, words):
+def test_an_rtstruct_of_other_images(tmp_path, fields, words):
     write_patient(tmp_path / "dicom")
     write_rtstruct(tmp_path / "dicom" / "RS.dcm", {"GTVp": BOXES}, **fields)
     said = []
@@ -298,7 +298,7 @@ def test_an_rtstruct_of_other_images(tmp_path, importing, fields, words):
     assert words in said[-1]
 
 
-def test_two_rtstructs_on_one_series(tmp_path, importing):
+def test_two_rtstructs_on_one_series(tmp_path):
     write_patient(tmp_path / "dicom")
     write_rtstruct(tmp_path / "dicom" / "RS2.dcm", {"GTVp": BOXES})
     said = []
@@ -346,7 +346,7 @@ def test_what_is_not_drawn_is_no_target_but_an_organ_not_contoured(tmp_path, imp
     assert "CASE_001: BrainStem is not drawn: marked as not contoured" in said
 
 
-def test_contours_beyond_the_images_are_not_an_empty_mask(tmp_path, importing):
+def test_contours_beyond_the_images_are_not_an_empty_mask(tmp_path):
     write_patient(tmp_path / "dicom", {"GTVp": [square(1.5, 2.5, 6.5, 9.5, 70)]})
     said = []
     with pytest.raises(InputError, match="none of 1 patients can be read"):
@@ -381,7 +381,7 @@ def test_a_truncated_slice_leaves_nothing_behind(tmp_path, importing):
     refused(importing, tmp_path, "none of 1 patients can be read")
 
 
-def test_a_broken_rtstruct_is_said(tmp_path, importing):
+def test_a_broken_rtstruct_is_said(tmp_path):
     write_patient(tmp_path / "dicom")
     file = tmp_path / "dicom" / "RS.dcm"
     file.write_bytes(file.read_bytes().replace(b"-27.", b"-2x."))

@@ -186,13 +186,13 @@ def test_a_refusal_is_one_sentence(file, server, tmp_path, lines, status, cause)
     assert files_of(tmp_path) == {}
 
 
-def test_no_connection(file, server, tmp_path, lines):
+def test_no_connection(file, tmp_path, lines):
     # Nobody listens on port 9 of this machine.
     with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/set\.zip: interrupted at 0\.0 MB"):
         download(replace(file, url="http://127.0.0.1:9/set.zip"), tmp_path, lines.append)
 
 
-def test_a_disk_without_room_is_noticed_before(file, server, tmp_path, lines, monkeypatch):
+def test_a_disk_without_room_is_noticed_before(file, tmp_path, lines, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: Usage(10**7, 10**7 - 10**6, 10**6))
     with pytest.raises(InputError, match=r"set\.zip needs 5\.1 MB in .*, and 1\.0 MB are free: make room first"):
         download(file, tmp_path, lines.append)

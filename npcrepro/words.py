@@ -1,0 +1,65 @@
+"""Words around numbers, as captions, tables and messages have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+DASH = "–"  # in a table, where there is no value
+
+
+def plural(number: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> plural(1, "run"), plural(1200, "run")
+        ('1 run', '1,200 runs')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def in_words(values: Iterable[object], form: str = "") -> str:
+    """``A, B and C``; ``none`` of nothing.
+
+    Args:
+        values: names, or numbers.
+        form: how each is formatted.
+
+    Example:
+        >>> in_words("ABC"), in_words([0.5, 0.25], ".2f"), in_words([])
+        ('A, B and C', '0.50 and 0.25', 'none')
+    """
+    *first, last = [format(value, form) for value in values] or ["none"]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def span(numbers: Sequence[int]) -> str:
+    """The smallest and the largest; the number where all are alike, a dash for none.
+
+    Example:
+        >>> span([16, 15, 16]), span([1, 1]), span([])
+        ('15 to 16', '1', '–')
+    """
+    return " to ".join(f"{number:,}" for number in sorted({min(numbers), max(numbers)})) if numbers else DASH
+
+
+def seeds_line(seeds: Sequence[int]) -> str:
+    """Seeds in a caption.
+
+    Example:
+        >>> seeds_line([0]), seeds_line([0, 1, 2])
+        ('seed 0', 'seeds 0, 1, 2')
+    """
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def middle(count: int, leader: str) -> str:
+    """Which patient stands halfway down the order by the DSC of a method.
+
+    Example:
+        >>> middle(2, "U-Net"), middle(5, "U-Net")
+        ('the worse of 2 patients by the DSC of U-Net', 'in the middle of 5 patients by the DSC of U-Net')
+    """
+    if count == 1:
+        return "the only patient that the first fold tests"
+    place = "the worse of 2 patients" if count == 2 else f"in the middle of {count} patients"
+    return f"{place} by the DSC of {leader}"
