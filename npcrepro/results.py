@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -37,7 +38,7 @@ class Results:
     """
 
     def __init__(self, paper: Paper, folder: Path | str, region: str = "all_slices"):
-        self.paper = paper
+        self.paper, self.region = paper, region
         self.published: Published = records.read_published(folder)
         everyone = evaluation.by_patient(self.published.cases)
         structures = list(dict.fromkeys(self.published.cases.structure))
@@ -49,8 +50,9 @@ class Results:
 
     @property
     def made(self) -> str:
-        """What a caption says: patients tested, cohort, profile, folds and seeds."""
-        return f"{plural(self.patients.patient.nunique(), 'patient')}, {_origin(self.published)}"
+        """What a caption says: patients tested, slices if not all of them, cohort, profile, folds and seeds."""
+        where = "slices that show the structure, " if self.region == "reference_slices" else ""
+        return f"{plural(self.patients.patient.nunique(), 'patient')}, {where}{_origin(self.published)}"
 
     def about(self) -> Markdown:
         """Patients, voxels and structures; size of networks and of training; and where the runs were made."""
@@ -91,17 +93,18 @@ class Results:
         caption = f"{figures.METRIC_TITLES[metric]}, mean over n patients (95 % interval). {self.made}"
         return tables.show(frame, caption)
 
-    def boxes(self, metrics: dict[str, str]) -> Markdown:
-        """Boxes of each method over patients, for the mean over structures."""
-        figures.boxes(self._whole(), self.paper, metrics)
+    def boxes(self, metrics: dict[str, str], leave_out: Sequence[str] = ()) -> Markdown:
+        """Boxes of each method over patients, for the mean over structures; without the methods left out."""
+        rows = self._whole()
+        figures.boxes(rows[~rows.method.isin(leave_out)], self.paper, metrics)
         plt.show()
         return Markdown(
             f"*{self._over()} ({self.made}). Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients.*"
         )
 
-    def boxes_by_structure(self, metric: str = "dsc") -> Markdown:
-        """Boxes of each method over patients, structure by structure."""
-        figures.boxes_by_structure(self.patients, self.paper, metric)
+    def boxes_by_structure(self, metric: str = "dsc", leave_out: Sequence[str] = ()) -> Markdown:
+        """Boxes of each method over patients, structure by structure; without the methods left out."""
+        figures.boxes_by_structure(self.patients[~self.patients.method.isin(leave_out)], self.paper, metric)
         plt.show()
         return Markdown(
             f"*Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients beyond them ({self.made}).*"
