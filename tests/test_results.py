@@ -101,6 +101,16 @@ def test_captions_say_where_a_table_comes_from(results, no_window):
     assert made in results.boxes_by_structure().data
 
 
+@pytest.mark.parametrize("kind", ["boxes", "boxes_by_structure"])
+def test_methods_can_be_left_out_of_a_figure(results, monkeypatch, kind):
+    shown = []
+    monkeypatch.setattr(f"npcrepro.figures.{kind}", lambda rows, *_: shown.append(set(rows.method)))
+    argument = {"dsc": "DSC"} if kind == "boxes" else "dsc"
+    getattr(results, kind)(argument)
+    getattr(results, kind)(argument, leave_out=("unet",))
+    assert shown == [{"two-stage", "unet"}, {"two-stage"}]
+
+
 def test_another_region_has_rows_of_its_own(results):
     folder = results.published.folder
     cases = read_published(folder).cases
@@ -108,6 +118,7 @@ def test_another_region_has_rows_of_its_own(results):
     write_cases(folder, cases)
     inside = Results(LUO, folder, "reference_slices")
     assert set(inside.patients.region) == {"reference_slices"}
+    assert inside.made.startswith("5 patients, slices that show the structure, cohort c, ")
     assert inside.mean("two-stage").mean > Results(LUO, folder).mean("two-stage").mean
 
 
