@@ -10,12 +10,12 @@ from statistics import median
 
 
 def machine() -> str:
-    """Processor, whether it has bf16 matrix units, and threads of PyTorch."""
+    """Processor, its instructions for bf16, and threads of PyTorch."""
     import torch
 
     has = torch.cpu.get_capabilities()
-    units = "with" if has.get("amx_bf16") else "without"
-    return f"{_processor()}, {os.cpu_count()} cores, {units} bf16 matrix units; torch {torch.__version__}, {_threads()}"
+    bf16 = "AMX" if has.get("amx_bf16") else "AVX-512" if has.get("avx512_bf16") else "none"
+    return f"{_processor()}, {os.cpu_count()} cores, bf16 instructions: {bf16}; torch {torch.__version__}, {_threads()}"
 
 
 def _threads() -> str:

@@ -554,10 +554,17 @@ def test_one_slice_can_be_learnt_by_heart(tmp_path, fabric):
 # Precision
 
 
-@pytest.mark.parametrize(("has_amx", "precision"), [(True, "bf16-mixed"), (False, "32-true"), (None, "32-true")])
-def test_bf16_only_where_the_processor_has_matrix_units_for_it(monkeypatch, has_amx, precision):
-    capabilities = {"architecture": "x86_64"} | ({} if has_amx is None else {"amx_bf16": has_amx})
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+@pytest.mark.parametrize(
+    ("has", "precision"),
+    [
+        ({"amx_bf16": True}, "bf16-mixed"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "bf16-mixed"),
+        ({"amx_bf16": False, "avx512_bf16": False}, "32-true"),
+        ({}, "32-true"),
+    ],
+)
+def test_bf16_only_where_the_processor_has_instructions_for_it(monkeypatch, has, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"} | has)
     fabric = training.make_fabric("cpu")
     assert fabric._precision.precision == precision
     assert fabric.device.type == "cpu"
