@@ -137,7 +137,7 @@ def run(
         bool, typer.Option("--strict", help="Stop at any defect of the cohort and at channels under other names.")
     ] = False,
     publish: Annotated[
-        Path | None, typer.Option(help="Also write the numbers of these runs (no images, no weights) to this folder.")
+        Path | None, typer.Option(help="Also add the numbers of these runs (no images, no weights) to this folder.")
     ] = None,
     devices: Devices = 1,
     deterministic: Deterministic = False,

@@ -19,7 +19,6 @@ import pandas as pd
 
 from npcrepro import leakage, observers, papers, statistics, tables
 from npcrepro.evaluation import OVER_STRUCTURES, by_patient, over_seeds, over_structures
-from npcrepro.files import read_json
 from npcrepro.protocol import Method
 from npcrepro.records import RESULTS, Published, published_folders, read_published
 from npcrepro.words import DASH, plural
@@ -274,7 +273,7 @@ def _entries(published: Published) -> list[Entry]:
     if first["cohort"].endswith(tuple(leakage.SPLITS)):
         return []
     cases = published.cases[published.cases.region == "all_slices"]
-    methods = read_json(published.folder / "runs.json")["methods"]
+    methods = published.methods
     return [
         Entry(
             folder=published.folder.name,

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from npcrepro import departures, papers
 from npcrepro.errors import InputError
-from npcrepro.files import read_json
 from npcrepro.protocol import Settings, pick
 from npcrepro.words import DASH, span
 
@@ -159,7 +158,7 @@ COHORTS = {
 
 
 def _size_of(record: Published) -> dict[str, object]:
-    first, folds = record.runs[0], read_json(record.folder / "runs.json").get("folds", {}).values()
+    first, folds = record.runs[0], record.folds.values()
     return {
         "record": f"`{record.folder.name}`",
         "cohort": first["cohort"],
@@ -172,7 +171,7 @@ def _size_of(record: Published) -> dict[str, object]:
 
 
 def _methods_of(record: Published) -> list[dict[str, object]]:
-    rows, methods = [], read_json(record.folder / "runs.json").get("methods", {})
+    rows, methods = [], record.methods
     for method in dict.fromkeys(run["method"] for run in record.runs):
         runs = [run for run in record.runs if run["method"] == method]
         minutes = sum(run["seconds"]["all"] for run in runs) / 60 / len(runs) if "seconds" in runs[0] else None

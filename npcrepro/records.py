@@ -49,6 +49,14 @@ SCORING_CODE = ("npcrepro.evaluation:score_case",)
 PACKAGES = ("npcrepro", "torch", "lightning-fabric", "numpy", "scipy", "pandas", "SimpleITK", "safetensors")
 FLOAT = "%.10g"  # of published tables, which are committed: smaller, and far beyond what is measured
 IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
+# What the runs of a published folder have in common.
+KIND = {
+    "paper": lambda run: run["paper"],
+    "cohort": lambda run: run["cohort"],
+    "images": lambda run: run["data_sha256"],
+    "split": lambda run: run["split_sha256"],
+    "profile": lambda run: {k: v for k, v in run["profile"].items() if k not in NO_IDENTITY["profile"]},
+}
 
 
 @dataclass(frozen=True)
@@ -223,29 +231,62 @@ def publish(records: list[Record], folder: Path) -> None:
     comes in later leaves the files of the others as they are, and none grows large. The folder can be committed and
     read back with :func:`read_published`.
 
+    Runs that were published there before stay, so that methods and seeds can come from several machines. A run of the
+    same method, fold and seed is replaced; where a method is defined otherwise by now, all its runs are.
+
     Raises:
-        InputError: no runs given, or runs of several papers, cohorts or profiles.
+        InputError: no runs given, or runs that differ, from each other or from those in the folder, in their paper,
+            cohort, split or profile.
     """
     if not records:
         raise InputError(f"there is no finished run to publish into {folder}")
-    kinds = {(r.config["paper"], r.config["cohort"], r.config["profile"]["name"]) for r in records}
-    if len(kinds) > 1:
-        raise InputError(f"{folder} can hold one paper, cohort and profile, got {sorted(kinds)}")
-    for old in folder.glob("cases-*.csv"):
-        old.unlink()
-    write_cases(folder, case_table(records))
-    write_text(folder / "history.csv", _text(history_table(records)))
     methods = {record.config["method"]["name"]: record.config["method"] for record in records}
-    folds = {record.config["fold"]["number"]: record.config["fold"] for record in records}
+    folds = {str(record.config["fold"]["number"]): record.config["fold"] for record in records}
     rows = [
         record.config
         | record.provenance
         | {"method": record.config["method"]["name"], "fold": record.config["fold"]["number"]}
         for record in records
     ]
+    cases, history = case_table(records), history_table(records)
+    if (folder / "runs.json").exists():
+        old = Published(folder)
+        replaced = {_place(row) for row in rows}
+        changed = {name for name in methods if name in old.methods and not _same(old.methods[name], methods[name])}
+        kept = [row for row in old.runs if _place(row) not in replaced and row["method"] not in changed]
+        rows = kept + rows
+        methods, folds = old.methods | methods, old.folds | folds
+        cases, history = _of(kept, old.cases, cases), _of(kept, old.history, history)
+    differ = [part for part, kind in KIND.items() if len({sha256_of(kind(row)) for row in rows}) > 1]
+    if differ:
+        raise InputError(
+            f"{folder} can hold one paper, cohort, split and profile, but these runs, with those that are published "
+            f"there, differ in {' and '.join(differ)}; publish them into another folder"
+        )
+    for path in folder.glob("cases-*.csv"):
+        path.unlink()
+    write_cases(folder, cases)
+    write_text(folder / "history.csv", _text(history))
     common = {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
     own = [{key: value for key, value in row.items() if key not in common} for row in rows]
     write_json(folder / "runs.json", {"common": common, "methods": methods, "folds": folds, "runs": own})
+
+
+def _place(row: Mapping) -> tuple:
+    """What names a run among those of one folder."""
+    return row["method"], row["fold"], row["seed"]
+
+
+def _same(old: dict, new: dict) -> bool:
+    """Whether two definitions of a method, as ``runs.json`` has them, differ in words at most."""
+    return all(old.get(key) == new.get(key) for key in old | new if key not in NO_IDENTITY["method"])
+
+
+def _of(kept: list[dict], old, new):
+    """The rows of an old table that belong to the runs kept, and all of a new one."""
+    places = {_place(row) for row in kept}
+    mask = [place in places for place in zip(old["method"], old["fold"], old["seed"], strict=True)]
+    return _concatenate([old[mask], new])
 
 
 def write_cases(folder: Path, cases) -> None:
@@ -280,8 +321,21 @@ class Published:
     @cached_property
     def runs(self) -> list[dict]:
         """Configuration and provenance of each run; ``method`` and ``fold`` are name and number."""
-        content = read_json(self.folder / "runs.json")
-        return [content["common"] | run for run in content["runs"]]
+        return [self._content["common"] | run for run in self._content["runs"]]
+
+    @property
+    def methods(self) -> dict[str, dict]:
+        """How each method was defined."""
+        return self._content["methods"]
+
+    @property
+    def folds(self) -> dict[str, dict]:
+        """The patients of each fold, by its number; none where scores alone were recorded."""
+        return self._content.get("folds", {})
+
+    @cached_property
+    def _content(self) -> dict:
+        return read_json(self.folder / "runs.json")
 
 
 def published_folders(results: Path | str = RESULTS) -> list[Path]:

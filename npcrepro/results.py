@@ -12,7 +12,6 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from npcrepro import evaluation, figures, leakage, observers, records, statistics, tables
-from npcrepro.files import read_json
 from npcrepro.protocol import Paper
 from npcrepro.records import Published
 from npcrepro.words import DASH, in_words, plural, seeds_line, span
@@ -231,7 +230,7 @@ def published_line(published: Published) -> str:
 def training_line(published: Published) -> str:
     """Size of the networks of published runs and of their training, and how many patients each fold has for what."""
     size = published.runs[0]["profile"]
-    folds = read_json(published.folder / "runs.json")["folds"].values()
+    folds = published.folds.values()
     parts = {part: span([len(fold[part]) for fold in folds]) for part in ("train", "validation", "test")}
     matrix = " x ".join(map(str, size["matrix"]))
     return (

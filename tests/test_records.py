@@ -182,7 +182,44 @@ def test_published_runs_without_their_cases_are_told_by_name(tmp_path):
         _ = read_published(tmp_path / "results").cases
 
 
-def test_a_method_that_is_published_no_more_leaves_no_cases(tmp_path):
+def test_what_is_published_later_comes_beside_what_is_there(tmp_path):
+    """As if all had been published at once, though the first runs are gone."""
+    first = record_at(tmp_path / "first", 1 / 3)
+    later = [record_at(tmp_path / "later", 0.5, seed=1), record_at(tmp_path / "later", method=PAPER.method("unfused"))]
+    publish([first], tmp_path / "results")
+    publish(later, tmp_path / "results")
+    publish([first, *later], tmp_path / "at once")
+    for path in (tmp_path / "at once").iterdir():
+        assert (tmp_path / "results" / path.name).read_text() == path.read_text()
+    publish(later, tmp_path / "results")
+    assert len(read_published(tmp_path / "results").runs) == 3
+
+
+def test_a_run_is_replaced_by_one_of_the_same_method_fold_and_seed(tmp_path):
+    publish([record_at(tmp_path / "a", 0.1), record_at(tmp_path / "a", 0.2, seed=1)], tmp_path / "results")
+    publish([record_at(tmp_path / "b", 0.3)], tmp_path / "results")
+    published = read_published(tmp_path / "results")
+    assert published.cases.set_index("seed").dsc.to_dict() == {0: 0.3, 1: 0.2}
+    assert sorted(run["seed"] for run in published.runs) == [0, 1]
+
+
+def test_all_runs_of_a_method_defined_otherwise_are_replaced(tmp_path):
+    unfused, stepwise = PAPER.method("unfused"), PAPER.method("stepwise")
+    publish([record_at(tmp_path / "a", seed=seed) for seed in (0, 1)], tmp_path / "results")
+    publish([record_at(tmp_path / "a", method=unfused)], tmp_path / "results")
+    publish(
+        [record_at(tmp_path / "b", seed=2, method=replace(stepwise, summary="In other words"))], tmp_path / "results"
+    )
+    kept = {(run["method"], run["seed"]) for run in read_published(tmp_path / "results").runs}
+    assert kept == {("stepwise", 0), ("stepwise", 1), ("stepwise", 2), ("unfused", 0)}
+    publish([record_at(tmp_path / "b", seed=3, method=replace(stepwise, budget=2.0))], tmp_path / "results")
+    published = read_published(tmp_path / "results")
+    assert {(run["method"], run["seed"]) for run in published.runs} == {("stepwise", 3), ("unfused", 0)}
+    assert published.methods["stepwise"]["budget"] == 2.0
+    assert published.history.groupby("method").seed.unique().map(list).to_dict() == {"stepwise": [3], "unfused": [0]}
+
+
+def test_cases_of_runs_that_are_not_there_go(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "cases-of-old.csv").write_text("method\nof-old\n")
     publish([record_at(tmp_path / "runs", 1 / 3)], tmp_path / "results")
@@ -217,8 +254,21 @@ def test_an_unknown_identity_column_is_an_error(tmp_path):
         find(tmp_path, sed=1)
 
 
-def test_runs_of_two_cohorts_are_not_published_together(tmp_path):
-    runs = [record_at(tmp_path / "runs"), record_at(tmp_path / "runs", cohort="other")]
-    with pytest.raises(InputError, match="one paper, cohort and profile"):
-        publish(runs, tmp_path / "results")
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"cohort": "other"}, "cohort"),
+        ({"data_sha256": "f" * 64}, "images"),
+        ({"split_sha256": "f" * 64}, "split"),
+        ({"profile": replace(TINY, updates=13)}, "profile"),
+    ],
+)
+def test_runs_of_two_kinds_are_not_published_together(tmp_path, changes, part):
+    first, other = record_at(tmp_path / "runs"), record_at(tmp_path / "runs", **{"seed": 1} | changes)
+    with pytest.raises(InputError, match=f"differ in {part}; publish"):
+        publish([first, other], tmp_path / "results")
     assert not (tmp_path / "results").exists()
+    publish([first], tmp_path / "results")
+    with pytest.raises(InputError, match=f"differ in {part}; publish"):
+        publish([other], tmp_path / "results")
+    assert read_published(tmp_path / "results").cases.seed.tolist() == [0]
