@@ -53,8 +53,8 @@ IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
 KIND = {
     "paper": lambda run: run["paper"],
     "cohort": lambda run: run["cohort"],
-    "images": lambda run: run["data_sha256"],
-    "split": lambda run: run["split_sha256"],
+    "images": lambda run: run.get("data_sha256"),
+    "split": lambda run: run.get("split_sha256"),
     "profile": lambda run: {k: v for k, v in run["profile"].items() if k not in NO_IDENTITY["profile"]},
 }
 
@@ -223,7 +223,7 @@ def history_table(records: Iterable[Record]):
     return _concatenate(record.history for record in records)
 
 
-def publish(records: list[Record], folder: Path) -> None:
+def publish(records: list[Record], folder: Path) -> list[dict]:
     """Write the numbers of several runs into one folder: ``runs.json``, ``history.csv`` and the rows of cases.
 
     No weights, no predictions, no images; ten significant digits. ``runs.json`` says once what all runs share, and for
@@ -232,7 +232,11 @@ def publish(records: list[Record], folder: Path) -> None:
     read back with :func:`read_published`.
 
     Runs that were published there before stay, so that methods and seeds can come from several machines. A run of the
-    same method, fold and seed is replaced; where a method is defined otherwise by now, all its runs are.
+    same method, fold and seed is replaced; where a method is defined otherwise by now, all its runs are. If this is
+    stopped halfway, the same call mends the folder.
+
+    Returns:
+        What was published of the runs that went because their method is defined otherwise and nothing took their place.
 
     Raises:
         InputError: no runs given, or runs that differ, from each other or from those in the folder, in their paper,
@@ -248,28 +252,32 @@ def publish(records: list[Record], folder: Path) -> None:
         | {"method": record.config["method"]["name"], "fold": record.config["fold"]["number"]}
         for record in records
     ]
-    cases, history = case_table(records), history_table(records)
-    if (folder / "runs.json").exists():
-        old = Published(folder)
-        replaced = {_place(row) for row in rows}
-        changed = {name for name in methods if name in old.methods and not _same(old.methods[name], methods[name])}
-        kept = [row for row in old.runs if _place(row) not in replaced and row["method"] not in changed]
-        rows = kept + rows
-        methods, folds = old.methods | methods, old.folds | folds
-        cases, history = _of(kept, old.cases, cases), _of(kept, old.history, history)
-    differ = [part for part, kind in KIND.items() if len({sha256_of(kind(row)) for row in rows}) > 1]
+    old = Published(folder) if (folder / "runs.json").exists() else None
+    everything = rows + (old.runs if old else [])
+    differ = [part for part, kind in KIND.items() if len({sha256_of(kind(row)) for row in everything}) > 1]
     if differ:
         raise InputError(
             f"{folder} can hold one paper, cohort, split and profile, but these runs, with those that are published "
             f"there, differ in {' and '.join(differ)}; publish them into another folder"
         )
-    for path in folder.glob("cases-*.csv"):
-        path.unlink()
+    cases, history, gone = case_table(records), history_table(records), []
+    if old:
+        replaced = {_place(row) for row in rows}
+        changed = {name for name in methods if name in old.methods and not _same(old.methods[name], methods[name])}
+        others = [row for row in old.runs if _place(row) not in replaced]
+        kept, gone = ([row for row in others if (row["method"] in changed) is went] for went in (False, True))
+        rows = kept + rows
+        methods, folds = old.methods | methods, old.folds | folds
+        cases, history = _of(kept, old.cases, cases), _of(kept, old.history, history)
     write_cases(folder, cases)
     write_text(folder / "history.csv", _text(history))
     common = {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
     own = [{key: value for key, value in row.items() if key not in common} for row in rows]
     write_json(folder / "runs.json", {"common": common, "methods": methods, "folds": folds, "runs": own})
+    for path in folder.glob("cases-*.csv"):
+        if path.stem.removeprefix("cases-") not in methods:
+            path.unlink()
+    return gone
 
 
 def _place(row: Mapping) -> tuple:

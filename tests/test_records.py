@@ -212,7 +212,8 @@ def test_all_runs_of_a_method_defined_otherwise_are_replaced(tmp_path):
     )
     kept = {(run["method"], run["seed"]) for run in read_published(tmp_path / "results").runs}
     assert kept == {("stepwise", 0), ("stepwise", 1), ("stepwise", 2), ("unfused", 0)}
-    publish([record_at(tmp_path / "b", seed=3, method=replace(stepwise, budget=2.0))], tmp_path / "results")
+    gone = publish([record_at(tmp_path / "b", seed=3, method=replace(stepwise, budget=2.0))], tmp_path / "results")
+    assert [(row["method"], row["seed"]) for row in gone] == [("stepwise", 0), ("stepwise", 1), ("stepwise", 2)]
     published = read_published(tmp_path / "results")
     assert {(run["method"], run["seed"]) for run in published.runs} == {("stepwise", 3), ("unfused", 0)}
     assert published.methods["stepwise"]["budget"] == 2.0
@@ -269,6 +270,32 @@ def test_runs_of_two_kinds_are_not_published_together(tmp_path, changes, part):
         publish([first, other], tmp_path / "results")
     assert not (tmp_path / "results").exists()
     publish([first], tmp_path / "results")
-    with pytest.raises(InputError, match=f"differ in {part}; publish"):
-        publish([other], tmp_path / "results")
-    assert read_published(tmp_path / "results").cases.seed.tolist() == [0]
+    in_its_place = record_at(tmp_path / "runs", **changes)
+    for later in (other, in_its_place):
+        with pytest.raises(InputError, match=f"differ in {part}; publish"):
+            publish([later], tmp_path / "results")
+    published = read_published(tmp_path / "results")
+    assert published.cases.seed.tolist() == [0]
+    assert published.runs[0]["cohort"] == "tiny"
+
+
+def test_a_method_of_another_paper_with_the_same_name_takes_no_ones_place(tmp_path):
+    publish([record_at(tmp_path / "runs")], tmp_path / "results")
+    other = replace(PAPER.method("stepwise"), paper="luo2020")
+    with pytest.raises(InputError, match="differ in paper; publish"):
+        publish([record_at(tmp_path / "runs", method=other)], tmp_path / "results")
+    assert read_published(tmp_path / "results").runs[0]["paper"] == "li2018"
+
+
+def test_publishing_that_was_stopped_loses_nothing_and_can_be_repeated(tmp_path, monkeypatch):
+    first, later = record_at(tmp_path / "a", 0.1), record_at(tmp_path / "b", 0.2, method=PAPER.method("unfused"))
+    publish([first], tmp_path / "results")
+    publish([first, later], tmp_path / "at once")
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write_json", lambda *given: pytest.exit("stopped"))
+        with pytest.raises(pytest.exit.Exception):
+            publish([later], tmp_path / "results")
+    assert read_published(tmp_path / "results").cases.dsc.tolist()[0] == 0.1
+    publish([later], tmp_path / "results")
+    for path in (tmp_path / "at once").iterdir():
+        assert (tmp_path / "results" / path.name).read_text() == path.read_text()
