@@ -150,10 +150,13 @@ def run(
     A finished run is read back, an interrupted one goes on where it was, a changed configuration is a new run.
     """
     from npcrepro import papers, records
+    from npcrepro.files import check_writable
     from npcrepro.progress import shown
     from npcrepro.runs import run_paper
 
     settings = _settings(cohort, profile, methods, folds, seeds, device, runs, modalities)
+    if publish:
+        check_writable(publish)
     with shown(typer.echo) as report:
         finished = run_paper(
             papers.load(paper, settings.modalities),
@@ -166,8 +169,13 @@ def run(
         )
     _print_scores(finished)
     if publish:
-        records.publish(finished, publish)
+        gone = records.publish(finished, publish)
         typer.echo(f"published in {publish}")
+        for row in gone:
+            typer.echo(
+                f"taken out of it: {row['method']}, fold {row['fold']}, seed {row['seed']}, as the method was defined "
+                "otherwise then"
+            )
 
 
 @app.command()

@@ -42,11 +42,13 @@ def writing_folder(path: Path) -> Iterator[Path]:
     """A new folder beside ``path`` that becomes ``path`` when the block ends well; ``path`` has to be new or empty.
 
     Raises:
-        InputError: the disk is full.
+        InputError: no folder can be made there, or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}.tmp"
-    temporary.mkdir()
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     try:
         yield temporary
         if path.is_dir() and not any(path.iterdir()):
@@ -58,6 +60,22 @@ def writing_folder(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, before hours of work that are for it.
+
+    Raises:
+        InputError: naming the file or folder that stands in the way.
+
+    Example:
+        >>> check_writable(Path("a/new/folder"))
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot write {folder}: {there} is a file")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"cannot write {folder}: {there} may not be written to")
 
 
 def _is_full(error: OSError, folder: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npcrepro.cohorts.defects import Refused
-from npcrepro.cohorts.images import read_image, to_itk
+from npcrepro.cohorts.images import axes_of, from_itk, read_image, to_itk
 from npcrepro.cohorts.layout import Listing, read_cohort, scan
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.cohorts.structures import Structures, smallest_type
@@ -55,7 +55,8 @@ def train_on_all(
 def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = "auto", report: Report = print) -> int:
     """Segment every case of a folder with the network of a finished run.
 
-    Where the run takes in maps of another, the network of that other goes over the cases first.
+    Where the run takes in maps of another, the network of that other goes over the cases first. Images with other axes
+    than most of those that it was trained on are turned for the network, and the labels are turned back.
 
     Args:
         run: folder of the run.
@@ -84,14 +85,18 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
     method, listing = _method(record), scan(root)
     codes = _codes(method.structures, listing.structures or {})
     with writing_folder(out) as folder, TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
-        prepared = _stage(root, listing, _with_used(record), Path(work))
+        prepared, grids = _stage(root, listing, _with_used(record), Path(work))
         values = torch.tensor([0, *codes.values()])
         for number, (case, probability) in enumerate(_probabilities(record, prepared, Path(work), device), 1):
             label = values[decide(probability[None], method.threshold)[0]].numpy()
             about = prepared.case(case)
             image = to_itk(label.astype(smallest_type(max(codes.values()))), about.spacing_mm, about.geometry)
+            turned = axes_of(about.geometry) != axes_of(grids[case][1])
+            if turned:
+                back = from_itk(sitk.DICOMOrient(image, axes_of(grids[case][1])))[0]
+                image = to_itk(back, *grids[case])
             sitk.WriteImage(image, str(folder / f"{case}.nii.gz"))
-            report(f"[{number}/{len(prepared)}] {case}")
+            report(f"[{number}/{len(prepared)}] {case}{', axes turned for the network and back' if turned else ''}")
         header = {"name": f"{prepared.name}-{method.name}", "reference": f"predicted by {record.folder.name}"}
         header |= {"licence": prepared.licence, "file_ending": ".nii.gz", "numTraining": len(prepared)}
         header |= {"channel_names": {str(i): channel for i, channel in enumerate(method.channels)}}
@@ -139,8 +144,12 @@ def _codes(structures: Iterable[str], known: Structures) -> dict[str, int]:
     return {name: mine[0] if mine else next(free) for name, mine in own.items()}
 
 
-def _stage(root: Path, listing: Listing, records: list[Record], work: Path) -> PreparedCohort:
-    """The images as a prepared cohort without any label, so that none can reach a prediction."""
+def _stage(
+    root: Path, listing: Listing, records: list[Record], work: Path
+) -> tuple[PreparedCohort, dict[str, tuple[tuple[float, float, float], dict]]]:
+    """The images as a prepared cohort without any label, so that none can reach a prediction; and the grid of each case
+    as it is stored: the axes of the prepared images are those that the network was trained on.
+    """
     import SimpleITK as sitk
 
     methods = [_method(record) for record in records]
@@ -148,11 +157,16 @@ def _stage(root: Path, listing: Listing, records: list[Record], work: Path) -> P
         list(dict.fromkeys(name for method in methods for name in getattr(method, part)))
         for part in ("channels", "structures")
     )
-    entries = {}
+    wanted = records[0].provenance.get("axes", "LPS")  # of DICOM, for runs that were made before they kept theirs
+    entries, grids = {}, {}
     for case, images in _images(root, listing, channels).items():
-        array, spacing_mm, geometry = read_image(next(image for image in images if image))
+        array, *grids[case] = read_image(next(image for image in images if image))
         empty = work / f"{case}.nii.gz"
-        sitk.WriteImage(to_itk(np.zeros(array.shape, np.uint8), spacing_mm, geometry), str(empty))
+        image = to_itk(np.zeros(array.shape, np.uint8), *grids[case])
+        if axes_of(grids[case][1]) != wanted:
+            image = sitk.DICOMOrient(image, wanted)
+            images = [path and _turned(path, wanted, work / f"{case}_{n:04d}.nii.gz") for n, path in enumerate(images)]
+        sitk.WriteImage(image, str(empty))
         # A series that the cohort lets become zeros is as empty as the label.
         files = [str((image or empty).resolve()) for image in images]
         entries[case] = {"images": files, "label": str(empty.resolve())}
@@ -161,7 +175,15 @@ def _stage(root: Path, listing: Listing, records: list[Record], work: Path) -> P
     header |= {"channel_names": {str(number): name for number, name in enumerate(channels)}}
     header |= {"labels": {"background": 0, **{name: number for number, name in enumerate(structures, 1)}}}
     write_json(work / "dataset.json", header)
-    return prepare(read_cohort(work), work / "prepared")
+    return prepare(read_cohort(work), work / "prepared"), grids
+
+
+def _turned(path: Path, axes: str, to: Path) -> Path:
+    """A copy of an image with other axes."""
+    import SimpleITK as sitk
+
+    sitk.WriteImage(sitk.DICOMOrient(to_itk(*read_image(path)), axes), str(to))
+    return to
 
 
 def _images(root: Path, listing: Listing, channels: list[str]) -> dict[str, list[Path | None]]:

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.folds import Fold, Split, inner_folds, split_patients
+from npcrepro.cohorts.images import axes_of
 from npcrepro.cohorts.layout import Cohort, read_cohort
 from npcrepro.cohorts.prepared import PreparedCohort, fingerprint, prepare
 from npcrepro.errors import InputError
@@ -458,6 +460,7 @@ def _compute(
             "sessions": state.sessions,
             "peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated(fabric.device) / 2**20) if on_gpu else None,
             "substituted": _substituted(method, data),
+            "axes": Counter(axes_of(cohort.entries[case]["geometry"]) for case in train).most_common(1)[0][0],
             "used": {name: [str(each.folder.relative_to(runs)) for each in found] for name, found in used.items()},
             "without_gradient": state.without_gradient,
             **environment(),

@@ -1,7 +1,7 @@
 import pytest
 
 from npcrepro.errors import InputError
-from npcrepro.files import write_text, writing
+from npcrepro.files import check_writable, write_text, writing, writing_folder
 
 
 def test_a_file_is_replaced_or_left_as_it_was(tmp_path):
@@ -37,3 +37,24 @@ def test_a_file_that_cannot_be_written_is_an_error_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"cannot write .*a.txt: ") as error:
         write_text(tmp_path / "file" / "a.txt", "x")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("place", ["file", "file/folder"])
+def test_a_folder_that_cannot_be_made_is_an_error_in_one_line(tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"^cannot write .*file is a file$"):
+        check_writable(tmp_path / place)
+    if place != "file":
+        with (
+            pytest.raises(InputError, match=r"^cannot write .*folder: Not a directory$"),
+            writing_folder(tmp_path / place),
+        ):
+            pass
+
+
+def test_a_folder_that_may_not_be_written_to_is_told_before_the_work(tmp_path, monkeypatch):
+    check_writable(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(InputError, match=f"^cannot write .*folder: {tmp_path} may not be written to$"):
+        check_writable(tmp_path / "new" / "folder")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from core_cases import case_arrays, tiny_paper, write_tiny
 from torch import nn
@@ -138,7 +139,7 @@ def test_the_images_alone_are_enough(trained, tmp_path):
     cases = images_only(tmp_path / "images", [turned, case_arrays("B", 1)])
     lines = []
     assert predict(trained.folder, tmp_path / "images", tmp_path / "out", "cpu", lines.append) == 2
-    assert lines == ["[1/2] A", "[2/2] B"]
+    assert lines == ["[1/2] A, axes turned for the network and back", "[2/2] B"]
     assert left(tmp_path / "out") == ["A.nii.gz", "B.nii.gz", "dataset.json"]
     for name, case in cases.items():
         label, *grid = read_image(tmp_path / "out" / f"{name}.nii.gz")
@@ -148,6 +149,28 @@ def test_the_images_alone_are_enough(trained, tmp_path):
         np.testing.assert_array_equal(label, case.label)
     assert structures_of(tmp_path / "out" / "A.nii.gz") == {"GTVp": (1,)}
     assert left(tmp_path) == ["images", "out"]
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LAS", "RPI", "SLP"])
+def test_images_with_other_axes_are_segmented_as_those_of_the_training(trained, tmp_path, axes):
+    """The same anatomy, stored otherwise: the label is the same in space, and on the grid of its image."""
+    assert trained.provenance["axes"] == "LPS"
+    images_only(tmp_path / "a", [case_arrays("A", 1)])
+    path = tmp_path / "b" / "imagesTs" / "A_0000.nii.gz"
+    path.parent.mkdir(parents=True)
+    image = sitk.ReadImage(str(tmp_path / "a" / "imagesTs" / "A_0000.nii.gz"))
+    sitk.WriteImage(sitk.DICOMOrient(image, axes), str(path))
+    lines = []
+    for name in "ab":
+        predict(trained.folder, tmp_path / name, tmp_path / f"out-{name}", "cpu", lines.append)
+    assert lines == ["[1/1] A", "[1/1] A, axes turned for the network and back"]
+    as_trained, label = (sitk.ReadImage(str(tmp_path / f"out-{name}" / "A.nii.gz")) for name in "ab")
+    stored = sitk.ReadImage(str(path))
+    for part in ("GetSize", "GetOrigin", "GetSpacing", "GetDirection"):
+        assert getattr(label, part)() == getattr(stored, part)()
+    back = sitk.GetArrayFromImage(sitk.DICOMOrient(label, "LPS"))
+    assert back.any()
+    np.testing.assert_array_equal(back, sitk.GetArrayFromImage(as_trained))
 
 
 def test_the_prediction_is_that_of_the_run(tiny_root, tmp_path):

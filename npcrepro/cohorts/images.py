@@ -80,6 +80,18 @@ def to_itk(
     return image
 
 
+def axes_of(geometry: dict[str, list[float]]) -> str:
+    """Where the x, y and z axes of an array (see `read_image`) point to, nearly: "LPS" is to the left, back and head.
+
+    Example:
+        >>> axes_of({"origin": [0.0, 0.0, 0.0], "direction": [-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0]})
+        'RAS'
+    """
+    import SimpleITK as sitk
+
+    return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(geometry["direction"])
+
+
 def _check_size(path: Path) -> None:
     """Raise InputError where the header promises more than the file can hold, before memory is asked for it."""
     import SimpleITK as sitk

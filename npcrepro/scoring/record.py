@@ -15,7 +15,7 @@ import pandas as pd
 
 from npcrepro.errors import InputError
 from npcrepro.evaluation import CASE_COLUMNS, COUNTS
-from npcrepro.files import write_json, writing_folder
+from npcrepro.files import check_writable, write_json, writing_folder
 from npcrepro.records import IDENTITY, Published, write_cases, write_csv
 from npcrepro.scoring.scores import Scores
 from npcrepro.scoring.sides import find_cases, listed
@@ -45,11 +45,12 @@ def fold_cases(predictions: Mapping[str, Path], beside: Published) -> list[str]:
 
 
 def check_record(folder: Path) -> None:
-    """Refuse a folder for a record that holds something.
+    """Refuse a folder for a record that holds something or cannot be written to.
 
     Raises:
-        InputError: it is a file, or not empty.
+        InputError: it is a file, not empty, or somewhere that cannot be written to.
     """
+    check_writable(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty: give a new folder for the record, or remove it first")
 
