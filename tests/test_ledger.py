@@ -1,7 +1,7 @@
 """The ledger of claims on invented publications, and on those of the book."""
 
 import json
-from math import isnan, nan
+from math import inf, isnan, nan
 
 import numpy as np
 import pandas as pd
@@ -283,6 +283,14 @@ def test_loss_that_falls_is_counted_by_seed(tmp_path):
     for name, falls, verdict in (("a", 0.5, "confirmed"), ("b", 0.01, "refuted")):
         publish(tmp_path / name / "x", cases({"literal": scores(0.1, 3, seeds=10)}, paper="li2018"), falls)
         assert line(tmp_path / name, "li2018-11").verdict == verdict
+
+
+@pytest.mark.parametrize("losses", [[nan], [1.0, 0.5, nan], [inf], [2.0, inf]])
+def test_a_training_that_diverged_has_not_fallen(losses):
+    run = {"paper": "li2018", "method": "literal", "cohort": "c", "profile": "q", "fold": 0, "stage": "score"}
+    runs = {0: losses, 1: [4.0, 3.0]}
+    history = pd.DataFrame([run | {"seed": seed, "loss": loss} for seed in runs for loss in runs[seed]])
+    assert ledger._training(history).set_index("seed").loss_fall.to_dict() == {0: 0.0, 1: 0.25}
 
 
 def test_another_series_in_place_of_the_papers_is_told(tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from math import exp, isnan, nan
+from math import exp, inf, isnan, nan
 from pathlib import Path
 
 from npcrepro import leakage, papers, statistics
@@ -306,11 +306,14 @@ def _split_twice(by_slice: Published, by_patient: Published) -> Source:
 
 
 def _training(history):
-    """By how much of its first value the training loss of each run fell, in the form of patients."""
+    """By how much of its first value the training loss of each run fell, in the form of patients; one that ended as no
+    number did not fall.
+    """
     keys = ["paper", "method", "cohort", "profile", "fold", "seed"]
     first = history[history.stage == history.groupby(keys).stage.transform("first")]
-    ends = first.groupby(keys, sort=True).loss.agg(["first", "last"]).reset_index()
-    ends["loss_fall"] = 1 - ends["last"] / ends["first"]
+    losses = first.groupby(keys, sort=True).loss
+    ends = losses.agg(first=lambda loss: loss.iloc[0], last=lambda loss: loss.iloc[-1]).reset_index()
+    ends["loss_fall"] = (1 - ends["last"] / ends["first"]).where(ends["last"].abs() < inf, 0.0)
     ends["patient"] = "fold " + ends.fold.astype(str)
     return ends.assign(status="ok")[[*keys, "patient", "status", "loss_fall"]]
 
