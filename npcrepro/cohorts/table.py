@@ -9,12 +9,15 @@ The table is CSV with one row a case. Its columns:
 * or ``label:NAME=1 OTHER=2``: one file with a code for each structure;
 * every other column is a channel, called as the column.
 
+Spaces around a name, and capitals in ``case``, ``patient``, ``mask`` and ``label`` do not count.
+
 Files are NIfTI, NRRD, MHA or what else SimpleITK reads, relative to the folder of the table.
 """
 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +76,17 @@ def _read(table: Path) -> list[dict[str, str]]:
             file.seek(0)
             # Spreadsheets in many countries separate by semicolons.
             separator = ";" if sample.count(";") > sample.count(",") else ","
-            rows = list(csv.DictReader(file, delimiter=separator, strict=True))
+            reader = csv.DictReader(file, delimiter=separator, strict=True)
+            names = reader.fieldnames = [_plain(name) for name in reader.fieldnames or ()]
+            rows = list(reader)
     except FileNotFoundError:
         raise InputError(f"{table}: no such file: a mistyped path") from None
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise InputError(f"{table}: not a CSV table ({problem}): save it as CSV with UTF-8 text") from None
+    for name, times in Counter(names).items():
+        if times > 1:
+            cause = "a column was copied and not renamed, or a spreadsheet has columns without a name"
+            raise InputError(f"{table}: {times} columns are called {name!r}: {cause}")
     if not rows or "case" not in rows[0]:
         found = ", ".join(map(str, rows[0])) if rows else "no row"
         raise InputError(f"{table}: a table needs the column 'case' and a row for each case; found: {found}")
@@ -87,7 +96,15 @@ def _read(table: Path) -> list[dict[str, str]]:
             raise InputError(f"{table}, line {number}: not as many cells as the first line has columns: {cause}")
         if not row["case"].strip():
             raise InputError(f"{table}, line {number}: no case name: an empty line, or a merged cell of a spreadsheet")
-    return [{key.strip(): cell.strip() for key, cell in row.items()} for row in rows]
+    return [{key: cell.strip() for key, cell in row.items()} for row in rows]
+
+
+def _plain(column: str) -> str:
+    """The name of a column as the module gives it."""
+    first, colon, rest = (part.strip() for part in column.partition(":"))
+    if first.lower() in (("mask", "label") if colon else ("case", "patient")):
+        return f"{first.lower()}{colon}{rest}"
+    return column.strip()
 
 
 def _columns(table: Path, names: list[str]) -> _Columns:

@@ -100,6 +100,10 @@ def test_other_grids_are_resampled_to_the_reference_and_said(folder):
         ("T1,CT", "mask:T1,mask:CT", "no channel"),
         ("one_t1.nrrd", "", "case one has no file in column 'T1'"),
         ("one_t1.nrrd", "one_t2.nrrd", "one_t2.nrrd: cannot be read .no such file"),
+        ("CT,", "T1,", "2 columns are called 'T1'"),
+        ("CT,", " T1 ,", "2 columns are called 'T1'"),
+        ("mask:CTV2", "mask: GTVp", "2 columns are called 'mask:GTVp'"),
+        ("CT,", "Case,", "2 columns are called 'case'"),
         ("two,two_t1", "one,two_t1", "case one is given twice"),
         ("two,two_t1", "../two,two_t1", "case name '../two' cannot be part of a file name"),
     ],
@@ -109,6 +113,14 @@ def test_bad_tables_are_named_and_leave_nothing(folder, old, new, message):
     with pytest.raises(InputError, match=message):
         import_table(table(folder, MASKS.replace(old, new, 1)), folder / "out")
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "header", ["Case,PATIENT,T1,mask: GTVp", " case , patient,T1 ,mask :GTVp", "CASE,Patient,T1,MASK:GTVp"]
+)
+def test_spaces_and_capitals_of_a_header_do_not_count(folder, header):
+    cohort = import_table(table(folder, f"{header}\none,p,one_t1.nrrd,one_gtv.nii.gz\n"), folder / "out")
+    assert (cohort.channels, cohort.patients, tuple(cohort.structures)) == (("T1",), ("p",), ("GTVp",))
 
 
 def test_codes_that_the_column_does_not_name(folder):
