@@ -48,6 +48,7 @@ OUR_FIELDS = (
     "missing_series",
 )
 MISSING_SERIES = ("leave-out", "zero")
+NO_STRUCTURES = ("background", "ignore")  # names in 'labels' with a meaning of their own
 NO_IMAGE = Path(os.devnull)  # the empty file that every system has
 NNUNET_FIELDS = ("channel_names", "labels", "regions_class_order", "numTraining", "file_ending", "dataset")
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff")
@@ -441,21 +442,27 @@ def _structures(header: dict[str, Any] | None, defects: Defects) -> Structures |
         defects.header("missing field", "labels", 'dataset.json needs "labels": {"background": 0, "GTVp": 1}')
         return None
     labels = header["labels"]
-    problem = ""
+    problem, cause = "", 'it looks like {"background": 0, "GTVp": 1, "CTV2": [1, 2]}'
     if not isinstance(labels, dict) or not all(_is_code(value) or _is_region(value) for value in labels.values()):
         problem = "'labels' does not map names to integers, or to lists of different integers, from 0 to 65,535"
+        if isinstance(labels, dict) and all(name.isdecimal() for name in labels):
+            cause = f"nnU-Net v1 has numbers as names; here {cause}"
     elif labels.get("background") != 0:
         problem = "'labels' has no background 0"
+        cause = f"it was left out, or has another name or number; {cause}"
     elif "ignore" in labels:
         problem = "'labels' has an ignore label, which is not supported"
+        cause = "drawn for nnU-Net on a part of the image; leave those cases out, or draw them to the end"
     elif len(labels) < 2:
         problem = "'labels' has no structure"
+        cause = f"only the background was entered; {cause}"
     elif len({_as_codes(value) for value in labels.values()}) < len(labels):
         problem = "'labels' has two names for the same integers"
+        cause = "an entry was copied and its number was not changed"
     elif any(0 in _as_codes(value) for name, value in labels.items() if name != "background"):
         problem = "'labels' gives 0, which is the background, to a structure"
+        cause = "structures were counted from 0; their numbers begin with 1"
     if problem:
-        cause = 'nnU-Net v1 has numbers as names; here it looks like {"background": 0, "GTVp": 1, "CTV2": [1, 2]}'
         defects.header(problem, labels, cause)
         return None
     return {name: _as_codes(value) for name, value in labels.items() if name != "background"}

@@ -26,7 +26,7 @@ import numpy as np
 
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import LABEL_TOLERANCE, from_itk, not_finite, read_image, to_itk
-from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
+from npcrepro.cohorts.layout import NO_STRUCTURES, CaseArrays, Cohort, write_cohort
 from npcrepro.cohorts.resample import resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import LARGEST_CODE, is_target
 from npcrepro.errors import InputError
@@ -117,13 +117,28 @@ def _columns(table: Path, names: list[str]) -> _Columns:
         cause = "give mask:GTVp, mask:GTVnd, ... or one label:GTVp=1 GTVnd=2"
         raise InputError(f"{table}: {len(masks)} mask columns and {len(labels)} label columns: {cause}")
     if masks:
-        structures = [name.removeprefix("mask:").strip() for name in masks]
+        structures = [name.removeprefix("mask:") for name in masks]
+        for column, name in zip(masks, structures):
+            _require_structure(table, column, name)
         return _Columns(tuple(channels), tuple(structures), None, None)
     pairs = [part.partition("=") for part in labels[0].removeprefix("label:").split()]
     if not pairs or not all(name and code.isdecimal() and 0 < int(code) <= LARGEST_CODE for name, _, code in pairs):
         raise InputError(f"{table}: column {labels[0]!r} does not name its codes: it looks like 'label:GTVp=1 GTVnd=2'")
+    for what, given in (("structure", [name for name, _, _ in pairs]), ("code", [int(code) for _, _, code in pairs])):
+        for each, times in Counter(given).items():
+            if times > 1:
+                cause = "a structure has one code here, and a code one structure"
+                raise InputError(f"{table}: column {labels[0]!r} names the {what} {each} twice: {cause}")
     codes = {name: int(code) for name, _, code in pairs}
+    for name in codes:
+        _require_structure(table, labels[0], name)
     return _Columns(tuple(channels), tuple(codes), labels[0], codes)
+
+
+def _require_structure(table: Path, column: str, name: str) -> None:
+    if name in ("", *NO_STRUCTURES):
+        what = f"{name!r}, which nnU-Net keeps for itself" if name else "no structure"
+        raise InputError(f"{table}: column {column!r} names {what}: it looks like mask:GTVp or label:GTVp=1")
 
 
 def _case(table: Path, row: Mapping[str, str], columns: _Columns, report: Callable[[str], None]) -> CaseArrays:
