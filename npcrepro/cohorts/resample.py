@@ -41,6 +41,24 @@ def resample(image: sitk.Image, reference: sitk.Image, transform: sitk.Transform
     return sitk.Resample(image, reference, transform or sitk.Transform(), sitk.sitkLinear, statistics.GetMinimum())
 
 
+def inside(image: sitk.Image, reference: sitk.Image) -> np.ndarray:
+    """Which voxels of ``reference`` have their middle in ``image``: bool (z, y, x).
+
+    Example:
+        >>> from npcrepro.cohorts.images import to_itk
+        >>> row = to_itk(np.zeros((1, 1, 3)), (1.0, 1.0, 1.0))
+        >>> moved = {"origin": [1, 0, 0], "direction": np.eye(3).ravel()}
+        >>> inside(to_itk(np.zeros((1, 1, 3)), (1.0, 1.0, 1.0), moved), row).tolist()
+        [[[False, True, True]]]
+    """
+    import SimpleITK as sitk
+
+    ones = sitk.Image(image.GetSize(), sitk.sitkUInt8) + 1
+    ones.CopyInformation(image)
+    found = sitk.Resample(ones, reference, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    return sitk.GetArrayFromImage(found) == 1
+
+
 def resample_mask(mask: sitk.Image, reference: sitk.Image, transform: sitk.Transform | None = None) -> sitk.Image:
     """A mask (0 and 1) on the grid of ``reference``, uint8: where it covers half of a voxel or more.
 

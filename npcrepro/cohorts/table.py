@@ -27,9 +27,12 @@ import numpy as np
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import LABEL_TOLERANCE, from_itk, not_finite, read_image, to_itk
 from npcrepro.cohorts.layout import NO_STRUCTURES, CaseArrays, Cohort, write_cohort
-from npcrepro.cohorts.resample import resample, resample_mask, same_grid
+from npcrepro.cohorts.resample import inside, resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import LARGEST_CODE, is_target
 from npcrepro.errors import InputError
+from npcrepro.words import plural
+
+ELSEWHERE = "its origin was lost, or it is of another patient"
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,9 @@ def import_table(table: str | Path, destination: str | Path, report: Callable[[s
     registration; ``report`` gets a line for each. Such a cohort is not publishable
     until its ``dataset.json`` says so.
 
-    Raises InputError for a table that cannot be read, has no case, channel or structure or a case twice, for a file
-    that cannot be read, a mask or label with NaN, and for codes that the column does not name.
+    Raises InputError for a table that cannot be read, has no case, channel or structure or one of them twice, for a
+    file that cannot be read, a mask or label with NaN, codes that the column does not name, and for a channel or a
+    structure of which nothing is left on the grid of the first channel.
     """
     table = Path(table)
     rows = _read(table)
@@ -144,43 +148,72 @@ def _require_structure(table: Path, column: str, name: str) -> None:
 def _case(table: Path, row: Mapping[str, str], columns: _Columns, report: Callable[[str], None]) -> CaseArrays:
     case, reference = row["case"], columns.channels[0]
 
+    def place(column: str) -> str:
+        return f"{case}, column {column!r}"
+
     def load(column: str):
         if not row[column]:
             raise InputError(f"{table}: case {case} has no file in column {column!r}: every case needs every channel")
-        return to_itk(*read_image(table.parent / row[column]))
+        try:
+            return to_itk(*read_image(table.parent / row[column]))
+        except Refused as problem:
+            raise Refused(problem.defect, place(column)) from None
 
     def load_drawn(column: str):
         # NaN is neither inside nor outside.
         array, *where = from_itk(load(column))
         if not np.isfinite(array).all():
-            raise Refused(not_finite(str(table.parent / row[column]), array))
+            raise Refused(not_finite(str(table.parent / row[column]), array), place(column))
         return array, where
 
-    def fitted(image, column: str, how):
+    def lost(column: str, what: str, cause: str) -> InputError:
+        there = f"{reference} ({table.parent / row[reference]})"
+        about = f"case {place(column)}: {table.parent / row[column]}: {what}"
+        return InputError(f"{about} {there}; likely cause: {cause}")
+
+    def fitted(image, name: str):
         if same_grid(image, grid):
             return image
-        report(f"case {case}: {column} resampled to the grid of {reference}")
-        return how(image, grid)
+        if not inside(image, grid).any():
+            raise lost(name, "covers no voxel of", ELSEWHERE)
+        report(f"case {case}: {name} resampled to the grid of {reference}")
+        return resample(image, grid)
+
+    def fitted_mask(drawn: np.ndarray, where: list, structure: str, column: str):
+        mask = to_itk(drawn, *where)
+        if same_grid(mask, grid):
+            return mask
+        found = resample_mask(mask, grid)
+        # What is cut off at the border is as it should be; a structure without a voxel would pass for one not there.
+        if drawn.any() and not from_itk(found)[0].any():
+            marked = f"{plural(int(drawn.sum()), 'voxel')} of {structure}"
+            if (drawn & inside(grid, mask)).any():
+                cause = "it is too small for this grid; take a finer image for the first channel"
+                raise lost(column, f"{marked}, which fill half of no voxel of", cause)
+            raise lost(column, f"{marked}, none of them inside", ELSEWHERE)
+        label = f"label {structure}" if columns.codes else column
+        report(f"case {case}: {label} resampled to the grid of {reference}")
+        return found
 
     grid = load(reference)
-    images = [grid if name == reference else fitted(load(name), name, resample) for name in columns.channels]
+    images = [grid if name == reference else fitted(load(name), name) for name in columns.channels]
     if columns.codes is None:
         masks = {}
         for name in columns.structures:
             column = f"mask:{name}"
             if row[column]:
                 array, where = load_drawn(column)
-                masks[name] = fitted(to_itk(array != 0, *where), column, resample_mask)
+                masks[name] = fitted_mask(array != 0, where, name, column)
     else:
         array, where = load_drawn(columns.label)
         for value in np.unique(array).tolist():
             if min(abs(value - code) for code in (0, *columns.codes.values())) > LABEL_TOLERANCE:
                 cause = f"column {columns.label!r} does not list it, or the label was resampled with interpolation"
-                raise InputError(f"{table.parent / row[columns.label]}: label value {value:g}: {cause}")
+                file = table.parent / row[columns.label]
+                raise InputError(f"case {place(columns.label)}: {file}: label value {value:g}: {cause}")
         masks = {}
         for name, code in columns.codes.items():
-            one = to_itk(np.abs(array - code) <= LABEL_TOLERANCE, *where)
-            masks[name] = fitted(one, f"label {name}", resample_mask)
+            masks[name] = fitted_mask(np.abs(array - code) <= LABEL_TOLERANCE, where, name, columns.label)
     arrays, (_, spacing_mm, geometry) = [from_itk(image)[0] for image in images], from_itk(grid)
     found = {name: from_itk(mask)[0] != 0 for name, mask in masks.items()}
     missing = tuple(name for name in columns.structures if name not in found and not is_target(name))

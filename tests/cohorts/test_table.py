@@ -74,7 +74,7 @@ def test_other_grids_are_resampled_to_the_reference_and_said(folder):
     tumour = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "one_gtv.nii.gz")))
     flipped = np.ascontiguousarray(tumour[:, :, ::-1])
     save(flipped, folder / "one_gtv.nii.gz", direction=direction, origin=(15.0, 0.0, 0.0))
-    save(np.full((3, 16, 16), 7, np.int16), folder / "one_ct.mha", spacing_mm=(6.0, 1.0, 1.0))
+    save(np.arange(3 * 256, dtype=np.int16).reshape(3, 16, 16), folder / "one_ct.mha", spacing_mm=(6.0, 1.0, 1.0))
     lines = []
     cohort = import_table(table(folder, MASKS), folder / "out", report=lines.append)
     assert lines == [
@@ -104,7 +104,8 @@ def test_other_grids_are_resampled_to_the_reference_and_said(folder):
         ("mask:GTVp", "mask: ", "column 'mask:' names no structure"),
         ("T1,CT", "mask:T1,mask:CT", "no channel"),
         ("one_t1.nrrd", "", "case one has no file in column 'T1'"),
-        ("one_t1.nrrd", "one_t2.nrrd", "one_t2.nrrd: cannot be read .no such file"),
+        ("one_t1.nrrd", "one_t2.nrrd", "case one, column 'T1': .*one_t2.nrrd: cannot be read .no such file"),
+        ("one_gtv.nii.gz", "gtv.mha", "case one, column 'mask:GTVp': .*gtv.mha: cannot be read .no such file"),
         ("CT,", "T1,", "2 columns are called 'T1'"),
         ("CT,", " T1 ,", "2 columns are called 'T1'"),
         ("mask:CTV2", "mask: GTVp", "2 columns are called 'mask:GTVp'"),
@@ -130,7 +131,8 @@ def test_spaces_and_capitals_of_a_header_do_not_count(folder, header):
 
 def test_codes_that_the_column_does_not_name(folder):
     text = "case,T1,label:GTVp=2\none,one_t1.nrrd,one_label.nrrd\n"
-    with pytest.raises(InputError, match=r"one_label.nrrd: label value 1: column 'label:GTVp=2' does not list it"):
+    message = r"one_label.nrrd: label value 1: column 'label:GTVp=2' does not list it"
+    with pytest.raises(InputError, match=f"case one, column 'label:GTVp=2': .*{message}"):
         import_table(table(folder, text), folder / "out")
 
 
@@ -139,7 +141,9 @@ def test_a_voxel_that_is_no_number_is_neither_inside_nor_outside(folder, column,
     drawn = np.zeros(SHAPE, np.float32)
     drawn[2, 3, 4:6] = 1, np.nan
     save(drawn, folder / file)
-    with pytest.raises(InputError, match=r"nan.nii.gz: NaN or infinite values \(1 voxels\)"):
+    with pytest.raises(
+        InputError, match=rf"case one, column '{column}': .*nan.nii.gz: NaN or infinite values \(1 voxels\)"
+    ):
         import_table(table(folder, f"case,T1,{column}\none,one_t1.nrrd,{file}\n"), folder / "out")
     assert not (folder / "out").exists()
 
@@ -150,6 +154,37 @@ def test_a_mask_of_negative_values_keeps_them_on_another_grid(folder):
     save(drawn, folder / "coarse.nii.gz", spacing_mm=(3.0, 2.0, 2.0))
     cohort = import_table(table(folder, "case,T1,mask:GTVp\none,one_t1.nrrd,coarse.nii.gz\n"), folder / "out")
     assert read_image(cohort.cases[0].label)[0].sum() > 18
+
+
+@pytest.mark.parametrize(("column", "code"), [("mask:GTVp", 1), ("label:GTVp=2", 2)])
+def test_a_drawing_that_loses_everything_is_refused(folder, column, code):
+    path = table(folder, f"case,T1,{column}\none,one_t1.nrrd,drawn.nii.gz\n")
+    drawn = np.zeros((6, 8, 8), np.uint8)
+    drawn[2:4, 2:7, 1:6] = code
+    save(drawn, folder / "drawn.nii.gz", origin=(0.0, 0.0, 500.0))
+    message = r"drawn.nii.gz: 50 voxels of GTVp, none of them inside T1 \(.*one_t1.nrrd\); likely cause: its origin"
+    with pytest.raises(InputError, match=rf"case one, column '{column}': .*{message}"):
+        import_table(path, folder / "out")
+    save(drawn, folder / "drawn.nii.gz", spacing_mm=(0.3, 0.1, 0.1))
+    with pytest.raises(InputError, match=r"50 voxels of GTVp, which fill half of no voxel of T1 .* it is too small"):
+        import_table(path, folder / "out")
+    assert not (folder / "out").exists()
+    # One of the two slices lies below T1: what is cut off at its border is no defect.
+    save(drawn, folder / "drawn.nii.gz", origin=(0.0, 0.0, -9.0))
+    cohort = import_table(path, folder / "out", report=lambda line: None)
+    assert read_image(cohort.cases[0].label)[0].sum() == 25
+
+
+def test_an_image_of_another_place_is_refused(folder):
+    ct = np.arange(6 * 256, dtype=np.int16).reshape(SHAPE)
+    save(ct, folder / "one_ct.mha", origin=(0.0, 17.0, 0.0))
+    message = r"one_ct.mha: covers no voxel of T1 \(.*one_t1.nrrd\); likely cause: its origin was lost"
+    with pytest.raises(InputError, match=rf"case one, column 'CT': .*{message}"):
+        import_table(table(folder, MASKS), folder / "out")
+    assert not (folder / "out").exists()
+    save(ct, folder / "one_ct.mha", origin=(0.0, 15.0, 0.0))
+    image = read_image(import_table(table(folder, MASKS), folder / "out", report=lambda line: None).cases[0].images[1])
+    np.testing.assert_array_equal(image[0][:, 15], ct[:, 0])
 
 
 def test_codes_beyond_a_byte(folder):
