@@ -27,7 +27,7 @@ def read_image(path: str | Path) -> tuple[np.ndarray, tuple[float, float, float]
 
     ``geometry`` is ``{"origin": [x, y, z], "direction": [nine numbers, row by row]}`` in LPS millimetres. A 2-D image
     becomes one slice with a z spacing of 1 mm. NaN and infinite values are kept. Raises InputError for a file that is
-    missing, unreadable or truncated, or has more than one value a voxel or a time axis.
+    missing, unreadable or truncated, or has more than one value a voxel, complex numbers or a time axis.
     """
     import SimpleITK as sitk
 
@@ -44,6 +44,9 @@ def read_image(path: str | Path) -> tuple[np.ndarray, tuple[float, float, float]
     if image.GetNumberOfComponentsPerPixel() > 1 or image.GetDimension() not in (2, 3):
         value = f"size {image.GetSize()} with {image.GetNumberOfComponentsPerPixel()} values a voxel"
         raise unreadable(path, value, "several channels or time points in one file: save one file a channel")
+    if "complex" in image.GetPixelIDTypeAsString():
+        cause = "the signal of a scanner and not the image made of it: save the magnitude"
+        raise unreadable(path, "complex numbers", cause)
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
     array, spacing_mm, geometry = from_itk(image)
