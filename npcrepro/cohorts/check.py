@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from npcrepro.cohorts.defects import Defect, Refused
-from npcrepro.cohorts.images import not_finite, read_image, to_mask
+from npcrepro.cohorts.images import read_image, to_mask, value_defects
 from npcrepro.cohorts.layout import NO_IMAGE, Case, scan
 from npcrepro.cohorts.structures import Structures
 
@@ -26,7 +26,8 @@ def check(root: str | Path) -> list[Defect]:
     """Every defect of a cohort in one pass, structure first, then case by case, then what sets cases apart.
 
     Nothing in the folder makes it raise. Looks at ``dataset.json``, missing files, unreadable and truncated images,
-    grids, NaN and infinite values, label values, empty labels, cases that are there twice, orientation and spacing.
+    grids, NaN, infinite values and those beyond float32, images of one value, label values, empty labels, cases that
+    are there twice, orientation and spacing.
     Cases of ``wrong_labels`` are not looked at. An empty list means that `prepare` will not complain.
 
     Example:
@@ -91,8 +92,7 @@ def inspect_case(case: Case, structures: Structures | None, root: Path) -> tuple
         if found is None:
             continue
         array, spacing, geometry = found
-        if not np.isfinite(array).all():
-            defects.append(not_finite(shown(path, root), array))
+        defects += value_defects(shown(path, root), array)
         if reference is None:
             reference = (shown(path, root), array.shape, spacing, geometry)
         else:

@@ -175,6 +175,30 @@ def not_finite(file: str, array: np.ndarray) -> Defect:
     return Defect("error", file, "NaN or infinite values", value, cause)
 
 
+def value_defects(file: str, array: np.ndarray) -> list[Defect]:
+    """What is wrong with the values of an image, which is trained on as float32 at the widest.
+
+    Example:
+        >>> for defect in value_defects("a.nii.gz", np.full((2, 4, 4), 7)):
+        ...     print(defect)
+        a.nii.gz: image has one value (7); likely cause: an export without the voxels, or a resampling outside the image
+    """
+    low, high = array.min(), array.max()
+    if not np.isfinite([low, high]).all():
+        return [not_finite(file, array)]
+    with np.errstate(over="ignore"):
+        beyond = np.isinf(np.float32([low, high])).any()
+    if beyond:
+        largest = np.finfo(np.float32).max
+        value = f"{int((np.abs(array) > largest).sum())} voxels, from {low:.3g} to {high:.3g}"
+        cause = "a wrong data type, or a wrong scaling in the header"
+        return [Defect("error", file, "values beyond the range of float32", value, cause)]
+    if low == high:
+        cause = "an export without the voxels, or a resampling outside the image"
+        return [Defect("warning", file, "image has one value", f"{low:g}", cause)]
+    return []
+
+
 def to_mask(array: np.ndarray, structures: Structures | None, file: str) -> tuple[np.ndarray | None, list[Defect]]:
     """A label image as uint8 (uint16 with codes above 255), or None with the reason.
 

@@ -3,15 +3,15 @@
 import hashlib
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from npcrepro.cohorts.check import inspect_case, shown
+from npcrepro.cohorts.check import inspect_case
 from npcrepro.cohorts.defects import Refused, slip
-from npcrepro.cohorts.images import not_finite, unreadable
+from npcrepro.cohorts.images import unreadable
 from npcrepro.cohorts.layout import NO_IMAGE, Case, Cohort, cases_of
 from npcrepro.cohorts.structures import Structures
 from npcrepro.errors import InputError
@@ -97,8 +97,8 @@ def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
     A cohort that was prepared before is read back. One case is in memory at a time; the folder appears when it is
     complete. Images keep their number type where it is one of ``KEPT_DTYPES`` for all channels together, and become
     float32 otherwise. Raises InputError that names the case for a truncated file, channels or a label on another grid,
-    NaN or infinite values, and an unknown label value. An empty label is no error, and a series that a case lacks
-    becomes zeros (see ``missing_series`` in `layout`).
+    NaN, infinite values and those beyond float32, and an unknown label value. An empty label is no error, and a series
+    that a case lacks becomes zeros (see ``missing_series`` in `layout`).
     """
     folder = Path(folder)
     digest = fingerprint(cohort, cache=folder / "fingerprints.json")
@@ -136,12 +136,8 @@ def _prepare_case(case: Case, cohort: Cohort, folder: Path) -> dict[str, Any]:
     dtype = dtype if dtype.name in KEPT_DTYPES else np.dtype(np.float32)
     stacked = np.zeros((len(cohort.channels), *content.images[0][1].shape), dtype)
     numbers = [number for number, path in enumerate(case.images) if path != NO_IMAGE]
-    for number, (path, image) in zip(numbers, content.images, strict=True):
-        with np.errstate(over="ignore"):
-            stacked[number] = image
-        if not np.isfinite(stacked[number]).all():
-            defect = not_finite(shown(path, cohort.root), stacked[number])
-            raise Refused(replace(defect, cause="values beyond the range of float32"), case.name)
+    for number, (_, image) in zip(numbers, content.images, strict=True):
+        stacked[number] = image
     np.save(folder / f"{case.name}.image.npy", stacked)
     np.save(folder / f"{case.name}.label.npy", np.ascontiguousarray(content.mask))
     return {

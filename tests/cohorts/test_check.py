@@ -81,6 +81,44 @@ def test_not_finite_image(root, value):
     )
 
 
+@pytest.mark.parametrize("value", [1e300, -1e300, 3.5e38])
+def test_values_beyond_float32(root, value):
+    def put(array):
+        array = array.astype(np.float64)
+        array[0, 0, 0] = value
+        return array
+
+    change(root / "imagesTr" / "a_0001.nii.gz", put)
+    defect = only(root)
+    assert (defect.severity, defect.file) == ("error", "imagesTr/a_0001.nii.gz")
+    assert defect.problem == "values beyond the range of float32"
+    assert defect.value.startswith("1 voxels, from ")
+    assert f"{value:.3g}" in defect.value
+    assert "wrong data type" in defect.cause
+
+
+def test_the_largest_value_of_float32_is_no_defect(root):
+    change(root / "imagesTr" / "a_0001.nii.gz", set_voxel(np.finfo(np.float32).max))
+    assert check(root) == []
+
+
+def test_an_image_of_one_value_is_a_warning_and_is_prepared(root, tmp_path):
+    change(root / "imagesTr" / "a_0001.nii.gz", lambda array: np.full_like(array, 7))
+    defect = only(root)
+    assert (defect.severity, defect.file) == ("warning", "imagesTr/a_0001.nii.gz")
+    assert (defect.problem, defect.value) == ("image has one value", "7")
+    assert "an export without the voxels" in defect.cause
+    assert (prepare(read_cohort(root), tmp_path / "prepared").case("a").image[1] == 7).all()
+
+
+def test_complex_image(root):
+    change(root / "imagesTr" / "a_0001.nii.gz", lambda array: array * np.complex64(1 + 2j))
+    defect = only(root)
+    assert (defect.severity, defect.file, defect.problem) == ("error", "imagesTr/a_0001.nii.gz", "cannot be read")
+    assert defect.value == "complex numbers"
+    assert "save the magnitude" in defect.cause
+
+
 def test_not_finite_label(root):
     change(root / "labelsTr" / "a.nii.gz", set_voxel(np.nan))
     assert (only(root).file, only(root).problem) == ("labelsTr/a.nii.gz", "NaN or infinite values")

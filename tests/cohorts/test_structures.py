@@ -69,7 +69,7 @@ def test_many_combinations_need_wider_codes(tmp_path):
     names = [f"s{i}" for i in range(9)]
     every = ((np.arange(512) >> np.arange(9)[:, None]) & 1).reshape(9, 1, 2, 256)
     masks = dict(zip(names, every))
-    case = CaseArrays("c", "c", np.ones((1, 1, 2, 256), np.int16), masks, (1.0, 1.0, 1.0))
+    case = CaseArrays("c", "c", np.arange(512).reshape(1, 1, 2, 256), masks, (1.0, 1.0, 1.0))
     cohort = write_cohort(tmp_path / "c", [case], name="c", channels=["CT"], structures=names)
     assert check(tmp_path / "c") == []
     label = prepare(cohort, tmp_path / "p").case("c").label

@@ -247,10 +247,12 @@ def test_segrap_contrast_on_another_grid_is_resampled(source, conversion):
     label = block(grid(), 1)
     segrap(source, 0, label.array, "Task002")
     coarse = grid((4, 6, 7), (6.0, 3.0, 3.0))
-    bright = filled(coarse, np.full(coarse.array.shape, 70, np.int16))
+    slices = np.array([70, 78, 86, 94], np.int16)[:, None, None]
+    bright = filled(coarse, np.broadcast_to(slices, coarse.array.shape).copy())
     save(bright, source / "SegRap2023_Training_Set_120cases/segrap_0000/image_contrast.nii.gz")
     done = conversion("segrap2023", "targets")
-    assert (done.image("segrap_0000", 1)[0] == 70).all()
+    between = np.array([70, 72, 76, 80, 84, 88, 92, 94])[:, None, None]
+    assert (done.image("segrap_0000", 1)[0] == between).all()
     assert done.record["notes"]["segrap_0000"] == ["contrast CT: resampled, as it was on another grid"]
     assert done.defects == []
 
