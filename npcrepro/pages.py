@@ -125,6 +125,60 @@ def published_runs(root: Path) -> str:
     return "\n\n".join(map(_markdown, (list(map(_size_of, records)), methods, list(map(_made_by, records)))))
 
 
+def repeated(root: Path) -> str:
+    """Published runs that were made again somewhere else, as a table: the means of both, and how patients differ.
+
+    They lie in ``book/results/repeated/WHY/RECORD`` and are held against the same method, fold and seed in
+    ``book/results/RECORD``; doubtful labels are left out.
+
+    Raises:
+        InputError: a run that was not published.
+    """
+    from npcrepro.records import read_published
+
+    results, rows = root / "book" / "results", []
+    for path in sorted((results / "repeated").glob("*/*/runs.json")):
+        first, again = read_published(results / path.parent.name), read_published(path.parent)
+        for run in again.runs:
+            before = next((other for other in first.runs if all(other[key] == run[key] for key in SAME)), None)
+            if before is None:
+                told = ", ".join(f"{key} {run[key]}" for key in SAME)
+                raise InputError(f"{path}: {told} is no run of {first.folder}, which it should repeat")
+            dsc, other = (_dsc_of(*each) for each in ((first, before), (again, run)))
+            rows.append(
+                {
+                    "record": f"`{first.folder.name}`",
+                    "method": f"`{run['method']}`",
+                    "seed": run["seed"],
+                    "published on": _machine_of(before),
+                    "mean DSC": f"{dsc.mean():.3f}",
+                    "again on": _machine_of(run),
+                    "mean DSC again": f"{other.mean():.3f}",
+                    "difference": f"{other.mean() - dsc.mean():+z.3f}",
+                    "of one patient, at most": f"{(other - dsc).abs().max():.3f}",
+                }
+            )
+    return _markdown(rows)
+
+
+SAME = ("method", "fold", "seed")
+
+
+def _dsc_of(record: Published, run: Mapping):
+    """DSC of each patient of a run, mean over structures."""
+    from npcrepro import evaluation
+
+    cases = record.cases
+    cases = cases[
+        (cases.region == "all_slices") & ~cases.suspect & (cases[list(SAME)] == [run[k] for k in SAME]).all(axis=1)
+    ]
+    return evaluation.over_structures(evaluation.by_patient(cases)).set_index("patient").dsc
+
+
+def _machine_of(run: Mapping) -> str:
+    return f"{run['processor']}, {run['precision']}"
+
+
 def cohorts(root: Path) -> str:
     """The cohorts of real images that published runs are on: what they are part of, and how many cases, as a table.
 
@@ -204,6 +258,7 @@ def _updates(method: Mapping, run: Mapping) -> str:
 MADE_BY = {
     "processor": lambda run: run.get("processor", DASH),
     "threads": lambda run: str(run.get("threads", DASH)),
+    "precision": lambda run: run.get("precision", DASH),
     "torch": lambda run: run.get("versions", {}).get("torch", DASH),
     "Python": lambda run: run.get("python", DASH),
     "commit": lambda run: f"`{run['git_commit'][:7]}`" if run.get("git_commit") else DASH,
@@ -308,6 +363,7 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "The citation": citation,
     "The table of versions": versions,
     "The table of published runs": published_runs,
+    "The table of repeated runs": repeated,
     "The table of cohorts": cohorts,
     "The state of the claims": answer,
     "The table of departures": tagged,

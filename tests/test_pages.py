@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from npcrepro import pages
@@ -77,7 +78,7 @@ def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     assert ["`mine`", "`a`", "1,800", "1", "2", "1.5", "a card"] in rows
     assert ["", "`b`", "600", "1", "1", "0.5", "a card"] in rows
     assert ["", "`c`", "0", "0", "1", "0.1", "a card"] in rows
-    assert rows[-1] == ["`mine`", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026‑01‑02"]
+    assert rows[-1] == ["`mine`", "–", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026‑01‑02"]
 
 
 def test_a_record_made_elsewhere_knows_no_sizes(tmp_path):
@@ -96,6 +97,33 @@ def test_a_record_made_elsewhere_knows_no_sizes(tmp_path):
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.published_runs(tmp_path).splitlines()]
     assert ["`mine`", "c", "elsewhere", "–", "–", "1", "–", "–", "–"] in rows
     assert ["`mine`", "`a`", "–", "1", "1", "–", "–"] in rows
+
+
+def dsc_record(folder, rows, **common):
+    """A record of method a, fold 0, with hits among four voxels of two patients of one structure."""
+    runs = [{"method": "a", "fold": 0, "seed": seed} for seed in dict.fromkeys(seed for seed, *_ in rows)]
+    cases = [
+        {"paper": "p", "method": "a", "cohort": "c", "profile": "q", "fold": 0, "seed": seed, "case": patient,
+         "patient": patient, "suspect": patient == "Z", "structure": "s", "region": "all_slices", "status": "ok",
+         "tp": hits, "fp": 0, "fn": 4 - hits, "tn": 9, "predicted_ml": 1.0, "reference_ml": 1.0}
+        for seed, patient, hits in rows
+    ]  # fmt: skip
+    folder.mkdir(parents=True)
+    pd.DataFrame(cases).to_csv(folder / "cases-a.csv", index=False)
+    (folder / "runs.json").write_text(json.dumps({"common": common, "methods": {"a": {}}, "runs": runs}))
+
+
+def test_a_repeated_run_stands_beside_the_published_one(tmp_path):
+    results = tmp_path / "book" / "results"
+    dsc_record(results / "mine", [(0, "A", 4), (0, "B", 4), (1, "A", 0), (1, "B", 0)], processor="old", precision="32")
+    again = results / "repeated" / "why" / "mine"
+    dsc_record(again, [(0, "A", 4), (0, "B", 2), (0, "Z", 0)], processor="new", precision="bf16")
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.repeated(tmp_path).splitlines()]
+    assert rows[2:] == [["`mine`", "`a`", "0", "old, 32", "1.000", "new, bf16", "0.833", "-0.167", "0.333"]]
+    shutil.rmtree(again)
+    dsc_record(again, [(2, "A", 4)], processor="new", precision="bf16")
+    with pytest.raises(InputError, match="method a, fold 0, seed 2 is no run of"):
+        pages.repeated(tmp_path)
 
 
 def test_every_cohort_of_real_images_is_told(repository):
