@@ -125,9 +125,10 @@ class Results:
         spreads = f" Standard deviation of the fold means, {first}: {said}." if said else ""
         return Markdown(f"*{self._over()} ({self.made}).{spreads}*")
 
-    def learning_curves(self) -> Markdown:
-        """Training and validation loss of the published runs."""
-        figures.learning_curves(self.published.history, self.paper)
+    def learning_curves(self, *methods: str) -> Markdown:
+        """Training and validation loss of the published runs of these methods (all)."""
+        history = self.published.history
+        figures.learning_curves(history[history.method.isin(methods or self.methods)], self.paper)
         plt.show()
         return Markdown(
             f"*Loss of the score that is trained in each stage: thin lines are runs, thick lines means ({self.made}).*"

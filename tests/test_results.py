@@ -200,6 +200,14 @@ def test_curves_name_their_stages_and_have_plain_numbers(results):
     matplotlib.pyplot.close(figure)
 
 
+def test_curves_of_some_methods(results, monkeypatch):
+    monkeypatch.setattr(matplotlib.pyplot, "show", lambda: None)
+    for asked, shown in (((), ["Proposed", "U-Net"]), (("unet",), ["U-Net"])):
+        results.learning_curves(*asked)
+        assert [axis.get_title() for axis in matplotlib.pyplot.gcf().axes] == shown
+        matplotlib.pyplot.close()
+
+
 def test_figures_of_a_record(results):
     assert "Mean over 2 structures" in results.boxes({"dsc": "DSC"}).data
     results.boxes_by_structure()
