@@ -132,7 +132,7 @@ def repeated(root: Path) -> str:
     ``book/results/RECORD``; doubtful labels are left out.
 
     Raises:
-        InputError: a run that was not published.
+        InputError: no such runs, or one that was not published in the first place.
     """
     from npcrepro.records import read_published
 
@@ -158,6 +158,8 @@ def repeated(root: Path) -> str:
                     "of one patient, at most": f"{(other - dsc).abs().max():.3f}",
                 }
             )
+    if not rows:
+        raise InputError(f"{results / 'repeated'} holds no runs that were made again")
     return _markdown(rows)
 
 

@@ -159,13 +159,16 @@ def _stage(
     )
     wanted = records[0].provenance.get("axes", "LPS")  # of DICOM, for runs that were made before they kept theirs
     entries, grids = {}, {}
+    (work / "turned").mkdir()
     for case, images in _images(root, listing, channels).items():
         array, *grids[case] = read_image(next(image for image in images if image))
         empty = work / f"{case}.nii.gz"
         image = to_itk(np.zeros(array.shape, np.uint8), *grids[case])
         if axes_of(grids[case][1]) != wanted:
             image = sitk.DICOMOrient(image, wanted)
-            images = [path and _turned(path, wanted, work / f"{case}_{n:04d}.nii.gz") for n, path in enumerate(images)]
+            images = [
+                path and _turned(path, wanted, work / "turned" / f"{case}_{n}.nii.gz") for n, path in enumerate(images)
+            ]
         sitk.WriteImage(image, str(empty))
         # A series that the cohort lets become zeros is as empty as the label.
         files = [str((image or empty).resolve()) for image in images]

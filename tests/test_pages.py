@@ -121,6 +121,8 @@ def test_a_repeated_run_stands_beside_the_published_one(tmp_path):
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.repeated(tmp_path).splitlines()]
     assert rows[2:] == [["`mine`", "`a`", "0", "old, 32", "1.000", "new, bf16", "0.833", "-0.167", "0.333"]]
     shutil.rmtree(again)
+    with pytest.raises(InputError, match="repeated holds no runs that were made again"):
+        pages.repeated(tmp_path)
     dsc_record(again, [(2, "A", 4)], processor="new", precision="bf16")
     with pytest.raises(InputError, match="method a, fold 0, seed 2 is no run of"):
         pages.repeated(tmp_path)
