@@ -30,13 +30,12 @@ CRITERIA = {
     "statistics": "the spread over patients, and tests on the same patients",
 }
 MET = {"full": "yes", "partly": "in part", "none": "no"}
-LEAST = 4  # fewer than one claim in so many decided leaves the whole paper open
 STANDINGS = {
     "holds so far": "some claims are confirmed, none is refuted",
     "mixed": "some claims are confirmed or weakened, others are refuted",
     "weaker than printed": "claims are borne out, but none in the printed size",
     "does not hold so far": "claims are refuted, none is borne out",
-    "open": f"fewer than one claim in {LEAST} has been decided",
+    "open": "fewer than half of the claims have been decided",
 }
 # Dark text on light ground, told apart by a sign as well as by colour (Okabe and Ito's palette, lightened).
 _COLOURS = {
@@ -61,14 +60,15 @@ class Html(str):
 def standing(verdicts: Sequence[str]) -> str:
     """One of `STANDINGS` for the verdicts of a paper's claims.
 
-    A few claims say little of a paper: where fewer than one in `LEAST` is decided, it is open.
+    A few claims say little of a paper, and the one that it is about may not be among them: where fewer than half are
+    decided, it is open.
 
     Example:
         >>> standing(["confirmed", "undecided"]), standing(["weakened", "refuted"]), standing(["undecided"])
         ('holds so far', 'mixed', 'open')
     """
     confirmed, weakened, refuted = (verdict in verdicts for verdict in ledger.DECIDED)
-    if LEAST * sum(verdict in ledger.DECIDED for verdict in verdicts) < len(verdicts):
+    if 2 * sum(verdict in ledger.DECIDED for verdict in verdicts) < len(verdicts):
         return "open"
     if refuted:
         return "mixed" if confirmed or weakened else "does not hold so far"
@@ -247,7 +247,8 @@ def _compute(found: Sequence[Published], chapter: Chapter | None) -> str:
         runs = published.runs
         hours = sum(run["seconds"]["all"] for run in runs) / 3600
         threads = runs[0]["threads"]
-        where = f"{runs[0]['device']}, {runs[0]['processor']}, {plural(threads, 'thread')}"
+        processors = " and ".join(dict.fromkeys(run["processor"] for run in runs))
+        where = f"{runs[0]['device']}, {processors}, {plural(threads, 'thread')}"
         told.append(f"{plural(len(runs), 'published run')} on {runs[0]['cohort']}: {hours:.1f} h ({where}).")
     if chapter:
         runs = plural(len(chapter.every_run), "run")

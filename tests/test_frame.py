@@ -22,8 +22,8 @@ def text(html: str) -> str:
         (["weakened", "refuted"], "mixed"),
         (["weakened", "undecided"], "weaker than printed"),
         (["refuted", "undecided"], "does not hold so far"),
-        (["refuted", *["undecided"] * 3], "does not hold so far"),
-        (["refuted", *["undecided"] * 4], "open"),
+        (["refuted", "undecided", "undecided"], "open"),
+        ([*["confirmed"] * 3, *["undecided"] * 4], "open"),
         (["undecided", "no evidence yet", "not testable here"], "open"),
         ([], "open"),
     ],
@@ -114,6 +114,9 @@ def test_compute_adds_up_the_hours_and_escapes_names():
     told = frame._compute([published((0, 0.7), (1, 0.7))], None)
     assert told == "2 published runs on Some&lt;CT&gt;: 3.0 h (cpu, P, 2 threads)."
     assert frame._compute([published((0, 0.7))], None).startswith("1 published run on ")
+    two = published((0, 0.7), (1, 0.7))
+    two.runs[1] |= {"processor": "Q"}
+    assert frame._compute([two], None).endswith("(cpu, P and Q, 2 threads).")
 
 
 def test_compute_of_the_page():
