@@ -134,15 +134,15 @@ def repeated(root: Path) -> str:
     Raises:
         InputError: no such runs, or one that was not published in the first place.
     """
-    from npcrepro.records import read_published
+    from npcrepro.records import PLACE, read_published
 
     results, rows = root / "book" / "results", []
     for path in sorted((results / "repeated").glob("*/*/runs.json")):
         first, again = read_published(results / path.parent.name), read_published(path.parent)
         for run in again.runs:
-            before = next((other for other in first.runs if all(other[key] == run[key] for key in SAME)), None)
+            before = next((other for other in first.runs if all(other[key] == run[key] for key in PLACE)), None)
             if before is None:
-                told = ", ".join(f"{key} {run[key]}" for key in SAME)
+                told = ", ".join(f"{key} {run[key]}" for key in PLACE)
                 raise InputError(f"{path}: {told} is no run of {first.folder}, which it should repeat")
             dsc, other = (_dsc_of(*each) for each in ((first, before), (again, run)))
             rows.append(
@@ -163,17 +163,14 @@ def repeated(root: Path) -> str:
     return _markdown(rows)
 
 
-SAME = ("method", "fold", "seed")
-
-
 def _dsc_of(record: Published, run: Mapping):
     """DSC of each patient of a run, mean over structures."""
     from npcrepro import evaluation
+    from npcrepro.records import PLACE
 
     cases = record.cases
-    cases = cases[
-        (cases.region == "all_slices") & ~cases.suspect & (cases[list(SAME)] == [run[k] for k in SAME]).all(axis=1)
-    ]
+    mine = (cases[PLACE] == [run[column] for column in PLACE]).all(axis=1)
+    cases = cases[mine & (cases.region == "all_slices") & ~cases.suspect]
     return evaluation.over_structures(evaluation.by_patient(cases)).set_index("patient").dsc
 
 

@@ -49,7 +49,8 @@ SCORING_CODE = ("npcrepro.evaluation:score_case",)
 PACKAGES = ("npcrepro", "torch", "lightning-fabric", "numpy", "scipy", "pandas", "SimpleITK", "safetensors")
 FLOAT = "%.10g"  # of published tables, which are committed: smaller, and far beyond what is measured
 IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
-# What the runs of a published folder have in common.
+PLACE = ["method", "fold", "seed"]  # what names a run among those of one published folder
+# What those have in common.
 KIND = {
     "paper": lambda run: run["paper"],
     "cohort": lambda run: run["cohort"],
@@ -281,8 +282,7 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
 
 
 def _place(row: Mapping) -> tuple:
-    """What names a run among those of one folder."""
-    return row["method"], row["fold"], row["seed"]
+    return tuple(row[column] for column in PLACE)
 
 
 def _same(old: dict, new: dict) -> bool:
@@ -293,7 +293,7 @@ def _same(old: dict, new: dict) -> bool:
 def _of(kept: list[dict], old, new):
     """The rows of an old table that belong to the runs kept, and all of a new one."""
     places = {_place(row) for row in kept}
-    mask = [place in places for place in zip(old["method"], old["fold"], old["seed"], strict=True)]
+    mask = [place in places for place in old[PLACE].itertuples(index=False, name=None)]
     return _concatenate([old[mask], new])
 
 
