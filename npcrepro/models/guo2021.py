@@ -343,7 +343,7 @@ class DeepLabV3(nn.Module):
 class VNet(nn.Module):
     """V-Net (Milletari et al. 2016), made of MONAI's parts so that it can have fewer halvings.
 
-    With 4 halvings at width 1 it is MONAI's ``VNet``, 16 channels at the finest level.
+    With 4 halvings at width 1 it is MONAI's ``VNet`` without dropout, 16 channels at the finest level.
 
     Args:
         in_channels, out_channels: of images and logits.
@@ -363,8 +363,8 @@ class VNet(nn.Module):
     """
 
     CONVOLUTIONS_DOWN, CONVOLUTIONS_UP = (1, 2, 3, 2), (1, 1, 2, 2)
-    DROPOUT = 0.5
 
+    # DIFFERS: V-Net without the dropout of MONAI's, so that all randomness of an update comes from its own seed.
     # DIFFERS: V-Net halves four times, which 8 voxels do not allow; three times on the blocks of the paper.
     # SILENT: its initialisation; that of the library, where the other networks here have He's.
     def __init__(self, in_channels: int, out_channels: int, width: float = 1.0, halvings: int = 4):
@@ -378,11 +378,10 @@ class VNet(nn.Module):
         finest = in_channels * max(1, round(16 * width / in_channels))
         channels = [finest * 2**level for level in range(halvings + 1)]
         options = {"act": ("elu", {"inplace": True})}
-        dropout = [self.DROPOUT if level >= 2 else None for level in range(halvings)]
         self.first = InputTransition(3, in_channels, finest, **options)
         self.down = nn.ModuleList(
-            DownTransition(3, before, convolutions, dropout_prob=share, **options)
-            for before, convolutions, share in zip(channels, self.CONVOLUTIONS_DOWN, dropout, strict=False)
+            DownTransition(3, before, convolutions, **options)
+            for before, convolutions in zip(channels, self.CONVOLUTIONS_DOWN[:halvings])
         )
         self.up = nn.ModuleList(
             UpTransition(
@@ -390,7 +389,7 @@ class VNet(nn.Module):
                 channels[min(level + 2, halvings)],
                 channels[level + 1],
                 self.CONVOLUTIONS_UP[level],
-                dropout_prob=(dropout[level], self.DROPOUT),
+                dropout_prob=(None, 0.0),
                 **options,
             )
             for level in range(halvings)
