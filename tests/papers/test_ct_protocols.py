@@ -53,6 +53,13 @@ def test_the_two_stages_are_trained_one_after_the_other():
     assert [stage.name for stage in LUO.method("joint").stages] == ["stage 1", "stage 2", "both"]
 
 
+def test_the_baselines_end_with_the_loss_of_the_proposed_network():
+    """Mask R-CNN makes its own; a comparison of two losses would be none of two networks."""
+    proposed = LUO.method("two-stage").stages[-1].loss
+    assert [LUO.method(name).stages[-1].loss for name in ("unet", "fcn8")] == [proposed] * 2
+    assert [stage.share for stage in LUO.method("fcn8").stages] == [0.5, 0.5]
+
+
 def test_the_rate_falls_nine_times_in_a_hundred_epochs_or_every_ten_iterations():
     for method in LUO.methods:
         if method.name.endswith("-tuned"):
