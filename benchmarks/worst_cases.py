@@ -1,8 +1,9 @@
 """What can be measured of the worst cases: ``python benchmarks/worst_cases.py RUNS[,RUNS...] COHORT...``
 
-Adds measured columns to the readings in book/results/worst-cases/cases.csv, whose columns cohort, case, structure,
-cause and note are written by hand (see npcrepro/worst_cases.py), and writes cut_out.csv beside it. RUNS hold the
-predictions that were looked at, COHORT the images. Numbers only, no image.
+Adds what is measured to the readings in book/results/worst-cases/cases.csv that lack it: their columns cohort, case,
+structure, channels, cause and note are written by hand (see npcrepro/worst_cases.py). Writes cut_out.csv beside it.
+RUNS hold the predictions that were looked at, of the methods that lead their boards; COHORT the images. Numbers only,
+no image.
 """
 
 import sys
@@ -42,7 +43,8 @@ def measured(row: dict, folders: list[str], board, cohort) -> dict:
     found = predicted(folders, board, row["case"], row["structure"])
     numbers = worst_cases.measure(image, reference, found, spacing_mm, ct=cohort.channels == CT)
     numbers["dsc_seen"] = count(found, reference).dsc
-    return row | {name: round(value, 4) for name, value in numbers.items()}
+    seen = {"method_seen": board.titles[0]}
+    return row | seen | {name: round(value, 4) for name, value in numbers.items()}
 
 
 def cut_out(board, cohort) -> list[dict]:
@@ -61,9 +63,12 @@ def cut_out(board, cohort) -> list[dict]:
 if __name__ == "__main__":
     cohorts = {cohort.name: cohort for cohort in map(read_cohort, sys.argv[2:])}
     boards = {board.cohort: board for board in reversed(leaderboard.boards())}
-    readings = pd.read_csv(worst_cases.READINGS)[[*worst_cases.KEY, "cause", "note"]].to_dict("records")
+    readings = pd.read_csv(worst_cases.READINGS).to_dict("records")
     runs = sys.argv[1].split(",")
-    rows = [measured(row, runs, boards[row["cohort"]], cohorts[row["cohort"]]) for row in readings]
+    rows = [
+        measured(row, runs, boards[row["cohort"]], cohorts[row["cohort"]]) if pd.isna(row["method_seen"]) else row
+        for row in readings
+    ]
     write_csv(worst_cases.READINGS, rows, worst_cases.COLUMNS)
     shares = [row for name, cohort in cohorts.items() if cohort.channels == CT for row in cut_out(boards[name], cohort)]
     write_csv(worst_cases.CUT_OUT, shares, [*worst_cases.KEY, "share"])

@@ -11,8 +11,8 @@ would judge some cases otherwise. What can be measured of a cause is measured (:
 verdict. ``book/results/worst-cases`` holds numbers and words alone, no image. benchmarks/worst_cases.py adds what is
 measured to what was read.
 
-A reading belongs to a case and a structure, not to a run: where new runs are published, those that are still among the
-worst keep theirs, and the page names those that nobody has read yet.
+A reading belongs to a case, a structure and the series that the network saw, not to a run: where new runs on these
+series lead, cases that are still among the worst keep theirs, and the page names those that nobody has read yet.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ RULE = (
     f"lowest DSC; of a cohort with few structures, as many of each as make {AT_LEAST} in all"
 )
 KEY = ["cohort", "case", "structure"]
+SEEN = [*KEY, "channels"]  # what a reading is of; `channels` as on the leaderboard
 FAULT, EARLY, CUT_OFF, METAL, SMALL = "label fault", "label ends early", "scan cut off", "metal", "small structure"
 CAUSES = {
     FAULT: "the reference seems wrong: it crosses visible borders, has holes, or lies beside what it should outline",
@@ -79,7 +80,7 @@ MEASURES = {
     METAL: ("bright", f"voxels of at least {METAL_HU:.0f} HU within {NEAR_MM:.0f} mm"),
     SMALL: ("place", "place by size, from 0 (smallest in the cohort) to 1"),
 }
-COLUMNS = [*KEY, "cause", "note", "dsc_seen", "beyond", "gap", "bright"]
+COLUMNS = [*SEEN, "cause", "note", "method_seen", "dsc_seen", "beyond", "gap", "bright"]
 
 
 def worst(boards: Sequence[Board] | None = None) -> pd.DataFrame:
@@ -90,35 +91,35 @@ def worst(boards: Sequence[Board] | None = None) -> pd.DataFrame:
 
     Returns:
         A row for each, cohort by cohort and structure by structure, from the lowest DSC up: ``cohort``, ``case``,
-        ``structure``, ``method`` (title), ``dsc``, ``suspect``, ``empty`` (nothing was predicted there with any seed),
-        ``size`` (voxels of the reference), ``size_rank`` of ``of`` cases, 1 the smallest; ``alike``, the cases with
-        this very DSC. No rows without boards.
+        ``structure``, ``method`` (title), its ``channels``, ``dsc``, ``suspect``, ``empty`` (nothing was predicted
+        there with any seed), ``size`` (voxels of the reference), ``size_rank`` of ``of`` cases, 1 the smallest;
+        ``alike``, the cases with this very DSC. No rows without boards.
     """
     rows = [_worst_of(board) for board in _largest(boards)]
-    columns = [*KEY, "method", "dsc", "suspect", "empty", "size", "size_rank", "of", "alike"]
+    columns = [*SEEN, "method", "dsc", "suspect", "empty", "size", "size_rank", "of", "alike"]
     return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
 
 
 def readings(path: Path = READINGS) -> pd.DataFrame:
-    """What was read, a row for each case and structure, with the columns `COLUMNS`.
+    """What was read, a row for each case, structure and series, with the columns `COLUMNS`.
 
     Raises:
         InputError: the record is not there, lacks a column, names a cause that is not one of `CAUSES`, or tells of a
-            structure of a case twice.
+            structure of a case twice from the same series.
     """
     table = _record(path)
     if missing := [column for column in COLUMNS if column not in table]:
         raise InputError(f"{path} has no column {missing[0]!r}: is it the record of the readings?")
     if unknown := sorted(set(table.cause) - set(CAUSES)):
         raise InputError(f"{path} names the cause {unknown[0]!r}: one of {', '.join(CAUSES)}")
-    if (twice := table[table.duplicated(KEY)]).size:
+    if (twice := table[table.duplicated(SEEN)]).size:
         raise InputError(f"{path} tells twice of {_named(twice.iloc[0])}: leave one reading")
     return table[COLUMNS]
 
 
 def looked_at(cases: pd.DataFrame, read: pd.DataFrame) -> pd.DataFrame:
     """Rows of :func:`worst` that were read, with cause, note and what was measured."""
-    rows = cases.merge(read, on=KEY, how="inner")
+    rows = cases.merge(read, on=SEEN, how="inner")
     return rows.assign(place=(rows.size_rank - 1) / (rows["of"] - 1).clip(lower=1))
 
 
@@ -126,12 +127,12 @@ def unread(cases: pd.DataFrame, read: pd.DataFrame) -> str:
     """One sentence: which of the worst cases nobody has looked at yet.
 
     Example:
-        >>> cases = pd.DataFrame({"cohort": ["A", "A"], "case": ["P1", "P2"], "structure": ["GTV", "GTV"]})
+        >>> cases = pd.DataFrame({"cohort": "A", "case": ["P1", "P2"], "structure": "GTV", "channels": "CT"})
         >>> unread(cases, cases[:1])
         '1 of the 2 worst cases by the rule was not read yet: P2 GTV (A).'
     """
-    known = set(read[KEY].itertuples(index=False, name=None))
-    left = [row for _, row in cases.iterrows() if tuple(row[KEY]) not in known]
+    known = set(read[SEEN].itertuples(index=False, name=None))
+    left = [row for _, row in cases.iterrows() if tuple(row[SEEN]) not in known]
     if not left:
         return f"All {len(cases)} worst cases by the rule were read."
     verb = "was" if len(left) == 1 else "were"
@@ -174,7 +175,7 @@ def without_doubtful(boards: Sequence[Board] | None = None, read: pd.DataFrame |
     """Mean DSC over patients of each method and structure: with all cases, without `suspect` ones, and without these
     and the label faults that the reading found.
 
-    The last is no fair mean: labels were looked at only where DSC is low, so that leaving faults out can but raise it.
+    The last is no fair mean: labels were looked at only where DSC is low, so that leaving faults out tends to raise it.
 
     Args:
         boards: as for :func:`worst`.
@@ -358,7 +359,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {"cohort": rows.cohort, "case": rows.case, "structure": rows.structure, "cause": rows.cause}
         | {"DSC": number(rows.dsc, ".2f"), "what was seen": rows.note}
-        | {"DSC of the prediction that was looked at": number(rows.dsc_seen, ".2f"), "size, 1 is the smallest": rank}
+        | {"looked at": rows.method_seen, "its DSC": number(rows.dsc_seen, ".2f"), "size, 1 is the smallest": rank}
         | {"marked as doubtful before": np.where(rows.suspect, "yes", "")}
         | measured
     )
@@ -396,7 +397,7 @@ def _worst_of(board: Board) -> pd.DataFrame:
     rows = rows.assign(size=rows.tp + rows.fn, found=rows.tp + rows.fp)
     groups = rows.groupby(["structure", "case"])
     means = groups.agg(dsc=("dsc", "mean"), suspect=("suspect", "any"), size=("size", "mean"), found=("found", "max"))
-    means = means.reset_index().assign(cohort=board.cohort, method=entry.title)
+    means = means.reset_index().assign(cohort=board.cohort, method=entry.title, channels=entry.channels)
     means["empty"] = means.found == 0
     ranked = means.groupby("structure")["size"]
     alike = means.groupby(["structure", "dsc"])["size"].transform("size")

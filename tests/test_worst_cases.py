@@ -44,15 +44,17 @@ def board(rows, cohort="c"):
     """A board of these rows; methods in the order in which they come."""
     cases = pd.DataFrame(rows).assign(cohort=cohort)
     entries = tuple(
-        Entry("folder", "toy", name, "p", name, cases[cases.method == name], (), {}) for name in cases.method.unique()
+        Entry("folder", "toy", name, "p", name, cases[cases.method == name], (), {"channels": ["CT"]})
+        for name in cases.method.unique()
     )
     sure = cases[~cases.suspect]
     return Board(cohort, tuple(cases.structure.unique()), entries, sure, by_patient(sure))
 
 
 def reading(case, cause="network", structure="GTV", cohort="c", **more):
-    return {"cohort": cohort, "case": case, "structure": structure, "cause": cause, "note": "Something.",
-            "dsc_seen": 0.5, "beyond": 0.5, "gap": 1.0, "bright": 0.0} | more  # fmt: skip
+    return {"cohort": cohort, "case": case, "structure": structure, "channels": "CT", "cause": cause,
+            "note": "Something.", "method_seen": "best", "dsc_seen": 0.5, "beyond": 0.5, "gap": 1.0,
+            "bright": 0.0} | more  # fmt: skip
 
 
 def ten():
@@ -114,6 +116,8 @@ def test_cases_that_nobody_read_are_named_and_the_rest_is_kept():
     told = worst_cases.unread(cases, read)
     assert told == "2 of the 8 worst cases by the rule were not read yet: P0 GTV (c); P7 GTV (c)."
     assert worst_cases.looked_at(cases, read).case.tolist() == [f"P{i}" for i in range(1, 7)]
+    of_another_series = pd.DataFrame([reading(f"P{i}", channels="PET") for i in range(8)])
+    assert worst_cases.looked_at(cases, of_another_series).empty
     everything = pd.DataFrame([reading(f"P{i}") for i in range(8)])
     assert worst_cases.unread(cases, everything) == "All 8 worst cases by the rule were read."
 
