@@ -89,7 +89,7 @@ def test_samples_show_the_reference_beside_each_method(page, monkeypatch):
     monkeypatch.setattr(figures, "sheet", lambda rows: drawn.update(rows))
     assert "1 network on 3 slices" in page.samples(3).data
     assert len(drawn) == 3
-    assert all(list(row) == ["Reference", "Stepwise, as printed"] for row in drawn.values())
+    assert all(list(row) == ["Reference", "Stepwise, ReLU scores"] for row in drawn.values())
     image, masks = next(iter(drawn.values()))["Reference"]
     assert list(masks) == ["GTVp"]
     assert masks["GTVp"].shape == image.shape == (16, 16)
@@ -110,7 +110,7 @@ def test_slices_that_show_the_structure_have_a_dsc_each(page):
 def test_table_has_a_row_for_each_method_that_was_run(page):
     shown = page.table({"dsc": "DSC"})
     assert shown.caption == f"GTVp, all slices, mean ± sd ({page.made})"
-    assert shown.data.method.tolist() == ["Stepwise, as printed"]
+    assert shown.data.method.tolist() == ["Stepwise, ReLU scores"]
 
 
 # Tables

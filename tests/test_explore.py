@@ -196,11 +196,11 @@ class TestPicture:
             return re.search(r'<img alt="([^"]*)"', explorer._image.value)[1]
 
         case, plane = explorer.case.name, f"CET1, axial slice {explorer.slice.value}"
-        assert words() == f"{case}, {plane}: reference and contours of Stepwise, as printed, Stepwise, linear scores"
+        assert words() == f"{case}, {plane}: reference and contours of Stepwise, ReLU scores, Stepwise, linear scores"
         explorer.mode.value = "errors"
-        assert words() == f"{case}, {plane}: reference and errors of Stepwise, as printed"
+        assert words() == f"{case}, {plane}: reference and errors of Stepwise, ReLU scores"
         explorer.mode.value = "side by side"
-        assert words().endswith("Stepwise, as printed on the left, Stepwise, linear scores on the right")
+        assert words().endswith("Stepwise, ReLU scores on the left, Stepwise, linear scores on the right")
 
     def test_png_is_the_image(self, case, view):
         from io import BytesIO
@@ -275,7 +275,7 @@ class TestStudies:
         assert study.structures == ("GTVp",)
         tested = find(made.runs)[0].config["fold"]["test"]
         assert study.cases == tested
-        assert study.titles()["stepwise"] == "Stepwise, as printed"
+        assert study.titles()["stepwise"] == "Stepwise, ReLU scores"
         assert study.colours()["stepwise"] == figures.METHODS[0]
         assert [*explore.studies("li2018", replace(made, methods=("stepwise",)))["tiny"].methods] == ["stepwise"]
 
@@ -445,7 +445,7 @@ class TestExplorer:
         figure = explore.still(explorer.case, explorer.view, explorer.study)
         assert [axis.get_title() for axis in figure.axes] == [
             "contours",
-            "errors of Stepwise, as printed",
-            f"Stepwise, as printed   |   {explorer.study.titles()['linear-scores']}",
+            "errors of Stepwise, ReLU scores",
+            f"Stepwise, ReLU scores   |   {explorer.study.titles()['linear-scores']}",
         ]
         matplotlib.pyplot.close(figure)

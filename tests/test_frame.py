@@ -3,6 +3,7 @@
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -69,9 +70,10 @@ def published(*scores: tuple[int, float]):
     rows = [
         {
             "paper": "xue2020", "method": "deeplabv3plus", "cohort": "c", "profile": "bench", "seed": seed,
-            "case": "a", "patient": "a", "structure": "GTVp", "region": "all_slices", "suspect": False, "dsc": dsc,
+            "case": name, "patient": name, "structure": "GTVp", "region": "all_slices", "suspect": False, "dsc": dsc,
         }
         for seed, dsc in scores
+        for name in "ab"
     ]  # fmt: skip
     return SimpleNamespace(runs=[run(seed, 1.5) for seed, _ in scores], cases=pd.DataFrame(rows))
 
@@ -100,10 +102,17 @@ def test_spread_over_seeds_is_the_one_of_the_means(monkeypatch):
     assert "Some&lt;CT&gt;" in told
 
 
+def test_one_patient_shows_no_spread_of_means(monkeypatch):
+    monkeypatch.setattr(frame, "by_patient", lambda cases: cases)
+    found = published((0, 0.70), (1, 0.72))
+    found.cases = found.cases[found.cases.patient == "a"]
+    assert frame._spread(found) == ""
+
+
 def test_methods_with_one_seed_are_not_counted_to_the_spread(monkeypatch):
     monkeypatch.setattr(frame, "by_patient", lambda cases: cases)
     found = published((0, 0.70), (1, 0.72), (2, 0.74))
-    other = found.cases.assign(method="unet", dsc=[0.5, 0.6, 0.7])
+    other = found.cases.assign(method="unet", dsc=np.repeat([0.5, 0.6, 0.7], 2))
     found.cases = pd.concat([found.cases, other, other[:1].assign(method="unet-32")])
     told = frame._chance("xue2020", [found])
     assert "for the 2 methods with 3 seeds" in told

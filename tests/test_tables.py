@@ -117,7 +117,7 @@ def test_differences_are_paired_with_the_first_method():
     rows = tables.differences(
         patients({"stepwise": first, "linear-scores": [1.5 * dsc for dsc in first]}), PAPER, "dsc"
     )
-    assert rows.comparison.tolist() == ["Stepwise, linear scores minus Stepwise, as printed"]
+    assert rows.comparison.tolist() == ["Stepwise, linear scores minus Stepwise, ReLU scores"]
     assert rows["mean difference"].tolist() == ["+0.200"]
     assert rows["p (sign-flip, Holm)"].tolist() == ["0.031"]  # 2 of the 64 sign flips are as extreme
 
@@ -166,7 +166,7 @@ def test_each_comparison_changes_one_thing():
     values = {"stepwise": [0.1, 0.2], "linear-scores": [0.3, 0.5], "linear-unfused": [0.2, 0.4]}
     rows = tables.differences(patients(values), PAPER, "dsc")
     assert rows.comparison.tolist() == [
-        "Stepwise, linear scores minus Stepwise, as printed",
+        "Stepwise, linear scores minus Stepwise, ReLU scores",
         "No fusion, linear scores minus Stepwise, linear scores",
     ]
     assert rows["mean difference"].tolist() == ["+0.250", "-0.100"]

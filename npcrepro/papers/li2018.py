@@ -83,7 +83,7 @@ DATA = "npcrepro.preprocess:SliceData"
 STEPWISE = Method(
     paper="li2018",
     name="stepwise",
-    title="Stepwise, as printed",
+    title="Stepwise, ReLU scores",
     summary="The paper's network, trained in three steps with earlier steps frozen",
     # SILENT: which series exactly; one contrast-enhanced phase, for which a CE-T1 series stands in elsewhere.
     channels=("CET1",),
