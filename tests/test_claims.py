@@ -85,7 +85,7 @@ def test_examples_are_claims(data):
 @pytest.mark.parametrize(
     ("mean", "sd", "n", "verdict", "words"),
     [
-        (0.030, 0.05, 40, "confirmed", "on the claimed side and reaches the reported +0.029"),
+        (0.030, 0.05, 40, "confirmed", "on the claimed side, and the interval reaches the reported +0.029"),
         (0.010, 0.02, 40, "weakened", "short of the reported +0.029"),
         (-0.030, 0.05, 40, "refuted", "on the other side of the claim"),
         (0.000, 0.02, 40, "refuted", "alike within a margin of 0.015"),

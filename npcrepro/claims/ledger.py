@@ -18,7 +18,7 @@ from npcrepro.records import RESULTS, Published, published_folders, read_publish
 
 NO_EVIDENCE, NOT_HERE = "no evidence yet", "not testable here"
 VERDICTS = {
-    "confirmed": "the records show it, and it reaches the printed effect",
+    "confirmed": "the records show it, and the interval reaches the printed effect",
     "weakened": "the records show it, short of the printed effect",
     "refuted": "the records show the opposite, or no difference that matters",
     "undecided": "there are records, but they cannot decide it",
