@@ -224,7 +224,7 @@ class Chapter:
                 found = {name: label == i for i, name in enumerate(self.structures, 1) if (label == i).any()}
                 row[figures.titles(self.paper)[record.config["method"]["name"]]] = (image, found)
             rows[f"{case}\nslice {z + 1}"] = row
-        figures.show_images(self.source, self.settings, figures.sheet, rows)
+        figures.show_images(self.source, self.settings, figures.sheet, rows, structures=self.structures)
         networks = plural(len(made), "network")
         return Markdown(f"*Reference and {networks} on {plural(count, 'slice')} of test patients ({self.made}).*")
 

@@ -27,7 +27,10 @@ from npcrepro.protocol import Paper, Settings
 
 REFERENCE = "#E69F00"
 YELLOW = "#F0E442"
-METHODS = ("#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", YELLOW, "#999999")
+METHODS = ("#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", YELLOW)
+# For tables longer than Okabe and Ito's list: wine, olive, violet, teal, brown, lavender, rose and lime.
+MORE = ("#882255", "#999933", "#AA4499", "#44AA99", "#994F00", "#B3B3FF", "#FFAABB", "#A6D854")
+GREY = "#999999"
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
 METRIC_TITLES = {
     "dsc": "DSC",
@@ -47,15 +50,18 @@ METRIC_TITLES = {
 
 
 def colours(paper: Paper, shown: Sequence[str] = ()) -> dict[str, str]:
-    """Colour of each method of a paper, by its place in the paper's list; the seventh and later share grey.
+    """Colour of each method of a paper: its own through the whole book, as far as colours go; the others share grey.
+
+    Methods of the profiles quick and bench come first, then the paper's list.
 
     Args:
         shown: methods of the figure; those that would be grey take the colours that no other of these has.
     """
-    kept = {m.name: METHODS[min(i, len(METHODS) - 1)] for i, m in enumerate(paper.methods)}
-    # Black before yellow, which is faint on paper.
-    free = [colour for colour in (*METHODS[:5], "black", METHODS[5]) if colour not in {kept[name] for name in shown}]
-    grey = [name for name in shown if kept[name] == METHODS[-1]]
+    listed = [name for profile in paper.profiles if profile.name in ("quick", "bench") for name in profile.methods]
+    names = dict.fromkeys([*listed, *(method.name for method in paper.methods)])
+    kept = dict.fromkeys(names, GREY) | dict(zip(names, (*METHODS, *MORE), strict=False))
+    free = [colour for colour in (*METHODS, *MORE) if colour not in {kept[name] for name in shown}]
+    grey = [name for name in shown if kept[name] == GREY]
     return kept | dict(zip(grey, free, strict=False))
 
 
@@ -112,15 +118,18 @@ def show_images(cohort: Cohort, settings: Settings, draw: Callable[..., Figure],
 def sheet(
     rows: Mapping[str, Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]]],
     limits: tuple[float, float] | None = None,
+    structures: Sequence[str] = (),
 ) -> Figure:
     """A contact sheet: patients down, series or levels across, with the contours of structures.
 
     Args:
         rows: title of the row to {title of the column: (image (y, x), {structure: mask (y, x)})}.
         limits: intensities shown as black and white; by default the tails of each image.
+        structures: all that have a colour, shown here or not; by default those that are shown.
     """
     columns = list(next(iter(rows.values())))
-    structures = list(dict.fromkeys(name for row in rows.values() for _, masks in row.values() for name in masks))
+    shown = list(dict.fromkeys(name for row in rows.values() for _, masks in row.values() for name in masks))
+    structures = structures or shown
     colour = dict(zip(structures, structure_colours(structures), strict=True))
     figure, axes = grid(len(rows), len(columns))
     for line, (title, row) in zip(axes, rows.items(), strict=True):
@@ -130,14 +139,15 @@ def sheet(
         line[0].set_ylabel(title, fontsize=9)
     for axis, column in zip(axes[0], columns, strict=True):
         axis.set_title(column, fontsize=9)
-    if structures:
-        legend(figure, colour)
+    if shown:
+        legend(figure, {name: colour[name] for name in structures if name in shown})
     return figure
 
 
 def structure_colours(structures: Sequence[str]) -> list[str]:
     """The reference's colour for the first structure, others from the colour-blind safe list, again from its start."""
-    return [REFERENCE, *(METHODS[i % len(METHODS)] for i in range(len(structures) - 1))][: len(structures)]
+    others = (*METHODS, *MORE)
+    return [REFERENCE, *(others[i % len(others)] for i in range(len(structures) - 1))][: len(structures)]
 
 
 def curves(lines: Mapping[str, np.ndarray], x: np.ndarray, xlabel: str, ylabel: str) -> Figure:

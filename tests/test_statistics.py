@@ -86,7 +86,7 @@ def test_the_interval_is_the_bias_corrected_accelerated_bootstrap():
     values = np.random.default_rng(1).exponential(size=25)
     summary = summarise(values)
     rng = np.random.default_rng(2)
-    means = np.sort(rng.choice(values, (40_000, 25)).mean(axis=1))
+    means = np.sort(rng.choice(values, (400_000, 25)).mean(axis=1))
     bias = stats.norm.ppf((means < values.mean()).mean())
     jackknife = np.array([np.delete(values, i).mean() for i in range(25)])
     away = jackknife.mean() - jackknife
@@ -104,6 +104,15 @@ def test_the_interval_of_many_normal_values_is_that_of_student():
     low, high = stats.t.interval(0.95, 199, values.mean(), stats.sem(values))
     summary = summarise(values)
     assert (summary.low, summary.high) == pytest.approx((low, high), abs=0.05 * (high - low))
+
+
+def test_the_order_of_the_patients_changes_nothing():
+    differences = [0.31, -0.02, 0.11, 0.07, 0.4, -0.13, 0.05]
+    found = [one_sample(each) for each in (differences, differences[::-1], sorted(differences))]
+    assert len({(each.p, each.difference.low, each.difference.high) for each in found}) == 1
+    first, second = np.random.default_rng(0).normal(size=(2, 20))
+    spread = [compare_spread(*pair).interval for pair in ((first, second), (first[::-1], second[::-1]))]
+    assert spread[1] == spread[0]
 
 
 def test_the_same_seed_gives_the_same_interval():

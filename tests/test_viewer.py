@@ -193,7 +193,7 @@ class TestPage:
             patients_shown=lambda count: [shown][:count],
             prepared=SimpleNamespace(case=lambda name: case, channels=("T1", "T2")),
             data=SimpleNamespace(channels=("T2",)),
-            paper=SimpleNamespace(methods=methods),
+            paper=SimpleNamespace(methods=methods, profiles=()),
             source=SimpleNamespace(publishable=True, name="ours", licence=""),
             settings=Settings(),
         )

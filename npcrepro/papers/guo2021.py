@@ -111,6 +111,26 @@ METHODS = (
     _fused_otherwise("cascade-unfused", "Not fused", "The second network's map alone", "fine"),
     _fused_otherwise("fusion-product", "Product", "Odds of both maps multiplied", "product"),
     _fused_otherwise("fusion-maximum", "Maximum", "The larger of both probabilities", "maximum"),
+    # The weight of the loss, in BUNet, of which the second network does not take half away again
+    _alone(
+        "bunet-boundary-weight",
+        "Weight at the boundary",
+        "BUNet, voxels at the boundary weigh most, as the text wants",
+        BUNET,
+        _data(distance_weight="boundary"),
+    ),
+    _alone(
+        "bunet-exponential-weight",
+        "Exponential weight",
+        "BUNet, weight falls exponentially with the distance to the boundary",
+        BUNET,
+        _data(distance_weight="exponential"),
+    ),
+    _alone("bunet-unweighted", "No weight", "BUNet, focal loss without weights", BUNET, _data(distance_weight="none")),
+    replace(
+        _alone("bunet-printed-decay", "Printed decay", "BUNet, the learning rate falls 99 times as printed", BUNET),
+        stages=_stage(decays=99),
+    ),
     # The second network
     _cascade(
         "map-only", "Map only", "ACDNet on the map of BUNet alone", network=Component(ACDNET, {"uses_image": False})
@@ -141,26 +161,6 @@ METHODS = (
     _alone("acdnet-no-rates", "No rates", "Pyramids of three equal rates of 1", ACDNET, rates=(1, 1, 1)),
     _alone("acdnet-large-rates", "Rates 6, 12, 18", "Pyramids of DeepLab's rates", ACDNET, rates=(6, 12, 18)),
     _alone("acdnet-rate-0", "Rate 0", "1 x 1 x 1 convolutions in place of pyramids", ACDNET, rates=(0, 0, 0)),
-    # The weight of the loss, in BUNet, of which the second network does not take half away again
-    _alone(
-        "bunet-boundary-weight",
-        "Weight at the boundary",
-        "BUNet, voxels at the boundary weigh most, as the text wants",
-        BUNET,
-        _data(distance_weight="boundary"),
-    ),
-    _alone(
-        "bunet-exponential-weight",
-        "Exponential weight",
-        "BUNet, weight falls exponentially with the distance to the boundary",
-        BUNET,
-        _data(distance_weight="exponential"),
-    ),
-    _alone("bunet-unweighted", "No weight", "BUNet, focal loss without weights", BUNET, _data(distance_weight="none")),
-    replace(
-        _alone("bunet-printed-decay", "Printed decay", "BUNet, the learning rate falls 99 times as printed", BUNET),
-        stages=_stage(decays=99),
-    ),
     # Sizes
     _alone("bunet-wide", "BUNet, 32 channels", "BUNet of twice the width", BUNET, base=32),
     _alone(

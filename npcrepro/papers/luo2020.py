@@ -179,24 +179,8 @@ METHODS = (
         **_one_network(UNET, multi_scale="bottleneck"),
     ),
     _variant("no-pooling", "No multi-scale pooling", "Two stages without the block", **_network(multi_scale=None)),
-    _variant(
-        "pooling-at-input", "Pooling at the input", "The block first in each stage", **_network(multi_scale="input")
-    ),
-    _variant("pooling-on-skips", "Pooling on skips", "The block on each skip", **_network(multi_scale="skips")),
-    _variant("map-only", "Map only", "Stage 2 sees the map of stage 1 alone", **_network(stage2_input="map")),
-    _variant("masked-image", "Masked image", "Stage 2 sees image times map", **_network(stage2_input="masked")),
-    _variant("crop", "Crop", "Stage 2 sees the image inside the box of the map", **_network(stage2_input="crop")),
-    _variant("four-levels", "Stage 2 of four levels", "A deeper second stage", **_network(fine_levels=4)),
-    _variant("five-levels", "Stage 2 of five levels", "A second stage as deep as the first", **_network(fine_levels=5)),
-    _variant("joint", "Joint", "Stage by stage, then both together", stages=_stages(joint=True)),
     _variant("dice", "Dice alone", "Without the focal loss", stages=_stages({"beta": 1.0})),
     _variant("focal", "Focal alone", "Without the Dice loss", stages=_stages({"beta": 0.0})),
-    _variant(
-        "dice-factor-2",
-        "Dice with factor 2",
-        "The Dice loss with the factor 2 that equation 1 lacks",
-        stages=_stages({"dice": {"form": "factor 2"}}),
-    ),
     _variant(
         "dice-present",
         "Dice over present structures",
@@ -208,6 +192,22 @@ METHODS = (
         "Rate decays by iterations",
         "The learning rate x 0.9 every 10 iterations, as printed: documents the failure",
         stages=_stages(decay={"decay": 0.9, "decay_every": 10}),
+    ),
+    _variant(
+        "pooling-at-input", "Pooling at the input", "The block first in each stage", **_network(multi_scale="input")
+    ),
+    _variant("pooling-on-skips", "Pooling on skips", "The block on each skip", **_network(multi_scale="skips")),
+    _variant("map-only", "Map only", "Stage 2 sees the map of stage 1 alone", **_network(stage2_input="map")),
+    _variant("masked-image", "Masked image", "Stage 2 sees image times map", **_network(stage2_input="masked")),
+    _variant("crop", "Crop", "Stage 2 sees the image inside the box of the map", **_network(stage2_input="crop")),
+    _variant("four-levels", "Stage 2 of four levels", "A deeper second stage", **_network(fine_levels=4)),
+    _variant("five-levels", "Stage 2 of five levels", "A second stage as deep as the first", **_network(fine_levels=5)),
+    _variant("joint", "Joint", "Stage by stage, then both together", stages=_stages(joint=True)),
+    _variant(
+        "dice-factor-2",
+        "Dice with factor 2",
+        "The Dice loss with the factor 2 that equation 1 lacks",
+        stages=_stages({"dice": {"form": "factor 2"}}),
     ),
     _variant(
         "two-windows",

@@ -45,10 +45,13 @@ def bootstrap(
     """
     if min(map(len, columns)) < 3:
         return Interval(nan, nan)
+    # In one order, or the same patients listed otherwise would have another interval.
+    order = np.lexsort(columns)
+    columns = tuple(np.asarray(column)[order] for column in columns)
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         result = stats.bootstrap(
-            tuple(columns),
+            columns,
             statistic,
             n_resamples=RESAMPLES,
             vectorized=True,

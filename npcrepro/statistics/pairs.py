@@ -238,7 +238,7 @@ def _sign_flip(differences: np.ndarray, alternative: str, seed: int) -> float:
     if len(differences) < 2:
         return nan
     test = stats.permutation_test(
-        (differences,),
+        (np.sort(differences),),
         np.mean,
         permutation_type="samples",
         alternative=alternative,
