@@ -84,12 +84,15 @@ class Results:
         The two people (:mod:`npcrepro.observers`) drew on other scans. Structures that nobody drew twice have a dash.
         """
         frame = tables.by_method(self.patients, self.paper.methods, metric).astype(object)
+        missed = (frame == DASH).any(axis=None)
         people = observers.agreement()
         if metric in people and set(people.index) & set(self.structures):
             known = people[people.index.isin(self.structures)]
             numbers = {name: f"{row[metric]:.2f} (n = {row.n:.0f})" for name, row in known.iterrows()}
             frame.loc[len(frame)] = {"method": "two people, median, other scans", "n": DASH, **numbers}
         caption = f"{figures.METRIC_TITLES[metric]}, mean over n patients (95 % interval). {self.made}"
+        if missed:
+            caption += f". {DASH}: no patient has one, as with some seed the structure was not found"
         return tables.show(frame, caption)
 
     def boxes(self, metrics: dict[str, str], leave_out: Sequence[str] = ()) -> Markdown:
@@ -218,7 +221,8 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
     names = [m.name for m in paper.methods if m.name in set(found.method)]
     figures.strips({titles[name]: means[name] for name in names}, "DSC split by slice minus split by patient")
     plt.show()
-    return Markdown(f"*Dots: patients, mean over slices. By patient: {published_line(by_patient)}.*")
+    made = f"By slice: {published_line(by_slice)}. By patient: {published_line(by_patient)}"
+    return Markdown(f"*Dots: patients, mean over slices; bar: their median. {made}.*")
 
 
 def published_line(published: Published) -> str:

@@ -100,7 +100,8 @@ def patient_of(prepared: PreparedCohort, case: str) -> Patient:
 
 
 def show_chapter(chapter: VolumeChapter, *methods: str, count: int = 3) -> None:
-    """Tested patients of a chapter from best to worst, in every series, with the reference and these methods.
+    """Tested patients of a chapter from best to worst by the leading method, in every series, with the reference, that
+    method and these.
 
     Args:
         methods: names; those that were not run are left out.
@@ -110,6 +111,7 @@ def show_chapter(chapter: VolumeChapter, *methods: str, count: int = 3) -> None:
     from npcrepro.metrics import overlap
 
     patients, titles = [], {}
+    methods = tuple(dict.fromkeys((chapter.ranked()[0], *methods)))
     for one in chapter.patients_shown(count):
         case = chapter.prepared.case(one.case)
         titles = {name: figures.titles(chapter.paper)[name] for name in methods if name in one.predictions}

@@ -190,6 +190,7 @@ class TestPage:
         case = SimpleNamespace(image=np.stack(list(one.series.values())), geometry=None)
         methods = [SimpleNamespace(name=name, title=f"The {name}") for name in ("net", "other")]
         chapter = SimpleNamespace(
+            ranked=lambda: ("net", None),
             patients_shown=lambda count: [shown][:count],
             prepared=SimpleNamespace(case=lambda name: case, channels=("T1", "T2")),
             data=SimpleNamespace(channels=("T2",)),
@@ -199,7 +200,7 @@ class TestPage:
         )
         displayed = []
         monkeypatch.setattr("IPython.display.display", lambda content, raw=False: displayed.append(content))
-        viewer.show_chapter(chapter, "net", "missing")
+        viewer.show_chapter(chapter, "missing")
         (about,) = described(displayed[0])["patients"]
         assert list(about["series"]) == ["T2"]
         assert list(about["outlines"]) == ["Reference", "The net"]
