@@ -228,13 +228,15 @@ class VolumeChapter(Chapter):
 class VolumeResults(Results):
     """Published runs of a paper with 3-D networks on a cohort of one structure; see `Results`."""
 
-    def overview(self, metrics: Mapping[str, str]):
-        """One row for each method: mean over patients with its 95 % interval, and predictions without a voxel.
+    def overview(self, metrics: Mapping[str, str], *methods: str):
+        """One row for each of these methods (all): mean over patients with its 95 % interval, and predictions without a
+        voxel.
 
         Args:
             metrics: metric to column title.
         """
-        frame = tables.scores(self.patients, self.paper, metrics).drop(columns="seeds")
+        rows = self.patients[self.patients.method.isin(methods or self.methods)]
+        frame = tables.scores(rows, self.paper, metrics)
         for title in metrics.values():
             cells = zip(frame[title], frame.patients, strict=True)
             frame[title] = [tables.mean_and_interval(summary, n) for summary, n in cells]

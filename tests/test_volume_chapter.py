@@ -201,7 +201,8 @@ def test_a_record_that_is_not_there_stops_the_chapter_with_its_name(tmp_path):
 
 def test_a_network_that_finds_nothing_is_seen(record):
     frame = record.overview({"dsc": "DSC", "sensitivity": "recall", "precision": "precision"}).data
-    assert frame.columns.tolist() == ["method", "patients", "DSC", "recall", "precision", "empty predictions"]
+    assert frame.columns.tolist() == ["method", "patients", "seeds", "DSC", "recall", "precision", "empty predictions"]
+    assert record.overview({"dsc": "DSC"}, "bunet", "cscn").data.method.tolist() == ["CSCN", "BUNet"]
     assert frame.method.tolist() == ["CSCN", "CNN", "V-Net", "BUNet"]
     # The doubtful fifth patient, in whom all predictions are empty, counts nowhere.
     assert frame["empty predictions"].tolist() == ["0 of 4", "0 of 4", "0 of 4", "1 of 4"]
