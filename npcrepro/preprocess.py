@@ -14,7 +14,7 @@ from torch import Tensor
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.errors import InputError
-from npcrepro.files import writing
+from npcrepro.files import sha256_of, writing
 from npcrepro.inference import probabilities
 from npcrepro.losses import NOT_CONTOURED
 from npcrepro.protocol import pick
@@ -145,7 +145,8 @@ class SliceData:
         """
         if case in self._open:
             return self._open[case]
-        wanted = "-".join(self.channels + self.structures)
+        # By a hash: the names of thirty organs are longer than a file name may be.
+        wanted = sha256_of([self.channels, self.structures])[:8]
         image_file, label_file = (self.folder / f"{case}.{wanted}.{kind}.npy" for kind in ("image", "label"))
         if not label_file.exists():
             prepared = self.cohort.case(case)

@@ -180,6 +180,8 @@ class BlockData:
         # Named after the code that makes them: volumes of an older version are never read.
         version = sha256_of([*about, code_sha256(["npcrepro.volume_blocks:BlockData"])])[:8]
         self.folder = Path(cohort.folder) / f"blocks-{version}"
+        # In names of files; the names of thirty organs are longer than one may be.
+        self._drawn = sha256_of(self.structures)[:8]
         self._grids: dict[str, Grid] = {}
         self._open: dict[str, np.ndarray] = {}
         self._voxels: dict[str, np.ndarray] = {}
@@ -211,7 +213,7 @@ class BlockData:
 
     def label(self, case: str) -> np.ndarray:
         """Label ``(S, z, y, x)`` uint8 on the block grid; a structure that was not contoured is NOT_CONTOURED."""
-        name = "-".join(("label", *self.structures))
+        name = f"label-{self._drawn}"
         if not self._path(case, name).exists():
             grid, prepared = self.grid(case), self.cohort.case(case)
             masks = [self._to_grid(prepared, mask, grid, 0) >= 0.5 for mask in self._masks(prepared)]
@@ -222,7 +224,7 @@ class BlockData:
 
     def weight(self, case: str) -> np.ndarray:
         """Distance weight ``(S, z, y, x)`` float32 on the block grid; 1 for a structure that was not contoured."""
-        name = "-".join((self.distance_weight, *self.structures))
+        name = f"{self.distance_weight}-{self._drawn}"
         if not self._path(case, name).exists():
             spacing = (self.grid(case).spacing_mm,) * 3
             # Once for each case: a transform in the training loop would cost more than the network.

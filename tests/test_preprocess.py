@@ -143,6 +143,13 @@ def test_channels_and_structures_are_chosen_by_name_and_in_the_order_asked_for(t
     assert both[:, 0].min() >= 5000 > both[:, 1].max()
 
 
+def test_thirty_organs_fit_into_the_name_of_a_file(tmp_path):
+    organs = {f"Organ_at_risk_{number:02d}": number for number in range(1, 31)}
+    cohort = prepare(write_tiny(tmp_path / "c", ["A"], structures=organs), tmp_path / "p")
+    _, label = slices(cohort, structures=tuple(organs)).arrays("A")
+    assert label.any(axis=(0, 2, 3)).tolist() == [True] + 29 * [False]
+
+
 def test_each_choice_has_files_of_its_own(two_of_each):
     first, _ = slices(two_of_each, channels=("T1",)).arrays("A")
     second, _ = slices(two_of_each, channels=("CET1",)).arrays("A")

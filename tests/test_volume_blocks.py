@@ -14,6 +14,7 @@ from npcrepro import volume_blocks
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.errors import InputError
+from npcrepro.files import sha256_of
 from npcrepro.losses import NOT_CONTOURED
 from npcrepro.volume_blocks import FUSIONS, BlockData, resample_to
 
@@ -234,21 +235,28 @@ def test_few_files_are_kept_open(blocks, monkeypatch):
     data = blocks(case("A"), case("B"))
     first = data.image("A").copy()
     data.label("A"), data.label("B")
-    assert list(data._open) == ["A.label-GTVp", "B.label-GTVp"]
+    label = f"label-{sha256_of(['GTVp'])[:8]}"
+    assert list(data._open) == [f"A.{label}", f"B.{label}"]
     assert np.array_equal(data.image("A"), first)
 
 
 def test_volumes_are_made_once_and_mapped(blocks, monkeypatch):
     data = blocks(distance_weight="core")
     first = data.batch(data.samples(["A"]))
-    names = sorted(path.name for path in data.folder.iterdir())
-    assert names == ["A.core-GTVp.npy", "A.grid.json", "A.head.npy", "A.image.npy", "A.label-GTVp.npy"]
+    names, drawn = sorted(path.name for path in data.folder.iterdir()), sha256_of(["GTVp"])[:8]
+    assert names == [f"A.core-{drawn}.npy", "A.grid.json", "A.head.npy", "A.image.npy", f"A.label-{drawn}.npy"]
     again = BlockData(data.cohort, MATRIX, ("CET1",), ("GTVp",), distance_weight="core")
     monkeypatch.setattr(BlockData, "_save", None)
     for tensor, other in zip(first, again.batch(again.samples(["A"])), strict=True):
         assert torch.equal(tensor, other)
     assert isinstance(again.image("A"), np.memmap)
     assert BlockData(data.cohort, MATRIX, ("CET1",), ("GTVp",), spacing_mm=2.0).folder != data.folder
+
+
+def test_thirty_organs_fit_into_the_name_of_a_file(blocks):
+    organs = {f"Organ_at_risk_{number:02d}": number for number in range(1, 31)}
+    data = blocks(structures=tuple(organs), cohort={"structures": organs}, distance_weight="core")
+    assert data.weight("A").shape[0] == data.label("A").shape[0] == 30
 
 
 def test_a_structure_that_nobody_drew_is_not_empty(blocks):
