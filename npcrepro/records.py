@@ -49,6 +49,8 @@ SCORING_CODE = ("npcrepro.evaluation:score_case",)
 PACKAGES = ("npcrepro", "torch", "lightning-fabric", "numpy", "scipy", "pandas", "SimpleITK", "safetensors")
 FLOAT = "%.10g"  # of published tables, which are committed: smaller, and far beyond what is measured
 IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
+# Columns of names: text, also where all of them are numbers, as the cohort 007.
+NAMES = ["paper", "method", "cohort", "profile", "case", "patient", "structure", "region", "status", "stage"]
 PLACE = ["method", "fold", "seed"]  # what names a run among those of one published folder
 # What those have in common.
 KIND = {
@@ -422,8 +424,7 @@ def _git_commit() -> str | None:
 def _read_csv(path: Path):
     import pandas as pd
 
-    text = {"case": str, "patient": str}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    return pd.read_csv(path, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
 
 
 def _concatenate(tables: Iterable):

@@ -13,7 +13,7 @@ from npcrepro.errors import InputError
 from npcrepro.files import write_json
 from npcrepro.papers.li2018 import PAPER
 from npcrepro.protocol import Component, Method, as_data
-from npcrepro.records import Configuration, Record, find, publish, read_published, write_csv
+from npcrepro.records import Configuration, Published, Record, find, publish, read_published, write_csv
 
 NETWORK = "npcrepro.models.li2018"
 
@@ -39,6 +39,17 @@ def record_at(runs, dsc=0.5, **changes):
     )
     write_json(folder / "provenance.json", {"status": "trained"})
     return Record(folder)
+
+
+def test_names_made_of_digits_stay_names(tmp_path):
+    record = record_at(tmp_path, cohort="007", profile=replace(TINY, name="1"))
+    names = ["cohort", "profile", "case", "patient"]
+    assert record.cases[names].values.tolist() == [["007", "1", "007", "007"]]
+    assert record.history[names[:2]].values.tolist() == [["007", "1"]]
+    named = ["paper", "method", "structure", "region", "status", "stage"]
+    row = dict.fromkeys(named, "010") | {"fold": 1, "dsc": 0.5}
+    write_csv(tmp_path / "cases-1.csv", [row], list(row))
+    assert Published(tmp_path).cases.to_dict("records") == [row]
 
 
 # Identity
