@@ -28,7 +28,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from npcrepro import figures, own_cohort, papers, records
-from npcrepro.cohorts.prepared import PreparedCohort, read_prepared
+from npcrepro.cohorts.prepared import PreparedCohort, prepared_folder, read_prepared
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.errors import InputError
 from npcrepro.evaluation import UNKNOWN_SPACING
@@ -154,7 +154,7 @@ def _study(paper: Paper, runs: Sequence[Record], folder: Path) -> Study | None:
         if run.config["data_sha256"] == data
     }
     try:
-        prepared = read_prepared(folder / "prepared" / f"{name}-{data[:8]}")
+        prepared = read_prepared(prepared_folder(folder / "prepared", name, data))
     except InputError:
         return None
     methods = {m.name: [run for (of, _), run in sorted(kept.items()) if of == m.name] for m in paper.methods}

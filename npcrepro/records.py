@@ -34,6 +34,8 @@ from npcrepro.sources import PACKAGE, code_sha256
 RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
 # What decides a run's weights and predictions, beside the components that its method names.
 TRAINING_CODE = (
+    # Read otherwise, the same files are other images; the fingerprint of a cohort knows the files alone.
+    "npcrepro.cohorts.prepared:_prepare_case",
     "npcrepro.protocol:Method.build",
     "npcrepro.protocol:Method.in_channels",
     "npcrepro.runs:_taken_over",

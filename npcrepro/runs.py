@@ -18,7 +18,7 @@ from npcrepro.cohorts.check import check
 from npcrepro.cohorts.folds import Fold, Split, inner_folds, split_patients
 from npcrepro.cohorts.images import axes_of
 from npcrepro.cohorts.layout import Cohort, read_cohort
-from npcrepro.cohorts.prepared import PreparedCohort, fingerprint, prepare
+from npcrepro.cohorts.prepared import PreparedCohort, fingerprint, prepare, prepared_folder
 from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing
 from npcrepro.progress import LINE_SECONDS, Log, Passing, Timetable, calm, in_one_line
@@ -88,7 +88,7 @@ def outline(cohort: Cohort, folder: Path) -> PreparedCohort:
     """A cohort as :func:`prepare` makes it in ``folder``, as far as plans need it; no image is decoded."""
     digest = fingerprint(cohort, cache=folder / "fingerprints.json")
     return PreparedCohort(
-        folder=folder / f"{cohort.name}-{digest[:8]}",
+        folder=prepared_folder(folder, cohort.name, digest),
         fingerprint=digest,
         entries={case.name: {"patient": case.patient, "suspect": case.suspect} for case in cohort.cases},
         **{name: getattr(cohort, name) for name in ("name", "channels", "structures", "spacing_known")},

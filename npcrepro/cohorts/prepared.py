@@ -16,6 +16,7 @@ from npcrepro.cohorts.layout import NO_IMAGE, Case, Cohort, cases_of
 from npcrepro.cohorts.structures import Structures
 from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, writing_folder
+from npcrepro.sources import code_sha256
 
 KEPT_DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32")
 
@@ -92,17 +93,17 @@ class PreparedCohort:
 
 
 def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
-    """Write ``<folder>/<name>-<fingerprint[:8]>/`` with ``prepared.json``, ``CASE.image.npy`` and ``CASE.label.npy``.
+    """Write the `prepared_folder` with ``prepared.json``, ``CASE.image.npy`` and ``CASE.label.npy``.
 
-    A cohort that was prepared before is read back. One case is in memory at a time; the folder appears when it is
-    complete. Images keep their number type where it is one of ``KEPT_DTYPES`` for all channels together, and become
-    float32 otherwise. Raises InputError that names the case for a truncated file, channels or a label on another grid,
-    NaN, infinite values and those beyond float32, and an unknown label value. An empty label is no error, and a series
-    that a case lacks becomes zeros (see ``missing_series`` in `layout`).
+    A cohort that was prepared before by the same code is read back. One case is in memory at a time; the folder appears
+    when it is complete. Images keep their number type where it is one of ``KEPT_DTYPES`` for all channels together, and
+    become float32 otherwise. Raises InputError that names the case for a truncated file, channels or a label on another
+    grid, NaN, infinite values and those beyond float32, and an unknown label value. An empty label is no error, and a
+    series that a case lacks becomes zeros (see ``missing_series`` in `layout`).
     """
     folder = Path(folder)
     digest = fingerprint(cohort, cache=folder / "fingerprints.json")
-    target = folder / f"{cohort.name}-{digest[:8]}"
+    target = prepared_folder(folder, cohort.name, digest)
     words = {"licence": cohort.licence, "reference": cohort.reference, "publishable": cohort.publishable}
     try:
         prepared = read_prepared(target)
@@ -125,6 +126,13 @@ def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
         if not target.is_dir():
             raise
     return read_prepared(target)
+
+
+def prepared_folder(folder: Path, name: str, digest: str) -> Path:
+    """Where `prepare` puts a cohort of this fingerprint: ``<folder>/<name>-<fingerprint[:8]>-<version>``."""
+    # Named after the code that reads images: what an older version made of them is never read.
+    version = code_sha256(["npcrepro.cohorts.prepared:_prepare_case"])[:8]
+    return folder / f"{name}-{digest[:8]}-{version}"
 
 
 def _prepare_case(case: Case, cohort: Cohort, folder: Path) -> dict[str, Any]:

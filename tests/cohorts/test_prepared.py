@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from cohort_cases import SPACING, arrays, change, cut, edit, write
 
+from npcrepro.cohorts import prepared
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.layout import CaseArrays, read_cohort, write_cohort
 from npcrepro.cohorts.prepared import fingerprint, prepare, read_prepared
 from npcrepro.errors import InputError
+from npcrepro.sources import code_sha256
 
 
 def test_prepared_cohort_holds_what_was_written(tmp_path):
@@ -19,7 +21,8 @@ def test_prepared_cohort_holds_what_was_written(tmp_path):
     cohort = write(tmp_path / "cohort", cases, licence="CC0", spacing_known=False)
     prepared = prepare(cohort, tmp_path / "prepared")
     digest = fingerprint(cohort)
-    assert prepared.folder == tmp_path / "prepared" / f"tiny-{digest[:8]}"
+    version = code_sha256(["npcrepro.cohorts.prepared:_prepare_case"])
+    assert prepared.folder == tmp_path / "prepared" / f"tiny-{digest[:8]}-{version[:8]}"
     assert (prepared.name, prepared.fingerprint, prepared.licence) == ("tiny", digest, "CC0")
     assert (prepared.channels, prepared.structures, prepared.spacing_known) == (("T1", "CT"), {"GTVp": (1,)}, False)
     assert (len(prepared), prepared.cases, prepared.patients) == (3, ["a", "b", "c"], ("c", "p"))
@@ -36,6 +39,17 @@ def test_prepared_cohort_holds_what_was_written(tmp_path):
     assert split_patients(prepared, "leave-one-out", validation=0) == split_patients(
         cohort, "leave-one-out", validation=0
     )
+
+
+def test_images_are_read_anew_by_other_code(root, tmp_path, monkeypatch):
+    first = prepare(read_cohort(root), tmp_path)
+    written = os.stat(first.folder / "prepared.json").st_ino
+    assert prepare(read_cohort(root), tmp_path).folder == first.folder
+    monkeypatch.setattr(prepared, "code_sha256", lambda roots: "0" * 64)
+    again = prepare(read_cohort(root), tmp_path)
+    assert again.folder != first.folder
+    assert again.fingerprint == first.fingerprint
+    assert os.stat(first.folder / "prepared.json").st_ino == written
 
 
 @pytest.mark.parametrize(
