@@ -31,6 +31,8 @@ CASE_COLUMNS = [
 RUN = ["paper", "method", "cohort", "profile"]
 UNKNOWN_SPACING = (nan, nan, nan)
 OVER_STRUCTURES = "mean"  # in place of a structure's name
+# The status of a mean: first what says why a distance in it has no value, last that there is nothing to average.
+EXPLAINING = ("pred_empty", "ref_empty", "ok", "both_empty")
 
 
 def score_masks(
@@ -147,19 +149,24 @@ def over_seeds(patients):
 def over_structures(patients, columns: Sequence[str] = METRICS):
     """One row for each patient, method and seed: the mean over the structures that either mask shows.
 
-    A structure that neither mask shows does not count. One whose metric is undefined for another reason (a distance to
-    a structure that was missed) leaves the mean undefined: leaving it out would hide it.
+    A structure that neither mask shows does not count; a patient with no other has ``nan`` and ``"both_empty"``. One
+    whose metric is undefined for another reason (a distance to a structure that was missed) leaves the mean undefined:
+    leaving it out would hide it.
 
     Args:
         patients: from :func:`by_patient`.
         columns: that are averaged; volumes are added.
 
     Returns:
-        Rows like those of :func:`by_patient`, with `OVER_STRUCTURES` as the structure and the status ``"ok"``.
+        Rows like those of :func:`by_patient`, with `OVER_STRUCTURES` as the structure; the status is the first of
+        `EXPLAINING` that a structure has.
     """
-    groups = patients[patients.status != "both_empty"].groupby([*RUN, "seed", "patient", "suspect", "region"])
-    means = _mean(groups, columns).join(groups[VOLUMES].sum(min_count=1)).reset_index()
-    return means.assign(structure=OVER_STRUCTURES, status="ok")
+    keys = [*RUN, "seed", "patient", "suspect", "region"]
+    rows = patients.groupby(keys)[VOLUMES].sum(min_count=1)
+    means = _mean(patients[patients.status != "both_empty"].groupby(keys), columns)
+    status = patients.assign(rank=patients.status.map(EXPLAINING.index)).groupby(keys)["rank"].min()
+    rows = rows.join(means).assign(structure=OVER_STRUCTURES, status=status.map(EXPLAINING.__getitem__))
+    return rows.reset_index()
 
 
 def _mean(groups, columns: Sequence[str]):

@@ -9,7 +9,7 @@ import yaml
 
 from npcrepro.claims import Claim, Decision, all_of, decide_together
 from npcrepro.errors import InputError
-from npcrepro.evaluation import by_patient, select
+from npcrepro.evaluation import VOLUMES, by_patient, over_structures, select
 
 EXAMPLES = yaml.safe_load(
     """
@@ -367,6 +367,11 @@ def test_a_failure_that_is_left_out_leaves_it_undecided():
     records = against_zero(exact(40, 0.03, 0.02))
     records.loc[(records.method == "a") & (records.patient < "P003"), ["dsc", "status"]] = [nan, "pred_empty"]
     decision = decide(claim(rule="leave_out"), records)
+    assert decision.verdict == "undecided"
+    assert "3 patients are left out for a failure" in decision.reason
+    about = {"cohort": "c", "profile": "p", "suspect": False, "region": "all_slices", **dict.fromkeys(VOLUMES, 1.0)}
+    two = pd.concat([records.assign(structure="A"), records.assign(structure="B", status="ok", dsc=0.5)])
+    decision = decide(claim(rule="leave_out"), over_structures(two.assign(**about), ["dsc"]))
     assert decision.verdict == "undecided"
     assert "3 patients are left out for a failure" in decision.reason
     records["status"] = records.status.replace("pred_empty", "both_empty")

@@ -245,3 +245,33 @@ def test_the_mean_over_structures_leaves_out_what_neither_mask_shows():
     assert means.structure.unique().tolist() == ["mean"]
     # Each seed counts, also where a structure has a value in one alone.
     assert over_seeds(means).dsc.tolist() == pytest.approx([12 / 18])
+
+
+def test_a_patient_of_whom_nothing_is_shown_keeps_a_row_in_the_mean_over_structures():
+    """As one structure by itself has it, so that seeds and methods have the same patients."""
+    nothing, alarm = ("a", "A", 0, 0, 0, 0, 10, 0.0, 0.0), ("a", "A", 1, 0, 2, 0, 8, 0.0, 2.0)
+    both = pd.concat([table(nothing, alarm).assign(structure=name) for name in ("GTVp", "GTVnd")])
+    means = over_structures(by_patient(both))
+    assert means.seed.tolist() == [0, 1]
+    assert means.dsc.tolist() == pytest.approx([nan, 0.0], nan_ok=True)
+    assert means.status.tolist() == ["both_empty", "ref_empty"]
+    assert means.predicted_ml.tolist() == [0.0, 4.0]
+    assert isnan(over_seeds(means).dsc[0])
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (("ok", "both_empty"), "ok"),
+        (("ok", "ref_empty"), "ref_empty"),
+        (("both_empty", "pred_empty"), "pred_empty"),
+        (("ref_empty", "pred_empty", "ok"), "pred_empty"),
+    ],
+)
+def test_the_status_of_a_mean_says_why_a_distance_is_missing(statuses, expected):
+    counts = {"ok": (8, 1, 1, 0), "pred_empty": (0, 0, 2, 8), "ref_empty": (0, 2, 0, 8), "both_empty": (0, 0, 0, 10)}
+    frames = [
+        table(("a", "A", 0, *counts[status], 1.0, 1.0)).assign(structure=f"S{number}")
+        for number, status in enumerate(statuses)
+    ]
+    assert over_structures(by_patient(pd.concat(frames))).status.tolist() == [expected]
