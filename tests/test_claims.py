@@ -199,6 +199,21 @@ def test_holm_counts_the_claims_decided_together():
     assert "the interval excludes 0, but p does not support it" in among[0].reason
 
 
+def test_a_claim_that_repeats_another_is_not_counted_by_holm():
+    """DSC and Jaccard index are one question: each has the p that it would have without the other."""
+    near, strong = against_zero(exact(40, 0.0175, 0.05)), against_zero(exact(40, 0.04, 0.05))
+    again = (claim(key="y", repeats="x"), near.assign(dsc=near.dsc + 0.001 * (near.method == "a")))
+    others = [(claim(key="z"), strong), (claim(key="v"), strong)]
+    one, two, *rest = decide_together([(claim(key="x"), near), again, *others])
+    assert [one, *rest] == decide_together([(claim(key="x"), near), *others])
+    assert two.numbers["p"] == two.numbers["p after Holm"] < one.numbers["p"]
+    # Should the other not be there, it counts as any claim.
+    (alone, *_) = decide_together([again, *others])
+    assert alone == two
+    five = decide_together([again, (claim(key="x"), near), (claim(key="w"), near)])
+    assert five[0].numbers["p after Holm"] == pytest.approx(2 * five[0].numbers["p"])
+
+
 def test_a_claim_without_a_run_is_not_counted_by_holm():
     near = against_zero(exact(40, 0.0175, 0.05))
     none = claim(key="none", arms=[{"method": "a"}, {"method": "missing", "weight": -1}])

@@ -45,6 +45,15 @@ def test_a_paper_may_come_without_claims(monkeypatch):
     assert ledger.claims("xue2020") == []
 
 
+def test_a_claim_repeats_one_of_the_same_paper_and_arms():
+    tested = {part.key: part for _, part in PARTS}
+    repeating = [part for part in tested.values() if part.repeats]
+    assert [part.key for part in repeating] == ["xue2020-57"]
+    for part in repeating:
+        other = tested[part.repeats]
+        assert (other.paper, other.arms, other.repeats) == (part.paper, part.arms, "")
+
+
 def test_keys_of_claims_and_parts_differ():
     keys = [claim.key for key in papers.KEYS for claim in ledger.claims(key)]
     keys += [part.key for _, part in PARTS if part.key not in keys]

@@ -65,6 +65,8 @@ class Claim:
         region: of ``npcrepro.evaluation.REGIONS``.
         parts: of the form ``"all"``.
         needed: how many of the parts have to hold; 0 for all of them.
+        repeats: key of the claim of the same paper that this one asks once more, by a metric that follows from its own;
+            Holm's correction counts the two as one.
         needs: of the form ``"elsewhere"``: what would decide it and is not in records.
     """
 
@@ -93,6 +95,7 @@ class Claim:
     region: str = "all_slices"
     parts: tuple[Claim, ...] = ()
     needed: int = 0
+    repeats: str = ""
     needs: str = ""
 
     def __post_init__(self):

@@ -51,11 +51,23 @@ def decide_together(family: Sequence[tuple[Claim, object]], seed: int = 0) -> li
         if claim.form not in TESTED:
             raise InputError(f"claim {claim.key} of the form {claim.form!r} is not tested by itself; decide its parts")
     weighed = [weigh(claim, patients, seed) for claim, patients in family]
-    adjusted = statistics.holm([nan if isinstance(evidence, str) else evidence.p for evidence in weighed])
+    claims = [claim for claim, _ in family]
+    adjusted = _adjusted(claims, [nan if isinstance(evidence, str) else evidence.p for evidence in weighed])
     return [
         Decision(claim.key, "undecided", evidence) if isinstance(evidence, str) else _judge(claim, evidence, p)
-        for (claim, _), evidence, p in zip(family, weighed, adjusted, strict=True)
+        for claim, evidence, p in zip(claims, weighed, adjusted, strict=True)
     ]
+
+
+def _adjusted(claims: Sequence[Claim], p_values: Sequence[float]) -> list[float]:
+    """p of each claim after Holm's correction; one that repeats another stands in its place there."""
+    counted = {claim.key: p for claim, p in zip(claims, p_values, strict=True) if not claim.repeats}
+    adjusted = []
+    for claim, p in zip(claims, p_values, strict=True):
+        place = claim.repeats or claim.key
+        together = counted | {place: p}
+        adjusted.append(dict(zip(together, statistics.holm(list(together.values())), strict=True))[place])
+    return adjusted
 
 
 def all_of(claim: str, parts: Sequence[Decision], needed: int = 0, missing: int = 0) -> Decision:
