@@ -375,7 +375,7 @@ def initial_weights(reported: Reported) -> Finding:
     claim="A complete training took 52 hours on one GTX 980, with leave-one-out over 29 patients.",
     where="Section 2.3",
     reading="52 hours are one fold.",
-    consequence="Stop by convergence on an inner validation patient, not by hours.",
+    consequence="A fixed number of updates, not of hours.",
 )
 def training_time(reported: Reported) -> Finding:
     paper = reported["paper"]

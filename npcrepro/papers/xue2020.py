@@ -20,6 +20,7 @@ SOFT_TISSUE_HU = (-160.0, 240.0)
 def _stages(rate: float = 0.005) -> tuple[Stage, ...]:
     # PAPER: Adam, rate 0.005, multiplied by 0.8 after five checks without improvement (Section 1.3).
     # SILENT: the index that is watched, and which weights are kept; validation loss, the best.
+    # SILENT: the least improvement that counts, and a cooldown after the rate is lowered; any improvement, and none.
     optimiser = Component("torch.optim:Adam", {"lr": rate})
     # PAPER: the loss is 1 - DSC.
     loss = Component("npcrepro.losses:DiceLoss")
