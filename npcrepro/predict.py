@@ -23,6 +23,7 @@ from npcrepro.records import Record, quantised
 from npcrepro.runs import load_network, run_paper
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
     from torch import Tensor
 
 FOLDERS = ("imagesTr", "imagesTs")
@@ -71,23 +72,25 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
         Number of cases.
 
     Raises:
-        InputError: no finished run, one that diverged, a folder without images, channels that the run needs and the
-            cohort lacks, images that cannot be read, and an ``out`` that is not empty.
+        InputError: an unknown device, no finished run, one that diverged, a folder without images, channels that the
+            run needs and the cohort lacks, images that cannot be read, and an ``out`` that is not empty.
     """
     import SimpleITK as sitk
     import torch
 
     from npcrepro.inference import decide
+    from npcrepro.training import make_fabric
 
     record, root, out = read_run(Path(run)), Path(cohort), Path(out).resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty: give a new folder, or remove it first")
+    fabric = make_fabric(device)  # before images are read: a slip should not take minutes to tell
     method, listing = _method(record), scan(root)
     codes = _codes(method.structures, listing.structures or {})
     with writing_folder(out) as folder, TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
         prepared, grids = _stage(root, listing, _with_used(record), Path(work))
         values = torch.tensor([0, *codes.values()])
-        for number, (case, probability) in enumerate(_probabilities(record, prepared, Path(work), device), 1):
+        for number, (case, probability) in enumerate(_probabilities(record, prepared, Path(work), fabric), 1):
             label = values[decide(probability[None], method.threshold)[0]].numpy()
             about = prepared.case(case)
             image = to_itk(label.astype(smallest_type(max(codes.values()))), about.spacing_mm, about.geometry)
@@ -236,21 +239,18 @@ def _files(root: Path, listing: Listing) -> dict[str, dict[int, Path]]:
 
 
 def _probabilities(
-    record: Record, prepared: PreparedCohort, work: Path, device: str
+    record: Record, prepared: PreparedCohort, work: Path, fabric: Fabric
 ) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
     """Each case and the probability ``(S, z, y, x)`` of its structures."""
-    from npcrepro.training import make_fabric
-
     method, profile = _method(record), record.config["profile"]
     maps: dict[str, Path] = {}
     for use in (use for use in method.uses if use.maps):
         other = read_run(record.used[use.method][0].folder)
         folder = work / use.method
         folder.mkdir()
-        for case, probability in _probabilities(other, prepared, folder, device):
+        for case, probability in _probabilities(other, prepared, folder, fabric):
             maps[case] = folder / f"{case}.npz"
             np.savez_compressed(maps[case], probability=quantised(probability))
-    fabric = make_fabric(device)
     network = fabric.setup_module(load_network(record)).eval()
     options = {"maps": maps} if maps else {}
     data = method.data.build(prepared, profile["matrix"], method.channels, method.structures, **options)

@@ -16,6 +16,8 @@ from typing import Any
 
 from npcrepro.errors import InputError
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 @dataclass(frozen=True)
 class Component:
@@ -309,7 +311,7 @@ class Settings:
             raise InputError("parameter seeds=[] names no seed; one run is made for each seed, so give at least one")
         if not isinstance(self.private, bool):
             raise InputError(f"parameter private={self.private!r} is neither true nor false")
-        pick({"auto": 0, "cpu": 0, "cuda": 0}, self.device, "device")
+        pick(dict.fromkeys(DEVICES), self.device, "device")
 
     @classmethod
     def from_notebook(cls, variables: Mapping[str, Any]) -> Settings:

@@ -41,7 +41,7 @@ from npcrepro.inference import decide, probabilities
 from npcrepro.losses import NOT_CONTOURED, reduce_label
 from npcrepro.preprocess import Data
 from npcrepro.progress import Passing
-from npcrepro.protocol import Method, Profile, Report, Stage
+from npcrepro.protocol import DEVICES, Method, Profile, Report, Stage, pick
 
 CHECKPOINT_SECONDS = 10.0
 REPORT_SECONDS = 1.0
@@ -74,14 +74,15 @@ def make_fabric(device: str, devices: int = 1, deterministic: bool = False) -> F
     it is emulated and several times slower than fp32.
 
     Args:
-        device: auto, cpu or cuda.
+        device: one of `DEVICES`; auto is a GPU where there is one.
         devices: with several, Fabric starts a process for each.
         deterministic: GPUs use algorithms only that give the same bits each time; an operation that has none is an
             error. On processors all runs are of this kind.
 
     Raises:
-        InputError: ``cuda`` asked for and not there, or not so often.
+        InputError: an unknown device, with the near miss; ``cuda`` asked for and not there, or not so often.
     """
+    pick(dict.fromkeys(DEVICES), device, "device")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda' was asked for, but torch sees no CUDA device; use --device cpu or auto")
     accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

@@ -282,6 +282,12 @@ def test_nothing_is_overwritten(trained, tiny_root, tmp_path, content):
     assert (tmp_path / content).read_text() == "mine"
 
 
+def test_a_mistyped_device_is_told_before_anything_is_read(trained, tmp_path):
+    with pytest.raises(InputError, match="unknown device 'cdua'; did you mean 'cuda'"):
+        predict(trained.folder, tmp_path / "no-images", tmp_path / "out", "cdua", silent)
+    assert left(tmp_path) == []
+
+
 def test_a_truncated_image_leaves_nothing(trained, tmp_path):
     images_only(tmp_path / "images")
     path = tmp_path / "images" / "imagesTs" / "B_0000.nii.gz"

@@ -582,6 +582,11 @@ def test_cuda_that_is_not_there_is_an_error(monkeypatch):
         training.make_fabric("cuda")
 
 
+def test_a_mistyped_device_is_an_error():
+    with pytest.raises(InputError, match=r"unknown device 'cdua'; did you mean 'cuda'\? choices: auto, cpu, cuda"):
+        training.make_fabric("cdua")
+
+
 def test_bf16_trains_too(tiny_prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     method = PAPER.method("linear-scores")
