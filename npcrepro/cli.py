@@ -594,8 +594,11 @@ def _settings(cohort, profile, methods, folds, seeds, device, runs, modalities) 
 
 
 def _names(text: str | None) -> tuple[str, ...]:
-    """Names from ``T1,CT,PET``."""
-    return tuple(text.split(",")) if text else ()
+    """Names from ``T1,CT,PET``, with or without blanks behind the commas."""
+    names = tuple(name.strip() for name in text.split(",")) if text else ()
+    if not all(names):
+        raise InputError(f"--modalities {text!r} has an empty name, perhaps a comma too many: it looks like T1,CT,PET")
+    return names
 
 
 def _three(option: str, text: str, separator: str, number: type, example: str) -> list:

@@ -186,14 +186,20 @@ def refused(outcome):
         (["run", "li2018", "--methods", "stepwize"], "unknown method of li2018 'stepwize'; did you mean 'stepwise'?"),
         (["run", "li2018", "--device", "gpu"], "unknown device 'gpu'; did you mean 'cpu'?"),
         (["run", "li2018", "--cohort", "no/where"], "no/where"),
+        (["run", "li2018", "--modalities", "T2,"], "--modalities 'T2,' has an empty name, perhaps a comma too many"),
         (["describe", "li2018/stepwize"], "did you mean 'stepwise'?"),
         (["describe", "li2018", "--profile", "papr"], "did you mean 'paper'?"),
     ],
 )
-def test_a_slip_is_one_line_that_names_the_near_miss(call, tmp_path, monkeypatch, arguments, words):
+def test_a_slip_is_one_line_that_says_what_is_wrong(call, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     assert words in refused(call(*arguments))
     assert not list(tmp_path.rglob("config.json"))
+
+
+def test_blanks_around_commas_belong_to_no_name():
+    assert cli._names("T1, T2 ,CE T1") == ("T1", "T2", "CE T1")
+    assert cli._names(None) == cli._names("") == ()
 
 
 @pytest.mark.parametrize(
