@@ -18,6 +18,7 @@ file or the new one.
 
 from __future__ import annotations
 
+import glob
 import importlib.metadata
 import platform
 import subprocess
@@ -165,11 +166,14 @@ class Record:
     @cached_property
     def used(self) -> dict[str, list[Record]]:
         """Runs that this one was built on, by method: the one on the same fold first, then those on inner folds."""
-        runs = self.folder.parents[4]
-        return {
-            name: [Record(runs / folder) for folder in folders]
-            for name, folders in self.provenance.get("used", {}).items()
-        }
+        used = self.provenance.get("used", {})
+        above = self.folder.parents[4:5]
+        if used and not above:
+            raise InputError(
+                f"{self.folder} uses {next(iter(used.values()))[0]}, but lies in no folder of runs (five above it): it "
+                f"was probably copied by itself; copy the folder of runs as a whole"
+            )
+        return {name: [Record(above[0] / folder) for folder in folders] for name, folders in used.items()}
 
     def prediction(self, case: str):
         """Label ``(z, y, x)`` uint8 and probability ``(S, z, y, x)`` float32 in [0, 1] of a test case."""
@@ -209,7 +213,7 @@ def find(runs: Path | str, **wanted) -> list[Record]:
     """
     for column in wanted:
         pick(dict.fromkeys(IDENTITY), column, "identity column")
-    pattern = "/".join(str(wanted.get(column, "*")) for column in IDENTITY[:4])
+    pattern = "/".join(glob.escape(str(wanted[column])) if column in wanted else "*" for column in IDENTITY[:4])
     records = [Record(path.parent) for path in Path(runs).glob(f"{pattern}/*/provenance.json")]
     for column, key in {"fold": lambda c: c["fold"]["number"], "seed": lambda c: c["seed"]}.items():
         if column in wanted:

@@ -153,6 +153,23 @@ def test_finished_runs_are_found_by_what_they_are(tmp_path):
     assert find(tmp_path / "nothing") == []
 
 
+def test_a_run_that_was_copied_without_those_that_it_uses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    used = "li2018/stepwise/tiny/tiny/all_seed-0"
+    write_json(Path("copy/provenance.json"), {"used": {"stepwise": [used]}})
+    with pytest.raises(InputError, match=f"copy uses {used}, but lies in no folder of runs .* copied by itself"):
+        _ = Record(Path("copy")).used
+    write_json(Path("alone/provenance.json"), {"used": {}})
+    assert Record(Path("alone")).used == {}
+
+
+def test_names_are_no_patterns(tmp_path):
+    record_at(tmp_path, cohort="T1 [old]")
+    record_at(tmp_path, cohort="T1 o")
+    assert [run.config["cohort"] for run in find(tmp_path, cohort="T1 [old]")] == ["T1 [old]"]
+    assert find(tmp_path, cohort="T1*") == []
+
+
 def test_published_runs_are_read_back_to_ten_digits(tmp_path):
     runs = [record_at(tmp_path / "runs", 1 / 3), record_at(tmp_path / "runs", 0.1 + 0.2, seed=1)]
     publish(runs, tmp_path / "results")
