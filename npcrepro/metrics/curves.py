@@ -8,7 +8,6 @@ computed from these, equal scores count as one threshold, and counts of several 
 | `ScoreCounts.average_precision` | AP of Chen 2020: precision times step of recall, at every distinct score |
 | `ScoreCounts.auc` | AUC of Luo 2020, by the ranks of the reference voxels among all |
 | `ScoreCounts.soft_dice` | 1 - loss of Chen 2020 with no smoothing term |
-| `ScoreCounts.soft_dice_squared` | DSC of Luo 2020 as printed, with squared norms below; the soft form of V-Net |
 """
 
 from __future__ import annotations
@@ -90,22 +89,11 @@ class ScoreCounts:
     @property
     def soft_dice(self) -> float:
         """2 sum(p g) / (sum(p) + sum(g)) of probabilities p and reference g; ``nan`` if both sums are 0."""
-        return self._soft_dice(self._probability)
-
-    @property
-    def soft_dice_squared(self) -> float:
-        """2 sum(p g) / (sum(p²) + sum(g)); ``nan`` if both sums are 0."""
-        return self._soft_dice(np.square(self._probability))
-
-    @property
-    def _probability(self) -> np.ndarray:
         if self.scores.size and not 0 <= self.scores[0] <= self.scores[-1] <= 1:
             raise ValueError(f"scores from {self.scores[0]} to {self.scores[-1]} are no probabilities")
-        return self.scores.astype(np.float64)
-
-    def _soft_dice(self, size: np.ndarray) -> float:
-        whole = np.sum((self.positives + self.negatives) * size) + self.positives.sum()
-        return float(2 * np.sum(self.positives * self._probability) / whole) if whole else nan
+        probability = self.scores.astype(np.float64)
+        whole = np.sum((self.positives + self.negatives) * probability) + self.positives.sum()
+        return float(2 * np.sum(self.positives * probability) / whole) if whole else nan
 
 
 def count_scores(scores: np.ndarray, reference: np.ndarray, levels: int | None = None) -> ScoreCounts:

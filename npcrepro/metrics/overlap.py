@@ -6,7 +6,7 @@ or images of one patient can be pooled by adding counts. No metric returns a num
 
 | here | in the papers | formula |
 |---|---|---|
-| ``dsc``, ``f1`` | DSC of all papers (Li 2018, eq. 3); F1 of Luo 2020 and Guo 2021 (eq. 10) | 2 TP / (2 TP + FP + FN) |
+| ``dsc`` | DSC of all papers (Li 2018, eq. 3); F1 of Luo 2020 and Guo 2021 (eq. 10) | 2 TP / (2 TP + FP + FN) |
 | ``jsc`` | JSC (Li 2018, eq. 6; Luo 2020), JI (Xue 2020) | TP / (TP + FP + FN) |
 | ``sensitivity`` | PM (Li 2018, eq. 5) and Li's "precision" (eq. 2); recall of the others | TP / (TP + FN) |
 | ``precision`` | Li's "recall" (eq. 1); precision of the others | TP / (TP + FP) |
@@ -59,11 +59,6 @@ class Counts:
     def dsc(self) -> float:
         """Dice similarity coefficient in [0, 1]; ``nan`` if both masks are empty, 0 if one is."""
         return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
-
-    @property
-    def f1(self) -> float:
-        """F1, the harmonic mean of precision and recall: for masks the same number as ``dsc``, by definition."""
-        return self.dsc
 
     @property
     def jsc(self) -> float:

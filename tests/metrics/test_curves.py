@@ -49,7 +49,6 @@ def test_metrics_of_a_literal():
     # Pairs with the one outside: 0.9 above, 0.8 equal, 0.3 below.
     assert counts.auc == pytest.approx(1.5 / 3)
     assert counts.soft_dice == pytest.approx(2 * 2.0 / (2.8 + 3))
-    assert counts.soft_dice_squared == pytest.approx(2 * 2.0 / (0.81 + 0.64 + 0.64 + 0.09 + 3))
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -63,7 +62,7 @@ def test_ties_do_not_depend_on_the_order_of_voxels(order):
 def test_perfect_and_perfectly_wrong_scores():
     reference = np.array([1, 1, 0, 0, 0])
     right, wrong = (count_scores(s, reference) for s in (reference.astype(float), 1.0 - reference))
-    assert (right.average_precision, right.auc, right.soft_dice, right.soft_dice_squared) == (1, 1, 1, 1)
+    assert (right.average_precision, right.auc, right.soft_dice) == (1, 1, 1)
     assert (wrong.average_precision, wrong.auc, wrong.soft_dice) == (2 / 5, 0, 0)
 
 
@@ -125,7 +124,7 @@ def test_soft_dice_of_a_hard_mask_is_dice():
     _, reference = random_case(7)
     _, mask = random_case(8)
     counts = count_scores(mask.astype(float), reference)
-    assert counts.soft_dice == counts.soft_dice_squared == pytest.approx(count(mask, reference).dsc)
+    assert counts.soft_dice == pytest.approx(count(mask, reference).dsc)
 
 
 # Counting.
@@ -175,7 +174,7 @@ def test_counts_are_those_of_the_voxels(pairs):
 def test_ranges_and_exchange(pairs):
     scores, reference = arrays(pairs)
     counts, other = count_scores(scores, reference), count_scores(1 - scores, ~reference)
-    for name in ("average_precision", "auc", "soft_dice", "soft_dice_squared"):
+    for name in ("average_precision", "auc", "soft_dice"):
         value = getattr(counts, name)
         assert isnan(value) or 0 <= value <= 1 + 1e-12
     assert counts.auc == pytest.approx(other.auc, nan_ok=True)
@@ -202,15 +201,8 @@ def test_what_cannot_be_counted_is_an_error():
         count_scores(np.array([0.5, 1.5]), np.ones(2), levels=11)
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        lambda counts: counts.soft_dice,
-        lambda counts: counts.soft_dice_squared,
-    ],
-)
-def test_scores_that_are_no_probabilities_have_no_soft_dice(number):
+def test_scores_that_are_no_probabilities_have_no_soft_dice():
     counts = ScoreCounts(np.array([-1.0, 0.5]), np.array([1, 1]), np.array([1, 1]))
     assert counts.auc == 0.5
     with pytest.raises(ValueError, match="are no probabilities"):
-        number(counts)
+        _ = counts.soft_dice

@@ -152,7 +152,6 @@ def test_relations_that_the_papers_table_can_be_checked_with(tp, fp, fn):
     counts = Counts(tp, fp, fn, 0)
     s, q = counts.sensitivity, counts.precision
     assert counts.dsc == pytest.approx(2 / (1 / s + 1 / q))
-    assert counts.f1 == counts.dsc
     assert counts.relative_volume_difference == pytest.approx(s / q - 1, abs=1e-6 * s / q)
     assert (tp + fp) / (tp + fn) == pytest.approx(s / q)  # automatic volume / readers' volume
     assert counts.corresponding_ratio == pytest.approx(s * (1.5 - 0.5 / q), rel=1e-6, abs=1e-6 * (1 + s / q))

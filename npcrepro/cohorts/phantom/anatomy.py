@@ -155,10 +155,6 @@ class Anatomy:
         structure, tissue = np.divmod(self._codes((z, y, x), self.tumour), STRUCTURE_STEP)
         return tissue.astype(np.uint8), structure.astype(np.uint8)
 
-    def healthy_tissue(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """As `tissue`, without the primary tumour: what it grew into."""
-        return (self._codes((z, y, x), None) % STRUCTURE_STEP).astype(np.uint8)
-
     def _healthy(self, axes: Sequence[np.ndarray]) -> np.ndarray:
         return self._codes(axes, None)
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from npcrepro.cohorts.phantom.anatomy import Anatomy
-from npcrepro.cohorts.phantom.tissues import Structure, Tissue
+from npcrepro.cohorts.phantom.tissues import STRUCTURE_STEP, Structure, Tissue
 from npcrepro.cohorts.phantom.tumour import STAGE_MIX, VOLUME_ML
 from npcrepro.errors import InputError
 
@@ -68,7 +68,7 @@ def tumours() -> list[tuple[Anatomy, np.ndarray, np.ndarray, np.ndarray]]:
     for number in range(16):
         made = patient(100 + number, 1 + number % 4)
         tissue, structure = made.regions(*MIDDLE)
-        out.append((made, structure == Structure.GTVp, tissue, made.healthy_tissue(*MIDDLE)))
+        out.append((made, structure == Structure.GTVp, tissue, made._healthy(MIDDLE) % STRUCTURE_STEP))
     return out
 
 
