@@ -22,7 +22,7 @@ def reduce_label(label: Tensor, size: tuple[int, ...], how: str = "area") -> Ten
     Args:
         label: ``(B, C, ...)`` with values in [0, 1].
         size: spatial size to reach; each side has to divide the label's.
-        how: ``"area"`` (fraction of the pixel covered), ``"nearest"`` or ``"maximum"`` (any part covered).
+        how: ``"area"`` (fraction of the pixel covered) or ``"nearest"``.
 
     Returns:
         ``(B, C, *size)``, float.
@@ -42,11 +42,10 @@ def reduce_label(label: Tensor, size: tuple[int, ...], how: str = "area") -> Ten
         return label
     if any(a % b for a, b in zip(full, size, strict=True)):
         raise ValueError(f"a label of size {full} cannot be reduced to {tuple(size)}: the sizes do not divide")
-    pool_average, pool_maximum = (F.avg_pool2d, F.max_pool2d) if len(full) == 2 else (F.avg_pool3d, F.max_pool3d)
+    pool = F.avg_pool2d if len(full) == 2 else F.avg_pool3d
     factor = tuple(a // b for a, b in zip(full, size, strict=True))
     ways = {
-        "area": lambda: pool_average(label, factor),
-        "maximum": lambda: pool_maximum(label, factor),
+        "area": lambda: pool(label, factor),
         "nearest": lambda: F.interpolate(label, size=tuple(size), mode="nearest"),
     }
     return pick(ways, how, "way to reduce a label")()

@@ -33,7 +33,6 @@ def one(*values):
     [
         ("area", [[1.0, 0.25], [0.25, 0.0]]),
         ("nearest", [[1.0, 0.0], [0.0, 0.0]]),
-        ("maximum", [[1.0, 1.0], [1.0, 0.0]]),
     ],
 )
 def test_reduction_of_a_literal_label(how, expected):
@@ -42,7 +41,7 @@ def test_reduction_of_a_literal_label(how, expected):
     assert reduced[0, 0].tolist() == expected
 
 
-@pytest.mark.parametrize(("how", "expected"), [("area", 5 / 16 + 1 / 16), ("nearest", 1.0), ("maximum", 1.0)])
+@pytest.mark.parametrize(("how", "expected"), [("area", 5 / 16 + 1 / 16), ("nearest", 1.0)])
 def test_reduction_to_one_pixel(how, expected):
     assert reduce_label(LABEL, (1, 1), how).item() == expected
 
@@ -50,11 +49,11 @@ def test_reduction_to_one_pixel(how, expected):
 def test_reduction_of_a_volume_with_another_factor_for_each_axis():
     label = torch.arange(8.0).reshape(1, 1, 2, 2, 2) / 8
     assert reduce_label(label, (2, 1, 2), "area").flatten().tolist() == [1 / 8, 2 / 8, 5 / 8, 6 / 8]
-    assert reduce_label(label, (1, 2, 2), "maximum").flatten().tolist() == [4 / 8, 5 / 8, 6 / 8, 7 / 8]
+    assert reduce_label(label, (1, 2, 2), "area").flatten().tolist() == [2 / 8, 3 / 8, 4 / 8, 5 / 8]
 
 
 def test_a_label_of_the_right_size_stays_as_it_is():
-    assert torch.equal(reduce_label(LABEL, (4, 4), "maximum"), LABEL.float())
+    assert torch.equal(reduce_label(LABEL, (4, 4)), LABEL.float())
 
 
 @pytest.mark.parametrize("size", [(3, 2), (2, 3), (8, 8)])
@@ -115,7 +114,7 @@ def test_euclidean_agrees_with_torch():
 @pytest.mark.parametrize("loss", [CrossEntropyLoss, EuclideanLoss])
 def test_the_target_of_an_inner_score_can_be_chosen(loss):
     logits = torch.full((1, 1, 2, 2), 1.5)
-    for how in ("area", "nearest", "maximum"):
+    for how in ("area", "nearest"):
         expected = loss()(logits, reduce_label(LABEL, (2, 2), how))
         torch.testing.assert_close(loss(target=how)(logits, LABEL), expected)
 
