@@ -336,10 +336,10 @@ class LuoLoss:
 class LuoJointLoss:
     """Losses of both stages of Luo et al. 2020 together, each as :class:`LuoLoss`, their sum.
 
+    The first stage has one sigmoid logit for the union of the structures.
+
     Args:
-        coarse_target: ``"union"`` for one sigmoid logit of the first stage, ``"structures"`` where it has those of the
-            second.
-        activation: of the second stage, and of the first where its target are the structures.
+        activation: of the second stage.
         options: of both, see :class:`LuoLoss`.
 
     Shape:
@@ -347,9 +347,8 @@ class LuoJointLoss:
     """
 
     # SILENT: Luo 2020, weights of the two stages where they are trained together; equal.
-    def __init__(self, coarse_target: str = "union", activation: str = "softmax", **options: Any):
-        union = coarse_target == "union"
-        self.coarse = LuoLoss(activation="sigmoid" if union else activation, target=coarse_target, **options)
+    def __init__(self, activation: str = "softmax", **options: Any):
+        self.coarse = LuoLoss(activation="sigmoid", target="union", **options)
         self.fine = LuoLoss(activation=activation, **options)
 
     def __call__(self, logits: tuple[Tensor, Tensor], label: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from npcrepro.protocol import pick
 OUTPUTS = ("fine", "coarse", "both")
 BLOCK_POSITIONS = ("bottleneck", "input", "skips")
 STAGE_2_INPUTS = ("both", "map", "masked", "crop")
-COARSE_TARGETS = ("union", "structures")
 ACTIVATIONS = ("softmax", "sigmoid")
 
 OUTSIDE_LOGIT = -20.0
@@ -70,7 +69,6 @@ class UNet(nn.Module):
         width: factor on ``base``.
         base: channels of the finest level; each level below has twice as many.
         levels: resolutions, so that the coarsest map is smaller by ``2 ** (levels - 1)``.
-        convs: 3 x 3 convolutions of one level, down and up.
         multi_scale: where :class:`MultiScalePooling` stands: behind the coarsest level (``"bottleneck"``), before the
             first convolution (``"input"``), on every skip connection (``"skips"``), or nowhere (``None``).
         batch_norm: behind every 3 x 3 convolution.
@@ -97,8 +95,6 @@ class UNet(nn.Module):
         # SILENT: channels of any level; 32, doubled from level to level.
         base: int = 32,
         levels: int = 5,
-        # SILENT: whether a layer is one convolution or a level of two; two, as in the U-Net that is cited.
-        convs: int = 2,
         multi_scale: str | None = None,
         batch_norm: bool = True,
     ):
@@ -108,7 +104,7 @@ class UNet(nn.Module):
         channels = [scaled(base, width) * 2**level for level in range(levels)]
         self.input_block = MultiScalePooling(in_channels) if position == "input" else nn.Identity()
         self.down = nn.ModuleList(
-            self._level(before, after, convs, batch_norm)
+            self._level(before, after, batch_norm)
             for before, after in zip([in_channels, *channels], channels, strict=False)
         )
         # SILENT: the kind of pooling; maximum, 2 x 2.
@@ -118,18 +114,19 @@ class UNet(nn.Module):
             MultiScalePooling(fine) if position == "skips" else nn.Identity() for fine in channels[:-1]
         )
         self.enlarge = nn.ModuleList(nn.ConvTranspose2d(2 * fine, fine, 2, stride=2) for fine in channels[:-1])
-        self.up = nn.ModuleList(self._level(2 * fine, fine, convs, batch_norm) for fine in channels[:-1])
+        self.up = nn.ModuleList(self._level(2 * fine, fine, batch_norm) for fine in channels[:-1])
         self.score = nn.Conv2d(channels[0], out_channels, 1)
         # SILENT: initial weights; He.
         initialise_he(self)
 
     @staticmethod
-    def _level(before: int, after: int, convs: int, batch_norm: bool) -> nn.Sequential:
+    def _level(before: int, after: int, batch_norm: bool) -> nn.Sequential:
         layers: list[nn.Module] = []
-        for number in range(convs):
+        # SILENT: whether a layer is one convolution or a level of two; two, as in the U-Net that is cited.
+        for channels in (before, after):
             # SILENT: kernels and padding; 3 x 3 that keep the size. A convolution keeps its bias in front of the
             # batch normalisation, which takes it out again, as is the default of the paper's software.
-            layers.append(nn.Conv2d(after if number else before, after, 3, padding=1))
+            layers.append(nn.Conv2d(channels, after, 3, padding=1))
             # PAPER: convolution, batch normalisation, ReLU (Section 2.1).
             if batch_norm:
                 layers.append(nn.BatchNorm2d(after))
@@ -160,21 +157,20 @@ class TwoStageUNet(nn.Module):
         coarse_levels, fine_levels: resolutions of the two stages.
         stage2_input: what the second stage receives: image and map (``"both"``), the map alone, the image times the
             map (``"masked"``), or the image inside the box of the map (``"crop"``).
-        coarse_target: the first stage gives one logit for the ``"union"`` of all structures, or ``out_channels``
-            logits for the ``"structures"``.
-        activation: of the final logits, and of the first stage's where its target are the structures.
-        multi_scale, convs: see :class:`UNet`; the same in both stages.
+        activation: of the final logits.
+        multi_scale: see :class:`UNet`; the same in both stages.
 
-    The second stage reads probabilities, and its gradient runs back through them into the first stage unless that is
-    frozen. With ``"crop"`` no gradient reaches the first stage: the box is where the map is at least 0.5, a little
-    enlarged, and where it is so nowhere, the whole image. Pixels outside the box are background. In evaluation each
-    image has a box of its own, so that its result does not depend on the images beside it; in training one box holds
-    those of the whole batch, for one batch normalisation over all.
+    The first stage gives one logit for the union of all structures. The second reads its probabilities, and its
+    gradient runs back through them into the first unless that is frozen. With ``"crop"`` no gradient reaches the first
+    stage: the box is where the map is at least 0.5, a little enlarged, and where it is so nowhere, the whole image.
+    Pixels outside the box are background. In evaluation each image has a box of its own, so that its result does not
+    depend on the images beside it; in training one box holds those of the whole batch, for one batch normalisation
+    over all.
 
     Shape:
         ``(B, in_channels, H, W)``, H and W divisible by ``2 ** (levels - 1)`` of the deeper stage, to logits
-        ``(B, out_channels, H, W)``. ``output="coarse"`` returns the first stage's logits, ``(B, 1, H, W)`` or
-        ``(B, out_channels, H, W)``, and does not run the second; ``"both"`` returns the pair (coarse, fine).
+        ``(B, out_channels, H, W)``. ``output="coarse"`` returns the first stage's logits, ``(B, 1, H, W)``, and
+        does not run the second; ``"both"`` returns the pair (coarse, fine).
 
     Raises:
         ValueError: H or W not divisible, or an unknown output.
@@ -197,23 +193,19 @@ class TwoStageUNet(nn.Module):
         fine_levels: int = 3,
         # SILENT: what the second stage receives besides being said to work on the first stage's map; image and map.
         stage2_input: str = "both",
-        # SILENT: the target of the first stage; the union of all structures, as it is to outline the target area.
-        coarse_target: str = "union",
         # SILENT: number of outputs; a softmax over background and structures.
         activation: str = "softmax",
         # SILENT: where the multi-scale block stands (Section 2.1.1 and Figure 2), and whether the second stage has one
         # too; behind the coarsest level of both.
         multi_scale: str | None = "bottleneck",
-        convs: int = 2,
     ):
         super().__init__()
         self.stage2_input = _one_of(STAGE_2_INPUTS, stage2_input, "input of stage 2")
-        self.coarse_target = _one_of(COARSE_TARGETS, coarse_target, "target of stage 1")
         self.activation = _one_of(ACTIVATIONS, activation, "activation")
-        options = {"width": width, "base": base, "convs": convs, "multi_scale": multi_scale}
-        map_channels = 1 if coarse_target == "union" else out_channels
-        fine_channels = {"both": in_channels + map_channels, "map": map_channels}.get(stage2_input, in_channels)
-        self.coarse = UNet(in_channels, map_channels, levels=coarse_levels, **options)
+        options = {"width": width, "base": base, "multi_scale": multi_scale}
+        fine_channels = {"both": in_channels + 1, "map": 1}.get(stage2_input, in_channels)
+        # SILENT: the target of the first stage; the union of all structures, as it is to outline the target area.
+        self.coarse = UNet(in_channels, 1, levels=coarse_levels, **options)
         self.fine = UNet(fine_channels, out_channels, levels=fine_levels, **options)
 
     def forward(self, image: Tensor, output: str = "fine") -> Tensor | tuple[Tensor, Tensor]:
@@ -226,16 +218,14 @@ class TwoStageUNet(nn.Module):
         return fine if output == "fine" else (coarse, fine)
 
     def _refine(self, image: Tensor, coarse: Tensor) -> Tensor:
-        softmax = self.coarse_target == "structures" and self.activation == "softmax"
-        found = coarse.softmax(dim=1) if softmax else coarse.sigmoid()
+        found = coarse.sigmoid()
         if self.stage2_input == "both":
             return self.fine(torch.cat([image, found], dim=1))
         if self.stage2_input == "map":
             return self.fine(found)
-        any_structure = 1 - found[:, :1] if softmax else found.amax(dim=1, keepdim=True)
         if self.stage2_input == "masked":
-            return self.fine(image * any_structure)
-        inside = any_structure.detach() >= 0.5
+            return self.fine(image * found)
+        inside = found.detach() >= 0.5
         groups = [slice(None)] if self.training else [slice(i, i + 1) for i in range(len(image))]
         return torch.cat([self._refine_in_box(image[group], inside[group]) for group in groups])
 

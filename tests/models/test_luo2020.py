@@ -166,16 +166,6 @@ def test_every_3x3_convolution_is_followed_by_batch_normalisation_and_relu():
         assert [layer.kind for layer in layers[i + 1 : i + 3]] == ["BatchNorm2d", "ReLU"]
 
 
-def test_one_convolution_for_each_level():
-    one, two = (paper_unet(1, 1, multi_scale=None, convs=convs) for convs in (1, 2))
-    for network, expected in ((one, 9), (two, 18)):
-        assert sum(isinstance(m, nn.BatchNorm2d) for m in network.modules()) == expected
-    # The second convolution of the deepest level, 512 to 512, is gone with the others.
-    assert [parameters(level) for level in one.down] == [
-        before * after * 9 + 3 * after for before, after in zip([1, 32, 64, 128, 256], [32, 64, 128, 256, 512])
-    ]
-
-
 @pytest.mark.parametrize(
     ("multi_scale", "extra"),
     [("input", [3]), ("skips", [8, 16, 32, 64]), ("bottleneck", [128]), (None, [])],
@@ -294,13 +284,12 @@ def test_the_two_stages_of_the_paper():
     assert (len(network.coarse.down), len(network.fine.down)) == (5, 3)
 
 
-@pytest.mark.parametrize("coarse_target", ["union", "structures"])
 @pytest.mark.parametrize("stage2_input", INPUTS)
 @pytest.mark.parametrize("training", [True, False])
-def test_shapes_of_the_outputs(stage2_input, coarse_target, training):
-    network = TwoStageUNet(2, 4, width=0.1, stage2_input=stage2_input, coarse_target=coarse_target).train(training)
+def test_shapes_of_the_outputs(stage2_input, training):
+    network = TwoStageUNet(2, 4, width=0.1, stage2_input=stage2_input).train(training)
     image = torch.randn(2, 2, 32, 48)
-    coarse_shape = (2, 1 if coarse_target == "union" else 4, 32, 48)
+    coarse_shape = (2, 1, 32, 48)
     assert network(image).shape == (2, 4, 32, 48)
     assert network(image, output="coarse").shape == coarse_shape
     assert [logits.shape for logits in network(image, output="both")] == [coarse_shape, (2, 4, 32, 48)]
@@ -321,19 +310,13 @@ def test_the_coarse_output_does_not_run_the_second_stage():
     assert network.fine.given == []
 
 
-@pytest.mark.parametrize(
-    ("stage2_input", "coarse_target", "channels"),
-    [
-        ("both", "union", 3), ("both", "structures", 7), ("map", "union", 1), ("map", "structures", 5),
-        ("masked", "structures", 2), ("crop", "union", 2),
-    ],
-)  # fmt: skip
-def test_channels_that_the_second_stage_receives(stage2_input, coarse_target, channels):
-    network = TwoStageUNet(2, 5, width=0.1, stage2_input=stage2_input, coarse_target=coarse_target)
+@pytest.mark.parametrize(("stage2_input", "channels"), [("both", 3), ("map", 1), ("masked", 2), ("crop", 2)])
+def test_channels_that_the_second_stage_receives(stage2_input, channels):
+    network = TwoStageUNet(2, 5, width=0.1, stage2_input=stage2_input)
     assert network.fine.down[0][0].in_channels == channels
 
 
-def test_what_the_second_stage_receives_of_a_union():
+def test_what_the_second_stage_receives():
     logits, image = torch.randn(1, 1, 8, 8), torch.randn(1, 2, 8, 8)
     expected = {
         "both": torch.cat([image, logits.sigmoid()], dim=1),
@@ -342,23 +325,6 @@ def test_what_the_second_stage_receives_of_a_union():
     }
     for stage2_input, maps in expected.items():
         network = with_stand_ins(logits, stage2_input=stage2_input)
-        network(image)
-        torch.testing.assert_close(network.fine.given[0], maps)
-
-
-def test_what_the_second_stage_receives_of_structures():
-    logits, image = torch.randn(1, 3, 8, 8), torch.randn(1, 2, 8, 8)
-    softmax, sigmoid = logits.softmax(dim=1), logits.sigmoid()
-    expected = {
-        ("softmax", "map"): softmax,
-        ("softmax", "masked"): image * softmax[:, 1:].sum(dim=1, keepdim=True),
-        ("sigmoid", "map"): sigmoid,
-        ("sigmoid", "masked"): image * sigmoid.amax(dim=1, keepdim=True),
-    }
-    for (activation, stage2_input), maps in expected.items():
-        network = with_stand_ins(
-            logits, 3, stage2_input=stage2_input, coarse_target="structures", activation=activation
-        )
         network(image)
         torch.testing.assert_close(network.fine.given[0], maps)
 
@@ -474,7 +440,6 @@ def test_an_unknown_output_is_an_error():
     ("options", "near"),
     [
         ({"stage2_input": "mask"}, "masked"),
-        ({"coarse_target": "structure"}, "structures"),
         ({"activation": "sigmoyd"}, "sigmoid"),
     ],
 )
