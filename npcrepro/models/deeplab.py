@@ -107,7 +107,7 @@ class AtrousPyramid(nn.Module):
         ``(B, before, H, W)`` to ``(B, after, H, W)``.
     """
 
-    def __init__(self, before: int, after: int, rates: tuple[int, ...], separable: bool, image_pooling: bool):
+    def __init__(self, before: int, after: int, rates: tuple[int, ...], separable: bool):
         super().__init__()
         self.branches = nn.ModuleList(
             [
@@ -115,13 +115,12 @@ class AtrousPyramid(nn.Module):
                 *(convolution_3x3(before, after, separable, rate) for rate in rates),
             ]
         )
-        self.pooled = nn.Sequential(*convolution_unit(before, after)) if image_pooling else None
-        self.fuse = nn.Sequential(*convolution_unit(after * (len(self.branches) + image_pooling), after))
+        self.pooled = nn.Sequential(*convolution_unit(before, after))
+        self.fuse = nn.Sequential(*convolution_unit(after * (len(self.branches) + 1), after))
 
     def forward(self, maps: Tensor) -> Tensor:
         found = [branch(maps) for branch in self.branches]
-        if self.pooled is not None:
-            found.append(self.pooled(maps.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, *maps.shape[2:]))
+        found.append(self.pooled(maps.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, *maps.shape[2:]))
         return self.fuse(torch.cat(found, dim=1))
 
 
@@ -134,14 +133,14 @@ class DeepLabV3Plus(nn.Module):
         output_stride: 16, or 8 with all rates doubled.
         separable: depthwise separable 3 x 3 convolutions in pyramid and decoder, or full ones.
         rates: of the pyramid at output stride 16.
-        image_pooling: whether the pyramid has a branch for the mean of the whole map.
 
     Shape:
         ``(B, in_channels, H, W)`` of any size to logits ``(B, out_channels, H, W)``.
 
     Raises:
-        ValueError: another output stride; a training batch of one with image pooling, where batch normalisation would
-            have a single number per channel (with two images it has two, and with a few more it is still noisy).
+        ValueError: another output stride; a training batch of one, where the batch normalisation behind the image
+            pooling would have a single number per channel (with two images it has two, and with a few more it is still
+            noisy).
 
     Example:
         >>> DeepLabV3Plus(1, 1, width=0.1).eval()(torch.zeros(1, 1, 48, 64)).shape
@@ -159,7 +158,6 @@ class DeepLabV3Plus(nn.Module):
         separable: bool = True,
         # SILENT: Xue 2020, rates, channels and image pooling of the pyramid; 6, 12, 18, 256 channels, with pooling.
         rates: tuple[int, ...] = (6, 12, 18),
-        image_pooling: bool = True,
     ):
         super().__init__()
         self.trunk = MobileNetV2Trunk(in_channels, width, output_stride)
@@ -167,7 +165,7 @@ class DeepLabV3Plus(nn.Module):
         # SILENT: Xue 2020, which maps are the low-level features and their reduced channels; the 24-channel stage, 48.
         reduced = scaled(48, width)
         rates = tuple(rate * 16 // output_stride for rate in rates)
-        self.pyramid = AtrousPyramid(self.trunk.channels[-1], channels, rates, separable, image_pooling)
+        self.pyramid = AtrousPyramid(self.trunk.channels[-1], channels, rates, separable)
         self.reduce = nn.Sequential(*convolution_unit(self.trunk.channels[LOW_LEVEL_STAGE], reduced))
         # SILENT: Xue 2020, the decoder's "several" 3 x 3 convolutions; two of 256 channels.
         self.decoder = nn.Sequential(
@@ -178,7 +176,7 @@ class DeepLabV3Plus(nn.Module):
         initialise_he(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        if self.training and self.pyramid.pooled is not None and len(image) == 1:
+        if self.training and len(image) == 1:
             raise ValueError(
                 "image pooling with batch normalisation needs at least two images in a training batch, got 1"
             )

@@ -118,12 +118,6 @@ def test_rates_of_the_pyramid(options, dilations):
     assert pyramid.fuse[0].in_channels == 256 * (len(dilations) + 2)
 
 
-def test_without_image_pooling():
-    network = paper(DeepLabV3Plus, 1, 1, image_pooling=False)
-    assert parameters(network) == 2_714_097 - (320 * 256 + 512) - 256 * 256
-    assert not any(name.startswith("pyramid.pooled") for name, _ in network.named_parameters())
-
-
 def test_image_pooling_is_the_mean_of_the_map():
     """With everything else cut off, the pyramid is constant over the map and moves with its mean."""
     torch.manual_seed(0)
@@ -153,7 +147,7 @@ def test_width_scales_all_inner_channels():
     assert paper(MobileNetV2Trunk, 1, width=0.001).channels == [1] * 7
 
 
-@pytest.mark.parametrize("options", [{}, {"separable": False}, {"image_pooling": False, "output_stride": 8}])
+@pytest.mark.parametrize("options", [{}, {"separable": False}, {"output_stride": 8}])
 def test_gradients_reach_every_parameter(options):
     torch.manual_seed(0)
     network = DeepLabV3Plus(2, 3, width=0.1, **options)
@@ -192,13 +186,12 @@ def test_the_same_seed_gives_the_same_network():
     assert not torch.allclose(logits[0], logits[2])
 
 
-def test_a_training_batch_of_one_needs_image_pooling_off():
+def test_a_training_batch_of_one_is_an_error():
     image = torch.randn(1, 1, 32, 32)
     network = DeepLabV3Plus(1, 1, width=0.1)
     with pytest.raises(ValueError, match="at least two images in a training batch"):
         network(image)
     assert network.eval()(image).shape == image.shape
-    assert DeepLabV3Plus(1, 1, width=0.1, image_pooling=False)(image).shape == image.shape
 
 
 @pytest.mark.parametrize("output_stride", [4, 32])
