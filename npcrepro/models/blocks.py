@@ -10,10 +10,14 @@ def scaled(channels: int, width: float) -> int:
     return max(1, round(width * channels))
 
 
-def require_divisible(image: Tensor, factor: int) -> None:
-    """Raise a ``ValueError`` unless height and width of ``(B, C, H, W)`` are multiples of ``factor``."""
-    if image.shape[-2] % factor or image.shape[-1] % factor:
-        raise ValueError(f"height and width have to be divisible by {factor}, got {tuple(image.shape[-2:])}")
+def require_divisible(image: Tensor, factor: int | tuple[int, ...]) -> None:
+    """Raise a ``ValueError`` unless the sides of ``(B, C, H, W)`` or ``(B, C, D, H, W)`` are multiples of a factor, or
+    each of its own."""
+    sides = tuple(image.shape[2:])
+    factors = (factor,) * len(sides) if isinstance(factor, int) else factor
+    if any(side % each for side, each in zip(sides, factors, strict=True)):
+        names = "height and width" if len(sides) == 2 else "depth, height and width"
+        raise ValueError(f"{names} have to be divisible by {factor}, got {sides}")
 
 
 def initialise_he(network: nn.Module) -> None:

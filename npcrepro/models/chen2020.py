@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from npcrepro.models.blocks import scaled
+from npcrepro.models.blocks import require_divisible, scaled
 from npcrepro.protocol import pick
 
 # PAPER: 8, 16, 32 and 64 channels, and 64 at the bottom (Section III-A): multiples of the finest level's.
@@ -43,12 +43,6 @@ def _convolution(before: int, after: int, kernel: Triple) -> nn.Sequential:
 def _step(kernel: Triple) -> Triple:
     """How much smaller the next level is: halved along each axis that the kernel sees."""
     return tuple(2 if side > 1 else 1 for side in kernel)
-
-
-def _require_divisible(image: Tensor, step: Triple) -> None:
-    units = tuple(side ** len(MULTIPLES) for side in step)
-    if any(size % unit for size, unit in zip(image.shape[2:], units, strict=True)):
-        raise ValueError(f"the sizes (z, y, x) have to be divisible by {units}, got {tuple(image.shape[2:])}")
 
 
 class Encoder(nn.Module):
@@ -82,7 +76,7 @@ class Encoder(nn.Module):
         self.bottom = _convolution(channels[-1], bottom, kernel)
 
     def forward(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
-        _require_divisible(image, self.step)
+        require_divisible(image, tuple(side ** len(MULTIPLES) for side in self.step))
         maps, skips = image, []
         for level in self.levels:
             maps = level(maps)

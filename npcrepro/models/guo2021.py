@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from npcrepro.models.blocks import initialise_he, scaled
+from npcrepro.models.blocks import initialise_he, require_divisible, scaled
 from npcrepro.protocol import pick
 
 PYRAMID_POSITIONS = ("before bottleneck", "replaces convolutions")
@@ -97,7 +97,7 @@ class BUNet(nn.Module):
         return nn.Sequential(unit(before, after), unit(after, after))
 
     def forward(self, image: Tensor) -> Tensor:
-        _require_divisible(image, self.factor)
+        require_divisible(image, self.factor)
         maps, skips = image, []
         for down in self.down[:-1]:
             skips.append(down(maps))
@@ -397,7 +397,7 @@ class VNet(nn.Module):
         self.score = OutputTransition(3, channels[1], out_channels, **options)
 
     def forward(self, image: Tensor) -> Tensor:
-        _require_divisible(image, self.factor)
+        require_divisible(image, self.factor)
         maps, skips = self.first(image), []
         for down in self.down:
             skips.append(maps)
@@ -405,8 +405,3 @@ class VNet(nn.Module):
         for up, skip in reversed(list(zip(self.up, skips, strict=True))):
             maps = up(maps, skip)
         return self.score(maps)
-
-
-def _require_divisible(image: Tensor, factor: int) -> None:
-    if any(side % factor for side in image.shape[2:]):
-        raise ValueError(f"depth, height and width have to be divisible by {factor}, got {tuple(image.shape[2:])}")

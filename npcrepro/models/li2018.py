@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from npcrepro.models.blocks import require_divisible
+
 OUTPUTS = ("score_quarter", "score_half", "score_full")
 
 
@@ -111,8 +113,7 @@ class Li2018Network(nn.Module):
     def forward(self, image: Tensor, output: str = "score_full") -> Tensor:
         if output not in OUTPUTS:
             raise ValueError(f"unknown output {output!r}; choices: {', '.join(OUTPUTS)}")
-        if image.shape[-2] % 4 or image.shape[-1] % 4:
-            raise ValueError(f"height and width have to be divisible by 4, got {tuple(image.shape[-2:])}")
+        require_divisible(image, 4)
         fine = self.relu1(self.conv1(image))
         middle = self.relu2(self.conv2(self.pool1(fine)))
         deep = self.relu3(self.conv3(self.pool2(middle)))
