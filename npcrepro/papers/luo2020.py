@@ -151,7 +151,7 @@ METHODS = (
     TWO_STAGE,
     # SILENT: configuration and training of the three baselines; the same slices, updates, loss and schedule. But for
     # FCN-8 the Dice loss leaves out structures that a slice does not show: it starts slowly, and the reward for marking
-    # none of them where most are absent kept it from ever marking one, also where it came after a start without it. So
+    # none of them where most are absent kept it from ever marking one, or took back what it had learnt without it. So
     # FCN-8 is judged beside networks with its own loss (methods dice-present and one-stage-present).
     _variant("unet", "U-Net", "One U-Net of five levels", **_one_network(UNET)),
     _variant(
