@@ -287,7 +287,8 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
     """One dot for each patient and method, patients joined by a line, the mean as a bar; the printed mean as a rule."""
     names = [m.name for m in paper.methods if m.name in set(patients.method)]
     wide = patients.pivot(index="patient", columns="method", values=metric)[names]
-    figure, axis = plt.subplots(figsize=(WIDTH_IN, 3.2), layout="constrained")
+    many = len(names) > 6
+    figure, axis = plt.subplots(figsize=(WIDTH_IN, 3.8 if many else 3.2), layout="constrained")
     for _, values in wide.iterrows():
         axis.plot(range(len(names)), values, color="0.85", linewidth=0.7, zorder=1)
     for x, name in enumerate(names):
@@ -296,8 +297,13 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
     if printed is not None:
         axis.axhline(printed, color="black", linestyle=":", linewidth=1)
         axis.text(len(names) - 0.55, printed, " printed mean", fontsize=8, va="bottom", ha="right")
-    ticks = [f"{wrapped(titles(paper)[n], 16)}\nn = {wide[n].notna().sum()}" for n in names]
-    axis.set_xticks(range(len(names)), ticks, fontsize=8)
+    counts = {n: f"n = {wide[n].notna().sum()}" for n in names}
+    if many:
+        ticks = [f"{wrapped(titles(paper)[n], 24)} ({counts[n]})" for n in names]
+        turned = {"rotation": 40, "ha": "right", "va": "top", "rotation_mode": "anchor"}
+    else:
+        ticks, turned = [f"{wrapped(titles(paper)[n], 16)}\n{counts[n]}" for n in names], {}
+    axis.set_xticks(range(len(names)), ticks, fontsize=8, **turned)
     low = min(0.0, np.nanmin(wide.to_numpy())) if wide.notna().any(axis=None) else 0.0
     axis.set(ylabel=METRIC_TITLES[metric], ylim=(low - 0.03, 1.03), xlim=(-0.5, len(names) - 0.5))
     return edged(figure)
