@@ -86,7 +86,7 @@ def test_runs_of_a_page_count_with_those_they_were_built_on(page, monkeypatch):
 
 def test_samples_show_the_reference_beside_each_method(page, monkeypatch):
     drawn = {}
-    monkeypatch.setattr(figures, "sheet", lambda rows: drawn.update(rows))
+    monkeypatch.setattr(figures, "sheet", lambda rows, structures: drawn.update(rows))
     assert "1 network on 3 slices" in page.samples(3).data
     assert len(drawn) == 3
     assert all(list(row) == ["Reference", "Stepwise, ReLU scores"] for row in drawn.values())

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+DECIMALS = 8  # of what is resampled; records have ten digits
 RESAMPLES = 10_000
 
 
@@ -45,9 +46,11 @@ def bootstrap(
     """
     if min(map(len, columns)) < 3:
         return Interval(nan, nan)
-    # In one order, or the same patients listed otherwise would have another interval.
+    # In one order and without the last digits, which a sum in another order changes: or the same patients, listed
+    # otherwise, would have another interval.
+    columns = tuple(np.round(column, DECIMALS) for column in columns)
     order = np.lexsort(columns)
-    columns = tuple(np.asarray(column)[order] for column in columns)
+    columns = tuple(column[order] for column in columns)
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         result = stats.bootstrap(
