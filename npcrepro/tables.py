@@ -284,6 +284,8 @@ def show_differences(frame: pd.DataFrame, caption: str = ""):
 def _p(difference: statistics.Summary, p: float) -> str:
     if np.isnan(p):
         return DASH
+    if p < 0.001:
+        return "below 0.001"
     return f"{p:.3f}{UNSUPPORTED if side(difference) and p > ALPHA else ''}"
 
 

@@ -120,6 +120,9 @@ def test_differences_are_paired_with_the_first_method():
     assert rows.comparison.tolist() == ["Stepwise, linear scores minus Stepwise, ReLU scores"]
     assert rows["mean difference"].tolist() == ["+0.200"]
     assert rows["p (sign-flip, Holm)"].tolist() == ["0.031"]  # 2 of the 64 sign flips are as extreme
+    both = patients({"stepwise": 2 * first, "linear-scores": [1.5 * dsc for dsc in 2 * first]})
+    (row,) = tables.differences(both, PAPER, "dsc").to_dict("records")
+    assert row["p (sign-flip, Holm)"] == "below 0.001"  # 2 of 4,096; a p of 0 there is none
 
 
 def test_too_few_patients_for_a_p_below_a_twentieth_are_not_tested():
