@@ -306,16 +306,17 @@ def _board(cohort: str, tested: frozenset[tuple[str, str]], entries: Sequence[En
 
 
 def _titles(entries: Sequence[Entry]) -> list[str]:
-    """A title for each entry, with its paper and whether this book added it there; with profile, folder and name as
-    well where others are called alike."""
+    """A title for each entry, with its paper and whether this book added it there; with profile or folder as well where
+    others are called alike, and with all of these and the name where that is not enough."""
 
-    def told(entry: Entry, parts: int) -> str:
+    def told(entry: Entry) -> list[str]:
         paper = papers.PAPERS[entry.paper].short if entry.paper in papers.PAPERS else entry.paper
         if entry.paper in papers.PAPERS and entry.name in papers.load(entry.paper).added:
             paper += f", {ADDED}"
-        return f"{entry.title} ({', '.join((paper, entry.profile, f'{entry.folder}/{entry.name}')[:parts])})"
+        more = ([], [entry.profile], [entry.folder], [entry.profile, f"{entry.folder}/{entry.name}"])
+        return [f"{entry.title} ({', '.join((paper, *parts))})" for parts in more]
 
-    choices = [[told(entry, parts) for entry in entries] for parts in (1, 2, 3)]
+    choices = list(zip(*map(told, entries), strict=True))
     return [next(each[i] for each in choices if each.count(each[i]) == 1) for i in range(len(entries))]
 
 

@@ -147,7 +147,7 @@ def test_a_method_of_two_profiles_or_folders_has_a_title_for_each(results):
     publish(results / "luo2020-c-again", luo_rows())
     (board,) = leaderboard.boards(results)
     assert len(set(board.titles)) == 9
-    assert "FCN-8 (Luo 2020, p, luo2020-c-again/fcn8)" in board.titles
+    assert "FCN-8 (Luo 2020, luo2020-c-again)" in board.titles
     assert board.values().notna().all(axis=None)
 
 
