@@ -17,7 +17,7 @@ from npcrepro.claims import ledger
 from npcrepro.claims.ledger import Line
 from npcrepro.departures import KINDS, departures
 from npcrepro.evaluation import by_patient
-from npcrepro.leaderboard import LEAST
+from npcrepro.leaderboard import LEAST_PATIENTS
 from npcrepro.records import Published, published_folders, read_published
 from npcrepro.tables import spread_of_means
 from npcrepro.words import plural
@@ -229,7 +229,7 @@ def _spread(published: Published) -> str:
     rows = rows[(rows.region == "all_slices") & ~rows.suspect]
     spread, seeds = spread_of_means(rows, "dsc"), rows.groupby("method").seed.nunique()
     known = spread.dropna()
-    if known.empty or rows.patient.nunique() < LEAST:
+    if known.empty or rows.patient.nunique() < LEAST_PATIENTS:
         return ""
     ends = dict.fromkeys(f"{end:.3f}" for end in (known.min(), known.max()))
     times = dict.fromkeys(map(str, sorted(seeds[known.index])))

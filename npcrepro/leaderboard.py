@@ -23,7 +23,7 @@ from npcrepro.protocol import Method
 from npcrepro.records import RESULTS, Published, published_folders, read_published
 from npcrepro.words import DASH, plural
 
-LEAST = 2  # patients of a board: the mean over one is none
+LEAST_PATIENTS = 2  # patients of a board: the mean over one is none
 # Friedman's test takes the ranks of so many patients to be many.
 RANKABLE = 10
 # Share of a board's cases that are called hard where every method has them among its worst.
@@ -251,7 +251,7 @@ def boards(results: Path | str = RESULTS) -> list[Board]:
     """The boards of everything that is published under a folder, most patients first.
 
     Cohorts of single slices, which show what a split by slice does, are left out, and so are boards of fewer than
-    `LEAST` patients.
+    `LEAST_PATIENTS` patients.
     """
     entries = list(chain.from_iterable(_entries(read_published(folder)) for folder in published_folders(results)))
     groups: dict[tuple, list[Entry]] = {}
@@ -260,7 +260,7 @@ def boards(results: Path | str = RESULTS) -> list[Board]:
     found = []
     for (cohort, _), members in groups.items():
         for tested in dict.fromkeys(entry.tested for entry in members if entry.tested):
-            if len({patient for patient, _ in tested}) >= LEAST:
+            if len({patient for patient, _ in tested}) >= LEAST_PATIENTS:
                 found.append(_board(cohort, tested, [entry for entry in members if tested <= entry.tested]))
     return sorted(found, key=lambda board: (-board.n, board.cohort, -len(board.methods)))
 
