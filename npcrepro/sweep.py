@@ -188,9 +188,9 @@ def from_config(config: Mapping[str, Any], *, images: bool = True) -> Sweep:
     for name, value in config.items():
         default = pick(defaults, name, "entry of --config")
         if isinstance(default, tuple):
-            parts = value if isinstance(value, list) else [part for part in str(value).split(",") if part]
+            parts = value if isinstance(value, list) else [part.strip() for part in str(value).split(",")]
             try:
-                value = tuple(int(part) if name in numbers else str(part) for part in parts)
+                value = tuple(int(part) if name in numbers else str(part) for part in parts if part != "")
             except ValueError:
                 raise InputError(f"--config {name}={value} has to be whole numbers, for instance {name}=0,1") from None
         given[name] = str(value) if isinstance(default, str) else value

@@ -69,6 +69,9 @@ def test_the_configuration_of_snakemake(tmp_path):
     config = {"papers": "li2018", "seeds": "0,1", "folds": 2, "profile": "smoke", "runs": str(tmp_path / "a b")}
     settings = from_config(config, images=False).settings
     assert settings == {"li2018": Settings(profile="smoke", seeds=(0, 1), folds=(2,), runs=str(tmp_path / "a b"))}
+    blanks = {"papers": " chen2020,", "seeds": "0, 1", "modalities": "T1, CT, PET", "methods": ""}
+    settings = from_config(blanks | {"profile": "smoke", "runs": str(tmp_path)}, images=False).settings
+    assert settings["chen2020"] == smoke(tmp_path, device="auto", seeds=(0, 1), modalities=("T1", "CT", "PET"))
     with pytest.raises(InputError, match="did you mean 'seeds'"):
         from_config({"seed": 0})
     with pytest.raises(InputError, match="folds=a,b has to be whole numbers"):
