@@ -12,6 +12,8 @@ from npcrepro.errors import InputError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+# Why an image or a mask may have nothing in common with the grid that it should be put on.
+ELSEWHERE = "its origin was lost, or it is of another patient"
 LARGEST_TURN_DEG = 30.0  # a head does not turn farther between two series of one examination
 REGISTRATION_MM = 2.0
 REGISTRATION_SAMPLES = 20_000

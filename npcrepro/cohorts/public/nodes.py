@@ -48,7 +48,7 @@ def _convert_lnctv(source: Path, variant: str, log: ConversionLog) -> Conversion
         if len(scans[name]) < len(SCANS):
             raise InputError(f"one CT only ({next(iter(scans[name]))}); the variant 'single' takes it")
         image = read(plain)
-        contrast, moved = channel_on(read(scans[name]["CECT"]), image)
+        contrast, moved = channel_on(scans[name]["CECT"], image)
         log.note(name, moved and f"contrast CT: {moved}")
         label, note = read_codes(label_of(plain), image, LEVELS)
         log.note(name, note)

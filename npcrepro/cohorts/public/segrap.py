@@ -100,7 +100,7 @@ def _convert_segrap(source: Path, variant: str, log: ConversionLog) -> Conversio
 
 def _segrap_channels(name: str, folder: Path, log: ConversionLog) -> tuple[Volume, np.ndarray]:
     image = read(folder / "image.nii.gz")
-    contrast, moved = channel_on(read(folder / "image_contrast.nii.gz"), image)
+    contrast, moved = channel_on(folder / "image_contrast.nii.gz", image)
     log.note(name, moved and f"contrast CT: {moved}")
     return image, stack([image.array, contrast])
 

@@ -14,6 +14,7 @@ from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import from_itk, read_image, to_itk, to_mask
 from npcrepro.cohorts.structures import Structures
 from npcrepro.errors import InputError
+from npcrepro.words import plural
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -111,13 +112,19 @@ def stack(channels: Sequence[np.ndarray]) -> np.ndarray:
     return image if image.dtype.kind in "iu" and image.dtype.itemsize < 8 else image.astype(np.float32)
 
 
-def channel_on(image: Volume, reference: Volume) -> tuple[np.ndarray, str]:
-    """A channel on the grid of ``reference``, and a note where it had to be resampled."""
-    from npcrepro.cohorts.resample import resample, same_grid
+def channel_on(path: Path, reference: Volume) -> tuple[np.ndarray, str]:
+    """A channel on the grid of ``reference``, and a note where it had to be resampled.
 
+    Raises InputError for one that covers no voxel of ``reference``.
+    """
+    from npcrepro.cohorts.resample import ELSEWHERE, inside, resample, same_grid
+
+    image = read(path)
     moving, fixed = image.itk(), reference.itk()
     if same_grid(moving, fixed):
         return image.array, ""
+    if not inside(moving, fixed).any():
+        raise InputError(f"{path} covers no voxel of the first channel: {ELSEWHERE}")
     return from_itk(resample(moving, fixed))[0], "resampled, as it was on another grid"
 
 
@@ -144,15 +151,23 @@ def mask_on(mask: Volume, image: Volume, file: str) -> tuple[np.ndarray, str]:
     raise InputError(f"{file} has {mask.array.shape} voxels (z, y, x) for an image of {image.array.shape}: {cause}")
 
 
-def cropped_mask_on(mask: Volume, image: Volume) -> np.ndarray:
-    """A binary mask, which may cover a part of the image only, on the grid of the image: bool (z, y, x)."""
-    from npcrepro.cohorts.resample import resample_mask, same_grid
+def cropped_mask_on(path: Path, image: Volume) -> np.ndarray:
+    """A binary mask, which may cover a part of the image only, on the grid of the image: bool (z, y, x).
 
-    inside = binary(mask.array)
-    drawn, fixed = to_itk(inside, mask.spacing_mm, mask.geometry), image.itk()
+    Raises InputError where something is marked and none of it is left, which would pass for a structure that is absent.
+    """
+    from npcrepro.cohorts.resample import ELSEWHERE, resample_mask, same_grid
+
+    mask = read(path)
+    marked = binary(mask.array)
+    drawn, fixed = to_itk(marked, mask.spacing_mm, mask.geometry), image.itk()
     if same_grid(drawn, fixed):
-        return inside
-    return from_itk(resample_mask(drawn, fixed))[0].astype(bool)
+        return marked
+    found = from_itk(resample_mask(drawn, fixed))[0].astype(bool)
+    if marked.any() and not found.any():
+        number = plural(int(marked.sum()), "voxel")
+        raise InputError(f"{path} marks {number}, of which none is left on the grid of the image: {ELSEWHERE}")
+    return found
 
 
 def binary(array: np.ndarray) -> np.ndarray:

@@ -257,6 +257,19 @@ def test_segrap_contrast_on_another_grid_is_resampled(source, conversion):
     assert done.defects == []
 
 
+def test_segrap_contrast_of_another_place_is_skipped(source, conversion):
+    for number in range(2):
+        segrap(source, number, block(grid(), 1).array, "Task002")
+    far = grid(origin=(1000.0, 0.0, 0.0))
+    save(far, source / "SegRap2023_Training_Set_120cases/segrap_0001/image_contrast.nii.gz")
+    done = conversion("segrap2023", "targets")
+    assert [case.name for case in done.cohort.cases] == ["segrap_0000"]
+    assert done.record["skipped"]["segrap_0001"].endswith(
+        "segrap_0001/image_contrast.nii.gz covers no voxel of the first channel: its origin was lost, or it is of "
+        "another patient"
+    )
+
+
 # StructSeg 2019
 
 
@@ -353,6 +366,18 @@ def test_han_seg_masks_that_are_cropped(source, conversion):
     cropped = filled(cropped, cropped.array.astype(np.uint8))
     han_seg(source, 1, {"Lips": cropped})
     np.testing.assert_array_equal(conversion("han-seg").mask("case_01", "Lips"), whole.array == 1)
+
+
+def test_han_seg_masks_of_another_place_are_skipped(source, conversion):
+    mask = filled(block(grid()), block(grid()).array.astype(np.uint8))
+    far = filled(grid(origin=(1000.0, 0.0, 0.0)), mask.array)
+    han_seg(source, 1, {"Lips": mask})
+    han_seg(source, 2, {"Lips": far})
+    # Nothing is marked: nothing is lost.
+    han_seg(source, 3, {"Lips": filled(far, np.zeros_like(mask.array))})
+    done = conversion("han-seg")
+    assert [case.name for case in done.cohort.cases] == ["case_01", "case_03"]
+    assert "voxels, of which none is left on the grid of the image: its origin" in done.record["skipped"]["case_02"]
 
 
 def test_han_seg_registers_the_mr(source, conversion):
