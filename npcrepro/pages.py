@@ -275,17 +275,23 @@ def _markdown(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def answer(root: Path) -> str:
-    """How the claims of the papers stand after all published runs: a sentence, and a row for each paper."""
+    """How the claims of the papers stand after all published runs: a sentence, those decided, a row for each paper."""
     from npcrepro.claims import ledger
 
-    sums = ledger.counts(ledger.ledger(ledger.sources(root / "book" / "results")))
-    last = sums.iloc[-1]
-    decided = [f"{last[verdict]} {verdict}" for verdict in ("confirmed", "weakened", "refuted")]
-    shown = sums.replace({"paper": {key: entry.short for key, entry in papers.PAPERS.items()}})
+    lines = ledger.ledger(ledger.sources(root / "book" / "results"))
+    sums, short = ledger.counts(lines), {key: entry.short for key, entry in papers.PAPERS.items()}
+    last, verdicts = sums.iloc[-1], ("confirmed", "weakened", "refuted")
+    decided = [
+        f"* **{verdict}** ({short[line.claim.paper]}): {line.claim.text}; on {line.cohort}\n"
+        for verdict in verdicts
+        for line in lines
+        if line.verdict == verdict
+    ]
     return (
         f"Of {last['all']} statements, most made by the {len(papers.KEYS)} papers, some implied by them and some by "
-        f"the audit, published runs leave {', '.join(decided)} and {last['undecided']} undecided. The others have "
-        "no runs yet, or need something that runs cannot give.\n\n" + _markdown(shown.to_dict("records"))
+        f"the audit, published runs leave {', '.join(f'{last[verdict]} {verdict}' for verdict in verdicts)} and "
+        f"{last['undecided']} undecided. The others have no runs yet, or need something that runs cannot give.\n\n"
+        f"{''.join(decided)}\n{_markdown(sums.replace({'paper': short}).to_dict('records'))}"
     )
 
 

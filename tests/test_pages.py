@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from npcrepro import pages
+from npcrepro.claims import ledger
 from npcrepro.errors import InputError
 from npcrepro.protocol import Settings
 
@@ -44,6 +45,16 @@ def test_every_part_is_used_and_every_page_is_filled(repository):
         marks += [mark["name"] for mark in pages.MARK.finditer(text)]
         assert not pages.MARK.search(pages.fill(text, repository)), path.name
     assert sorted(marks) == sorted(pages.PARTS)
+
+
+def test_the_front_page_names_what_was_decided(repository, tmp_path):
+    told = pages.answer(repository)
+    decided = [line for line in ledger.ledger() if line.verdict in ("confirmed", "weakened", "refuted")]
+    assert told.count("\n* ") == len(decided) > 0
+    for line in decided:
+        assert re.search(rf"\* \*\*{line.verdict}\*\* \(.+\): {re.escape(line.claim.text)}; on ", told)
+    nothing = pages.answer(tmp_path)
+    assert "0 confirmed, 0 weakened, 0 refuted and 0 undecided" in nothing and "\n* " not in nothing
 
 
 def test_parameters_have_type_default_and_effect(repository):
