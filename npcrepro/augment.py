@@ -170,7 +170,7 @@ class VolumeAffine:
 
 
 class RotationContrastNoise:
-    """The augmentation of Li et al. 2018 (Section 2.2), drawn on the fly instead of stored.
+    """The augmentation of Li et al. 2018 (Section 2.1), drawn on the fly instead of stored.
 
     The paper stores 11 rotations x 33 contrast settings x 2 noise settings = 726 images for each slice. Here each
     sample draws one of the 726 combinations with equal probability, which is the same distribution without the disk.

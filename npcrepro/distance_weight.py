@@ -59,7 +59,8 @@ def distance_weight(mask: np.ndarray, spacing_mm: Sequence[float], form: str) ->
     if not mask.any():
         return np.ones(mask.shape, np.float32)
     padded = np.pad(mask, 1)
-    # SILENT: Guo 2021, the distance of voxels at the boundary, 0 or 1, and the unit; 0, and mm (voxels at 1 mm).
+    # SILENT: Guo 2021, the distance of voxels at the boundary, and the unit; 0, and mm (voxels at 1 mm). That "the
+    # minimum distance" inside "is not less than 1" is read of the weight; of the distance, it would make that weight 2.
     # The transform measures to the middle of the nearest voxel outside, one voxel too far.
     depth, away = (
         np.maximum(distance_transform_edt(side, sampling=spacing_mm)[1:-1, 1:-1, 1:-1] - min(spacing_mm), 0)

@@ -64,10 +64,11 @@ def normalise(image: Tensor, how: str) -> Tensor:
 
     Args:
         image: ``(B, C, ...)``.
-        how: ``"zscore"`` (mean 0, sd 1), ``"mean"`` (divided by the mean) or ``"none"``.
+        how: ``"zscore"`` (mean 0, sd 1), ``"mean"`` (what is above the minimum, divided by its mean), ``"percentiles"``
+            (0 to 1 between the percentiles 1 and 99 of each channel, clipped) or ``"none"``.
 
     Returns:
-        The same shape; a constant image becomes 0 under ``"zscore"``, an all-zero one stays 0 under ``"mean"``.
+        The same shape; a constant image becomes 0 under all but ``"none"``.
 
     Raises:
         InputError: unknown ``how``.
@@ -78,19 +79,34 @@ def normalise(image: Tensor, how: str) -> Tensor:
     """
     axes = tuple(range(1, image.ndim))
     tiny = torch.finfo(image.dtype).eps
-    mean = image.mean(dim=axes, keepdim=True)
+    mean, floor = image.mean(dim=axes, keepdim=True), image.amin(dim=axes, keepdim=True)
     ways = {
-        # SILENT: the paper calls it z-score and describes a division by the mean (Li 2018, Section 2.2); z-score here,
-        # "mean" as a variant. Over the whole slice, background included.
+        # SILENT: the paper calls it z-score and describes a division by the mean (Li 2018, Section 2.1); z-score here,
+        # "mean" as a variant, above the minimum, which augmented slices have at 0. Over the whole slice, background
+        # included.
         "zscore": lambda: torch.where(
-            image.amax(dim=axes, keepdim=True) > image.amin(dim=axes, keepdim=True),
+            image.amax(dim=axes, keepdim=True) > floor,
             (image - mean) / image.std(dim=axes, keepdim=True, correction=0).clamp_min(tiny),
             torch.zeros_like(image),
         ),
-        "mean": lambda: image / torch.where(mean.abs() < tiny, torch.ones_like(mean), mean),
+        "mean": lambda: (image - floor) / (mean - floor).clamp_min(tiny),
+        "percentiles": lambda: between_percentiles(image),
         "none": lambda: image,
     }
     return pick(ways, how, "normalisation")()
+
+
+def between_percentiles(image: Tensor, low: float = 1.0, high: float = 99.0) -> Tensor:
+    """Each channel ``(B, C, ...)`` brought to 0-1 between two of its percentiles, and clipped; a constant one is 0.
+
+    Example:
+        >>> between_percentiles(torch.tensor([[[0.0, 1.0, 2.0, 3.0, 4.0]]]), 25, 75)
+        tensor([[[0.0000, 0.0000, 0.5000, 1.0000, 1.0000]]])
+    """
+    flat = image.flatten(2).float()
+    ends = torch.quantile(flat, torch.tensor([low, high], device=flat.device) / 100, dim=2, keepdim=True)
+    span = (ends[1] - ends[0]).clamp_min(torch.finfo(flat.dtype).eps)
+    return ((flat - ends[0]) / span).clamp(0, 1).reshape(image.shape).to(image.dtype)
 
 
 class SliceData:

@@ -147,8 +147,9 @@ class BlockData:
         channels: tuple[str, ...],
         structures: tuple[str, ...],
         maps: Mapping[str, Path] | None = None,
-        # DIFFERS: Guo 2021, blocks at random places (Section 4.1) contradict a window slid in three directions
-        # (Section 4.2); random places in training, a sliding window in testing; three directions are an option.
+        # DIFFERS: Guo 2021, training blocks at random places (Section 4.1), from a window slid in three directions
+        # (4.2), or at random places in three directions (5); axial ones at random places here, and a sliding window in
+        # testing; three directions are an option.
         views: str = "axial",
         # SILENT: Guo 2021, how many blocks of a batch hold tumour; half of them.
         tumour_share: float = 0.5,

@@ -27,7 +27,7 @@ from npcrepro.preprocess import OPEN_CASES, match_names, resize_in_plane
 from npcrepro.protocol import Method, Profile
 from npcrepro.sources import code_sha256
 
-# PAPER: clipped to ranges chosen from the values in tumour regions (Chen 2020, Section III-A).
+# PAPER: clipped to ranges chosen from the values in tumour regions (Chen 2020, Section IV-A).
 # SILENT: Chen 2020, rescaling after clipping; none.
 CLIP = {"T1": (-2.0, 1.0), "T2": (-3.0, 2.0), "CET1": (-2.0, 3.5)}
 PERCENTILES = (1.0, 99.0)  # of the body, where a series has no range of its own
@@ -49,7 +49,7 @@ def body_mask(image: np.ndarray, closing: int) -> np.ndarray:
         >>> body_mask(np.array([[[0, 0, 90, 0, 100, 0, 0]]]), closing=1).astype(int)
         array([[[0, 0, 1, 1, 1, 0, 0]]])
     """
-    # PAPER: mean and sd inside the body, by citation of a network for colorectal tumours (Chen 2020, Section III-A).
+    # PAPER: mean and sd inside the body, by citation of a network for colorectal tumours (Chen 2020, Section IV-A).
     # SILENT: Chen 2020, how the body is found; half of the Otsu threshold, closed, as in the public code of that group.
     mask = np.stack([bright(slice_) for slice_ in image])
     if not closing:
@@ -66,7 +66,7 @@ def head_box(image: np.ndarray) -> tuple[slice, slice]:
     Args:
         image: ``(z, y, x)``.
     """
-    # PAPER: Otsu's threshold gives the box (Chen 2020, Section III-A). SILENT: Chen 2020, of which part; the largest.
+    # PAPER: Otsu's threshold gives the box (Chen 2020, Section IV-A). SILENT: Chen 2020, of which part; the largest.
     return ndimage.find_objects(head_mask(image, share=1.0).astype(np.uint8))[0][1:]
 
 
@@ -153,12 +153,13 @@ class WindowData:
         matrix: tuple[int, int, int],
         channels: tuple[str, ...],
         structures: tuple[str, ...],
-        # PAPER: windows slide along z with step 4 (Chen 2020, Section III-B).
+        # PAPER: windows slide along z with step 4 (Chen 2020, Section IV-A).
+        # SILENT: one region around the middle of the head in all three directions, or windows over all slices; windows.
         step: int = 4,
-        # PAPER: the middle is moved from (-4, -32, -32) to (4, 32, 32) voxels (Chen 2020, Section III-B).
+        # PAPER: the middle is moved from (-4, -32, -32) to (4, 32, 32) voxels (Chen 2020, Section IV-A).
         shift: tuple[int, int, int] = (4, 32, 32),
         clip: Mapping[str, tuple[float, float]] = CLIP,
-        # PAPER: 256 x 256 pixels of 0.5 mm around the middle of the head's box (Chen 2020, Section III-A).
+        # PAPER: 256 x 256 pixels of 0.5 mm around the middle of the head's box (Chen 2020, Section IV-A).
         field_mm: float = 128.0,
     ):
         if len(matrix) != 3:

@@ -290,8 +290,11 @@ def test_folds_that_depend_on_the_cohort_are_not_named():
 
 def test_loss_that_falls_is_counted_by_seed(tmp_path):
     for name, falls, verdict in (("a", 0.5, "confirmed"), ("b", 0.01, "refuted")):
-        publish(tmp_path / name / "x", cases({"literal": scores(0.1, 3, seeds=10)}, paper="li2018"), falls)
+        rows = cases({"literal": scores(0.1, 3, seeds=10)}, paper="li2018")
+        publish(tmp_path / name / "x", rows, falls, profile={"name": "paper"})
         assert line(tmp_path / name, "li2018-11").verdict == verdict
+        publish(tmp_path / name / "small" / "x", rows, falls)
+        assert line(tmp_path / name / "small", "li2018-11").verdict == "undecided"
 
 
 @pytest.mark.parametrize("losses", [[nan], [1.0, 0.5, nan], [inf], [2.0, inf]])

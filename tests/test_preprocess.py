@@ -34,8 +34,18 @@ def test_zscore_of_a_literal_slice():
 
 
 def test_division_by_the_mean_of_a_literal_slice():
-    image = torch.tensor([1.0, 2.0, 3.0, 6.0]).reshape(1, 1, 2, 2)
-    assert normalise(image, "mean").flatten().tolist() == pytest.approx([1 / 3, 2 / 3, 1.0, 2.0])
+    image = torch.tensor([0.0, 2.0, 4.0, 6.0]).reshape(1, 1, 2, 2)
+    assert normalise(image, "mean").flatten().tolist() == pytest.approx([0, 2 / 3, 4 / 3, 2.0])
+    # A training slice is stretched from its minimum on before this, a test slice is not.
+    torch.testing.assert_close(normalise(image * 7 + 30, "mean"), normalise(image, "mean"))
+
+
+def test_percentiles_of_each_channel_and_slice():
+    ramp = torch.arange(101.0).reshape(1, 1, 1, 101)
+    image = torch.cat([torch.cat([ramp, 9 - 4 * ramp], dim=1), torch.cat([ramp + 5, ramp * 0 + 8], dim=1)])
+    found = normalise(image, "percentiles")[:, :, 0]
+    rising = ((ramp.flatten() - 1) / 98).clamp(0, 1)
+    torch.testing.assert_close(found, torch.stack([rising, rising.flip(0), rising, rising * 0]).reshape(2, 2, 101))
 
 
 def test_each_image_of_a_batch_is_normalised_by_itself():
@@ -49,12 +59,9 @@ def test_each_image_of_a_batch_is_normalised_by_itself():
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, 0.1, 3.3, 1000.1])
-def test_a_constant_image_becomes_zero(value):
-    assert not normalise(torch.full((2, 1, 48, 48), value), "zscore").any()
-
-
-def test_an_empty_image_stays_zero_when_divided_by_its_mean():
-    assert not normalise(torch.zeros(1, 1, 4, 4), "mean").any()
+@pytest.mark.parametrize("how", ["zscore", "mean", "percentiles"])
+def test_a_constant_image_becomes_zero(value, how):
+    assert not normalise(torch.full((2, 1, 48, 48), value), how).any()
 
 
 def test_a_misspelt_normalisation_names_the_near_miss():
@@ -118,7 +125,7 @@ def test_a_batch_is_the_slices_named_in_their_order(tiny_prepared):
 
 def test_finish_normalises_as_asked(tiny_prepared):
     image, _ = slices(tiny_prepared).batch([("P0", 1)])
-    for how in ("zscore", "mean", "none"):
+    for how in ("zscore", "mean", "percentiles", "none"):
         assert torch.equal(slices(tiny_prepared, normalisation=how).finish(image), normalise(image, how))
 
 

@@ -253,7 +253,7 @@ def patch(reported: Reported) -> Finding:
     claim="Figures 7 and 8 show typical results.",
     where="Figures 7 and 8",
     reading="They show what a good result looks like.",
-    consequence="Patients at the 10th, 50th and 90th percentile are shown.",
+    consequence="Patients are shown by rank, from the best to the worst, or the one in the middle.",
 )
 def examples(reported: Reported) -> Finding:
     shown, mean = [row["dsc"] for row in reported["tables"]["figure8"]], rows(reported)[FULL]["dsc"]

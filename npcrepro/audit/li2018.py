@@ -227,7 +227,7 @@ def figure_3(reported: Reported) -> Finding:
 @check(
     "L10",
     claim="11 x 33 x 2 = 726 images of each slice, 63,126 in all.",
-    where="Section 2.2",
+    where="Section 2.1",
     reading="Two digits of the total were exchanged.",
     consequence="726 images of each slice; originals count among the 33 and the 2.",
 )
@@ -271,7 +271,7 @@ def slices_and_volumes(reported: Reported) -> Finding:
 @check(
     "L12",
     claim="33 contrasts and 2 noise copies add different images, which are then normalised.",
-    where="Section 2.2",
+    where="Section 2.1",
     reading="The contrast changes clip or bend the intensities, which a z-score does not undo.",
     consequence="The effective augmentation may be near 11 rotations; contrast and noise are parameters.",
 )

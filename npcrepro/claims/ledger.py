@@ -237,7 +237,8 @@ def _line(claim: Claim, source: Source | None, decisions: dict[str, Decision]) -
     parts = tuple(decisions[part.key] for part in claim.tested if part.key in decisions)
     missing = [part.text for part in claim.tested if part.key not in decisions]
     decision = parts[0] if claim.form != "all" else all_of(claim.key, parts, claim.needed, len(missing))
-    verdict, reason = decision.verdict, " ".join(part.reason for part in parts)
+    named = {part.key: f"{part.text}: " if claim.form == "all" else "" for part in claim.tested}
+    verdict, reason = decision.verdict, " ".join(f"{named[part.claim]}{part.reason}" for part in parts)
     if missing:
         reason += f" No runs yet for: {', '.join(missing)}."
     if verdict in DECIDED and source.profile != FULL and any(_absolute(part) for part in claim.tested):
@@ -251,8 +252,8 @@ def _line(claim: Claim, source: Source | None, decisions: dict[str, Decision]) -
 
 
 def _absolute(claim: Claim) -> bool:
-    """About a number of one method, which grows with training; what is compared has had the same training."""
-    return claim.form in ("value", "share") and claim.unit == "patient" and len(claim.arms) == 1
+    """About a number of one method, which its size and training decide; what is compared has had the same of both."""
+    return claim.form in ("value", "share") and len(claim.arms) == 1
 
 
 def _best(found: Sequence[Source], claim: Claim) -> Source | None:

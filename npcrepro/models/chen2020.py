@@ -180,7 +180,7 @@ def _deviation(maps: Tensor, axes: tuple[int, ...], keepdim: bool = False) -> Te
 class FusionBlock(nn.Module):
     """Channel attention, spatial attention and residual fusion of the maps of several series.
 
-    Chen et al. 2020, Section III-B, equations 4 to 11.
+    Chen et al. 2020, Section III-B, equations 4 to 13.
 
     Args:
         channels: of the map of each series, and of the fused one.

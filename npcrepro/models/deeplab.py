@@ -43,7 +43,8 @@ class InvertedResidual(nn.Module):
     def __init__(self, before: int, after: int, expansion: int, stride: int, dilation: int):
         super().__init__()
         inner = before * expansion
-        # SILENT: Xue 2020, ReLU or ReLU6, and whether one follows the expansion; ReLU6 after both, as in MobileNetV2.
+        # PAPER: Xue 2020, batch normalisation and ReLU after each depthwise 3 x 3 convolution (abstract).
+        # DIFFERS: ReLU6 there and after the expansion, as in MobileNetV2, which the paper says it takes.
         expand = convolution_unit(before, inner, activation=nn.ReLU6) if expansion > 1 else []
         self.layers = nn.Sequential(
             *expand,

@@ -187,7 +187,8 @@ class TwoStageUNet(nn.Module):
         out_channels: int,
         width: float = 1.0,
         base: int = 32,
-        # PAPER: 5 convolutional and deconvolutional layers in the first stage, 3 in the second (Section 2.1).
+        # PAPER: 5 convolutional and deconvolutional layers in the first stage (Sections 1 and 2.1), 3 in the second
+        # (Section 1).
         # SILENT: whether layers are levels or single convolutions; resolution levels.
         coarse_levels: int = 5,
         fine_levels: int = 3,

@@ -22,7 +22,7 @@ LOSS = Component("npcrepro.losses:DistanceFocalLoss")
 
 def _stage(name: str = "all layers", **changes: Any) -> tuple[Stage, ...]:
     usual = {
-        # PAPER: Adam, 0.001 (Section 4.3). SILENT: weight decay; none.
+        # PAPER: Adam, 0.001 (Section 4.2). SILENT: weight decay; none.
         "optimiser": Component("torch.optim:Adam", {"lr": 1e-3}),
         # PAPER: x 0.9 every 500 of 50,000 iterations.
         # DIFFERS: 21 such steps in place of 99, to a tenth of the rate. The printed schedule is at an eighth of it
@@ -143,7 +143,8 @@ METHODS = (
         data=_data(),
         uses=(),
     ),
-    # DIFFERS: fusion of views is in the abstract only; left out of CSCN, and here in training and testing.
+    # DIFFERS: blocks of three directions are trained on (Sections 4.2 and 5) and their maps fused (abstract only); both
+    # are left out of CSCN, and both are in this method, which does not tell one from the other.
     _cascade(
         "three-views",
         "Three views",

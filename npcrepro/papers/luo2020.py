@@ -60,6 +60,8 @@ def _stages(
     optimiser: Component = ADAM,
 ) -> tuple[Stage, ...]:
     """Both stages of the network, equal in updates; with ``joint`` a third in which both move."""
+    # SILENT: whether 100 epochs are those of both stages together or of each; together, so that two stages see as many
+    # slices as the networks that they are compared with (method two-stage-long has as many for each).
     loss, schedule = loss or {}, {**(decay or DECAY), **CHOICE}
     share = 1 / (2 + joint)
     # SILENT: whether the stages are trained together or one after the other; one after the other.
@@ -152,7 +154,7 @@ METHODS = (
     # SILENT: configuration and training of the three baselines; the same slices, updates, loss and schedule. But for
     # FCN-8 the Dice loss leaves out structures that a slice does not show: it starts slowly, and the reward for marking
     # none of them where most are absent kept it from ever marking one, or took back what it had learnt without it. So
-    # FCN-8 is judged beside networks with its own loss (methods dice-present and one-stage-present).
+    # FCN-8 is judged beside networks with its own loss (dice-present, one-stage-present and no-pooling-present).
     _variant("unet", "U-Net", "One U-Net of five levels", **_one_network(UNET)),
     _variant(
         "fcn8",
@@ -188,6 +190,13 @@ METHODS = (
         "Rate decays by iterations",
         "The learning rate x 0.9 every 10 iterations, as printed: documents the failure",
         stages=_stages(decay={"decay": 0.9, "decay_every": 10}),
+    ),
+    _variant(
+        "no-pooling-present",
+        "No pooling, present structures",
+        "Two stages without the block, with the Dice loss that FCN-8 has",
+        stages=_stages(PRESENT),
+        **_network(multi_scale=None),
     ),
     _variant(
         "one-stage-present",
