@@ -256,6 +256,7 @@ def test_what_dataset_json_says_of_cases_counts(tmp_path):
 def test_labels_by_name(tmp_path):
     assert parse_labels("GTVp=1,GTVnd=2") == Labels({"GTVp": (1,), "GTVnd": (2,)})
     assert parse_labels("CTV=1,3,GTVnd=2") == Labels({"CTV": (1, 3), "GTVnd": (2,)})
+    assert parse_labels("GTVp=1, GTVnd=2") == parse_labels("GTVp=1,GTVnd=2")
     label = np.maximum(box(0), box(3, value=2))
     reference = folder(tmp_path / "ref", a=label)
     scores = one(reference, reference, labels=parse_labels("GTVp=1"))
@@ -581,6 +582,15 @@ def test_values_that_nobody_knows_are_named(sides, refused):
     assert f"{sides[0] / 'b.nii.gz'}: values 9, 255 in no reference and not in --labels" in line
     assert "another numbering (255 for 1 is usual)" in line
     assert one(*sides, labels=parse_labels("GTVp=1,255,GTVnd=9")).cases.tp.sum() == 6
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "label.dcm", ".label.nii.gz"])
+def test_a_file_that_is_no_image_by_its_name(sides, tmp_path, call, name):
+    (tmp_path / name).write_text("no image")
+    for given in ((tmp_path / name, tmp_path / name), (sides[0] / "a.nii.gz", tmp_path / name)):
+        status, out, error = call(*given)
+        assert (status, out) == (1, "")
+        assert error.startswith(f"error: {tmp_path / name} is no image by its name: give one that ends with .nii.gz, ")
 
 
 def test_an_image_given_as_its_labels(sides, refused):

@@ -71,7 +71,7 @@ def parse_labels(text: str) -> Labels:
         return _read_labels(Path(text))
     from npcrepro.cohorts.dicom import parse_structures
 
-    pairs = re.split(r",(?=[^,]*=)", text)
+    pairs = [pair.strip() for pair in re.split(r",(?=[^,]*=)", text)]
     structures = parse_structures(pairs)
     if len(structures) < len(pairs):
         raise InputError(f"--labels {text!r} names a structure twice: several codes look like GTVp=1,3")

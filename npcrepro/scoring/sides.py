@@ -26,7 +26,10 @@ def find_cases(path: Path) -> Files:
         InputError: nothing there, no images, or the same case under two endings.
     """
     if path.is_file():
-        return _by_name([path])
+        single = _by_name([path])
+        if not single:
+            raise InputError(f"{path} is no image by its name: give one that ends with {', '.join(IMAGE_ENDINGS)}")
+        return dict(single)
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder: a mistyped path, or data that are not mounted here")
     found: Files = dict(_by_name(path.iterdir()))
