@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -307,6 +308,13 @@ class Settings:
             if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
                 raise InputError(f"parameter {name}={value!r} has to be a list of {kind.__name__} values")
             object.__setattr__(self, name, tuple(value))
+        for name in ("cohort", "runs"):
+            value = getattr(self, name)
+            if not isinstance(value, str | os.PathLike):
+                cause = "a folder whose name is a number needs ./ before it"
+                raise InputError(f"parameter {name}={value!r} is not the path of a folder: {cause}")
+            # No shell has seen what stands in a notebook or behind "--runs=", and "~" would become a folder's name.
+            object.__setattr__(self, name, os.path.expanduser(value))
         if not self.seeds:
             raise InputError("parameter seeds=[] names no seed; one run is made for each seed, so give at least one")
         if not isinstance(self.private, bool):

@@ -30,6 +30,12 @@ def test_lists_from_a_notebook_become_tuples():
     assert settings == Settings(methods=("stepwise",), folds=(0, 1), seeds=(2,))
 
 
+def test_a_tilde_is_the_home_of_the_user(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    settings = Settings(cohort="~/mine", runs="~/runs")
+    assert (settings.cohort, settings.runs) == ("/home/me/mine", "/home/me/runs")
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -40,6 +46,7 @@ def test_lists_from_a_notebook_become_tuples():
         ({"seeds": 0}, r"parameter seeds=0 has to be a list of int values"),
         ({"folds": None}, r"parameter folds=None has to be a list of int values"),
         ({"seeds": []}, r"names no seed"),
+        ({"cohort": 2024}, r"parameter cohort=2024 is not the path of a folder: .* needs ./ before it"),
         ({"private": "yes"}, r"parameter private=.yes. is neither true nor false"),
         ({"device": "gpu"}, r"unknown device 'gpu'; did you mean 'cpu'\?"),
     ],
