@@ -355,8 +355,9 @@ def pick(choices: Mapping[str, Any], name: str, what: str):
     """
     if name in choices:
         return choices[name]
-    near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    alike = {str(choice).lower(): choice for choice in choices}
+    near = difflib.get_close_matches(str(name).lower(), list(alike), n=1, cutoff=0.5)
+    hint = f"did you mean {alike[near[0]]!r}? " if near else ""
     raise InputError(f"unknown {what} {name!r}; {hint}choices: {', '.join(choices)}")
 
 

@@ -25,6 +25,7 @@ from npcrepro.progress import LINE_SECONDS, Log, Passing, Timetable, calm, in_on
 from npcrepro.protocol import Method, Paper, Profile, Report, Settings, as_data, pick
 from npcrepro.records import IDENTITY, SCORING_CODE, Configuration, Record, environment, quantised, write_csv
 from npcrepro.sources import code_sha256
+from npcrepro.words import plural
 
 POLL_SECONDS = 5.0
 
@@ -85,8 +86,11 @@ def run_paper(
 
 
 def outline(cohort: Cohort, folder: Path) -> PreparedCohort:
-    """A cohort as :func:`prepare` makes it in ``folder``, as far as plans need it; no image is decoded."""
-    digest = fingerprint(cohort, cache=folder / "fingerprints.json")
+    """A cohort as :func:`prepare` makes it in ``folder``, as far as plans need it; no image is decoded.
+
+    Nothing is written where ``folder`` is not there or belongs to somebody else, so that one can look at any runs.
+    """
+    digest = fingerprint(cohort, cache=folder / "fingerprints.json" if os.access(folder, os.W_OK) else None)
     return PreparedCohort(
         folder=prepared_folder(folder, cohort.name, digest),
         fingerprint=digest,
@@ -164,7 +168,7 @@ def _run_all(
                 report(told)
             time.sleep(POLL_SECONDS)
         left = list(later.values())
-    report(f"{len(todo)} runs, {trained} trained now, {len(records) - trained} read back from {runs}")
+    report(f"{plural(len(todo), 'run')}, {trained} trained now, {len(records) - trained} read back from {runs}")
     problems = []
     if failed:
         problems.append(f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}")

@@ -19,6 +19,7 @@ from statistics import fmean, median
 from typing import Any
 
 from npcrepro import own_cohort, papers
+from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.errors import InputError
 from npcrepro.files import sha256_of
@@ -26,6 +27,7 @@ from npcrepro.progress import Timetable
 from npcrepro.protocol import Method, Profile, Settings, as_data, pick
 from npcrepro.records import Configuration, Record, find
 from npcrepro.runs import in_order, in_use, open_cohort, outline, phantom_folder, plan
+from npcrepro.words import plural
 
 # Of one run, by profile: memory in MiB, and minutes after which a cluster may end it. It then goes on where it was.
 RESOURCES = {"smoke": (2000, 15), "quick": (3000, 60), "bench": (6000, 480), "paper": (24000, 1440)}
@@ -140,7 +142,8 @@ def make_sweep(keys: Iterable[str], settings: Settings, *, images: bool = True) 
         if embedded and not images and not (sources[key] / "dataset.json").exists():
             cohorts[key] = _phantom_to_be(paper.profile(settings.profile), prepared / sources[key].name)
         else:
-            cohorts[key] = outline(open_cohort(paper, own[key]), prepared)
+            cohort = open_cohort(paper, own[key]) if images else read_cohort(sources[key])
+            cohorts[key] = outline(cohort, prepared)
         _, wanted = plan(paper, own[key], cohorts[key])
         named = {each.sha256 for each in wanted}
         listed = [Run(each, each.sha256 in named) for each in in_order(wanted)]
@@ -331,11 +334,11 @@ def estimate_in_words(rows: Sequence[Estimate]) -> str:
     """The sums, and what is not in them."""
     known = [row for row in rows if row.seconds > 0]
     runs, serving = (sum(getattr(row, name) for row in rows) for name in ("runs", "serving"))
-    said = f"{runs} runs, of which {serving} only serve others"
+    said = f"{plural(runs, 'run')}, of which {serving} only serve others"
     if known:
         said += f"; {sum(row.hours for row in known):.3g} hours for {sum(row.runs for row in known)} of them"
     missing = sum(row.runs for row in rows if math.isnan(row.seconds))
-    return said + (f"; {missing} runs without a measured update (--measure times them)" if missing else "")
+    return said + (f"; {plural(missing, 'run')} without a measured update (--measure times them)" if missing else "")
 
 
 def _methods(sweep: Sweep) -> dict[str, tuple[Method, Profile]]:

@@ -98,7 +98,7 @@ def test_there_is_one_record(pair):
     assert [path for path in runs.rglob(".*") if path.name != ".lock"] == []
     assert two.provenance["devices"] == 2
     assert two.provenance["sessions"] == 1
-    assert lines[-1].startswith("1 runs, 1 trained now")
+    assert lines[-1].startswith("1 run, 1 trained now")
     log = [json.loads(line) for line in (two.folder / "log.jsonl").read_text().splitlines()]
     checks = [(row["stage"], row["update"]) for row in log if row["event"] == "check"]
     assert checks == list(two.history[["stage", "update"]].itertuples(index=False, name=None))

@@ -121,7 +121,7 @@ def test_a_run_on_all_is_no_result(trained, tiny_root):
     lines = []
     (again,) = train_on_all(paper_of(), settings(tiny_root, runs), report=lines.append)
     assert again.folder == trained.folder
-    assert lines == [f"1 runs, 0 trained now, 1 read back from {runs}"]
+    assert lines == [f"1 run, 0 trained now, 1 read back from {runs}"]
 
 
 def test_the_share_of_the_paper_chooses(tiny_root, tmp_path):

@@ -128,7 +128,7 @@ def test_a_finished_run_is_read_back_and_nothing_is_trained(finished, tiny_root,
     monkeypatch.setattr(training, "train", None)
     (again,), lines = finish(tiny_root, runs)
     assert again.folder == record.folder
-    assert lines[-1] == f"1 runs, 0 trained now, 1 read back from {runs}"
+    assert lines[-1] == f"1 run, 0 trained now, 1 read back from {runs}"
     assert {path: path.stat().st_mtime_ns for path in record.folder.rglob("*") if path.is_file()} == before
 
 
@@ -136,7 +136,7 @@ def test_the_same_run_elsewhere_has_the_same_numbers_bit_for_bit(finished, tiny_
     _, record = finished
     with in_fp32():
         (again,), lines = finish(tiny_root, tmp_path)
-    assert lines[-1].startswith("1 runs, 1 trained now, 0 read back")
+    assert lines[-1].startswith("1 run, 1 trained now, 0 read back")
     assert again.folder.relative_to(tmp_path) == record.folder.relative_to(finished[0])
     for name in NUMBERS:
         assert (again.folder / name).read_bytes() == (record.folder / name).read_bytes(), name
@@ -396,7 +396,7 @@ def test_other_scoring_code_scores_the_predictions_again_and_trains_nothing(tiny
     (record.folder / "provenance.json").write_text(json.dumps(provenance))
     (again,), lines = finish(tiny_root, tmp_path)
     assert again.folder == record.folder
-    assert lines[-1].startswith("1 runs, 0 trained now")
+    assert lines[-1].startswith("1 run, 0 trained now")
     assert (again.folder / "cases.csv").read_bytes() == before
     assert again.provenance["scoring_sha256"] != "0"
     assert again.provenance["finished"] == record.provenance["finished"]

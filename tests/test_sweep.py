@@ -201,12 +201,14 @@ def test_status(half_done, call):
     ]
 
 
-def test_status_of_what_has_not_begun_writes_nothing(tmp_path, call):
-    code, out, err = call("status", "xue2020", "--profile", "smoke", "--runs", tmp_path / "runs")
-    assert (code, err) == (0, "")
-    n = len(papers.load("xue2020").profile("smoke").methods)
-    assert out.splitlines()[-1] == f"0 of {n} runs finished"
-    assert not (tmp_path / "runs").exists()
+def test_status_of_what_has_not_begun_writes_nothing(tmp_path, tiny_root, call):
+    for key, cohort in (("xue2020", "phantom"), ("li2018", tiny_root)):
+        options = ("--profile", "smoke", "--cohort", cohort, "--runs", tmp_path / "runs")
+        code, out, err = call("status", key, *options)
+        assert (code, err) == (0, "")
+        n = len(papers.load(key).profile("smoke").methods)
+        assert out.splitlines()[-1] == f"0 of {n} runs finished"
+        assert not (tmp_path / "runs").exists()
 
 
 # How long

@@ -95,8 +95,8 @@ def split_patients(
         tests = [[p] for p in patients]
     elif kind == "k-fold":
         if folds < 2 or folds > len(patients):
-            cause = f"k-fold needs from 2 to {len(patients)} folds" if len(patients) > 1 else "k-fold needs at least 2"
-            raise InputError(f"cohort {cohort.name} has {plural(len(patients), 'patient')}, folds is {folds}: {cause}")
+            cause = "k-fold needs 2 folds or more" if folds < 2 else "each fold tests at least one"
+            raise InputError(f"cohort {cohort.name} has {plural(len(patients), 'patient')} for {folds} folds: {cause}")
         # Dealt one after the other, so that neither kind of patient crowds into one fold.
         order = [*shuffled(usable, "k-fold"), *shuffled(set(patients) - set(usable), "k-fold")]
         tests = [sorted(order[i::folds]) for i in range(folds)]
