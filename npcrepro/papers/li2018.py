@@ -253,9 +253,10 @@ PAPER = Paper(
             methods=("stepwise", "linear-scores", "linear-one-shot", "linear-unfused"),
             phantom=_phantom(5, (20, 96, 96)),
         ),
+        # At half of the paper's pixels: leave-one-out has a run for each patient.
         Profile(
-            name="bench", matrix=(144, 144), width=0.25, batch_size=4, updates=1800, check_every=60, folds=None,
-            methods=("stepwise", "linear-scores"),
+            name="bench", matrix=(96, 96), width=0.25, batch_size=4, updates=1800, check_every=60, folds=None,
+            methods=("stepwise", "linear-scores", "linear-one-shot", "linear-unfused"),
             phantom=_phantom(29, (20, 144, 144)),
         ),
         # PAPER: matrix, widths, 29 patients, leave-one-out.
