@@ -194,19 +194,27 @@ def cohorts(root: Path) -> str:
                 f"book/results/cohorts/{path.name}: COHORTS in npcrepro/pages.py does not say what {name!r} is"
             )
         numbers = {"cases": len(cases), "patients": cases.patient.nunique(), "doubtful": cases.suspect.sum()}
-        rows.append({"cohort": name} | numbers | {"what it is": COHORTS[name]})
+        rows.append({"cohort": name} | numbers | {"what it is": "".join(COHORTS[name])})
     return _markdown(rows)
 
 
-# What each of them is part of, and what was done to it.
+# What each of them shows; what it is part of, and what was done to it.
 COHORTS = {
-    "OpenKBP_OAR": "planning CT of cancers of the head and neck from OpenKBP {cite:p}`babier2021`, MIT; coarse voxels "
-    "of dose planning; all five organs are contoured in each case; some scans are cut off at an end",
-    "OpenKBP_PTV70": "the same scans, with the planning target volume of 70 Gy",
-    "IBSI_STS": "soft-tissue sarcomas from the validation set of the Image Biomarker Standardisation Initiative "
-    "{cite:p}`vallieres2015`, CC BY 3.0; T1 MRI, CT and PET on the grid of the T1",
-    "NPC_T2Slices": "single T2 slices of NPC {cite:p}`li2025`, CC BY 4.0, as a public repository of code shows them; "
-    "size of voxels unknown",
+    "OpenKBP_OAR": (
+        "planning CT of cancers of the head and neck",
+        " from OpenKBP {cite:p}`babier2021`, MIT; coarse voxels of dose planning; all five organs are contoured in "
+        "each case; some scans are cut off at an end",
+    ),
+    "OpenKBP_PTV70": ("planning target volumes of 70 Gy", " on the scans of `OpenKBP_OAR`"),
+    "IBSI_STS": (
+        "soft-tissue sarcomas",
+        " from the validation set of the Image Biomarker Standardisation Initiative {cite:p}`vallieres2015`, "
+        "CC BY 3.0; T1 MRI, CT and PET on the grid of the T1",
+    ),
+    "NPC_T2Slices": (
+        "single T2 slices of NPC",
+        " {cite:p}`li2025`, CC BY 4.0, as a public repository of code shows them; size of voxels unknown",
+    ),
 }
 
 
@@ -282,7 +290,7 @@ def answer(root: Path) -> str:
     sums, short = ledger.counts(lines), {key: entry.short for key, entry in papers.PAPERS.items()}
     last, verdicts = sums.iloc[-1], ("confirmed", "weakened", "refuted")
     decided = [
-        f"* **{verdict}** ({short[line.claim.paper]}): {line.claim.text}; on {line.cohort}\n"
+        f"* **{verdict}** ({short[line.claim.paper]}): {line.claim.text}; on {_shown(line.cohort)}\n"
         for verdict in verdicts
         for line in lines
         if line.verdict == verdict
@@ -293,6 +301,12 @@ def answer(root: Path) -> str:
         f"{last['undecided']} undecided. The others have no runs yet, or need something that runs cannot give.\n\n"
         f"{''.join(decided)}\n{_markdown(sums.replace({'paper': short}).to_dict('records'))}"
     )
+
+
+def _shown(cohort: str) -> str:
+    """A cohort of the ledger, as ``IBSI_STS (bench)``, behind what it shows."""
+    shows = COHORTS.get(cohort.partition(" (")[0], ("",))[0]
+    return f"{shows}, {cohort}" if shows else cohort
 
 
 def tagged(root: Path) -> str:

@@ -60,7 +60,7 @@ class Data(Protocol):
 
 
 def normalise(image: Tensor, how: str) -> Tensor:
-    """Normalise each slice or volume of a batch by its own intensities.
+    """Normalise each slice or volume of a batch by its own intensities, those of all channels unless said otherwise.
 
     Args:
         image: ``(B, C, ...)``.

@@ -209,6 +209,7 @@ CHANGED = [
     ("X09", to("tables/section2/1/dsc/mean", 0.70), "inconsistent"),
     ("X10", to("text/decay_is/abstract", "learning rate"), "consistent"),
     ("X11", to("text/unet_channels", 64), "inconsistent"),
+    ("X11", to("text/unet_channels", 128), "inconsistent"),
     ("X11", to("text/unet_channels", 32), "consistent"),
     ("X12", to("text/slices_of_training", 2400), "consistent"),
     ("X13", to("text/thickness_mm/abstract", 3.0), "consistent"),

@@ -280,6 +280,12 @@ def test_a_claim_on_two_splits_is_made_by_commands_for_both(tmp_path):
         assert CliRunner().invoke(cli.app, [*command.replace(" N", " 9").split()[1:], "--help"]).exit_code == 0
 
 
+def test_a_number_by_itself_is_made_at_the_size_of_the_paper(tmp_path):
+    asked = {key: "--profile paper" in line(tmp_path, key).command for key in ("li2018-1", "li2018-11", "li2018-4")}
+    assert asked == {"li2018-1": True, "li2018-11": True, "li2018-4": False}
+    assert "--profile paper" in line(tmp_path, "guo2021-28").command
+
+
 def test_folds_that_depend_on_the_cohort_are_not_named():
     arms = [{"method": "stepwise", "cohort": "-slices"}, {"method": "stepwise", "cohort": "-patients", "weight": -1}]
     claim = {"key": "c", "paper": "li2018", "text": "t", "where": "w", "form": "difference", "metric": "dsc"}

@@ -52,7 +52,9 @@ def test_the_front_page_names_what_was_decided(repository, tmp_path):
     decided = [line for line in ledger.ledger() if line.verdict in ("confirmed", "weakened", "refuted")]
     assert told.count("\n* ") == len(decided) > 0
     for line in decided:
-        assert re.search(rf"\* \*\*{line.verdict}\*\* \(.+\): {re.escape(line.claim.text)}; on ", told)
+        assert re.search(rf"\* \*\*{line.verdict}\*\* \(.+\): {re.escape(line.claim.text)}; on \w", told)
+    assert pages._shown("IBSI_STS (bench)") == "soft-tissue sarcomas, IBSI_STS (bench)"
+    assert pages._shown("mine (paper)") == "mine (paper)"
     nothing = pages.answer(tmp_path)
     assert "0 confirmed, 0 weakened, 0 refuted and 0 undecided" in nothing
     assert "\n* " not in nothing

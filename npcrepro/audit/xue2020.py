@@ -296,7 +296,8 @@ def computation(reported: Reported) -> Finding:
         "training.",
     )
     channels = reported["text"]["unet_channels"]
-    possible = channels != 64 or unet["milliseconds_for_a_slice"] >= least_ms / FAST_CONVOLUTION
+    needed_ms = least_ms / FAST_CONVOLUTION * ((channels or 64) / 64) ** 2
+    possible = unet["milliseconds_for_a_slice"] >= needed_ms
     verdict = "cannot tell" if channels is None else "consistent" if possible else "inconsistent"
     return Finding(verdict, lines, {"ratio": ratio})
 

@@ -215,6 +215,8 @@ def command(claim: Claim) -> str:
             values["folds"] = range(papers.load(claim.paper).split.get("folds", 0))
             name = f"{claim.paper}-leakage-NAME{end}"
             commands.append(SLICE.format(cohort=cohort, unit=leakage.SPLITS[end]))
+        if any(_absolute(part) for part in claim.tested):
+            values["profile"] = [FULL]  # at another one it would decide nothing
         options = " ".join(f"--{option} {value}" for option, each in values.items() for value in each)
         commands.append(RUN.format(paper=claim.paper, cohort=cohort, options=options, name=name))
     return " && ".join(commands)

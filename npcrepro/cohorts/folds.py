@@ -96,7 +96,9 @@ def split_patients(
     elif kind == "k-fold":
         if folds < 2 or folds > len(patients):
             cause = "k-fold needs 2 folds or more" if folds < 2 else "each fold tests at least one"
-            raise InputError(f"cohort {cohort.name} has {plural(len(patients), 'patient')} for {folds} folds: {cause}")
+            raise InputError(
+                f"cohort {cohort.name} has {plural(len(patients), 'patient')} for {plural(folds, 'fold')}: {cause}"
+            )
         # Dealt one after the other, so that neither kind of patient crowds into one fold.
         order = [*shuffled(usable, "k-fold"), *shuffled(set(patients) - set(usable), "k-fold")]
         tests = [sorted(order[i::folds]) for i in range(folds)]

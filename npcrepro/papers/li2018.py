@@ -169,7 +169,7 @@ METHODS = (
     _variant(
         "mean-division",
         "Divided by the mean",
-        "Linear scores, each slice divided by its mean as the text describes its z-score",
+        "Linear scores, each slice divided by its mean (above its minimum), as the text describes its z-score",
         network=Component(NETWORK, LINEAR),
         data=Component(DATA, {"normalisation": "mean"}),
     ),
@@ -253,7 +253,7 @@ PAPER = Paper(
             methods=("stepwise", "linear-scores", "linear-one-shot", "linear-unfused"),
             phantom=_phantom(5, (20, 96, 96)),
         ),
-        # At half of the paper's pixels: leave-one-out has a run for each patient.
+        # Fewer pixels than the paper's, as leave-one-out has a run for each patient.
         Profile(
             name="bench", matrix=(96, 96), width=0.25, batch_size=4, updates=1800, check_every=60, folds=None,
             methods=("stepwise", "linear-scores", "linear-one-shot", "linear-unfused"),

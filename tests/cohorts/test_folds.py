@@ -109,7 +109,7 @@ def test_nnunet_trains_on_cases_without_suspects_and_tests_all():
         (2, "leave-one-out", {}, "cohort tiny has 2 patients: leave-one-out needs at least 3"),
         (1, "leave-one-out", {"validation": 0}, "cohort tiny has 1 patient: leave-one-out needs at least 2"),
         (3, "k-fold", {}, "cohort tiny has 3 patients for 5 folds: each fold tests at least one"),
-        (3, "k-fold", {"folds": 1}, "for 1 folds: k-fold needs 2 folds or more"),
+        (3, "k-fold", {"folds": 1}, "for 1 fold: k-fold needs 2 folds or more"),
         (2, "k-fold", {"folds": 2}, "leaves 1 to train and validate, of 2 needed"),
         (1, "all", {}, "fold 0 of the all split leaves 1 to train and validate, of 2 needed"),
         (4, "kfold", {}, "unknown kind of split 'kfold'; did you mean 'k-fold'"),
