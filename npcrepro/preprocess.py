@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from npcrepro.augment import stretch_contrast
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.errors import InputError
@@ -80,6 +81,12 @@ def normalise(image: Tensor, how: str) -> Tensor:
     axes = tuple(range(1, image.ndim))
     tiny = torch.finfo(image.dtype).eps
     mean, floor = image.mean(dim=axes, keepdim=True), image.amin(dim=axes, keepdim=True)
+
+    def between_percentiles() -> Tensor:
+        each = image.reshape(image.shape[0] * image.shape[1], 1, 1, -1)
+        one = torch.ones(len(each))
+        return stretch_contrast(each, one, 0.01 * one).reshape(image.shape)
+
     ways = {
         # SILENT: the paper calls it z-score and describes a division by the mean (Li 2018, Section 2.1); z-score here,
         # "mean" as a variant, above the minimum, which augmented slices have at 0. Over the whole slice, background
@@ -90,23 +97,10 @@ def normalise(image: Tensor, how: str) -> Tensor:
             torch.zeros_like(image),
         ),
         "mean": lambda: (image - floor) / (mean - floor).clamp_min(tiny),
-        "percentiles": lambda: between_percentiles(image),
+        "percentiles": between_percentiles,
         "none": lambda: image,
     }
     return pick(ways, how, "normalisation")()
-
-
-def between_percentiles(image: Tensor, low: float = 1.0, high: float = 99.0) -> Tensor:
-    """Each channel ``(B, C, ...)`` brought to 0-1 between two of its percentiles, and clipped; a constant one is 0.
-
-    Example:
-        >>> between_percentiles(torch.tensor([[[0.0, 1.0, 2.0, 3.0, 4.0]]]), 25, 75)
-        tensor([[[0.0000, 0.0000, 0.5000, 1.0000, 1.0000]]])
-    """
-    flat = image.flatten(2).float()
-    ends = torch.quantile(flat, torch.tensor([low, high], device=flat.device) / 100, dim=2, keepdim=True)
-    span = (ends[1] - ends[0]).clamp_min(torch.finfo(flat.dtype).eps)
-    return ((flat - ends[0]) / span).clamp(0, 1).reshape(image.shape).to(image.dtype)
 
 
 class SliceData:

@@ -296,9 +296,10 @@ def computation(reported: Reported) -> Finding:
         "training.",
     )
     channels = reported["text"]["unet_channels"]
-    needed_ms = least_ms / FAST_CONVOLUTION * ((channels or 64) / 64) ** 2
-    possible = unet["milliseconds_for_a_slice"] >= needed_ms
-    verdict = "cannot tell" if channels is None else "consistent" if possible else "inconsistent"
+    verdict = "cannot tell"
+    if channels is not None:
+        needed_ms = least_ms / FAST_CONVOLUTION * (channels / 64) ** 2
+        verdict = "consistent" if unet["milliseconds_for_a_slice"] >= needed_ms else "inconsistent"
     return Finding(verdict, lines, {"ratio": ratio})
 
 
