@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -626,7 +627,7 @@ def data_import(
 
     The table has the columns case, mask:STRUCTURE or label:STRUCTURE=1, and one for each channel.
     """
-    if source.suffix.lower() == ".csv":
+    if source.suffix.lower() in (".csv", ".tsv"):
         from npcrepro.cohorts.table import import_table
 
         if rules:
@@ -691,10 +692,18 @@ def book(
 def main() -> None:
     """Entry point: an :class:`InputError` becomes one line on stderr and exit status 1."""
     try:
-        app()
+        app(args=[_with_home(argument) for argument in sys.argv[1:]])
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+def _with_home(argument: str) -> str:
+    """An argument with the home of the user for the ``~`` of ``--out=~/found`` or ``A=~/found``.
+
+    A shell leaves that one as it is, and a folder called "~" would come of it.
+    """
+    return "=".join(map(os.path.expanduser, argument.split("=")))
 
 
 def _print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:

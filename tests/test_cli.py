@@ -403,6 +403,14 @@ def test_version_is_that_of_the_package():
     assert version("npcrepro") == __version__
 
 
+def test_the_home_of_the_user_behind_an_equals_sign(call, tiny_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    status, _, _ = call("data", "describe", tiny_root, "--table=~/rows.csv", "--runs=~/runs")
+    assert status == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "runs"}
+
+
 def test_describe_prints_medians_and_writes_the_rows(call, tmp_path):
     write_tiny(tmp_path / "c", [case_arrays("A", 0), case_arrays("B", 1)])
     table = tmp_path / "rows.csv"

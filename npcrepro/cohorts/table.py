@@ -76,8 +76,8 @@ def _read(table: Path) -> list[dict[str, str]]:
         with open(table, newline="", encoding="utf-8-sig") as file:
             sample = file.readline()
             file.seek(0)
-            # Spreadsheets in many countries separate by semicolons.
-            separator = ";" if sample.count(";") > sample.count(",") else ","
+            # Spreadsheets in many countries separate by semicolons, and some save tabs.
+            separator = max(",;\t", key=sample.count)
             reader = csv.DictReader(file, delimiter=separator, strict=True)
             names = reader.fieldnames = [_plain(name) for name in reader.fieldnames or ()]
             rows = list(reader)

@@ -193,6 +193,15 @@ def test_codes_beyond_a_byte(folder):
     assert (read_image(cohort.cases[0].label)[0] == 1).all()
 
 
+def test_a_table_with_tabs(folder, call):
+    path = folder / "table.tsv"
+    path.write_text(MASKS.replace(",", "\t"))
+    assert call("data", "import", path, folder / "out")[:2] == (
+        0,
+        f"2 cases in {folder / 'out'}; channels T1, CT; structures GTVp, CTV2\n",
+    )
+
+
 def test_files_that_are_no_table(folder):
     with pytest.raises(InputError, match="no such file"):
         import_table(folder / "none.csv", folder / "out")
