@@ -86,6 +86,7 @@ def test_examples_are_claims(data):
     ("mean", "sd", "n", "verdict", "words"),
     [
         (0.030, 0.05, 40, "confirmed", "on the claimed side, and the interval reaches the reported +0.029"),
+        (0.100, 0.05, 40, "confirmed", "on the claimed side, and the interval lies beyond the reported +0.029"),
         (0.010, 0.02, 40, "weakened", "short of the reported +0.029"),
         (-0.030, 0.05, 40, "refuted", "on the other side of the claim"),
         (0.000, 0.02, 40, "refuted", "alike within a margin of 0.015"),

@@ -316,6 +316,17 @@ def test_another_series_in_place_of_the_papers_is_told(tmp_path):
     assert "MR stands for CT" in line(tmp_path, "xue2020-56").reason
 
 
+def test_other_series_of_the_methods_are_told_beside_those_of_the_cohort(tmp_path):
+    rows = cases({"single-encoder": scores(0.8), "unet-3d-t1": scores(0.7)}, paper="chen2020")
+    publish(tmp_path / "a", rows, substituted={"GTVp": "GTV"})
+    content = json.loads((tmp_path / "a" / "runs.json").read_text())
+    content["methods"] = {"single-encoder": {"channels": ["T1", "CT", "PET"]}, "unet-3d-t1": {"channels": ["T1"]}}
+    content["methods"]["unet-3d-ct"] = {"channels": ["CT"]}  # no method of the paper under its own series
+    (tmp_path / "a" / "runs.json").write_text(json.dumps(content))
+    reason = line(tmp_path, "chen2020-43").reason
+    assert reason.endswith(" Here CT stands for T2, PET stands for CET1, GTV stands for GTVp.")
+
+
 # --- The book ----------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ with the book. A claim that records can decide has one of five forms:
 ``difference``: the contrast of the arms lies on one side of 0 (A better than B; with four arms a difference of
 differences).
 
-* confirmed: the interval lies on the claimed side and reaches the reported effect
+* confirmed: the interval lies on the claimed side and reaches the reported effect or lies beyond it
 * weakened: it lies on the claimed side, but wholly short of the reported effect
 * refuted: it lies on the other side, or a test of equivalence passes with a margin of half the reported effect; where
   no effect is printed, also if it lies on the claimed side and inside the margin that the claim names

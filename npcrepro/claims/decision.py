@@ -158,7 +158,8 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float) -> Judged:
         reported = "" if claim.reported is None else f" the reported {_number(claim, claim.effect)}"
         if reported and high < claim.towards(claim.effect):
             return "weakened", f"{found}: on the claimed side, but short of{reported}.", (0.0,)
-        reaches = f", and the interval reaches{reported}" if reported else "; no effect is printed"
+        reach = "lies beyond" if reported and low > claim.towards(claim.effect) else "reaches"
+        reaches = f", and the interval {reach}{reported}" if reported else "; no effect is printed"
         return "confirmed", f"{found}: on the claimed side{reaches}.", (0.0,)
     if low > 0 or high < 0:
         return "undecided", f"{found}: the interval excludes {_null(claim)}, but p does not support it.", ()

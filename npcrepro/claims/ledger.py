@@ -18,7 +18,7 @@ from npcrepro.records import RESULTS, Published, published_folders, read_publish
 
 NO_EVIDENCE, NOT_HERE = "no evidence yet", "not testable here"
 VERDICTS = {
-    "confirmed": "the records show it, and the interval reaches the printed effect",
+    "confirmed": "the records show it, and the interval reaches the printed effect or lies beyond it",
     "weakened": "the records show it, short of the printed effect",
     "refuted": "the records show the opposite, or no difference that matters",
     "undecided": "there are records, but they cannot decide it",
@@ -45,7 +45,8 @@ class Source:
         patients: from :func:`npcrepro.evaluation.by_patient`, with `DERIVED` columns; of slices in two splits, the mean
             DSC over the slices of each patient, as :mod:`npcrepro.leakage` has it.
         training: a row for each run with ``loss_fall``, in the form of ``patients``.
-        substituted: channels that others stood in for.
+        substituted: channels and structures that others stood in for, of the cohort or of the methods
+            (``modalities``).
     """
 
     name: str
@@ -285,8 +286,20 @@ def _source(published: Published) -> Source:
         first["profile"]["name"],
         patients,
         _training(published.history),
-        dict(first.get("substituted", {})),
+        _other_series(published) | first.get("substituted", {}),
     )
+
+
+def _other_series(published: Published) -> dict[str, str]:
+    """Series of the paper's methods in whose place the published ones had others."""
+    paper = published.runs[0]["paper"]
+    printed = {method.name: method.channels for method in papers.load(paper).methods} if paper in papers.KEYS else {}
+    return {
+        old: new
+        for name, method in published.methods.items()
+        for old, new in zip(printed.get(name, ()), method.get("channels", ()), strict=False)
+        if old != new
+    }
 
 
 def _split_twice(by_slice: Published, by_patient: Published) -> Source:
