@@ -150,6 +150,24 @@ def test_seeds_that_disagree_leave_it_undecided():
         assert decision.numbers["sd between seeds"] == pytest.approx(shift)
         assert decision.verdict == verdict
     assert "between seeds (0.016) exceeds half of the effect (0.030)" in decision.reason
+
+
+def test_a_side_has_to_hold_for_other_seeds_too():
+    values = exact(40, 0.03, 0.002) + np.array([-0.014, 0, 0.014])
+    decision = decide(claim(), against_zero(values))
+    assert decision.numbers["sd between seeds"] < 0.015
+    assert decision.numbers["low with seeds"] < 0 < decision.numbers["low"]
+    assert decision.verdict == "undecided"
+    assert decision.reason.endswith("But the interval that allows for other seeds, too, includes 0.")
+
+
+def test_a_patient_who_decides_alone_is_told():
+    values = np.append(np.linspace(0.01, 0.03, 24), -0.5)[:, None] * np.ones(3)
+    decision = decide(claim(), against_zero(values))
+    assert decision.verdict == "undecided"
+    words = "24 of 25 are above 0 and 1 below, and by ranks (Wilcoxon) p is < 0.001 in place of "
+    assert words in decision.reason
+    assert "by ranks" not in decide(claim(), against_zero(values[:-1])).reason
     assert decision.numbers["low with seeds"] < 0 < decision.numbers["low"]
 
 

@@ -109,6 +109,7 @@ def _judge(claim: Claim, evidence: Evidence, p: float) -> Decision:
     if evidence.rule:
         counted, left_out = evidence.numbers["undefined counted"], evidence.numbers["left out"]
         reason += f" Here {evidence.rule} (counted: {counted}, patients left out: {left_out})."
+    reason += _said_by_ranks(evidence)
     return Decision(claim.key, verdict, reason, {**evidence.numbers, "p after Holm": p})
 
 
@@ -131,12 +132,28 @@ def _swayed_by_seeds(claim: Claim, evidence: Evidence, lines: Sequence[float]) -
         lines: numbers that the estimate must not cross for the verdict to stand: 0, or the ends of a margin.
     """
     room = min((abs(evidence.estimate - line) for line in lines), default=inf)
-    if not evidence.seed_sd > room / 2:
+    if evidence.seed_sd > room / 2:
+        what = "effect" if list(lines) == [0.0] and claim.form != "value" else "distance to the number that decides"
+        return (
+            f"the standard deviation between seeds ({_size(claim, evidence.seed_sd)}) exceeds half of the {what} "
+            f"({_size(claim, room)})"
+        )
+    low, high = evidence.with_seeds
+    # A likeness goes by an interval of 90 %, which is not this one.
+    if len(lines) == 1 and low <= lines[0] <= high:
+        return f"the interval that allows for other seeds, too, includes {lines[0]:g}"
+    return ""
+
+
+def _said_by_ranks(evidence: Evidence) -> str:
+    """A sentence where Wilcoxon's test and the one that decides are on two sides of 5 %; else empty."""
+    p, by_ranks = evidence.numbers.get("p", nan), evidence.numbers.get("p of Wilcoxon", nan)
+    if isnan(p) or isnan(by_ranks) or (p <= ALPHA) == (by_ranks <= ALPHA):
         return ""
-    what = "effect" if list(lines) == [0.0] and claim.form != "value" else "distance to the number that decides"
+    above, below = evidence.numbers["above"], evidence.numbers["below"]
     return (
-        f"the standard deviation between seeds ({_size(claim, evidence.seed_sd)}) exceeds half of the {what} "
-        f"({_size(claim, room)})"
+        f" A few patients with large differences decide here: {above} of {evidence.patients} are above 0 and {below} "
+        f"below, and by ranks (Wilcoxon) p is {_short_p(by_ranks)} in place of {_short_p(p)}, both before Holm."
     )
 
 
@@ -212,7 +229,8 @@ def _judge_share(claim: Claim, evidence: Evidence, _p_value: float) -> Judged:
 
 
 def _found(claim: Claim, evidence: Evidence) -> str:
-    return f"{_estimate(claim, evidence)}, 95 % interval {_range(claim, *evidence.interval)}"
+    seeds = "" if isnan(evidence.with_seeds.low) else f" ({_range(claim, *evidence.with_seeds)} with other seeds, too)"
+    return f"{_estimate(claim, evidence)}, 95 % interval {_range(claim, *evidence.interval)}{seeds}"
 
 
 def _alike(claim: Claim, evidence: Evidence) -> str:
@@ -268,4 +286,8 @@ def _digits(claim: Claim) -> int:
 def _p(p: float) -> str:
     if isnan(p):
         return "no p"
-    return "p < 0.001 after Holm" if p < 0.001 else f"p = {p:.3f} after Holm"
+    return f"p {'' if p < 0.001 else '= '}{_short_p(p)} after Holm"
+
+
+def _short_p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

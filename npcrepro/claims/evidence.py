@@ -26,6 +26,7 @@ class Evidence:
     equivalent: bool = False  # inside the margin that refutes a difference, or that an equivalence claims
     equivalent_wider: bool = False
     seed_sd: float = nan
+    with_seeds: Interval = field(default_factory=lambda: Interval(nan, nan))  # 95 %, other patients and other seeds
     detectable: float = nan
     failed: int = 0  # patients left out because a method found nothing in them, or something where nothing is
     rule: str = ""  # what undefined values count as, if there were any
@@ -107,6 +108,7 @@ def _weigh_value(claim: Claim, contrast: np.ndarray, seed: int) -> Evidence:
         estimate=summary.mean,
         interval=Interval(summary.low, summary.high),
         seed_sd=seed_sd,
+        with_seeds=crossed,
         detectable=statistics.detectable(summary.n, summary.sd),
         numbers={
             "mean": summary.mean,
