@@ -78,7 +78,9 @@ def edged(figure: Figure) -> Figure:
     """
     for artist in figure.findobj(_is_yellow):
         width = float(np.max(artist.get_linewidth(), initial=0))
-        artist.set_path_effects([withStroke(linewidth=width + 1, foreground="0.45")])
+        # A faint line stays one: its edge would be darker than the line of a mean, and wider than itself.
+        if artist.get_alpha() is None or artist.get_alpha() > 0.5:
+            artist.set_path_effects([withStroke(linewidth=width + 1, foreground="0.45")])
     return figure
 
 

@@ -31,7 +31,8 @@ from npcrepro.statistics import Summary
 # Of Okabe and Ito, like the colours of methods: apart under the common forms of colour blindness.
 ERRORS = {"found (TP)": "#009E73", "wrongly marked (FP)": "#D55E00", "missed (FN)": "#56B4E9"}
 PLANES = ("axial", "coronal", "sagittal")
-FEW_OUTLINES = 4  # whose names may be long, and stand in two columns
+FEW_OUTLINES = 4  # stand in two columns
+LONG_NAME = 20  # letters; outlines with a longer one stand in two columns, too, as four would be wider than the figure
 SURFACE_VOXELS = 96  # along the longest side of a drawn surface
 TURN_DEGREES = 25.0  # of a surface about the long axis of the patient, so that its side comes into view
 MARGIN = 0.08  # around masks, as a share of the side of the image
@@ -53,7 +54,7 @@ def planes(
     size = np.array(image.shape) * spacing
     widths = [size[2], size[2], size[1]]
     height = WIDTH_IN / sum(widths) * max(size[1], size[0])
-    columns = 2 if len(outlines) <= FEW_OUTLINES else 4
+    columns = 2 if len(outlines) <= FEW_OUTLINES or max(map(len, outlines)) > LONG_NAME else 4
     height += 0.45 + 0.2 * -(-len(outlines) // columns)  # titles and legend
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, height), width_ratios=widths, layout="constrained")
     limits = tuple(np.percentile(image, (0.5, 99.5)))
@@ -315,9 +316,10 @@ def validation_curves(history: pd.DataFrame, paper: Paper, metric: str = "valida
             axis.plot(run.total, run[metric], color=colour, alpha=0.3, linewidth=0.7)
             axis.scatter(run.total[run.last], run[metric][run.last], color=colour, s=10)
         mean = pd.concat(runs).groupby("total")[metric].mean()
-        axis.plot(mean.index, mean, color=colour, linewidth=1.8, label=titles(paper)[name])
+        axis.plot(mean.index, mean, color=colour, linewidth=1.8)
     axis.set(xlabel="updates", ylabel=metric.replace("_", " ").replace("dsc", "DSC"))
-    axis.legend(fontsize=8, frameon=False)
+    entries = {titles(paper)[name]: colours(paper, names)[name] for name in names}
+    legend(figure, entries, 2 if max(map(len, entries)) > LONG_NAME else 4)
     return edged(figure)
 
 
