@@ -152,7 +152,7 @@ class Chapter:
     def time(self) -> Markdown:
         """How many runs there were, and how long they took."""
         more = len(self.every_run) - len(self.found)
-        others = f", {more} of them for other runs" if more else ""
+        others = f", {more} of which others build on" if more else ""
         runs = plural(len(self.every_run), "run")
         return Markdown(f"{runs}{others} ({self.made}), {self.seconds:.0f} s of training and prediction in all.")
 

@@ -246,11 +246,12 @@ def _compute(found: Sequence[Published], chapter: Chapter | None) -> str:
     told = []
     for published in found:
         runs = published.runs
-        hours = sum(run["seconds"]["all"] for run in runs) / 3600
+        seconds = sum(run["seconds"]["all"] for run in runs)
+        took = f"{seconds / 3600:.1f} h" if seconds >= 360 else f"{seconds:.0f} s"
         threads = runs[0]["threads"]
         processors = " and ".join(dict.fromkeys(run["processor"] for run in runs))
         where = f"{runs[0]['device']}, {processors}, {plural(threads, 'thread')}"
-        told.append(f"{plural(len(runs), 'published run')} on {runs[0]['cohort']}: {hours:.1f} h ({where}).")
+        told.append(f"{plural(len(runs), 'published run')} on {runs[0]['cohort']}: {took} ({where}).")
     if chapter:
         runs = plural(len(chapter.every_run), "run")
         told.append(f"{runs} of this page: {chapter.seconds:.0f} s ({chapter.made}).")

@@ -60,7 +60,7 @@ class Results:
         known = f"voxels of {' x '.join(spacing)} mm" if "nan" not in spacing else "voxels of unknown size"
         doubtful = cases[cases.suspect].patient.nunique()
         verb = "is" if doubtful == 1 else "are"
-        apart = f"; {doubtful} more with doubtful labels {verb} in no number" if doubtful else ""
+        apart = f"; {doubtful} more with doubtful labels {verb} in no mean" if doubtful else ""
         made = published_line(self.published)
         return Markdown(
             f"{plural(self.patients.patient.nunique(), 'patient')} tested{apart}, {known}, "

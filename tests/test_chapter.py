@@ -80,7 +80,7 @@ def test_runs_of_a_page_count_with_those_they_were_built_on(page, monkeypatch):
     monkeypatch.delitem(page.__dict__, "every_run")
     said = page.time().data
     monkeypatch.delitem(page.__dict__, "every_run")
-    assert said.startswith("3 runs, 1 of them for other runs (")
+    assert said.startswith("3 runs, 1 of which others build on (")
     assert said.endswith("15 s of training and prediction in all.")
 
 
