@@ -139,7 +139,7 @@ class Board:
         folds = plural(shown, "fold") if shown == made else f"{shown} of {plural(made, 'fold')}"
         devices = ", ".join(sorted({run["device"] for run in runs if "device" in run})) or "device unknown"
         last = max(run["finished"] for run in runs)[:10]
-        return f"{self.title}; {', '.join(self.structures)}; {folds}, {devices}, until {last}"
+        return f"{self.title}; {', '.join(self.structures)}; {folds}, {devices}, made until {last}"
 
     def values(self, structure: str = OVER_STRUCTURES, metric: str = "dsc") -> pd.DataFrame:
         """Patients down, methods across, seeds averaged: of a structure, or of the mean over structures."""

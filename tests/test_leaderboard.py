@@ -102,7 +102,7 @@ def test_a_board_has_the_methods_by_their_mean_without_doubtful_labels(board):
     values = board.values()
     assert values.loc["P01"].tolist() == pytest.approx([(2 * dsc(8) + dsc(8) + dsc(6)) / 4, dsc(6), dsc(4)])
     assert board.values("Mandible").loc["P00"].tolist() == pytest.approx([(dsc(8) + dsc(6)) / 2, 0, dsc(3)])
-    assert board.about == "c, 12 patients, p; BrainStem, Mandible; 2 folds, a card, until 2026-01-02"
+    assert board.about == "c, 12 patients, p; BrainStem, Mandible; 2 folds, a card, made until 2026-01-02"
 
 
 def test_standings_tell_seeds_intervals_and_misses(board):
