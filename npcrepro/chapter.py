@@ -204,7 +204,7 @@ class Chapter:
             }
             rows[f"{word}: {patient}"] = (self.image(case)[z], truth[z], drawn)
         figures.show_images(self.source, self.settings, figures.contours, rows, self.paper)
-        by = f"ranked by the DSC of {figures.titles(self.paper)[leader]} in {region.replace('_', ' ')}"
+        by = f"ranked by the DSC of {figures.titles(self.paper)[leader]} in {figures.REGION_TITLES[region]}"
         return Markdown(f"*{structure}, {by} ({self.made}).*")
 
     def samples(self, count: int = 3) -> Markdown:
@@ -280,8 +280,9 @@ class Chapter:
         figures.by_patient(evaluation.over_seeds(rows), self.paper, metric, printed)
         plt.show()
         display(tables.show_differences(tables.differences(rows, self.paper, metric)))
-        what = f"{figures.METRIC_TITLES[metric]}, {structure or self.structures[0]}, {region.replace('_', ' ')}"
-        return Markdown(f"*{what} ({self.made}). With few patients these tests can detect only large differences.*")
+        what = f"{figures.METRIC_TITLES[metric]}, {structure or self.structures[0]}, {figures.REGION_TITLES[region]}"
+        few = "With few patients these tests can detect only large differences."
+        return Markdown(f"*{what} ({self.made}). Dots: patients, joined by lines; bars: means. {few}*")
 
     def by_slice(self, *methods: str) -> pd.DataFrame:
         """DSC of each slice that shows the first structure: columns patient, slice, method, dsc; first seed."""
@@ -309,7 +310,7 @@ class Chapter:
                 fewer = f" (n = {summary.n})" if summary.n < line["n"] else ""
                 line[method.title] = f"{summary.mean:.2f}{fewer}" if summary.n else DASH
             lines.append(line)
-        caption = f"{figures.METRIC_TITLES[metric]}, {region.replace('_', ' ')}, mean over patients ({self.made})"
+        caption = f"{figures.METRIC_TITLES[metric]}, {figures.REGION_TITLES[region]}, mean over patients ({self.made})"
         return tables.show(pd.DataFrame(lines), caption)
 
 

@@ -32,6 +32,7 @@ METHODS = ("#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", YELLOW)
 MORE = ("#882255", "#999933", "#AA4499", "#44AA99", "#994F00", "#B3B3FF", "#FFAABB", "#A6D854")
 GREY = "#999999"
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
+REGION_TITLES = {"all_slices": "all slices", "reference_slices": "slices that show the structure"}
 METRIC_TITLES = {
     "dsc": "DSC",
     "jsc": "JSC",
