@@ -126,7 +126,7 @@ def test_publications_decide(tmp_path):
     assert one.verdict == "confirmed", one.reason
     assert one.patients == "20 / 3"
     assert one.cohort == "made-up (bench)"
-    assert one.command == ""
+    assert one.command.startswith("npcrepro run xue2020 ")
     assert one.parts[0].numbers["mean"] == pytest.approx(0.1, abs=0.01)
     assert one.effect.startswith("+0.1")
 

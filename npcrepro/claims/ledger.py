@@ -87,7 +87,7 @@ class Line:
         parts: decisions on what was tested: one, or one for each part.
         source: published runs that decided, by name.
         cohort: that they were made on.
-        command: that would make evidence, or more of it; empty where none would.
+        command: that makes evidence, or more of it; empty where records cannot.
     """
 
     claim: Claim
@@ -249,9 +249,7 @@ def _line(claim: Claim, source: Source | None, decisions: dict[str, Decision]) -
         reason += f" A number by itself is judged at the size of the paper only, and this is profile {source.profile}."
     if source.substituted:
         reason += " Here " + ", ".join(f"{new} stands for {old}" for old, new in source.substituted.items()) + "."
-    more = command(claim) if verdict == "undecided" else ""
-    cohort = f"{source.cohort} ({source.profile})"
-    return Line(claim, verdict, reason, parts, source.name, cohort, more)
+    return Line(claim, verdict, reason, parts, source.name, f"{source.cohort} ({source.profile})", command(claim))
 
 
 def _absolute(claim: Claim) -> bool:
