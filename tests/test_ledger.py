@@ -141,6 +141,13 @@ def test_the_other_way_round_it_is_refuted_and_one_seed_decides_nothing(tmp_path
     assert one.command
 
 
+def test_of_records_alike_the_longer_training_decides(tmp_path):
+    for folder, updates in (("a", 1800), ("b", 330)):
+        rows = cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)})
+        publish(tmp_path / folder, rows, profile={"name": "bench", "updates": updates})
+    assert line(tmp_path, "xue2020-56").source == "a"
+
+
 def test_one_arm_alone_is_no_evidence(tmp_path):
     publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8)}))
     publish(tmp_path / "b", cases({"unet": scores(0.7)}, cohort="another"))

@@ -47,6 +47,7 @@ class Source:
         training: a row for each run with ``loss_fall``, in the form of ``patients``.
         substituted: channels and structures that others stood in for, of the cohort or of the methods
             (``modalities``).
+        updates: of the profile; 0 in records of before there were any.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Source:
     patients: object
     training: object
     substituted: dict[str, str] = field(default_factory=dict)
+    updates: int = 0
 
     def rows(self, claim: Claim):
         """What decides a claim: a row for each patient, method and seed."""
@@ -266,7 +268,8 @@ def _best(found: Sequence[Source], claim: Claim) -> Source | None:
         arms = [rows[rows.method == arm.method] for arm in tested[0].arms]
         patients, seeds = (min(arm[column].nunique() for arm in arms) for column in ("patient", "seed"))
         enough = seeds >= max(part.seeds for part in tested)
-        return not source.cohort.startswith(PHANTOM), len(tested), enough, patients, seeds, source.name
+        size = patients, seeds, source.updates
+        return not source.cohort.startswith(PHANTOM), len(tested), enough, *size, source.name
 
     fitting = [source for source in found if any(source.has(part) for part in claim.tested)]
     return max(fitting, key=worth) if fitting else None
@@ -285,6 +288,7 @@ def _source(published: Published) -> Source:
         patients,
         _training(published.history),
         _other_series(published) | first.get("substituted", {}),
+        first["profile"].get("updates", 0),
     )
 
 
