@@ -28,8 +28,9 @@ from npcrepro.protocol import Paper, Settings
 REFERENCE = "#E69F00"
 YELLOW = "#F0E442"
 METHODS = ("#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", YELLOW)
-# For tables longer than Okabe and Ito's list: wine, olive, violet, teal, brown, lavender, rose and lime.
-MORE = ("#882255", "#999933", "#AA4499", "#44AA99", "#994F00", "#B3B3FF", "#FFAABB", "#A6D854")
+# For tables longer than Okabe and Ito's list: olive, violet, teal, brown, lavender, rose and lime.
+MORE = ("#999933", "#AA4499", "#44AA99", "#994F00", "#B3B3FF", "#FFAABB", "#A6D854")
+TODAY = "#882255"  # wine, for the U-Net of nnU-Net, which stands beside the methods of several papers
 GREY = "#999999"
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
 REGION_TITLES = {"all_slices": "all slices", "reference_slices": "slices that show the structure"}
@@ -53,14 +54,17 @@ METRIC_TITLES = {
 def colours(paper: Paper, shown: Sequence[str] = ()) -> dict[str, str]:
     """Colour of each method of a paper: its own through the whole book, as far as colours go; the others share grey.
 
-    Methods of the profiles quick and bench come first, then the paper's list.
+    Methods of the profiles quick and bench come first, then the paper's list. The U-Net of nnU-Net has the same colour
+    in all papers.
 
     Args:
         shown: methods of the figure; those that would be grey take the colours that no other of these has.
     """
     listed = [name for profile in paper.profiles if profile.name in ("quick", "bench") for name in profile.methods]
     names = dict.fromkeys([*listed, *(method.name for method in paper.methods)])
-    kept = dict.fromkeys(names, GREY) | dict(zip(names, (*METHODS, *MORE), strict=False))
+    today = {name: TODAY for name in names if name.startswith("nnunet")}
+    kept = dict.fromkeys(names, GREY) | dict(zip((n for n in names if n not in today), (*METHODS, *MORE), strict=False))
+    kept |= today
     free = [colour for colour in (*METHODS, *MORE) if colour not in {kept[name] for name in shown}]
     grey = [name for name in shown if kept[name] == GREY]
     return kept | dict(zip(grey, free, strict=False))
@@ -149,7 +153,7 @@ def sheet(
 
 def structure_colours(structures: Sequence[str]) -> list[str]:
     """The reference's colour for the first structure, others from the colour-blind safe list, again from its start."""
-    others = (*METHODS, *MORE)
+    others = (*METHODS, TODAY, *MORE)
     return [REFERENCE, *(others[i % len(others)] for i in range(len(structures) - 1))][: len(structures)]
 
 
