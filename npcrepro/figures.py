@@ -269,7 +269,9 @@ def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
             axis.axvline(start, color="0.8", linewidth=0.8)
             # Along its line and at the bottom, for a loss falls: two short stages have no room side by side.
             place = {"xycoords": axis.get_xaxis_transform(), "xytext": (3, 3), "textcoords": "offset points"}
-            axis.annotate(stage, (start, 0), **place, rotation=90, va="bottom", fontsize=7, color="0.3")
+            ground = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5}
+            text = {"rotation": 90, "va": "bottom", "fontsize": 7, "color": "0.3", "zorder": 5, "bbox": ground}
+            axis.annotate(stage, (start, 0), **place, **text)
             start += rows[rows.stage == stage]["update"].max()
         rows["total"] = rows["update"] + rows.stage.map(starts)
         for column, style in {"loss": "-", "validation_loss": "--"}.items():
