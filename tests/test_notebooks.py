@@ -56,8 +56,9 @@ def test_a_cohort_of_the_user_is_told_from_start_to_end(tmp_path):
     write_cohort(tmp_path / "mine", cases, name="mine", channels=["T2"], structures={"GTVp": 1}, spacing_known=False)
     path = Path(__file__).parents[1] / "notebooks" / "li2018.ipynb"
     chosen = {"cohort": str(tmp_path / "mine"), "profile": "smoke", "folds": [0, 3], "methods": ["linear-scores"]}
-    # Curves and charts only: learning curves, patients, volumes, patients of the record; then slices, too.
-    for private, pictures in ((False, 4), (True, 7)):
+    # Curves and charts only: learning curves, patients, volumes, patients and learning curves of the record; then
+    # slices, too.
+    for private, pictures in ((False, 5), (True, 8)):
         told = run(path, tmp_path, **chosen, private=private)
         outputs = [output for cell in told.cells if cell.cell_type == "code" for output in cell.outputs]
         text = "\n".join(str(output.get("data", {}).get("text/markdown", "")) for output in outputs)
