@@ -313,7 +313,7 @@ class Settings:
             if not isinstance(value, str | os.PathLike):
                 cause = "a folder whose name is a number needs ./ before it"
                 raise InputError(f"parameter {name}={value!r} is not the path of a folder: {cause}")
-            # No shell has seen what stands in a notebook or behind "--runs=", and "~" would become a folder's name.
+            # No shell has seen what stands in a notebook, and "~" would become a folder's name.
             object.__setattr__(self, name, os.path.expanduser(value))
         if not self.seeds:
             raise InputError("parameter seeds=[] names no seed; one run is made for each seed, so give at least one")

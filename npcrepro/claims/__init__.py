@@ -41,9 +41,9 @@ Everything else is undecided, with the effect that these patients could have sho
   rests on its interval and is not counted.
 * With fewer seeds than the claim asks for, fewer than twenty patients, patients left out for a failure (an empty mask
   has no distance), or a spread between seeds above half of the effect, a claim is undecided whatever p is. The effect
-  is the observed difference, or where a verdict rests on a margin or a value, what is left to it. A side, and a value,
-  also have to lie outside the interval that allows for other seeds as well as for other patients
-  (:func:`npcrepro.statistics.crossed`).
+  is the observed difference, or where a verdict rests on a margin or a value, what is left to it. The 0 of a side,
+  and the number that decides on a value, also have to lie outside the interval that allows for other seeds as well as
+  for other patients (:func:`npcrepro.statistics.crossed`).
 * The arms have to be run on the same patients; seeds that not all of them have are left out.
 * A value or a share of patients, which grow with training, are decided at the profile of the paper's size only
   (:mod:`npcrepro.claims.ledger`).

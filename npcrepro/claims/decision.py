@@ -152,7 +152,7 @@ def _said_by_ranks(evidence: Evidence) -> str:
         return ""
     above, below = evidence.numbers["above"], evidence.numbers["below"]
     return (
-        f" A few patients with large differences decide here: {above} of {evidence.patients} are above 0 and {below} "
+        f" Signs and ranks tell another story: {above} of {evidence.patients} are above 0 and {below} "
         f"below, and by ranks (Wilcoxon) p is {_short_p(by_ranks)} in place of {_short_p(p)}, both before Holm."
     )
 
