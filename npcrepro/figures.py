@@ -30,7 +30,7 @@ YELLOW = "#F0E442"
 METHODS = ("#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", YELLOW)
 # For tables longer than Okabe and Ito's list: olive, violet, teal, brown, lavender, rose and lime.
 MORE = ("#999933", "#AA4499", "#44AA99", "#994F00", "#B3B3FF", "#FFAABB", "#A6D854")
-TODAY = "#882255"  # wine, for the U-Net of nnU-Net, which stands beside the methods of several papers
+NNUNET = "#882255"  # wine, for the U-Net of nnU-Net, which stands beside the methods of several papers
 GREY = "#999999"
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
 REGION_TITLES = {"all_slices": "all slices", "reference_slices": "slices that show the structure"}
@@ -62,9 +62,11 @@ def colours(paper: Paper, shown: Sequence[str] = ()) -> dict[str, str]:
     """
     listed = [name for profile in paper.profiles if profile.name in ("quick", "bench") for name in profile.methods]
     names = dict.fromkeys([*listed, *(method.name for method in paper.methods)])
-    today = {name: TODAY for name in names if name.startswith("nnunet")}
-    kept = dict.fromkeys(names, GREY) | dict(zip((n for n in names if n not in today), (*METHODS, *MORE), strict=False))
-    kept |= today
+    nnunet = {name: NNUNET for name in names if name.startswith("nnunet")}
+    kept = dict.fromkeys(names, GREY) | dict(
+        zip((n for n in names if n not in nnunet), (*METHODS, *MORE), strict=False)
+    )
+    kept |= nnunet
     free = [colour for colour in (*METHODS, *MORE) if colour not in {kept[name] for name in shown}]
     grey = [name for name in shown if kept[name] == GREY]
     return kept | dict(zip(grey, free, strict=False))
@@ -153,7 +155,7 @@ def sheet(
 
 def structure_colours(structures: Sequence[str]) -> list[str]:
     """The reference's colour for the first structure, others from the colour-blind safe list, again from its start."""
-    others = (*METHODS, TODAY, *MORE)
+    others = (*METHODS, NNUNET, *MORE)
     return [REFERENCE, *(others[i % len(others)] for i in range(len(structures) - 1))][: len(structures)]
 
 

@@ -243,7 +243,7 @@ def test_the_methods_of_a_figure_have_colours_of_their_own():
     chosen = figures.colours(LUO, names)
     assert len({chosen[name] for name in names}) == len(names)
     assert [chosen[name] for name in names[:4]] == [figures.colours(LUO)[name] for name in names[:4]]
-    assert {chosen["nnunet-unet-tuned"], figures.colours(papers.load("li2018"))["nnunet-unet"]} == {figures.TODAY}
+    assert {chosen["nnunet-unet-tuned"], figures.colours(papers.load("li2018"))["nnunet-unet"]} == {figures.NNUNET}
 
 
 def test_leakage_is_shown_with_patients_as_dots(tmp_path, no_window):

@@ -45,8 +45,7 @@ class Source:
         patients: from :func:`npcrepro.evaluation.by_patient`, with `DERIVED` columns; of slices in two splits, the mean
             DSC over the slices of each patient, as :mod:`npcrepro.leakage` has it.
         training: a row for each run with ``loss_fall``, in the form of ``patients``.
-        substituted: channels and structures that others stood in for, of the cohort or of the methods
-            (``modalities``).
+        substituted: channels and structures that others stood in for, in the cohort or in the methods (``modalities``).
         updates: of the profile; 0 in records of before there were any.
     """
 
