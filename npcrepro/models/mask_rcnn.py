@@ -376,6 +376,8 @@ class MaskRCNN(nn.Module):
         sampled_anchors, sampled_regions: drawn from each image for the losses of the proposals and of the heads.
         proposals: kept in each image.
         score_threshold: probability of its structure from which a region is taken for one.
+        enlarge: times that image and label are enlarged in both directions before anything is found in them; the maps
+            are brought back by the mean over the pixels that one became.
 
     Shape:
         image ``(B, C, H, W)``; inside, the lower and the right side are filled with zeros to multiples of 32. With a
@@ -406,8 +408,11 @@ class MaskRCNN(nn.Module):
         proposals: int = 128,
         # SILENT: Luo 2020, the score from which a region counts; it has to be more probable than all else together.
         score_threshold: float = 0.5,
+        # SILENT: Luo 2020, whether its slices are enlarged, as detectors of photographs do with small ones; no.
+        enlarge: int = 1,
     ):
         super().__init__()
+        self.enlarge = enlarge
         channels = _channels(width * 256)
         self.anchor_sizes, self.proposals, self.score_threshold = tuple(anchor_sizes), proposals, score_threshold
         self.sampled_anchors, self.sampled_regions = sampled_anchors, sampled_regions
@@ -434,6 +439,10 @@ class MaskRCNN(nn.Module):
         nn.init.normal_(self.box_head.offsets.weight, std=0.001)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        if self.enlarge > 1:
+            image = F.interpolate(image, scale_factor=float(self.enlarge), mode="bilinear")
+            if label is not None:
+                label = label.repeat_interleave(self.enlarge, -1).repeat_interleave(self.enlarge, -2)
         height, width = image.shape[-2:]
         margins = (0, -width % 32, 0, -height % 32)
         image = F.pad(image, margins)
@@ -444,7 +453,8 @@ class MaskRCNN(nn.Module):
         with torch.no_grad():
             boxes, real = self._propose(anchors, logits, offsets, shape)
         if label is None:
-            return self._detect(levels[:4], boxes, real, shape)[..., :height, :width]
+            maps = self._detect(levels[:4], boxes, real, shape)[..., :height, :width]
+            return F.avg_pool2d(maps, self.enlarge) if self.enlarge > 1 else maps
         label = F.pad(label, margins)
         instances = find_instances(label)
         generator = torch.Generator().manual_seed(int(self.seed + self.steps))

@@ -171,6 +171,14 @@ METHODS = (
         threshold=0.5,
     ),
     _variant(
+        "mask-rcnn-enlarged",
+        "Mask R-CNN, slices enlarged",
+        "Mask R-CNN on slices of twice the pixels in each direction",
+        **_one_network("npcrepro.models.mask_rcnn:MaskRCNN", None, enlarge=2),
+        activation="identity",
+        threshold=0.5,
+    ),
+    _variant(
         "one-stage",
         "One stage",
         "The first stage alone, with multi-scale pooling, on the structures",

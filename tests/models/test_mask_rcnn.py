@@ -613,6 +613,26 @@ def test_maps_of_a_fresh_network(size):
     assert maps.any()
 
 
+def test_an_enlarged_slice_has_four_pixels_for_each():
+    image, label = scene()
+    plain, enlarged = small_network(score_threshold=0.0), small_network(score_threshold=0.0, enlarge=2)
+    larger = F.interpolate(image, (128, 128), mode="bilinear")
+    assert enlarged(image, label) == plain(larger, F.interpolate(label, (128, 128), mode="nearest"))
+    maps = plain.eval()(larger)
+    by_hand = (maps[..., ::2, ::2] + maps[..., ::2, 1::2] + maps[..., 1::2, ::2] + maps[..., 1::2, 1::2]) / 4
+    torch.testing.assert_close(enlarged.eval()(image), by_hand)
+    assert by_hand.any()
+
+
+@pytest.mark.parametrize(("enlarge", "taught"), [(1, False), (2, True)])
+def test_a_structure_of_four_pixels_is_an_instance_where_slices_are_enlarged(enlarge, taught):
+    label = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
+    label[..., 10:12, 20:22] = 1
+    network = small_network(1, enlarge=enlarge)
+    network(torch.randn(1, 1, 32, 32), label).backward()
+    assert network.mask_head.logits.weight.grad.any() == taught
+
+
 def test_where_nothing_is_found_all_is_zero():
     maps = small_network(score_threshold=1.1).eval()(torch.randn(2, 1, 32, 32))
     assert maps.shape == (2, 3, 32, 32)
