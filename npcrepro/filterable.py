@@ -114,4 +114,6 @@ def _row(row: dict[str, str], shown: Sequence[str], by: Sequence[str], folded: S
         cells[under] += f"<details><summary>details</summary><dl>{told}</dl></details>"
     wide = {name: ' class="npc-long"' if len(row[name]) > LONG else "" for name in cells}
     wide |= {under: ' class="npc-wide"'} if under else {}
-    return f"<tr{values}>{''.join(f'<td{wide[name]}>{cell}</td>' for name, cell in cells.items())}</tr>"
+    # The name of its column goes with each cell: on a phone a row is a card without a head above it.
+    tagged = "".join(f'<td data-name="{escape(name)}"{wide[name]}>{cell}</td>' for name, cell in cells.items())
+    return f"<tr{values}>{tagged}</tr>"

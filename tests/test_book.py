@@ -251,6 +251,18 @@ class TestPages:
         page.wait_for_selector('#search-results li a[href*="words.html"]')
         page.close()
 
+    @pytest.mark.parametrize("width", [1280, 400])
+    def test_a_choice_leaves_the_rows_that_meet_it(self, chromium, site, width):
+        """On a phone rows are cards, which must not bring those back that are hidden."""
+        page = chromium.new_page(viewport={"width": width, "height": 900})
+        page.goto(f"{site}/notebooks/claims.html")
+        page.get_by_label("verdict").select_option("undecided")
+        shown = page.locator(".npc-filter tbody tr:visible")
+        assert 0 < shown.count() < page.locator(".npc-filter tbody tr").count()
+        assert set(shown.locator("[data-name=verdict]").all_inner_texts()) == {"undecided"}
+        assert page.locator(".npc-filter output").inner_text().startswith(f"{shown.count()} of ")
+        page.close()
+
     def test_theme_button_makes_the_page_dark(self, chromium, site):
         page = chromium.new_page(color_scheme="light")
         page.goto(f"{site}/book/intro.html")
