@@ -186,7 +186,7 @@ def _scope(lines: Sequence[Line]) -> str:
     )
     head = "".join(f'<th scope="col">{title}</th>' for title in ("claim", "printed", "verdict"))
     return (
-        f"<details><summary>The {len(lines)} claims that this chapter is about</summary>"
+        f"<details><summary>{plural(len(lines), 'claim')} that this chapter is about</summary>"
         f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>'
         'Tests, effects and commands are in the <a href="claims.html">ledger of claims</a>.'
     )
@@ -216,11 +216,9 @@ def _chance(key: str, found: Sequence[Published]) -> str:
     told = [said for published in found if (said := _spread(published))]
     if told:
         return " ".join(told)
+    known = "All published runs have one seed" if found else "No run is published"
     command = f"npcrepro run {key} --cohort COHORT --seeds 0 --seeds 1 --seeds 2"
-    return (
-        "All published runs have one seed, so that nobody knows yet how much of a difference is luck. "
-        f"<code>{command}</code> would tell."
-    )
+    return f"{known}, so that nobody knows yet how much of a difference is luck. <code>{command}</code> would tell."
 
 
 def _spread(published: Published) -> str:

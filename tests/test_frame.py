@@ -86,12 +86,23 @@ def test_frame_has_every_row_and_counts_the_verdicts(decided, monkeypatch):
     assert f"? open {len(decided)} claims: 1 weakened, 1 refuted, {len(decided) - 2} no evidence yet" in told
     assert "Tesla P40" in told
     assert "No run is published" in told
+    assert f" {len(decided)} claims that this chapter is about " in told
     assert all(line.claim.text in told for line in decided)
 
 
 def test_one_seed_is_said_to_be_one_seed(monkeypatch):
     monkeypatch.setattr(frame, "by_patient", lambda cases: cases)
     assert "All published runs have one seed" in frame._chance("xue2020", [published((0, 0.7))])
+
+
+def test_a_paper_without_published_runs_has_no_seed_either():
+    told = frame._chance("xue2020", [])
+    assert told.startswith("No run is published, so that nobody knows")
+    assert "npcrepro run xue2020 " in told
+
+
+def test_one_claim_is_not_called_claims(decided):
+    assert "<summary>1 claim that this chapter is about</summary>" in frame._scope(decided[:1])
 
 
 def test_spread_over_seeds_is_the_one_of_the_means(monkeypatch):
