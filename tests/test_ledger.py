@@ -25,10 +25,20 @@ NUMBERS = {"li2018": (1, 11), "luo2020": (12, 23), "guo2021": (24, 38), "chen202
 
 
 @pytest.mark.parametrize("key", NUMBERS)
-def test_every_claim_of_a_paper_is_data(key):
+def test_claims_keep_their_numbers(key):
     first, last = NUMBERS[key]
+    assert [claim.key for claim in ledger.claims(key)] == [f"{key}-{number}" for number in range(first, last + 1)]
+
+
+def test_claims_are_numbered_through_the_book():
+    """The ledger shows the number alone, and other pages name claims by it."""
+    keys = [(key, claim.key) for key in papers.KEYS for claim in ledger.claims(key)]
+    assert [found for _, found in keys] == [f"{key}-{number}" for number, (key, _) in enumerate(keys, 1)]
+
+
+@pytest.mark.parametrize("key", papers.KEYS)
+def test_every_claim_of_a_paper_is_data(key):
     claims = ledger.claims(key)
-    assert [claim.key for claim in claims] == [f"{key}-{number}" for number in range(first, last + 1)]
     assert all(claim.paper == key and claim.text and claim.where and claim.printed and claim.test for claim in claims)
     assert not any(claim.text.endswith(".") for claim in claims)
 
@@ -38,6 +48,26 @@ def test_every_arm_is_a_method_and_every_metric_a_column(key, part):
     names = {method.name for method in papers.load(key).methods}
     assert {arm.method for arm in part.arms} <= names
     assert set(part.metrics) <= {*METRICS, *VOLUMES, *ledger.DERIVED}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            {"arms": [{"method": "unett"}, {"method": "unet-32", "weight": -1}]},
+            "unknown method of claim c 'unett'; did you mean 'unet'",
+        ),
+        ({"metric": "hd95_mm", "worst": 100}, "unknown metric of claim c 'hd95_mm'; did you mean 'voxel_hd95_mm'"),
+    ],
+)
+def test_a_misspelt_method_or_metric_of_a_claim_is_an_error(monkeypatch, change, problem):
+    arms = [{"method": "unet"}, {"method": "unet-32", "weight": -1}]
+    about = {"key": "c", "text": "t", "where": "w", "form": "difference", "metric": "dsc", "arms": arms}
+    monkeypatch.setattr(papers, "reported", lambda key: {"claims": [about]})
+    assert [claim.key for claim in ledger.claims("xue2020")] == ["c"]
+    monkeypatch.setattr(papers, "reported", lambda key: {"claims": [about | change]})
+    with pytest.raises(InputError, match=problem):
+        ledger.claims("xue2020")
 
 
 def test_a_paper_may_come_without_claims(monkeypatch):

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import exp, inf, isnan, nan
 from pathlib import Path
 
 from npcrepro import leakage, papers, statistics
 from npcrepro.claims.claim import Claim
 from npcrepro.claims.decision import Decision, all_of, decide_together
-from npcrepro.evaluation import METRICS, by_patient, over_structures, select
+from npcrepro.evaluation import METRICS, VOLUMES, by_patient, over_structures, select
+from npcrepro.protocol import pick
 from npcrepro.records import RESULTS, Published, published_folders, read_published
 
 NO_EVIDENCE, NOT_HERE = "no evidence yet", "not testable here"
@@ -27,6 +29,7 @@ VERDICTS = {
 }
 # Columns that are made of others here: volume of false positives, and how far the training loss fell.
 DERIVED = ("false_positive_ml", "loss_fall")
+DECIDING = (*METRICS, *VOLUMES, *DERIVED)
 DECIDED = ("confirmed", "weakened", "refuted")
 FULL = "paper"  # the profile at which networks and trainings have the size of the paper's
 PHANTOM = "phantom"  # how names of synthetic cohorts begin
@@ -116,11 +119,21 @@ class Line:
 def claims(paper: str) -> list[Claim]:
     """The claims of a paper, from its YAML file.
 
+    Raises:
+        InputError: a claim that cannot be read, or one on a method or a metric that there is not, with the near miss.
+
     Example:
         >>> claims("xue2020")[0].key
         'xue2020-56'
     """
-    return [Claim.from_data({"paper": paper, **entry}) for entry in papers.reported(paper).get("claims", [])]
+    read = [Claim.from_data({"paper": paper, **entry}) for entry in papers.reported(paper).get("claims", [])]
+    # Misspelt, a method would wait for its runs for ever, and a metric would be missed only when there are runs.
+    methods = {method.name: method for method in papers.load(paper).methods} if read else {}
+    for part in chain.from_iterable(claim.tested for claim in read):
+        for arm, metric in zip(part.arms, part.metrics, strict=True):
+            pick(methods, arm.method, f"method of claim {part.key}")
+            pick(dict.fromkeys(DECIDING), metric, f"metric of claim {part.key}")
+    return read
 
 
 def sources(results: Path | str = RESULTS) -> list[Source]:
