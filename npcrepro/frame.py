@@ -16,8 +16,10 @@ from npcrepro.chapter import Chapter
 from npcrepro.claims import ledger
 from npcrepro.claims.ledger import Line
 from npcrepro.departures import KINDS, departures
+from npcrepro.errors import InputError
 from npcrepro.evaluation import by_patient
 from npcrepro.leaderboard import LEAST_PATIENTS
+from npcrepro.protocol import pick
 from npcrepro.records import Published, published_folders, read_published
 from npcrepro.tables import spread_of_means
 from npcrepro.words import plural
@@ -88,16 +90,16 @@ def frame(key: str, chapter: Chapter | None = None) -> Html:
     Returns:
         A table with two columns, and the claims to be unfolded.
     """
-    reported, lines, found = papers.reported(key), _lines(key), _published(key)
+    lines, found = _lines(key), _published(key)
     rows = {
         "Verdict": f"{badge(standing([line.verdict for line in lines]))} {_decided(lines)}",
         "Scope": _scope(lines),
-        "What was easy": escape(reported["experience"]["easy"]),
-        "What was difficult": escape(reported["experience"]["difficult"]),
+        "What was easy": escape(_told(key, "experience", "easy")),
+        "What was difficult": escape(_told(key, "experience", "difficult")),
         "Departures": _departures(key),
         "Arithmetic": f'{_checked(key)} (<a href="audit.html">what each asks</a>).',
         "Effect of chance": _chance(key, found),
-        "Compute": f"{escape(reported['compute'])} (the paper). {_compute(found, chapter)}",
+        "Compute": f"{escape(_told(key, 'compute'))} (the paper). {_compute(found, chapter)}",
     }
     body = "".join(f'<tr><th scope="row">{name}</th><td>{cell}</td></tr>' for name, cell in rows.items())
     return Html(f'<table class="dataframe npc-frame" style="text-align: left"><tbody>{body}</tbody></table>')
@@ -117,11 +119,7 @@ def scorecard() -> Html:
 
 def reasons() -> pd.DataFrame:
     """Why the scorecard says what it says: a row for each paper and criterion."""
-    rows = [
-        (entry.short, name, MET[given["met"]], given["says"])
-        for key, entry in papers.PAPERS.items()
-        for name, given in ((name, papers.reported(key)["scorecard"][name]) for name in CRITERIA)
-    ]
+    rows = [(entry.short, name, *_given(key, name)) for key, entry in papers.PAPERS.items() for name in CRITERIA]
     return pd.DataFrame(rows, columns=["paper", "criterion", "met", "what the text says"])
 
 
@@ -139,16 +137,31 @@ def badge(word: str, why: str = "") -> str:
 
 
 def _scores(key: str) -> str:
-    reported, lines = papers.reported(key), _lines(key)
-    given = reported["scorecard"]
-    cells = [badge(MET[given[name]["met"]], given[name]["says"]) for name in CRITERIA]
+    cells = [badge(*_given(key, name)) for name in CRITERIA]
     cells += [
         _checked(key),
-        str(len(reported["gaps"])),
-        _standing(lines),
+        str(len(_told(key, "gaps"))),
+        _standing(_lines(key)),
     ]
     link = f'<a href="{key}.html">{escape(papers.PAPERS[key].short)}</a>'
     return f'<tr><th scope="row">{link}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def _given(key: str, name: str) -> tuple[str, str]:
+    """One of the words of `MET` for a criterion, and why."""
+    met = pick(MET, _told(key, "scorecard", name, "met"), f"answer to scorecard: {name} in {key}.yaml")
+    return met, _told(key, "scorecard", name, "says")
+
+
+def _told(key: str, *path: str):
+    """An entry of a paper's YAML file; one that a page shows and the file lacks is an `InputError`."""
+    found = papers.reported(key)
+    for name in path:
+        # A word in place of a mapping has no entries either.
+        if not isinstance(found, dict) or name not in found:
+            raise InputError(f"npcrepro/papers/{key}.yaml has no {': '.join(path)}, which a page of the book shows")
+        found = found[name]
+    return found
 
 
 def _lines(key: str) -> list[Line]:

@@ -9,6 +9,7 @@ import pytest
 
 from npcrepro import frame, papers
 from npcrepro.claims import ledger
+from npcrepro.errors import InputError
 
 
 def text(html: str) -> str:
@@ -48,6 +49,25 @@ def test_paper_has_what_frame_and_scorecard_ask(key):
     assert all(given["met"] in frame.MET and given["says"] for given in reported["scorecard"].values())
     assert set(reported["experience"]) == {"easy", "difficult"}
     assert reported["compute"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"experience": {"easy": "x"}}, r"papers/xue2020\.yaml has no experience: difficult, which a page"),
+        ({"compute": ...}, r"xue2020\.yaml has no compute, which"),
+        ({"gaps": ...}, r"xue2020\.yaml has no gaps, which"),
+        ({"scorecard": {}}, r"xue2020\.yaml has no scorecard: data: met, which"),
+        ({"scorecard": {"data": "none"}}, r"xue2020\.yaml has no scorecard: data: met, which"),
+        ({"scorecard": {"data": {"met": "ful", "says": "x"}}}, r"scorecard: data in xue2020\.yaml 'ful'; did you mean"),
+    ],
+)
+def test_an_entry_that_a_paper_lacks_is_named(change, problem, decided, monkeypatch):
+    reported = {name: entry for name, entry in (papers.reported("xue2020") | change).items() if entry is not ...}
+    monkeypatch.setattr(papers, "reported", lambda key: reported)
+    monkeypatch.setattr(frame, "_published", lambda key: [])
+    with pytest.raises(InputError, match=problem):
+        frame.frame("xue2020"), frame._scores("xue2020")
 
 
 @pytest.fixture
