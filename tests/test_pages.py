@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
-from npcrepro import pages
+from npcrepro import pages, papers
 from npcrepro.claims import ledger
+from npcrepro.cohorts.folds import split_patients
+from npcrepro.cohorts.layout import Case, Cohort
+from npcrepro.cohorts.phantom import KINDS
 from npcrepro.errors import InputError
 from npcrepro.protocol import Settings
 
@@ -264,6 +268,25 @@ def clone(tmp_path_factory, repository) -> Path:
             (folder / name).write_text(code, "utf-8")
     subprocess.run([sys.executable, "new_chapter.py"], cwd=folder, check=True)
     return folder
+
+
+def test_claims_of_the_tutorial_follow_those_of_the_book(repository):
+    last = sum(len(ledger.claims(key)) for key in papers.KEYS)
+    code = next(code for _, caption, code in BLOCK.findall(page(repository, "add-a-paper")) if ".yaml" in caption)
+    keys = [claim["key"] for claim in yaml.safe_load(code)["claims"]]
+    assert keys == [f"toy2026-{last + number}" for number in range(1, len(keys) + 1)]
+
+
+def test_split_of_the_tutorial_for_a_paper_with_one(repository):
+    text = page(repository, "add-a-paper")
+    split = json.loads(re.search(r'`(\{"kind": .+?\})`', text)[1])
+    cases = tuple(Case(f"P{number:02d}", f"P{number:02d}", (), Path()) for number in range(50))
+    cohort = Cohort(Path(), "mine", ("T1",), {"GTVp": (1,)}, cases, (), True, "", "", False)
+    first = split_patients(cohort, **split).folds[0]
+    assert (len(first.train), len(first.validation), len(first.test)) == (30, 10, 10)
+    # The kinds of phantom that it lists are all there are.
+    told = re.search(r"Its kinds are (.+?)\.\n", text, re.DOTALL)[1]
+    assert set(re.findall(r"`(\w+)`", told)) - {"channels"} == set(KINDS)
 
 
 @pytest.mark.slow

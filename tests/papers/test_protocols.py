@@ -1,6 +1,7 @@
 """What holds for every paper and every method."""
 
 import json
+import re
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,29 @@ def test_other_modalities_have_to_be_as_many(monkeypatch):
 def test_every_paper_is_in_the_bibliography(repository):
     bibliography = (repository / "book" / "references.bib").read_text("utf-8")
     assert [key for key in papers.KEYS if f"{{{key}," not in bibliography] == []
+
+
+def test_every_paper_is_in_the_tables_of_the_front_pages(repository):
+    """The book's and the repository's; both in the order of the papers."""
+    intro = (repository / "book" / "intro.md").read_text("utf-8")
+    row = r"^\| \{cite:t\}`(\w+)` \| \[read\]\(../notebooks/\1\.ipynb\) \|"
+    assert tuple(re.findall(row, intro, re.MULTILINE)) == papers.KEYS
+    readme = (repository / "README.md").read_text("utf-8")
+    titles = re.findall(r"^\| (\w+ et al\. \d{4}), ", readme, re.MULTILINE)
+    assert titles == [entry.title for entry in papers.PAPERS.values()]
+
+
+def test_letters_of_the_checks_are_single_and_differ():
+    """A check finds its paper by the first letter of its key."""
+    letters = [entry.letter for entry in papers.PAPERS.values() if entry.letter]
+    assert all(len(letter) == 1 for letter in letters)
+    assert len(set(letters)) == len(letters)
+
+
+@pytest.mark.parametrize("key", papers.KEYS)
+def test_comparisons_are_of_methods(key):
+    paper = papers.load(key)
+    assert all(paper.method(name) and paper.method(other) for name, other in paper.comparisons.items())
 
 
 @pytest.mark.parametrize("key", papers.KEYS)
