@@ -444,6 +444,7 @@ def test_two_patients_have_no_interval():
     decision = decide(claim(), against_zero(exact(2, 0.03, 0.01)))
     assert decision.verdict == "undecided"
     assert "there is no interval" in decision.reason
+    assert "nan" not in decision.reason
     value = claim(form="value", arms=[{"method": "a"}], value=0.5, reported=None)
     assert decide(value, against_zero(exact(2, 0.03, 0.01))).verdict == "undecided"
 

@@ -229,6 +229,8 @@ def _judge_share(claim: Claim, evidence: Evidence, _p_value: float) -> Judged:
 
 
 def _found(claim: Claim, evidence: Evidence) -> str:
+    if isnan(evidence.interval.low):
+        return _estimate(claim, evidence)
     seeds = "" if isnan(evidence.with_seeds.low) else f" ({_range(claim, *evidence.with_seeds)} with other seeds, too)"
     return f"{_estimate(claim, evidence)}, 95 % interval {_range(claim, *evidence.interval)}{seeds}"
 
