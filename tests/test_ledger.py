@@ -232,17 +232,18 @@ def test_effects_of_parts_carry_their_names(tmp_path):
 
 
 def test_a_claim_with_parts_waits_for_all_of_them(tmp_path):
-    rows = cases({"unet": scores(0.8, seeds=5), "mask-rcnn": scores(0.7, seeds=5)}, paper="luo2020")
-    publish(tmp_path / "a" / "x", rows)
-    one = line(tmp_path / "a", "luo2020-15")
+    def published(name: str, **dsc: float):
+        given = {method.replace("_", "-"): scores(value, seeds=5) for method, value in dsc.items()}
+        publish(tmp_path / name / "x", cases(given, paper="luo2020"))
+        return line(tmp_path / name, "luo2020-15")
+
+    one = published("a", unet=0.8, mask_rcnn=0.7, mask_rcnn_enlarged=0.7)
     assert one.verdict == "undecided"
-    assert "No runs yet for: Mask R-CNN beats FCN-8." in one.reason
-    publish(tmp_path / "b" / "x", pd.concat([rows, cases({"fcn8": scores(0.6, seeds=5)}, paper="luo2020")]))
-    assert line(tmp_path / "b", "luo2020-15").verdict == "confirmed"
-    publish(
-        tmp_path / "c" / "x", cases({"unet": scores(0.6, seeds=5), "mask-rcnn": scores(0.7, seeds=5)}, paper="luo2020")
-    )
-    assert line(tmp_path / "c", "luo2020-15").verdict == "refuted"
+    assert "No runs yet for: Mask R-CNN beats FCN-8" in one.reason
+    assert published("b", unet=0.8, mask_rcnn=0.7, mask_rcnn_enlarged=0.7, fcn8=0.6).verdict == "confirmed"
+    assert published("c", unet=0.6, mask_rcnn=0.7).verdict == "refuted"
+    # A baseline that is built with more care takes a verdict back.
+    assert published("d", unet=0.8, mask_rcnn=0.7, mask_rcnn_enlarged=0.9, fcn8=0.6).verdict == "refuted"
 
 
 def test_structures_of_a_patient_are_averaged_and_absent_ones_left_out(tmp_path):
