@@ -171,14 +171,6 @@ METHODS = (
         threshold=0.5,
     ),
     _variant(
-        "mask-rcnn-enlarged",
-        "Mask R-CNN, slices enlarged",
-        "Mask R-CNN on slices of twice the pixels in each direction",
-        **_one_network("npcrepro.models.mask_rcnn:MaskRCNN", None, enlarge=2),
-        activation="identity",
-        threshold=0.5,
-    ),
-    _variant(
         "one-stage",
         "One stage",
         "The first stage alone, with multi-scale pooling, on the structures",
@@ -211,6 +203,14 @@ METHODS = (
         "One stage, present structures",
         "The first stage alone, with the Dice loss that FCN-8 has",
         **_one_network(UNET, PRESENT_LOSS, multi_scale="bottleneck"),
+    ),
+    _variant(
+        "mask-rcnn-enlarged",
+        "Mask R-CNN, slices enlarged",
+        "Mask R-CNN on slices of twice the pixels in each direction",
+        **_one_network("npcrepro.models.mask_rcnn:MaskRCNN", None, enlarge=2),
+        activation="identity",
+        threshold=0.5,
     ),
     _variant(
         "pooling-at-input", "Pooling at the input", "The block first in each stage", **_network(multi_scale="input")
