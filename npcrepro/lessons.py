@@ -70,7 +70,7 @@ MOVED = (
     Contrast("guo2021", "deeplab-stride-4", "deeplab", "maps twice as fine for DeepLab"),
     Contrast("guo2021", "bunet-boundary-weight", "bunet", "weight of the loss turned round"),
 )
-# The other choices that have been tried on the same patients.
+# Choices on the same patients that moved little.
 STAYED = (
     Contrast("luo2020", "two-stage-long", "two-stage", "twice the updates for two stages"),
     Contrast("luo2020", "nnunet-unet-tuned", "unet-tuned", "U-Net of nnU-Net in the recipe of today"),
