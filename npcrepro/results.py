@@ -225,6 +225,23 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
     return Markdown(f"*Dots: patients, mean over slices; bar: their median. {made}.*")
 
 
+def on_both(phantom: Results, patients: Results, *pairs: tuple[str, str]):
+    """The first of each pair minus the second, on a phantom and on patients, side by side: DSC and its 95 % interval.
+
+    Nothing is tested. A pair that one of the two records lacks has a dash there.
+    """
+    rows = []
+    for pair in pairs:
+        row = {"comparison": tables.minus(patients.paper, *pair)}
+        for one, where in ((phantom, "phantom"), (patients, "patients")):
+            row[f"{where}, n = {one.patients.patient.nunique()}"] = (
+                one.said(*pair) if set(pair) <= set(one.methods) else DASH
+            )
+        rows.append(row)
+    caption = f"DSC, paired differences, not tested. Phantom: {phantom.made}. Patients: {patients.made}"
+    return tables.show(pd.DataFrame(rows), caption)
+
+
 def published_line(published: Published) -> str:
     """Where published runs come from, on what machine they were made and how long they took."""
     hours = sum(run["seconds"]["all"] for run in published.runs) / 3600

@@ -14,7 +14,7 @@ from npcrepro import results as results_module
 from npcrepro.errors import InputError
 from npcrepro.evaluation import CASE_COLUMNS
 from npcrepro.records import read_published, write_cases
-from npcrepro.results import Results, show_leakage
+from npcrepro.results import Results, on_both, show_leakage
 
 LUO = papers.load("luo2020")
 ORGANS = ("BrainStem", "Mandible")
@@ -244,6 +244,20 @@ def test_the_methods_of_a_figure_have_colours_of_their_own():
     assert len({chosen[name] for name in names}) == len(names)
     assert [chosen[name] for name in names[:4]] == [figures.colours(LUO)[name] for name in names[:4]]
     assert {chosen["nnunet-unet-tuned"], figures.colours(papers.load("li2018"))["nnunet-unet"]} == {figures.NNUNET}
+
+
+def test_a_phantom_and_patients_side_by_side(results, tmp_path):
+    """Each has its own n; what one of them lacks is a dash."""
+    found = (("two-stage", (8, 9)), ("unet", (6, 6)))
+    rows = [row for name, hits in found for patient, hit in zip("PQ", hits, strict=True)
+            for row in rows_of(name, hit, patient=patient)]  # fmt: skip
+    phantom = Results(LUO, publish(tmp_path / "phantom", rows))
+    table = on_both(phantom, results, ("two-stage", "unet"), ("two-stage", "fcn8")).data
+    mean = np.mean([dsc(8) - dsc(6), dsc(9) - dsc(6)])
+    assert table["phantom, n = 2"].tolist() == [f"{mean:+.3f} (too few patients for an interval)", "–"]
+    here = f"patients, n = {results.patients.patient.nunique()}"
+    assert table[here][0] == results.said("two-stage", "unet")
+    assert table.comparison[0] == "Proposed minus U-Net"
 
 
 def test_leakage_is_shown_with_patients_as_dots(tmp_path, no_window):

@@ -7,6 +7,7 @@ A deep U-Net outlines the region of the structures; a shallow one works on what 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from npcrepro.models.blocks import initialise_he, require_divisible, scaled
@@ -72,9 +73,11 @@ class UNet(nn.Module):
         multi_scale: where :class:`MultiScalePooling` stands: behind the coarsest level (``"bottleneck"``), before the
             first convolution (``"input"``), on every skip connection (``"skips"``), or nowhere (``None``).
         batch_norm: behind every 3 x 3 convolution.
+        enlarge: times that the image is enlarged in both directions before it goes in; a logit is the mean over the
+            pixels that one became.
 
     Shape:
-        ``(B, in_channels, H, W)`` with H and W divisible by ``2 ** (levels - 1)`` to logits
+        ``(B, in_channels, H, W)`` with H and W, enlarged, divisible by ``2 ** (levels - 1)`` to logits
         ``(B, out_channels, H, W)``. With batch normalisation, training needs more than one value per channel at the
         coarsest level.
 
@@ -97,8 +100,10 @@ class UNet(nn.Module):
         levels: int = 5,
         multi_scale: str | None = None,
         batch_norm: bool = True,
+        enlarge: int = 1,
     ):
         super().__init__()
+        self.enlarge_image = enlarge
         position = multi_scale and _one_of(BLOCK_POSITIONS, multi_scale, "position of the multi-scale block")
         self.factor = 2 ** (levels - 1)
         channels = [scaled(base, width) * 2**level for level in range(levels)]
@@ -134,6 +139,8 @@ class UNet(nn.Module):
         return nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:
+        if self.enlarge_image > 1:
+            image = F.interpolate(image, scale_factor=float(self.enlarge_image), mode="bilinear")
         require_divisible(image, self.factor)
         maps, skips = self.input_block(image), []
         for down, block in zip(self.down[:-1], self.skip_blocks, strict=True):
@@ -143,7 +150,8 @@ class UNet(nn.Module):
         maps = self.bottleneck_block(self.down[-1](maps))
         for enlarge, up, skip in reversed(list(zip(self.enlarge, self.up, skips, strict=True))):
             maps = up(torch.cat([skip, enlarge(maps)], dim=1))
-        return self.score(maps)
+        logits = self.score(maps)
+        return F.avg_pool2d(logits, self.enlarge_image) if self.enlarge_image > 1 else logits
 
 
 class TwoStageUNet(nn.Module):
@@ -158,7 +166,7 @@ class TwoStageUNet(nn.Module):
         stage2_input: what the second stage receives: image and map (``"both"``), the map alone, the image times the
             map (``"masked"``), or the image inside the box of the map (``"crop"``).
         activation: of the final logits.
-        multi_scale: see :class:`UNet`; the same in both stages.
+        multi_scale, enlarge: see :class:`UNet`; the same in both stages.
 
     The first stage gives one logit for the union of all structures. The second reads its probabilities, and its
     gradient runs back through them into the first unless that is frozen. With ``"crop"`` no gradient reaches the first
@@ -199,11 +207,12 @@ class TwoStageUNet(nn.Module):
         # SILENT: where the multi-scale block stands (Section 2.1.1 and Figure 2), and whether the second stage has one
         # too; behind the coarsest level of both.
         multi_scale: str | None = "bottleneck",
+        enlarge: int = 1,
     ):
         super().__init__()
         self.stage2_input = _one_of(STAGE_2_INPUTS, stage2_input, "input of stage 2")
         self.activation = _one_of(ACTIVATIONS, activation, "activation")
-        options = {"width": width, "base": base, "multi_scale": multi_scale}
+        options = {"width": width, "base": base, "multi_scale": multi_scale, "enlarge": enlarge}
         fine_channels = {"both": in_channels + 1, "map": 1}.get(stage2_input, in_channels)
         # SILENT: the target of the first stage; the union of all structures, as it is to outline the target area.
         self.coarse = UNet(in_channels, 1, levels=coarse_levels, **options)

@@ -213,6 +213,12 @@ METHODS = (
         threshold=0.5,
     ),
     _variant(
+        "two-stage-enlarged",
+        "Proposed, slices enlarged",
+        "Both stages on slices of twice the pixels in each direction, as one Mask R-CNN has them",
+        **_network(enlarge=2),
+    ),
+    _variant(
         "pooling-at-input", "Pooling at the input", "The block first in each stage", **_network(multi_scale="input")
     ),
     _variant("pooling-on-skips", "Pooling on skips", "The block on each skip", **_network(multi_scale="skips")),

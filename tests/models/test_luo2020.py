@@ -243,6 +243,26 @@ def test_pixels_in_sight_of_one_logit(levels, multi_scale, pixels, size):
     assert seen.any(dim=0).sum() == seen.any(dim=1).sum() == pixels
 
 
+def test_an_enlarged_slice_has_four_pixels_for_each():
+    torch.manual_seed(0)
+    plain, enlarged = UNet(1, 3, width=0.1, levels=3).eval(), UNet(1, 3, width=0.1, levels=3, enlarge=2).eval()
+    enlarged.load_state_dict(plain.state_dict())
+    image = torch.randn(2, 1, 6, 8)  # 12 x 16 enlarged, which two poolings divide; 6 by itself is not divisible by 4
+    logits = plain(F.interpolate(image, scale_factor=2.0, mode="bilinear"))
+    by_hand = logits.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(-2, -1))
+    assert enlarged(image).shape == (2, 3, 6, 8)
+    torch.testing.assert_close(enlarged(image), by_hand)
+
+
+def test_both_stages_see_enlarged_slices():
+    network = TwoStageUNet(1, 3, width=0.1, enlarge=2)
+    assert network.coarse.enlarge_image == network.fine.enlarge_image == 2
+    assert [maps.shape for maps in network(torch.zeros(2, 1, 16, 16), output="both")] == [
+        (2, 1, 16, 16),
+        (2, 3, 16, 16),
+    ]
+
+
 def test_he_initialisation():
     torch.manual_seed(0)
     network = UNet(1, 1, base=16, multi_scale="bottleneck")
