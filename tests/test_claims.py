@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from npcrepro.claims import Claim, Decision, all_of, decide_together
+from npcrepro.claims.decision import weigh_all
 from npcrepro.errors import InputError
 from npcrepro.evaluation import VOLUMES, by_patient, over_structures, select
 
@@ -153,13 +154,44 @@ def test_seeds_that_disagree_leave_it_undecided():
     assert decision.numbers["low with seeds"] < 0 < decision.numbers["low"]
 
 
+def test_likenesses_that_refute_are_corrected_for_each_other():
+    """One of p 0.03 refutes by itself, and no longer among two more that show nothing."""
+    alike = exact(22, 0.0, 0.02, generator=3)
+    values = alike + 0.006 - alike.mean()
+    one = claim(reported=0.029)
+    alone = decide(one, against_zero(values))
+    assert alone.verdict == "refuted"
+    assert 0.02 < alone.numbers["p of equivalence"] == alone.numbers["p of equivalence after Holm"] < 0.05
+    others = [(claim(key=key, reported=0.029), against_zero(exact(22, 0.02, 0.02))) for key in "de"]
+    among = decide_together([(one, against_zero(values)), *others])[0]
+    assert among.numbers["p of equivalence after Holm"] == pytest.approx(3 * alone.numbers["p of equivalence"])
+    assert among.verdict == "undecided"
+
+
+def test_what_is_known_is_not_weighed_again():
+    one, other = claim(), claim(key="d")
+    values = against_zero(exact(22, 0.03, 0.02))
+    known = weigh_all([(one, values)])
+    assert decide_together([(one, None), (other, values)], known=known) == decide_together(
+        [(one, values), (other, values)]
+    )
+
+
+def test_a_claim_keeps_how_it_was_first_asked():
+    first = {"test": "against c alone", "form": "difference", "metric": "dsc"}
+    first |= {"arms": [{"method": "a"}, {"method": "c", "weight": -1}]}
+    whole = claim(first=first)
+    assert (whole.first.key, whole.first.paper, whole.first.text) == (whole.key, whole.paper, whole.text)
+    assert [arm.method for arm in whole.first.arms] == ["a", "c"]
+
+
 def test_a_side_has_to_hold_for_other_seeds_too():
     values = exact(40, 0.03, 0.002) + np.array([-0.014, 0, 0.014])
     decision = decide(claim(), against_zero(values))
     assert decision.numbers["sd between seeds"] < 0.015
     assert decision.numbers["low with seeds"] < 0 < decision.numbers["low"]
     assert decision.verdict == "undecided"
-    assert decision.reason.endswith("But the interval that allows for other seeds, too, includes 0.")
+    assert "But the interval that allows for other seeds, too, includes 0. 40 patients show" in decision.reason
 
 
 def test_a_patient_who_decides_alone_is_told():

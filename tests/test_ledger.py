@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from npcrepro import cli, leakage, papers
-from npcrepro.claims import Claim, ledger
+from npcrepro.claims import Claim, ledger, robustness
 from npcrepro.claims.claim import TESTED
 from npcrepro.errors import InputError
 from npcrepro.evaluation import METRICS, REGIONS, VOLUMES, WHOLE
@@ -17,7 +17,9 @@ from npcrepro.metrics.overlap import METRICS as OVERLAP
 from npcrepro.metrics.overlap import Counts
 from npcrepro.records import write_cases
 
-PARTS = [(key, part) for key in papers.KEYS for claim in ledger.claims(key) for part in claim.tested]
+CLAIMS = [(key, claim) for key in papers.KEYS for claim in ledger.claims(key)]
+PARTS = [(key, part) for key, claim in CLAIMS for part in claim.tested]
+PARTS += [(key, part) for key, claim in CLAIMS if claim.first for part in claim.first.tested]
 NUMBERS = {"li2018": (1, 11), "luo2020": (12, 23), "guo2021": (24, 38), "chen2020": (39, 55), "xue2020": (56, 67)}
 
 
@@ -43,7 +45,7 @@ def test_every_claim_of_a_paper_is_data(key):
     assert not any(claim.text.endswith(".") for claim in claims)
 
 
-@pytest.mark.parametrize(("key", "part"), PARTS, ids=[part.key for _, part in PARTS])
+@pytest.mark.parametrize(("key", "part"), PARTS, ids=[f"{i} {part.key}" for i, (_, part) in enumerate(PARTS)])
 def test_every_arm_is_a_method_and_every_metric_a_column(key, part):
     names = {method.name for method in papers.load(key).methods}
     assert {arm.method for arm in part.arms} <= names
@@ -86,7 +88,7 @@ def test_a_claim_repeats_one_of_the_same_paper_and_arms():
 
 def test_keys_of_claims_and_parts_differ():
     keys = [claim.key for key in papers.KEYS for claim in ledger.claims(key)]
-    keys += [part.key for _, part in PARTS if part.key not in keys]
+    keys += [part.key for _, claim in CLAIMS for part in claim.parts]
     assert len(set(keys)) == len(keys)
 
 
@@ -433,3 +435,70 @@ def test_a_whole_is_not_decided_by_itself():
 
     with pytest.raises(InputError, match="decide its parts"):
         decide_together([(Claim.from_data(TOGETHER | {"parts": [PART]}), pd.DataFrame())])
+
+
+# --- What a verdict hangs on -------------------------------------------------------------------------------------
+
+
+def turned(results, paper: str) -> list[tuple[str, str, str, str]]:
+    """Number of each claim whose verdict turns, with the verdict, the choice and the verdict then."""
+    rows = robustness.table(robustness.otherwise(ledger.sources(results), [paper]))
+    names = ["claim", "verdict", "with one choice made otherwise", "verdict then"]
+    return list(rows[names].itertuples(index=False, name=None)) if len(rows) else []
+
+
+def test_a_verdict_that_hangs_on_nothing_is_not_listed(tmp_path):
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8, 25), "unet": scores(0.7, 25)}))
+    found = robustness.otherwise(ledger.sources(tmp_path), ["xue2020"])
+    assert {one.before.claim.key: one.before.verdict for one in found}["xue2020-56"] == "confirmed"
+    assert {one.choice for one in found} >= {robustness.SLICES}
+    assert "56" not in [claim for claim, *_ in turned(tmp_path, "xue2020")]
+
+
+def test_a_test_that_was_changed_is_decided_as_it_was_first_asked(tmp_path):
+    dsc = {"two-stage": scores(0.8, 25), "mask-rcnn": scores(0.7, 25), "mask-rcnn-enlarged": scores(0.9, 25)}
+    publish(tmp_path / "a", cases(dsc, paper="luo2020"))
+    first = "as it was first asked: Mask R-CNN on slices as they are alone"
+    assert ("14", "refuted", first, "confirmed") in turned(tmp_path, "luo2020")
+
+
+def test_false_positives_outside_the_slices_of_a_structure_can_turn_a_verdict(tmp_path):
+    better = cases({"deeplabv3plus": scores(0.8, 25), "unet": scores(0.7, 25)}).query("region == 'all_slices'")
+    worse = cases({"deeplabv3plus": scores(0.7, 25), "unet": scores(0.8, 25)}).query("region != 'all_slices'")
+    publish(tmp_path / "a", pd.concat([better, worse]))
+    assert ("56", "confirmed", robustness.SLICES, "refuted") in turned(tmp_path, "xue2020")
+
+
+def test_a_distance_by_the_other_convention(tmp_path):
+    """ASSD weighs surfaces by their size, MASD does not; the paper means the second."""
+    rows = cases({"cscn": scores(0.8, 25), "acdnet": scores(0.75, 25)}, paper="guo2021")
+    one = rows.method == "cscn"
+    rows["voxel_masd_mm"], rows["voxel_assd_mm"] = np.where(one, 1.0, 2.0), np.where(one, 2.0, 1.0)
+    noise = np.random.default_rng(0).normal(0, 0.1, len(rows))
+    publish(
+        tmp_path / "a", rows.assign(voxel_masd_mm=rows.voxel_masd_mm + noise, voxel_assd_mm=rows.voxel_assd_mm + noise)
+    )
+    assert ("24", "confirmed", "by ASSD in place of MASD", "refuted") in turned(tmp_path, "guo2021")
+
+
+def test_patients_without_whom_a_verdict_turns_are_named(tmp_path):
+    """Of twenty patients nobody can be left out, as the protocol asks for twenty."""
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}))
+    words = "without any one of P00, P01, P02, P03 and 16 others"
+    assert ("56", "confirmed", words, "undecided") in turned(tmp_path, "xue2020")
+
+
+def test_without_records_nothing_is_asked_again(tmp_path):
+    assert robustness.otherwise(ledger.sources(tmp_path)) == []
+    assert robustness.table([]).empty
+
+
+@pytest.mark.parametrize("paper", ["guo2021", "xue2020"])
+def test_what_is_asked_again_is_the_line_of_the_ledger(paper):
+    """With the p values of all others, as they stand there."""
+    lines = {one.claim.key: one for one in ledger.ledger(keys=[paper])}
+    found = robustness.otherwise(ledger.sources(), [paper])
+    assert {one.before.claim.key for one in found} <= set(lines)
+    for one in found:
+        line_there = lines[one.before.claim.key]
+        assert (one.before.verdict, one.before.reason) == (line_there.verdict, line_there.reason)

@@ -36,14 +36,14 @@ Two further forms are not tested by themselves: ``all`` holds if all of its part
 Everything else is undecided, with the effect that these patients could have shown. Four rules stand above the forms:
 
 * A side of a difference or a spread, and a confirmed equivalence, also need ``p <= 0.05`` after Holm's correction for
-  all claims decided together (those of one paper). A claim that repeats another by a metric that follows from its own
-  (the Jaccard index after the DSC) is corrected in the other's place and adds nothing to the count. Everything else
-  rests on its interval and is not counted.
+  all claims decided together (those of one paper); so does a likeness that refutes, among the tests of likeness. A
+  claim that repeats another by a metric that follows from its own (the Jaccard index after the DSC) is corrected in the
+  other's place and adds nothing to the count. Everything else rests on its interval and is not counted.
 * With fewer seeds than the claim asks for, fewer than twenty patients, patients left out for a failure (an empty mask
   has no distance), or a spread between seeds above half of the effect, a claim is undecided whatever p is. The effect
-  is the observed difference, or where a verdict rests on a margin or a value, what is left to it. The 0 of a side,
-  and the number that decides on a value, also have to lie outside the interval that allows for other seeds as well as
-  for other patients (:func:`npcrepro.statistics.crossed`).
+  is the observed difference, or where a verdict rests on a margin or a value, what is left to it. The 0 of a
+  difference, and the number that decides on a value, also have to lie outside the interval that allows for other seeds
+  as well as for other patients (:func:`npcrepro.statistics.crossed`); a spread has no such interval.
 * The arms have to be run on the same patients; seeds that not all of them have are left out.
 * A value or a share of patients, which grow with training, are decided at the profile of the paper's size only
   (:mod:`npcrepro.claims.ledger`).

@@ -68,6 +68,7 @@ class Claim:
         repeats: key of the claim of the same paper that this one asks once more, by a metric that follows from its own;
             Holm's correction counts the two as one.
         needs: of the form ``"elsewhere"``: what would decide it and is not in records.
+        first: the claim as it was asked before results were seen, where its test was changed after that.
     """
 
     key: str
@@ -97,6 +98,7 @@ class Claim:
     needed: int = 0
     repeats: str = ""
     needs: str = ""
+    first: Claim | None = None
 
     def __post_init__(self):
         choices = {
@@ -165,10 +167,12 @@ class Claim:
         # A part says what is its own; the rest it has from the whole.
         shared = {name: data[name] for name in ("paper", "where", "structure", "region") if name in data}
         try:
-            arms = tuple(Arm(**arm) for arm in data.get("arms", ()))
-            return cls(
-                **{**data, "arms": arms, "parts": tuple(cls.from_data(shared | p) for p in data.get("parts", ()))}
-            )
+            made = {"arms": tuple(Arm(**arm) for arm in data.get("arms", ()))}
+            made["parts"] = tuple(cls.from_data(shared | part) for part in data.get("parts", ()))
+            if "first" in data:
+                about = {name: data[name] for name in ("key", "text", "printed") if name in data}
+                made["first"] = cls.from_data(shared | about | data["first"])
+            return cls(**{**data, **made})
         except TypeError as error:
             raise InputError(f"claim {data.get('key', '?')} cannot be read: {error}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil, exp, inf, isnan, log, log10, nan
 from typing import Literal, get_args
 
@@ -35,28 +36,46 @@ class Decision:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def decide_together(family: Sequence[tuple[Claim, object]], seed: int = 0) -> list[Decision]:
+def decide_together(
+    family: Sequence[tuple[Claim, object]], seed: int = 0, known: Mapping[str, Evidence | str] | None = None
+) -> list[Decision]:
     """Decide the claims of one paper, each with its rows, with Holm's correction for their number.
 
     Args:
         family: claims, each with a data frame of :func:`npcrepro.evaluation.select`: one structure and one region,
             columns ``paper``, ``method``, ``patient``, ``seed``, ``status`` and the metrics.
         seed: of resampling.
+        known: from :func:`weigh_all`, by key of the claim: what is there is not computed again.
 
     Raises:
         InputError: the metric of a claim is no column, the rows hold several structures or regions, or a claim is not
             tested by itself (decide its parts, then :func:`all_of`).
     """
+    known = known or {}
+    weighed = known | weigh_all([(claim, patients) for claim, patients in family if claim.key not in known], seed)
+    claims = [claim for claim, _ in family]
+    found = [weighed[claim.key] for claim in claims]
+    # Two families: of tests that two methods differ, and of tests that they are alike.
+    sides, alike = (
+        _adjusted(claims, [nan if isinstance(evidence, str) else getattr(evidence, name) for evidence in found])
+        for name in ("p", "p_alike")
+    )
+    return [
+        Decision(claim.key, "undecided", evidence) if isinstance(evidence, str) else _judge(claim, evidence, *p)
+        for claim, evidence, *p in zip(claims, found, sides, alike, strict=True)
+    ]
+
+
+def weigh_all(family: Sequence[tuple[Claim, object]], seed: int = 0) -> dict[str, Evidence | str]:
+    """Evidence on each claim, by its key, or why there is none; what :func:`decide_together` decides by.
+
+    Raises:
+        InputError: as there.
+    """
     for claim, _ in family:
         if claim.form not in TESTED:
             raise InputError(f"claim {claim.key} of the form {claim.form!r} is not tested by itself; decide its parts")
-    weighed = [weigh(claim, patients, seed) for claim, patients in family]
-    claims = [claim for claim, _ in family]
-    adjusted = _adjusted(claims, [nan if isinstance(evidence, str) else evidence.p for evidence in weighed])
-    return [
-        Decision(claim.key, "undecided", evidence) if isinstance(evidence, str) else _judge(claim, evidence, p)
-        for claim, evidence, p in zip(claims, weighed, adjusted, strict=True)
-    ]
+    return {claim.key: weigh(claim, patients, seed) for claim, patients in family}
 
 
 def _adjusted(claims: Sequence[Claim], p_values: Sequence[float]) -> list[float]:
@@ -98,19 +117,24 @@ def all_of(claim: str, parts: Sequence[Decision], needed: int = 0, missing: int 
     return Decision(claim, verdict, f"{needed} of {total} parts have to hold: {listed}.")
 
 
-def _judge(claim: Claim, evidence: Evidence, p: float) -> Decision:
+def _judge(claim: Claim, evidence: Evidence, p: float, p_alike: float) -> Decision:
     judge = {"equivalence": _judge_equivalence, "value": _judge_value, "share": _judge_share}
-    verdict, reason, lines = judge.get(claim.form, _judge_difference)(claim, evidence, p)
+    alike = evidence.equivalent and p_alike <= ALPHA
+    differs = partial(_judge_difference, alike=alike)
+    verdict, reason, lines = judge.get(claim.form, differs)(claim, evidence, p)
     few, swayed = _too_few(claim, evidence), _swayed_by_seeds(claim, evidence, lines)
     if verdict == "undecided":
         reason += f" And {few}." if few else ""
     elif few or swayed:
         verdict, reason = "undecided", f"{reason} But {few or swayed}."
+        if claim.form not in ("value", "share"):
+            reason += f" {_able(claim, evidence)}."
     if evidence.rule:
         counted, left_out = evidence.numbers["undefined counted"], evidence.numbers["left out"]
         reason += f" Here {evidence.rule} (counted: {counted}, patients left out: {left_out})."
     reason += _said_by_ranks(evidence)
-    return Decision(claim.key, verdict, reason, {**evidence.numbers, "p after Holm": p})
+    adjusted = {"p after Holm": p, "p of equivalence after Holm": p_alike}
+    return Decision(claim.key, verdict, reason, {**evidence.numbers, **adjusted})
 
 
 def _too_few(claim: Claim, evidence: Evidence) -> str:
@@ -157,12 +181,12 @@ def _said_by_ranks(evidence: Evidence) -> str:
     )
 
 
-def _judge_difference(claim: Claim, evidence: Evidence, p: float) -> Judged:
+def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -> Judged:
     low, high = sorted(claim.towards(end) for end in evidence.interval)
     found = f"{_found(claim, evidence)}, {_p(p)}"
     a_side = (low > 0 or high < 0) and p <= ALPHA
     # Without a printed effect, one that is too small to matter is none, however sure it is.
-    if evidence.equivalent and (claim.reported is None or not a_side):
+    if alike and (claim.reported is None or not a_side):
         margin = claim.refuting_margin
         return (
             "refuted",
@@ -193,7 +217,8 @@ def _judge_equivalence(claim: Claim, evidence: Evidence, p: float) -> Judged:
     if evidence.equivalent_wider:
         return "weakened", f"{found}: inside {_size(claim, wider)} only.", (-wider, wider)
     not_shown = f"the margin of {_size(claim, margin)} is not shown"
-    return "undecided", f"{found}: {not_shown}; {_able(claim, evidence, 'a margin of')}.", ()
+    able = _able(claim, evidence) + _between_seeds(claim, evidence)
+    return "undecided", f"{found}: {not_shown}; {able}.", ()
 
 
 def _judge_value(claim: Claim, evidence: Evidence, _p_value: float) -> Judged:
@@ -251,10 +276,17 @@ def _estimate(claim: Claim, evidence: Evidence) -> str:
 def _not_shown(claim: Claim, evidence: Evidence) -> str:
     if isnan(evidence.interval.low):
         return "there is no interval, for too few patients or because nothing varies"
-    return f"the interval includes {_null(claim)}; {_able(claim, evidence, 'an effect of')}"
+    return f"the interval includes {_null(claim)}; {_able(claim, evidence)}{_between_seeds(claim, evidence)}"
 
 
-def _able(claim: Claim, evidence: Evidence, what: str) -> str:
+def _between_seeds(claim: Claim, evidence: Evidence) -> str:
+    if isnan(evidence.seed_sd):
+        return ""
+    return f"; the standard deviation between seeds is {_size(claim, evidence.seed_sd)}"
+
+
+def _able(claim: Claim, evidence: Evidence) -> str:
+    what = "a margin of" if claim.form == "equivalence" else "an effect of"
     if claim.form == "spread":
         shown = f"{evidence.detectable:.2f}"
     else:

@@ -23,7 +23,8 @@ class Evidence:
     estimate: float
     interval: Interval
     p: float = nan
-    equivalent: bool = False  # inside the margin that refutes a difference, or that an equivalence claims
+    equivalent: bool = False  # 90 % inside the margin that refutes a difference, or that an equivalence claims
+    p_alike: float = nan  # of the test of likeness that refutes a difference
     equivalent_wider: bool = False
     seed_sd: float = nan
     with_seeds: Interval = field(default_factory=lambda: Interval(nan, nan))  # 95 %, other patients and other seeds
@@ -132,7 +133,9 @@ def _weigh_difference(claim: Claim, contrast: np.ndarray, seed: int) -> Evidence
     if claim.refuting_margin is None:
         return evidence
     alike = statistics.equivalence(contrast.mean(axis=1), claim.refuting_margin, seed)
-    return dataclasses.replace(evidence, equivalent=alike.shown, numbers=numbers | _equivalence_numbers(alike))
+    return dataclasses.replace(
+        evidence, equivalent=alike.inside, p_alike=alike.p, numbers=numbers | _equivalence_numbers(alike)
+    )
 
 
 def _weigh_equivalence(claim: Claim, contrast: np.ndarray, seed: int) -> Evidence:
@@ -173,7 +176,8 @@ def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
         estimate=estimate,
         interval=interval,
         p=test.p,
-        equivalent=inside and p_alike <= 0.05,
+        equivalent=inside,
+        p_alike=p_alike,
         seed_sd=seed_sd,
         detectable=limit if claim.direction == "more" else 1 / limit,
         numbers={

@@ -5,7 +5,7 @@ A ledger is made anew at every build. A claim without evidence stays in it, with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import exp, inf, isnan, nan
@@ -129,7 +129,8 @@ def claims(paper: str) -> list[Claim]:
     read = [Claim.from_data({"paper": paper, **entry}) for entry in papers.reported(paper).get("claims", [])]
     # Misspelt, a method would wait for its runs for ever, and a metric would be missed only when there are runs.
     methods = {method.name: method for method in papers.load(paper).methods} if read else {}
-    for part in chain.from_iterable(claim.tested for claim in read):
+    asked = chain(read, (claim.first for claim in read if claim.first))
+    for part in chain.from_iterable(claim.tested for claim in asked):
         for arm, metric in zip(part.arms, part.metrics, strict=True):
             pick(methods, arm.method, f"method of claim {part.key}")
             pick(dict.fromkeys(DECIDING), metric, f"metric of claim {part.key}")
@@ -161,18 +162,16 @@ def ledger(found: Sequence[Source] | None = None, keys: Iterable[str] = ()) -> l
     found = sources() if found is None else found
     lines = []
     for paper in keys or papers.KEYS:
-        entries = claims(paper)
-        chosen = {claim.key: _best([s for s in found if s.paper == paper], claim) for claim in entries}
-        family = [
-            (part, chosen[claim.key].rows(part))
-            for claim in entries
-            if chosen[claim.key]
-            for part in claim.tested
-            if chosen[claim.key].has(part)
-        ]
+        entries = [(claim, best(found, claim)) for claim in claims(paper)]
+        family = list(chain.from_iterable(rows_of(claim, source) for claim, source in entries))
         decisions = {decision.claim: decision for decision in decide_together(family)}
-        lines += [_line(claim, chosen[claim.key], decisions) for claim in entries]
+        lines += [line_of(claim, source, decisions) for claim, source in entries]
     return lines
+
+
+def rows_of(claim: Claim, source: Source | None) -> list[tuple[Claim, object]]:
+    """What is tested of a claim, as far as its arms were run, each with its rows."""
+    return [(part, source.rows(part)) for part in claim.tested if source.has(part)] if source else []
 
 
 def table(lines: Sequence[Line]):
@@ -237,15 +236,25 @@ def command(claim: Claim) -> str:
     return " && ".join(commands)
 
 
-def _on(cohort: str, end: str) -> bool:
-    """Whether a cohort is the one that an arm asks for; one of single slices has to be asked for."""
-    return cohort.endswith(end) if end else not cohort.endswith(tuple(leakage.SPLITS))
+def best(found: Iterable[Source], claim: Claim) -> Source | None:
+    """The source of its paper that decides a claim; of a claim with parts, one that has at least one of them."""
+
+    def worth(source: Source):
+        tested = [part for part in claim.tested if source.has(part)]
+        rows = source.rows(tested[0])
+        arms = [rows[rows.method == arm.method] for arm in tested[0].arms]
+        patients, seeds = (min(arm[column].nunique() for arm in arms) for column in ("patient", "seed"))
+        enough = seeds >= max(part.seeds for part in tested)
+        size = patients, seeds, source.updates
+        return not source.cohort.startswith(PHANTOM), len(tested), enough, *size, source.name
+
+    mine = [source for source in found if source.paper == claim.paper]
+    fitting = [source for source in mine if any(source.has(part) for part in claim.tested)]
+    return max(fitting, key=worth) if fitting else None
 
 
-# --- Parts -------------------------------------------------------------------------------------------------------
-
-
-def _line(claim: Claim, source: Source | None, decisions: dict[str, Decision]) -> Line:
+def line_of(claim: Claim, source: Source | None, decisions: Mapping[str, Decision]) -> Line:
+    """A claim with the decisions on what was tested of it, by key."""
     if claim.form == "elsewhere":
         return Line(claim, NOT_HERE, f"It takes {claim.needs}.")
     if not source:
@@ -266,25 +275,17 @@ def _line(claim: Claim, source: Source | None, decisions: dict[str, Decision]) -
     return Line(claim, verdict, reason, parts, source.name, f"{source.cohort} ({source.profile})", command(claim))
 
 
+# --- Parts -------------------------------------------------------------------------------------------------------
+
+
+def _on(cohort: str, end: str) -> bool:
+    """Whether a cohort is the one that an arm asks for; one of single slices has to be asked for."""
+    return cohort.endswith(end) if end else not cohort.endswith(tuple(leakage.SPLITS))
+
+
 def _absolute(claim: Claim) -> bool:
     """About a number of one method, which its size and training decide; what is compared has had the same of both."""
     return claim.form in ("value", "share") and len(claim.arms) == 1
-
-
-def _best(found: Sequence[Source], claim: Claim) -> Source | None:
-    """The source that decides a claim; of a claim with parts, one that has at least one of them."""
-
-    def worth(source: Source):
-        tested = [part for part in claim.tested if source.has(part)]
-        rows = source.rows(tested[0])
-        arms = [rows[rows.method == arm.method] for arm in tested[0].arms]
-        patients, seeds = (min(arm[column].nunique() for arm in arms) for column in ("patient", "seed"))
-        enough = seeds >= max(part.seeds for part in tested)
-        size = patients, seeds, source.updates
-        return not source.cohort.startswith(PHANTOM), len(tested), enough, *size, source.name
-
-    fitting = [source for source in found if any(source.has(part) for part in claim.tested)]
-    return max(fitting, key=worth) if fitting else None
 
 
 def _source(published: Published) -> Source:
