@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from npcrepro.claims import Claim, Decision, all_of, decide_together
-from npcrepro.claims.decision import weigh_all
 from npcrepro.errors import InputError
 from npcrepro.evaluation import VOLUMES, by_patient, over_structures, select
 
@@ -168,21 +167,24 @@ def test_likenesses_that_refute_are_corrected_for_each_other():
     assert among.verdict == "undecided"
 
 
-def test_what_is_known_is_not_weighed_again():
-    one, other = claim(), claim(key="d")
-    values = against_zero(exact(22, 0.03, 0.02))
-    known = weigh_all([(one, values)])
-    assert decide_together([(one, None), (other, values)], known=known) == decide_together(
-        [(one, values), (other, values)]
-    )
-
-
 def test_a_claim_keeps_how_it_was_first_asked():
     first = {"test": "against c alone", "form": "difference", "metric": "dsc"}
     first |= {"arms": [{"method": "a"}, {"method": "c", "weight": -1}]}
     whole = claim(first=first)
     assert (whole.first.key, whole.first.paper, whole.first.text) == (whole.key, whole.paper, whole.text)
     assert [arm.method for arm in whole.first.arms] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"first": {"form": "elsewhere", "needs": "x", "key": "d"}}, "under the same key"),
+        ({"first": {"form": "elsewhere", "needs": "x", "first": {"form": "elsewhere", "needs": "y"}}}, "no first of"),
+    ],
+)
+def test_how_a_claim_was_first_asked_is_one_claim_of_the_same_key(change, problem):
+    with pytest.raises(InputError, match=problem):
+        claim(**change)
 
 
 def test_a_side_has_to_hold_for_other_seeds_too():

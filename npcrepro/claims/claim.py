@@ -124,6 +124,10 @@ class Claim:
             yield "the form all needs parts that can be tested by themselves"
         if self.form == "elsewhere" and not self.needs:
             yield "the form elsewhere needs a word on what would decide the claim"
+        if self.first and (self.first.key != self.key or self.first.first):
+            yield "first is this claim as it was, under the same key, and has no first of its own"
+        if any(part.first for part in self.parts):
+            yield "first belongs to the claim, not to a part of it"
         if self.form != "all" and self.parts:
             yield f"parts belong to the form all, not to {self.form}"
 

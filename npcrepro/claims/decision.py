@@ -36,26 +36,25 @@ class Decision:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def decide_together(
-    family: Sequence[tuple[Claim, object]], seed: int = 0, known: Mapping[str, Evidence | str] | None = None
-) -> list[Decision]:
+def decide_together(family: Sequence[tuple[Claim, object]], seed: int = 0) -> list[Decision]:
     """Decide the claims of one paper, each with its rows, with Holm's correction for their number.
 
     Args:
         family: claims, each with a data frame of :func:`npcrepro.evaluation.select`: one structure and one region,
             columns ``paper``, ``method``, ``patient``, ``seed``, ``status`` and the metrics.
         seed: of resampling.
-        known: from :func:`weigh_all`, by key of the claim: what is there is not computed again.
 
     Raises:
         InputError: the metric of a claim is no column, the rows hold several structures or regions, or a claim is not
             tested by itself (decide its parts, then :func:`all_of`).
     """
-    known = known or {}
-    weighed = known | weigh_all([(claim, patients) for claim, patients in family if claim.key not in known], seed)
-    claims = [claim for claim, _ in family]
+    return judge_together([claim for claim, _ in family], weigh_all(family, seed))
+
+
+def judge_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | str]) -> list[Decision]:
+    """The same, from evidence that is there: of :func:`weigh_all`, by key of the claim."""
     found = [weighed[claim.key] for claim in claims]
-    # Two families: of tests that two methods differ, and of tests that they are alike.
+    # Two families: tests that could show a claim or its opposite, and tests of likeness that could refute a difference.
     sides, alike = (
         _adjusted(claims, [nan if isinstance(evidence, str) else getattr(evidence, name) for evidence in found])
         for name in ("p", "p_alike")
@@ -67,7 +66,7 @@ def decide_together(
 
 
 def weigh_all(family: Sequence[tuple[Claim, object]], seed: int = 0) -> dict[str, Evidence | str]:
-    """Evidence on each claim, by its key, or why there is none; what :func:`decide_together` decides by.
+    """Evidence on each claim, by its key, or why there is none.
 
     Raises:
         InputError: as there.
@@ -127,8 +126,6 @@ def _judge(claim: Claim, evidence: Evidence, p: float, p_alike: float) -> Decisi
         reason += f" And {few}." if few else ""
     elif few or swayed:
         verdict, reason = "undecided", f"{reason} But {few or swayed}."
-        if claim.form not in ("value", "share"):
-            reason += f" {_able(claim, evidence)}."
     if evidence.rule:
         counted, left_out = evidence.numbers["undefined counted"], evidence.numbers["left out"]
         reason += f" Here {evidence.rule} (counted: {counted}, patients left out: {left_out})."
