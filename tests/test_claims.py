@@ -193,7 +193,7 @@ def test_a_side_has_to_hold_for_other_seeds_too():
     assert decision.numbers["sd between seeds"] < 0.015
     assert decision.numbers["low with seeds"] < 0 < decision.numbers["low"]
     assert decision.verdict == "undecided"
-    assert "But the interval that allows for other seeds, too, includes 0. 40 patients show" in decision.reason
+    assert decision.reason.endswith("But the interval that allows for other seeds, too, includes 0.")
 
 
 def test_a_patient_who_decides_alone_is_told():
