@@ -256,11 +256,12 @@ class TestPages:
         """On a phone rows are cards, which must not bring those back that are hidden."""
         page = chromium.new_page(viewport={"width": width, "height": 900})
         page.goto(f"{site}/notebooks/claims.html")
-        page.get_by_label("verdict").select_option("undecided")
-        shown = page.locator(".npc-filter tbody tr:visible")
-        assert 0 < shown.count() < page.locator(".npc-filter tbody tr").count()
+        claims = page.locator(".npc-filter").first
+        claims.get_by_label("verdict").select_option("undecided")
+        shown = claims.locator("tbody tr:visible")
+        assert 0 < shown.count() < claims.locator("tbody tr").count()
         assert set(shown.locator("[data-name=verdict]").all_inner_texts()) == {"undecided"}
-        assert page.locator(".npc-filter output").inner_text().startswith(f"{shown.count()} of ")
+        assert claims.locator("output").inner_text().startswith(f"{shown.count()} of ")
         page.close()
 
     def test_theme_button_makes_the_page_dark(self, chromium, site):
