@@ -146,6 +146,18 @@ def over_seeds(patients):
     return _mean(patients.groupby(keys, sort=True), columns).reset_index()
 
 
+def side_by_side(patients, methods: Sequence[str], metric: str):
+    """A metric with one column for each method and one row for each patient, for paired differences.
+
+    Averaged over the seeds that all of these methods have, so that chance of another start is not taken for theirs;
+    ``nan`` where they have none in common.
+    """
+    mine = patients[patients.method.isin(methods)]
+    common = set.intersection(*(set(mine.seed[mine.method == name]) for name in methods))
+    means = over_seeds(mine[mine.seed.isin(common)])
+    return means.pivot(index="patient", columns="method", values=metric).reindex(columns=list(dict.fromkeys(methods)))
+
+
 def over_structures(patients, columns: Sequence[str] = METRICS):
     """One row for each patient, method and seed: the mean over the structures that either mask shows.
 

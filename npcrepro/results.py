@@ -138,12 +138,13 @@ class Results:
         )
 
     def differences(self, *pairs: tuple[str, str], metric: str = "dsc"):
-        """The first of each pair minus the second on the same patients: tested for the mean over structures.
+        """The first of each pair minus the second on the same patients, from the seeds that both have: tested for the
+        mean over structures.
 
         With several structures a second table has the difference and interval of each, untested: the question is one.
         """
         title = f"{figures.METRIC_TITLES[metric]}, paired differences"
-        tested = tables.differences(self._whole(), self.paper, metric, pairs)
+        tested = tables.differences(evaluation.over_structures(self.patients), self.paper, metric, pairs)
         shown = tables.show_differences(tested, f"{title}. {self._over()} ({self.made})")
         if len(self.structures) == 1:
             return shown
@@ -166,8 +167,10 @@ class Results:
         return rows.groupby("seed").dsc.mean().tolist()
 
     def difference(self, first: str, second: str) -> statistics.PairedTest:
-        """DSC of the first method minus the second on the same patients, see :func:`npcrepro.statistics.paired`."""
-        wide = self._whole().pivot(index="patient", columns="method", values="dsc")
+        """DSC of the first method minus the second on the same patients, from the seeds that both have; see
+        :func:`npcrepro.statistics.paired`."""
+        rows = evaluation.over_structures(self.patients)
+        wide = evaluation.side_by_side(rows, (first, second), "dsc")
         return statistics.paired(wide[first], wide[second])
 
     def said(self, first: str, second: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from npcrepro import statistics
-from npcrepro.evaluation import OVER_STRUCTURES, over_seeds, over_structures
+from npcrepro.evaluation import OVER_STRUCTURES, over_seeds, over_structures, side_by_side
 from npcrepro.models.summary import layer_table
 from npcrepro.protocol import Method, Paper, Profile
 from npcrepro.words import DASH
@@ -225,7 +225,7 @@ def differences(
     """Each method against the one that the paper's protocol compares it with: paired differences over patients.
 
     Args:
-        patients: from :func:`npcrepro.evaluation.select`.
+        patients: from :func:`npcrepro.evaluation.select`; seeds are those that both of a pair have.
         paper: for the order and titles of methods.
         metric: name of the column.
         pairs: two methods each, the first minus the second, in place of the protocol's.
@@ -234,15 +234,14 @@ def differences(
     patients is not tested. `UNSUPPORTED` stands behind a p that does not support its interval; `show_differences` says
     what it means.
     """
-    wide = over_seeds(patients).pivot(index="patient", columns="method", values=metric)
-    names = [method.name for method in paper.methods if method.name in wide]
+    names = [method.name for method in paper.methods if method.name in set(patients.method)]
     proposed = paper.methods[0].name
     pairs = pairs or [(name, paper.comparisons.get(name, proposed)) for name in names if name != proposed]
-    tests = {
-        (name, base): statistics.paired(wide[name], wide[base])
-        for name, base in pairs
-        if name in names and base in names
-    }
+    tests = {}
+    for pair in pairs:
+        if set(pair) <= set(names):
+            wide = side_by_side(patients, pair, metric)
+            tests[tuple(pair)] = statistics.paired(*(wide[name] for name in pair))
     return pd.DataFrame(
         [
             {

@@ -273,7 +273,7 @@ class VolumeResults(Results):
     def against(self, method: str, others: Sequence[str], metric: str, printed: Mapping[str, float]) -> Markdown:
         """A method minus each of the others on the same patients, see `show_differences`."""
         pairs = [(method, other) for other in others]
-        show_differences(self._whole(), self.paper, metric, pairs, printed)
+        show_differences(evaluation.over_structures(self.patients), self.paper, metric, pairs, printed)
         return Markdown(
             f"*Paired differences over patients, mean with 95 % bootstrap interval ({self.made}). {FEW_PATIENTS}*"
         )
@@ -308,9 +308,10 @@ def show_differences(
         pairs: of methods, the first minus the second; those that have no rows are left out.
         printed: title of a method to its printed mean.
     """
-    wide = evaluation.over_seeds(patients).pivot(index="patient", columns="method", values=metric)
-    pairs = [pair for pair in pairs if set(pair) <= set(wide)]
-    found = {tables.minus(paper, *pair): statistics.paired(*(wide[name] for name in pair)).difference for pair in pairs}
+    found, pairs = {}, [pair for pair in pairs if set(pair) <= set(patients.method)]
+    for pair in pairs:
+        wide = evaluation.side_by_side(patients, pair, metric)
+        found[tables.minus(paper, *pair)] = statistics.paired(*(wide[name] for name in pair)).difference
     title = f"difference of the {figures.METRIC_TITLES[metric]}"
     volume_figures.forest(found, title, printed_differences(paper, pairs, printed))
     plt.show()

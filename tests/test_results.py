@@ -154,6 +154,16 @@ def test_a_difference_in_words(results):
     )
 
 
+def test_a_difference_is_of_the_seeds_that_both_have(tmp_path):
+    """The seed that one of them lacks would be taken for a difference between the two."""
+    found = (("two-stage", 0, 8), ("two-stage", 1, 2), ("unet", 0, 6), ("fcn8", 2, 6))
+    rows = [row for m, seed, hits in found for p in "ABCDEF" for row in rows_of(m, hits, patient=p, seed=seed)]
+    one = Results(LUO, publish(tmp_path / "r", rows))
+    assert one.difference("two-stage", "unet").difference.mean == pytest.approx(dsc(8) - dsc(6))
+    assert one.differences(("two-stage", "unet")).data["mean difference"].tolist() == [f"{dsc(8) - dsc(6):+.3f}"]
+    assert np.isnan(one.difference("fcn8", "unet").difference.mean)
+
+
 def test_few_patients_and_single_seeds_are_told(results, tmp_path):
     said = results.caution("two-stage", "unet", "fcn8")
     assert said.startswith("Intervals of so few patients")
