@@ -4,7 +4,7 @@ by networks that did not.
 The slices of a cohort are cases (:func:`npcrepro.cohorts.slices.write_slices`). In one cohort each is a patient of its
 own, so that slices of one patient lie on both sides of a split; in the other they stay together. With all folds of both
 every slice is tested once in each; with some folds, the slices count that were tested in both. Published pairs hold the
-rows that count: slices of both, and of their regions the slices of the reference.
+rows that count: slices that were tested in both with every seed, and of these the structures that they show.
 """
 
 from __future__ import annotations
