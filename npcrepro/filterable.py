@@ -24,7 +24,7 @@ STYLE = """
 .npc-filter dt { font-weight: 600; }
 .npc-filter dd { margin: 0 0 0.4rem 0; }
 .npc-filter summary { cursor: pointer; }
-.npc-filter .npc-wide { min-width: 14rem; overflow-wrap: anywhere; }
+.npc-filter .npc-wide { min-width: 12.5rem; overflow-wrap: anywhere; }
 .npc-filter .npc-long { min-width: 9.5rem; }
 """
 SCRIPT = """

@@ -15,8 +15,9 @@ from npcrepro.models.summary import layer_table
 from npcrepro.protocol import Method, Paper, Profile
 from npcrepro.words import DASH
 
-# Letters of a cell that stays on one line, such as "Luo 2020" or "0 of 110"; and columns of a table in smaller letters.
-SHORT, MANY_COLUMNS = 12, 7
+# Letters of a cell that stays on one line, such as "Luo 2020" or "0 of 110"; columns of a table in smaller letters, and
+# of one that is wider than a page in those as well.
+SHORT, MANY_COLUMNS, TOO_MANY_COLUMNS = 12, 7, 13
 # Two-sided sign flips of fewer patients have no p below 0.05 (2 of 2^5 patterns): such a p says how many there are.
 TESTABLE, ALPHA = 6, 0.05
 P = "p (sign-flip, Holm)"
@@ -26,8 +27,11 @@ UNSUPPORTED = "*"  # behind a p above `ALPHA` beside an interval that excludes z
 def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
     """A table for the page: no index, numbers at one precision, a dash for what is not a number.
 
-    A short text stays on one line, what would be -0.0 is 0.0, and a table of many columns has smaller letters.
+    A short text stays on one line, what would be -0.0 is 0.0, and a table of many columns has smaller letters. One of
+    too many, with fewer rows, is turned: its first column is the head, as with few methods and many structures.
     """
+    if len(frame.columns) >= TOO_MANY_COLUMNS and len(frame) < len(frame.columns):
+        frame = frame.astype(object).set_index(frame.columns[0]).T.rename_axis(columns=None).reset_index(names="")
 
     def cell(value) -> str:
         if isinstance(value, bool) or not isinstance(value, Real):

@@ -447,8 +447,11 @@ def otherwise(results, paper: str) -> list[robustness.Otherwise]:
 def turned(results, paper: str) -> list[tuple[str, str, str, str]]:
     """Number of each claim whose verdict turns, with the verdict, the choice and the verdict then."""
     rows = robustness.table(otherwise(results, paper))
-    names = ["claim", "verdict", "choice made otherwise", "verdict then"]
-    return list(rows[names].itertuples(index=False, name=None))
+    changes = rows.change.str.split(" to ")
+    return [
+        (claim, before, choice, after)
+        for claim, (before, after), choice in zip(rows.claim, changes, rows["choice made otherwise"], strict=True)
+    ]
 
 
 def test_a_verdict_that_hangs_on_nothing_is_tried_and_not_listed(tmp_path):

@@ -266,7 +266,8 @@ def test_a_phantom_and_patients_side_by_side(results, tmp_path):
     mean = np.mean([dsc(8) - dsc(6), dsc(9) - dsc(6)])
     assert table["phantom, n = 2"].tolist() == [f"{mean:+.3f} (too few patients for an interval)", "–"]
     here = f"patients, n = {results.patients.patient.nunique()}"
-    assert table[here][0] == results.said("two-stage", "unet")
+    assert table[here][0] == results.said("two-stage", "unet").replace("95 % interval ", "")
+    assert "95 %" not in table[here][0]
     assert table.comparison[0] == "Proposed minus U-Net"
 
 

@@ -208,6 +208,20 @@ def test_a_table_of_many_columns_has_smaller_letters():
     assert 'class="dataframe npc-wide-table"' in tables.show(frame).to_html()
 
 
+def test_a_table_wider_than_a_page_is_turned():
+    frame = pd.DataFrame([{"method": name, "n": 4} | {f"s{i}": i / 4 for i in range(11)} for name in ("a", "b")])
+    shown = tables.show(frame, "DSC").data
+    assert list(shown) == ["", "a", "b"]
+    assert shown[""].tolist() == ["n", *(f"s{i}" for i in range(11))]
+    html = tables.show(frame, "DSC").to_html()
+    assert ">4<" in html
+    assert ">0.25<" in html
+    assert "npc-wide-table" not in html
+    long = pd.concat([frame] * 7)
+    assert list(tables.show(long).data) == list(frame)
+    assert list(tables.show(frame.drop(columns="s0")).data) == list(frame.drop(columns="s0"))
+
+
 def test_a_printed_cell_shows_what_is_printed():
     assert (
         tables.printed_cell({"mean": 0.89, "sd": 0.05, "range_low": 0.8, "range_high": 0.95})

@@ -81,10 +81,9 @@ def table(entries: Iterable[Otherwise]):
     columns = {
         "claim": lambda one: one.before.claim.key.split("-")[-1],
         "paper": lambda one: one.before.claim.paper,
-        "verdict": lambda one: one.before.verdict,
+        "change": lambda one: f"{one.before.verdict} to {one.after.verdict}",
         "what is claimed": lambda one: one.before.claim.text,
         "choice made otherwise": lambda one: one.choice,
-        "verdict then": lambda one: one.after.verdict,
         "reason then": lambda one: one.after.reason,
     }
     rows = [{name: of(one) for name, of in columns.items()} for one in entries if one.turns]
