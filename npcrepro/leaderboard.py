@@ -29,7 +29,8 @@ RANKABLE = 10
 # Share of a board's cases that are called hard where every method has them among its worst.
 HARD = 0.1
 WORST = 3  # cases of each method that are listed as its failures
-METRICS = {"dsc": "DSC", "surfel_hd95_mm": "HD95 (mm)", "surfel_nsd_2mm": "NSD at 2 mm"}
+TOLERANCE_MM = 2
+METRICS = {"dsc": "DSC", "surfel_hd95_mm": "HD95 (mm)", f"surfel_nsd_{TOLERANCE_MM}mm": f"NSD at {TOLERANCE_MM} mm"}
 PEOPLE = "two people, other scans"
 ADDED = "added here"
 
@@ -140,6 +141,17 @@ class Board:
         devices = ", ".join(sorted({run["device"] for run in runs if "device" in run})) or "device unknown"
         last = max(run["finished"] for run in runs)[:10]
         return f"{self.title}; {', '.join(self.structures)}; {folds}, {devices}, made until {last}"
+
+    @property
+    def tolerance_note(self) -> str:
+        """A sentence where the tolerance of the NSD is below every side of every voxel; empty elsewhere."""
+        smallest = self.cases[[f"spacing_{axis}_mm" for axis in "zyx"]].min(axis=None)
+        if not smallest > TOLERANCE_MM:
+            return ""
+        return (
+            f"*Voxels are {smallest:.1f} mm or more on every side, so that the NSD at {TOLERANCE_MM} mm counts the "
+            f"surface that is right to the voxel. It is not to be held against one of finer images.*"
+        )
 
     def values(self, structure: str = OVER_STRUCTURES, metric: str = "dsc") -> pd.DataFrame:
         """Patients down, methods across, seeds averaged: of a structure, or of the mean over structures."""

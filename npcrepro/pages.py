@@ -202,8 +202,8 @@ def cohorts(root: Path) -> str:
 COHORTS = {
     "OpenKBP_OAR": (
         "planning CT of cancers of the head and neck",
-        " from OpenKBP {cite:p}`babier2021`, MIT; coarse voxels of dose planning; all five organs are contoured in "
-        "each case; some scans are cut off at an end",
+        " from OpenKBP {cite:p}`babier2021`, MIT; of its 128 x 128 x 128 coarse voxels of dose planning, "
+        "112 x 72 x 72; all five organs are contoured in each case; some scans are cut off at an end",
     ),
     "OpenKBP_PTV70": ("planning target volumes of 70 Gy", " on the scans of `OpenKBP_OAR`"),
     "IBSI_STS": (
@@ -284,13 +284,17 @@ def _markdown(rows: Sequence[Mapping[str, object]]) -> str:
 
 def answer(root: Path) -> str:
     """How the claims of the papers stand after all published runs: a sentence, those decided, a row for each paper."""
-    from npcrepro.claims import ledger
+    from npcrepro.claims import ledger, robustness
 
-    lines = ledger.ledger(ledger.sources(root / "book" / "results"))
+    found = ledger.sources(root / "book" / "results")
+    lines = ledger.ledger(found)
+    papers_of = dict.fromkeys(line.claim.paper for line in lines if line.verdict in ledger.DECIDED)
+    turning = {one.before.claim.key for one in robustness.otherwise(found, papers_of) if one.turns} if papers_of else ()
     sums, short = ledger.counts(lines), {key: entry.short for key, entry in papers.PAPERS.items()}
     last, verdicts = sums.iloc[-1], ("confirmed", "weakened", "refuted")
     decided = [
-        f"* **{verdict}** ({short[line.claim.paper]}): {line.claim.text}; on {_shown(line.cohort)}\n"
+        f"* **{verdict}** ({short[line.claim.paper]}): {line.claim.text}; on {_shown(line.cohort)}"
+        f"{'; *hangs on a choice of the test*' if line.claim.key in turning else ''}\n"
         for verdict in verdicts
         for line in lines
         if line.verdict == verdict

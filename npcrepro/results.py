@@ -56,8 +56,9 @@ class Results:
     def about(self) -> Markdown:
         """Patients, voxels and structures; size of networks and of training; and where the runs were made."""
         cases = self.published.cases
-        spacing = [f"{cases[f'spacing_{axis}_mm'].median():.1f}" for axis in "zyx"]
-        known = f"voxels of {' x '.join(spacing)} mm" if "nan" not in spacing else "voxels of unknown size"
+        spacing = [cases[f"spacing_{axis}_mm"] for axis in "zyx"]
+        sides = " x ".join(" to ".join(sorted({f"{side.min():.1f}", f"{side.max():.1f}"})) for side in spacing)
+        known = "voxels of unknown size" if "nan" in sides else f"voxels of {sides} mm"
         doubtful = cases[cases.suspect].patient.nunique()
         verb = "is" if doubtful == 1 else "are"
         apart = f"; {doubtful} more with doubtful labels {verb} in no mean" if doubtful else ""
@@ -145,7 +146,9 @@ class Results:
         """
         title = f"{figures.METRIC_TITLES[metric]}, paired differences"
         tested = tables.differences(evaluation.over_structures(self.patients), self.paper, metric, pairs)
-        shown = tables.show_differences(tested, f"{title}. {self._over()} ({self.made})")
+        seeds = set(self.patients.groupby("method").seed.agg(frozenset))
+        shared = ". Where methods have other seeds, of those that both have" if len(seeds) > 1 else ""
+        shown = tables.show_differences(tested, f"{title}. {self._over()} ({self.made}){shared}")
         if len(self.structures) == 1:
             return shown
         display(shown)
@@ -174,11 +177,14 @@ class Results:
         return statistics.paired(wide[first], wide[second])
 
     def said(self, first: str, second: str) -> str:
-        """The same in words: the difference and its interval."""
+        """The same in words: the difference and its interval, and the seeds where one has more of them."""
         found = self.difference(first, second).difference
+        interval = f"95 % interval {found.low:+z.3f} to {found.high:+z.3f}"
         if np.isnan(found.low):
-            return f"{found.mean:+z.3f} (too few patients for an interval)"
-        return f"{found.mean:+z.3f} (95 % interval {found.low:+z.3f} to {found.high:+z.3f})"
+            interval = "too few patients for an interval"
+        seeds = [set(self.patients.seed[self.patients.method == name]) for name in (first, second)]
+        shared = "" if seeds[0] == seeds[1] else f"; {seeds_line(sorted(seeds[0] & seeds[1]))}, which both have"
+        return f"{found.mean:+z.3f} ({interval}{shared})"
 
     def caution(self, *methods: str) -> str:
         """What the intervals of these methods (all) do not show: few patients, and chance of a single training.

@@ -375,9 +375,10 @@ def learnt(rows: pd.DataFrame) -> str:
     own = f"{empty} of them have an empty prediction, so that another label would not have helped" if empty else ""
     rest = counts.get("network", 0)
     return (
-        f"Of {len(rows)} worst cases, the most frequent causes are {first}. In {len(labels)} the label itself is in "
-        f"question; {'; '.join(filter(None, (marked, own)))}. {rest} look as if a better network would have had them "
-        f"right, and {counts.get('no cause seen', 0)} show nothing unusual."
+        f"Of {len(rows)} worst cases, the most frequent causes are {first}. In {len(labels)} the label limits the "
+        f"score: in {counts.get(FAULT, 0)} it seems wrong, in {counts.get(EARLY, 0)} it stops where the structure goes "
+        f"on, which may be on purpose; {'; '.join(filter(None, (marked, own)))}. {rest} look as if a better network "
+        f"would have had them right, and {counts.get('no cause seen', 0)} show nothing unusual."
     )
 
 

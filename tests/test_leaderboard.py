@@ -451,3 +451,12 @@ def test_folds_for_nnunet_are_those_of_a_run(cohort, tmp_path, monkeypatch, caps
         assert not set(fold["train"]) & set(fold["val"])
         assert "C5" not in fold["train"]
         assert len(fold["train"]) + len(set(fold["val"]) - {"C5"}) == 5
+
+
+@pytest.mark.parametrize(("side", "noted"), [(2.0, False), (2.1, True), (nan, False)])
+def test_a_tolerance_below_every_side_of_a_voxel_is_noted(tmp_path, side, noted):
+    finer = {"spacing_z_mm": side, "spacing_y_mm": side + 1, "spacing_x_mm": side + 1}
+    publish(tmp_path / "a", [rows_of("unet", hits, patient) | finer for patient, hits in zip(PATIENTS, range(1, 9))])
+    (board,) = leaderboard.boards(tmp_path)
+    assert ("Voxels are 2.1 mm or more on every side, so that the NSD at 2 mm" in board.tolerance_note) is noted
+    assert bool(board.tolerance_note) is noted

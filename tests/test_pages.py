@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from npcrepro import pages, papers
-from npcrepro.claims import ledger
+from npcrepro.claims import ledger, robustness
 from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.layout import Case, Cohort
 from npcrepro.cohorts.phantom import KINDS
@@ -57,6 +57,9 @@ def test_the_front_page_names_what_was_decided(repository, tmp_path):
     assert told.count("\n* ") == len(decided) > 0
     for line in decided:
         assert re.search(rf"\* \*\*{line.verdict}\*\* \(.+\): {re.escape(line.claim.text)}; on \w", told)
+    turning = {one.before.claim.text for one in robustness.otherwise(ledger.sources()) if one.turns}
+    marked = re.findall(r"\): (.+); on .+; \*hangs on a choice of the test\*", told)
+    assert set(marked) == turning & {line.claim.text for line in decided}
     assert pages._shown("IBSI_STS (bench)") == "soft-tissue sarcomas, IBSI_STS (bench)"
     assert pages._shown("mine (paper)") == "mine (paper)"
     nothing = pages.answer(tmp_path)

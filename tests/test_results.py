@@ -88,6 +88,8 @@ def test_results_read_a_record(results, tmp_path):
 def test_about_comes_from_the_record(results):
     said = results.about().data
     assert said.startswith("5 patients tested; 1 more with doubtful labels is in no mean, voxels of 2.5 x 3.9 x 3.9")
+    results.published.cases["spacing_x_mm"] += np.arange(len(results.published.cases)) % 2
+    assert "voxels of 2.5 x 3.9 x 3.9 to 4.9 mm" in results.about().data
     assert "Networks have 0.5 times the paper's channels, a matrix of 80 x 80 and 1,000 updates." in said
     assert "A fold has 4 to 5 patients to train, 1 to validate and 2 to 3 to test." in said
     assert said.endswith("Cohort c, profile p, 2 folds, seed 0, a card, 4 runs, 0.2 h in all, made 2026-01-02.")
@@ -228,8 +230,10 @@ def test_figures_of_a_record(results):
 def test_methods_with_fewer_seeds_are_told(tmp_path):
     rows = [row for seed in (0, 1) for row in rows_of("unet", 8, patient="A", seed=seed)]
     rows += rows_of("two-stage", 8, patient="A")
-    made = Results(LUO, publish(tmp_path / "r", rows)).made
-    assert made == "1 patient, cohort c, profile p, 1 fold, seeds 0, 1 of 1 method and seed 0 of 1 method"
+    found = Results(LUO, publish(tmp_path / "r", rows))
+    assert found.made == "1 patient, cohort c, profile p, 1 fold, seeds 0, 1 of 1 method and seed 0 of 1 method"
+    assert found.said("two-stage", "unet") == "+0.000 (too few patients for an interval; seed 0, which both have)"
+    assert "Where methods have other seeds" in found.differences(("two-stage", "unet")).caption
 
 
 def test_seeds_have_means_of_their_own(tmp_path):

@@ -46,7 +46,7 @@ DEEPLABV3PLUS = Method(
     title="DeepLabv3+",
     summary="DeepLabv3+ with a MobileNetV2 trunk, output stride 16",
     channels=("CT",),
-    # PAPER: GTVp, retropharyngeal nodes included.
+    # DIFFERS: the paper counts retropharyngeal nodes in; here GTVp is what the cohort draws (the phantom: not).
     structures=("GTVp",),
     network=Component(DEEPLAB),
     data=_data(),
