@@ -70,6 +70,16 @@ def distances(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequenc
     return pd.DataFrame(columns)
 
 
+def ball_radius_mm(volume_ml):
+    """Radius of a ball of so many millilitres, a number or an array of them.
+
+    Example:
+        >>> round(float(ball_radius_mm(4.18879)), 3)
+        10.0
+    """
+    return np.cbrt(3 / (4 * pi) * 1000 * np.asarray(volume_ml, dtype=float))
+
+
 def ball_dsc(volume_ml, shift_mm: float):
     """DSC of a ball with itself moved aside.
 
@@ -81,8 +91,7 @@ def ball_dsc(volume_ml, shift_mm: float):
         >>> float(ball_dsc(4 / 3 * pi, 5.0))  # a ball of radius 10 mm
         0.6328125
     """
-    radius_mm = np.cbrt(3 / (4 * pi) * 1000 * np.asarray(volume_ml, dtype=float))
-    part = np.minimum(shift_mm / (2 * radius_mm), 1)
+    part = np.minimum(shift_mm / (2 * ball_radius_mm(volume_ml)), 1)
     return (1 - part) ** 2 * (2 + part) / 2
 
 

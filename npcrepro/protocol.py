@@ -222,7 +222,7 @@ class Profile:
 
     Attributes:
         matrix: size of the network's input, ``(y, x)`` or ``(z, y, x)``.
-        width: factor on the channel numbers of the network; 1 is the paper's.
+        width: factor on the channel numbers of the network; 1 is the paper's, or our choice where it is silent.
         batch_size: images of one update.
         updates: updates of all stages of a method together, times the method's ``budget``.
         check_every: updates between two looks at the validation patient; also the spacing of the learning curve.

@@ -169,16 +169,16 @@ class Results:
         rows = evaluation.over_structures(self.patients[self.patients.method == method])
         return rows.groupby("seed").dsc.mean().tolist()
 
-    def difference(self, first: str, second: str) -> statistics.PairedTest:
-        """DSC of the first method minus the second on the same patients, from the seeds that both have; see
+    def difference(self, first: str, second: str, metric: str = "dsc") -> statistics.PairedTest:
+        """A metric of the first method minus the second on the same patients, from the seeds that both have; see
         :func:`npcrepro.statistics.paired`."""
         rows = evaluation.over_structures(self.patients)
-        wide = evaluation.side_by_side(rows, (first, second), "dsc")
+        wide = evaluation.side_by_side(rows, (first, second), metric)
         return statistics.paired(wide[first], wide[second])
 
-    def said(self, first: str, second: str) -> str:
+    def said(self, first: str, second: str, metric: str = "dsc") -> str:
         """The same in words: the difference and its interval, and the seeds where one has more of them."""
-        found = self.difference(first, second).difference
+        found = self.difference(first, second, metric).difference
         interval = f"95 % interval {found.low:+z.3f} to {found.high:+z.3f}"
         if np.isnan(found.low):
             interval = "too few patients for an interval"
@@ -266,8 +266,8 @@ def training_line(published: Published) -> str:
     parts = {part: span([len(fold[part]) for fold in folds]) for part in ("train", "validation", "test")}
     matrix = " x ".join(map(str, size["matrix"]))
     return (
-        f"Networks have {size['width']:g} times the paper's channels, a matrix of {matrix} and {size['updates']:,} "
-        f"updates. A fold has {parts['train']} patients to train, {parts['validation']} to "
+        f"Networks have {size['width']:g} times the channels of profile `paper`, a matrix of {matrix} and "
+        f"{size['updates']:,} updates. A fold has {parts['train']} patients to train, {parts['validation']} to "
         f"validate and {parts['test']} to test."
     )
 

@@ -30,7 +30,8 @@ from npcrepro.sources import code_sha256
 # PAPER: clipped to ranges chosen from the values in tumour regions (Chen 2020, Section IV-A).
 # SILENT: Chen 2020, rescaling after clipping; none.
 CLIP = {"T1": (-2.0, 1.0), "T2": (-3.0, 2.0), "CET1": (-2.0, 3.5)}
-PERCENTILES = (1.0, 99.0)  # of the body, where a series has no range of its own
+# DIFFERS: Chen 2020, other series than the paper's, which have no range there; between these percentiles of the body.
+PERCENTILES = (1.0, 99.0)
 PRINTED_MATRIX = (16, 256, 256)
 CLOSING = 0.04  # of the side of the region: 5 mm of 128
 

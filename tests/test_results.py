@@ -90,7 +90,7 @@ def test_about_comes_from_the_record(results):
     assert said.startswith("5 patients tested; 1 more with doubtful labels is in no mean, voxels of 2.5 x 3.9 x 3.9")
     results.published.cases["spacing_x_mm"] += np.arange(len(results.published.cases)) % 2
     assert "voxels of 2.5 x 3.9 x 3.9 to 4.9 mm" in results.about().data
-    assert "Networks have 0.5 times the paper's channels, a matrix of 80 x 80 and 1,000 updates." in said
+    assert "Networks have 0.5 times the channels of profile `paper`, a matrix of 80 x 80 and 1,000 updates." in said
     assert "A fold has 4 to 5 patients to train, 1 to validate and 2 to 3 to test." in said
     assert said.endswith("Cohort c, profile p, 2 folds, seed 0, a card, 4 runs, 0.2 h in all, made 2026-01-02.")
 
