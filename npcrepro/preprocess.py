@@ -301,5 +301,6 @@ def match_names(wanted: tuple[str, ...], present: tuple[str, ...], cohort: str, 
         return tuple(free[0] if name in missing else name for name in wanted)
     raise InputError(
         f"cohort {cohort} has the {what}s {', '.join(present)}, the method needs {', '.join(wanted)}; "
-        f"rename them in dataset.json"
+        + ("name the cohort's in the paper's order (modalities), or " if what == "channel" else "")
+        + "rename them in dataset.json"
     )

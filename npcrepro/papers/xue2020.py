@@ -19,7 +19,8 @@ SOFT_TISSUE_HU = (-160.0, 240.0)
 
 def _stages(rate: float = 0.005) -> tuple[Stage, ...]:
     # PAPER: Adam, rate 0.005, multiplied by 0.8 after five checks without improvement (Section 1.3).
-    # SILENT: the index that is watched, and which weights are kept; validation loss, the best.
+    # DIFFERS: the paper watches a "training index"; here it is the validation loss.
+    # SILENT: which weights are kept; the best.
     # SILENT: the least improvement that counts, and a cooldown after the rate is lowered; any improvement, and none.
     optimiser = Component("torch.optim:Adam", {"lr": rate})
     # PAPER: the loss is 1 - DSC.
@@ -84,6 +85,14 @@ METHODS = (
         "Output stride 8",
         "DeepLabv3+ whose trunk is reduced eight times only",
         network=Component(DEEPLAB, {"output_stride": 8}),
+    ),
+    # DIFFERS: on slices of 96 pixels or fewer the rates 6, 12 and 18 reach beyond a map of a sixteenth of the side, and
+    # all but the middle of each kernel reads padding. These are to the map of 80 pixels what those are to that of 512.
+    _variant(
+        "rates-1-2-3",
+        "Rates 1, 2, 3",
+        "DeepLabv3+ with a pyramid whose rates fit maps of a few pixels",
+        network=Component(DEEPLAB, {"rates": (1, 2, 3)}),
     ),
     _variant(
         "full-convolutions",

@@ -108,6 +108,30 @@ def test_parameter_counts_of_the_paper_profile():
     assert parameters(XUE.method("unet")) == 31_030_593 + 2 * 5_888
 
 
+@pytest.mark.parametrize(
+    ("name", "profile", "read"),
+    [
+        ("deeplabv3plus", "smoke", False),
+        ("deeplabv3plus", "quick", False),
+        ("deeplabv3plus", "bench", False),
+        ("rates-1-2-3", "bench", True),
+        ("deeplabv3plus", "paper", True),
+    ],
+)
+def test_at_small_matrices_the_pyramid_reads_padding(name, profile, read):
+    """Kernels of which only the middle meets the map are 1 x 1 convolutions: the other weights have no gradient."""
+    torch.manual_seed(0)
+    network = XUE.method(name).build(0.05).eval()
+    network(torch.rand(1, 1, *XUE.profile(profile).matrix)).sum().backward()
+    atrous = [layer for layer in network.pyramid.modules() if getattr(layer, "kernel_size", 0) == (3, 3)]
+    assert len(atrous) == 3
+    for layer in atrous:
+        outer = layer.weight.grad.clone()
+        assert outer[..., 1, 1].abs().max() > 0
+        outer[..., 1, 1] = 0
+        assert bool(outer.abs().max() > 0) == read
+
+
 def test_the_schedule_of_xue_2020():
     for method in XUE.methods:
         (stage,) = method.stages
