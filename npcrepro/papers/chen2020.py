@@ -240,16 +240,6 @@ def _methods(series: tuple[str, ...]) -> tuple[Method, ...]:
             "MMFNet with encoders frozen for a twentieth of the updates",
             stages=_warmed_up("fusions", "decoder", warm_up=0.05),
         ),
-        # A fair partner of the network with the series stacked, which ends at a lower rate than those of one series.
-        *(
-            replace(method, stages=TWO_RATES)
-            for method in one_series(
-                "unet-3d-two-rates",
-                "3D U-net, two rates",
-                "Base network, trained as those of several series, of one series",
-                BASE_NETWORK,
-            )
-        ),
         from_scratch(
             "single-encoder-narrow", "Single encoder, narrow", "The series as channels of one encoder", BASE_NETWORK
         ),
@@ -283,7 +273,6 @@ def _comparisons(methods: tuple[Method, ...], series: tuple[str, ...]) -> dict[s
     against = {
         **{f"patch-cnn-{name}": f"unet-2d-{name}" for name in each},
         **{f"unet-2d-{name}": f"unet-3d-{name}" for name in each},
-        **{f"unet-3d-two-rates-{name}": f"unet-3d-{name}" for name in each},
         **dict.fromkeys([*pairs, *(f"mmfnet-{name}" for name in variants)], "mmfnet"),
         "single-encoder": "multi-encoder",
         "single-encoder-narrow": "single-encoder",

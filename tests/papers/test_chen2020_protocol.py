@@ -73,12 +73,6 @@ def test_parameters_of_the_paper_profile(name, expected):
     assert parameters(name) == expected
 
 
-def test_one_series_by_the_rates_of_several_differs_in_nothing_else():
-    alone, partner = CHEN.method("unet-3d-t1"), CHEN.method("unet-3d-two-rates-t1")
-    assert partner.stages == CHEN.method("single-encoder").stages != alone.stages
-    assert replace(partner, stages=alone.stages, name=alone.name, title=alone.title, summary=alone.summary) == alone
-
-
 def test_the_parts_of_the_fusion_block_are_switched_on_one_by_one():
     switches = ("separate_mlps", "std_in_channel_attention", "std_in_spatial_attention")
     expected = {
@@ -117,15 +111,11 @@ def test_most_comparisons_change_one_thing():
         if name in ("mmfnet-printed-loss", "mmfnet-printed-warm-up"):
             assert changed == set()
             assert first.stages != second.stages
-        elif "two-rates" in name:
-            assert changed == set()
         elif name in several:
             assert changed == several[name]
         else:
             assert len(changed) == 1, name
-        assert first.stages == second.stages or any(
-            word in name or word in changed for word in ("loss", "warm-up", "two-rates", "uses")
-        ), name
+        assert first.stages == second.stages or "loss" in name or "warm-up" in name or "uses" in changed, name
     without = {method.name for method in CHEN.methods} - CHEN.comparisons.keys()
     assert without == {"mmfnet", "patch-cnn", "unet-3d-t1", "unet-3d-t2", "unet-3d-cet1"}
 
@@ -164,10 +154,9 @@ def test_networks_of_several_series_see_the_same_rates_with_and_without_self_tra
 
 
 def test_networks_of_one_series_see_one_rate():
-    single = [method for method in CHEN.methods if len(method.channels) == 1]
-    alone = [method for method in single if "two-rates" not in method.name]
+    alone = [method for method in CHEN.methods if len(method.channels) == 1]
     assert len(alone) == 9
-    assert len(single) + len(TRANSFERRED) + len(FROM_SCRATCH) == len(CHEN.methods)
+    assert len(alone) + len(TRANSFERRED) + len(FROM_SCRATCH) == len(CHEN.methods)
     assert all(rates(method) == [(1.0, 1e-3, 10)] for method in alone)
 
 
