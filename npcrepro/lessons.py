@@ -72,10 +72,12 @@ MOVED = (
 )
 # Choices on the same patients that moved little.
 STAYED = (
+    Contrast("li2018", "mean-division", "linear-scores", "slices divided by their mean, no z-score"),
     Contrast("luo2020", "two-stage-long", "two-stage", "twice the updates for two stages"),
     Contrast("luo2020", "nnunet-unet-tuned", "unet-tuned", "U-Net of nnU-Net in the recipe of today"),
     Contrast("guo2021", "fusion-product", "cscn", "product of the probabilities, not their mean"),
     Contrast("xue2020", "full-convolutions", "deeplabv3plus", "full convolutions, not separable ones"),
+    Contrast("xue2020", "rates-1-2-3", "deeplabv3plus", "a pyramid as wide as the map of DeepLabv3+"),
 )
 
 

@@ -69,7 +69,10 @@ class Results:
         )
 
     def runs(self):
-        """Runs of each method, the minutes that one trained and the seconds in which it predicted all its patients."""
+        """Runs of each method, the minutes that one trained and the seconds in which it predicted all its patients.
+
+        The caption names runs that diverged.
+        """
         lines = []
         for name in self.methods:
             mine = [run for run in self.published.runs if run["method"] == name]
@@ -77,7 +80,12 @@ class Results:
             row = {"method": self.paper.method(name).title, "runs": len(mine), "seeds": len({r["seed"] for r in mine})}
             row |= {"minutes to train": train / 60, "seconds to predict all": predict}
             lines.append(row | {"device": ", ".join(sorted({run["device"] for run in mine}))})
-        return tables.show(pd.DataFrame(lines), "A run is one fold with one seed", precision=1)
+        ended = [run for run in self.published.runs if run.get("status") == "diverged"]
+        places = [f"{self.paper.method(run['method']).title}, fold {run['fold']}, seed {run['seed']}" for run in ended]
+        caption = "A run is one fold with one seed"
+        if ended:
+            caption += f". The loss became no number, and the network is scored as it then was: {'; '.join(places)}"
+        return tables.show(pd.DataFrame(lines), caption, precision=1)
 
     def table(self, metric: str = "dsc"):
         """Methods down, structures across: mean over patients with its 95 % interval; two people in the last row.

@@ -356,6 +356,12 @@ def test_another_series_in_place_of_the_papers_is_told(tmp_path):
     assert "MR stands for CT" in line(tmp_path, "xue2020-56").reason
 
 
+def test_what_a_test_leaves_out_stands_beside_its_verdict(tmp_path):
+    assert "padding" not in line(tmp_path, "xue2020-56").reason  # nothing is published, so that there is no verdict
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}))
+    assert "read padding" in line(tmp_path, "xue2020-56").reason
+
+
 def test_other_series_of_the_methods_are_told_beside_those_of_the_cohort(tmp_path):
     rows = cases({"single-encoder": scores(0.8), "unet-3d-t1": scores(0.7)}, paper="chen2020")
     publish(tmp_path / "a", rows, substituted={"GTVp": "GTV"})

@@ -202,6 +202,12 @@ def test_times_and_device_of_the_runs(results):
     assert (frame.runs.tolist(), frame.device.tolist()) == ([2, 2], ["a card"] * 2)
 
 
+def test_runs_that_diverged_are_named(results):
+    assert results.runs().caption == "A run is one fold with one seed"
+    next(run for run in results.published.runs if run["method"] == "unet" and run["fold"] == 1)["status"] = "diverged"
+    assert results.runs().caption.endswith("as it then was: U-Net, fold 1, seed 0")
+
+
 def test_curves_name_their_stages_and_have_plain_numbers(results):
     figure = figures.learning_curves(results.published.history, results.paper)
     figure.canvas.draw()

@@ -69,6 +69,7 @@ class Claim:
             Holm's correction counts the two as one.
         needs: of the form ``"elsewhere"``: what would decide it and is not in records.
         first: the claim as it was asked before results were seen, where its test was changed after that.
+        limits: what the networks of this book leave out of the test, in a sentence that any verdict needs beside it.
     """
 
     key: str
@@ -99,6 +100,7 @@ class Claim:
     repeats: str = ""
     needs: str = ""
     first: Claim | None = None
+    limits: str = ""
 
     def __post_init__(self):
         choices = {

@@ -272,6 +272,8 @@ def line_of(claim: Claim, source: Source | None, decisions: Mapping[str, Decisio
         reason += f" A number by itself is judged at the size of the paper only, and this is profile {source.profile}."
     if source.substituted:
         reason += " Here " + ", ".join(f"{new} stands for {old}" for old, new in source.substituted.items()) + "."
+    if claim.limits:
+        reason += f" {claim.limits}"
     return Line(claim, verdict, reason, parts, source.name, f"{source.cohort} ({source.profile})", command(claim))
 
 
