@@ -57,7 +57,8 @@ class Results:
         """Patients, voxels and structures; size of networks and of training; and where the runs were made."""
         cases = self.published.cases
         spacing = [cases[f"spacing_{axis}_mm"] for axis in "zyx"]
-        sides = " x ".join(" to ".join(sorted({f"{side.min():.1f}", f"{side.max():.1f}"})) for side in spacing)
+        ends = ((f"{side.min():.1f}", f"{side.max():.1f}") for side in spacing)
+        sides = " x ".join(DASH.join(dict.fromkeys(pair)) for pair in ends)
         known = "voxels of unknown size" if "nan" in sides else f"voxels of {sides} mm"
         doubtful = cases[cases.suspect].patient.nunique()
         verb = "is" if doubtful == 1 else "are"
@@ -154,8 +155,9 @@ class Results:
         """
         title = f"{figures.METRIC_TITLES[metric]}, paired differences"
         tested = tables.differences(evaluation.over_structures(self.patients), self.paper, metric, pairs)
-        seeds = set(self.patients.groupby("method").seed.agg(frozenset))
-        shared = ". Where methods have other seeds, of those that both have" if len(seeds) > 1 else ""
+        compared = self.patients[self.patients.method.isin({name for pair in pairs for name in pair})]
+        seeds = set(compared.groupby("method").seed.agg(frozenset))
+        shared = ". Where two methods have different seeds, only those that both have count" if len(seeds) > 1 else ""
         shown = tables.show_differences(tested, f"{title}. {self._over()} ({self.made}){shared}")
         if len(self.structures) == 1:
             return shown
@@ -176,6 +178,18 @@ class Results:
         """Mean DSC over patients, of the mean over structures, one for each seed."""
         rows = evaluation.over_structures(self.patients[self.patients.method == method])
         return rows.groupby("seed").dsc.mean().tolist()
+
+    def by_seed(self, first: str, second: str) -> pd.DataFrame:
+        """DSC of one method minus another, of the mean over structures: a row for each patient, a column for each seed
+        that both have."""
+        rows = evaluation.over_structures(self.patients)
+        wide = rows.pivot(index=["patient", "seed"], columns="method", values="dsc")
+        return (wide[first] - wide[second]).dropna().unstack("seed")
+
+    def seed_by_seed(self, first: str, second: str) -> str:
+        """The least and the largest mean difference of a seed, in words."""
+        means = self.by_seed(first, second).mean()
+        return f"seed by seed {means.min():+z.3f} to {means.max():+z.3f}"
 
     def difference(self, first: str, second: str, metric: str = "dsc") -> statistics.PairedTest:
         """A metric of the first method minus the second on the same patients, from the seeds that both have; see

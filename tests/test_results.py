@@ -88,8 +88,8 @@ def test_results_read_a_record(results, tmp_path):
 def test_about_comes_from_the_record(results):
     said = results.about().data
     assert said.startswith("5 patients tested; 1 more with doubtful labels is in no mean, voxels of 2.5 x 3.9 x 3.9")
-    results.published.cases["spacing_x_mm"] += np.arange(len(results.published.cases)) % 2
-    assert "voxels of 2.5 x 3.9 x 3.9 to 4.9 mm" in results.about().data
+    results.published.cases["spacing_x_mm"] += 5.7 + np.arange(len(results.published.cases)) % 2
+    assert "voxels of 2.5 x 3.9 x 9.6–10.6 mm" in results.about().data
     assert "Networks have 0.5 times the channels of profile `paper`, a matrix of 80 x 80 and 1,000 updates." in said
     assert "A fold has 4 to 5 patients to train, 1 to validate and 2 to 3 to test." in said
     assert said.endswith("Cohort c, profile p, 2 folds, seed 0, a card, 4 runs, 0.2 h in all, made 2026-01-02.")
@@ -161,6 +161,8 @@ def test_a_difference_is_of_the_seeds_that_both_have(tmp_path):
     found = (("two-stage", 0, 8), ("two-stage", 1, 2), ("unet", 0, 6), ("fcn8", 2, 6))
     rows = [row for m, seed, hits in found for p in "ABCDEF" for row in rows_of(m, hits, patient=p, seed=seed)]
     one = Results(LUO, publish(tmp_path / "r", rows))
+    assert one.by_seed("two-stage", "unet").columns.tolist() == [0]
+    assert one.seed_by_seed("two-stage", "unet") == "seed by seed +{0:.3f} to +{0:.3f}".format(dsc(8) - dsc(6))
     assert one.difference("two-stage", "unet").difference.mean == pytest.approx(dsc(8) - dsc(6))
     assert one.differences(("two-stage", "unet")).data["mean difference"].tolist() == [f"{dsc(8) - dsc(6):+.3f}"]
     assert np.isnan(one.difference("fcn8", "unet").difference.mean)
@@ -239,7 +241,7 @@ def test_methods_with_fewer_seeds_are_told(tmp_path):
     found = Results(LUO, publish(tmp_path / "r", rows))
     assert found.made == "1 patient, cohort c, profile p, 1 fold, seeds 0, 1 of 1 method and seed 0 of 1 method"
     assert found.said("two-stage", "unet") == "+0.000 (too few patients for an interval; seed 0, which both have)"
-    assert "Where methods have other seeds" in found.differences(("two-stage", "unet")).caption
+    assert "Where two methods have different seeds" in found.differences(("two-stage", "unet")).caption
 
 
 def test_seeds_have_means_of_their_own(tmp_path):

@@ -224,7 +224,7 @@ METHODS = (
         "Printed settings, literally",
         "Initial weights with sd 1 and a learning rate of 1e-7, both as printed, and a loss summed over pixels",
         network=Component(NETWORK, {"initialisation": 1.0}),
-        # SILENT: the loss that the printed rate goes with; the sum over pixels, which has the largest gradient.
+        # SILENT: the loss that the printed rate goes with; cross-entropy, summed so that the rate moves something.
         stages=_stages(
             Component("npcrepro.losses:CrossEntropyLoss", {"reduction": "sum"}), rate=1e-7, rate_of_few=1e-7
         ),
