@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from npcrepro import evaluation, figures, papers, records, statistics
+from npcrepro import figures, papers, records, statistics
 from npcrepro.results import Results
 from npcrepro.words import plural
 
@@ -31,13 +31,18 @@ class Contrast:
         paper: key.
         first, second: names of the methods.
         what: that the first has and the second has not, in words.
+        record: folder of book/results, where it is not the one that stands for the paper.
     """
 
     paper: str
     first: str
     second: str
     what: str
+    record: str = ""
 
+
+# Four networks of Chen et al. in all folds, from three seeds; the others have one fold and one seed.
+FOLDS = "chen2020-sts-folds"
 
 # The ideas of the papers that two published methods tell apart, as narrowly as the methods allow.
 PROPOSED = (
@@ -52,9 +57,9 @@ PROPOSED = (
     Contrast("guo2021", "cascade-unfused", "acdnet", "a first network before the second"),
     Contrast("guo2021", "cscn", "cascade-unfused", "probabilities of both fused"),
     Contrast("guo2021", "bunet", "bunet-unweighted", "loss weighted by distance, as printed"),
-    Contrast("chen2020", "multi-encoder", "unet-3d-t1", "three series in place of T1"),
-    Contrast("chen2020", "multi-encoder", "unet-3d-pet", "three series in place of PET"),
-    Contrast("chen2020", "multi-encoder", "single-encoder", "an encoder for each series"),
+    Contrast("chen2020", "multi-encoder", "unet-3d-t1", "three series in place of T1", FOLDS),
+    Contrast("chen2020", "multi-encoder", "unet-3d-pet", "three series in place of PET", FOLDS),
+    Contrast("chen2020", "multi-encoder", "single-encoder", "an encoder for each series", FOLDS),
     Contrast("chen2020", "mmfnet-no-transfer", "multi-encoder", "attention where series are fused"),
     Contrast("chen2020", "mmfnet", "mmfnet-no-transfer", "self-transfer"),
     Contrast("xue2020", "deeplabv3plus", "unet", "DeepLabv3+ in place of U-Net"),
@@ -72,7 +77,6 @@ MOVED = (
 )
 # Choices on the same patients that moved little.
 STAYED = (
-    Contrast("li2018", "mean-division", "linear-scores", "slices divided by their mean, no z-score"),
     Contrast("luo2020", "two-stage-long", "two-stage", "twice the updates for two stages"),
     Contrast("luo2020", "nnunet-unet-tuned", "unet-tuned", "U-Net of nnU-Net in the recipe of today"),
     Contrast("guo2021", "fusion-product", "cscn", "product of the probabilities, not their mean"),
@@ -95,26 +99,22 @@ def effects(contrasts: Sequence[Contrast]) -> pd.DataFrame:
         >>> effects(PROPOSED[-1:]).what[0]
         'DeepLabv3+ in place of U-Net'
     """
-    found = {key: results(key) for key in dict.fromkeys(one.paper for one in contrasts)}
+    places = dict.fromkeys((one.paper, one.record) for one in contrasts)
+    found = {place: results(place[0], record=place[1]) for place in places}
     rows = []
     for one in contrasts:
-        wide = by_seed(found[one.paper], one.first, one.second)
+        wide = found[one.paper, one.record].by_seed(one.first, one.second)
         summary = statistics.summarise(wide.mean(axis=1))
         size = summary.n, wide.mean().tolist()
         rows.append((papers.PAPERS[one.paper].short, one.what, summary.mean, summary.low, summary.high, *size))
     return pd.DataFrame(rows, columns=["paper", "what", "mean", "low", "high", "patients", "seeds"])
 
 
-def results(paper: str, region: str = "") -> Results:
-    """The record of a paper that this page reads, in other slices than its chapter's if ``region`` names some."""
+def results(paper: str, region: str = "", record: str = "") -> Results:
+    """The record of a paper that this page reads, or another; in other slices than its chapter's if ``region`` names
+    some."""
     folder, usual = FOLDERS[paper]
-    return Results(papers.load(paper), records.RESULTS / folder, region or usual)
-
-
-def by_seed(runs: Results, first: str, second: str) -> pd.DataFrame:
-    """DSC of one method minus another: a row for each patient, a column for each seed that both have."""
-    wide = evaluation.over_structures(runs.patients).pivot(index=["patient", "seed"], columns="method", values="dsc")
-    return (wide[first] - wide[second]).dropna().unstack("seed")
+    return Results(papers.load(paper), records.RESULTS / (record or folder), region or usual)
 
 
 def draw(groups: dict[str, pd.DataFrame]) -> Figure:

@@ -23,7 +23,7 @@ def test_a_row_for_each_contrast(effects):
 
 @pytest.mark.parametrize("contrast", CONTRASTS, ids=lambda one: f"{one.paper} {one.what}")
 def test_the_numbers_are_those_of_the_chapter_where_both_methods_have_the_same_seeds(contrast, effects):
-    runs = lessons.results(contrast.paper)
+    runs = lessons.results(contrast.paper, record=contrast.record)
     row = effects.iloc[CONTRASTS.index(contrast)]
     seeds = runs.patients.groupby("method").seed.unique().map(set)
     assert len(row.seeds) == len(seeds[contrast.first] & seeds[contrast.second])

@@ -270,10 +270,10 @@ def line_of(claim: Claim, source: Source | None, decisions: Mapping[str, Decisio
     if verdict in DECIDED and source.profile != FULL and any(_absolute(part) for part in claim.tested):
         verdict = "undecided"
         reason += f" A number by itself is judged at the size of the paper only, and this is profile {source.profile}."
-    if source.substituted:
-        reason += " Here " + ", ".join(f"{new} stands for {old}" for old, new in source.substituted.items()) + "."
     if claim.limits:
         reason += f" {claim.limits}"
+    if source.substituted:
+        reason += " Here " + ", ".join(f"{new} stands for {old}" for old, new in source.substituted.items()) + "."
     return Line(claim, verdict, reason, parts, source.name, f"{source.cohort} ({source.profile})", command(claim))
 
 
