@@ -294,7 +294,8 @@ def answer(root: Path) -> str:
     last, verdicts = sums.iloc[-1], ("confirmed", "weakened", "refuted")
     decided = [
         f"* **{verdict}** ({short[line.claim.paper]}): {line.claim.text}; on {_shown(line.cohort)}"
-        f"{'; *hangs on a choice of the test*' if line.claim.key in turning else ''}\n"
+        f"{'; *hangs on a choice of the test*' if line.claim.key in turning else ''}"
+        f"{'; *has a limit that the ledger tells*' if line.claim.limits else ''}\n"
         for verdict in verdicts
         for line in lines
         if line.verdict == verdict

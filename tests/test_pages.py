@@ -60,6 +60,8 @@ def test_the_front_page_names_what_was_decided(repository, tmp_path):
     turning = {one.before.claim.text for one in robustness.otherwise(ledger.sources()) if one.turns}
     marked = re.findall(r"\): (.+); on .+; \*hangs on a choice of the test\*", told)
     assert set(marked) == turning & {line.claim.text for line in decided}
+    limited = re.findall(r"\): (.+); on .+; \*has a limit that the ledger tells\*", told)
+    assert set(limited) == {line.claim.text for line in decided if line.claim.limits} != set()
     assert pages._shown("IBSI_STS (bench)") == "soft-tissue sarcomas, IBSI_STS (bench)"
     assert pages._shown("mine (paper)") == "mine (paper)"
     nothing = pages.answer(tmp_path)
