@@ -30,7 +30,7 @@ from pathlib import Path
 from npcrepro.errors import InputError
 from npcrepro.files import read_json, sha256_of, write_json, write_text
 from npcrepro.protocol import Method, Profile, as_data, pick
-from npcrepro.sources import PACKAGE, code_sha256
+from npcrepro.sources import PACKAGE, code_sha256, without_address
 
 RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
 # What decides a run's weights and predictions, beside the components that its method names.
@@ -109,12 +109,12 @@ class Configuration:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity of the run."""
+        """Identity of the run: no words, no defaults, and no addresses of the package's own code, which may move."""
         deciding = {
             part: {name: value for name, value in self.data[part].items() if name not in left_out}
             for part, left_out in NO_IDENTITY.items()
         }
-        return sha256_of(self.data | deciding)
+        return sha256_of(_without_addresses(self.data | deciding))
 
     @property
     def identity(self) -> dict:
@@ -129,6 +129,15 @@ class Configuration:
         inner = f"-inner-{self.fold['inner']}" if "inner" in self.fold else ""
         name = f"{fold}{inner}_seed-{self.seed}_{self.sha256[:8]}"
         return runs / self.method.paper / self.method.name / self.cohort / self.profile.name / name
+
+
+def _without_addresses(value):
+    """Plain data in which ``"npcrepro.module:Name"`` is ``"Name"``; what stands behind a name is in ``code_sha256``."""
+    if isinstance(value, dict):
+        return {key: _without_addresses(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_addresses(item) for item in value]
+    return without_address(value) if isinstance(value, str) else value
 
 
 @cache

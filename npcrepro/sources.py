@@ -7,17 +7,32 @@ next paper is added beside the one it used; following the names that a definitio
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import npcrepro
 from npcrepro.files import sha256_of
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(npcrepro.__file__).parent
+
+
+def without_address(text: str) -> str:
+    """``"npcrepro.module:Name"`` as ``"Name"``: code of this package is known by its name, for its module may move.
+
+    Example:
+        >>> without_address("npcrepro.sources:code_sha256"), without_address("torch.optim:SGD")
+        ('code_sha256', 'torch.optim:SGD')
+    """
+    return re.sub(r"^npcrepro(\.\w+)*:", "", text)
 
 
 def code_sha256(roots: Iterable[str]) -> str:
-    """Hash of the definitions that ``roots`` reach, blind to comments, docstrings and annotations.
+    """Hash of the definitions that ``roots`` reach, each by its name and its syntax tree.
+
+    Blind to comments, docstrings and annotations, and to the module that a definition stands in: code that moves to
+    another file is the same code.
 
     A root is ``"npcrepro.module:name"``, or ``"npcrepro.module:Class.method"`` for one part of a class.
 
@@ -28,15 +43,16 @@ def code_sha256(roots: Iterable[str]) -> str:
     Raises:
         KeyError: a root that its module does not define.
     """
-    reached: dict[str, str] = {}
+    reached: dict[str, tuple[str, str]] = {}
     waiting = [root for root in roots if root.startswith("npcrepro")]
     while waiting:
         target = waiting.pop()
         if target not in reached:
             definition, mentions = _definition(target)
-            reached[target] = definition
+            if definition:
+                reached[target] = target.split(":")[1], definition
             waiting += mentions
-    return sha256_of(reached)
+    return sha256_of(sorted(reached.values()))
 
 
 @cache
@@ -76,7 +92,8 @@ def _names(module: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
 
 
 def _without_words(tree: ast.Module) -> ast.Module:
-    """Without what is there for readers: docstrings, and annotations, which decide nothing when the code runs."""
+    """Without what is there for readers (docstrings, and annotations, which decide nothing when the code runs) and
+    without addresses of the package's own code."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.returns = None
@@ -84,6 +101,8 @@ def _without_words(tree: ast.Module) -> ast.Module:
             node.annotation = None
         elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)  # that there is one makes the field of a dataclass
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = without_address(node.value)
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
             value = body[0].value

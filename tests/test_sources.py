@@ -96,6 +96,23 @@ def test_a_loss_for_the_next_paper_changes_nothing(hashes):
     assert hashes() == hashes("losses.py", after="\n\nclass FocalLoss(CrossEntropyLoss):\n    gamma = 2\n")
 
 
+def test_code_that_moves_to_another_file_is_the_same_code(hashes):
+    before, copy = hashes()["stepwise"], sources.PACKAGE
+    moved = {"npcrepro.losses": "npcrepro.elsewhere.functions", "npcrepro.models.li2018": "npcrepro.elsewhere.network"}
+    (copy / "elsewhere").mkdir()
+    for old, new in moved.items():
+        there, here = (copy.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in (old, new))
+        there.rename(here)
+        for path in copy.rglob("*.py"):
+            path.write_text(path.read_text().replace(f"from {old} import", f"from {new} import"))
+    sources._definition.cache_clear()
+    sources._names.cache_clear()
+    targets = PAPER.method("stepwise").targets
+    assert {target.split(":")[0] for target in targets} >= moved.keys()
+    targets = [f"{moved.get(module, module)}:{name}" for module, name in (target.split(":") for target in targets)]
+    assert sources.code_sha256((*TRAINING_CODE, *targets)) == before
+
+
 def test_a_root_that_is_not_there_is_an_error():
     for root in ("npcrepro.losses:nothing", "npcrepro.protocol:Method.nothing"):
         with pytest.raises(KeyError, match="nothing"):
