@@ -6,24 +6,26 @@
 #
 # --config takes papers, cohort, profile, methods, folds, seeds, device, runs, modalities: those of `npcrepro run`.
 #
-# What a run is, where it lies and what it waits for comes from npcrepro.sweep, which `npcrepro run` and
+# What a run is, where it lies and what it waits for comes from npcrepro.runs.sweep, which `npcrepro run` and
 # `npcrepro status` share: a run that one of them has finished is finished for all.
 
 import sys
 from itertools import chain
 from pathlib import Path
 
-from npcrepro import book, execution, own_cohort, sweep
+import npcrepro
+from npcrepro.book.build import book, notebooks
+from npcrepro.runs import fit, sweep
 
 OUT = Path("_build")
-NPCREPRO = f"{sys.executable} -m npcrepro.cli"
+NPCREPRO = f"{sys.executable} -m npcrepro.cli.commands"
 SWEEP = sweep.from_config(config, images=not workflow.output_settings.dryrun)
 PAPERS, SETTINGS = list(SWEEP.settings), next(iter(SWEEP.settings.values()))
 RUNS, ON_GPU = SETTINGS.runs, SETTINGS.device == "cuda"
 MEMORY, MINUTES = sweep.RESOURCES[SETTINGS.profile]
 CHAPTERS = book.listed_notebooks(Path.cwd())
 if SETTINGS.cohort != "phantom":
-    CHAPTERS = [name for name in CHAPTERS if name not in own_cohort.untold(CHAPTERS, SETTINGS.cohort, SETTINGS.profile)]
+    CHAPTERS = [name for name in CHAPTERS if name not in fit.untold(CHAPTERS, SETTINGS.cohort, SETTINGS.profile)]
 
 
 def newest(*folders):
@@ -84,7 +86,7 @@ rule publish:
     """The numbers of a paper's runs, without images and weights."""
     input:
         runs=lambda w: records(run.folder for run in SWEEP.of(w.paper) if run.wanted),
-        code=newest(Path(sweep.__file__).parent),
+        code=newest(Path(npcrepro.__file__).parent),
     output: f"{OUT}/results/{{paper}}-{{rest}}/runs.json",
     log: f"{OUT}/logs/publish/{{paper}}-{{rest}}.log",
     wildcard_constraints: paper="|".join(PAPERS),
@@ -97,11 +99,11 @@ rule notebook:
     input:
         "notebooks/{name}.ipynb",
         lambda w: published(w.name) if w.name in PAPERS else [],
-        newest(Path(sweep.__file__).parent, "book/results"),
+        newest(Path(npcrepro.__file__).parent, "book/results"),
     output: update(f"{OUT}/executed/{{name}}.ipynb"),
     resources: mem_mb=3000, runtime=120,
     run:
-        execution.execute(Path.cwd(), [wildcards.name], SWEEP.parameters(wildcards.name), OUT.resolve(), at_once=1)
+        notebooks.execute(Path.cwd(), [wildcards.name], SWEEP.parameters(wildcards.name), OUT.resolve(), at_once=1)
         Path(output[0]).touch()  # executed now, or found to be what it would be now
 
 

@@ -25,11 +25,11 @@ import torch
 
 from npcrepro.cohorts.phantom import write_phantom
 from npcrepro.cohorts.prepared import PreparedCohort, prepare, read_prepared
-from npcrepro.losses import DistanceFocalLoss
-from npcrepro.models.guo2021 import ACDNet, BUNet
-from npcrepro.records import quantised
-from npcrepro.training import make_fabric
-from npcrepro.volume_blocks import BlockData
+from npcrepro.papers.guo2021.losses import DistanceFocalLoss
+from npcrepro.papers.guo2021.network import ACDNet, BUNet
+from npcrepro.runs.devices import make_fabric
+from npcrepro.runs.records import quantised
+from npcrepro.sampling.blocks import BlockData
 
 NETWORKS = {"BUNet": lambda: BUNet(1, 2), "ACDNet": lambda: ACDNet(1, 2), "CSCN": lambda: ACDNet(2, 2)}
 TRAINED = ("BUNet", "ACDNet")

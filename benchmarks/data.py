@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from common import Table, in_turns, machine
 
-from npcrepro.augment import Affine, VolumeAffine
 from npcrepro.cohorts.phantom import write_phantom
 from npcrepro.cohorts.prepared import prepare
-from npcrepro.preprocess import SliceData
-from npcrepro.volume_blocks import BlockData
-from npcrepro.volume_windows import WindowData
+from npcrepro.sampling.augment import Affine, VolumeAffine
+from npcrepro.sampling.blocks import BlockData
+from npcrepro.sampling.slices import SliceData
+from npcrepro.sampling.windows import WindowData
 
 SERIES = ("T1", "T2", "CET1")
 # Rows and columns of a slice, of a window, of a block; and samples of an update.

@@ -15,7 +15,7 @@ import numpy as np
 from common import Table, machine
 from scipy.ndimage import gaussian_filter, shift
 
-from npcrepro import explore
+from npcrepro.book import explorer
 from npcrepro.cohorts.phantom import make_patient
 
 SIZE, SMOKE = (20, 256, 256), (8, 48, 48)
@@ -23,37 +23,37 @@ COLOURS = {"one": "#56B4E9", "two": "#009E73", "three": "#CC79A7"}
 THRESHOLDS = np.linspace(0.02, 0.98, 49)
 
 
-def make_case(matrix: tuple[int, int, int]) -> explore.CaseData:
+def make_case(matrix: tuple[int, int, int]) -> explorer.CaseData:
     """A patient whose tumour three methods have found, each a little beside it and with a soft edge."""
     patient = make_patient(0, matrix=matrix)
     reference = patient.masks["GTVp"]
     found = {}
     for number, name in enumerate(COLOURS):
         moved = shift(reference.astype(np.float32), (0, number, number), order=0)
-        steps = np.rint(gaussian_filter(moved, (0.5, 2, 2)) * explore.STEPS).astype(np.uint8)
-        found[name] = explore.Found(steps, reference, patient.spacing_mm)
+        steps = np.rint(gaussian_filter(moved, (0.5, 2, 2)) * explorer.STEPS).astype(np.uint8)
+        found[name] = explorer.Found(steps, reference, patient.spacing_mm)
     series = {"T1": patient.image[0].astype(np.float32)}
-    return explore.CaseData("phantom", series, reference, found, patient.spacing_mm)
+    return explorer.CaseData("phantom", series, reference, found, patient.spacing_mm)
 
 
-def start(case: explore.CaseData, plane: str, mode: str) -> explore.View:
+def start(case: explorer.CaseData, plane: str, mode: str) -> explorer.View:
     """All methods on the largest slice."""
     names = tuple(COLOURS)
-    return explore.View(plane, case.largest(plane), "T1", *case.limits("T1"), mode, names, names[0], names[1])
+    return explorer.View(plane, case.largest(plane), "T1", *case.limits("T1"), mode, names, names[0], names[1])
 
 
-def step_ms(case: explore.CaseData, views: list[explore.View], turns: int) -> tuple[float, float]:
+def step_ms(case: explorer.CaseData, views: list[explorer.View], turns: int) -> tuple[float, float]:
     """Milliseconds of a step through these views: the median, and the slowest one of all."""
     times = []
     for _, view in zip(range(turns * len(views)), cycle(views), strict=False):
         start = time.perf_counter()
-        explore.png(explore.picture(case, view, COLOURS))
-        explore.numbers(case, view, distances=False)
+        explorer.png(explorer.picture(case, view, COLOURS))
+        explorer.numbers(case, view, distances=False)
         times.append(time.perf_counter() - start)
     return 1000 * median(times), 1000 * max(times)
 
 
-def hd95_ms(case: explore.CaseData) -> tuple[float, float]:
+def hd95_ms(case: explorer.CaseData) -> tuple[float, float]:
     """Milliseconds to measure HD95 of all methods at a threshold: the median, and the slowest one of all."""
     case.found["one"].hd95_mm(0.005)  # reads the tables of surface elements
     times = []
@@ -74,7 +74,7 @@ def main(arguments=None) -> None:
     matrix = SMOKE if chosen.smoke else SIZE
     print(machine())
     case = make_case(matrix)
-    print(f"{' x '.join(map(str, matrix))}, {len(case.found)} methods, tumour of {explore.reference_ml(case):.0f} ml")
+    print(f"{' x '.join(map(str, matrix))}, {len(case.found)} methods, tumour of {explorer.reference_ml(case):.0f} ml")
     table = Table("step", "median ms", "slowest ms", first=34)
     for plane, mode in (
         ("axial", "contours"),

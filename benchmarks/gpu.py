@@ -22,7 +22,7 @@ from statistics import mean, median
 
 from common import Table, machine
 
-from npcrepro import papers
+from npcrepro.protocol import registry
 
 BUSY_PERCENT, POLL_S = 85, 0.2
 # Method, minutes allowed for the whole training of a fold, patients of the phantom.
@@ -55,12 +55,12 @@ def watched(busy: list[int]):
 
 def whole_training(name: str, patients: int, device: str, smoke: bool, folder: Path) -> tuple[float, list[int]]:
     """Minutes of the whole training by the time between two checks, and how busy the device was."""
-    from npcrepro import training
     from npcrepro.cohorts.phantom import write_phantom
     from npcrepro.cohorts.prepared import prepare
+    from npcrepro.runs import devices, training
 
     key, _, method_name = name.partition("/")
-    paper = papers.load(key)
+    paper = registry.load(key)
     profile, method = paper.profile("smoke" if smoke else "paper"), paper.method(method_name)
     method = replace(method, stages=(replace(method.stages[-1], share=1.0, trainable=(), patience=None),))
     options = {**profile.phantom, "patients": patients}
@@ -69,7 +69,7 @@ def whole_training(name: str, patients: int, device: str, smoke: bool, folder: P
     data = method.data.build(cohort, profile.matrix, method.channels, method.structures)
     train, validation = cohort.cases[:-1], cohort.cases[-1:]
     data.samples(cohort.cases)  # slices are made before, as they are for every fold but the first
-    fabric, seconds, busy = training.make_fabric(device), [], []
+    fabric, seconds, busy = devices.make_fabric(device), [], []
     # The first call is not counted: it also looks for the fastest kernels.
     for intervals in (1, 1, 2):  # the longest last: what is watched in it is told
         size = replace(profile, updates=intervals * profile.check_every)
@@ -87,10 +87,10 @@ def one_pass(name: str, batch: int, device: str, smoke: bool, turns: int = 20) -
     """Median milliseconds of an image of a batch through a network, at the matrix and width of the paper."""
     import torch
 
-    from npcrepro.training import make_fabric
+    from npcrepro.runs.devices import make_fabric
 
     key, _, method = name.partition("/")
-    paper = papers.load(key)
+    paper = registry.load(key)
     profile, method = paper.profile("smoke" if smoke else "paper"), paper.method(method)
     batch = min(batch, profile.batch_size) if smoke else batch
     fabric = make_fabric(device)

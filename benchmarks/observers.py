@@ -12,9 +12,9 @@ from pathlib import Path
 from agreement import pairs
 
 from npcrepro.cohorts.public.organs import DEEPMIND_ORGANS
-from npcrepro.evaluation import CASE_COLUMNS, score_masks
-from npcrepro.observers import CASES
-from npcrepro.records import write_csv
+from npcrepro.findings.observers import CASES
+from npcrepro.runs.evaluation import CASE_COLUMNS, score_masks
+from npcrepro.runs.records import write_csv
 
 COLUMNS = [name for name in CASE_COLUMNS if name not in ("average_precision", "auc")]  # these need probabilities
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from npcrepro import papers
 from npcrepro.cohorts.layout import Cohort, read_cohort
 from npcrepro.cohorts.phantom import write_phantom
-from npcrepro.volume_windows import time_case
+from npcrepro.protocol import registry
+from npcrepro.runs.cost import time_case
 
 PATIENTS = 3
 # About as many slices as a scan of the nasopharynx, in the paper's pixels.
@@ -24,7 +24,7 @@ MATRIX, SPACING_MM = (28, 448, 448), (4.0, 0.5, 0.5)
 
 def measure(cohort: Cohort, device: str) -> None:
     """Print a line for each of the first patients, and the medians over them."""
-    paper = papers.load("chen2020", cohort.channels)
+    paper = registry.load("chen2020", cohort.channels)
     size = replace(paper.profile("paper"), batch_size=1)
     (method, *_), totals = paper.methods, []
     print(f"{method.title} on {', '.join(method.channels)}, windows of {' x '.join(map(str, size.matrix))}")

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from npcrepro import evaluation, records
-from npcrepro.protocol import Component, Method, Paper, Profile, Settings, Stage
-from npcrepro.runs import run_paper
+from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
+from npcrepro.protocol.settings import Settings
+from npcrepro.runs import per_patient, published, records
+from npcrepro.runs.queue import run_paper
 
 SERIES = ("T1", "T2", "CET1")
 PATIENTS = 40
@@ -29,8 +30,10 @@ def method(name: str, channels: tuple[str, ...]) -> Method:
         summary=f"Plain 2-D U-Net on {', '.join(channels)}",
         channels=channels,
         structures=("GTVp",),
-        network=Component("npcrepro.models.unet:plain_unet", {"in_channels": len(channels), "out_channels": 1}),
-        data=Component("npcrepro.preprocess:SliceData", {"normalisation": "zscore"}),
+        network=Component(
+            "npcrepro.models.baselines.nnunet:plain_unet", {"in_channels": len(channels), "out_channels": 1}
+        ),
+        data=Component("npcrepro.sampling.slices:SliceData", {"normalisation": "zscore"}),
         stages=(
             Stage(
                 "all",
@@ -68,13 +71,13 @@ def main() -> None:
     parser.add_argument("--publish", type=Path, help="folder for the published records")
     arguments = parser.parse_args()
     found = run_paper(STUDY, Settings(profile="two-minutes", runs=arguments.runs, device="cpu"))
-    patients = evaluation.select(evaluation.by_patient(records.case_table(found)), "GTVp", "all_slices")
+    patients = per_patient.select(per_patient.by_patient(records.case_table(found)), "GTVp", "all_slices")
     for name, rows in patients.groupby("method", sort=False):
         print(f"{name:12s} DSC {rows.dsc.mean():.3f} (sd {rows.dsc.std():.3f}, n = {len(rows)})")
     for record in found:
         print(record.config["method"]["name"], record.provenance["seconds"])
     if arguments.publish:
-        records.publish(found, arguments.publish)
+        published.publish(found, arguments.publish)
 
 
 if __name__ == "__main__":

@@ -34,14 +34,14 @@ def _run(cohort: str, runs: str, folds: list[int], updates: int, side: int) -> d
     import monai.metrics.utils  # noqa: F401
     import torch._dynamo  # noqa: F401
 
-    import npcrepro.evaluation
-    import npcrepro.training  # noqa: F401
-    from npcrepro import papers
-    from npcrepro import runs as engine
-    from npcrepro.protocol import Settings
+    import npcrepro.runs.evaluation
+    import npcrepro.runs.training  # noqa: F401
+    from npcrepro.protocol import registry
+    from npcrepro.protocol.settings import Settings
+    from npcrepro.runs import queue as queue_module
 
-    engine.POLL_SECONDS = 0.1
-    paper = papers.load("li2018")
+    queue_module.POLL_SECONDS = 0.1
+    paper = registry.load("li2018")
     size = replace(paper.profile("smoke"), matrix=(side, side), updates=updates, check_every=updates)
     paper = replace(paper, profiles=(size,))
     asked = {"profile": "smoke", "methods": ("linear-one-shot",), "device": "cpu", "folds": tuple(folds)}
@@ -49,7 +49,7 @@ def _run(cohort: str, runs: str, folds: list[int], updates: int, side: int) -> d
     print("ready", flush=True)
     sys.stdin.readline()
     start = time.perf_counter()
-    engine.run_paper(paper, Settings(cohort=cohort, runs=runs, **asked), report=lambda line: None)
+    queue_module.run_paper(paper, Settings(cohort=cohort, runs=runs, **asked), report=lambda line: None)
     return {"seconds": time.perf_counter() - start, "mb": peak_mb(), "about": about}
 
 

@@ -10,7 +10,7 @@ import argparse
 
 from common import Table, in_child, in_turns, machine, peak_mb
 
-from npcrepro import papers
+from npcrepro.protocol import registry
 
 # Matrix and batch; the width is the paper's. Two are references: the 2-D U-Net from 64 to 1,024 channels at 160 x 160
 # in batches of 8, and the 3-D one from 16 channels at 64 cubed in batches of 2.
@@ -45,10 +45,10 @@ class Trainer:
     def __init__(self, name: str, device: str, plain: bool, smoke: bool = False):
         import torch
 
-        from npcrepro.training import make_fabric, memory_format_of
+        from npcrepro.runs.devices import make_fabric, memory_format_of
 
         self.plain = plain
-        paper = papers.load(name.split("/")[0])
+        paper = registry.load(name.split("/")[0])
         method, (matrix, batch) = paper.method(name), SIZES[name]
         profile = paper.profile("smoke" if smoke else "paper")
         if smoke:

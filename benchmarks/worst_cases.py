@@ -1,21 +1,21 @@
 """What can be measured of the worst cases: ``python benchmarks/worst_cases.py RUNS[,RUNS...] COHORT...``
 
 Adds what is measured to the readings in book/results/worst-cases/cases.csv that lack it: their columns cohort, case,
-structure, channels, cause and note are written by hand (see npcrepro/worst_cases.py). Writes cut_out.csv beside it.
-RUNS hold the predictions that were looked at, of the methods that lead their boards; COHORT the images. Numbers only,
-no image.
+structure, channels, cause and note are written by hand (see npcrepro/book/topics/errors.py). Writes cut_out.csv beside
+it. RUNS hold the predictions that were looked at, of the methods that lead their boards; COHORT the images. Numbers
+only, no image.
 """
 
 import sys
 
 import pandas as pd
 
-from npcrepro import leaderboard, worst_cases
+from npcrepro.book.topics import errors, leaderboard
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.metrics.overlap import count
-from npcrepro.records import find, write_csv
+from npcrepro.runs.records import find, write_csv
 
 CT = ("CT",)
 
@@ -41,7 +41,7 @@ def measured(row: dict, folders: list[str], board, cohort) -> dict:
     image, label, spacing_mm = opened(cohort, row["case"])
     reference = mask_of(label, cohort.structures, row["structure"])
     found = predicted(folders, board, row["case"], row["structure"])
-    numbers = worst_cases.measure(image, reference, found, spacing_mm, ct=cohort.channels == CT)
+    numbers = errors.measure(image, reference, found, spacing_mm, ct=cohort.channels == CT)
     numbers["dsc_seen"] = count(found, reference).dsc
     seen = {"method_seen": board.titles[0]}
     return row | seen | {name: round(value, 4) for name, value in numbers.items()}
@@ -52,7 +52,7 @@ def cut_out(board, cohort) -> list[dict]:
     rows = []
     for case in sorted(board.methods[0].cases.case.unique()):
         image, label, spacing_mm = opened(cohort, case)
-        blank = worst_cases.blank(image, spacing_mm)
+        blank = errors.blank(image, spacing_mm)
         for structure in board.structures:
             mask = mask_of(label, cohort.structures, structure)
             share = round(float(mask[blank].sum() / mask.sum()), 4)
@@ -63,13 +63,13 @@ def cut_out(board, cohort) -> list[dict]:
 if __name__ == "__main__":
     cohorts = {cohort.name: cohort for cohort in map(read_cohort, sys.argv[2:])}
     boards = {board.cohort: board for board in reversed(leaderboard.boards())}
-    readings = pd.read_csv(worst_cases.READINGS).to_dict("records")
+    readings = pd.read_csv(errors.READINGS).to_dict("records")
     runs = sys.argv[1].split(",")
     rows = [
         measured(row, runs, boards[row["cohort"]], cohorts[row["cohort"]]) if pd.isna(row["method_seen"]) else row
         for row in readings
     ]
-    write_csv(worst_cases.READINGS, rows, worst_cases.COLUMNS)
+    write_csv(errors.READINGS, rows, errors.COLUMNS)
     shares = [row for name, cohort in cohorts.items() if cohort.channels == CT for row in cut_out(boards[name], cohort)]
-    write_csv(worst_cases.CUT_OUT, shares, [*worst_cases.KEY, "share"])
-    print(f"{len(rows)} readings in {worst_cases.READINGS}, {len(shares)} shares in {worst_cases.CUT_OUT}")
+    write_csv(errors.CUT_OUT, shares, [*errors.KEY, "share"])
+    print(f"{len(rows)} readings in {errors.READINGS}, {len(shares)} shares in {errors.CUT_OUT}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from npcrepro import printing
+from npcrepro.book.build import pdf
 
 # How long an example takes says nothing on a machine that does other things.
 hypothesis.settings.register_profile("npcrepro", deadline=None)
@@ -21,7 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
     """Where Chromium is."""
-    found = printing.find_browser()
+    found = pdf.find_browser()
     if not found:
         # A skipped test says nothing on a server that nobody watches.
         (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium; on Debian: apt-get install chromium")

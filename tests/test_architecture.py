@@ -1,93 +1,105 @@
-"""The table of modules in the book holds for the code."""
+"""The house has one rule of imports, and nothing below the papers knows one of them."""
 
 import ast
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import npcrepro
+from npcrepro.protocol import registry
 
 PACKAGE = Path(npcrepro.__file__).parent
+FLOORS = [
+    {"base", "metrics"},
+    {"cohorts", "models", "losses", "statistics", "protocol"},
+    {"sampling"},
+    {"runs"},
+    {"scoring", "findings"},
+    {"book"},
+    {"papers", "cli"},
+]
+FLOOR = {folder: number for number, folders in enumerate(FLOORS) for folder in folders}
 
 
-@pytest.fixture(scope="module")
-def rows(repository) -> list[list[str]]:
-    """Files and folders of the package in each row, from top to bottom: ``cohorts/check.py``, ``models/``."""
-    page = (repository / "book" / "architecture.md").read_text("utf-8")
-    section = page.partition("\n## Modules\n")[2].partition("\n## ")[0]
-    cells = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
-    return [re.findall(r"`(.+?)`", cell) for cell in cells]
+def modules(below: str = "") -> list[Path]:
+    """Files of the package, or those of folders on floors below the one that holds the folder ``below``."""
+    highest = FLOOR[below] if below else len(FLOORS)
+    paths = (path for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE)
+    return [path for path in paths if FLOOR[path.relative_to(PACKAGE).parts[0]] < highest]
 
 
-def places(rows: list[list[str]], path: Path) -> list[int]:
-    """Numbers of the rows that a file of the package stands in, by itself or with its folder."""
-    name = path.relative_to(PACKAGE).as_posix()
-    return [
-        number
-        for number, entries in enumerate(rows)
-        for entry in entries
-        if name == entry or (entry.endswith("/") and name.startswith(entry))
-    ]
-
-
-def modules() -> list[Path]:
-    """All files with code; what only makes a folder a package has none."""
-    paths = sorted(PACKAGE.rglob("*.py"))
-    return [path for path in paths if path.name != "__init__.py" or list(imports(path))]
-
-
-def imports(path: Path) -> Iterator[Path]:
-    """Files of the package that a file imports when it runs, at its top or inside a function."""
+def imports(path: Path) -> Iterator[str]:
+    """Modules of the package that a file imports when it runs, at its top or inside a function."""
     waiting: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         waiting += ast.iter_child_nodes(node)
-        if isinstance(node, ast.Import):
-            yield from filter(None, [file_of(alias.name) for alias in node.names])
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if isinstance(node, ast.ImportFrom):
-            named = [file_of(f"{node.module}.{alias.name}") or file_of(node.module) for alias in node.names]
-            yield from filter(None, named)
+            names = [f"{node.module}.{name}" for name in names]
+        yield from (name.removeprefix("npcrepro.") for name in names if name.startswith("npcrepro."))
 
 
-def file_of(module: str) -> Path | None:
-    """File of a module of the package; none of others, and of the package's own face, which holds its version."""
-    face, *parts = module.split(".")
-    if face != "npcrepro" or not parts:
-        return None
-    path = PACKAGE.joinpath(*parts)
-    return next((each for each in (path.with_suffix(".py"), path / "__init__.py") if each.exists()), None)
+def upwards(path: Path, name: str) -> bool:
+    """Whether a file of one folder imports a module of another that is not below it."""
+    here, there = path.relative_to(PACKAGE).parts[0], name.split(".")[0]
+    return there in FLOOR and there != here and FLOOR[there] >= FLOOR[here]
 
 
-def test_every_module_stands_in_one_row(rows):
-    found = {path.relative_to(PACKAGE).as_posix(): len(places(rows, path)) for path in modules()}
-    assert {name: number for name, number in found.items() if number != 1} == {}
-    assert [entry for entries in rows for entry in entries if not (PACKAGE / entry).exists()] == []
+def test_every_folder_stands_on_a_floor():
+    assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.rglob("*.py"))} == set(FLOOR)
+    assert [path.name for path in PACKAGE.glob("*.py")] == ["__init__.py"]
 
 
-def test_modules_import_from_their_own_row_and_those_above(rows):
-    downwards = [
-        f"{path.relative_to(PACKAGE)} imports {target.relative_to(PACKAGE)}"
-        for path in modules()
-        for target in imports(path)
-        if places(rows, target) > places(rows, path)
-    ]
-    assert downwards == []
+def test_a_folder_imports_only_folders_below_its_own():
+    assert [
+        f"{path.relative_to(PACKAGE)}: {name}" for path in modules() for name in imports(path) if upwards(path, name)
+    ] == []
 
 
-def test_imports_are_seen_wherever_they_stand(tmp_path):
+def test_an_import_upwards_is_seen_wherever_it_stands(tmp_path):
     path = tmp_path / "code.py"
     path.write_text(
         "from typing import TYPE_CHECKING\n"
-        "from npcrepro import __version__, papers\n"
-        "if TYPE_CHECKING:\n    from npcrepro.book import build\n"
-        "def one():\n    from npcrepro.cohorts import check\n    import npcrepro.files, numpy\n"
+        "from npcrepro import __version__, sampling\n"
+        "if TYPE_CHECKING:\n    from npcrepro.book import chapter\n"
+        "def one():\n    from npcrepro.cli import commands\n    import npcrepro.base.files, numpy\n"
     )
-    assert {found.relative_to(PACKAGE).as_posix() for found in imports(path)} == {
-        "papers/__init__.py",
-        "cohorts/check.py",
-        "files.py",
+    found = set(imports(path))
+    assert found == {"__version__", "sampling", "cli.commands", "base.files"}
+    here = PACKAGE / "protocol" / "code.py"
+    assert {name for name in found if upwards(here, name)} == {"sampling", "cli.commands"}
+
+
+@pytest.mark.parametrize("key", registry.KEYS)
+def test_nothing_below_the_papers_names_one(key):
+    named = {
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in modules(below="papers")
+        for node in ast.walk(without_docstrings(ast.parse(path.read_text("utf-8"))))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and key in node.value
     }
+    assert named == set()
+
+
+def test_a_paper_imports_no_other():
+    for path in (PACKAGE / "papers").glob("*/*.py"):
+        others = {name.split(".")[1] for name in imports(path) if name.startswith("papers.")}
+        assert others <= {path.parent.name}, path
+
+
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    """Examples in docstrings may name a paper."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            body[0] = ast.Pass()
+    return tree

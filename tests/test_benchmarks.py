@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from npcrepro import papers
+from npcrepro.protocol import registry
 
 NAMES = ("training", "data", "scaling", "gpu", "explore")
 
@@ -33,8 +33,8 @@ def test_help_says_what_it_measures(load, name, capsys):
 
 def test_every_network_of_the_papers_takes_a_training_step(load):
     sizes = load("training").SIZES
-    timed = {papers.load(name.split("/")[0]).method(name).network.target for name in sizes}
-    everything = {method.network.target for key in papers.KEYS for method in papers.load(key).methods}
+    timed = {registry.load(name.split("/")[0]).method(name).network.target for name in sizes}
+    everything = {method.network.target for key in registry.KEYS for method in registry.load(key).methods}
     assert timed == everything
 
 

@@ -10,7 +10,7 @@ import papermill
 import pytest
 
 from npcrepro.cohorts.layout import CaseArrays, write_cohort
-from npcrepro.protocol import Settings
+from npcrepro.protocol.settings import Settings
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 

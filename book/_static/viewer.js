@@ -1,4 +1,4 @@
-// The viewer of volumes: table of patients, three planes and a 3-D view. See npcrepro/viewer.py, which writes its page.
+// The viewer of volumes: table of patients, three planes and a 3-D view. See npcrepro/book/html/viewer.py, which writes its page.
 // NiiVue draws slices and the 3-D view on one canvas; outlines are drawn here, on a second canvas above it, so that
 // each has its own colour where they overlap and follows the edges of voxels.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from npcrepro.errors import InputError
+from npcrepro.base.errors import InputError
 
 
 @dataclass(frozen=True)

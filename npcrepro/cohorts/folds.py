@@ -5,12 +5,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from npcrepro.base.errors import InputError, pick
+from npcrepro.base.files import sha256_of
+from npcrepro.base.wording import plural
 from npcrepro.cohorts.layout import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort
-from npcrepro.errors import InputError
-from npcrepro.files import sha256_of
-from npcrepro.protocol import pick
-from npcrepro.words import plural
 
 KINDS = ("leave-one-out", "k-fold", "all")
 

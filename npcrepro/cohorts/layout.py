@@ -29,11 +29,11 @@ from typing import Any
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
+from npcrepro.base.files import write_json, writing_folder
 from npcrepro.cohorts.defects import Defects, Refused, slip
 from npcrepro.cohorts.images import to_itk, to_mask
 from npcrepro.cohorts.structures import LARGEST_CODE, Coding, Structures
-from npcrepro.errors import InputError
-from npcrepro.files import write_json, writing_folder
 
 OUR_FIELDS = (
     "name",

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from npcrepro.base.code_hash import code_sha256
+from npcrepro.base.errors import InputError
+from npcrepro.base.files import read_json, sha256_of, write_json, writing_folder
 from npcrepro.cohorts.check import inspect_case
 from npcrepro.cohorts.defects import Refused, slip
 from npcrepro.cohorts.images import unreadable
 from npcrepro.cohorts.layout import NO_IMAGE, Case, Cohort, cases_of
 from npcrepro.cohorts.structures import Structures
-from npcrepro.errors import InputError
-from npcrepro.files import read_json, sha256_of, write_json, writing_folder
-from npcrepro.sources import code_sha256
 
 KEPT_DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32")
 

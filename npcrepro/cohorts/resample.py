@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import grid_defects
-from npcrepro.errors import InputError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
-from npcrepro.errors import InputError
 
 
 def write_slices(

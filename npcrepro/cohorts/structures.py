@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from npcrepro.errors import InputError
+from npcrepro.base.errors import InputError
 
 Structures = dict[str, tuple[int, ...]]
 

@@ -24,13 +24,13 @@ from pathlib import Path
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
+from npcrepro.base.wording import plural
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import LABEL_TOLERANCE, from_itk, not_finite, read_image, to_itk
 from npcrepro.cohorts.layout import NO_STRUCTURES, CaseArrays, Cohort, write_cohort
 from npcrepro.cohorts.resample import ELSEWHERE, inside, resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import LARGEST_CODE, is_target
-from npcrepro.errors import InputError
-from npcrepro.words import plural
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
+
+Triple = tuple[int, int, int]
+IN_PLANE: Triple = (1, 3, 3)
+IN_PLANE_STEP: Triple = (1, 2, 2)
 
 
 def scaled(channels: int, width: float) -> int:
@@ -35,3 +41,29 @@ def initialise_he(network: nn.Module) -> None:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+Rate = int | Sequence[int]
+
+
+def unit(before: int, after: int, kernel: int = 3, rate: Rate = 1, stride: int = 1) -> nn.Sequential:
+    """3-D convolution that keeps the size at stride 1, batch normalisation, ReLU.
+
+    Args:
+        before, after: channels.
+        kernel: odd side of the kernel.
+        rate: distance between the taps of the kernel, for all axes or for each (z, y, x); 0 leaves the middle tap alone
+            along that axis.
+        stride: of all axes.
+    """
+    rates = (rate,) * 3 if isinstance(rate, int) else tuple(rate)
+    convolution = nn.Conv3d(
+        before,
+        after,
+        tuple(kernel if rate else 1 for rate in rates),
+        stride,
+        padding=tuple(rate * (kernel // 2) for rate in rates),
+        dilation=tuple(max(rate, 1) for rate in rates),
+    )
+    # PAPER: Guo 2021, each block has a convolution, batch normalisation and ReLU (Section 3.2).
+    return nn.Sequential(convolution, nn.BatchNorm3d(after), nn.ReLU())

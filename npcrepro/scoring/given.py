@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from pathlib import Path
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.layout import scan
 from npcrepro.cohorts.structures import Structures
-from npcrepro.errors import InputError
 
 NSD_TOLERANCE_MM = 2.0
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from npcrepro.errors import InputError
-from npcrepro.evaluation import CASE_COLUMNS, COUNTS
-from npcrepro.files import check_writable, write_json, writing_folder
-from npcrepro.records import IDENTITY, Published, write_cases, write_csv
+from npcrepro.base.errors import InputError
+from npcrepro.base.files import check_writable, write_json, writing_folder
+from npcrepro.runs.evaluation import CASE_COLUMNS, COUNTS
+from npcrepro.runs.published import Published, write_cases
+from npcrepro.runs.records import IDENTITY, write_csv
 from npcrepro.scoring.scores import Scores
 from npcrepro.scoring.sides import find_cases, listed
 
@@ -56,7 +57,7 @@ def check_record(folder: Path) -> None:
 
 
 def write_record(scores: Scores, beside: Published, folder: Path) -> None:
-    """Write scores in the form of published runs, see :func:`npcrepro.records.publish`.
+    """Write scores in the form of published runs, see :func:`npcrepro.runs.published.publish`.
 
     The paper and the profile are `ELSEWHERE`, the methods are named as the predictions are, the seed is 0. A case
     without prediction has empty masks. Structures that the published runs do not have are left out.

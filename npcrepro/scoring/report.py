@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 
 from npcrepro import statistics
-from npcrepro.errors import InputError
-from npcrepro.files import write_json, writing
+from npcrepro.base.errors import InputError, pick
+from npcrepro.base.files import write_json, writing
+from npcrepro.base.wording import DASH
 from npcrepro.metrics.surface import CONVENTIONS
-from npcrepro.protocol import pick
 from npcrepro.scoring.scores import Scores, nsd_column
-from npcrepro.words import DASH
 
 RULES = {"worst": "worst", "leave-out": "leave_out", "one": "both_empty_is_one"}
 RULES_IN_WORDS = {

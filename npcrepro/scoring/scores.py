@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from npcrepro.base.errors import InputError, pick
 from npcrepro.cohorts.check import grid_defects
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.structures import Structures
-from npcrepro.errors import InputError
-from npcrepro.evaluation import AREAS, UNKNOWN_SPACING, score_masks
 from npcrepro.metrics.surface import CONVENTIONS, surface_distances
-from npcrepro.protocol import pick
+from npcrepro.runs.evaluation import AREAS, UNKNOWN_SPACING, score_masks
 from npcrepro.scoring.given import NSD_TOLERANCE_MM, Labels
 from npcrepro.scoring.sides import (
     Files,

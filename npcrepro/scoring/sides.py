@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import LABEL_TOLERANCE, read_image, to_mask
 from npcrepro.cohorts.layout import IMAGE_ENDINGS
 from npcrepro.cohorts.structures import Structures, mask_of
-from npcrepro.errors import InputError
 
 MOST_NAMED = 5
 

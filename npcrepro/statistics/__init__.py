@@ -1,7 +1,7 @@
 """Means, intervals and tests over patients. SciPy does the computing; this package fixes the protocol.
 
-The unit is the patient: average over seeds first (:func:`npcrepro.evaluation.over_seeds`), never pool slices or voxels.
-Everything random takes a ``seed`` and is repeated exactly with it.
+The unit is the patient: average over seeds first (:func:`npcrepro.runs.per_patient.over_seeds`), never pool slices or
+voxels. Everything random takes a ``seed`` and is repeated exactly with it.
 
 | question | function |
 |---|---|

@@ -8,9 +8,9 @@ from math import nan
 
 import numpy as np
 
-from npcrepro.protocol import pick
+from npcrepro.base.errors import pick
+from npcrepro.base.wording import DASH
 from npcrepro.statistics.intervals import bootstrap
-from npcrepro.words import DASH
 
 RULES = ("leave_out", "worst", "both_empty_is_one")
 

@@ -7,10 +7,10 @@ from cohort_cases import arrays, change, cut, edit, only, save, set_voxel, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import missing_series, prepare
-from npcrepro.errors import InputError
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>"])

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.folds import as_nnunet, split_patients
 from npcrepro.cohorts.layout import Case, Cohort
-from npcrepro.errors import InputError
 
 
 def cohort_of(groups, suspects=()):

@@ -5,8 +5,8 @@ import pytest
 import SimpleITK as sitk
 from cohort_cases import cut, save
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.images import read_image
-from npcrepro.errors import InputError
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii"])

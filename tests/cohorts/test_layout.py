@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from cohort_cases import SPACING, arrays, cut, edit, only, write
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.layout import CaseArrays, read_cohort
 from npcrepro.cohorts.prepared import prepare
-from npcrepro.errors import InputError
 
 
 def test_importing_the_cohort_layer_loads_no_heavy_module():

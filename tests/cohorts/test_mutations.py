@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from cohort_cases import save
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.cohorts.table import import_table
-from npcrepro.errors import InputError
 
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
 HTML = b"<html><body>404 Not Found</body></html>"

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from cohort_cases import SPACING, arrays, change, cut, edit, write
 
+from npcrepro.base.code_hash import code_sha256
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts import prepared
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.layout import CaseArrays, read_cohort, write_cohort
 from npcrepro.cohorts.prepared import fingerprint, prepare, read_prepared
-from npcrepro.errors import InputError
-from npcrepro.sources import code_sha256
 
 
 def test_prepared_cohort_holds_what_was_written(tmp_path):

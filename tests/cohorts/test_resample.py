@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts import resample as resample_module
 from npcrepro.cohorts.images import from_itk, to_itk
 from npcrepro.cohorts.resample import register_rigid, resample, resample_mask, same_grid
-from npcrepro.errors import InputError
 
 
 def ball(shape, spacing_mm, centre_mm, radius_mm):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from core_cases import case_arrays, write_tiny
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.cohorts.slices import write_slices
-from npcrepro.errors import InputError
 
 pytest_plugins = ["core_fixtures"]
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.layout import CaseArrays, read_cohort, write_cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.cohorts.structures import Coding, mask_of
-from npcrepro.errors import InputError
 
 NAMES = ("GTVp", "CTV2", "BrainStem")
 

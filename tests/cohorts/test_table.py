@@ -7,12 +7,12 @@ import pytest
 import SimpleITK as sitk
 from cohort_cases import save
 
-from npcrepro import cli
+from npcrepro.base.errors import InputError
+from npcrepro.cli import commands
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.cohorts.table import import_table
-from npcrepro.errors import InputError
 
 SHAPE = (6, 16, 16)
 
@@ -214,11 +214,11 @@ def test_the_command_takes_a_table(folder, monkeypatch, capsys):
     arguments = ["npcrepro", "data", "import", str(path), str(folder / "out")]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit, match="0"):
-        cli.main()
+        commands.main()
     assert capsys.readouterr().out == f"2 cases in {folder / 'out'}; channels T1, CT; structures GTVp, CTV2\n"
     monkeypatch.setattr(sys, "argv", [*arguments, "--rules", "rules.yaml"])
     with pytest.raises(SystemExit, match="1"):
-        cli.main()
+        commands.main()
     assert "--rules rules.yaml is for DICOM" in capsys.readouterr().err
 
 

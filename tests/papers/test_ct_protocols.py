@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from npcrepro import papers
-from npcrepro.claims import ledger
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.phantom import make_patient
 from npcrepro.cohorts.phantom.tumour import STAGE_MIX
-from npcrepro.errors import InputError
-from npcrepro.protocol import Component
+from npcrepro.findings.claims import ledger
+from npcrepro.protocol import registry
+from npcrepro.protocol.method import Component
 
-LUO, XUE = papers.load("luo2020"), papers.load("xue2020")
+LUO, XUE = registry.load("luo2020"), registry.load("xue2020")
 
 
 def parameters(method, width=1.0):
@@ -25,7 +25,7 @@ def parameters(method, width=1.0):
 
 
 def test_the_rows_of_table_1_are_methods():
-    rows = papers.reported("luo2020")["tables"]["table1"]
+    rows = registry.reported("luo2020")["tables"]["table1"]
     titles = {method.title.lower() for method in LUO.methods}
     assert {row["model"].lower() for row in rows} <= titles
     assert LUO.methods[0].title == "Proposed"
@@ -80,7 +80,7 @@ def test_no_method_for_organs_of_a_side_mirrors_its_images():
     for method in LUO.methods:
         assert not (method.augmentation and method.augmentation.options.get("flip"))
     with pytest.raises(InputError, match="would exchange Mandible_L"):
-        replace(LUO.methods[0], augmentation=Component("npcrepro.augment:Affine", {"flip": 0.5}))
+        replace(LUO.methods[0], augmentation=Component("npcrepro.sampling.augment:Affine", {"flip": 0.5}))
 
 
 def test_left_is_left_in_the_phantom():
@@ -92,7 +92,7 @@ def test_left_is_left_in_the_phantom():
 
 
 def test_the_printed_table_contradicts_itself():
-    for row in papers.reported("luo2020")["tables"]["table1"]:
+    for row in registry.reported("luo2020")["tables"]["table1"]:
         assert row["jsc"] > row["dsc"]
         assert row["f1"] != row["dsc"]
 
@@ -140,6 +140,6 @@ def test_the_schedule_of_xue_2020():
 
 
 def test_stages_of_table_1_are_those_of_the_phantom():
-    printed = papers.reported("xue2020")["tables"]["table1"]
+    printed = registry.reported("xue2020")["tables"]["table1"]
     assert sum(printed[f"T{stage}"] for stage in range(1, 5)) == pytest.approx(100, abs=0.1)
     assert pytest.approx([printed[f"T{stage}"] / 100 for stage in range(1, 5)]) == STAGE_MIX

@@ -4,88 +4,87 @@ import json
 import re
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from npcrepro import papers
-from npcrepro.errors import InputError
-from npcrepro.inference import probabilities
-from npcrepro.protocol import as_data
+from npcrepro.base.errors import InputError
+from npcrepro.base.files import as_data
+from npcrepro.models.outputs import probabilities
+from npcrepro.protocol import registry
 
-METHODS = [(key, method.name) for key in papers.KEYS for method in papers.load(key).methods]
+METHODS = [(key, method.name) for key in registry.KEYS for method in registry.load(key).methods]
 
 
 @pytest.fixture(params=METHODS, ids="/".join)
 def method(request):
     key, name = request.param
-    return papers.load(key).method(name)
+    return registry.load(key).method(name)
 
 
 def test_papers_and_methods_are_found_by_name():
-    paper, method = papers.find_method("li2018")
+    paper, method = registry.find_method("li2018")
     assert method is paper.methods[0]
-    assert papers.find_method("li2018/unfused") == (paper, paper.method("unfused"))
+    assert registry.find_method("li2018/unfused") == (paper, paper.method("unfused"))
     with pytest.raises(InputError, match="unknown paper 'li2081'; did you mean 'li2018'"):
-        papers.load("li2081")
+        registry.load("li2081")
     with pytest.raises(InputError, match="unknown paper 'li2017'"):
-        papers.reported("li2017")
+        registry.reported("li2017")
 
 
 def test_other_modalities_have_to_be_as_many(monkeypatch):
     with pytest.raises(InputError, match=r"li2018 takes \S+, so modalities=\['T1', 'T2'\] has to be one name$"):
-        papers.load("li2018", ["T1", "T2"])
-    paper = papers.load("li2018")
+        registry.load("li2018", ["T1", "T2"])
+    paper = registry.load("li2018")
     two = replace(paper, methods=tuple(replace(method, channels=("CT", "PET")) for method in paper.methods))
-    monkeypatch.setattr("npcrepro.papers.li2018.PAPER", two)
+    monkeypatch.setattr("npcrepro.papers.li2018.protocol.PAPER", two)
     with pytest.raises(InputError, match=r"takes CT and PET, so modalities=\['T1'\] has to be 2 names$"):
-        papers.load("li2018", ["T1"])
-    assert papers.load("li2018", ["T1", "T2"]).methods[0].channels == ("T1", "T2")
+        registry.load("li2018", ["T1"])
+    assert registry.load("li2018", ["T1", "T2"]).methods[0].channels == ("T1", "T2")
 
 
 def test_every_paper_is_in_the_bibliography(repository):
     bibliography = (repository / "book" / "references.bib").read_text("utf-8")
-    assert [key for key in papers.KEYS if f"{{{key}," not in bibliography] == []
+    assert [key for key in registry.KEYS if f"{{{key}," not in bibliography] == []
 
 
 def test_every_paper_is_in_the_tables_of_the_front_pages(repository):
     """The book's and the repository's; both in the order of the papers."""
     intro = (repository / "book" / "intro.md").read_text("utf-8")
     row = r"^\| \{cite:t\}`(\w+)` \| \[read\]\(../notebooks/\1\.ipynb\) \|"
-    assert tuple(re.findall(row, intro, re.MULTILINE)) == papers.KEYS
+    assert tuple(re.findall(row, intro, re.MULTILINE)) == registry.KEYS
     readme = (repository / "README.md").read_text("utf-8")
     titles = re.findall(r"^\| (\w+ et al\. \d{4}), ", readme, re.MULTILINE)
-    assert titles == [entry.title for entry in papers.PAPERS.values()]
+    assert titles == [entry.title for entry in registry.PAPERS.values()]
 
 
 def test_letters_of_the_checks_are_single_and_differ():
     """A check finds its paper by the first letter of its key."""
-    letters = [entry.letter for entry in papers.PAPERS.values() if entry.letter]
+    letters = [entry.letter for entry in registry.PAPERS.values() if entry.letter]
     assert all(len(letter) == 1 for letter in letters)
     assert len(set(letters)) == len(letters)
 
 
-@pytest.mark.parametrize("key", papers.KEYS)
+@pytest.mark.parametrize("key", registry.KEYS)
 def test_comparisons_are_of_methods(key):
-    paper = papers.load(key)
+    paper = registry.load(key)
     assert all(paper.method(name) and paper.method(other) for name, other in paper.comparisons.items())
 
 
-@pytest.mark.parametrize("key", papers.KEYS)
+@pytest.mark.parametrize("key", registry.KEYS)
 def test_every_paper_has_the_profiles_and_its_own_numbers(key):
-    paper = papers.load(key)
-    assert paper.key == papers.reported(key)["paper"]["key"] == key
+    paper = registry.load(key)
+    assert paper.key == registry.reported(key)["paper"]["key"] == key
     assert [profile.name for profile in paper.profiles] == ["smoke", "quick", "bench", "paper"]
     names = [method.name for method in paper.methods]
     assert len(set(names)) == len(names)
     assert all(paper.method(name) for profile in paper.profiles for name in profile.methods)
     assert paper.profile("paper").width == 1
-    assert (Path(papers.__file__).parent / f"{key}.yaml").exists()
+    assert (registry.FOLDERS / key / "paper.yaml").exists()
 
 
 def test_every_method_builds_and_takes_its_loss_at_smoke(method):
-    profile = papers.load(method.paper).profile("smoke")
+    profile = registry.load(method.paper).profile("smoke")
     torch.manual_seed(0)
     network = method.build(profile.width)
     maps = len(method.structures) if any(use.maps for use in method.uses) else 0
@@ -143,5 +142,5 @@ def test_a_method_is_plain_data(method):
 
 
 def test_no_two_methods_are_the_same():
-    seen = [json.dumps(as_data(replace(papers.load(k).method(n), name="", title="", summary=""))) for k, n in METHODS]
+    seen = [json.dumps(as_data(replace(registry.load(k).method(n), name="", title="", summary=""))) for k, n in METHODS]
     assert len(set(seen)) == len(seen)

@@ -11,13 +11,13 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from npcrepro import __version__
+from npcrepro.base.errors import InputError
+from npcrepro.base.files import writing
 from npcrepro.cohorts.check import grid_defects
 from npcrepro.cohorts.dicom.series import Grid, Slice, read_grid, reading
 from npcrepro.cohorts.images import read_image, to_mask
 from npcrepro.cohorts.layout import scan
 from npcrepro.cohorts.structures import Structures, is_target, mask_of
-from npcrepro.errors import InputError
-from npcrepro.files import writing
 
 # SOP class by which an RTSTRUCT names a study; DICOM has retired the class but not the reference.
 STUDY = "1.2.840.10008.3.1.2.3.1"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
+from npcrepro.base.progress import Report
 from npcrepro.cohorts.dicom.rules import Rules, read_rules
 from npcrepro.cohorts.dicom.series import Series, find_series, read_grid, read_series
 from npcrepro.cohorts.dicom.structures import rasterise, read_structures
@@ -15,8 +17,6 @@ from npcrepro.cohorts.images import from_itk, to_itk
 from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
 from npcrepro.cohorts.resample import register_rigid, resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import is_target
-from npcrepro.errors import InputError
-from npcrepro.protocol import Report
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -21,9 +21,9 @@ from typing import Any
 
 import yaml
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.defects import slip
 from npcrepro.cohorts.dicom.series import Series
-from npcrepro.errors import InputError
 
 # Words for contrast agent in the descriptions of MR series, and words for a series without.
 CONTRAST = r"((?<![a-z])(gd|gad\w*|ce|post|km|contrast\w*|enh\w*)(?![a-z])|[+] ?c(?![a-z])|(?<![a-z])c[+])"

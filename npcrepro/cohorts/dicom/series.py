@@ -17,8 +17,8 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.images import SPACING_RANGE_MM
-from npcrepro.errors import InputError
 
 # In millimetres; smaller steps are rounding in the header.
 SAME_POSITION_MM = 0.01

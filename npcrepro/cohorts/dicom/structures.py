@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.dicom.series import FARTHEST_MM, Grid, reading, text
-from npcrepro.errors import InputError
 
 # In slices: farther out of the plane of the images, and a contour was drawn on another plane.
 OUT_OF_PLANE = 0.5

@@ -8,11 +8,11 @@ from functools import cached_property
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.phantom.organs import SIDES, Patient, head, organs
 from npcrepro.cohorts.phantom.shapes import Organ, RandomField
 from npcrepro.cohorts.phantom.tissues import STRUCTURE_STEP, Structure, Tissue, code_of
 from npcrepro.cohorts.phantom.tumour import STAGE_MIX, Tumour
-from npcrepro.errors import InputError
 
 Box = tuple[slice, slice, slice]
 

@@ -12,25 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from npcrepro.cohorts.phantom.acquisition import (
-    Fields,
-    Grid,
-    Sampled,
-    partition,
-    rician,
-    sample,
-    soften,
-    texture,
-)
+from npcrepro.base.errors import InputError, pick
+from npcrepro.cohorts.phantom.acquisition import Fields, Grid, Sampled, partition, rician, sample, soften, texture
 from npcrepro.cohorts.phantom.anatomy import Anatomy
-from npcrepro.cohorts.phantom.ct import (
-    CTV_MARGINS_MM,
-    ComputedTomography,
-    ct_slice,
-    draw_ct,
-    marker_place,
-    with_margin,
-)
+from npcrepro.cohorts.phantom.ct import CTV_MARGINS_MM, ComputedTomography, ct_slice, draw_ct, marker_place, with_margin
 from npcrepro.cohorts.phantom.observers import check_agreement
 from npcrepro.cohorts.phantom.observers import second_observer as draw_again
 from npcrepro.cohorts.phantom.shapes import RandomField, Triple
@@ -43,8 +28,6 @@ from npcrepro.cohorts.phantom.signal import (
     series_signal,
 )
 from npcrepro.cohorts.phantom.tissues import Structure, Tissue
-from npcrepro.errors import InputError
-from npcrepro.protocol import pick
 
 if TYPE_CHECKING:
     from npcrepro.cohorts.layout import CaseArrays, Cohort
@@ -437,9 +420,9 @@ def write_phantom(
 def _write_second_observer(cohort: Cohort, agreement: float, seed: int) -> None:
     import SimpleITK as sitk
 
+    from npcrepro.base.files import writing_folder
     from npcrepro.cohorts.images import read_image, to_itk
     from npcrepro.cohorts.structures import mask_of
-    from npcrepro.files import writing_folder
 
     gross = [name for name in ("GTVnd", "GTVp") if name in cohort.structures]  # where both are, the tumour stays
     with writing_folder(cohort.root / SECOND_OBSERVER_FOLDER) as folder:

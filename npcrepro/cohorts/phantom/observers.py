@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.phantom.shapes import RandomField
-from npcrepro.errors import InputError
 
 # Distance over which the second observer's border wanders from outside to inside of the first one's.
 CORRELATION_MM = 10.0

@@ -6,6 +6,7 @@ Example:
     'CC BY 4.0'
 """
 
+from npcrepro.base.errors import pick
 from npcrepro.cohorts.public.conversion import convert
 from npcrepro.cohorts.public.download import fetch
 from npcrepro.cohorts.public.nodes import HNTS_MRG, LNCTVSEG
@@ -14,7 +15,6 @@ from npcrepro.cohorts.public.openkbp import OPENKBP
 from npcrepro.cohorts.public.organs import DEEPMIND, HAN_SEG
 from npcrepro.cohorts.public.segrap import SEGRAP2023, STRUCTSEG2019
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
-from npcrepro.protocol import pick
 
 __all__ = ["SETS", "Conversion", "ConversionLog", "Download", "PublicSet", "convert", "fetch", "find"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from npcrepro.base.errors import InputError, pick
+from npcrepro.base.files import write_json, writing_folder
+from npcrepro.base.progress import Report
 from npcrepro.cohorts.layout import CaseArrays, Cohort, read_cohort, write_cohort
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, PublicSet
-from npcrepro.errors import InputError
-from npcrepro.files import write_json, writing_folder
-from npcrepro.protocol import Report, pick
 
 
 def convert(

@@ -20,10 +20,10 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from npcrepro.base.errors import InputError
+from npcrepro.base.files import writing_folder
+from npcrepro.base.progress import Report
 from npcrepro.cohorts.public.sets import Download, PublicSet
-from npcrepro.errors import InputError
-from npcrepro.files import writing_folder
-from npcrepro.protocol import Report
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60

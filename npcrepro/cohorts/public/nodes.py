@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
 from npcrepro.cohorts.public.volumes import case_folders, channel_on, find, read, read_codes, stack
 from npcrepro.cohorts.structures import Structures
-from npcrepro.errors import InputError
 
 LEVELS: Structures = {
     **{"CTVn_II_III_Va_R": (1,), "CTVn_II_III_Va_L": (2,), "CTVn_IV_Vb_R": (3,), "CTVn_IV_Vb_L": (4,)},

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.images import from_itk
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
 from npcrepro.cohorts.public.volumes import Volume, binary, case_folders, first, mask_on, read, stack
-from npcrepro.errors import InputError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -117,7 +117,7 @@ def _sheet(
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    from npcrepro.figures import METHODS, REFERENCE
+    from npcrepro.base.colours import METHODS, REFERENCE
 
     inside = np.argwhere(masks[reference])
     z, _, x = np.median(inside, axis=0).astype(int) if len(inside) else np.array(masks[reference].shape) // 2

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
 from npcrepro.cohorts.public.volumes import PackedMasks, Volume, case_folders, cropped_mask_on, read, stack
-from npcrepro.errors import InputError
 
 # Organ as in the file name: its name here. Codes are never taken from the order of files, which shifts where one is
 # missing.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, PublicSet
 from npcrepro.cohorts.public.volumes import (
@@ -21,7 +22,6 @@ from npcrepro.cohorts.public.volumes import (
     stack,
 )
 from npcrepro.cohorts.structures import Structures
-from npcrepro.errors import InputError
 
 
 def _sides(**codes: tuple[int, ...]) -> Structures:

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from npcrepro.base.errors import InputError
+from npcrepro.base.progress import Report
 from npcrepro.cohorts.layout import CaseArrays
-from npcrepro.errors import InputError
-from npcrepro.protocol import Report
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
+from npcrepro.base.wording import plural
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import from_itk, read_image, to_itk, to_mask
 from npcrepro.cohorts.structures import Structures
-from npcrepro.errors import InputError
-from npcrepro.words import plural
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -2,14 +2,14 @@ import pytest
 from dicom_cases import write_patient
 from typer.testing import CliRunner
 
-from npcrepro import cli
+from npcrepro.base.errors import InputError
+from npcrepro.cli import commands
 from npcrepro.cohorts.dicom import rasterise, read_grid, read_structures
 from npcrepro.cohorts.images import read_image
-from npcrepro.errors import InputError
 
 
 def call(*arguments):
-    done = CliRunner().invoke(cli.app, ["data", *map(str, arguments)])
+    done = CliRunner().invoke(commands.app, ["data", *map(str, arguments)])
     if done.exception:
         raise done.exception
     return done.output.splitlines()

@@ -4,10 +4,10 @@ import pytest
 import SimpleITK as sitk
 from dicom_cases import NAME, PATIENT, ramp, uid, write_series
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.dicom import export_rtstruct, import_dicom, rasterise, read_grid, read_structures
 from npcrepro.cohorts.dicom.export import parse_structures, structures_of
 from npcrepro.cohorts.images import read_image, to_itk
-from npcrepro.errors import InputError
 
 RULES = "structures: {GTVp: ^GTVp$, GTVnd: ^GTVnd$}"
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from dicom_cases import DATE, NAME, PATIENT, SPACING, ramp, square, uid, write_patient, write_rtstruct, write_series
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.dicom import import_dicom
 from npcrepro.cohorts.dicom.rules import default_rules, read_rules
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.structures import mask_of
-from npcrepro.errors import InputError
 
 BOX = (slice(1, 4), slice(3, 10), slice(2, 7))
 BOXES = [square(1.5, 2.5, 6.5, 9.5, number) for number in (1, 2, 3)]

@@ -5,8 +5,8 @@ from pydicom.encaps import encapsulate
 from pydicom.fileset import FileSet
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.dicom import find_series, read_grid, read_series
-from npcrepro.errors import InputError
 
 SAGITTAL = np.array([[0.0, 1, 0], [0, 0, -1]])
 

@@ -3,9 +3,9 @@ import pytest
 from dicom_cases import ramp, square, write_rtstruct, write_series
 from matplotlib.path import Path as Outline
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.dicom import rasterise, read_grid, read_structures
 from npcrepro.cohorts.dicom.structures import fill
-from npcrepro.errors import InputError
 
 
 @pytest.fixture

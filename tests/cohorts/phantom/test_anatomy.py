@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.phantom.anatomy import Anatomy
 from npcrepro.cohorts.phantom.tissues import STRUCTURE_STEP, Structure, Tissue
 from npcrepro.cohorts.phantom.tumour import STAGE_MIX, VOLUME_ML
-from npcrepro.errors import InputError
 
 BONE = (Tissue.CORTICAL_BONE, Tissue.MARROW)
 INTRACRANIAL = (Tissue.CSF, Tissue.VEIN, Tissue.GREY_MATTER, Tissue.WHITE_MATTER)
@@ -246,12 +246,12 @@ def test_the_same_patient_on_any_grid() -> None:
 
 
 def test_slabs_and_chunks_do_not_show(monkeypatch) -> None:
-    from npcrepro.cohorts.phantom import anatomy as module
+    from npcrepro.cohorts.phantom import anatomy as anatomy_module
 
     made = patient(5)
     whole = made.tissue(*MIDDLE)
-    monkeypatch.setattr(module, "SLAB_POINTS", 20_000)
-    monkeypatch.setattr(module, "CHUNK_POINTS", 3_000)
+    monkeypatch.setattr(anatomy_module, "SLAB_POINTS", 20_000)
+    monkeypatch.setattr(anatomy_module, "CHUNK_POINTS", 3_000)
     assert (made.tissue(*MIDDLE) != whole).mean() < 1e-3
 
 

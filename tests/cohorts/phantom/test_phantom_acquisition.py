@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from npcrepro.cohorts.phantom import Anatomy, Structure, Tissue
-from npcrepro.cohorts.phantom import acquisition as module
+from npcrepro.cohorts.phantom import acquisition as acquisition_module
 from npcrepro.cohorts.phantom.acquisition import Fields, Grid, partition, rician, sample, soften, texture
 
 GRID = Grid((8, 48, 48), (6.0, 4.0, 4.0))
@@ -42,9 +42,9 @@ def test_thick_slices_have_more_samples_and_small_voxels_fewer(spacing_mm, sampl
 
 
 def test_slabs_cover_every_slice_once(monkeypatch) -> None:
-    monkeypatch.setattr(module, "SLAB_NUMBERS", 48 * 48 * len(Tissue) * 3)
+    monkeypatch.setattr(acquisition_module, "SLAB_NUMBERS", 48 * 48 * len(Tissue) * 3)
     assert [(s.start, s.stop) for s in GRID.slabs()] == [(0, 3), (3, 6), (6, 8)]
-    monkeypatch.setattr(module, "SLAB_NUMBERS", 1)
+    monkeypatch.setattr(acquisition_module, "SLAB_NUMBERS", 1)
     assert len(list(GRID.slabs())) == 8
 
 
@@ -97,11 +97,11 @@ def test_no_tumour_no_soft_border(anatomy, monkeypatch) -> None:
     before = sampled.fractions.copy()
     field = Fields.draw(np.random.default_rng(0)).infiltration
     with monkeypatch.context() as patch:
-        patch.setattr(module, "SOFT_BORDER", 0.0)
+        patch.setattr(acquisition_module, "SOFT_BORDER", 0.0)
         soften(sampled.fractions, grid, grid.axes(), field)
     np.testing.assert_array_equal(sampled.fractions, before)
     soften(sampled.fractions, grid, grid.axes(), field)
-    far = before[..., list(module.TUMOUR_TISSUES)].sum(-1).max((1, 2)) == 0
+    far = before[..., list(acquisition_module.TUMOUR_TISSUES)].sum(-1).max((1, 2)) == 0
     assert far.any()
     np.testing.assert_array_equal(sampled.fractions[far], before[far])
     assert (sampled.fractions != before).any()

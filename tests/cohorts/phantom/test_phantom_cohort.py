@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.phantom import KINDS, PhantomPatient, Tissue, acquisition, cohort, make_patient, write_phantom
 from npcrepro.cohorts.structures import mask_of
-from npcrepro.errors import InputError
 
 SMALL = (8, 48, 48)
 TINY = (6, 24, 24)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.phantom import second_observer
-from npcrepro.errors import InputError
 
 SPACING = (3.0, 1.5, 1.5)
 

@@ -10,13 +10,13 @@ import pytest
 import SimpleITK as sitk
 from public_sources import block, centre_mm, ct, filled, grid, save, upside_down
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts import public
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.public.segrap import SEGRAP_ORGANS, STRUCTSEG_ORGANS
 from npcrepro.cohorts.structures import mask_of
-from npcrepro.errors import InputError
 
 # Correlation of T2 with T1, which is its negative: -0.26 in patient 1 where the motion is not undone.
 AGREE = -0.4

@@ -13,11 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts import public
-from npcrepro.cohorts.public import download as module
+from npcrepro.cohorts.public import download as download_module
 from npcrepro.cohorts.public.download import download, fetch, unpack
 from npcrepro.cohorts.public.sets import Download
-from npcrepro.errors import InputError
 
 CONTENT = bytes(range(256)) * 20_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -91,7 +91,7 @@ def lines():
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 1 << 16)
+    monkeypatch.setattr(download_module, "CHUNK", 1 << 16)
 
 
 def files_of(folder):
@@ -123,12 +123,12 @@ def test_an_interrupted_transfer_goes_on_at_once(file, server, tmp_path, lines):
 
 
 def test_a_transfer_that_keeps_breaking_is_kept_for_the_next_call(file, server, tmp_path, lines):
-    server.breaks = [1000] * module.ATTEMPTS
+    server.breaks = [1000] * download_module.ATTEMPTS
     with pytest.raises(InputError, match=r"set\.zip: interrupted at 0\.0 MB .*the same command goes on from there"):
         download(file, tmp_path, lines.append)
-    assert files_of(tmp_path) == {"set.zip.part": 1000 * module.ATTEMPTS}
+    assert files_of(tmp_path) == {"set.zip.part": 1000 * download_module.ATTEMPTS}
     assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
-    assert server.asked[-1] == f"bytes={1000 * module.ATTEMPTS}-"
+    assert server.asked[-1] == f"bytes={1000 * download_module.ATTEMPTS}-"
 
 
 def test_a_server_that_cannot_go_on_starts_again(file, server, tmp_path, lines):
@@ -193,7 +193,7 @@ def test_no_connection(file, tmp_path, lines):
 
 
 def test_a_disk_without_room_is_noticed_before(file, tmp_path, lines, monkeypatch):
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: Usage(10**7, 10**7 - 10**6, 10**6))
+    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: Usage(10**7, 10**7 - 10**6, 10**6))
     with pytest.raises(InputError, match=r"set\.zip needs 5\.1 MB in .*, and 1\.0 MB are free: make room first"):
         download(file, tmp_path, lines.append)
     assert files_of(tmp_path) == {}
@@ -335,7 +335,7 @@ def test_zip_with_a_password_is_refused(tmp_path):
 def test_more_than_the_disk_holds_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.zip").write_bytes(archive_of({"zeros": b"\0" * 5_000_000}))
     assert (tmp_path / "a.zip").stat().st_size < 10_000
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: Usage(0, 0, 4_000_000))
+    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: Usage(0, 0, 4_000_000))
     assert "a.zip, unpacked, needs 5.0 MB" in nothing_unpacked(tmp_path / "a.zip")
 
 

@@ -5,9 +5,9 @@ import pytest
 import SimpleITK as sitk
 from public_sources import T2_MOTION_MM, T2_TURN_DEG, filled, grid, moved, npc_series
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.images import to_itk
 from npcrepro.cohorts.resample import register_rigid
-from npcrepro.errors import InputError
 
 # A quarter of a slice.
 ACCURATE_MM = 1.5

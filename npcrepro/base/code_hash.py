@@ -1,0 +1,111 @@
+"""Which code a result depends on, as a hash: the definitions that a function or class reaches inside the package.
+
+A run made by other code is another run. Hashing whole files would make every run another one whenever a loss for the
+next paper is added beside the one it used; following the names that a definition mentions does not.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import npcrepro
+from npcrepro.base.files import sha256_of
+
+PACKAGE = Path(npcrepro.__file__).parent
+
+
+def without_address(text: str) -> str:
+    """``"npcrepro.module:Name"`` as ``"Name"``: code of this package is known by its name, for its module may move.
+
+    Example:
+        >>> without_address("npcrepro.base.code_hash:code_sha256"), without_address("torch.optim:SGD")
+        ('code_sha256', 'torch.optim:SGD')
+    """
+    return re.sub(r"^npcrepro(\.\w+)*:", "", text)
+
+
+def code_sha256(roots: Iterable[str]) -> str:
+    """Hash of the definitions that ``roots`` reach, each by its name and its syntax tree.
+
+    Blind to comments, docstrings and annotations, and to the module that a definition stands in: code that moves to
+    another file is the same code.
+
+    A root is ``"npcrepro.module:name"``, or ``"npcrepro.module:Class.method"`` for one part of a class.
+
+    Followed are names of functions, classes and constants of the same module, and names imported from other modules of
+    the package. What is reached by other ways (an attribute of an imported module or of a variable, a string) has to be
+    a root itself.
+
+    Raises:
+        KeyError: a root that its module does not define.
+    """
+    reached: dict[str, tuple[str, str]] = {}
+    waiting = [root for root in roots if root.startswith("npcrepro")]
+    while waiting:
+        target = waiting.pop()
+        if target not in reached:
+            definition, mentions = _definition(target)
+            if definition:
+                reached[target] = target.split(":")[1], definition
+            waiting += mentions
+    return sha256_of(sorted(reached.values()))
+
+
+@cache
+def _definition(target: str) -> tuple[str, tuple[str, ...]]:
+    """The definition as a dumped syntax tree, and the targets inside the package that it mentions."""
+    module, name = target.split(":")
+    name, _, part = name.partition(".")
+    defined, imported = _names(module)
+    if name in imported and name not in defined:
+        return "", (imported[name],)  # re-exported by the face of a package
+    node = defined[name]
+    if part:
+        node = {child.name: child for child in node.body if isinstance(child, ast.FunctionDef)}[part]
+    mentioned = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - {name}
+    inside = {f"{module}:{other}" for other in mentioned & defined.keys()}
+    across = {imported[other] for other in mentioned & imported.keys()}
+    return ast.dump(node), tuple(sorted(inside | across))
+
+
+@cache
+def _names(module: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
+    """Top-level definitions of a module, and where the names come from that it imports from the package."""
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    defined: dict[str, ast.stmt] = {}
+    imported: dict[str, str] = {}
+    for node in _without_words(ast.parse(path.read_text(encoding="utf-8"))).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                    defined[part.id] = node
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("npcrepro."):
+            imported |= {alias.asname or alias.name: f"{node.module}:{alias.name}" for alias in node.names}
+    return defined, imported
+
+
+def _without_words(tree: ast.Module) -> ast.Module:
+    """Without what is there for readers (docstrings, and annotations, which decide nothing when the code runs) and
+    without addresses of the package's own code."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant(None)  # that there is one makes the field of a dataclass
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = without_address(node.value)
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                body[0] = ast.Pass()
+    return tree

@@ -1,0 +1,80 @@
+"""What Sphinx reads of the package: docstrings with tables, and accessible pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from npcrepro.book.build import departures
+
+if TYPE_CHECKING:
+    pass
+
+
+def tagged(root: Path) -> str:
+    """The departures from the papers, a table for each, with links to their lines."""
+    import yaml
+
+    repository = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["repository"]["url"]
+    return departures.page(departures.departures(), repository)
+
+
+def setup(app) -> None:
+    """Sphinx extension: docstrings with tables as in Markdown or of properties, and what screen readers trip over."""
+    # After the extension that reads sections of docstrings, which has 500.
+    app.connect(
+        "autodoc-process-docstring",
+        lambda app, what, name, thing, options, lines: as_sentence(what, lines),
+        priority=600,
+    )
+    app.connect("autodoc-process-docstring", lambda app, what, name, thing, options, lines: as_rst_tables(lines))
+    app.connect("html-page-context", lambda app, name, template, context, doctree: _accessible(context))
+
+
+def _accessible(context: dict) -> None:
+    """Mend what MyST-NB and docutils write: a label that hides the words it stands for, and a list without items."""
+    if "body" in context:
+        body = context["body"].replace('<summary aria-label="Toggle hidden content">', "<summary>")
+        context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def as_sentence(what: str, lines: list[str]) -> None:
+    """Put the first line of a property's docstring together again, in place: Sphinx takes what is before a colon for
+    the type.
+
+    Args:
+        what: kind of thing that the docstring is of, as Sphinx calls it.
+        lines: of the docstring, as Sphinx has read it.
+
+    Example:
+        >>> lines = ["of images and maps.", "", ":type: Channels of the input"]
+        >>> as_sentence("property", lines)
+        >>> lines
+        ['Channels of the input: of images and maps.']
+    """
+    place = next((number for number, line in enumerate(lines) if line.startswith(":type: ")), None)
+    if what == "property" and place:
+        lines[0] = f"{lines[place].removeprefix(':type: ')}: {lines[0]}"
+        del lines[place - 1 : place + 1]
+
+
+def as_rst_tables(lines: list[str]) -> None:
+    """Replace the Markdown tables among the lines of a docstring by reStructuredText ones, in place.
+
+    Example:
+        >>> lines = ["| one | two |", "|---|---|", "| a | b |", "", "after"]
+        >>> as_rst_tables(lines)
+        >>> lines
+        ['.. list-table::', '   :header-rows: 1', '', '   * - one', '     - two', '   * - a', '     - b', '', 'after']
+    """
+    start = next((i for i, line in enumerate(lines) if re.fullmatch(r"\|(-+\|)+", line)), None)
+    if start is None:
+        return
+    end = start + 1
+    while end < len(lines) and lines[end].startswith("|"):
+        end += 1
+    rows = [line.strip("| ").split(" | ") for line in (lines[start - 1], *lines[start + 1 : end])]
+    cells = [f"   {'  ' if column else '* '}- {cell.strip()}" for row in rows for column, cell in enumerate(row)]
+    lines[start - 1 : end] = [".. list-table::", "   :header-rows: 1", "", *cells]
+    as_rst_tables(lines)

@@ -1,0 +1,325 @@
+"""What the chapters of the book share: a paper, the cohort of the settings, its runs, and the usual tables and figures.
+
+A chapter is a notebook. It tells the story; what every story needs is here, so that the chapters cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import chain
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown, display
+
+from npcrepro import statistics
+from npcrepro.base.wording import DASH, middle, plural, seeds_line
+from npcrepro.book import tables
+from npcrepro.book.figures import charts, slices, style
+from npcrepro.book.html import slice_browser
+from npcrepro.cohorts.layout import Cohort
+from npcrepro.cohorts.prepared import PreparedCohort, prepare
+from npcrepro.cohorts.structures import mask_of
+from npcrepro.metrics.overlap import count
+from npcrepro.protocol import registry
+from npcrepro.protocol.method import Method, Paper, Profile
+from npcrepro.protocol.settings import Settings
+from npcrepro.runs import evaluation, per_patient, records
+from npcrepro.runs.plan import open_cohort
+from npcrepro.runs.queue import run_paper
+from npcrepro.runs.records import Record
+
+
+class Chapter:
+    """A paper on the cohort of the settings.
+
+    Args:
+        key: of the paper, ``"li2018"``.
+        settings: of the notebook.
+
+    Attributes:
+        paper, reported, size: protocol, printed content and profile.
+        source, prepared: the cohort, and its checked copy.
+        chosen: the methods to run, with the structures that the cohort has.
+    """
+
+    def __init__(self, key: str, settings: Settings):
+        self.settings = settings
+        self.paper: Paper = registry.load(key, settings.modalities)
+        self.reported = registry.reported(key)
+        self.size: Profile = self.paper.profile(settings.profile)
+        self.source: Cohort = open_cohort(self.paper, settings)
+        self.prepared: PreparedCohort = prepare(self.source, f"{settings.runs}/prepared")
+        names = settings.methods or self.size.methods
+        self.chosen: list[Method] = [self.paper.method(name).on(self.source.structures) for name in names]
+        self.data = self.chosen[0].data.build(
+            self.prepared, self.size.matrix, self.chosen[0].channels, self.chosen[0].structures
+        )
+        self.structures: tuple[str, ...] = self.data.structures
+
+    # What it is about
+
+    def gaps(self):
+        """What the paper leaves open, and what is done here."""
+        return tables.show(pd.DataFrame(self.reported["gaps"]), "What the paper leaves open, and what is done here")
+
+    def images(self, count: int = 4, limits: tuple[float, float] | None = None) -> Markdown:
+        """One slice of each of the first cases with the contours of the structures, and a line on the cohort."""
+        shown = {}
+        for name in self.prepared.cases[:count]:
+            masks = self.masks(name)
+            z = int(sum(mask.sum(axis=(1, 2)) for mask in masks.values()).argmax())
+            drawn = {structure: mask[z] for structure, mask in masks.items() if mask[z].any()}
+            shown[f"{name}, slice {z + 1}"] = (self.image(name)[z], drawn)
+        slices.show_images(self.source, self.settings, slices.sheet, {"": shown}, limits)
+        samples = len(self.data.samples(self.prepared.cases))
+        kind = "slice" if len(self.size.matrix) == 2 else "sample"
+        return Markdown(
+            f"*{self.counts()}, {plural(samples, kind)} with "
+            f"{' or '.join(self.structures[:3])}{' ...' if len(self.structures) > 3 else ''}; channel "
+            f"{', '.join(self.data.channels)}; network input {' x '.join(map(str, self.size.matrix))}. "
+            f"Images: {self.source.reference} Licence: {self.source.licence}.*"
+        )
+
+    def counts(self) -> str:
+        """``"6 patients, 6 cases"``: what the cohort has."""
+        return f"{plural(len(self.prepared.patients), 'patient')}, {plural(len(self.prepared.cases), 'case')}"
+
+    def masks(self, case: str) -> dict[str, np.ndarray]:
+        """Reference masks ``(z, y, x)`` of a case by structure."""
+        label = np.asarray(self.prepared.case(case).label)
+        return {name: mask_of(label, self.prepared.structures, name) for name in self.structures}
+
+    def image(self, case: str) -> np.ndarray:
+        """Image ``(z, y, x)`` of a case, of the first channel of the proposed method."""
+        return np.asarray(self.prepared.case(case).image[self.prepared.channels.index(self.data.channels[0])])
+
+    def spacing_mm(self, case: str) -> Sequence[float]:
+        """Spacing ``(z, y, x)`` of a case; ``nan`` where the cohort's is not known."""
+        return self.prepared.case(case).spacing_mm if self.prepared.spacing_known else evaluation.UNKNOWN_SPACING
+
+    def layers(self, name: str = "") -> Markdown:
+        """The layer table of a method (the proposed one) as printed in the paper, and its size in this profile."""
+        method = self.paper.method(name) if name else self.paper.methods[0]
+        rows, here = tables.layers(method, self.paper.profile("paper")), tables.layers(method, self.size)
+        display(tables.show(rows))
+        return Markdown(
+            f"{rows['parameters'].sum():,} parameters, {rows['MAC (millions)'].sum() / 1000:.2f} billion "
+            f"multiply-accumulates for one input. At profile `{self.settings.profile}` the matrix is "
+            f"{' x '.join(map(str, self.size.matrix))} and channel numbers are multiplied by {self.size.width:g}: "
+            f"{here['parameters'].sum():,} parameters."
+        )
+
+    def methods(self):
+        """The methods of this page."""
+        rows = [(m.full_name, m.title, m.summary) for m in self.chosen]
+        return tables.show(pd.DataFrame(rows, columns=["method", "legend", "what it is"]))
+
+    # Runs
+
+    @cached_property
+    def found(self) -> list[Record]:
+        """The runs of the page, trained now or read back."""
+        return run_paper(self.paper, self.settings)
+
+    def more(self, *methods: str) -> list[Record]:
+        """Runs of further methods on the first fold and with the first seed of this page."""
+        first = self.found[0].config["fold"]["number"]
+        settings = replace(self.settings, methods=methods, folds=(first,), seeds=self.settings.seeds[:1])
+        return run_paper(self.paper, settings, report=_silent)
+
+    @cached_property
+    def made(self) -> str:
+        """What a caption says: profile, cohort, seeds, device and date."""
+        provenance = self.found[0].provenance
+        return (
+            f"profile {self.settings.profile}, cohort {self.prepared.name}, {seeds_line(self.settings.seeds)}, "
+            f"{provenance['device']}, {provenance['finished'][:10]}"
+        )
+
+    @cached_property
+    def patients(self) -> pd.DataFrame:
+        """One row for each patient, method, seed, structure and region."""
+        return per_patient.by_patient(records.case_table(self.found))
+
+    @cached_property
+    def every_run(self) -> list[Record]:
+        """The runs of the page, and those that they were built on; each once."""
+        used = chain.from_iterable(chain.from_iterable(record.used.values()) for record in self.found)
+        return list({record.folder: record for record in (*self.found, *used)}.values())
+
+    @property
+    def seconds(self) -> float:
+        """What all of `every_run` took, training and prediction."""
+        return sum(record.provenance["seconds"]["all"] for record in self.every_run)
+
+    def time(self) -> Markdown:
+        """How many runs there were, and how long they took."""
+        more = len(self.every_run) - len(self.found)
+        others = f", {more} of which others build on" if more else ""
+        runs = plural(len(self.every_run), "run")
+        return Markdown(f"{runs}{others} ({self.made}), {self.seconds:.0f} s of training and prediction in all.")
+
+    def learning_curves(self) -> Markdown:
+        """Training and validation loss."""
+        charts.learning_curves(records.history_table(self.found), self.paper)
+        plt.show()
+        return Markdown(
+            f"*Loss of the score that is trained in each step: one thin line for each fold, thick lines are means "
+            f"({self.made}).*"
+        )
+
+    # Results
+
+    def scores(self, region: str = "all_slices", structure: str = "") -> pd.DataFrame:
+        """Rows of `patients` of one structure (the first) in one region."""
+        return per_patient.select(self.patients, structure or self.structures[0], region)
+
+    def first_seed(self, region: str = "all_slices", structure: str = "") -> pd.DataFrame:
+        """The same, of the first seed alone."""
+        rows = self.scores(region, structure)
+        return rows[rows.seed == self.settings.seeds[0]]
+
+    def ranked(self, region: str = "all_slices", structure: str = "") -> tuple[str, pd.DataFrame]:
+        """The method with the best mean DSC (first seed), and its patients from best to worst; without one last."""
+        rows = self.first_seed(region, structure)
+        # Of a structure that no patient has, and no method marks, there is no DSC at all.
+        leader = rows.groupby("method").dsc.mean().fillna(-1).idxmax()
+        mine = rows[rows.method == leader].sort_values(["dsc", "patient"], ascending=[False, True])
+        return leader, mine.reset_index(drop=True)
+
+    def examples(self, region: str = "all_slices", structure: str = "") -> Markdown:
+        """Best, middle and worst patient of the leading method, with the contours of all methods."""
+        structure = structure or self.structures[0]
+        leader, ranked = self.ranked(region, structure)
+        number = self.structures.index(structure) + 1
+        last = len(ranked) - 1
+        places = {0: "best", (last + 1) // 2: "middle", last: "worst"} if last else {0: "only patient"}
+        rows = {}
+        for place, word in places.items():
+            patient = ranked.patient[place]
+            case = self.prepared.cases_of([patient])[0]
+            truth = self.masks(case)[structure]
+            z = int(truth.sum(axis=(1, 2)).argmax())
+            drawn = {
+                record.config["method"]["name"]: record.prediction(case)[0][z] == number
+                for record in self.found
+                if patient in record.config["fold"]["test"] and record.config["seed"] == self.settings.seeds[0]
+            }
+            rows[f"{word}: {patient}"] = (self.image(case)[z], truth[z], drawn)
+        slices.show_images(self.source, self.settings, slices.contours, rows, self.paper)
+        by = f"ranked by the DSC of {style.titles(self.paper)[leader]} in {style.REGION_TITLES[region]}"
+        return Markdown(f"*{structure}, {by} ({self.made}).*")
+
+    def samples(self, count: int = 3) -> Markdown:
+        """Slices of tested patients, evenly spaced over those that show a structure: reference and each method."""
+        made = list(self.first_fold().values())
+        cases = self.prepared.cases_of(made[0].config["fold"]["test"], include_suspect=False)
+        shown = {case: np.flatnonzero(np.any([m.any(axis=(1, 2)) for m in self.masks(case).values()], axis=0))
+                 for case in cases}  # fmt: skip
+        places = [(case, z) for case, slices in shown.items() for z in slices]
+        rows = {}
+        for part in range(count):
+            case, z = places[int((part + 0.5) * len(places) / count)]
+            image, truth = self.image(case)[z], self.masks(case)
+            row = {"Reference": (image, {name: mask[z] for name, mask in truth.items() if mask[z].any()})}
+            for record in made:
+                label = record.prediction(case)[0][z]
+                found = {name: label == i for i, name in enumerate(self.structures, 1) if (label == i).any()}
+                row[style.titles(self.paper)[record.config["method"]["name"]]] = (image, found)
+            rows[f"{case}\nslice {z + 1}"] = row
+        slices.show_images(self.source, self.settings, slices.sheet, rows, structures=self.structures)
+        networks = plural(len(made), "network")
+        return Markdown(f"*Reference and {networks} on {plural(count, 'slice')} of test patients ({self.made}).*")
+
+    def ranked_of_first_fold(self) -> list[str]:
+        """Patients that the first fold tests, from best to worst by the DSC of the leading method."""
+        _, ranked = self.ranked()
+        return ranked.patient[ranked.patient.isin(self.found[0].config["fold"]["test"])].tolist()
+
+    def first_fold(self) -> dict[str, Record]:
+        """The record of each method on the first fold, with the first seed."""
+        fold, seed = self.found[0].config["fold"], self.settings.seeds[0]
+        made = [record for record in self.found if record.config["fold"] == fold and record.config["seed"] == seed]
+        return {record.config["method"]["name"]: record for record in made}
+
+    def browse(self, *methods: str, limits: tuple[float, float] | None = None) -> Markdown:
+        """All slices of one tested patient, to move through on the page: the middle one of the leading method.
+
+        Args:
+            methods: names, by default all; those that were not run are left out. With one structure each has a panel
+                with the reference and its own outline, with several the reference has a panel of its own.
+            limits: intensities shown as black and white.
+        """
+        leader, tested = self.ranked()[0], self.ranked_of_first_fold()
+        case = self.prepared.cases_of([tested[len(tested) // 2]])[0]
+        truth, titles = self.masks(case), style.titles(self.paper)
+        labels = {n: r.prediction(case)[0] for n, r in self.first_fold().items() if not methods or n in methods}
+        if len(truth) > 1:
+            colours = dict(zip(truth, style.structure_colours(list(truth)), strict=True))
+            panels = {"Reference": truth}
+            panels |= {titles[n]: {s: label == i for i, s in enumerate(truth, 1)} for n, label in labels.items()}
+        else:
+            colours = style.colours(self.paper, list(labels))
+            colours = {"Reference": style.REFERENCE} | {titles[name]: colours[name] for name in labels}
+            (reference,) = truth.values()
+            panels = {titles[n]: {"Reference": reference, titles[n]: label == 1} for n, label in labels.items()}
+        given = (self.image(case), panels, colours, self.spacing_mm(case), limits)
+        slices.show_images(self.source, self.settings, slice_browser.show, *given)
+        return Markdown(f"*{case}, {middle(len(tested), titles[leader])} ({self.made}).*")
+
+    def table(self, metrics: dict[str, str]):
+        """Mean and standard deviation of each method over its patients, of the first structure in all slices.
+
+        A cell with fewer patients says n.
+        """
+        frame = tables.scores(self.scores(), self.paper, metrics)
+        for title in metrics.values():
+            frame[title] = [summary.mean_and_sd for summary in frame[title]]
+        return tables.show(frame, f"{self.structures[0]}, all slices, mean ± sd ({self.made})")
+
+    def compare(self, metric: str = "dsc", region: str = "all_slices", structure: str = "", printed=None) -> Markdown:
+        """Dots for each patient, and the paired differences between methods."""
+        rows = self.scores(region, structure)
+        charts.by_patient(per_patient.over_seeds(rows), self.paper, metric, printed)
+        plt.show()
+        display(tables.show_differences(tables.differences(rows, self.paper, metric)))
+        what = f"{style.METRIC_TITLES[metric]}, {structure or self.structures[0]}, {style.REGION_TITLES[region]}"
+        few = "With few patients these tests can detect only large differences."
+        return Markdown(f"*{what} ({self.made}). Dots: patients, joined by lines; bars: means. {few}*")
+
+    def by_slice(self, *methods: str) -> pd.DataFrame:
+        """DSC of each slice that shows the first structure: columns patient, slice, method, dsc; first seed."""
+        rows = []
+        for record in self.found:
+            name = record.config["method"]["name"]
+            if name not in methods or record.config["seed"] != self.settings.seeds[0]:
+                continue
+            for case in self.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
+                truth, label = self.masks(case)[self.structures[0]], record.prediction(case)[0] == 1
+                patient = self.prepared.case(case).patient
+                for z in np.flatnonzero(truth.any(axis=(1, 2))):
+                    rows.append((patient, f"{case} {z}", name, count(label[z], truth[z]).dsc))
+        return pd.DataFrame(rows, columns=["patient", "slice", "method", "dsc"])
+
+    def by_structure(self, metric: str = "dsc", region: str = "all_slices"):
+        """Mean of each method for each structure over patients; a cell with fewer than ``n`` values says how many."""
+        rows = per_patient.over_seeds(self.patients[(self.patients.region == region) & ~self.patients.suspect])
+        lines = []
+        for structure in self.structures:
+            mine = rows[rows.structure == structure]
+            line = {"structure": structure, "n": int(mine.groupby("method")[metric].count().max() or 0)}
+            for method in self.chosen:
+                summary = statistics.summarise(mine[mine.method == method.name][metric])
+                fewer = f" (n = {summary.n})" if summary.n < line["n"] else ""
+                line[method.title] = f"{summary.mean:.2f}{fewer}" if summary.n else DASH
+            lines.append(line)
+        caption = f"{style.METRIC_TITLES[metric]}, {style.REGION_TITLES[region]}, mean over patients ({self.made})"
+        return tables.show(pd.DataFrame(lines), caption)
+
+
+def _silent(line: str) -> None:
+    pass

@@ -1,0 +1,269 @@
+"""What every chapter on a paper ends with, and the scorecard of all of them.
+
+Facts about a paper come from its YAML file, verdicts from the audit and the ledger, everything else from records.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import pandas as pd
+
+from npcrepro.base.errors import InputError, pick
+from npcrepro.base.wording import plural
+from npcrepro.book.build.departures import KINDS, departures
+from npcrepro.book.chapter import Chapter
+from npcrepro.book.tables import spread_of_means
+from npcrepro.book.topics.leaderboard import LEAST_PATIENTS
+from npcrepro.findings import audit
+from npcrepro.findings.claims import ledger
+from npcrepro.findings.claims.ledger import Line
+from npcrepro.protocol import registry
+from npcrepro.runs.per_patient import by_patient
+from npcrepro.runs.published import Published, published_folders, read_published
+
+# What a paper has to give so that somebody else can check it, in the order of the scorecard.
+CRITERIA = {
+    "data": "the images can be had",
+    "code": "the code can be had",
+    "splits": "patients, not slices, train, validate and test, and the division can be repeated",
+    "seeds": "each network is trained more than once on the same patients",
+    "statistics": "the spread over patients, and tests on the same patients",
+}
+MET = {"full": "yes", "partly": "in part", "none": "no"}
+STANDINGS = {
+    "holds so far": "some claims are confirmed, none is refuted",
+    "mixed": "some claims are confirmed or weakened, others are refuted",
+    "weaker than printed": "claims are borne out, but none in the printed size",
+    "does not hold so far": "claims are refuted, none is borne out",
+    "open": "fewer than half of the claims have been decided",
+}
+# Dark text on light ground, told apart by a sign as well as by colour (Okabe and Ito's palette, lightened).
+_COLOURS = {
+    "holds so far": ("✓", "#bfe6d8"),
+    "mixed": ("±", "#fbe3b5"),
+    "weaker than printed": ("↓", "#fbe3b5"),
+    "does not hold so far": ("✗", "#f6c9ad"),
+    "open": ("?", "#d9e3ea"),
+    "yes": ("✓", "#bfe6d8"),
+    "in part": ("±", "#fbe3b5"),
+    "no": ("✗", "#f6c9ad"),
+}
+
+
+class Html(str):
+    """HTML that Jupyter and the book show as such."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def standing(verdicts: Sequence[str]) -> str:
+    """One of `STANDINGS` for the verdicts of a paper's claims.
+
+    A few claims say little of a paper, and the one that it is about may not be among them: where fewer than half are
+    decided, it is open.
+
+    Example:
+        >>> standing(["confirmed", "undecided"]), standing(["weakened", "refuted"]), standing(["undecided"])
+        ('holds so far', 'mixed', 'open')
+    """
+    confirmed, weakened, refuted = (verdict in verdicts for verdict in ledger.DECIDED)
+    if 2 * sum(verdict in ledger.DECIDED for verdict in verdicts) < len(verdicts):
+        return "open"
+    if refuted:
+        return "mixed" if confirmed or weakened else "does not hold so far"
+    if confirmed or weakened:
+        return "holds so far" if confirmed else "weaker than printed"
+    return "open"
+
+
+def frame(key: str, chapter: Chapter | None = None) -> Html:
+    """The end of a chapter: verdict, scope, what was easy and difficult, departures, chance and computing time.
+
+    Args:
+        key: of the paper.
+        chapter: whose runs were made for the page; without it only published runs count.
+
+    Returns:
+        A table with two columns, and the claims to be unfolded.
+    """
+    lines, found = _lines(key), _published(key)
+    rows = {
+        "Verdict": f"{badge(standing([line.verdict for line in lines]))} {_decided(lines)}",
+        "Scope": _scope(lines),
+        "What was easy": escape(_told(key, "experience", "easy")),
+        "What was difficult": escape(_told(key, "experience", "difficult")),
+        "Departures": _departures(key),
+        "Arithmetic": f'{_checked(key)} (<a href="audit.html">what each asks</a>).',
+        "Effect of chance": _chance(key, found),
+        "Compute": f"{escape(_told(key, 'compute'))} (the paper). {_compute(found, chapter)}",
+    }
+    body = "".join(f'<tr><th scope="row">{name}</th><td>{cell}</td></tr>' for name, cell in rows.items())
+    return Html(f'<table class="dataframe npc-frame" style="text-align: left"><tbody>{body}</tbody></table>')
+
+
+def scorecard() -> Html:
+    """All papers on one page: what each gives for a check, whether its numbers fit, and how its claims stand."""
+    head = ("paper", *CRITERIA, "arithmetic", "gaps", "claims")
+    rows = "".join(_scores(key) for key in registry.PAPERS)
+    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
+    return Html(
+        '<table class="dataframe npc-wide-table npc-scorecard" style="text-align: left">'
+        "<caption>What each paper gives; the reasons stand below</caption>"
+        f"<thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def reasons() -> pd.DataFrame:
+    """Why the scorecard says what it says: a row for each paper and criterion."""
+    rows = [(entry.short, name, *_given(key, name)) for key, entry in registry.PAPERS.items() for name in CRITERIA]
+    return pd.DataFrame(rows, columns=["paper", "criterion", "met", "what the text says"])
+
+
+def badge(word: str, why: str = "") -> str:
+    """A word of `STANDINGS` or `MET` with its sign on its colour, as HTML.
+
+    Args:
+        word: to be shown.
+        why: shown beside the pointer.
+    """
+    sign, colour = _COLOURS[word]
+    title = f' title="{escape(why, quote=True)}"' if why else ""
+    style = f"background: {colour}; color: #1b2530; padding: 0.1em 0.5em; border-radius: 0.6em; white-space: nowrap"
+    return f'<span class="npc-badge" style="{style}"{title}>{sign} {escape(word)}</span>'
+
+
+def _scores(key: str) -> str:
+    cells = [badge(*_given(key, name)) for name in CRITERIA]
+    cells += [
+        _checked(key),
+        str(len(_told(key, "gaps"))),
+        _standing(_lines(key)),
+    ]
+    link = f'<a href="{key}.html">{escape(registry.PAPERS[key].short)}</a>'
+    return f'<tr><th scope="row">{link}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def _given(key: str, name: str) -> tuple[str, str]:
+    """One of the words of `MET` for a criterion, and why."""
+    met = pick(MET, _told(key, "scorecard", name, "met"), f"answer to scorecard: {name} in {key}.yaml")
+    return met, _told(key, "scorecard", name, "says")
+
+
+def _told(key: str, *path: str):
+    """An entry of a paper's YAML file; one that a page shows and the file lacks is an `InputError`."""
+    found = registry.reported(key)
+    for name in path:
+        # A word in place of a mapping has no entries either.
+        if not isinstance(found, dict) or name not in found:
+            raise InputError(f"npcrepro/papers/{key}.yaml has no {': '.join(path)}, which a page of the book shows")
+        found = found[name]
+    return found
+
+
+def _lines(key: str) -> list[Line]:
+    return ledger.ledger(keys=[key])
+
+
+def _published(key: str) -> list[Published]:
+    return [found for found in map(read_published, published_folders()) if found.runs[0]["paper"] == key]
+
+
+def _standing(lines: Sequence[Line]) -> str:
+    """The badge of a paper; where it is open although claims are decided, they stand behind it."""
+    verdicts = [line.verdict for line in lines]
+    word, decided = standing(verdicts), _counted(verdicts, ledger.DECIDED)
+    behind = f" ({decided} of {len(lines)})" if word == "open" and decided else ""
+    return badge(word, _decided(lines)) + behind
+
+
+def _decided(lines: Sequence[Line]) -> str:
+    """``"11 claims: 1 refuted, 3 undecided"``."""
+    return f"{plural(len(lines), 'claim')}: {_counted([line.verdict for line in lines], ledger.VERDICTS)}"
+
+
+def _counted(verdicts: Iterable[str], order: Iterable[str]) -> str:
+    """``"1 refuted, 3 undecided"``."""
+    found = Counter(verdicts)
+    return ", ".join(f"{found[verdict]} {verdict}" for verdict in order if found[verdict])
+
+
+def _scope(lines: Sequence[Line]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(line.claim.text)}</td><td>{escape(line.claim.printed)} ({escape(line.claim.where)})</td>"
+        f"<td>{escape(line.verdict)}</td></tr>"
+        for line in lines
+    )
+    head = "".join(f'<th scope="col">{title}</th>' for title in ("claim", "printed", "verdict"))
+    return (
+        f"<details><summary>{plural(len(lines), 'claim')} that this chapter is about</summary>"
+        f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>'
+        'Tests, effects and commands are in the <a href="claims.html">ledger of claims</a>.'
+    )
+
+
+def _departures(key: str) -> str:
+    mine = [entry for entry in departures() if entry.paper == key]
+    counts = ", ".join(f"{sum(entry.kind == kind for entry in mine)} {kind}" for kind in KINDS)
+    anchor = registry.PAPERS[key].title.lower().replace(" ", "-").replace(".", "")
+    return (
+        f"{len(mine)} lines of code are tagged: {counts} "
+        f'(<a href="../book/departures.html#{anchor}">listed with their places</a>).'
+    )
+
+
+def _checked(key: str) -> str:
+    """``"12 checks: 4 consistent, 8 unusual"``."""
+    mine = [name for name, check in audit.CHECKS.items() if check.paper == key]
+    if not mine:
+        return "not checked"
+    verdicts = [each.finding.verdict for each in audit.audit(mine)]
+    return f"{plural(len(verdicts), 'check')}: {_counted(verdicts, audit.VERDICTS)}"
+
+
+def _chance(key: str, found: Sequence[Published]) -> str:
+    """How far means move from seed to seed, or the command that would show it."""
+    told = [said for published in found if (said := _spread(published))]
+    if told:
+        return " ".join(told)
+    known = "All published runs have one seed" if found else "No run is published"
+    command = f"npcrepro run {key} --cohort COHORT --seeds 0 --seeds 1 --seeds 2"
+    return f"{known}, so that nobody knows yet how much of a difference is luck. <code>{command}</code> would tell."
+
+
+def _spread(published: Published) -> str:
+    """How far the means of a record move from seed to seed, and of how many methods that is known; or nothing."""
+    rows = by_patient(published.cases)
+    rows = rows[(rows.region == "all_slices") & ~rows.suspect]
+    spread, seeds = spread_of_means(rows, "dsc"), rows.groupby("method").seed.nunique()
+    known = spread.dropna()
+    if known.empty or rows.patient.nunique() < LEAST_PATIENTS:
+        return ""
+    ends = dict.fromkeys(f"{end:.3f}" for end in (known.min(), known.max()))
+    times = dict.fromkeys(map(str, sorted(seeds[known.index])))
+    once = len(spread) - len(known)
+    rest = f"; the other {plural(once, 'method')} {'has' if once == 1 else 'have'} one seed" if once else ""
+    return (
+        f"On {escape(published.runs[0]['cohort'])}, for the {plural(len(known), 'method')} with {' or '.join(times)} "
+        f"seeds, another seed moves the mean DSC by a standard deviation of {' to '.join(ends)}{rest}."
+    )
+
+
+def _compute(found: Sequence[Published], chapter: Chapter | None) -> str:
+    """Machine and hours of the published runs, and seconds of those of the page."""
+    told = []
+    for published in found:
+        runs = published.runs
+        seconds = sum(run["seconds"]["all"] for run in runs)
+        took = f"{seconds / 3600:.1f} h" if seconds >= 360 else f"{seconds:.0f} s"
+        threads = runs[0]["threads"]
+        processors = " and ".join(dict.fromkeys(run["processor"] for run in runs))
+        where = f"{runs[0]['device']}, {processors}, {plural(threads, 'thread')}"
+        told.append(f"{plural(len(runs), 'published run')} on {runs[0]['cohort']}: {took} ({where}).")
+    if chapter:
+        runs = plural(len(chapter.every_run), "run")
+        told.append(f"{runs} of this page: {chapter.seconds:.0f} s ({chapter.made}).")
+    return escape(" ".join(told)) or "No run is published."

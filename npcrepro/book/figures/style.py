@@ -1,0 +1,133 @@
+"""Colours, names and layout that all figures share."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.collections import Collection
+from matplotlib.colors import same_color
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogFormatter
+
+from npcrepro.base.colours import GREY, METHODS, MORE, NNUNET, REFERENCE, YELLOW
+from npcrepro.protocol.method import Paper
+
+WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
+REGION_TITLES = {"all_slices": "all slices", "reference_slices": "slices that show the structure"}
+METRIC_TITLES = {
+    "dsc": "DSC",
+    "jsc": "JSC",
+    "sensitivity": "Sensitivity (PM)",
+    "precision": "Precision",
+    "corresponding_ratio": "CR",
+    "relative_volume_difference": "Relative volume difference",
+    "average_precision": "AP",
+    "auc": "AUC",
+    **{f"{convention}_hd_mm": "HD (mm)" for convention in ("voxel", "surfel")},
+    **{f"{convention}_hd95_mm": "HD95 (mm)" for convention in ("voxel", "surfel")},
+    **{f"{convention}_masd_mm": "MASD (mm)" for convention in ("voxel", "surfel")},
+    **{f"{convention}_assd_mm": "ASSD (mm)" for convention in ("voxel", "surfel")},
+    **{f"{convention}_nsd_{mm}mm": f"NSD at {mm} mm" for convention in ("voxel", "surfel") for mm in (1, 2)},
+}
+
+
+def colours(paper: Paper, shown: Sequence[str] = ()) -> dict[str, str]:
+    """Colour of each method of a paper: its own through the whole book, as far as colours go; the others share grey.
+
+    Methods of the profiles quick and bench come first, then the paper's list. The U-Net of nnU-Net has the same colour
+    in all papers.
+
+    Args:
+        shown: methods of the figure; those that would be grey take the colours that no other of these has.
+    """
+    listed = [name for profile in paper.profiles if profile.name in ("quick", "bench") for name in profile.methods]
+    names = dict.fromkeys([*listed, *(method.name for method in paper.methods)])
+    nnunet = {name: NNUNET for name in names if name.startswith("nnunet")}
+    kept = dict.fromkeys(names, GREY) | dict(
+        zip((n for n in names if n not in nnunet), (*METHODS, *MORE), strict=False)
+    )
+    kept |= nnunet
+    free = [colour for colour in (*METHODS, *MORE) if colour not in {kept[name] for name in shown}]
+    grey = [name for name in shown if kept[name] == GREY]
+    return kept | dict(zip(grey, free, strict=False))
+
+
+def edged(figure: Figure) -> Figure:
+    """The figure with a grey edge around lines and dots that are yellow, which is bright on images and faint on paper.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> axis = Figure().subplots()
+        >>> lines = axis.plot([0, 1], color=YELLOW) + axis.plot([1, 0], color=REFERENCE)
+        >>> _ = edged(axis.figure)
+        >>> [bool(line.get_path_effects()) for line in lines]
+        [True, False]
+    """
+    for artist in figure.findobj(_is_yellow):
+        width = float(np.max(artist.get_linewidth(), initial=0))
+        # A faint line stays one: its edge would be darker than the line of a mean, and wider than itself.
+        if artist.get_alpha() is None or artist.get_alpha() > 0.5:
+            artist.set_path_effects([withStroke(linewidth=width + 1, foreground="0.45")])
+    return figure
+
+
+def _is_yellow(artist: Artist) -> bool:
+    if isinstance(artist, Line2D):
+        return same_color(artist.get_color(), YELLOW)
+    if not isinstance(artist, Collection):
+        return False
+    colours = [*artist.get_facecolor(), *artist.get_edgecolor()]
+    return bool(colours) and same_color((*colours[0][:3], 1), YELLOW)
+
+
+def titles(paper: Paper) -> dict[str, str]:
+    """Legend text of each method."""
+    return {method.name: method.title for method in paper.methods}
+
+
+def structure_colours(structures: Sequence[str]) -> list[str]:
+    """The reference's colour for the first structure, others from the colour-blind safe list, again from its start."""
+    others = (*METHODS, NNUNET, *MORE)
+    return [REFERENCE, *(others[i % len(others)] for i in range(len(structures) - 1))][: len(structures)]
+
+
+class PlainLog(LogFormatter):
+    """Labels of a logarithmic axis as plain numbers, where it has room for them."""
+
+    def __call__(self, x, pos=None):
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def wrapped(title: str, width: int) -> str:
+    """A title in lines of about so many letters, broken at spaces and behind plus signs.
+
+    Example:
+        >>> wrapped("MMFNet+multi-MLP+stdPool", 12)
+        'MMFNet+\\nmulti-MLP+\\nstdPool'
+    """
+    lines = textwrap.wrap(title.replace("+", "+ "), width, break_on_hyphens=False)
+    return "\n".join(line.replace("+ ", "+") for line in lines)
+
+
+def grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+    """A figure of square places for images, without ticks, and its axes ``(rows, columns)``."""
+    side = min(WIDTH_IN / columns, 3.0)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(side * columns, side * rows + 0.5), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    return figure, axes
+
+
+def legend(figure: Figure, entries: Mapping[str, str], columns: int = 4) -> None:
+    """A legend below a figure: title to the colour of its line."""
+    lines = [Line2D([], [], color=colour, linewidth=2) for colour in entries.values()]
+    place = {"loc": "outside lower center", "ncols": min(columns, len(lines))}
+    figure.legend(lines, list(entries), **place, fontsize=8, frameon=False)

@@ -1,0 +1,93 @@
+"""Surfaces of masks in relief."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from scipy import ndimage
+
+from npcrepro.book.figures.slices import box_around
+from npcrepro.book.figures.style import (
+    REFERENCE,
+    WIDTH_IN,
+    colours,
+    titles,
+    wrapped,
+)
+from npcrepro.protocol.method import Paper
+
+SURFACE_VOXELS = 96  # along the longest side of a drawn surface
+TURN_DEGREES = 25.0  # of a surface about the long axis of the patient, so that its side comes into view
+LIGHT = (0.45, 0.75, -0.48)  # where the light shines to: down, away from the eye, to the left
+
+
+def surfaces(
+    rows: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
+    spacings_mm: Mapping[str, Sequence[float]],
+    paper: Paper,
+) -> Figure:  # fmt: skip
+    """Surfaces of the reference and of the methods side by side, from the front and a little from the left.
+
+    Args:
+        rows: title of the row to ``(reference (z, y, x), {method: mask})``. An empty mask leaves its place empty.
+        spacings_mm: title of the row to ``(z, y, x)``; ``nan`` where it is not known, for voxels drawn as cubes.
+    """
+    names = list(next(iter(rows.values()))[1])
+    heads = {"Reference": REFERENCE} | {titles(paper)[name]: colours(paper, names)[name] for name in names}
+    columns = len(heads)
+    side = min(WIDTH_IN / columns, 2.4)
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(side * columns, side * len(rows) + 0.5), squeeze=False, layout="constrained"
+    )
+    for line, (title, (reference, predictions)) in zip(axes, rows.items(), strict=True):
+        masks = [reference, *(predictions[name] for name in names)]
+        box = box_around(masks, reference.shape)
+        for axis, mask, colour in zip(line, masks, heads.values(), strict=True):
+            shade = relief(mask[box], spacings_mm[title])
+            seen = ~np.isnan(shade)
+            axis.imshow(np.dstack([shade[..., None] * np.array(to_rgb(colour)), seen]))
+            if not seen.any():
+                axis.text(0.5, 0.5, "empty", transform=axis.transAxes, ha="center", fontsize=8, color="0.4")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        line[0].set_ylabel(title, fontsize=9)
+    for axis, title in zip(axes[0], heads, strict=True):
+        axis.set_title(wrapped(title, 24), fontsize=8)
+    return figure
+
+
+def relief(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """A mask as somebody in front of the patient sees it, turned by `TURN_DEGREES` and lit from the upper right.
+
+    Args:
+        mask: ``(z, y, x)``, z upwards, y from front to back.
+        spacing_mm: ``(z, y, x)``; ``nan`` where it is not known.
+
+    Returns:
+        brightness ``(up and down, across)`` in [0, 1], ``nan`` beside the surface.
+
+    Example:
+        >>> ball = sum((axis - 8) ** 2 for axis in np.ogrid[:17, :17, :17]) < 36
+        >>> seen = relief(ball, (1, 1, 1))
+        >>> bool(np.isnan(seen[0, 0])), bool(seen[seen.shape[0] // 2, seen.shape[1] // 2] > 0.5)
+        (True, True)
+    """
+    spacing = np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
+    factors = spacing / (max(np.array(mask.shape) * spacing) / SURFACE_VOXELS)
+    # A free margin closes the surface where the mask ends with the volume.
+    field = ndimage.zoom(np.pad(mask, 1).astype(np.float32), factors, order=1, grid_mode=True, mode="nearest")
+    field = ndimage.gaussian_filter(field, 1.2)
+    field = ndimage.rotate(field, TURN_DEGREES, axes=(1, 2), order=1)[::-1]
+    inside = field >= 0.5
+    first = inside.argmax(axis=1)
+    down, across = np.ogrid[: field.shape[0], : field.shape[2]]
+    slopes = [slope[down, first, across] for slope in np.gradient(field)]
+    # The gradient points into the structure, like the light where it falls straight onto the surface.
+    along = sum(part * slope for part, slope in zip(LIGHT, slopes, strict=True))
+    length = np.sqrt(sum(slope**2 for slope in slopes))
+    shade = 0.3 + 0.7 * (along / np.maximum(length, 1e-6)).clip(0)
+    return np.where(inside.any(axis=1), shade.clip(max=1), np.nan)

@@ -1,0 +1,311 @@
+"""Tables of the book: records beside what the papers print. Data frames in, data frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+
+from npcrepro import statistics
+from npcrepro.base.wording import DASH
+from npcrepro.models.layers import layer_table
+from npcrepro.protocol.method import Method, Paper, Profile
+from npcrepro.runs.per_patient import OVER_STRUCTURES, over_seeds, over_structures, side_by_side
+
+# Letters of a cell that stays on one line, such as "Luo 2020" or "0 of 110"; columns of a table in smaller letters, and
+# of one that is wider than a page in those as well.
+SHORT, MANY_COLUMNS, TOO_MANY_COLUMNS = 12, 7, 13
+# Two-sided sign flips of fewer patients have no p below 0.05 (2 of 2^5 patterns): such a p says how many there are.
+TESTABLE, ALPHA = 6, 0.05
+P = "p (sign-flip, Holm)"
+UNSUPPORTED = "*"  # behind a p above `ALPHA` beside an interval that excludes zero
+
+
+def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
+    """A table for the page: no index, numbers at one precision, a dash for what is not a number.
+
+    A short text stays on one line, what would be -0.0 is 0.0, and a table of many columns has smaller letters. One of
+    too many, with fewer rows, is turned: its first column is the head, as with few methods and many structures.
+    """
+    if len(frame.columns) >= TOO_MANY_COLUMNS and len(frame) < len(frame.columns):
+        frame = frame.astype(object).set_index(frame.columns[0]).T.rename_axis(columns=None).reset_index(names="")
+
+    def cell(value) -> str:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            return together(str(value))
+        if isinstance(value, Integral):
+            return f"{value:,}"
+        return f"{value if round(value, precision) else 0.0:,.{precision}f}"
+
+    style = frame.style.hide(axis="index").format(cell, na_rep=DASH)
+    wide = " npc-wide-table" if len(frame.columns) >= MANY_COLUMNS else ""
+    style = style.set_table_attributes(f'class="dataframe{wide}"')
+    return style.set_caption(caption) if caption else style
+
+
+def together(text: str) -> str:
+    """A short text with blanks that do not break; a longer one as it is.
+
+    Example:
+        >>> together("Luo 2020"), together("a longer text")
+        ('Luo\\xa02020', 'a longer text')
+    """
+    return text.replace(" ", "\N{NO-BREAK SPACE}") if len(text) <= SHORT else text
+
+
+def millilitres(volume: float) -> str:
+    """A volume to three digits, for no contour is drawn more exactly; a dash where it is not known.
+
+    Example:
+        >>> [millilitres(volume) for volume in (1375.84, 28.59, 0.0631, np.nan)]
+        ['1,376', '28.6', '0.063', '–']
+    """
+    if np.isnan(volume):
+        return DASH
+    digits = 0 if abs(volume) >= 100 else 1 if abs(volume) >= 10 else 2 if abs(volume) >= 0.1 else 3
+    return f"{volume:,.{digits}f}"
+
+
+def cohort(summary: pd.DataFrame) -> pd.DataFrame:
+    """Medians of a cohort's structures over the cases that show them, with the range of the volume.
+
+    Args:
+        summary: from :func:`npcrepro.cohorts.summary.summarise_cohort`.
+    """
+    rows = []
+    for (structure, channel), group in summary.groupby(["structure", "channel"], sort=False):
+        shown = group[group.slices > 0]
+        volume = shown.volume_ml
+        known = f"{volume.median():.3g} ({volume.min():.3g} to {volume.max():.3g})" if volume.notna().any() else DASH
+        rows.append(
+            {
+                "structure": structure,
+                "channel": channel,
+                "cases": f"{len(shown)} of {len(group)}",
+                "volume (ml)": known,
+                "slices": f"{shown.slices.median():g}" if len(shown) else DASH,
+                "separability": shown.separability.median(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def layers(method: Method, profile: Profile) -> pd.DataFrame:
+    """Layer table of a method's network at a profile's matrix and width."""
+    import torch
+
+    with torch.device("meta"):
+        network = method.build(profile.width)
+    rows = layer_table(network, method.input_shape(profile))
+    axes = "C x D x H x W" if len(rows[0].output) == 4 else "C x H x W"
+    return pd.DataFrame(
+        {
+            "layer": [row.name for row in rows],
+            "kind": [row.kind for row in rows],
+            "kernel": [" x ".join(map(str, row.kernel)) for row in rows],
+            "padding": [" x ".join(map(str, row.padding)) for row in rows],
+            f"output ({axes})": [" x ".join(map(str, row.output)) for row in rows],
+            "parameters": [row.parameters for row in rows],
+            "MAC (millions)": [round(row.macs / 1e6, 2) for row in rows],
+        }
+    )
+
+
+def slice_times(methods: Sequence[Method], profile: Profile, repeats: int = 5) -> pd.DataFrame:
+    """Time of a forward pass of one slice on this processor, at the paper's widths and a profile's matrix.
+
+    Returns:
+        Columns ``network``, ``parameters``, ``MAC (billions)`` and ``ms`` (the median of ``repeats`` passes).
+    """
+    import time
+
+    import torch
+
+    size = replace(profile, width=1.0)
+    rows = []
+    for method in methods:
+        layer_rows = layers(method, size)
+        network, image = method.build(1.0).eval(), torch.zeros(1, *method.input_shape(profile))
+        seconds = []
+        with torch.no_grad():
+            for _ in range(repeats + 1):
+                started = time.perf_counter()
+                network(image)
+                seconds.append(time.perf_counter() - started)
+        macs = layer_rows["MAC (millions)"].sum() / 1000
+        # The first pass pays for memory that the others use again.
+        rows.append((method.title, layer_rows["parameters"].sum(), macs, 1000 * float(np.median(seconds[1:]))))
+    return pd.DataFrame(rows, columns=["network", "parameters", "MAC (billions)", "ms"])
+
+
+def scores(patients: pd.DataFrame, paper: Paper, metrics: dict[str, str]) -> pd.DataFrame:
+    """Mean, spread, interval and n of each method over patients.
+
+    Args:
+        patients: from :func:`npcrepro.runs.per_patient.select`; seeds are averaged within a patient first.
+        metrics: metric to column title.
+
+    Raises:
+        ValueError: a patient stands there twice, for instance with two structures.
+    """
+    rows = []
+    averaged = over_seeds(patients)
+    if averaged.duplicated(["patient", "method"]).any():
+        raise ValueError("a patient stands there twice with one method; select one structure and one region")
+    for method in paper.methods:
+        mine, one = averaged[averaged.method == method.name], patients[patients.method == method.name]
+        if len(mine):
+            row = {"method": method.title, "patients": len(mine), "seeds": one.seed.nunique()}
+            row |= {title: statistics.summarise(mine[metric]) for metric, title in metrics.items()}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def by_method(patients: pd.DataFrame, methods: Sequence, metric: str) -> pd.DataFrame:
+    """Methods down, structures across: mean over patients with its 95 % interval, and n where it is not that of all.
+
+    Args:
+        patients: from :func:`npcrepro.runs.per_patient.by_patient`, one region; with several structures the last
+            column is their mean.
+        methods: in the order of the rows; of each, ``name`` and ``title``.
+    """
+    structures = list(dict.fromkeys(patients.structure))
+    whole = [over_seeds(over_structures(patients))] if len(structures) > 1 else []
+    rows = pd.concat([over_seeds(patients), *whole])
+    lines = []
+    for method in methods:
+        mine = rows[rows.method == method.name]
+        if len(mine):
+            line = {"method": method.title, "n": mine.patient.nunique()}
+            for structure, values in mine.groupby("structure", sort=False)[metric]:
+                line[structure] = mean_and_interval(statistics.summarise(values), line["n"])
+            lines.append(line)
+    return pd.DataFrame(lines, columns=["method", "n", *structures, *([OVER_STRUCTURES] if whole else [])])
+
+
+def mean_and_interval(summary: statistics.Summary, n: int | None = None) -> str:
+    """``0.85 (0.83 to 0.87)``, a dash without values; n is added where it is not the one given.
+
+    Example:
+        >>> mean_and_interval(statistics.summarise([0.8, 0.8, 0.8]), n=4)
+        '0.80 (0.80 to 0.80, n = 3)'
+    """
+    if not summary.n:
+        return DASH
+    fewer = "" if n in (None, summary.n) else f", n = {summary.n}"
+    return f"{summary.mean:.2f} ({summary.interval}{fewer})"
+
+
+def printed_cell(cell: dict | None) -> str:
+    """A printed mean, sd and range of the YAML file in the same form; what is not printed is left out."""
+    if not cell:
+        return "n.a."
+    low, high = cell.get("range_low"), cell.get("range_high")
+    mean = "n.a." if "mean" not in cell else f"{cell['mean']:.2f}"
+    spread = f" ± {cell['sd']:.2f}" if "sd" in cell else ""
+    reach = "" if high is None else (f", {low:.2f} to {high:.2f}" if low is not None else f", up to {high:.2f}")
+    return mean + spread + reach
+
+
+def partners(patients: pd.DataFrame, paper: Paper) -> list[tuple[str, str]]:
+    """Pairs of methods that the protocol names (`Paper.comparisons`) and that both have rows, in the paper's order.
+
+    Unlike the pairs of `differences`, none with the proposed method for want of another partner.
+
+    Args:
+        patients: rows with a column ``method``.
+    """
+    there, stated = set(patients.method), paper.comparisons
+    names = [method.name for method in paper.methods if method.name in there]
+    return [(name, stated[name]) for name in names if stated.get(name) in there]
+
+
+def differences(
+    patients: pd.DataFrame, paper: Paper, metric: str, pairs: Sequence[tuple[str, str]] = ()
+) -> pd.DataFrame:  # fmt: skip
+    """Each method against the one that the paper's protocol compares it with: paired differences over patients.
+
+    Args:
+        patients: from :func:`npcrepro.runs.per_patient.select`; seeds are those that both of a pair have.
+        paper: for the order and titles of methods.
+        metric: name of the column.
+        pairs: two methods each, the first minus the second, in place of the protocol's.
+
+    The p values are adjusted for the number of comparisons in the table (Holm). A comparison of fewer than `TESTABLE`
+    patients is not tested. `UNSUPPORTED` stands behind a p that does not support its interval; `show_differences` says
+    what it means.
+    """
+    names = [method.name for method in paper.methods if method.name in set(patients.method)]
+    proposed = paper.methods[0].name
+    pairs = pairs or [(name, paper.comparisons.get(name, proposed)) for name in names if name != proposed]
+    tests = {}
+    for pair in pairs:
+        if set(pair) <= set(names):
+            wide = side_by_side(patients, pair, metric)
+            tests[tuple(pair)] = statistics.paired(*(wide[name] for name in pair))
+    return pd.DataFrame(
+        [
+            {
+                "comparison": minus(paper, *pair),
+                "patients": test.difference.n,
+                "mean difference": f"{test.difference.mean:+z.3f}",
+                "95 % interval": _signed_interval(test.difference),
+                P: _p(test.difference, p),
+            }
+            for (pair, test), p in zip(tests.items(), adjusted(list(tests.values())), strict=True)
+        ],
+        columns=["comparison", "patients", "mean difference", "95 % interval", P],
+    )
+
+
+def adjusted(tests: Sequence[statistics.PairedTest]) -> list[float]:
+    """p of each comparison, adjusted for their number (Holm); ``nan`` for one of fewer than `TESTABLE` patients."""
+    return statistics.holm([test.p if test.difference.n >= TESTABLE else np.nan for test in tests])
+
+
+def side(difference: statistics.Summary) -> int:
+    """1 where the interval of a difference lies above zero, -1 below, 0 where it holds zero or there is none.
+
+    Example:
+        >>> side(statistics.summarise([0.1, 0.2, 0.3])), side(statistics.summarise([-0.1, 0.0, 0.1]))
+        (1, 0)
+    """
+    return int(difference.low > 0) - int(difference.high < 0)
+
+
+def show_differences(frame: pd.DataFrame, caption: str = ""):
+    """The rows of `differences` for the page, with a word on p values that do not support their interval."""
+    if frame[P].str.endswith(UNSUPPORTED).any():
+        note = f"{UNSUPPORTED} the interval excludes 0, but p does not support it"
+        caption = f"{caption}. {note}" if caption else note
+    return show(frame, caption)
+
+
+def _p(difference: statistics.Summary, p: float) -> str:
+    if np.isnan(p):
+        return DASH
+    if p < 0.001:
+        return "below 0.001"
+    return f"{p:.3f}{UNSUPPORTED if side(difference) and p > ALPHA else ''}"
+
+
+def minus(paper: Paper, first: str, second: str) -> str:
+    """How a comparison of two methods is named: the first minus the second, by their titles."""
+    return f"{paper.method(first).title} minus {paper.method(second).title}"
+
+
+def _signed_interval(summary: statistics.Summary) -> str:
+    return DASH if np.isnan(summary.low) else f"{summary.low:+z.3f} to {summary.high:+z.3f}"
+
+
+def spread_of_means(patients: pd.DataFrame, metric: str) -> pd.Series:
+    """Standard deviation over seeds of the cohort mean, for each method; ``nan`` with one seed."""
+    return patients.groupby(["method", "seed"])[metric].mean().groupby("method").std()
+
+
+def printed_rows(reported: dict) -> pd.DataFrame:
+    """A table of the YAML file with its printed columns, one row for each patient."""
+    return pd.DataFrame(reported["rows"], columns=reported["columns"])

@@ -1,0 +1,173 @@
+"""Two made-up masks to try the metrics on, and what the chapter "What the numbers mean" shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import acos, pi, sqrt
+
+import numpy as np
+import pandas as pd
+
+from npcrepro.book.figures.style import METHODS, REFERENCE
+from npcrepro.metrics.overlap import count
+from npcrepro.metrics.surface import CONVENTIONS, surface_distances
+
+SPACING_MM = (3.0, 0.54, 0.54)  # a usual series of head and neck: thick slices, fine pixels
+RADII_MM = (22.0, 22.0, 24.0)
+LARGER = 1.03  # the prediction, along each axis
+LARGEST_SHIFT_MM = 12.0
+PREDICTION = METHODS[0]
+SURFACES = {"voxel": "border voxels", "surfel": "surface elements"}
+NUMBERS = {
+    "HD (mm)": lambda distances: distances.hausdorff,
+    "HD95, larger of both directions (mm)": lambda distances: distances.hausdorff_95,
+    "HD95, directions pooled (mm)": lambda distances: distances.percentile(95, "pooled"),
+    "MASD (mm)": lambda distances: distances.masd,
+    "ASSD (mm)": lambda distances: distances.assd,
+    "NSD at 1 mm": lambda distances: distances.nsd(1),
+    "NSD at 2 mm": lambda distances: distances.nsd(2),
+}
+
+
+def shifted_pair(shift_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Prediction and reference: two ellipsoids, the prediction a little larger, one slice higher and moved along x.
+
+    Args:
+        shift_mm: along x, 0 to `LARGEST_SHIFT_MM`.
+
+    Returns:
+        Two masks ``(z, y, x)`` with the spacing `SPACING_MM`; the grid is the same for every shift.
+    """
+    if not 0 <= shift_mm <= LARGEST_SHIFT_MM:
+        raise ValueError(f"a shift lies between 0 and {LARGEST_SHIFT_MM:g} mm, not at {shift_mm}")
+    spacing, radii = np.array(SPACING_MM), np.array(RADII_MM)
+    first = -radii * LARGER
+    last = -first + (SPACING_MM[0], 0, LARGEST_SHIFT_MM)
+    # Voxel centres at whole steps from the centre of the reference, a free voxel around.
+    z, y, x = (np.arange(a // s - 1, b // s + 3) * s for a, b, s in zip(first, last, spacing, strict=True))
+    grid = z[:, None, None], y[:, None], x
+    moved = z[:, None, None] - SPACING_MM[0], y[:, None], x - shift_mm
+    return _ellipsoid(moved, radii * LARGER), _ellipsoid(grid, radii)
+
+
+def _ellipsoid(places_mm: Sequence[np.ndarray], radii_mm: Sequence[float]) -> np.ndarray:
+    return sum((place / radius) ** 2 for place, radius in zip(places_mm, radii_mm, strict=True)) <= 1
+
+
+def overlap(prediction: np.ndarray, reference: np.ndarray) -> pd.DataFrame:
+    """DSC, JSC, precision and sensitivity as one row."""
+    counts = count(prediction, reference)
+    names = {"DSC": "dsc", "JSC": "jsc", "precision": "precision", "sensitivity": "sensitivity"}
+    return pd.DataFrame([{title: getattr(counts, name) for title, name in names.items()}])
+
+
+def distances(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float] = SPACING_MM) -> pd.DataFrame:
+    """Every distance under both conventions of a surface: rows `NUMBERS`, a column for each of `SURFACES`."""
+    columns = {}
+    for convention in CONVENTIONS:
+        measured = surface_distances(prediction, reference, spacing_mm, convention)
+        columns[SURFACES[convention]] = {name: number(measured) for name, number in NUMBERS.items()}
+    return pd.DataFrame(columns)
+
+
+def ball_radius_mm(volume_ml):
+    """Radius of a ball of so many millilitres, a number or an array of them.
+
+    Example:
+        >>> round(float(ball_radius_mm(4.18879)), 3)
+        10.0
+    """
+    return np.cbrt(3 / (4 * pi) * 1000 * np.asarray(volume_ml, dtype=float))
+
+
+def ball_dsc(volume_ml, shift_mm: float):
+    """DSC of a ball with itself moved aside.
+
+    Args:
+        volume_ml: a positive number or an array of them.
+        shift_mm: 0 or more; from the diameter on the DSC is 0.
+
+    Example:
+        >>> float(ball_dsc(4 / 3 * pi, 5.0))  # a ball of radius 10 mm
+        0.6328125
+    """
+    part = np.minimum(shift_mm / (2 * ball_radius_mm(volume_ml)), 1)
+    return (1 - part) ** 2 * (2 + part) / 2
+
+
+def tube_dsc(diameter_mm: float, shift_mm: float) -> float:
+    """DSC of a long round tube with itself moved across its axis.
+
+    Args:
+        diameter_mm: positive.
+        shift_mm: 0 or more; from the diameter on the DSC is 0.
+    """
+    part = min(shift_mm / diameter_mm, 1)
+    return 2 / pi * (acos(part) - part * sqrt(1 - part**2))
+
+
+def empty_pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """A pair of masks ``(z, y, x)`` for each status: prediction and reference, with something in it or not."""
+    some, other, nothing = np.zeros((3, 4, 9, 9), dtype=bool)
+    some[1:3, 2:6, 2:6], other[1:3, 3:7, 2:6] = True, True
+    return {
+        "ok": (other, some),
+        "pred_empty": (nothing, some),
+        "ref_empty": (other, nothing),
+        "both_empty": (nothing, nothing),
+    }
+
+
+def page(prediction: np.ndarray, reference: np.ndarray, *numbers: pd.DataFrame) -> str:
+    """HTML of `picture` with tables of numbers below it."""
+    tables = (frame.to_html(index=len(frame) > 1, border=0, float_format="{:.2f}".format) for frame in numbers)
+    return picture(prediction, reference) + "".join(tables)
+
+
+def picture(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float] = SPACING_MM) -> str:
+    """Two slices through the middle of the reference with both contours, as SVG.
+
+    Contours follow the edges of voxels. In each row of a slice a mask has to be one run of voxels, as a convex one is.
+
+    Args:
+        prediction, reference: masks ``(z, y, x)``, z upwards; the reference is not empty.
+    """
+    z, y, _ = (round(places.mean()) for places in np.nonzero(reference))
+    axial = _slice("axial slice", prediction[z], reference[z], spacing_mm[1:])
+    coronal = _slice("coronal slice", prediction[::-1, y], reference[::-1, y], spacing_mm[::2])
+    legend = ", ".join(
+        f'<span style="color: {colour}" aria-hidden="true">&#9632;</span> {name} ({word})'
+        for name, colour, word in (("reference", REFERENCE, "orange"), ("prediction", PREDICTION, "blue"))
+    )
+    return f'<div style="display: flex; gap: 0.6rem; align-items: flex-start">{axial}{coronal}</div><p>{legend}</p>'
+
+
+def _slice(title: str, prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]) -> str:
+    height, width = np.array(prediction.shape) * spacing_mm
+    # Dark ground as in an image, on which both colours stand out whatever the theme of the page.
+    paths = "".join(
+        f'<path d="{_outline(mask)}" stroke="{colour}" fill="{colour}" fill-opacity="0.25" stroke-width="2" '
+        f'vector-effect="non-scaling-stroke"/>'
+        for mask, colour in ((reference, REFERENCE), (prediction, PREDICTION))
+    )
+    return (
+        f'<div style="flex: 1 1 0; min-width: 0; max-width: 24rem">'
+        f'<svg role="img" aria-label="Both contours, {title}" viewBox="0 0 {width:.2f} {height:.2f}" '
+        f'style="display: block; width: 100%; background: #222">'
+        f'<g transform="scale({spacing_mm[1]:g} {spacing_mm[0]:g})">{paths}</g></svg>'
+        f"<small>{title}</small></div>"
+    )
+
+
+def _outline(mask: np.ndarray) -> str:
+    """SVG path, in voxels, along the edges of a mask ``(y, x)``: down its left side and up its right side."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return ""
+    left = mask[rows].argmax(axis=1)
+    right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    if mask.sum() != (right - left).sum():
+        raise ValueError("a row of the mask has a gap; only convex masks can be drawn")
+    down = "".join(f"H{x}v1" for x in left)
+    up = "".join(f"H{x}v-1" for x in right[::-1])
+    return f"M{left[0]} {rows[0]}{down}{up}z"

@@ -1,0 +1,215 @@
+"""What a check is, and the table that all of them make."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import log
+from typing import Any
+
+import numpy as np
+
+from npcrepro.base.errors import pick
+from npcrepro.base.wording import DASH
+from npcrepro.protocol import registry
+
+VERDICTS = {
+    "consistent": "the numbers fit together",
+    "rounding": "they fit only if a last digit may move",
+    "inconsistent": "two statements cannot both be right",
+    "impossible": "a number violates an identity or an inequality",
+    "cannot tell": "what would decide it is not printed",
+}
+PAPERS = {entry.letter: key for key, entry in registry.PAPERS.items() if entry.letter}
+AS_PRINTED = "As printed."  # the reading of a check in which nothing needs saving
+TINY = 1e-9  # printed decimals are not exact in binary
+Reported = Mapping[str, Any]  # content of a paper's YAML file
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check computed.
+
+    Attributes:
+        verdict: one of :data:`VERDICTS`.
+        computed: the computation in sentences, every number in them computed.
+        numbers: the same by name, for prose and figures.
+    """
+
+    verdict: str
+    computed: tuple[str, ...]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        pick(VERDICTS, self.verdict, "verdict")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to the printed numbers of a paper.
+
+    Attributes:
+        key: ``"L01"``; the letter stands for the paper.
+        claim: what the paper prints, or what it implies.
+        where: place in the paper.
+        reading: the reading under which the paper is right, or is nearest to it.
+        consequence: for the reproduction.
+        compute: the finding from the content of the paper's YAML file.
+
+    Example:
+        >>> from npcrepro.protocol.registry import reported
+        >>> CHECKS["L01"].compute(reported("li2018")).verdict
+        'consistent'
+    """
+
+    key: str
+    claim: str
+    where: str
+    reading: str
+    consequence: str
+    compute: Callable[[Reported], Finding]
+
+    @property
+    def paper(self) -> str:
+        """``"li2018"``."""
+        return PAPERS[self.key[0]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A check and what it found."""
+
+    check: Check
+    finding: Finding
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(key: str, **about: str) -> Callable:
+    """Register a function as the computation of a check; ``about`` are the texts of :class:`Check`."""
+
+    def register(compute: Callable[[Reported], Finding]) -> Callable[[Reported], Finding]:
+        if key in CHECKS:
+            raise ValueError(f"there are two checks {key}")
+        CHECKS[key] = Check(key, compute=compute, **about)
+        return compute
+
+    return register
+
+
+def audit(keys: Iterable[str] = ()) -> list[Result]:
+    """Findings of the checks called ``keys``, or of all, in the order of the papers.
+
+    Raises:
+        InputError: an unknown key, with the near miss.
+
+    Example:
+        >>> [result.finding.verdict for result in audit(["L10"])]
+        ['inconsistent']
+    """
+    wanted = [pick(CHECKS, key, "check") for key in keys] or CHECKS.values()
+    letters = "".join(PAPERS)
+    ordered = sorted(wanted, key=lambda each: (letters.index(each.key[0]), each.key))
+    return [Result(each, each.compute(registry.reported(each.paper))) for each in ordered]
+
+
+def table(results: Sequence[Result]):
+    """One row for each check, as a data frame."""
+    import pandas as pd
+
+    columns = ["check", "paper", "verdict", "printed", "where", "saved by", "computed", "consequence"]
+    rows = [
+        (
+            each.check.key,
+            each.check.paper,
+            each.finding.verdict,
+            each.check.claim,
+            each.check.where,
+            DASH if each.check.reading == AS_PRINTED else each.check.reading,
+            " ".join(each.finding.computed),
+            each.check.consequence,
+        )
+        for each in results
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def counts(results: Sequence[Result]):
+    """How many checks of each paper came to each verdict, with sums, as a data frame."""
+    from npcrepro.findings.tally import tally
+
+    return tally(table(results), by="paper", of="verdict", order=VERDICTS)
+
+
+# --- What several papers need ------------------------------------------------------------------------------------
+
+
+def half(reported: Reported, column: str) -> float:
+    """Half a unit of the last printed digit of a column: what rounding may hide."""
+    return 0.5 * 10.0 ** -reported["decimals"][column]
+
+
+def reach(function: Callable, *columns: tuple[Any, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value of a function over everything that the printed numbers may stand for.
+
+    Args:
+        function: of one array for each column, monotone in each of them.
+        columns: printed values and the half unit of their last digit.
+
+    Example:
+        >>> low, high = reach(lambda a, b: a / b, (8.0, 0.5), (4.0, 0.5))
+        >>> round(float(low), 3), round(float(high), 3)
+        (1.667, 2.429)
+    """
+    corners = [
+        function(*(np.asarray(values) + sign * size for (values, size), sign in zip(columns, signs, strict=True)))
+        for signs in itertools.product((-1, 1), repeat=len(columns))
+    ]
+    return np.min(corners, axis=0), np.max(corners, axis=0)
+
+
+def within(printed: Any, size: float, low: Any, high: Any) -> np.ndarray:
+    """Whether printed numbers, each known within ``size``, can lie between ``low`` and ``high``."""
+    printed = np.asarray(printed)
+    return (printed + size >= np.asarray(low) - TINY) & (printed - size <= np.asarray(high) + TINY)
+
+
+def jsc_of(dsc: Any) -> Any:
+    """JSC of the mask that has this DSC: D / (2 - D)."""
+    return dsc / (2 - dsc)
+
+
+def fits_f1_of_means(dsc: Any, f1: Any, size: float) -> np.ndarray:
+    """Whether each F1 can be that of the mean precision P and the mean recall R, and each DSC the mean over the masks.
+
+    For one mask DSC = 2 P R / (P + R). That is concave, so that F1 of the means is never below the mean DSC; and it is
+    at least P + R - 1, whose mean is at least 2 F1 - 1, for the mean of P and R is at least F1.
+
+    Args:
+        dsc: printed means.
+        f1: printed values.
+        size: half a unit of their last digit.
+
+    Example:
+        >>> fits_f1_of_means([0.70, 0.70, 0.80], [0.75, 0.65, 0.95], 0.005).tolist()
+        [True, False, False]
+    """
+    dsc, f1 = np.asarray(dsc), np.asarray(f1)
+    return (f1 + size >= dsc - size - TINY) & (dsc + size >= 2 * (f1 - size) - 1 - TINY)
+
+
+def halvings(size: int) -> int:
+    """How often a side can be halved exactly.
+
+    Example:
+        >>> halvings(24)
+        3
+    """
+    return (size & -size).bit_length() - 1
+
+
+def spent_after(share: float, decay: float, every: int) -> float:
+    """Iterations after which a share of the sum of all learning rates is spent."""
+    return every * log(1 - share) / log(decay)

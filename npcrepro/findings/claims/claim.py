@@ -1,0 +1,217 @@
+"""A comparative claim of a paper, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isnan, log, nan
+
+from npcrepro import statistics
+from npcrepro.base.errors import InputError, pick
+from npcrepro.runs.evaluation import REGIONS
+
+WORST = {"dsc": 0.0, "jsc": 0.0, "sensitivity": 0.0, "precision": 0.0, "specificity": 0.0}
+TESTED = ("difference", "spread", "equivalence", "value", "share")
+FORMS = (*TESTED, "all", "elsewhere")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a contrast.
+
+    Attributes:
+        method: name of the method without the paper.
+        weight: 1 and -1 for a difference; 1, -1, -1, 1 for a difference of differences.
+        metric: column, where it is not the metric of the claim (automatic against reference volume).
+        cohort: how the name of the cohort ends that the arm was run on, where that differs between the arms (slices
+            split by patient and by slice).
+    """
+
+    method: str
+    weight: float = 1.0
+    metric: str = ""
+    cohort: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as data. Numbers of a contrast are signed: sum of weight times metric over the arms.
+
+    Attributes:
+        key, paper: ``"chen2020-45"`` and ``"chen2020"``.
+        text: the claim in our words.
+        where: place in the paper.
+        form: see the list in :mod:`npcrepro.findings.claims`.
+        printed: what the paper prints for it, in words.
+        test: what decides it, in words.
+        metric: column of :func:`npcrepro.runs.per_patient.by_patient`, or one of
+            ``npcrepro.findings.claims.ledger.DERIVED``.
+        arms: see :class:`Arm`; for a spread the first is compared with the second.
+        direction: claimed side: ``"more"`` or ``"less"`` (for a distance, better is less).
+        reported: the contrast as printed, with its sign; for a spread the ratio. ``None`` if nothing is printed.
+        margin: of equivalence, or how far a value may be missed; for a difference the margin of refutation, by
+            default half of the reported effect (for a spread: a ratio, 1.1 for 10 %).
+        wider_margin: an equivalence shown only inside this one is weakened.
+        value: what an equivalence, a value or a share is compared with.
+        threshold, beyond: a share counts units whose metric is ``"below"`` or ``"above"`` the threshold.
+        unit: of a share: ``"patient"`` (averaged over seeds) or ``"seed"`` (averaged over patients).
+        scale: ``"plain"``, or ``"log"`` for ratios: the contrast of logarithms; values that are not positive are
+            undefined there.
+        rule, worst: what undefined values count as (:func:`npcrepro.statistics.fill`); a failure counts as the worst
+            value, which is known for shares of overlap and has to be given for everything else.
+        seeds: how many the protocol asks for: 3, or 5 for an ablation below 0.02 DSC.
+        structure: that is compared; empty means the only one, or the mean over those that a patient has.
+        region: of ``npcrepro.runs.evaluation.REGIONS``.
+        parts: of the form ``"all"``.
+        needed: how many of the parts have to hold; 0 for all of them.
+        repeats: key of the claim of the same paper that this one asks once more, by a metric that follows from its own;
+            Holm's correction counts the two as one.
+        needs: of the form ``"elsewhere"``: what would decide it and is not in records.
+        first: the claim as it was asked before results were seen, where its test was changed after that.
+        limits: what the networks of this book leave out of the test, in a sentence that any verdict needs beside it.
+    """
+
+    key: str
+    paper: str
+    text: str
+    where: str
+    form: str
+    metric: str = ""
+    arms: tuple[Arm, ...] = ()
+    direction: str = "more"
+    reported: float | None = None
+    margin: float | None = None
+    wider_margin: float | None = None
+    value: float = 0.0
+    threshold: float | None = None
+    beyond: str = "below"
+    unit: str = "patient"
+    scale: str = "plain"
+    rule: str = "worst"
+    worst: float | None = None
+    seeds: int = 3
+    printed: str = ""
+    test: str = ""
+    structure: str = ""
+    region: str = "all_slices"
+    parts: tuple[Claim, ...] = ()
+    needed: int = 0
+    repeats: str = ""
+    needs: str = ""
+    first: Claim | None = None
+    limits: str = ""
+
+    def __post_init__(self):
+        choices = {
+            "form": FORMS,
+            "direction": ("more", "less"),
+            "beyond": ("below", "above"),
+            "unit": ("patient", "seed"),
+            "scale": ("plain", "log"),
+            "rule": statistics.RULES,
+            "region": REGIONS,
+        }
+        for name, names in choices.items():
+            pick(dict.fromkeys(names), getattr(self, name), f"{name} of claim {self.key}")
+        for problem in self._problems():
+            raise InputError(f"claim {self.key}: {problem}")
+
+    def _problems(self):
+        if self.form in TESTED:
+            yield from self._problems_of_a_test()
+        elif self.arms:
+            yield f"the form {self.form} compares no arms by itself"
+        if self.form == "all" and not all(part.form in TESTED for part in self.parts or (self,)):
+            yield "the form all needs parts that can be tested by themselves"
+        if self.form == "elsewhere" and not self.needs:
+            yield "the form elsewhere needs a word on what would decide the claim"
+        if self.first and (self.first.key != self.key or self.first.first):
+            yield "first is this claim as it was, under the same key, and has no first of its own"
+        if any(part.first for part in self.parts):
+            yield "first belongs to the claim, not to a part of it"
+        if self.form != "all" and self.parts:
+            yield f"parts belong to the form all, not to {self.form}"
+
+    def _problems_of_a_test(self):
+        if not self.metric:
+            yield "metric is empty, so there is nothing to compare by"
+        if not self.arms:
+            yield "arms is empty, so there is nothing to compare"
+        if self.form == "difference" and abs(sum(arm.weight for arm in self.arms)) > 1e-9:
+            yield "the weights of a difference add up to 0; a sign is probably missing"
+        if self.form == "spread" and len(self.arms) != 2:
+            yield f"a spread compares two arms, got {len(self.arms)}"
+        if self.form == "equivalence" and self.margin is None:
+            yield "an equivalence needs a margin"
+        if self.form == "share" and self.threshold is None:
+            yield "a share needs a threshold"
+        if self.form == "spread" and min(self.reported or 1, self.margin or 1) <= 0:
+            yield f"a spread is a ratio above 0, got reported {self.reported} and margin {self.margin}"
+        if self.reported is not None and self.form in ("difference", "spread") and not self.towards(self.effect) > 0:
+            yield f"the reported {self.reported:g} does not lie on the claimed side ({self.direction})"
+        if self.margin is not None and not self.refuting_margin > 0:
+            yield f"margin {self.margin:g} leaves no room; a spread takes a factor above 1, others a size above 0"
+        if self.wider_margin is not None and not self.wider_margin > (self.margin or 0):
+            yield f"wider_margin {self.wider_margin:g} is not wider than margin {self.margin:g}"
+        if self.scale == "log" and self.worst is not None and not self.worst > 0:
+            yield f"worst {self.worst:g} has no logarithm; name a positive one"
+        unknown = [metric for metric in self.metrics if self.worst_of(metric) is None]
+        if self.rule == "worst" and unknown:
+            yield f"the worst value of {unknown[0]} is not known; give worst, or rule: leave_out"
+
+    @classmethod
+    def from_data(cls, data: Mapping) -> Claim:
+        """The claim written as a mapping, for instance in YAML.
+
+        Raises:
+            InputError: unknown, missing or contradictory entries.
+        """
+        known = {f.name: None for f in dataclasses.fields(cls)}
+        for name in data:
+            pick(known, name, f"entry of claim {data.get('key', '')}".rstrip())
+        # A part says what is its own; the rest it has from the whole.
+        shared = {name: data[name] for name in ("paper", "where", "structure", "region") if name in data}
+        try:
+            made = {"arms": tuple(Arm(**arm) for arm in data.get("arms", ()))}
+            made["parts"] = tuple(cls.from_data(shared | part) for part in data.get("parts", ()))
+            if "first" in data:
+                about = {name: data[name] for name in ("key", "text", "printed") if name in data}
+                made["first"] = cls.from_data(shared | about | data["first"])
+            return cls(**{**data, **made})
+        except TypeError as error:
+            raise InputError(f"claim {data.get('key', '?')} cannot be read: {error}") from None
+
+    @property
+    def tested(self) -> tuple[Claim, ...]:
+        """What is tested: the claim itself or its parts; nothing where other things than records decide."""
+        return self.parts if self.form == "all" else (self,) * (self.form in TESTED)
+
+    @property
+    def effect(self) -> float:
+        """The reported effect on the scale on which it is tested; ``nan`` if nothing is printed."""
+        if self.reported is None:
+            return nan
+        return log(self.reported) if self.form == "spread" else self.reported
+
+    @property
+    def refuting_margin(self) -> float | None:
+        """Inside this margin a difference counts as none."""
+        if self.margin is not None:
+            return log(self.margin) if self.form == "spread" else self.margin
+        return None if isnan(self.effect) else abs(self.effect) / 2
+
+    @property
+    def metrics(self) -> list[str]:
+        """Column of each arm."""
+        return [arm.metric or self.metric for arm in self.arms]
+
+    def worst_of(self, metric: str) -> float | None:
+        """What a failure counts as; on the log scale the 0 of an overlap does not serve."""
+        if self.rule == "leave_out" or self.worst is not None:
+            return self.worst
+        return WORST.get(metric) if self.scale == "plain" else None
+
+    def towards(self, number: float) -> float:
+        """The number, positive on the claimed side."""
+        return number if self.direction == "more" else -number

@@ -1,0 +1,28 @@
+"""How many rows of a table have each value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+
+def tally(frame: pd.DataFrame, by: str, of: str, order: Sequence[str]) -> pd.DataFrame:
+    """How many rows have each value, with sums in the last row and column.
+
+    Args:
+        frame: rows to count.
+        by: column whose values become rows, in the order in which they appear.
+        of: column that is counted.
+        order: its values, which become columns.
+
+    Example:
+        >>> frame = pd.DataFrame({"paper": ["a", "b", "b"], "verdict": ["good", "good", "bad"]})
+        >>> tally(frame, by="paper", of="verdict", order=["bad", "good"]).to_numpy().tolist()
+        [['a', 0, 1, 1], ['b', 1, 1, 2], ['all', 1, 2, 3]]
+    """
+    found = pd.crosstab(frame[by], frame[of]).reindex(index=frame[by].unique(), columns=list(order))
+    found = found.fillna(0).astype(int)
+    found["all"] = found.sum(axis=1)
+    found.loc["all"] = found.sum()
+    return found.rename_axis(index=by, columns=None).reset_index()

@@ -1,0 +1,76 @@
+"""Dice loss: one minus the soft Dice coefficient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from npcrepro.base.errors import one_of
+from npcrepro.losses.targets import mean_where, target_of, without_missing
+
+
+class DiceLoss:
+    """One minus the soft Dice coefficient, ``1 - (2 sum p g + s) / (sum p + sum g + s)``, mean over structures.
+
+    Args:
+        smoothing: ``s`` > 0. The larger it is, the less it costs to find a little where there is nothing.
+        pooled: ``"batch"`` sums over all images of the batch, ``"image"`` makes a coefficient for each image.
+        absent: structures without a labelled pixel in what is summed ``"count"`` like others, or are left out
+            (``"skip"``).
+        activation: ``"sigmoid"``, or ``"softmax"`` over background (first) and structures.
+        target: ``"structures"``, or ``"union"``: one structure in the logits against all of the label taken together.
+
+    Shape:
+        logits ``(B, S, ...)``, for softmax ``(B, 1 + S, ...)``, with S = 1 for the union; label ``(B, S, ...)`` of 0
+        and 1, brought to the logits' size. Returns a scalar in [0, 1].
+
+        A structure with the value 255 anywhere in its channel was not contoured in that image and takes no part: its
+        channel counts nowhere, a softmax of that image runs over the other channels, and an image in which any
+        structure is missing has no union. If nothing is left, the loss is zero, with zero gradient.
+
+    Raises:
+        InputError: an unknown option.
+        ValueError: numbers of channels of logits and label that do not go together.
+
+    Example:
+        >>> import torch
+        >>> DiceLoss()(torch.full((1, 1, 1, 4), -100.0), torch.tensor([[[[1, 0, 0, 0]]]])).item()
+        0.5
+    """
+
+    # SILENT: Xue 2020, smoothing, sum over image or batch, slices without tumour; 1, over the batch, counted.
+    def __init__(
+        self,
+        smoothing: float = 1.0,
+        pooled: str = "batch",
+        absent: str = "count",
+        activation: str = "sigmoid",
+        target: str = "structures",
+    ):
+        self.smoothing = smoothing
+        self.pooled = one_of(("batch", "image"), pooled, "pooling")
+        self.absent = one_of(("count", "skip"), absent, "treatment of absent structures")
+        self.activation = one_of(("sigmoid", "softmax"), activation, "activation")
+        self.target = one_of(("structures", "union"), target, "target")
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        truth, contoured = target_of(logits, label, self.activation, self.target)
+        logits = without_missing(logits, contoured, self.activation)
+        probability = logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(dim=1)[:, 1:]
+        counted = contoured if self.pooled == "image" else contoured.any(dim=0, keepdim=True)
+        if self.absent == "skip":
+            counted = counted & (self._sum(truth, contoured) > 0)
+        return mean_where(self._loss(probability, truth, contoured), counted)
+
+    def _loss(self, probability: Tensor, truth: Tensor, contoured: Tensor) -> Tensor:
+        return 1 - self._coefficient(probability, truth, contoured, factor=2)
+
+    def _coefficient(self, probability: Tensor, truth: Tensor, contoured: Tensor, factor: int) -> Tensor:
+        overlap = self._sum(probability * truth, contoured)
+        sizes = self._sum(probability + truth, contoured)
+        return (factor * overlap + self.smoothing) / (sizes + self.smoothing)
+
+    def _sum(self, values: Tensor, contoured: Tensor) -> Tensor:
+        """Over the pixels of an image, ``(B, S)``, or of all images in which a structure is contoured, ``(1, S)``."""
+        sums = values.flatten(2).sum(dim=2)
+        return sums if self.pooled == "image" else torch.where(contoured, sums, 0.0).sum(dim=0, keepdim=True)

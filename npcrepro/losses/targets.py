@@ -1,0 +1,78 @@
+"""Losses: logits and labels in, one number out. Each takes the label at full size and brings it to the logits' size."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from npcrepro.base.errors import pick
+from npcrepro.base.labels import NOT_CONTOURED
+
+# Stands for minus infinity: its exponential is zero as well, and it times zero is zero.
+IMPOSSIBLE = -1e30
+
+
+def reduce_label(label: Tensor, size: tuple[int, ...], how: str = "area") -> Tensor:
+    """Bring a label to the size of an inner score map.
+
+    Args:
+        label: ``(B, C, ...)`` with values in [0, 1].
+        size: spatial size to reach; each side has to divide the label's.
+        how: ``"area"`` (fraction of the pixel covered) or ``"nearest"``.
+
+    Returns:
+        ``(B, C, *size)``, float.
+
+    Raises:
+        InputError: unknown ``how``.
+        ValueError: ``size`` does not divide the label's size.
+
+    Example:
+        >>> import torch
+        >>> reduce_label(torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), (1, 1)).item()
+        0.25
+    """
+    label = label.float()
+    full = tuple(label.shape[2:])
+    if full == tuple(size):
+        return label
+    if any(a % b for a, b in zip(full, size, strict=True)):
+        raise ValueError(f"a label of size {full} cannot be reduced to {tuple(size)}: the sizes do not divide")
+    pool = F.avg_pool2d if len(full) == 2 else F.avg_pool3d
+    factor = tuple(a // b for a, b in zip(full, size, strict=True))
+    ways = {
+        "area": lambda: pool(label, factor),
+        "nearest": lambda: F.interpolate(label, size=tuple(size), mode="nearest"),
+    }
+    return pick(ways, how, "way to reduce a label")()
+
+
+def target_of(logits: Tensor, label: Tensor, activation: str, target: str) -> tuple[Tensor, Tensor]:
+    """Label at the logits' size, ``(B, S, ...)`` float, and where it means something, ``(B, S)``."""
+    contoured = (label != NOT_CONTOURED).flatten(2).all(dim=2)
+    if target == "union":
+        label, contoured = label.amax(dim=1, keepdim=True), contoured.all(dim=1, keepdim=True)
+    channels = label.shape[1] + (activation == "softmax")
+    if logits.shape[1] != channels:
+        raise ValueError(
+            f"{activation} logits of {target} have {channels} channels for this label, got {logits.shape[1]}"
+        )
+    return reduce_label(label, logits.shape[2:]), contoured
+
+
+def beside(flags: Tensor, maps: Tensor) -> Tensor:
+    """Flags ``(B, S)`` with axes for the pixels of ``maps``."""
+    return flags.reshape(*flags.shape, *(1,) * (maps.ndim - 2))
+
+
+def without_missing(logits: Tensor, contoured: Tensor, activation: str) -> Tensor:
+    """Logits in single precision, with nothing left for structures that were not contoured."""
+    logits = logits.float()
+    if activation == "softmax":
+        contoured = F.pad(contoured, (1, 0), value=True)  # background
+    return logits.masked_fill(~beside(contoured, logits), IMPOSSIBLE)
+
+
+def mean_where(loss: Tensor, counted: Tensor) -> Tensor:
+    return torch.where(counted, loss, 0.0).sum() / counted.sum().clamp(min=1)

@@ -1,0 +1,307 @@
+"""Checks on Chen et al. 2020."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import sqrt
+
+import numpy as np
+from scipy import stats
+
+from npcrepro.base.wording import in_words
+from npcrepro.findings.audit.checks import TINY, Finding, Reported, check, half, halvings
+
+FULL = "MMFNet+multi-MLP+stdPool+self-transfer"
+MULTI, SINGLE = "Multi-encoder multi-modality network", "Single-encoder multi-modality network"
+PATCH = "Multi-modality patch-based CNN"
+COMPARED = (PATCH, SINGLE, MULTI)
+TITLES = {"dsc": "DSC", "ap": "AP", "loss_dice": "loss"}
+MODALITIES = ("T1", "T2", "CET1")
+USUAL_SD = 0.05  # of paired differences of the DSC; none is printed, assumed
+
+
+def rows(reported: Reported, table: str = "table1") -> dict[str, Mapping]:
+    """Rows of a table by name."""
+    return {row["model"]: row for row in reported["tables"][table]}
+
+
+def recomputed_gains(reported: Reported) -> dict[str, dict[str, float]]:
+    """Gains of the full network from Table I: DSC and AP in points, loss as it is."""
+    table, gains = rows(reported), {}
+    for name in COMPARED:
+        full, other = table[FULL], table[name]
+        gains[name] = {
+            "dsc": 100 * (full["dsc"] - other["dsc"]),
+            "ap": 100 * (full["ap"] - other["ap"]),
+            "loss_dice": other["loss_dice"] - full["loss_dice"],
+        }
+    return gains
+
+
+def printed_gains(reported: Reported) -> dict[str, dict[str, float]]:
+    """The same as stated in the text."""
+    columns = {"dsc": "dsc_points", "ap": "ap_points", "loss_dice": "loss_dice"}
+    return {
+        row["against"]: {name: row[column] for name, column in columns.items()}
+        for row in reported["tables"]["section4_gains"]
+    }
+
+
+def transfer_gains(reported: Reported) -> dict[str, float]:
+    """DSC with self-transfer minus DSC without, for each configuration of Table II that has both."""
+    table = rows(reported, "table2")
+    ends = "+self-transfer"
+    return {name: table[name + ends]["dsc"] - row["dsc"] for name, row in table.items() if name + ends in table}
+
+
+@check(
+    "C01",
+    claim="Gains of 11.08 %, 14.14 % and 0.1023; 6.39 %, 7.67 % and 0.0649; 1.86 %, 2.82 % and 0.0234.",
+    where="Section IV-E",
+    reading="As printed, in percentage points; Table I is meant where Table II is cited.",
+    consequence="None: the nine gains are those of Table I.",
+)
+def gains(reported: Reported) -> Finding:
+    found, printed = recomputed_gains(reported), printed_gains(reported)
+    exact = sum(abs(found[other][name] - printed[other][name]) < 1e-6 for other in found for name in found[other])
+    relative = {other: found[other]["dsc"] / rows(reported)[other]["dsc"] for other in COMPARED}
+    lines = [f"{exact} of {3 * len(found)} agree with Table I."]
+    lines += [
+        f"Against {other}: DSC {each['dsc']:.2f} and AP {each['ap']:.2f} points, loss {each['loss_dice']:.4f}; "
+        f"relative gain of the DSC {relative[other]:.1f} %."
+        for other, each in found.items()
+    ]
+    return Finding(
+        "consistent" if exact == 3 * len(found) else "inconsistent",
+        tuple(lines),
+        {"exact": exact, "gains": 3 * len(found)},
+    )
+
+
+@check(
+    "C02",
+    claim="DSC is of masks and the Dice loss of probabilities, so that they need not add up to 1.",
+    where="Equations 1 and 14, Tables I and II",
+    reading="As printed.",
+    consequence="Threshold 0.5; soft and hard DSC are both reported.",
+)
+def dsc_and_loss(reported: Reported) -> Finding:
+    table = {**rows(reported), **rows(reported, "table2")}
+    sums = {name: row["dsc"] + row["loss_dice"] for name, row in table.items()}
+    flat = [total for name, total in sums.items() if name.startswith(("Patch", "U-net", "Multi-modality patch"))]
+    deep = [total for total in sums.values() if total not in flat]
+    smoothing = (2 - table[FULL]["dsc"]) / 40_000
+    lines = (
+        f"2D networks {min(flat):.4f} to {max(flat):.4f}, 3D networks {min(deep):.4f} to {max(deep):.4f}.",
+        f"The smoothing term explains {smoothing:.5f} for a tumour of 20,000 voxels.",
+    )
+    size = half(reported, "dsc") + half(reported, "loss_dice")
+    differ = any(abs(total - 1) > size + TINY for total in sums.values())
+    # Of the same masks the sum would be 1; not "inconsistent", as we first had it, for the paper does not say that.
+    same = reported["text"]["loss_is_of"] == "masks"
+    return Finding("inconsistent" if differ and same else "consistent", lines, {"largest": max(sums.values())})
+
+
+def printed_dice(overlap: float, predicted: float, labelled: float, epsilon: float) -> float:
+    """The loss of equation 1: the factor 2 multiplies the smoothing term, too."""
+    return 1 - 2 * (overlap + epsilon) / (predicted + labelled + epsilon)
+
+
+@check(
+    "C03",
+    claim="In the Dice loss the factor 2 multiplies the smoothing term as well.",
+    where="Equation 1",
+    reading="Few windows had no tumour; or the factor 2 belongs to the overlap alone.",
+    consequence="1 - (2I + eps) / (P + G + eps); the printed form is a method.",
+)
+def dice_loss(reported: Reported) -> Finding:
+    epsilon = reported["text"]["epsilon"]
+    cases = {
+        "both empty": (0, 0, 0),
+        "100 false voxels on an empty patch": (0, 100, 0),
+        "100 voxels, perfect": (100, 100, 100),
+    }
+    losses = {name: printed_dice(*areas, epsilon) for name, areas in cases.items()}
+    shown = in_words([f"{name} {value:.3f}" for name, value in losses.items()])
+    empty = reported["text"]["windows_without_tumour"]
+    lines = (f"Loss: {shown}.", f"How many windows without tumour train is {'not stated' if empty is None else empty}.")
+    # Nothing in the paper contradicts the equation; whether it is a misprint, and whether it matters, is not printed.
+    uneven = abs(losses["both empty"] - losses["100 voxels, perfect"]) > 0.01
+    return Finding("cannot tell" if uneven and empty is None else "consistent", lines, losses)
+
+
+@check(
+    "C04",
+    claim="149 patients, five folds, a quarter of the training part for validation, 75 updates of 8 in an epoch.",
+    where="Training",
+    reading="As printed.",
+    consequence="An epoch is about one pass; the same folds for pre-training and fusion.",
+)
+def patients_and_updates(reported: Reported) -> Finding:
+    n, text, depth = reported["paper"]["patients"], reported["text"], reported["paper"]["matrix"][0]
+    test = [n // text["folds"] + (fold < n % text["folds"]) for fold in range(text["folds"])]
+    train = (n - max(test)) * (1 - text["validation_share"])
+    patches = text["updates_of_an_epoch"] * text["batch"] / train
+    slices = depth + (patches - 1) * text["window_step"]
+    lines = (
+        f"Folds of {in_words(test)}; some {train:.0f} patients train.",
+        f"{patches:.1f} patches of a patient in an epoch: all windows of a volume of {slices:.0f} slices.",
+    )
+    plausible = depth < slices < 100
+    return Finding("consistent" if sum(test) == n and plausible else "inconsistent", lines, {"slices": slices})
+
+
+@check(
+    "C05",
+    claim="Self-transfer improves every configuration.",
+    where="Table II, Section V",
+    reading="As printed, by the sign.",
+    consequence="Several seeds, with the missing baseline.",
+)
+def self_transfer(reported: Reported) -> Finding:
+    found, table = transfer_gains(reported), rows(reported, "table2")
+    shown, last = [f"{name} {gain:+z.4f}" for name, gain in found.items()], list(found.values())[-1]
+    total = table[FULL]["dsc"] - table[MULTI]["dsc"]
+    lines = (
+        f"Gain of the DSC: {in_words(shown)}.",
+        f"Of {100 * total:.2f} points over the baseline, {100 * (total - last):.2f} come without it.",
+    )
+    fits = all(gain > 0 for gain in found.values())
+    return Finding("consistent" if fits else "inconsistent", lines, {"last": last})
+
+
+@check(
+    "C06",
+    claim="Standard-deviation pooling helps in the channel and in the spatial attention.",
+    where="Table II",
+    reading="The two need each other.",
+    consequence="Five seeds or more for each cell.",
+)
+def pooling(reported: Reported) -> Finding:
+    table = rows(reported, "table2")
+    base = table["MMFNet+multi-MLP"]["dsc"]
+    names = {"channel": " (channel-attention)", "spatial": " (spatial-attention)", "both": ""}
+    gain = {key: table[f"MMFNet+multi-MLP+stdPool{ending}"]["dsc"] - base for key, ending in names.items()}
+    interaction = gain["both"] - gain["channel"] - gain["spatial"]
+    shown = [f"{key} {value:+z.4f}" for key, value in gain.items()]
+    line = f"Gain of the DSC: {in_words(shown)}; interaction {interaction:+z.4f}; no spread is printed."
+    # Without a spread, a gain of the size of the others' differences can be chance.
+    decided = "sd" in table["MMFNet+multi-MLP"]
+    return Finding("consistent" if decided and min(gain.values()) > 0 else "cannot tell", (line,), gain)
+
+
+@check(
+    "C07",
+    claim="More series and more encoders help.",
+    where="Table I",
+    reading="The network with one encoder was trained too little.",
+    consequence="It is tuned before several encoders are held against it; the series of the contour is recorded.",
+)
+def order_of_series(reported: Reported) -> Finding:
+    table = rows(reported)
+    kinds = ("Patch-based CNN", "U-net", "3D U-net")
+    dsc = {kind: {series: table[f"{kind} ({series})"]["dsc"] for series in MODALITIES} for kind in kinds}
+    orders = {kind: sorted(MODALITIES, key=each.get, reverse=True) for kind, each in dsc.items()}
+    single = table[SINGLE]["dsc"]
+    better = [series for series, value in dsc["3D U-net"].items() if value > single]
+    lines = (
+        "; ".join(f"{kind}: {' > '.join(order)}" for kind, order in orders.items()) + ".",
+        f"The network on three series ({single:.4f}) is below the 3D U-net on {in_words(better)} alone.",
+    )
+    same = len({tuple(order) for order in orders.values()}) == 1
+    return Finding("consistent" if same and not better else "inconsistent", lines, {"better": len(better)})
+
+
+@check(
+    "C08",
+    claim="The channel attention reduces by r = 12, with two series as well.",
+    where="Fusion block, Table II",
+    reading="Another r was used for two series.",
+    consequence="r is four times the number of series.",
+)
+def reduction(reported: Reported) -> Finding:
+    text = reported["text"]
+    hidden = {n: [n * c / text["reduction"] for c in text["channels"]] for n in (3, 2)}
+    lines = tuple(f"{n} series: {in_words(sizes, '.3g')} hidden units." for n, sizes in hidden.items())
+    whole = all(size == int(size) for sizes in hidden.values() for size in sizes)
+    return Finding("consistent" if whole else "inconsistent", lines)
+
+
+@check(
+    "C09",
+    claim="Four poolings of a patch of 16 x 256 x 256.",
+    where="Encoder, patches",
+    reading="As printed.",
+    consequence="Fewer slices are padded; the share of tumour outside the patch is reported.",
+)
+def patch(reported: Reported) -> Finding:
+    sides, spacing = reported["paper"]["matrix"], reported["paper"]["spacing_mm"]
+    poolings = len(reported["text"]["channels"])
+    bottom = [side / 2**poolings for side in sides]
+    width_mm = sides[1] * spacing["yx"]
+    heights = in_words([f"{sides[0] * step:.0f}" for step in spacing["z"]])
+    lines = (
+        f"The coarsest grid is {' x '.join(f'{side:g}' for side in bottom)}.",
+        f"The patch is {width_mm:.0f} mm wide and {heights} mm high at the smallest and largest distance of slices.",
+    )
+    fits = min(halvings(side) for side in sides) >= poolings
+    return Finding("consistent" if fits else "inconsistent", lines)
+
+
+@check(
+    "C10",
+    claim="Figures 7 and 8 show typical results.",
+    where="Figures 7 and 8",
+    reading="They show what a good result looks like.",
+    consequence="Patients are shown by rank, from the best to the worst, or the one in the middle.",
+)
+def examples(reported: Reported) -> Finding:
+    shown, mean = [row["dsc"] for row in reported["tables"]["figure8"]], rows(reported)[FULL]["dsc"]
+    above = sum(value > mean for value in shown)
+    chance = stats.binom.sf(above - 1, len(shown), 0.5)
+    line = (
+        f"{above} of {len(shown)} patients lie above the mean of {mean:.3f} (theirs is {np.mean(shown):.3f}); taken at "
+        f"random the chance of that is about {chance:.2f}."
+    )
+    return Finding("cannot tell" if chance < 0.1 else "consistent", (line,), {"chance": chance})
+
+
+@check(
+    "C11",
+    claim="The differences between configurations are real.",
+    where="Tables I and II",
+    reading="The spread of paired differences is small.",
+    consequence="Differences below 0.01 need several seeds and more patients.",
+)
+def significance(reported: Reported) -> Finding:
+    n, table = reported["paper"]["patients"], rows(reported, "table2")
+    gaps = {"full over several encoders": table[FULL]["dsc"] - rows(reported)[MULTI]["dsc"]}
+    gaps |= {f"self-transfer on {name}": gain for name, gain in transfer_gains(reported).items()}
+    gaps["third series"] = table[FULL]["dsc"] - table[f"{FULL}(T1&T2)"]["dsc"]
+    factor = sqrt(n) / stats.t.isf(0.025, n - 1)
+    lines = tuple(
+        f"{name}: {gap:+z.4f} is significant if the sd of the differences is below {gap * factor:.4f}."
+        for name, gap in gaps.items()
+    )
+    decided = min(gaps.values()) * factor > USUAL_SD
+    limits = {name: gap * factor for name, gap in gaps.items()}
+    limits["last self-transfer"] = list(transfer_gains(reported).values())[-1] * factor
+    return Finding("consistent" if decided else "cannot tell", lines, limits)
+
+
+@check(
+    "C12",
+    claim="Self-transfer and a random start are compared fairly.",
+    where="Training",
+    reading="Both had the same number of updates.",
+    consequence="A random start gets as many updates and the same schedule.",
+)
+def fair_comparison(reported: Reported) -> Finding:
+    text = reported["text"]
+    updates = text["epochs"] * text["updates_of_an_epoch"]
+    series = len(MODALITIES)
+    line = (
+        f"With self-transfer up to {series} x {updates} + {updates} updates, from a random start up to {updates}; its "
+        f"learning rate is {'not stated' if text['rate_of_random_start'] is None else text['rate_of_random_start']}."
+    )
+    return Finding("cannot tell" if text["rate_of_random_start"] is None else "consistent", (line,))

@@ -1,0 +1,436 @@
+"""Checks on Li et al. 2018."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import pi, sqrt
+
+import numpy as np
+from scipy import stats
+
+from npcrepro.base.wording import in_words
+from npcrepro.findings.audit.checks import Finding, Reported, check, half, reach, within
+
+PEAK_FLOPS = 5e12  # GTX 980, single precision, nominal
+GREY_LEVELS = 255
+SHOWN = {"percent_match": "PM", "corresponding_ratio": "CR", "dsc": "DSC", "recall": "Recall", "jsc": "JSC"}
+OVERLAPS = tuple(SHOWN)
+
+
+def patients(reported: Reported) -> dict[str, np.ndarray]:
+    """Columns of Table 2, one value for each patient."""
+    table = reported["tables"]["table2"]
+    return dict(zip(table["columns"], np.array(table["rows"], dtype=float).T, strict=True))
+
+
+def _known(reported: Reported, *names: str) -> tuple[tuple[np.ndarray, float], ...]:
+    """Columns of Table 2 with the half unit of their last digit."""
+    columns = patients(reported)
+    return tuple((columns[name], half(reported, name)) for name in names)
+
+
+def _ratio_of_equation_4(sensitivity, precision):
+    """CR = (TP - 0.5 FP) / (TP + FN) in sensitivity and precision."""
+    return sensitivity * (1.5 - 0.5 / precision)
+
+
+def _harmonic(first, second):
+    return 2 / (1 / first + 1 / second)
+
+
+@check(
+    "L01",
+    claim="DSC and JSC describe the same masks: DSC = 2J / (1 + J) in every row.",
+    where="Table 2",
+    reading="As printed.",
+    consequence="The two columns are one measurement; a reproduction needs one of them.",
+)
+def dsc_and_jsc(reported: Reported) -> Finding:
+    ((dsc, size),) = _known(reported, "dsc")
+    fits = within(dsc, size, *reach(lambda j: 2 * j / (1 + j), *_known(reported, "jsc")))
+    jsc = patients(reported)["jsc"]
+    largest = np.abs(dsc - 2 * jsc / (1 + jsc)).max()
+    line = f"{fits.sum()} of {len(fits)} rows agree within rounding; the largest difference is {largest:.4f}."
+    return Finding("consistent" if fits.all() else "inconsistent", (line,), {"rows": fits.sum()})
+
+
+@check(
+    "L02",
+    claim="DSC is the harmonic mean of 'percent match' and 'recall', and JSC follows from the two.",
+    where="Equations 3, 5 and 6, Table 2",
+    reading="As printed.",
+    consequence="The two columns are precision and sensitivity in some order; symmetric formulae cannot tell which.",
+)
+def harmonic_mean(reported: Reported) -> Finding:
+    pair = _known(reported, "percent_match", "recall")
+    formulae = {"dsc": _harmonic, "jsc": lambda a, b: 1 / (1 / a + 1 / b - 1)}
+    fits = {name: within(*_known(reported, name)[0], *reach(formula, *pair)) for name, formula in formulae.items()}
+    line = "; ".join(f"{SHOWN[name]} fits in {rows.sum()} of {len(rows)} rows" for name, rows in fits.items())
+    return Finding("consistent" if all(rows.all() for rows in fits.values()) else "inconsistent", (f"{line}.",))
+
+
+@check(
+    "L03",
+    claim="CR = (TP - 0.5 FP) / (TP + FN).",
+    where="Equation 4, Table 2",
+    reading="The paper's own equations 1 and 5, in which 'recall' is what others call precision.",
+    consequence="Within the columns the paper used its own equations: PM is sensitivity, 'recall' is precision.",
+)
+def corresponding_ratio(reported: Reported) -> Finding:
+    ((printed, size),) = _known(reported, "corresponding_ratio")
+    own = within(printed, size, *reach(_ratio_of_equation_4, *_known(reported, "percent_match", "recall")))
+    usual = within(printed, size, *reach(_ratio_of_equation_4, *_known(reported, "recall", "percent_match")))
+    lines = (
+        f"With PM as sensitivity and 'recall' as precision, {own.sum()} of {len(own)} rows agree.",
+        f"With the usual meaning of recall, {usual.sum()} of {len(usual)} do.",
+    )
+    numbers = {"own": own.sum(), "usual": usual.sum()}
+    return Finding("consistent" if own.all() else "inconsistent", lines, numbers)
+
+
+@check(
+    "L04",
+    claim="Volumes and overlaps are of the same masks: V(automatic) / V(readers) = PM / 'recall'.",
+    where="Table 2 and its equations",
+    reading="FP and FN were exchanged in the evaluation, or the two columns of volumes in the table.",
+    consequence="If FP and FN were exchanged, the printed PM is precision and the printed 'recall' the sensitivity.",
+)
+def volumes(reported: Reported) -> Finding:
+    volume = reach(lambda auto, readers: auto / readers, *_known(reported, "volume_auto", "volume_readers"))
+    defined = reach(lambda match, recall: match / recall, *_known(reported, "percent_match", "recall"))
+    inverse = reach(lambda match, recall: recall / match, *_known(reported, "percent_match", "recall"))
+    meets = [(volume[0] <= ratio[1]) & (ratio[0] <= volume[1]) for ratio in (defined, inverse)]
+    data = patients(reported)
+    least_overlap = reach(lambda match, readers: match * readers, *_known(reported, "percent_match", "volume_readers"))
+    more = least_overlap[0] > data["volume_auto"] + half(reported, "volume_auto")
+    names = [int(name) for name in data["patient"][more]]
+    correlation = np.corrcoef(data["volume_auto"] / data["volume_readers"], data["percent_match"] / data["recall"])
+    lines = [
+        f"As defined, {meets[0].sum()} of {len(more)} rows agree; the other way round, {meets[1].sum()} do.",
+        f"The two ratios have a correlation of {correlation[0, 1]:.3f}.",
+        f"In patients {in_words(names)} the overlap would be larger than the automatic volume, even after rounding.",
+    ]
+    if names:
+        row = int(np.flatnonzero(more)[-1])
+        match, auto, readers = (data[name][row] for name in ("percent_match", "volume_auto", "volume_readers"))
+        lines.append(
+            f"Patient {names[-1]}: {match:.2f} of {readers:.1f} cm³ is {match * readers:.2f} cm³ of overlap within "
+            f"{auto:.1f} cm³."
+        )
+    verdict = "impossible" if names else "consistent" if meets[0].all() else "inconsistent"
+    return Finding(verdict, tuple(lines), {"defined": meets[0].sum(), "inverse": meets[1].sum(), "larger": len(names)})
+
+
+@check(
+    "L05",
+    claim="Recall is TP / (TP + FP) and precision is TP / (TP + FN); PM has the formula of precision.",
+    where="Equations 1, 2 and 5",
+    reading="One slip explains the exchanged names and the volumes of L04: FP and FN were exchanged.",
+    consequence="Use the standard names, show PM and CR under both readings, and compare DSC and JSC alone.",
+)
+def names_of_recall_and_precision(reported: Reported) -> Finding:
+    data, equations = patients(reported), reported["text"]["equations"]
+    exchanged = _ratio_of_equation_4(data["recall"], data["percent_match"])
+    larger = int((data["volume_auto"] > data["volume_readers"]).sum())
+    smaller = int((data["volume_auto"] < data["volume_readers"]).sum())
+    match, ratio = data["recall"], exchanged
+    lines = (
+        f"Read so, the percent match is {match.mean():.3f} ± {match.std(ddof=1):.3f} and CR {ratio.mean():.3f} ± "
+        f"{ratio.std(ddof=1):.3f}; DSC and JSC stay.",
+        f"The automatic volume is the larger one in {larger} patients and the smaller one in {smaller}; the sums are "
+        f"{data['volume_auto'].sum():.1f} and {data['volume_readers'].sum():.1f} cm³.",
+    )
+    usual = equations["recall"] == "TP/(TP+FN)" and equations["precision"] == "TP/(TP+FP)"
+    return Finding("consistent" if usual else "inconsistent", lines, {"percent_match": match.mean()})
+
+
+@check(
+    "L06",
+    claim="The last row holds mean and standard deviation of the five columns.",
+    where="Table 2, last row",
+    reading="Means were taken before the cells were rounded; the spread is the standard deviation with n - 1.",
+    consequence="Report the standard deviation with n - 1; the text says variance where it means it.",
+)
+def means(reported: Reported) -> Finding:
+    data, table = patients(reported), reported["tables"]["table2"]
+    lines, verdicts = [], set()
+    for name in OVERLAPS:
+        mean, sd, size = data[name].mean(), data[name].std(ddof=1), half(reported, name)
+        # Rounding of each cell is uniform, so that their mean moves little.
+        movable = 3 * 2 * size / sqrt(12 * len(data[name]))
+        differences = abs(mean - table["printed_mean"][name]), abs(sd - table["printed_sd"][name])
+        exact = max(differences) <= size
+        verdicts.add("consistent" if exact else "rounding" if max(differences) <= size + movable else "inconsistent")
+        lines.append(
+            f"{SHOWN[name]} {mean:.4f} ± {sd:.4f}, printed {table['printed_mean'][name]:.2f} ± "
+            f"{table['printed_sd'][name]:.2f}."
+        )
+    verdict = next(v for v in ("inconsistent", "rounding", "consistent") if v in verdicts)
+    return Finding(verdict, tuple(lines))
+
+
+@check(
+    "L07",
+    claim="PM runs from 0.71 to 0.92, CR from 0.83 to 0.96 and DSC from 0.80 to 0.95.",
+    where="Section 3",
+    reading="The ranges of PM and CR changed places in the text; Tables 2 and 3 have them right.",
+    consequence="Take the ranges from the tables.",
+)
+def ranges(reported: Reported) -> Finding:
+    data = patients(reported)
+    found = {name: (data[name].min(), data[name].max()) for name in reported["text"]["ranges"]}
+    wrong = [name for name, ends in reported["text"]["ranges"].items() if not np.allclose(ends, found[name])]
+    lines = tuple(f"{SHOWN[name]} of Table 2: {low:.2f} to {high:.2f}." for name, (low, high) in found.items())
+    return Finding("inconsistent" if wrong else "consistent", lines, {"wrong": len(wrong)})
+
+
+def _figure(reported: Reported, figure: str) -> Finding:
+    """Do DSC, CR and PM of one image fit together?"""
+    values, size = reported["tables"][figure], half(reported, "figures")
+
+    def ratio(dsc, match):
+        return _ratio_of_equation_4(match, 1 / (2 / dsc - 1 / match))
+
+    low, high = reach(ratio, (values["dsc"], size), (values["percent_match"], size))
+    fits = within(values["corresponding_ratio"], size, low, high)
+    data = patients(reported)
+    same = np.all([np.abs(data[name] - value) < half(reported, name) + 1e-9 for name, value in values.items()], axis=0)
+    lines = (
+        f"DSC and PM leave CR between {low:.4f} and {high:.4f}; printed {values['corresponding_ratio']:.3f}.",
+        f"Patients of Table 2 with these three values: {in_words(int(p) for p in data['patient'][same])}.",
+    )
+    return Finding("consistent" if fits else "inconsistent", lines, {"patients": same.sum()})
+
+
+@check(
+    "L08",
+    claim="DSC 0.941, CR 0.915 and PM 0.950 belong to one image.",
+    where="Figure 2",
+    reading="As printed.",
+    consequence="The figures use the metrics of the table.",
+)
+def figure_2(reported: Reported) -> Finding:
+    return _figure(reported, "figure2")
+
+
+@check(
+    "L09",
+    claim="DSC 0.797, CR 0.731 and PM 0.937 belong to one image.",
+    where="Figure 3",
+    reading="As printed, for a single slice.",
+    consequence="No patient of Table 2 has these values: figures are of slices, the table of patients.",
+)
+def figure_3(reported: Reported) -> Finding:
+    return _figure(reported, "figure3")
+
+
+@check(
+    "L10",
+    claim="11 x 33 x 2 = 726 images of each slice, 63,126 in all.",
+    where="Section 2.1",
+    reading="Two digits of the total were exchanged.",
+    consequence="726 images of each slice; originals count among the 33 and the 2.",
+)
+def augmentation(reported: Reported) -> Finding:
+    text, slices = reported["text"], reported["paper"]["slices"]
+    each = text["rotations"] * text["contrasts"] * text["noises"]
+    total = slices * text["images_per_slice"]
+    fold = (slices - slices // reported["paper"]["patients"]) * text["images_per_slice"]
+    lines = (
+        f"The product is {each}; {slices} x {text['images_per_slice']} = {total:,}, printed {text['images']:,}.",
+        f"A fold without one patient has {fold:,}.",
+    )
+    fits = each == text["images_per_slice"] and total == text["images"]
+    return Finding("consistent" if fits else "inconsistent", lines, {"total": total, "fold": fold})
+
+
+@check(
+    "L11",
+    claim="87 slices show the tumours whose volumes are in Table 2.",
+    where="Text, Table 2",
+    reading="Only about three slices of each patient were segmented, and the volumes come from elsewhere.",
+    consequence="The number of slices of a patient is a parameter: all with tumour, or three.",
+)
+def slices_and_volumes(reported: Reported) -> Finding:
+    paper, volume = reported["paper"], patients(reported)["volume_readers"]
+    thickness_cm = paper["spacing_mm"][0] / 10
+    radius = np.cbrt(3 * volume / (4 * pi))
+    spanned = (2 * radius / thickness_cm).sum()
+    area = volume.sum() / (paper["slices"] * thickness_cm)
+    section = pi * np.cbrt(3 * volume.mean() / (4 * pi)) ** 2
+    width_mm = 20 * sqrt(volume.max() / (3 * thickness_cm) / pi)
+    lines = (
+        f"Balls of these volumes span {spanned:.0f} slices of {paper['spacing_mm'][0]:g} mm, not {paper['slices']}.",
+        f"On {paper['slices']} slices the mean area would be {area:.1f} cm²; the largest section of a ball of the mean "
+        f"volume has {section:.1f} cm².",
+        f"On three slices the largest tumour would be {width_mm:.0f} mm wide and {30 * thickness_cm:.0f} mm high.",
+    )
+    return Finding("inconsistent" if area > section else "consistent", lines, {"spanned": spanned, "area_cm2": area})
+
+
+@check(
+    "L12",
+    claim="33 contrasts and 2 noise copies add different images, which are then normalised.",
+    where="Section 2.1",
+    reading="The contrast changes clip or bend the intensities, which a z-score does not undo.",
+    consequence="The effective augmentation may be near 11 rotations; contrast and noise are parameters.",
+)
+def normalised_augmentation(reported: Reported) -> Finding:
+    text = reported["text"]
+    noise = sqrt(text["noise_power"]) * GREY_LEVELS
+    image = stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)
+    low, high = np.quantile(image, [0.01, 0.99])
+
+    def moved(changed):
+        return np.abs(stats.zscore(changed) - stats.zscore(image))
+
+    clipped = (moved(image.clip(low, high)) > 0.25).mean()
+    lines = (
+        f"The noise has {noise:.4f} grey levels of {GREY_LEVELS + 1}: rounded to whole levels, nothing is left of it.",
+        f"A z-score undoes a linear change of contrast (largest difference {moved(3 * image + 1).max():.1e}); after a "
+        f"stretch that clips 1 % at both ends, {100 * clipped:.1f} % of normally distributed voxels differ by more "
+        "than 0.25 standard deviations.",
+    )
+    visible = noise >= 0.5 and text["contrast_settings"] is not None
+    return Finding("consistent" if visible else "cannot tell", lines, {"noise": noise})
+
+
+def layers(reported: Reported) -> list[dict]:
+    """Rows of Table 1 with what follows from kernel, stride and padding: input, output, parameters and MAC."""
+    table = reported["tables"]["table1"]
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    side, channels = reported["paper"]["matrix"][0], 1
+    # Concat1 joins the map of one channel with Relu2, Concat2 with Relu1.
+    skips = {"Concat1": "Conv2", "Concat2": "Conv1"}
+    widths = {}
+    for row in rows:
+        inputs, taps = channels, row["kernel"] ** 2
+        outputs, macs = row["channels"], 0
+        before = side
+        if row["kind"] == "deconvolution":
+            side = (side - 1) * row["stride"] - 2 * row["padding"] + row["kernel"]
+            macs = before**2 * taps * inputs * outputs
+        elif row["kind"] == "concatenation":
+            outputs = channels + widths[skips[row["layer"]]]
+        else:
+            side = (side + 2 * row["padding"] - row["kernel"]) // row["stride"] + 1
+            if row["kind"] == "pooling":
+                outputs = channels
+            else:
+                macs = side**2 * taps * inputs * outputs
+        weights = macs and taps * inputs * outputs + outputs
+        fits = (side, outputs) == (row["side"], row["channels"])
+        row |= {"inputs": inputs, "computed_side": side, "macs": macs, "parameters": weights, "fits": fits}
+        # The next layer goes on from what is printed, so that one misprint counts once.
+        side, channels = row["side"], row["channels"]
+        widths[row["layer"]] = channels
+    return rows
+
+
+@check(
+    "L13",
+    claim="Every output size follows from kernel, stride and padding.",
+    where="Table 1",
+    reading="As printed.",
+    consequence="Table 1 can be built as it stands; the skips are Relu2 and Relu1, by their channels.",
+)
+def layer_table(reported: Reported) -> Finding:
+    rows = layers(reported)
+    fits, weights = sum(row["fits"] for row in rows), sum(row["parameters"] for row in rows)
+    macs = sum(row["macs"] for row in rows)
+    line = f"{fits} of {len(rows)} layers agree; {weights:,} parameters, {macs / 1e9:.2f} billion multiply-accumulates."
+    return Finding("consistent" if fits == len(rows) else "inconsistent", (line,), {"parameters": weights})
+
+
+@check(
+    "L14",
+    claim="Kernels start from a normal distribution of standard deviation 1; the learning rate is 1e-7.",
+    where="Section 2.3",
+    reading="Another initialisation was used than the one stated, or the inputs were very small.",
+    consequence="He initialisation with a rate of its own; the printed pair is kept to show what it does.",
+)
+def initial_weights(reported: Reported) -> Finding:
+    text, square, before_relu = reported["text"], 1.0, {}
+    for row in layers(reported):
+        if row["layer"] == "Deconv1":
+            break
+        if row["kind"] == "convolution":
+            spread = text["initial_sd"] * sqrt(row["kernel"] ** 2 * row["inputs"] * square)
+            # Half of what enters a ReLU is cut to 0.
+            before_relu[row["layer"]], activation, square = spread, sqrt(square), spread**2 / 2
+            pixels = row["side"] ** 2
+    # The gentlest usual loss has errors of at most 1 in each pixel.
+    step = text["learning_rate"] * activation * pixels
+    spreads = in_words([f"{name} {value:.3g}" for name, value in before_relu.items()])
+    lines = (
+        f"For an input of variance 1 the standard deviation before each ReLU is: {spreads}.",
+        f"With a cross-entropy summed over the image, the first step on a weight of the score could reach {step:.3g}; "
+        f"weights are of size {text['initial_sd']:g}.",
+    )
+    return Finding("inconsistent" if step > text["initial_sd"] else "consistent", lines, {"step": step})
+
+
+@check(
+    "L15",
+    claim="A complete training took 52 hours on one GTX 980, with leave-one-out over 29 patients.",
+    where="Section 2.3",
+    reading="52 hours are one fold.",
+    consequence="A fixed number of updates, not of hours.",
+)
+def training_time(reported: Reported) -> Finding:
+    paper = reported["paper"]
+    # Forward and backward pass cost three times a forward pass; a multiply-accumulate is two operations.
+    operations = 6 * sum(row["macs"] for row in layers(reported))
+    images = paper["training_hours"] * 3600 * PEAK_FLOPS / operations
+    in_a_fold = augmentation(reported).numbers["fold"]
+    passes = {"one fold": images / in_a_fold, "all folds": images / in_a_fold / paper["patients"]}
+    days = paper["patients"] * paper["training_hours"] / 24
+    lines = (
+        f"If it is one fold, all take {days:.1f} days.",
+        f"At the nominal {PEAK_FLOPS / 1e12:g} TFLOPS the hours hold at most {passes['one fold']:.0f} passes over the "
+        f"images of one fold, or {passes['all folds']:.0f} in each of all folds: both are possible.",
+    )
+    possible = [name for name, number in passes.items() if number >= 1]
+    return Finding({0: "impossible", 1: "consistent", 2: "cannot tell"}[len(possible)], lines, {"days": days})
+
+
+@check(
+    "L16",
+    claim="All three means are better than those of similar studies.",
+    where="Abstract, Table 3",
+    reading="The means as printed are the larger ones.",
+    consequence="No superiority is carried over: other patients, no test, and PM depends on L04.",
+)
+def other_studies(reported: Reported) -> Finding:
+    own, *others = reported["tables"]["table3"]
+    lines, better, missing = [], True, 0
+    for name in ("dsc", "corresponding_ratio", "percent_match"):
+        means = {row["study"]: row[name]["mean"] for row in others if row[name] and "mean" in row[name]}
+        missing += len(others) - len(means)
+        better &= all(own[name]["mean"] > mean for mean in means.values())
+        shown = in_words([f"{mean:.2f}" for mean in means.values()])
+        lines.append(f"{SHOWN[name]} {own[name]['mean']:.2f}; others print {shown}.")
+    lines.append(f"{missing} of {3 * len(others)} cells of the others have no mean, and no image is shared.")
+    exchanged = patients(reported)["recall"].mean()
+    lines.append(f"With FP and FN exchanged PM would be {exchanged:.2f}.")
+    # Means of other patients cannot show superiority, however they lie.
+    return Finding("cannot tell" if better else "inconsistent", tuple(lines), {"missing": missing})
+
+
+@check(
+    "L17",
+    claim="The feature phase has two blocks with pooling and four without (text), or three (caption).",
+    where="Text, Figure 1",
+    reading="The caption does not count the layer that makes the score.",
+    consequence="Follow Table 1 and the text.",
+)
+def blocks(reported: Reported) -> Finding:
+    rows = layers(reported)
+    phase = rows[: [row["layer"] for row in rows].index("Deconv1")]
+    after_pooling = sum(a["kind"] == "pooling" and b["kind"] == "convolution" for a, b in pairwise(phase))
+    convolutions = sum(row["kind"] == "convolution" for row in phase)
+    found = {"with_pooling": after_pooling, "without_pooling": convolutions - after_pooling}
+    text = reported["text"]
+    line = f"Table 1 has {found['with_pooling']} with pooling and {found['without_pooling']} without."
+    same = text["blocks_in_text"] == text["blocks_in_caption"] == found
+    return Finding("consistent" if same else "inconsistent", (line,), found)

@@ -1,0 +1,5 @@
+"""Luo et al. 2020: protocol, network, printed numbers, and what its chapter alone needs."""
+
+from npcrepro.protocol.method import Entry
+
+ENTRY = Entry("Luo et al. 2020", place=2, letter="U")

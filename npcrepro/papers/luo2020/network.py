@@ -1,0 +1,124 @@
+"""The two-stage U-Net with multi-scale pooling of Luo et al. 2020, and the plain U-Net that two papers compare with.
+
+A deep U-Net outlines the region of the structures; a shallow one works on what it found. At width 1 the two have
+7,765,409 and 467,983 parameters for one image channel and 15 classes, besides the fusions of their pooling blocks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from npcrepro.base.errors import one_of
+from npcrepro.models.unet import UNet
+
+OUTPUTS = ("fine", "coarse", "both")
+STAGE_2_INPUTS = ("both", "map", "masked", "crop")
+ACTIVATIONS = ("softmax", "sigmoid")
+OUTSIDE_LOGIT = -20.0
+
+
+class TwoStageUNet(nn.Module):
+    """A deep U-Net ``coarse`` and a shallow U-Net ``fine`` that works on the map of the first.
+
+    Args:
+        in_channels, out_channels: of images and of the final logits; with ``activation="softmax"`` the first of
+            ``out_channels`` is background.
+        width: factor on ``base``.
+        base: channels of the finest level of both stages.
+        coarse_levels, fine_levels: resolutions of the two stages.
+        stage2_input: what the second stage receives: image and map (``"both"``), the map alone, the image times the
+            map (``"masked"``), or the image inside the box of the map (``"crop"``).
+        activation: of the final logits.
+        multi_scale, enlarge: see :class:`UNet`; the same in both stages.
+
+    The first stage gives one logit for the union of all structures. The second reads its probabilities, and its
+    gradient runs back through them into the first unless that is frozen. With ``"crop"`` no gradient reaches the first
+    stage: the box is where the map is at least 0.5, a little enlarged, and where it is so nowhere, the whole image.
+    Pixels outside the box are background. In evaluation each image has a box of its own, so that its result does not
+    depend on the images beside it; in training one box holds those of the whole batch, for one batch normalisation
+    over all.
+
+    Shape:
+        ``(B, in_channels, H, W)``, H and W divisible by ``2 ** (levels - 1)`` of the deeper stage, to logits
+        ``(B, out_channels, H, W)``. ``output="coarse"`` returns the first stage's logits, ``(B, 1, H, W)``, and
+        does not run the second; ``"both"`` returns the pair (coarse, fine).
+
+    Raises:
+        ValueError: H or W not divisible, or an unknown output.
+        InputError: an unknown option.
+
+    Example:
+        >>> TwoStageUNet(1, 15, width=0.1)(torch.zeros(2, 1, 32, 32), output="coarse").shape
+        torch.Size([2, 1, 32, 32])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: float = 1.0,
+        base: int = 32,
+        # PAPER: 5 convolutional and deconvolutional layers in the first stage (Sections 1 and 2.1), 3 in the second
+        # (Section 1).
+        # SILENT: whether layers are levels or single convolutions; resolution levels.
+        coarse_levels: int = 5,
+        fine_levels: int = 3,
+        # SILENT: what the second stage receives besides being said to work on the first stage's map; image and map.
+        stage2_input: str = "both",
+        # SILENT: number of outputs; a softmax over background and structures.
+        activation: str = "softmax",
+        # SILENT: where the multi-scale block stands (Section 2.1.1 and Figure 2), and whether the second stage has one
+        # too; behind the coarsest level of both.
+        multi_scale: str | None = "bottleneck",
+        enlarge: int = 1,
+    ):
+        super().__init__()
+        self.stage2_input = one_of(STAGE_2_INPUTS, stage2_input, "input of stage 2")
+        self.activation = one_of(ACTIVATIONS, activation, "activation")
+        options = {"width": width, "base": base, "multi_scale": multi_scale, "enlarge": enlarge}
+        fine_channels = {"both": in_channels + 1, "map": 1}.get(stage2_input, in_channels)
+        # SILENT: the target of the first stage; the union of all structures, as it is to outline the target area.
+        self.coarse = UNet(in_channels, 1, levels=coarse_levels, **options)
+        self.fine = UNet(fine_channels, out_channels, levels=fine_levels, **options)
+
+    def forward(self, image: Tensor, output: str = "fine") -> Tensor | tuple[Tensor, Tensor]:
+        if output not in OUTPUTS:
+            raise ValueError(f"unknown output {output!r}; choices: {', '.join(OUTPUTS)}")
+        coarse = self.coarse(image)
+        if output == "coarse":
+            return coarse
+        fine = self._refine(image, coarse)
+        return fine if output == "fine" else (coarse, fine)
+
+    def _refine(self, image: Tensor, coarse: Tensor) -> Tensor:
+        found = coarse.sigmoid()
+        if self.stage2_input == "both":
+            return self.fine(torch.cat([image, found], dim=1))
+        if self.stage2_input == "map":
+            return self.fine(found)
+        if self.stage2_input == "masked":
+            return self.fine(image * found)
+        inside = found.detach() >= 0.5
+        groups = [slice(None)] if self.training else [slice(i, i + 1) for i in range(len(image))]
+        return torch.cat([self._refine_in_box(image[group], inside[group]) for group in groups])
+
+    def _refine_in_box(self, image: Tensor, inside: Tensor) -> Tensor:
+        rows, columns = self._box(inside.any(dim=3)), self._box(inside.any(dim=2))
+        part = self.fine(image[:, :, rows, columns])
+        logits = part.new_full((*part.shape[:2], *image.shape[2:]), OUTSIDE_LOGIT)
+        if self.activation == "softmax":
+            logits[:, 0] = 0.0
+        logits[:, :, rows, columns] = part
+        return logits
+
+    def _box(self, inside: Tensor) -> slice:
+        """Range of an axis around all of ``inside`` (B, 1, n), with a margin, in whole pixels of the coarsest level."""
+        unit, length = self.fine.factor, inside.shape[-1]
+        hits = inside.any(dim=0)[0].nonzero().flatten()
+        if not len(hits):
+            return slice(0, length)
+        # SILENT: a margin; a 32nd of the side, 16 of 512 pixels.
+        margin = max(unit, length // 32)
+        first, last = int(hits[0]) - margin, int(hits[-1]) + 1 + margin
+        return slice(max(0, first // unit * unit), min(length, -(-last // unit) * unit))

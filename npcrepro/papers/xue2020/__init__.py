@@ -1,0 +1,5 @@
+"""Xue et al. 2020: protocol, network, printed numbers, and what its chapter alone needs."""
+
+from npcrepro.protocol.method import Entry
+
+ENTRY = Entry("Xue et al. 2020", place=5, letter="X")

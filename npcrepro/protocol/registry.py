@@ -1,0 +1,81 @@
+"""The papers that there are: each folder of ``npcrepro/papers`` is one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from npcrepro.base.errors import InputError, pick
+from npcrepro.protocol.method import Entry, Method, Paper
+
+PACKAGE = "npcrepro.papers"
+FOLDERS = Path(__file__).parents[1] / "papers"
+
+
+def _entries() -> dict[str, Entry]:
+    """The entry of each folder of ``npcrepro/papers``, in the order of the book."""
+    keys = sorted(path.parent.name for path in FOLDERS.glob("*/__init__.py"))
+    found = {key: importlib.import_module(f"{PACKAGE}.{key}").ENTRY for key in keys}
+    return dict(sorted(found.items(), key=lambda item: item[1].place))
+
+
+PAPERS = _entries()
+KEYS = tuple(PAPERS)
+
+
+def load(key: str, modalities: Sequence[str] = ()) -> Paper:
+    """The protocol of a paper, on channels of other names where ``modalities`` gives them, in the paper's order.
+
+    A paper whose methods differ in their channels brings a function ``with_modalities`` for that.
+
+    Raises:
+        InputError: unknown key, with the near miss; another number of modalities than the paper's.
+
+    Example:
+        >>> load("chen2020").methods[0].full_name, load("chen2020").methods[0].channels
+        ('chen2020/mmfnet', ('T1', 'T2', 'CET1'))
+        >>> load("li2018", ["T2"]).methods[0].channels
+        ('T2',)
+    """
+    pick(PAPERS, key, "paper")
+    module = importlib.import_module(f"{PACKAGE}.{key}.protocol")
+    paper: Paper = module.PAPER
+    if not modalities:
+        return paper
+    if hasattr(module, "with_modalities"):
+        return module.with_modalities(tuple(modalities))
+    channels = paper.methods[0].channels
+    if len(modalities) != len(channels):
+        names = "one name" if len(channels) == 1 else f"{len(channels)} names"
+        raise InputError(f"{key} takes {' and '.join(channels)}, so modalities={list(modalities)} has to be {names}")
+    return replace(paper, methods=tuple(replace(method, channels=tuple(modalities)) for method in paper.methods))
+
+
+def find_method(full_name: str) -> tuple[Paper, Method]:
+    """Paper and method of a name like ``li2018/stepwise``; ``li2018`` alone means the proposed method.
+
+    Example:
+        >>> paper, method = find_method("guo2021/cscn")
+        >>> paper.key, method.title
+        ('guo2021', 'CSCN')
+    """
+    key, _, name = full_name.partition("/")
+    paper = load(key)
+    return paper, paper.method(name) if name else paper.methods[0]
+
+
+@cache
+def reported(key: str) -> dict:
+    """What the paper prints, claims and leaves open: the content of its YAML file.
+
+    Example:
+        >>> reported("li2018")["paper"]["journal"]
+        'BioMed Research International'
+    """
+    import yaml
+
+    pick(PAPERS, key, "paper")
+    return yaml.safe_load((FOLDERS / key / "paper.yaml").read_text("utf-8"))

@@ -1,0 +1,81 @@
+"""The settings that a user gives: the parameters of every notebook and of ``npcrepro run``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from npcrepro.base.errors import InputError, pick
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may set: the parameters of every notebook and of ``npcrepro run``.
+
+    Attributes:
+        cohort: a folder in the nnU-Net raw layout, or ``"phantom"`` for the embedded one.
+        profile: smoke, quick, bench or paper.
+        methods: method names; empty means the profile's choice.
+        folds: fold numbers; empty means the profile's choice.
+        seeds: one run for each.
+        device: auto, cpu or cuda.
+        runs: folder of the runs.
+        modalities: names of the cohort's channels to take in place of the paper's, in the paper's order; empty means
+            the paper's.
+        private: show images that may not be published; the book is then for your own eyes.
+    """
+
+    cohort: str = "phantom"
+    profile: str = "quick"
+    methods: tuple[str, ...] = ()
+    folds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    device: str = "auto"
+    runs: str = "runs"
+    modalities: tuple[str, ...] = ()
+    private: bool = False
+
+    def __post_init__(self):
+        for name, kind in {"methods": str, "folds": int, "seeds": int, "modalities": str}.items():
+            value = getattr(self, name)
+            if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
+                raise InputError(f"parameter {name}={value!r} has to be a list of {kind.__name__} values")
+            object.__setattr__(self, name, tuple(value))
+        for name in ("cohort", "runs"):
+            value = getattr(self, name)
+            if not isinstance(value, str | os.PathLike):
+                cause = "a folder whose name is a number needs ./ before it"
+                raise InputError(f"parameter {name}={value!r} is not the path of a folder: {cause}")
+            # No shell has seen what stands in a notebook, and "~" would become a folder's name.
+            object.__setattr__(self, name, os.path.expanduser(value))
+        if not self.seeds:
+            raise InputError("parameter seeds=[] names no seed; one run is made for each seed, so give at least one")
+        if not isinstance(self.private, bool):
+            raise InputError(f"parameter private={self.private!r} is neither true nor false")
+        pick(dict.fromkeys(DEVICES), self.device, "device")
+
+    @classmethod
+    def from_notebook(cls, variables: Mapping[str, Any]) -> Settings:
+        """Read the parameters cell of a running notebook, given its ``globals()``.
+
+        papermill injects a misspelt parameter without complaint; here it is an error. Call this in the first cell
+        after the parameters, before other variables exist.
+
+        Raises:
+            InputError: a variable that is no parameter, with the parameter it resembles.
+        """
+        plain = (str, int, float, bool, list, tuple, dict, type(None))
+        given = {
+            name: value
+            for name, value in variables.items()
+            if isinstance(value, plain) and not name.startswith("_") and name not in ("In", "Out")
+        }
+        names = {f.name: None for f in dataclasses.fields(cls)}
+        for name in given:
+            pick(names, name, "parameter")
+        return cls(**given)

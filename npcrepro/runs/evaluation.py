@@ -1,0 +1,113 @@
+"""From label maps to rows of ``cases.csv``, and from rows to one value for each patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan, nan
+
+import numpy as np
+
+from npcrepro.cohorts.prepared import PreparedCase, PreparedCohort
+from npcrepro.cohorts.structures import mask_of
+from npcrepro.metrics.curves import count_scores
+from npcrepro.metrics.overlap import METRICS as OVERLAP
+from npcrepro.metrics.overlap import Counts, count
+from npcrepro.metrics.surface import METRICS as DISTANCES
+from npcrepro.metrics.surface import measure
+
+# ``reference_slices`` counts only slices that contain the structure in the reference, as Li 2018 does; false positives
+# elsewhere are invisible there, so ``all_slices`` is always reported too. Distances and areas under curves are those of
+# the whole case.
+REGIONS = ("all_slices", "reference_slices")
+COUNTS = ["tp", "fp", "fn", "tn"]
+VOLUMES = ["reference_ml", "predicted_ml"]
+AREAS = ("average_precision", "auc")
+WHOLE = (*DISTANCES, *AREAS)
+METRICS = (*OVERLAP, *WHOLE)
+CASE_COLUMNS = [
+    "case", "patient", "suspect", "structure", "region", "status", *COUNTS,
+    "spacing_z_mm", "spacing_y_mm", "spacing_x_mm", *VOLUMES, *METRICS,
+]  # fmt: skip
+UNKNOWN_SPACING = (nan, nan, nan)
+
+
+def score_masks(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing_mm: Sequence[float] = UNKNOWN_SPACING,
+    probability: np.ndarray | None = None,
+) -> dict:
+    """Every number of one structure in one case.
+
+    Args:
+        prediction, reference: masks ``(z, y, x)``. A single slice is scored by its outline.
+        spacing_mm: ``(z, y, x)``; where it is not known, volumes and distances are ``nan``.
+        probability: of the structure, in [0, 1], or in steps of 1/255 as uint8; without it, areas are ``nan``.
+
+    Returns:
+        status, raw counts, volumes in ml and `METRICS`.
+
+    Example:
+        >>> mask = np.zeros((4, 8, 8), bool)
+        >>> mask[1:3, 2:6, 2:6] = True
+        >>> row = score_masks(np.roll(mask, 1, axis=2), mask, (3.0, 1.0, 1.0))
+        >>> row["dsc"], row["reference_ml"], row["surfel_hd95_mm"]
+        (0.75, 0.096, 1.0)
+    """
+    counts = count(prediction, reference)
+    volumes = {name: getattr(counts, name)(spacing_mm) for name in VOLUMES}
+    row = score_values(counts) | volumes | dict.fromkeys(WHOLE, nan)
+    if not any(isnan(spacing) for spacing in spacing_mm):
+        flat = len(prediction) == 1
+        masks = (prediction[0], reference[0]) if flat else (prediction, reference)
+        row |= measure(*masks, spacing_mm[1:] if flat else spacing_mm)
+    if probability is not None:
+        scores = count_scores(probability, reference)
+        row |= {name: getattr(scores, name) for name in AREAS}
+    return row
+
+
+def score_case(
+    label: np.ndarray,
+    case: PreparedCase,
+    cohort: PreparedCohort,
+    structures: Sequence[str],
+    probability: np.ndarray | None = None,
+) -> list[dict]:
+    """Rows of one case: every structure of the method in every region.
+
+    Args:
+        label: predicted, ``(z, y, x)`` on the grid of the case; 1 for the first of ``structures``, and so on.
+        case: with its reference.
+        cohort: for the codes of the reference, and whether the spacing is known; where it is not, volumes and distances
+            are ``nan``.
+        structures: names of the structures that the method segments; one that was not contoured in this case has no
+            rows.
+        probability: ``(S, z, y, x)``, see :func:`score_masks`.
+    """
+    reference = np.asarray(case.label)
+    spacing_mm = case.spacing_mm if cohort.spacing_known else UNKNOWN_SPACING
+    rows = []
+    for number, structure in enumerate(structures):
+        if structure in case.not_contoured:
+            continue
+        wanted, found = mask_of(reference, cohort.structures, structure), label == number + 1
+        whole = score_masks(found, wanted, spacing_mm, None if probability is None else probability[number])
+        with_structure = wanted.any(axis=(1, 2))
+        counts = count(found[with_structure], wanted[with_structure])
+        part = dict.fromkeys(WHOLE, nan) | score_values(counts)
+        part |= {name: getattr(counts, name)(spacing_mm) for name in VOLUMES}
+        for region, values in zip(REGIONS, (whole, part), strict=True):
+            about = {"case": case.name, "patient": case.patient, "suspect": case.suspect}
+            about |= {"structure": structure, "region": region}
+            about |= {f"spacing_{axis}_mm": spacing for axis, spacing in zip("zyx", spacing_mm, strict=True)}
+            rows.append(about | values)
+    return rows
+
+
+def score_values(counts: Counts) -> dict:
+    return {
+        "status": counts.status,
+        **{name: getattr(counts, name) for name in COUNTS},
+        **{name: getattr(counts, name) for name in OVERLAP},
+    }

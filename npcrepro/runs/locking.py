@@ -1,0 +1,51 @@
+"""One process for each run: the lock of its folder."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from npcrepro.base.errors import InputError
+
+
+class Busy(InputError):
+    """Another process is working on the run."""
+
+
+def require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink(missing_ok=True)  # another process may be trying the same folder
+    except OSError as error:
+        raise InputError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep the folder for this process; Busy where another has it."""
+    try:
+        lock = open(folder / ".lock", "w")  # noqa: SIM115 (an error in the block below is none of the lock)
+    except OSError as error:
+        raise InputError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Busy(f"another process is working on {folder}") from error
+        yield
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process is working on the run in a folder."""
+    try:
+        with open(folder / ".lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

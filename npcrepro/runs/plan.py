@@ -1,0 +1,163 @@
+"""From settings to the runs that they ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from npcrepro.base.code_hash import code_sha256
+from npcrepro.base.errors import InputError, pick
+from npcrepro.base.files import as_data, sha256_of
+from npcrepro.base.progress import Report
+from npcrepro.cohorts.check import check
+from npcrepro.cohorts.folds import Fold, Split, inner_folds, split_patients
+from npcrepro.cohorts.layout import Cohort, read_cohort
+from npcrepro.cohorts.prepared import PreparedCohort, fingerprint, prepare, prepared_folder
+from npcrepro.protocol.method import Method, Paper, Profile
+from npcrepro.protocol.settings import Settings
+from npcrepro.runs.locking import require_writable
+from npcrepro.runs.records import Configuration
+
+
+def outline(cohort: Cohort, folder: Path) -> PreparedCohort:
+    """A cohort as :func:`prepare` makes it in ``folder``, as far as plans need it; no image is decoded.
+
+    Nothing is written where ``folder`` is not there or belongs to somebody else, so that one can look at any runs.
+    """
+    digest = fingerprint(cohort, cache=folder / "fingerprints.json" if os.access(folder, os.W_OK) else None)
+    return PreparedCohort(
+        folder=prepared_folder(folder, cohort.name, digest),
+        fingerprint=digest,
+        entries={case.name: {"patient": case.patient, "suspect": case.suspect} for case in cohort.cases},
+        **{name: getattr(cohort, name) for name in ("name", "channels", "structures", "spacing_known")},
+        **{name: getattr(cohort, name) for name in ("publishable", "licence", "reference")},
+    )
+
+
+def plan(paper: Paper, settings: Settings, cohort: PreparedCohort) -> tuple[Split, list[Configuration]]:
+    """The runs that settings ask for: methods x seeds x folds. :func:`in_order` adds the runs that these use.
+
+    Raises:
+        InputError: a method, profile or fold that is not there, or too few patients.
+    """
+    profile = paper.profile(settings.profile)
+    names = settings.methods or profile.methods or (paper.methods[0].name,)
+    methods = [paper.method(name).on(cohort.structures) for name in names]
+    split = split_patients(cohort, **paper.split)
+    folds = _choose_folds(settings, profile, split, cohort)
+    split_sha256 = split.sha256
+    return split, [
+        configure(paper, method, profile, cohort, split_sha256, split.folds[fold], seed)
+        for method in methods
+        for seed in settings.seeds
+        for fold in folds
+    ]
+
+
+def used_by(configuration: Configuration) -> Iterator[Configuration]:
+    """The runs that this one uses itself."""
+    return chain.from_iterable(configuration.used.values())
+
+
+def configure(
+    paper: Paper, method: Method, profile: Profile, cohort: PreparedCohort, split_sha256: str, fold: Fold, seed: int
+) -> Configuration:
+    """The run of a method on a fold, together with the runs of other methods that it uses."""
+
+    def on(method: Method, fold: Fold, *inner: int) -> Configuration:
+        used = {}
+        for use in method.uses:
+            other = paper.method(use.method).on(cohort.structures)
+            if use.maps and other.structures != method.structures:
+                one, another = (f"{m.full_name} ({', '.join(m.structures)})" for m in (method, other))
+                raise InputError(f"{one} takes in maps of {another}: their structures have to be the same")
+            parts = enumerate(inner_folds(fold, use.maps)) if use.maps else ()
+            used[use.method] = (on(other, fold, *inner), *(on(other, part, *inner, number) for number, part in parts))
+        # What a part uses belongs to the part: "0.1" is part 1 of the patients of part 0.
+        about = as_data(fold) | ({"inner": ".".join(map(str, inner))} if inner else {})
+        return Configuration(method, profile, cohort.name, cohort.fingerprint, split_sha256, about, seed, used)
+
+    return on(method, fold)
+
+
+def in_order(wanted: Iterable[Configuration]) -> list[Configuration]:
+    """These runs and all that they use, each once and behind what it uses."""
+    found: dict[str, Configuration] = {}
+
+    def add(configuration: Configuration) -> None:
+        for needed in used_by(configuration):
+            add(needed)
+        found.setdefault(configuration.sha256, configuration)
+
+    for configuration in wanted:
+        add(configuration)
+    return list(found.values())
+
+
+def title_of(configuration: Configuration) -> str:
+    fold = configuration.fold
+    part = f"fold {fold['number']}" if fold["test"] else "all patients"
+    part += f", part {fold['inner']}" if "inner" in fold else ""
+    method, profile = configuration.method.full_name, configuration.profile.name
+    return f"{method} on {configuration.cohort}, {profile}, {part}, seed {configuration.seed}"
+
+
+def open_cohort(paper: Paper, settings: Settings) -> Cohort:
+    """The cohort of the settings, or the embedded phantom at the profile's size, made on first use."""
+    runs = Path(settings.runs)
+    require_writable(runs)
+    if settings.cohort != "phantom":
+        return read_cohort(Path(settings.cohort))
+    options = paper.profile(settings.profile).phantom
+    root = phantom_folder(paper, settings)
+    if not (root / "dataset.json").exists():
+        from npcrepro.cohorts.phantom import write_phantom
+
+        try:
+            write_phantom(root, **options)
+        except (InputError, OSError):
+            # Another process may have put the same folder into place in the meantime.
+            if not (root / "dataset.json").exists():
+                raise
+    return read_cohort(root)
+
+
+def phantom_folder(paper: Paper, settings: Settings) -> Path:
+    """Where the embedded phantom of a profile lies, or will lie."""
+    options = as_data(paper.profile(settings.profile).phantom)
+    made_from = sha256_of([options, code_sha256(["npcrepro.cohorts.phantom:write_phantom"])])
+    return Path(settings.runs) / "cohorts" / f"phantom-{made_from[:8]}"
+
+
+def prepare_and_report(cohort: Cohort, folder: Path, report: Report) -> PreparedCohort:
+    """Prepare the cohort; on first sight of it, say what is suspicious."""
+    known = set(folder.glob("*/prepared.json"))
+    prepared = prepare(cohort, folder)
+    if set(folder.glob("*/prepared.json")) != known:
+        for defect in check(cohort.root):
+            report(f"{defect.severity}: {defect}")
+    return prepared
+
+
+def _choose_folds(settings: Settings, profile: Profile, split: Split, cohort: PreparedCohort) -> list[int]:
+    there = {str(fold.number): fold.number for fold in split.folds}
+    if settings.folds:
+        return [pick(there, str(number), f"fold of cohort {cohort.name}") for number in settings.folds]
+    return list(there.values())[: profile.folds]
+
+
+def refuse_defects(cohort: Cohort, methods: list[Method]) -> None:
+    defects = check(cohort.root)
+    if defects:
+        first = defects[0]
+        raise InputError(
+            f"{cohort.root} has {len(defects)} defects, the first in {first.file}: {first.problem} ({first.value}); "
+            f"see `npcrepro data check {cohort.root}`"
+        )
+    for method in methods:
+        for wanted, there in ((method.channels, cohort.channels), (method.structures, tuple(cohort.structures))):
+            missing = set(wanted) - set(there)
+            if missing:
+                raise InputError(f"cohort {cohort.name} has {', '.join(there)} but no {', '.join(sorted(missing))}")

@@ -1,0 +1,270 @@
+"""A trained network in use: trained on all patients of a cohort, applied to the images of another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npcrepro.base.errors import InputError
+from npcrepro.base.files import write_json, writing_folder
+from npcrepro.base.progress import Report
+from npcrepro.cohorts.defects import Refused
+from npcrepro.cohorts.images import axes_of, from_itk, read_image, to_itk
+from npcrepro.cohorts.layout import Listing, read_cohort, scan
+from npcrepro.cohorts.prepared import PreparedCohort, prepare
+from npcrepro.cohorts.structures import Structures, smallest_type
+from npcrepro.protocol.method import Method, Paper
+from npcrepro.protocol.settings import Settings
+from npcrepro.runs.queue import run_paper
+from npcrepro.runs.records import Record, quantised
+from npcrepro.runs.run import load_network
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch import Tensor
+
+FOLDERS = ("imagesTr", "imagesTs")
+
+
+def train_on_all(
+    paper: Paper, settings: Settings, report: Report = print, devices: int = 1, deterministic: bool = False
+) -> list[Record]:
+    """Train methods on all patients of a cohort, for use elsewhere: nobody is tested.
+
+    The paper's share of validation patients stays apart, for the choice of the weights.
+
+    Args:
+        paper: from :func:`npcrepro.protocol.registry.load`.
+        settings: methods, cohort, profile, seeds; folds play no part.
+        report: called with lines of progress.
+        devices, deterministic: see :func:`npcrepro.runs.devices.make_fabric`.
+
+    Returns:
+        One record for each method and seed.
+
+    Raises:
+        InputError: as :func:`npcrepro.runs.queue.run_paper`.
+    """
+    kept = {key: value for key, value in paper.split.items() if key in ("validation", "seed")}
+    paper = replace(paper, split={"kind": "all", **kept})
+    return run_paper(paper, settings, report=report, devices=devices, deterministic=deterministic)
+
+
+def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = "auto", report: Report = print) -> int:
+    """Segment every case of a folder with the network of a finished run.
+
+    Where the run takes in maps of another, the network of that other goes over the cases first. Images with other axes
+    than most of those that it was trained on are turned for the network, and the labels are turned back.
+
+    Args:
+        run: folder of the run.
+        cohort: folder with ``imagesTs`` or ``imagesTr``, or both. Labels are not looked at and may be missing, and so
+            may ``dataset.json`` if the run has one channel.
+        out: folder to write, new or empty: ``CASE.nii.gz`` on the grid of the case, and a ``dataset.json`` with the
+            codes. A structure that the cohort's own ``dataset.json`` names keeps the code it has there.
+        device: auto, cpu or cuda.
+        report: called with lines of progress.
+
+    Returns:
+        Number of cases.
+
+    Raises:
+        InputError: an unknown device, no finished run, one that diverged, a folder without images, channels that the
+            run needs and the cohort lacks, images that cannot be read, and an ``out`` that is not empty.
+    """
+    import SimpleITK as sitk
+    import torch
+
+    from npcrepro.models.outputs import decide
+    from npcrepro.runs.devices import make_fabric
+
+    record, root, out = read_run(Path(run)), Path(cohort), Path(out).resolve()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty: give a new folder, or remove it first")
+    fabric = make_fabric(device)  # before images are read: a slip should not take minutes to tell
+    method, listing = _method(record), scan(root)
+    codes = _codes(method.structures, listing.structures or {})
+    with writing_folder(out) as folder, TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
+        prepared, grids = _stage(root, listing, _with_used(record), Path(work))
+        values = torch.tensor([0, *codes.values()])
+        for number, (case, probability) in enumerate(_probabilities(record, prepared, Path(work), fabric), 1):
+            label = values[decide(probability[None], method.threshold)[0]].numpy()
+            about = prepared.case(case)
+            image = to_itk(label.astype(smallest_type(max(codes.values()))), about.spacing_mm, about.geometry)
+            turned = axes_of(about.geometry) != axes_of(grids[case][1])
+            if turned:
+                back = from_itk(sitk.DICOMOrient(image, axes_of(grids[case][1])))[0]
+                image = to_itk(back, *grids[case])
+            sitk.WriteImage(image, str(folder / f"{case}.nii.gz"))
+            report(f"[{number}/{len(prepared)}] {case}{', axes turned for the network and back' if turned else ''}")
+        header = {"name": f"{prepared.name}-{method.name}", "reference": f"predicted by {record.folder.name}"}
+        header |= {"licence": prepared.licence, "file_ending": ".nii.gz", "numTraining": len(prepared)}
+        header |= {"channel_names": {str(i): channel for i, channel in enumerate(method.channels)}}
+        write_json(folder / "dataset.json", header | {"labels": {"background": 0, **codes}})
+    return len(prepared)
+
+
+def read_run(folder: Path) -> Record:
+    """The record of a finished run whose network can be used.
+
+    Raises:
+        InputError: something else than the folder of a finished run, or a run that diverged.
+    """
+    for name in ("config.json", "model.safetensors", "provenance.json"):
+        if not (folder / name).is_file():
+            cause = "a run that is not finished, or a folder above it; `npcrepro train` and `npcrepro run` make runs"
+            raise InputError(f"{folder} is not the folder of a finished run (no {name}): {cause}")
+    record = Record(folder.resolve())
+    if record.provenance["status"] == "diverged":
+        raise InputError(f"the training of {folder} diverged: its network predicts nothing of use")
+    return record
+
+
+def _with_used(record: Record) -> list[Record]:
+    """The run, and behind it those whose maps it takes in, and theirs."""
+    # The first of the runs used is the one on the same patients; the others serve training alone.
+    used = [record.used[use.method][0] for use in _method(record).uses if use.maps]
+    return [record, *(more for other in used for more in _with_used(read_run(other.folder)))]
+
+
+def _method(record: Record) -> Method:
+    """The method as it was trained: with the channels and structures that stood in for those of the paper."""
+    method, stands_in = Method.from_data(record.config["method"]), record.provenance["substituted"]
+    names = {
+        part: tuple(stands_in.get(name, name) for name in getattr(method, part)) for part in ("channels", "structures")
+    }
+    return replace(method, **names)
+
+
+def _codes(structures: Iterable[str], known: Structures) -> dict[str, int]:
+    """A code for each structure: the one that is its own in ``known``, else one that nobody has."""
+    taken = [code for codes in known.values() for code in codes]
+    own = {name: [code for code in known.get(name, ()) if taken.count(code) == 1] for name in structures}
+    free = iter(sorted(set(range(1, len(taken) + len(own) + 1)) - set(taken)))
+    return {name: mine[0] if mine else next(free) for name, mine in own.items()}
+
+
+def _stage(
+    root: Path, listing: Listing, records: list[Record], work: Path
+) -> tuple[PreparedCohort, dict[str, tuple[tuple[float, float, float], dict]]]:
+    """The images as a prepared cohort without any label, so that none can reach a prediction; and the grid of each case
+    as it is stored: the axes of the prepared images are those that the network was trained on.
+    """
+    import SimpleITK as sitk
+
+    methods = [_method(record) for record in records]
+    channels, structures = (
+        list(dict.fromkeys(name for method in methods for name in getattr(method, part)))
+        for part in ("channels", "structures")
+    )
+    wanted = records[0].provenance.get("axes", "LPS")  # of DICOM, for runs that were made before they kept theirs
+    entries, grids = {}, {}
+    (work / "turned").mkdir()
+    for case, images in _images(root, listing, channels).items():
+        array, *grids[case] = read_image(next(image for image in images if image))
+        empty = work / f"{case}.nii.gz"
+        image = to_itk(np.zeros(array.shape, np.uint8), *grids[case])
+        if axes_of(grids[case][1]) != wanted:
+            image = sitk.DICOMOrient(image, wanted)
+            images = [
+                path and _turned(path, wanted, work / "turned" / f"{case}_{n}.nii.gz") for n, path in enumerate(images)
+            ]
+        sitk.WriteImage(image, str(empty))
+        # A series that the cohort lets become zeros is as empty as the label.
+        files = [str((image or empty).resolve()) for image in images]
+        entries[case] = {"images": files, "label": str(empty.resolve())}
+    header = {"name": listing.header.get("name") or root.resolve().name, "file_ending": ".nii.gz", "dataset": entries}
+    header |= {key: listing.header[key] for key in ("licence", "reference", "spacing_known") if key in listing.header}
+    header |= {"channel_names": {str(number): name for number, name in enumerate(channels)}}
+    header |= {"labels": {"background": 0, **{name: number for number, name in enumerate(structures, 1)}}}
+    write_json(work / "dataset.json", header)
+    return prepare(read_cohort(work), work / "prepared"), grids
+
+
+def _turned(path: Path, axes: str, to: Path) -> Path:
+    """A copy of an image with other axes."""
+    import SimpleITK as sitk
+
+    sitk.WriteImage(sitk.DICOMOrient(to_itk(*read_image(path)), axes), str(to))
+    return to
+
+
+def _images(root: Path, listing: Listing, channels: list[str]) -> dict[str, list[Path | None]]:
+    """Images of each case, one for each of the channels; None where it is to be zeros (``missing_series``)."""
+    there = listing.channels
+    if not there and len(channels) == 1 and root.is_dir() and not (root / "dataset.json").exists():
+        there = tuple(channels)  # nobody says what it shows, and there is nothing to mix it up with
+    if not there:
+        defect = next(each for each in listing.defects if each.severity == "error")
+        raise Refused(replace(defect, file=str(root / defect.file)))
+    missing = [name for name in channels if name not in there]
+    if missing:
+        raise InputError(
+            f"{root} has the channels {', '.join(there)}, but the run needs {', '.join(channels)}: another kind of "
+            "image, or another name in dataset.json"
+        )
+    found = _files(root, listing)
+    if not found:
+        ending = listing.header.get("file_ending", ".nii.gz")
+        raise InputError(f"{root} has no images: neither imagesTr nor imagesTs holds a CASE_0000{ending}")
+    numbers = [there.index(name) for name in channels]
+    zeros = listing.header.get("missing_series") == "zero"
+    for case, files in found.items():
+        lacking = [number for number in numbers if number not in files]
+        if lacking and not (zeros and len(lacking) < len(numbers)):
+            cause = "the sequence was not exported for this case"
+            raise InputError(f"{root}: case {case} has no image _{lacking[0]:04d} ({there[lacking[0]]}): {cause}")
+    return {case: [files.get(number) for number in numbers] for case, files in found.items()}
+
+
+def _files(root: Path, listing: Listing) -> dict[str, dict[int, Path]]:
+    """Images of each case by the number of their channel."""
+    if "dataset" in listing.header:
+        return {case.name: dict(enumerate(case.images)) for case in listing.cases}
+    ending = re.escape(listing.header.get("file_ending", ".nii.gz"))
+    found: dict[str, dict[int, Path]] = {}
+    for folder in FOLDERS:
+        for path in sorted((root / folder).glob("[!.]*")):
+            match = re.fullmatch(rf"(.+)_(\d{{4}}){ending}", path.name)
+            if match:
+                files = found.setdefault(match[1], {})
+                if int(match[2]) in files:
+                    cause = "a case is there twice; rename or remove one"
+                    raise InputError(f"{root}: both imagesTr and imagesTs hold {path.name}: {cause}")
+                files[int(match[2])] = path
+    return dict(sorted(found.items()))
+
+
+def _probabilities(
+    record: Record, prepared: PreparedCohort, work: Path, fabric: Fabric
+) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
+    """Each case and the probability ``(S, z, y, x)`` of its structures."""
+    method, profile = _method(record), record.config["profile"]
+    maps: dict[str, Path] = {}
+    for use in (use for use in method.uses if use.maps):
+        other = read_run(record.used[use.method][0].folder)
+        folder = work / use.method
+        folder.mkdir()
+        for case, probability in _probabilities(other, prepared, folder, fabric):
+            maps[case] = folder / f"{case}.npz"
+            np.savez_compressed(maps[case], probability=quantised(probability))
+    network = fabric.setup_module(load_network(record)).eval()
+    options = {"maps": maps} if maps else {}
+    data = method.data.build(prepared, profile["matrix"], method.channels, method.structures, **options)
+    for case in prepared.cases:
+        yield (
+            case,
+            data.predict(
+                network,
+                case,
+                activation=method.activation,
+                batch_size=profile["batch_size"],
+                device=fabric.device,
+            ),
+        )

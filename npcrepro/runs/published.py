@@ -1,0 +1,173 @@
+"""Runs published with the book: written to, and read from, ``book/results``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from npcrepro.base.code_hash import PACKAGE
+from npcrepro.base.errors import InputError
+from npcrepro.base.files import read_json, sha256_of, write_json, write_text
+from npcrepro.runs.records import NO_IDENTITY, Record, case_table, concatenate, history_table, read_csv
+
+RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
+FLOAT = "%.10g"  # of published tables, which are committed: smaller, and far beyond what is measured
+PLACE = ["method", "fold", "seed"]  # what names a run among those of one published folder
+# What those have in common.
+KIND = {
+    "paper": lambda run: run["paper"],
+    "cohort": lambda run: run["cohort"],
+    "images": lambda run: run.get("data_sha256"),
+    "split": lambda run: run.get("split_sha256"),
+    "profile": lambda run: {k: v for k, v in run["profile"].items() if k not in NO_IDENTITY["profile"]},
+}
+
+
+def publish(records: list[Record], folder: Path) -> list[dict]:
+    """Write the numbers of several runs into one folder: ``runs.json``, ``history.csv`` and the rows of cases.
+
+    No weights, no predictions, no images; ten significant digits. ``runs.json`` says once what all runs share, and for
+    each run what is its own. Rows of cases have a file for each method, ``cases-METHOD.csv``, so that a method that
+    comes in later leaves the files of the others as they are, and none grows large. The folder can be committed and
+    read back with :func:`read_published`.
+
+    Runs that were published there before stay, so that methods and seeds can come from several machines. A run of the
+    same method, fold and seed is replaced; where a method is defined otherwise by now, all its runs are. If this is
+    stopped halfway, the same call mends the folder.
+
+    Returns:
+        What was published of the runs that went because their method is defined otherwise and nothing took their place.
+
+    Raises:
+        InputError: no runs given, or runs that differ, from each other or from those in the folder, in their paper,
+            cohort, split or profile.
+    """
+    if not records:
+        raise InputError(f"there is no finished run to publish into {folder}")
+    methods = {record.config["method"]["name"]: record.config["method"] for record in records}
+    folds = {str(record.config["fold"]["number"]): record.config["fold"] for record in records}
+    rows = [
+        record.config
+        | record.provenance
+        | {"method": record.config["method"]["name"], "fold": record.config["fold"]["number"]}
+        for record in records
+    ]
+    old = Published(folder) if (folder / "runs.json").exists() else None
+    everything = rows + (old.runs if old else [])
+    differ = [part for part, kind in KIND.items() if len({sha256_of(kind(row)) for row in everything}) > 1]
+    if differ:
+        raise InputError(
+            f"{folder} can hold one paper, cohort, split and profile, but these runs, with those that are published "
+            f"there, differ in {' and '.join(differ)}; publish them into another folder"
+        )
+    cases, history, gone = case_table(records), history_table(records), []
+    if old:
+        replaced = {_place(row) for row in rows}
+        changed = {name for name in methods if name in old.methods and not _same(old.methods[name], methods[name])}
+        others = [row for row in old.runs if _place(row) not in replaced]
+        kept, gone = ([row for row in others if (row["method"] in changed) is went] for went in (False, True))
+        rows = kept + rows
+        methods, folds = old.methods | methods, old.folds | folds
+        cases, history = _of(kept, old.cases, cases), _of(kept, old.history, history)
+    write_cases(folder, cases)
+    write_text(folder / "history.csv", _text(history))
+    common = {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
+    own = [{key: value for key, value in row.items() if key not in common} for row in rows]
+    write_json(folder / "runs.json", {"common": common, "methods": methods, "folds": folds, "runs": own})
+    for path in folder.glob("cases-*.csv"):
+        if path.stem.removeprefix("cases-") not in methods:
+            path.unlink()
+    return gone
+
+
+def _place(row: Mapping) -> tuple:
+    return tuple(row[column] for column in PLACE)
+
+
+def _same(old: dict, new: dict) -> bool:
+    """Whether two definitions of a method, as ``runs.json`` has them, differ in words at most."""
+    return all(old.get(key) == new.get(key) for key in old | new if key not in NO_IDENTITY["method"])
+
+
+def _of(kept: list[dict], old, new):
+    """The rows of an old table that belong to the runs kept, and all of a new one."""
+    places = {_place(row) for row in kept}
+    mask = [place in places for place in old[PLACE].itertuples(index=False, name=None)]
+    return concatenate([old[mask], new])
+
+
+def write_cases(folder: Path, cases) -> None:
+    """Write rows of cases as published runs have them: ``cases-METHOD.csv`` for each method, ten significant digits."""
+    for method, rows in cases.groupby("method", sort=False):
+        write_text(folder / f"cases-{method}.csv", _text(rows))
+
+
+def _text(table) -> str:
+    return table.to_csv(index=False, lineterminator="\n", float_format=FLOAT)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Runs published under ``book/results``."""
+
+    folder: Path
+
+    @cached_property
+    def cases(self):
+        """One row for each case, structure and region of every run, as a data frame."""
+        paths = sorted(self.folder.glob("cases-*.csv"))
+        if not paths:
+            raise InputError(f"{self.folder} has a runs.json, but no table cases-METHOD.csv; copy the whole folder")
+        return concatenate(map(read_csv, paths))
+
+    @cached_property
+    def history(self):
+        """The learning curves, with the columns that name the run, as a data frame."""
+        return read_csv(self.folder / "history.csv")
+
+    @cached_property
+    def runs(self) -> list[dict]:
+        """Configuration and provenance of each run; ``method`` and ``fold`` are name and number."""
+        return [self._content["common"] | run for run in self._content["runs"]]
+
+    @property
+    def methods(self) -> dict[str, dict]:
+        """How each method was defined."""
+        return self._content["methods"]
+
+    @property
+    def folds(self) -> dict[str, dict]:
+        """The patients of each fold, by its number; none where scores alone were recorded."""
+        return self._content.get("folds", {})
+
+    @cached_property
+    def _content(self) -> dict:
+        return read_json(self.folder / "runs.json")
+
+
+def published_folders(results: Path | str = RESULTS) -> list[Path]:
+    """The folders below another one that hold published runs, by name.
+
+    Example:
+        >>> published_folders("no-such-folder")
+        []
+    """
+    return sorted(path.parent for path in Path(results).glob("*/runs.json"))
+
+
+def read_published(folder: Path | str) -> Published:
+    """Published runs.
+
+    Raises:
+        InputError: nothing is published there.
+
+    Example:
+        >>> published = read_published(RESULTS / "luo2020-openkbp")
+        >>> published.cases.paper.unique().tolist(), published.runs[0]["cohort"]
+        (['luo2020'], 'OpenKBP_OAR')
+    """
+    if not (Path(folder) / "runs.json").exists():
+        raise InputError(f"{folder} holds no published runs (no runs.json)")
+    return Published(Path(folder))

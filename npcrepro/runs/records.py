@@ -1,0 +1,246 @@
+"""Runs on disk: what was asked for, what came out, and what is needed to believe it.
+
+A run folder holds
+
+    config.json          what was asked for; the hash of what decides the numbers is the run's identity
+    checkpoint.safetensors   only while training
+    log.jsonl            what happened, with times: started, checks, finished or failed
+    history.csv          learning curve
+    cases.csv            one row for each case, structure and region, with raw counts
+    predictions/         one .npz for each test case: label, and probability in steps of 1/255
+    model.safetensors    weights
+    diverged.npz         only where the loss was no number: the batch that it was so on
+    provenance.json      written last: a run with it is finished
+
+Every file is written under a temporary name and moved into place, so that a kill at any moment leaves either the old
+file or the new one.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+
+from npcrepro.base.code_hash import code_sha256, without_address
+from npcrepro.base.errors import InputError, pick
+from npcrepro.base.files import as_data, read_json, sha256_of, write_text
+from npcrepro.protocol.method import Method, Profile
+
+# What decides a run's weights and predictions, beside the components that its method names.
+TRAINING_CODE = (
+    # Read otherwise, the same files are other images; the fingerprint of a cohort knows the files alone.
+    "npcrepro.cohorts.prepared:_prepare_case",
+    "npcrepro.protocol.method:Method.build",
+    "npcrepro.protocol.method:Method.in_channels",
+    "npcrepro.runs.run:_taken_over",
+    "npcrepro.runs.run:_data",
+    "npcrepro.runs.training:train",
+    "npcrepro.models.outputs:decide",
+    "npcrepro.runs.records:quantised",
+)
+# What a configuration says and a run does not depend on: words, and which folds, methods and phantom come by default.
+NO_IDENTITY = {"method": ("title", "summary"), "profile": ("folds", "methods", "phantom")}
+# What makes cases.csv from predictions; they are scored again when it changes.
+SCORING_CODE = ("npcrepro.runs.evaluation:score_case",)
+IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
+# Columns of names: text, also where all of them are numbers, as the cohort 007.
+NAMES = ["paper", "method", "cohort", "profile", "case", "patient", "structure", "region", "status", "stage"]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a run is asked to do. Two runs with the same hash are the same run.
+
+    Attributes:
+        method, profile: from the paper's module.
+        cohort: name of the cohort.
+        data_sha256: content of the cohort.
+        split_sha256: the split that the fold belongs to.
+        fold: ``{"number", "train", "validation", "test"}`` with patient names, and ``"inner"`` where the patients of
+            an outer fold are split again.
+        seed: of weights, batches and augmentation.
+        used: for each method that this one uses, the run on the same fold, and behind it those on inner folds.
+    """
+
+    method: Method
+    profile: Profile
+    cohort: str
+    data_sha256: str
+    split_sha256: str
+    fold: dict
+    seed: int
+    used: Mapping[str, tuple[Configuration, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def data(self) -> dict:
+        """The content of ``config.json``."""
+        return as_data(
+            {
+                "paper": self.method.paper,
+                "method": self.method,
+                "profile": self.profile,
+                "cohort": self.cohort,
+                "data_sha256": self.data_sha256,
+                "split_sha256": self.split_sha256,
+                "fold": self.fold,
+                "seed": self.seed,
+                "used": {method: [each.sha256 for each in runs] for method, runs in self.used.items()},
+                "code_sha256": _code_of(self.method.targets),
+            }
+        )
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity of the run: no words, no defaults, and no addresses of the package's own code, which may move."""
+        deciding = {
+            part: {name: value for name, value in self.data[part].items() if name not in left_out}
+            for part, left_out in NO_IDENTITY.items()
+        }
+        return sha256_of(_without_addresses(self.data | deciding))
+
+    @property
+    def identity(self) -> dict:
+        """The columns that name the run in every table."""
+        values = (self.method.paper, self.method.name, self.cohort, self.profile.name, self.fold["number"], self.seed)
+        return dict(zip(IDENTITY, values, strict=True))
+
+    def folder(self, runs: Path) -> Path:
+        """Where the run lies: ``RUNS/paper/method/cohort/profile/fold-03_seed-0_1a2b3c4d``; ``all_...`` if nobody is
+        tested."""
+        fold = f"fold-{self.fold['number']:02d}" if self.fold["test"] else "all"
+        inner = f"-inner-{self.fold['inner']}" if "inner" in self.fold else ""
+        name = f"{fold}{inner}_seed-{self.seed}_{self.sha256[:8]}"
+        return runs / self.method.paper / self.method.name / self.cohort / self.profile.name / name
+
+
+def _without_addresses(value):
+    """Plain data in which ``"npcrepro.module:Name"`` is ``"Name"``; what stands behind a name is in ``code_sha256``."""
+    if isinstance(value, dict):
+        return {key: _without_addresses(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_addresses(item) for item in value]
+    return without_address(value) if isinstance(value, str) else value
+
+
+@cache
+def _code_of(targets: tuple[str, ...]) -> str:
+    """Hash of the code of a run, by what its method is made of: a sweep has many runs of each method."""
+    return code_sha256((*TRAINING_CODE, *targets))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run, read from its folder."""
+
+    folder: Path
+
+    @cached_property
+    def cases(self):
+        """One row for each case, structure and region, as a data frame."""
+        return read_csv(self.folder / "cases.csv")
+
+    @cached_property
+    def history(self):
+        """The learning curve, with the columns that name the run, as a data frame."""
+        return read_csv(self.folder / "history.csv")
+
+    @cached_property
+    def config(self) -> dict:
+        """What was asked for."""
+        return read_json(self.folder / "config.json")
+
+    @cached_property
+    def provenance(self) -> dict:
+        """Versions, machine, times, hashes; ``status`` is ``trained`` or ``diverged``."""
+        return read_json(self.folder / "provenance.json")
+
+    @cached_property
+    def used(self) -> dict[str, list[Record]]:
+        """Runs that this one was built on, by method: the one on the same fold first, then those on inner folds."""
+        used = self.provenance.get("used", {})
+        above = self.folder.parents[4:5]
+        if used and not above:
+            raise InputError(
+                f"{self.folder} uses {next(iter(used.values()))[0]}, but lies in no folder of runs (five above it): it "
+                f"was probably copied by itself; copy the folder of runs as a whole"
+            )
+        return {name: [Record(above[0] / folder) for folder in folders] for name, folders in used.items()}
+
+    def prediction(self, case: str):
+        """Label ``(z, y, x)`` uint8 and probability ``(S, z, y, x)`` float32 in [0, 1] of a test case."""
+        import numpy as np
+
+        with np.load(self.folder / "predictions" / f"{case}.npz") as arrays:
+            return arrays["label"], arrays["probability"].astype("float32") / 255
+
+
+def quantised(probability):
+    """Probabilities as they are kept, and as they go into a network that takes in maps.
+
+    Args:
+        probability: tensor in [0, 1]; ``nan`` counts as 0.
+
+    Returns:
+        A NumPy array of the same shape, uint8, in steps of 1/255.
+
+    Example:
+        >>> import torch
+        >>> quantised(torch.tensor([0.0, 0.5, 1.0, torch.nan]))
+        array([  0, 128, 255,   0], dtype=uint8)
+    """
+    return (probability.nan_to_num() * 255).round().byte().numpy()
+
+
+def find(runs: Path | str, **wanted) -> list[Record]:
+    """Finished runs under ``runs`` whose identity columns equal ``wanted``, in order of method, fold and seed.
+
+    Runs on inner folds serve other runs only, runs that test nobody have nothing to tell: they are not among them.
+
+    Raises:
+        InputError: a name in ``wanted`` that is no identity column.
+
+    Example:
+        ``find("runs", paper="li2018", method="stepwise", cohort="phantom")``
+    """
+    for column in wanted:
+        pick(dict.fromkeys(IDENTITY), column, "identity column")
+    pattern = "/".join(glob.escape(str(wanted[column])) if column in wanted else "*" for column in IDENTITY[:4])
+    records = [Record(path.parent) for path in Path(runs).glob(f"{pattern}/*/provenance.json")]
+    for column, key in {"fold": lambda c: c["fold"]["number"], "seed": lambda c: c["seed"]}.items():
+        if column in wanted:
+            records = [record for record in records if key(record.config) == wanted[column]]
+    records = [record for record in records if "inner" not in (fold := record.config["fold"]) and fold["test"]]
+    return sorted(records, key=lambda r: (r.config["method"]["name"], r.config["fold"]["number"], r.config["seed"]))
+
+
+def case_table(records: Iterable[Record]):
+    """All rows of ``cases.csv`` of several runs as one data frame."""
+    return concatenate(record.cases for record in records)
+
+
+def history_table(records: Iterable[Record]):
+    """All rows of ``history.csv`` of several runs as one data frame."""
+    return concatenate(record.history for record in records)
+
+
+def write_csv(path: Path, rows: list[dict], columns: list[str]) -> None:
+    """Write rows in one piece; floats with all their digits, ``nan`` as an empty field."""
+    import pandas as pd
+
+    write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))
+
+
+def read_csv(path: Path):
+    import pandas as pd
+
+    return pd.read_csv(path, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
+
+
+def concatenate(tables: Iterable):
+    import pandas as pd
+
+    tables = list(tables)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -1,0 +1,266 @@
+"""From settings to finished runs: make the cohort ready, split it, and run what is not there yet."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from npcrepro.base.code_hash import code_sha256
+from npcrepro.base.errors import InputError
+from npcrepro.base.files import read_json, write_json, writing
+from npcrepro.base.progress import Log, Report, in_one_line
+from npcrepro.cohorts.images import axes_of
+from npcrepro.cohorts.prepared import PreparedCohort
+from npcrepro.protocol.method import Method
+from npcrepro.runs.environment import environment
+from npcrepro.runs.locking import locked, require_writable
+from npcrepro.runs.plan import used_by
+from npcrepro.runs.records import IDENTITY, SCORING_CODE, Configuration, Record, quantised, write_csv
+
+
+class Unusable(InputError):
+    """A run that this one builds on is not finished, or diverged."""
+
+
+def run(
+    configuration: Configuration,
+    cohort: PreparedCohort,
+    device: str,
+    runs: Path,
+    report: Report,
+    devices: int = 1,
+    deterministic: bool = False,
+) -> tuple[Record, bool]:
+    """Train, predict and score one configuration, unless that is done already; what it uses has to be there.
+
+    Args:
+        device, devices, deterministic: see :func:`npcrepro.runs.make_fabric`.
+        report: called with lines of progress.
+
+    Returns:
+        The record, and whether anything was trained now.
+
+    Raises:
+        Busy: another process is working on it.
+        Unusable: what it uses is not finished, or diverged.
+        InputError: the folder cannot be written, or the cohort cannot be used.
+    """
+    folder = configuration.folder(runs)
+    record = Record(folder)
+    if _finished(record):
+        return record, False
+    if not (folder / "provenance.json").exists():
+        _require_used(configuration, runs)
+    require_writable(folder)
+    with locked(folder):
+        if _finished(record):
+            return record, False
+        if (folder / "provenance.json").exists():
+            # Trained by the same code, scored by another: the predictions are there.
+            stands_in = record.provenance["substituted"]
+            structures = [stands_in.get(name, name) for name in configuration.method.structures]
+            _score(configuration, cohort, folder, structures)
+            provenance = record.provenance | {"scoring_sha256": code_sha256(SCORING_CODE)}
+            write_json(folder / "provenance.json", provenance)
+            return Record(folder), False
+        with _logged(folder, device=device, devices=devices) as log:
+            _compute(configuration, cohort, device, runs, report, devices, deterministic, log)
+    return Record(folder), True
+
+
+@contextmanager
+def _logged(folder: Path, **about) -> Iterator[Log]:
+    """The log of a run, with its beginning and its end."""
+    log = Log(folder / "log.jsonl")
+    resumed = (folder / "checkpoint.safetensors").exists()
+    log("started", resumed=resumed, host=socket.gethostname(), process=os.getpid(), **about)
+    try:
+        yield log
+    except KeyboardInterrupt:
+        log("interrupted")
+        raise
+    except Exception as problem:
+        log("failed", error=in_one_line(problem), traceback=traceback.format_exc())
+        raise
+    log("finished", status=Record(folder).provenance["status"])
+
+
+def _finished(record: Record) -> bool:
+    path = record.folder / "provenance.json"
+    return path.exists() and read_json(path)["scoring_sha256"] == code_sha256(SCORING_CODE)
+
+
+def _require_used(configuration: Configuration, runs: Path) -> None:
+    for record in (Record(needed.folder(runs)) for needed in used_by(configuration)):
+        finished = (record.folder / "provenance.json").exists()
+        if not finished or record.provenance["status"] == "diverged":
+            cause = "whose training diverged" if finished else "which is not finished"
+            raise Unusable(f"{configuration.method.full_name} builds on {record.folder}, {cause}")
+
+
+def load_network(record: Record):
+    """The trained network of a record, in evaluation mode on the CPU."""
+    from safetensors.torch import load_file
+
+    network = Method.from_data(record.config["method"]).build(record.config["profile"]["width"])
+    network.load_state_dict(load_file(record.folder / "model.safetensors"))
+    return network.eval()
+
+
+def load_data(record: Record, cohort: PreparedCohort):
+    """The cases as the record's method sees them."""
+    method = Method.from_data(record.config["method"])
+    return _data(method, record.config["profile"]["matrix"], cohort, record.used)
+
+
+def _compute(
+    configuration: Configuration,
+    cohort: PreparedCohort,
+    device: str,
+    runs: Path,
+    report: Report,
+    devices: int,
+    deterministic: bool,
+    log: Log,
+) -> None:
+    import numpy as np
+    import torch
+
+    from npcrepro.models import outputs
+    from npcrepro.runs import processes, training
+    from npcrepro.runs.checkpoint import write_tensors
+    from npcrepro.runs.devices import make_fabric
+
+    method, profile, fold = configuration.method, configuration.profile, configuration.fold
+    folder = configuration.folder(runs)
+    used = {name: [Record(each.folder(runs)) for each in needed] for name, needed in configuration.used.items()}
+    for leftover in folder.rglob(".*"):
+        if leftover.name != ".lock":
+            leftover.unlink(missing_ok=True)
+    write_json(folder / "config.json", configuration.data)
+    fabric = make_fabric(device, deterministic=deterministic)
+    on_gpu = fabric.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(fabric.device)
+    data = _data(method, profile.matrix, cohort, used)
+    checkpoint, taken_over = folder / "checkpoint.safetensors", _taken_over(method, used)
+    train, validation = (cohort.cases_of(fold[part], include_suspect=False) for part in ("train", "validation"))
+
+    task = method, profile, data, train, validation, configuration.seed
+    if devices > 1 and method.stages:
+        processes.train_in_processes(device, devices, deterministic, report, *task, checkpoint, taken_over, log)
+    network, state = training.train(*task, fabric, checkpoint, report, taken_over, log)
+    if state.diverged:
+        report(_diverged(state.culprit, folder))
+    history = [configuration.identity | row for row in state.history]
+    write_csv(folder / "history.csv", history, IDENTITY + training.HISTORY_COLUMNS)
+
+    started = time.monotonic()
+    for case in cohort.cases_of(fold["test"], include_suspect=True):
+        probability = data.predict(
+            network,
+            case,
+            activation=method.activation,
+            batch_size=profile.batch_size,
+            device=fabric.device,
+        )
+        label = outputs.decide(probability[None], method.threshold)[0].to(torch.uint8).numpy()
+        with writing(folder / "predictions" / f"{case}.npz") as temporary:
+            np.savez_compressed(temporary, label=label, probability=quantised(probability))
+    predict_seconds = time.monotonic() - started
+    _score(configuration, cohort, folder, data.structures)
+
+    weights = {name: tensor.contiguous().cpu() for name, tensor in network.module.state_dict().items()}
+    write_tensors(folder / "model.safetensors", weights)
+    write_json(
+        folder / "provenance.json",
+        {
+            "status": "diverged" if state.diverged else "trained",
+            **({"diverged": state.culprit} if state.diverged else {}),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "config_sha256": configuration.sha256,
+            "scoring_sha256": code_sha256(SCORING_CODE),
+            "device": torch.cuda.get_device_name(fabric.device) if on_gpu else "cpu",
+            "devices": devices,
+            "deterministic": deterministic or not on_gpu,
+            "precision": fabric._precision.precision,
+            "seconds": {
+                "train": round(state.seconds, 2),
+                "predict": round(predict_seconds, 2),
+                "all": round(state.seconds + predict_seconds, 2),
+            },
+            "sessions": state.sessions,
+            "peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated(fabric.device) / 2**20) if on_gpu else None,
+            "substituted": _substituted(method, data),
+            "axes": Counter(axes_of(cohort.entries[case]["geometry"]) for case in train).most_common(1)[0][0],
+            "used": {name: [str(each.folder.relative_to(runs)) for each in found] for name, found in used.items()},
+            "without_gradient": state.without_gradient,
+            **environment(),
+        },
+    )
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _diverged(culprit: Mapping, folder: Path) -> str:
+    """One sentence on a loss that is no number."""
+    samples = []
+    for sample in culprit["samples"]:
+        place = ", ".join(f"{name} {value}" for name, value in sample.items() if name != "case")
+        samples.append(f"{sample['case']} ({place})")
+    return (
+        f"diverged, the loss of stage {culprit['stage']}, update {culprit['update']}, was {culprit['loss']} on "
+        f"{', '.join(samples)}; the batch is in {folder / 'diverged.npz'}"
+    )
+
+
+def _score(configuration: Configuration, cohort: PreparedCohort, folder: Path, structures: Sequence[str]) -> None:
+    """Write ``cases.csv`` from the predictions; the structures are named as in the cohort."""
+    import numpy as np
+
+    from npcrepro.runs import evaluation
+
+    rows = []
+    for case in cohort.cases_of(configuration.fold["test"], include_suspect=True):
+        with np.load(folder / "predictions" / f"{case}.npz") as arrays:
+            label, probability = arrays["label"], arrays["probability"]
+        rows += evaluation.score_case(label, cohort.case(case), cohort, structures, probability)
+    write_csv(folder / "cases.csv", [configuration.identity | row for row in rows], IDENTITY + evaluation.CASE_COLUMNS)
+
+
+def _data(method: Method, matrix, cohort: PreparedCohort, used: Mapping[str, Sequence[Record]]):
+    maps = {
+        path.stem: path
+        for use in method.uses
+        if use.maps
+        for record in used[use.method]
+        for path in sorted((record.folder / "predictions").glob("*.npz"))
+    }
+    return method.data.build(cohort, matrix, method.channels, method.structures, **({"maps": maps} if maps else {}))
+
+
+def _taken_over(method: Method, used: Mapping[str, Sequence[Record]]) -> dict:
+    """Weights by name that the network starts from (see :class:`npcrepro.protocol.method.Use`)."""
+    from safetensors.torch import load_file
+
+    taken = {}
+    for use in method.uses:
+        weights = load_file(used[use.method][0].folder / "model.safetensors") if use.weights else {}
+        for there, here in use.weights.items():
+            found = {here + name.removeprefix(there): t for name, t in weights.items() if name.startswith(there)}
+            if not found:
+                raise ValueError(f"{method.full_name} takes over {there!r} of {use.method}, which has no such weights")
+            taken |= found
+    return taken
+
+
+def _substituted(method: Method, data) -> dict:
+    """Channels and structures that stand in for the ones the method names."""
+    pairs = [*zip(method.channels, data.channels), *zip(method.structures, data.structures)]
+    return {wanted: used for wanted, used in pairs if wanted != used}

@@ -1,0 +1,270 @@
+"""Runs of several papers as one list, for whoever spreads them over processes or machines, and how far they are.
+
+The list is that of :func:`npcrepro.runs.queue.run_paper`, made by the same functions, so that the Snakefile,
+``npcrepro run`` and ``npcrepro status`` cannot disagree about what a run is, where it lies and what it waits for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from npcrepro.base.errors import InputError, pick
+from npcrepro.base.files import as_data, sha256_of
+from npcrepro.base.progress import Timetable
+from npcrepro.cohorts.layout import read_cohort
+from npcrepro.cohorts.prepared import PreparedCohort
+from npcrepro.protocol import registry
+from npcrepro.protocol.method import Method, Profile
+from npcrepro.protocol.settings import Settings
+from npcrepro.runs import fit
+from npcrepro.runs.locking import in_use
+from npcrepro.runs.plan import in_order, open_cohort, outline, phantom_folder, plan
+from npcrepro.runs.records import Configuration, Record
+
+# Of one run, by profile: memory in MiB, and minutes after which a cluster may end it. It then goes on where it was.
+RESOURCES = {"smoke": (2000, 15), "quick": (3000, 60), "bench": (6000, 480), "paper": (24000, 1440)}
+STATES = ("done", "diverged", "running", "failed", "stopped", "left")
+DEFAULT = Settings()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a sweep.
+
+    Attributes:
+        configuration: what it is asked to do.
+        wanted: the settings name it; otherwise another run uses it.
+    """
+
+    configuration: Configuration
+    wanted: bool
+
+    @property
+    def folder(self) -> str:
+        """Its folder, below the folder of runs."""
+        return self.configuration.folder(Path()).as_posix()
+
+    @cached_property
+    def needs(self) -> tuple[str, ...]:
+        """Folders of the runs that come first."""
+        used = [each for runs in self.configuration.used.values() for each in runs]
+        return tuple(each.folder(Path()).as_posix() for each in used)
+
+    @property
+    def updates(self) -> int:
+        """Updates of training, where no stage ends early."""
+        method, profile = self.configuration.method, self.configuration.profile
+        return sum(round(stage.share * method.budget * profile.updates) for stage in method.stages)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Runs of several papers with the same settings.
+
+    Attributes:
+        settings: of each paper.
+        cohorts: the cohort of each paper; its folder is there once the cohort is prepared.
+        sources: where the cohort comes from.
+        runs: by folder, each behind those that it needs.
+    """
+
+    settings: Mapping[str, Settings]
+    cohorts: Mapping[str, PreparedCohort]
+    sources: Mapping[str, Path]
+    runs: Mapping[str, Run]
+
+    def of(self, paper: str) -> list[Run]:
+        """The runs of a paper."""
+        return [run for run in self.runs.values() if run.configuration.method.paper == paper]
+
+    def options(self, paper: str) -> str:
+        """Paper and settings as ``npcrepro run`` takes them, for a shell."""
+        settings = self.settings[paper]
+        words = [paper]
+        for field in dataclasses.fields(Settings):
+            value = getattr(settings, field.name)
+            if field.name == "modalities" and value:
+                words += ["--modalities", ",".join(value)]
+            elif isinstance(value, tuple):
+                words += [word for item in value for word in (f"--{field.name}", str(item))]
+            elif field.name != "private":  # that is for pages
+                words += [f"--{field.name}", value]
+        return shlex.join(words)
+
+    def parameters(self, notebook: str) -> dict[str, Any]:
+        """Parameters of a notebook as :func:`npcrepro.book.build.book.build` gives them; of a chapter also those of
+        its runs."""
+        settings = next(iter(self.settings.values()))
+        kept = {"profile": settings.profile, "runs": settings.runs}
+        if settings.cohort != DEFAULT.cohort:
+            kept |= {"cohort": str(Path(settings.cohort).resolve()), "private": settings.private}
+        given = as_data(self.settings.get(notebook, DEFAULT))
+        # What is as it always is stays out: `npcrepro book` then finds the notebook executed.
+        return {name: value for name, value in given.items() if value != as_data(DEFAULT)[name]} | kept
+
+
+def make_sweep(keys: Iterable[str], settings: Settings, *, images: bool = True) -> Sweep:
+    """The runs of papers and all that they use.
+
+    Args:
+        keys: of the papers; empty means all that can be run on the cohort.
+        settings: what the user asked for. Methods may be named ``paper/method``; a paper of which none is named runs
+            those of the profile.
+        images: write the embedded phantom where it is not there yet. If not, its patients are only counted: the number
+            of runs and what they use are right, the names of their folders are not.
+
+    Raises:
+        InputError: an unknown paper, method, profile or fold, or a cohort that cannot be used.
+    """
+    keys = tuple(keys) or registry.KEYS
+    if settings.cohort != DEFAULT.cohort and keys == registry.KEYS:
+        unfit = fit.untold(keys, settings.cohort, settings.profile)
+        keys = tuple(key for key in keys if key not in unfit)
+    for name in settings.methods:
+        if "/" in name:
+            pick(dict.fromkeys(keys), name.split("/")[0], "paper of this sweep")
+    prepared = Path(settings.runs) / "prepared"
+    own, cohorts, sources, runs = {}, {}, {}, {}
+    for key in keys:
+        paper = registry.load(key, settings.modalities)
+        methods = [name for name in settings.methods if "/" not in name or name.startswith(f"{key}/")]
+        own[key] = dataclasses.replace(settings, methods=tuple(methods))
+        embedded = settings.cohort == "phantom"
+        sources[key] = phantom_folder(paper, settings) if embedded else Path(settings.cohort)
+        if embedded and not images and not (sources[key] / "dataset.json").exists():
+            cohorts[key] = _phantom_to_be(paper.profile(settings.profile), prepared / sources[key].name)
+        else:
+            cohort = open_cohort(paper, own[key]) if images else read_cohort(sources[key])
+            cohorts[key] = outline(cohort, prepared)
+        _, wanted = plan(paper, own[key], cohorts[key])
+        named = {each.sha256 for each in wanted}
+        listed = [Run(each, each.sha256 in named) for each in in_order(wanted)]
+        runs |= {run.folder: run for run in listed}
+    return Sweep(own, cohorts, sources, runs)
+
+
+def _phantom_to_be(profile: Profile, folder: Path) -> PreparedCohort:
+    """The patients of the embedded phantom before they are made."""
+    from npcrepro.cohorts.phantom import KINDS, LICENCE, REFERENCE
+
+    options = profile.phantom
+    kind = KINDS[options["kind"]]
+    names = [f"PHANTOM_{number:03d}" for number in range(options["patients"])]
+    return PreparedCohort(
+        folder=folder,
+        name="phantom" if options["kind"] == "mri" else f"phantom-{options['kind']}",
+        fingerprint=sha256_of(as_data(options)),
+        channels=tuple(options.get("channels", kind.channels)),
+        structures={name: (code,) for code, name in enumerate(kind.structures, 1)},
+        spacing_known=True,
+        publishable=True,
+        licence=LICENCE,
+        reference=REFERENCE,
+        entries={name: {"patient": name, "suspect": False} for name in names},
+    )
+
+
+def from_config(config: Mapping[str, Any], *, images: bool = True) -> Sweep:
+    """The sweep that the configuration of Snakemake asks for, with names as in
+    :class:`npcrepro.protocol.settings.Settings`.
+
+    Args:
+        config: besides ``papers``; lists may be texts such as ``0,1,2``.
+        images: see :func:`make_sweep`.
+
+    Raises:
+        InputError: an entry that is none of them, with the near miss.
+
+    Example:
+        ``from_config({"papers": "li2018,xue2020", "profile": "smoke", "seeds": "0,1"})``
+    """
+    numbers = {"folds", "seeds"}
+    defaults = {"papers": ()} | {field.name: field.default for field in dataclasses.fields(Settings)}
+    given = {}
+    for name, value in config.items():
+        default = pick(defaults, name, "entry of --config")
+        if isinstance(default, tuple):
+            parts = value if isinstance(value, list) else [part.strip() for part in str(value).split(",")]
+            try:
+                value = tuple(int(part) if name in numbers else str(part) for part in parts if part != "")
+            except ValueError:
+                raise InputError(f"--config {name}={value} has to be whole numbers, for instance {name}=0,1") from None
+        given[name] = str(value) if isinstance(default, str) else value
+    return make_sweep(given.pop("papers", ()), Settings(**given), images=images)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        state: one of `STATES`: ``stopped`` has begun and goes on where it was, ``left`` has not begun.
+        detail: of a run that is not done: the last thing that its log tells.
+        seconds: of a run that is done, of training and prediction.
+    """
+
+    state: str
+    detail: str = ""
+    seconds: float = math.nan
+
+
+def progress(folder: Path) -> Progress:
+    """Where the run in a folder is, from its files.
+
+    A run counts as running while a process holds its lock; on a file system without locks across machines, a run of
+    another machine counts as stopped.
+    """
+    if (folder / "provenance.json").exists():
+        provenance = Record(folder).provenance
+        return Progress("diverged" if provenance["status"] == "diverged" else "done", "", provenance["seconds"]["all"])
+    event, detail = _last_event(folder / "log.jsonl")
+    if in_use(folder):
+        return Progress("running", detail)
+    if event == "failed":
+        return Progress("failed", detail)
+    return Progress("stopped", detail) if (folder / "config.json").exists() else Progress("left")
+
+
+def _last_event(log: Path) -> tuple[str, str]:
+    """The last event of a run's log, and what it says of the training or of the error."""
+    rows = []
+    for line in log.read_text("utf-8", "replace").splitlines() if log.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue  # a line that a kill cut short
+    if not rows:
+        return "", ""
+    checks = [row for row in rows if "update" in row]
+    detail = f"stage {checks[-1].get('stage')}, update {checks[-1]['update']}" if checks else ""
+    if rows[-1]["event"] == "failed":
+        detail = str(rows[-1].get("error", ""))
+    return rows[-1]["event"], detail
+
+
+def time_left_s(sweep: Sweep, found: Mapping[str, Progress]) -> float:
+    """Seconds that the runs which are not done take, one after the other, by those that are; ``nan`` without any."""
+    work = {folder: (run.configuration.method.full_name, run.updates) for folder, run in sweep.runs.items()}
+    return Timetable(work, {folder: each.seconds for folder, each in found.items() if each.seconds >= 0}).left_s()
+
+
+def status_table(sweep: Sweep, found: Mapping[str, Progress]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Header and rows: for each method the number of its runs in each state."""
+    rows = []
+    for name in methods_of(sweep):
+        states = [found[f].state for f, run in sweep.runs.items() if run.configuration.method.full_name == name]
+        rows.append((name, str(len(states)), *(str(states.count(state)) for state in STATES)))
+    return ["method", "runs", *STATES], rows
+
+
+def methods_of(sweep: Sweep) -> dict[str, tuple[Method, Profile]]:
+    configurations = [run.configuration for run in sweep.runs.values()]
+    return {each.method.full_name: (each.method, each.profile) for each in configurations}

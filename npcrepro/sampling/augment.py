@@ -1,0 +1,227 @@
+"""Augmentation on the training device: one batch in, one batch of the same shape out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import radians
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from npcrepro.base.errors import pick
+from npcrepro.base.labels import NOT_CONTOURED
+
+
+def rotate(image: Tensor, label: Tensor, degrees: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotate each slice about its centre; outside is filled with the image's minimum and with background.
+
+    Args:
+        image: ``(B, C, H, W)``.
+        label: ``(B, S, H, W)``.
+        degrees: ``(B,)``, counter-clockwise as displayed.
+
+    Returns:
+        Image and label (both bilinear) of the same shapes.
+    """
+    angle = degrees.to(image.device, torch.float32) * radians(1)
+    moved, masks = _move(image, label, torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1), 0.0)
+    return moved, _decided(masks, label)
+
+
+def _move(image: Tensor, masks: Tensor, matrix: Tensor, shift: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Each slice through ``matrix`` (B, 4), row by row and in pixels of equal size, after a shift (B, 2) as (x, y).
+
+    The shift is in half widths and half heights of the slice.
+    """
+    ratio = image.shape[-2] / image.shape[-1]
+    matrix = matrix * matrix.new_tensor([1.0, ratio, 1 / ratio, 1.0])
+    shift = torch.broadcast_to(torch.as_tensor(shift, dtype=matrix.dtype, device=matrix.device), (len(image), 2))
+    theta = torch.cat([matrix.reshape(-1, 2, 2), shift.unsqueeze(2)], dim=2)
+    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+    floor = image.amin(dim=(1, 2, 3), keepdim=True)
+    # SILENT: interpolation and filling of corners; bilinear, filled with the darkest value and with 0 around masks.
+    moved = F.grid_sample(image - floor, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + floor
+    return moved, F.grid_sample(masks.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _decided(masks: Tensor, label: Tensor) -> Tensor:
+    """Masks between 0 and 1 as a label: half of a pixel decides, and what was not contoured stays unknown."""
+    # Keeps thin structures smoother than the nearest pixel would.
+    moved = (masks >= 0.5).to(label.dtype)
+    moved[(label == NOT_CONTOURED).flatten(2).all(dim=2)] = NOT_CONTOURED
+    return moved
+
+
+def stretch_contrast(image: Tensor, gamma: Tensor, clipped: Tensor) -> Tensor:
+    """Clip both tails of each slice's intensities, map the rest to [0, 1] and raise it to ``gamma``.
+
+    Args:
+        image: ``(B, C, H, W)``.
+        gamma: ``(B,)``, > 0.
+        clipped: ``(B,)``, share of pixels clipped at each end, in [0, 0.5).
+
+    Returns:
+        ``(B, C, H, W)`` in [0, 1]; a constant slice becomes 0.
+    """
+    values, _ = image.flatten(1).sort(dim=1)
+    last = values.shape[1] - 1
+    low_index = (clipped.to(image.device) * last).round().long()
+    low = values.gather(1, low_index[:, None])[:, :, None, None]
+    high = values.gather(1, last - low_index[:, None])[:, :, None, None]
+    unit = ((image - low) / (high - low).clamp_min(torch.finfo(image.dtype).tiny)).clamp(0, 1)
+    return unit ** gamma.to(image.device, image.dtype)[:, None, None, None]
+
+
+class Affine:
+    """Rotation, zoom, shift and mirroring of slices, each drawn uniformly for each sample.
+
+    Args:
+        degrees: rotation up to so many degrees to either side.
+        zoom: smallest and largest factor; above 1 the structure becomes larger.
+        shift: up to this share of width and height, to either side.
+        flip: probability of mirroring left and right; not for structures of one side, which it would exchange.
+        moved: probability that a sample is moved at all. Interpolation blurs, and test images are not blurred.
+
+    Shape:
+        image ``(B, C, H, W)``, label ``(B, S, H, W)``, both returned with their shapes. What comes in from outside is
+        background, as dark as the darkest pixel.
+
+    Example:
+        >>> image, label = torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+        >>> Affine()(image, label, torch.Generator().manual_seed(0))[0].shape
+        torch.Size([2, 1, 8, 8])
+    """
+
+    def __init__(
+        self,
+        degrees: float = 10.0,
+        zoom: tuple[float, float] = (0.9, 1.1),
+        shift: float = 0.1,
+        flip: float = 0.0,
+        moved: float = 1.0,
+    ):
+        self.degrees, self.zoom, self.shift, self.flip, self.moved = degrees, tuple(zoom), shift, flip, moved
+
+    def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        moved, masks = self.move(image, label, generator)
+        return moved, _decided(masks, label)
+
+    def move(self, image: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The same with masks of any values, such as weights, interpolated and not yet decided."""
+        drawn = torch.rand((5, len(image)), generator=generator).to(image.device)
+        angle = (2 * drawn[0] - 1) * radians(self.degrees)
+        zoom = self.zoom[0] + drawn[1] * (self.zoom[1] - self.zoom[0])
+        mirror = torch.where(drawn[2] < self.flip, -1.0, 1.0)
+        rows = [mirror * angle.cos(), -mirror * angle.sin(), angle.sin(), angle.cos()]
+        shift = (2 * drawn[3:].T - 1) * 2 * self.shift
+        moved, masks_moved = _move(image, masks, torch.stack(rows, dim=1) / zoom[:, None], shift)
+        chosen = (torch.rand(len(image), generator=generator).to(image.device) < self.moved)[:, None, None, None]
+        return torch.where(chosen, moved, image), torch.where(chosen, masks_moved, masks.float())
+
+
+class VolumeAffine:
+    """The same movement in the plane for all slices and series of a volume, drawn anew for each sample.
+
+    Args:
+        degrees, zoom, shift, flip: as in :class:`Affine`.
+        flip_axis: ``"x"`` mirrors left and right, ``"y"`` front and back.
+
+    Shape:
+        image ``(B, C, D, H, W)``, label ``(B, S, D, H, W)`` and, where the loss weighs voxels, weight ``(B, S, D, H,
+        W)``; all returned with their shapes. What comes in from outside is background of weight 0, as dark as the
+        darkest voxel of its series.
+
+    Raises:
+        InputError: unknown axis.
+
+    Example:
+        >>> image, label = torch.zeros(1, 3, 4, 8, 8), torch.zeros(1, 1, 4, 8, 8, dtype=torch.uint8)
+        >>> VolumeAffine()(image, label, torch.Generator().manual_seed(0))[1].shape
+        torch.Size([1, 1, 4, 8, 8])
+    """
+
+    # PAPER: Chen 2020, rotation in the plane from -5 to 5 degrees.
+    # SILENT: Chen 2020, whether the series of a patient move together; they do.
+    def __init__(
+        self,
+        degrees: float = 5.0,
+        zoom: tuple[float, float] = (1.0, 1.0),
+        shift: float = 0.0,
+        flip: float = 0.0,
+        flip_axis: str = "x",
+    ):
+        self.slices = Affine(degrees, zoom, shift, flip)
+        self.across = pick({"x": False, "y": True}, flip_axis, "axis of a flip")
+
+    def __call__(
+        self, image: Tensor, label: Tensor, generator: torch.Generator, *weight: Tensor
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        floor = image.amin(dim=(2, 3, 4), keepdim=True)
+        masks = torch.cat([label.float(), *weight], dim=1)
+        # Slices as channels move together. Rows as columns are mirrored along y, all else being alike in both.
+        slices = [self._turned((image - floor).flatten(1, 2)), self._turned(masks.flatten(1, 2))]
+        moved, masks_moved = (self._turned(each) for each in self.slices.move(*slices, generator))
+        label_moved, *weight_moved = masks_moved.reshape(masks.shape).split(label.shape[1], dim=1)
+        return moved.reshape(image.shape) + floor, _decided(label_moved, label), *weight_moved
+
+    def _turned(self, slices: Tensor) -> Tensor:
+        return slices.transpose(2, 3) if self.across else slices
+
+
+class RotationContrastNoise:
+    """The augmentation of Li et al. 2018 (Section 2.1), drawn on the fly instead of stored.
+
+    The paper stores 11 rotations x 33 contrast settings x 2 noise settings = 726 images for each slice. Here each
+    sample draws one of the 726 combinations with equal probability, which is the same distribution without the disk.
+
+    Args:
+        rotations: degrees.
+        gammas, clipped: the contrast settings are all pairs of the two.
+        noise_variances: of additive Gaussian noise on intensities in [0, 1]; 0 is the image without noise.
+
+    Shape:
+        image ``(B, C, H, W)``, label ``(B, S, H, W)``, both returned with their shapes; the image is in about [0, 1].
+
+    Example:
+        >>> augmentation = RotationContrastNoise()
+        >>> augmentation.combinations
+        726
+    """
+
+    def __init__(
+        self,
+        # PAPER: -10 to +10 degrees in steps of 2, the unrotated slice included.
+        rotations: Sequence[float] = tuple(range(-10, 11, 2)),
+        # SILENT: the parameters of the 33 contrast settings; 11 gammas x 3 clip levels.
+        gammas: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
+        clipped: Sequence[float] = (0.0, 0.01, 0.02),
+        # SILENT: "power" is read as a variance on [0, 1], and one of the two images is the one without noise.
+        noise_variances: Sequence[float] = (0.0, 1e-8),
+    ):
+        self.axes = [torch.tensor(axis, dtype=torch.float32) for axis in (rotations, gammas, clipped, noise_variances)]
+
+    @property
+    def combinations(self) -> int:
+        """How many images one slice stands for."""
+        total = 1
+        for axis in self.axes:
+            total *= len(axis)
+        return total
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Rotation, gamma, clipped share and noise variance of ``count`` samples, each of shape ``(count,)``."""
+        index = torch.randint(self.combinations, (count,), generator=generator)
+        drawn = []
+        for axis in reversed(self.axes):
+            drawn.append(axis[index % len(axis)])
+            index = index // len(axis)
+        return tuple(reversed(drawn))
+
+    def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        # SILENT: the order; rotation, contrast, noise, and normalisation afterwards.
+        degrees, gamma, clipped, variance = self.draw(len(image), generator)
+        image, label = rotate(image, label, degrees)
+        image = stretch_contrast(image, gamma, clipped)
+        noise = torch.randn(image.shape, generator=generator).to(image.device)
+        return image + noise * variance.sqrt().to(image.device)[:, None, None, None], label

@@ -1,0 +1,143 @@
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from npcrepro.base import code_hash
+from npcrepro.protocol.method import Component
+from npcrepro.protocol.registry import load
+from npcrepro.runs.records import SCORING_CODE, TRAINING_CODE
+
+PAPER = load("li2018")
+
+
+@pytest.fixture
+def hashes(tmp_path, monkeypatch):
+    """A copy of the package's code; returns a function that edits one of its files and gives the hashes."""
+    copy = tmp_path / "npcrepro"
+    shutil.copytree(code_hash.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_hash, "PACKAGE", copy)
+
+    def forget():
+        code_hash._definition.cache_clear()
+        code_hash._names.cache_clear()
+
+    def edited(name="cli/commands.py", old=None, new=None, after=""):
+        text = (copy / name).read_text()
+        assert old is None or text.count(old) >= 1
+        (copy / name).write_text((text.replace(old, new, 1) if old else text) + after)
+        forget()
+        return {
+            "stepwise": code_hash.code_sha256((*TRAINING_CODE, *PAPER.method("stepwise").targets)),
+            "euclidean": code_hash.code_sha256((*TRAINING_CODE, *PAPER.method("euclidean").targets)),
+            "unaugmented": code_hash.code_sha256((*TRAINING_CODE, *PAPER.method("unaugmented").targets)),
+            "scores": code_hash.code_sha256(SCORING_CODE),
+        }
+
+    yield edited
+    forget()
+
+
+def test_comments_docstrings_and_layout_change_nothing(hashes):
+    before = hashes()
+    assert before == hashes("losses/targets.py", after="\n\n# One more remark.\n")
+    assert before == hashes("losses/targets.py", '"""Bring a label to the size', '"""Take a label to the size')
+    assert before == hashes("runs/training.py", '"""The training loop,', '"""The loop,')
+    assert before == hashes("losses/targets.py", "label = label.float()", "label = (\n        label.float()\n    )")
+
+
+def test_annotations_change_nothing_and_lead_nowhere(hashes):
+    before = hashes()
+    assert before == hashes("runs/training.py", "generator_for(*keys) -> torch.Generator", "generator_for(*keys)")
+    assert before == hashes(
+        "runs/training.py", "def _decay(stage: Stage, state: State", "def _decay(stage, state: dict"
+    )
+    assert before == hashes("runs/checkpoint.py", "rate_factor: float = 1.0", "rate_factor: int = 1.0")
+    assert before == hashes("base/progress.py", "Report = Callable[[str], None]", "Report = Callable[[str], object]")
+    assert before == hashes("protocol/method.py", "def from_data(cls, data", "def from_json(cls, data")
+    assert before != hashes("runs/checkpoint.py", "rate_factor: int = 1.0", "rate_factor: int = 2.0")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "changed"),
+    [
+        ("papers/li2018/losses.py", "half_square = (logits", "half_square = (2 * logits", {"euclidean"}),
+        (
+            "losses/targets.py",
+            "label = label.float()",
+            "label = label.double()",
+            {"stepwise", "euclidean", "unaugmented"},
+        ),
+        ("sampling/augment.py", "range(-10, 11, 2)", "range(-10, 11, 5)", {"stepwise", "euclidean"}),
+        ("sampling/augment.py", "radians(1)", "radians(2)", {"stepwise", "euclidean"}),
+        ("runs/training.py", "stepper.step()", "pass", {"stepwise", "euclidean", "unaugmented"}),
+        ("runs/training.py", "network.train()", "network.eval()", {"stepwise", "euclidean", "unaugmented"}),
+        ("sampling/samples.py", "correction=0", "correction=1", {"stepwise", "euclidean", "unaugmented"}),
+        (
+            "sampling/samples.py",
+            'size=native, mode="bilinear"',
+            'size=native, mode="area"',
+            {"stepwise", "euclidean", "unaugmented"},
+        ),
+        ("runs/run.py", "here + name.removeprefix(there)", "name", {"stepwise", "euclidean", "unaugmented"}),
+        ("runs/run.py", '{"maps": maps} if maps', '{"masks": maps} if maps', {"stepwise", "euclidean", "unaugmented"}),
+        ("runs/records.py", "* 255).round()", "* 255).floor()", {"stepwise", "euclidean", "unaugmented"}),
+        (
+            "protocol/method.py",
+            "len(self.channels) + maps",
+            "len(self.channels)",
+            {"stepwise", "euclidean", "unaugmented"},
+        ),
+        ("protocol/method.py", 'self.activation == "softmax"', "False", {"stepwise", "euclidean", "unaugmented"}),
+        ("protocol/method.py", "set(self.structures) <= set", "set(self.structures) < set", set()),
+        ("papers/li2018/network.py", "9, padding=4", "7, padding=3", {"stepwise", "euclidean", "unaugmented"}),
+        ("cohorts/prepared.py", "= image\n", "= image / 2\n", {"stepwise", "euclidean", "unaugmented"}),
+        ("cohorts/images.py", "COMPRESSION = 1100", "COMPRESSION = 1000", {"stepwise", "euclidean", "unaugmented"}),
+        ("cohorts/check.py", "OBLIQUE_TOLERANCE_DEG = ", "OBLIQUE_TOLERANCE_DEG = 2 * ", set()),
+        ("metrics/surface.py", "distances.nsd(2)", "distances.nsd(3)", {"scores"}),
+        ("metrics/overlap.py", "2 * self.tp,", "3 * self.tp,", {"scores"}),
+        ("cli/commands.py", "def list_methods", "def list_all", set()),
+    ],
+)
+def test_a_change_reaches_those_who_use_the_code(hashes, name, old, new, changed):
+    before, after = hashes(name), hashes(name, old, new)
+    assert {key for key in before if before[key] != after[key]} == changed
+
+
+def test_a_loss_for_the_next_paper_changes_nothing(hashes):
+    assert hashes() == hashes(
+        "losses/cross_entropy.py", after="\n\nclass OtherLoss(CrossEntropyLoss):\n    gamma = 2\n"
+    )
+
+
+def test_code_that_moves_to_another_file_is_the_same_code(hashes):
+    before, copy = hashes()["stepwise"], code_hash.PACKAGE
+    moved = {
+        "npcrepro.losses.cross_entropy": "npcrepro.elsewhere.functions",
+        "npcrepro.papers.li2018.network": "npcrepro.elsewhere.network",
+    }
+    (copy / "elsewhere").mkdir()
+    for old, new in moved.items():
+        there, here = (copy.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in (old, new))
+        there.rename(here)
+        for path in copy.rglob("*.py"):
+            path.write_text(path.read_text().replace(f"from {old} import", f"from {new} import"))
+    code_hash._definition.cache_clear()
+    code_hash._names.cache_clear()
+    targets = PAPER.method("stepwise").targets
+    assert {target.split(":")[0] for target in targets} >= moved.keys()
+    targets = [f"{moved.get(module, module)}:{name}" for module, name in (target.split(":") for target in targets)]
+    assert code_hash.code_sha256((*TRAINING_CODE, *targets)) == before
+
+
+def test_a_root_that_is_not_there_is_an_error():
+    for root in ("npcrepro.losses.targets:nothing", "npcrepro.protocol.method:Method.nothing"):
+        with pytest.raises(KeyError, match="nothing"):
+            code_hash.code_sha256([root])
+
+
+def test_an_optimiser_of_this_package_is_part_of_a_method():
+    (stage, *others) = PAPER.method("stepwise").stages
+    own = replace(stage, optimiser=Component("npcrepro.sampling.augment:Affine"))
+    method = replace(PAPER.method("stepwise"), augmentation=None, stages=(own, *others))
+    assert "npcrepro.sampling.augment:Affine" in method.targets

@@ -1,0 +1,360 @@
+"""The book: the build, and the built pages in a real browser."""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+
+from npcrepro.base.errors import InputError
+from npcrepro.book.build import book, departures, pdf
+from npcrepro.book.build.notebooks import Done
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+# --- The build ---------------------------------------------------------------------------------------------------
+
+
+def test_folder_without_a_book_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(book, "PACKAGE", tmp_path / "site-packages" / "npcrepro")
+    with pytest.raises(InputError, match=r"where _toc\.yml lies"):
+        book.build()
+
+
+def test_second_build_in_the_same_folder_is_refused(tmp_path, repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    with book._alone(tmp_path), pytest.raises(InputError, match="Another build is working in"):
+        book.build(output=tmp_path)
+
+
+def test_build_says_what_was_executed_and_kept():
+    first = Done({"one": 3.0, "two": 4.0}, at_once=2, kept=0)
+    assert book._told(first, 4.2) == "Notebooks: 2 executed in 4 s (2 at a time, 7 s in all)."
+    assert book._told(Done({"one": 3.0}, 1, kept=1), 3.4) == "Notebooks: 1 executed in 3 s, 1 kept."
+    assert book._told(Done({}, 0, kept=2), 0.1) == "Notebooks: 2 kept."
+    assert book._told(Done({}, 0, kept=0), 0.1) == "Notebooks: none asked for."
+
+
+def test_warning_of_a_page_fails_the_build_again_and_again(tmp_path, repository):
+    stage = tmp_path / "_build" / "stage"
+    shutil.copytree(repository / "book" / "_static", stage / "book" / "_static")
+    shutil.copyfile(repository / "_config.yml", stage / "_config.yml")
+    write(stage / "_toc.yml", "format: jb-book\nroot: book/intro\n")
+    write(stage / "book" / "references.bib", "")
+    write(stage / "book" / "intro.md", "# One\n\n[](nowhere.md)\n")
+    (tmp_path / "_build" / "logs").mkdir()
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"The pages were not built: book/intro\.md:3: WARNING.*nowhere"):
+            book._html(stage, tmp_path / "_build")
+
+
+# --- The pages in a browser --------------------------------------------------------------------------------------
+
+PAGE_BUDGET_BYTES = 3_000_000
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass
+class Visit:
+    """What one page did in the browser at one width."""
+
+    page: str
+    width: int
+    title: str = ""
+    text: str = ""
+    foreign: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    formulas: int = 0
+    raw_formulas: int = 0
+    broken_images: list[str] = field(default_factory=list)
+    overflow_px: int = 0
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory, repository) -> Path:
+    """The whole book, built at profile smoke."""
+    folder = tmp_path_factory.mktemp("book")
+    before = Path.cwd()
+    os.chdir(repository)
+    try:
+        return book.build(profile="smoke", output=folder / "_build", runs=folder / "runs").parent
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(scope="session")
+def site(html):
+    """Address of the built book on this machine."""
+    with pdf.served(html) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def site_below(html, tmp_path_factory):
+    """The book on a host that has other things, too: it lies at ``/npc/``, and nothing elsewhere."""
+    host = tmp_path_factory.mktemp("host")
+    (host / "npc").symlink_to(html, target_is_directory=True)
+    with pdf.served(host) as address:
+        yield f"{address}/npc"
+
+
+@pytest.fixture(scope="module")  # a second one cannot start while it runs, so it ends with this file
+def chromium(chromium_path):
+    """A running Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def visit(browser, site: str, name: str, width: int) -> Visit:
+    """Open a page, wait until its formulas are set, and write down what happened."""
+    result = Visit(name, width)
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+
+    def on_request(request):
+        if not request.url.startswith((site, "data:", "blob:")):
+            result.foreign.append(request.url)
+
+    def on_failure(request):
+        # Aborted: the page that only forwards was left before its icon had come.
+        if request.failure != "net::ERR_ABORTED":
+            result.failed.append(f"{request.failure} {request.url}")
+
+    def on_response(response):
+        if response.status >= 400:
+            result.failed.append(f"{response.status} {response.url}")
+
+    page.on("request", on_request)
+    page.on("response", on_response)
+    page.on("requestfailed", on_failure)
+    page.on("console", lambda message: result.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: result.errors.append(str(error)))
+    page.goto(f"{site}/{name}", wait_until="networkidle")
+    page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
+    result.title = page.title()
+    result.text = page.inner_text("body")
+    result.links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
+    result.ids = set(page.eval_on_selector_all("[id]", "all => all.map(e => e.id)"))
+    result.formulas = page.locator("mjx-container").count()
+    # What Sphinx wrote as a formula but MathJax has not set.
+    result.raw_formulas = page.locator(".math:not(:has(mjx-container))").count()
+    result.broken_images = page.eval_on_selector_all("img", "all => all.filter(i => !i.naturalWidth).map(i => i.src)")
+    result.overflow_px = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    context.close()
+    return result
+
+
+def names(html: Path) -> list[str]:
+    """Every page of the built book, as its address below the book's."""
+    return sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html") if "_static" not in path.parts)
+
+
+@pytest.fixture(scope="module")
+def visits(html, site, chromium) -> dict[str, dict[int, Visit]]:
+    """Every page of the book, at the width of a desk and of a phone."""
+    return {name: {width: visit(chromium, site, name, width) for width in (1280, 400)} for name in names(html)}
+
+
+@pytest.fixture(scope="module")
+def every_visit(visits) -> list[Visit]:
+    return [one for widths in visits.values() for one in widths.values()]
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+class TestPages:
+    def test_every_page_of_the_contents_is_there(self, visits, repository):
+        listed = re.findall(r"(?:root|file): (\S+)", (repository / "_toc.yml").read_text())
+        assert {f"{name}.html" for name in listed} <= set(visits)
+
+    def test_no_page_asks_another_host(self, every_visit):
+        assert {one.page: one.foreign for one in every_visit if one.foreign} == {}
+
+    def test_no_request_fails(self, every_visit):
+        assert {one.page: one.failed for one in every_visit if one.failed} == {}
+
+    def test_no_error_in_the_console(self, every_visit):
+        assert {one.page: one.errors for one in every_visit if one.errors} == {}
+
+    def test_titles_name_the_page_and_the_book(self, every_visit):
+        untitled = [one.page for one in every_visit if "Reproducing NPC Segmentation" not in one.title]
+        assert untitled == []
+
+    def test_no_output_is_the_name_of_an_object(self, every_visit):
+        assert [one.page for one in every_visit if re.search(r"<IPython\.|<Figure size| object at 0x", one.text)] == []
+
+    def test_formulas_are_set(self, visits, every_visit):
+        assert visits["book/words.html"][1280].formulas >= 10
+        assert {one.page: one.raw_formulas for one in every_visit if one.raw_formulas} == {}
+
+    def test_images_load(self, every_visit):
+        assert {one.page: one.broken_images for one in every_visit if one.broken_images} == {}
+
+    def test_nothing_sticks_out_at_either_width(self, every_visit):
+        assert {(one.page, one.width): one.overflow_px for one in every_visit if one.overflow_px > 0} == {}
+
+    def test_links_inside_the_book_lead_somewhere(self, visits, html, site):
+        dead = []
+        for name, widths in visits.items():
+            for link in widths[1280].links:
+                address, fragment = urldefrag(link)
+                if not address.startswith(site):
+                    continue
+                target = unquote(urlsplit(address).path).lstrip("/") or "index.html"
+                known = visits[target][1280].ids | {""} if target in visits else {unquote(fragment)}
+                if not (html / target).is_file() or unquote(fragment) not in known:
+                    dead.append((name, link))
+        assert dead == []
+
+    def test_pages_stay_small(self, html):
+        sizes = {path.relative_to(html).as_posix(): path.stat().st_size for path in html.rglob("*.html")}
+        assert {name: size for name, size in sizes.items() if size > PAGE_BUDGET_BYTES} == {}
+
+    def test_page_of_departures_shows_the_tags_of_the_code(self, visits):
+        entries = departures.departures()
+        text = visits["book/departures.html"][1280].text
+        assert text.count("SILENT") >= sum(entry.kind == "SILENT" for entry in entries)
+        assert "inserted here when the book is built" not in text
+
+    def test_chapter_names_its_profile(self, visits):
+        assert "smoke" in visits["notebooks/li2018.html"][1280].text
+
+    def test_search_finds_a_word_of_the_glossary(self, chromium, site):
+        page = chromium.new_page()
+        page.goto(f"{site}/search.html?q=phantom")
+        # Sphinx shows one result after the other; it waits for this one, or fails.
+        page.wait_for_selector('#search-results li a[href*="words.html"]')
+        page.close()
+
+    @pytest.mark.parametrize("width", [1280, 400])
+    def test_a_choice_leaves_the_rows_that_meet_it(self, chromium, site, width):
+        """On a phone rows are cards, which must not bring those back that are hidden."""
+        page = chromium.new_page(viewport={"width": width, "height": 900})
+        page.goto(f"{site}/notebooks/claims.html")
+        claims = page.locator(".npc-filter").first
+        claims.get_by_label("verdict").select_option("undecided")
+        shown = claims.locator("tbody tr:visible")
+        assert 0 < shown.count() < claims.locator("tbody tr").count()
+        assert set(shown.locator("[data-name=verdict]").all_inner_texts()) == {"undecided"}
+        assert claims.locator("output").inner_text().startswith(f"{shown.count()} of ")
+        page.close()
+
+    def test_theme_button_makes_the_page_dark(self, chromium, site):
+        page = chromium.new_page(color_scheme="light")
+        page.goto(f"{site}/book/intro.html")
+        seen = set()
+        for _ in range(3):
+            seen.add(page.evaluate("document.documentElement.dataset.theme"))
+            page.locator("button.theme-switch-button:visible").first.click()
+        assert seen == {"light", "dark"}
+        page.close()
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "book/intro.html",
+            "book/words.html",
+            "book/departures.html",
+            "notebooks/li2018.html",
+            "notebooks/claims.html",
+        ],
+    )
+    def test_page_works_below_a_folder_of_its_host(self, site_below, chromium, name):
+        one = visit(chromium, site_below, name, 1280)
+        assert (one.foreign, one.failed, one.errors, one.broken_images) == ([], [], [], [])
+        assert one.raw_formulas == 0
+        assert [
+            link for link in one.links if link.startswith(site_below.removesuffix("npc")) and "/npc/" not in link
+        ] == []
+
+    def test_search_works_below_a_folder_of_its_host(self, chromium, site_below):
+        page = chromium.new_page()
+        page.goto(f"{site_below}/search.html?q=phantom")
+        page.wait_for_selector("#search-results li a")
+        page.close()
+
+    def test_download_of_the_chapter_names_no_folder_of_this_machine(self, html, repository):
+        source = next((html / "_sources" / "notebooks").glob("li2018.ipynb*")).read_text("utf-8")
+        assert str(repository) not in source
+        assert json.loads(source)["metadata"]["papermill"]["input_path"] == "notebooks/li2018.ipynb"
+
+
+# Of the theme's own buttons: an icon that counts as a letter, and the keys that are shown behind the word "Search".
+OF_THE_THEME = {"label-content-name-mismatch": ".theme-switch-button, .search-button-field"}
+FIND = """
+([known, rules]) => axe.run({resultTypes: ["violations"], elementRef: true, ...(rules && {runOnly: rules})}).then(
+  found => found.violations.flatMap(rule => rule.nodes
+  .filter(node => !(rule.id in known && node.element.matches(known[rule.id])))
+  .map(node => [rule.impact, rule.id, node.target.join(" ")])))
+"""
+
+
+# The themes of the book, and the rules that are asked in each; None stands for all. Nothing but colours differs.
+THEMES = {"light": None, "dark": ["color-contrast", "link-in-text-block"]}
+
+
+def serious(browser, site: str, name: str, theme: str, axe: str) -> list[tuple[str, str, str]]:
+    """Page, rule and selector of each finding of axe that keeps somebody from reading a page, with all unfolded."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=theme)
+    page = context.new_page()
+    page.goto(f"{site}/{name}", wait_until="networkidle")
+    page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    # What is unfolded fades in, and is pale until then.
+    page.evaluate("Promise.all(document.getAnimations().map(one => one.finished)).then(() => true)")
+    page.evaluate(axe)
+    found = page.evaluate(FIND, [OF_THE_THEME, THEMES[theme]])
+    context.close()
+    return [(name, rule, place) for impact, rule, place in found if impact in ("serious", "critical")]
+
+
+@pytest.fixture(scope="session")
+def axe(html) -> str:
+    """The checker, which npm installs beside the libraries of the book."""
+    return (html.parent / "npm" / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+class TestAccessibility:
+    def test_checker_is_no_part_of_the_book(self, html):
+        assert list(html.rglob("axe*.js")) == []
+
+    def test_checker_finds_a_picture_without_words(self, tmp_path, chromium, axe):
+        (tmp_path / "bad.html").write_text(
+            '<!doctype html><html lang="en" data-theme="light"><title>t</title><main><img src="data:,"></main>'
+        )
+        with pdf.served(tmp_path) as address:
+            assert serious(chromium, address, "bad.html", "light", axe) == [("bad.html", "image-alt", "img")]
+
+    @pytest.mark.parametrize("theme", THEMES)
+    def test_no_serious_finding(self, html, site, chromium, axe, theme):
+        # The page that forwards has left before it is checked.
+        pages = [name for name in names(html) if name != "index.html"]
+        assert [found for name in pages for found in serious(chromium, site, name, theme, axe)] == []

@@ -1,0 +1,60 @@
+"""Departures, gathered from comments."""
+
+import re
+from pathlib import Path
+
+from npcrepro.book.build import departures
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_departures_are_gathered_with_paper_kind_text_and_line(tmp_path):
+    package = tmp_path / "package"
+    write(
+        package / "models" / "li2018.py",
+        '"""Says # PAPER: in a string only."""\n'
+        "RATE = 1e-7  # PAPER: printed as 1e-7\n"
+        "\n"
+        "# SILENT: how long a stage lasts;\n"
+        "#   we stop when the loss settles\n"
+        "# DIFFERS: mean loss, not the sum\n"
+        "STEPS = 4  # an ordinary comment\n",
+    )
+    write(package / "losses.py", "def loss():\n    # SILENT: epsilon\n    # is ours.\n    return 0\n")
+    assert departures.departures(package) == [
+        departures.Departure("li2018", "PAPER", "printed as 1e-7", "package/models/li2018.py", 2),
+        departures.Departure(
+            "li2018", "SILENT", "how long a stage lasts; we stop when the loss settles", "package/models/li2018.py", 4
+        ),
+        departures.Departure("li2018", "DIFFERS", "mean loss, not the sum", "package/models/li2018.py", 6),
+        departures.Departure("shared", "SILENT", "epsilon is ours.", "package/losses.py", 2),
+    ]
+
+
+def test_trailing_tag_does_not_swallow_the_comment_of_the_next_statement(tmp_path):
+    write(tmp_path / "p" / "a.py", "x = 1  # SILENT: one\n# why the next line\ny = 2\n")
+    assert [entry.what for entry in departures.departures(tmp_path / "p")] == ["one"]
+
+
+def test_departures_page_links_to_the_line_and_escapes_markup():
+    entry = departures.Departure(
+        "li2018", "SILENT", "a|b * c_d, see `x|y --z`, --all", "npcrepro/papers/li2018/network.py", 7
+    )
+    page = departures.page([entry], "https://example.org/r")
+    assert "## Li et al. 2018" in page
+    assert r"| SILENT | a\|b \* c\_d, see `x\|y --z`, \-\-all |" in page
+    assert "(https://example.org/r/blob/main/npcrepro/papers/li2018/network.py#L7)" in page
+    assert "Shared" not in page
+
+
+def test_departures_page_without_entries_says_so():
+    assert departures.page([], "https://example.org/r") == "No departure has been tagged yet."
+
+
+def test_table_of_kinds_on_the_page_is_the_one_of_the_code(repository):
+    page = (repository / "book" / "departures.md").read_text("utf-8")
+    assert re.findall(r"^\| `([A-Z]+)`", page, re.MULTILINE) == list(departures.KINDS)

@@ -1,0 +1,207 @@
+"""Execution of notebooks: several at a time, again only after a change, nothing left behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from npcrepro.base.code_hash import PACKAGE
+from npcrepro.base.errors import InputError
+from npcrepro.book.build import book, notebooks
+
+PARAMETERS = {"profile": "smoke", "runs": "runs"}
+SOON_S = 300  # on a busy machine
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.fixture
+def small_book(tmp_path, monkeypatch, repository):
+    """A repository with one page and, when called with the source of their last cells, the notebooks of these names."""
+
+    def make(**last_cells: str) -> Path:
+        root = tmp_path / "clone"
+        shutil.copytree(repository / "book" / "_static", root / "book" / "_static")
+        for name in ("_config.yml", "package.json", "package-lock.json"):
+            shutil.copyfile(repository / name, root / name)
+        chapters = "".join(f"- file: notebooks/{name}\n" for name in last_cells)
+        write(root / "_toc.yml", f"format: jb-book\nroot: book/intro\nchapters:\n{chapters}")
+        write(root / "book" / "intro.md", "# One\n")
+        write(root / "book" / "references.bib", "")
+        for name, last_cell in last_cells.items():
+            cells = [nbformat.v4.new_markdown_cell("# Title")]
+            cells.append(nbformat.v4.new_code_cell("profile = 'quick'\nruns = 'runs'"))
+            cells[1].metadata["tags"] = ["parameters"]
+            notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(last_cell)])
+            notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+            write(root / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
+        monkeypatch.chdir(root)
+        return root
+
+    return make
+
+
+def execute(root: Path, *names: str, at_once: int = 2) -> notebooks.Done:
+    return notebooks.execute(root, list(names or ["one"]), PARAMETERS, root / "_build", at_once)
+
+
+def hidden(root: Path) -> list[Path]:
+    return [path for path in (root / "_build").rglob(".*") if path.is_file()]
+
+
+def test_notebook_runs_once_until_something_changes(small_book, capfd):
+    root = small_book(one="import os; assert os.path.exists('_toc.yml'); print('ran', profile)")
+    assert set(execute(root).seconds) == {"one"}
+    out = capfd.readouterr().out
+    assert re.search(r"^one: \d+ s \(1 of 1\)$", out, re.MULTILINE)
+    assert "ran smoke" in (root / "_build" / "logs" / "one.log").read_text()
+    executed = root / "_build" / "executed" / "one.ipynb"
+    assert str(root) not in executed.read_text()
+    first = executed.stat().st_mtime_ns
+    assert execute(root) == notebooks.Done({}, 0, kept=1)
+    assert "nothing changed" in capfd.readouterr().out
+    assert executed.stat().st_mtime_ns == first
+    write(root / "book" / "results" / "table.csv", "a\n1\n")
+    execute(root)
+    assert executed.stat().st_mtime_ns != first
+    assert hidden(root) == []
+
+
+MEETING = """
+import os, time
+open("{mine}.here", "w").close()
+end = time.monotonic() + 300
+while not os.path.exists("{other}.here"):
+    assert time.monotonic() < end
+    time.sleep(0.05)
+print("threads", os.environ["OMP_NUM_THREADS"])
+"""
+
+
+def test_two_notebooks_run_at_the_same_time_and_share_the_cores(small_book, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(notebooks, "_cores", lambda: 6)
+    root = small_book(one=MEETING.format(mine="a", other="b"), two=MEETING.format(mine="b", other="a"))
+    done = execute(root, "one", "two")
+    assert (set(done.seconds), done.at_once) == ({"one", "two"}, 2)
+    assert "threads 3" in (root / "_build" / "logs" / "two.log").read_text()
+
+
+def test_failing_notebook_is_one_sentence_and_the_others_go_on(small_book, capfd):
+    root = small_book(
+        one="raise ValueError('no such patient')", two="import os; os.kill(os.getpid(), 9)", three="print(1)"
+    )
+    with pytest.raises(InputError, match=r"Notebook one stopped in cell \d+ with ValueError: no such patient") as error:
+        book.build(profile="smoke")
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith(" two failed, too.")
+    log = root / re.search(r"log: (\S+);", str(error.value))[1]
+    assert "no such patient" in log.read_text()
+    assert {path.name for path in (root / "_build" / "executed").iterdir()} == {"three.ipynb", "three.key"}
+    out = capfd.readouterr().out
+    assert re.search(r"^two: failed .* The kernel of notebook two was killed, for instance for lack of", out, re.M)
+
+
+def test_notebook_without_the_common_parameters_is_refused(small_book):
+    root = small_book(one="1")
+    path = root / "notebooks" / "one.ipynb"
+    path.write_text(path.read_text().replace("runs = ", "run = "))
+    with pytest.raises(InputError, match="has no parameter 'runs'"):
+        execute(root)
+
+
+def test_unknown_notebook_is_refused_with_the_known_ones(small_book):
+    small_book(one="1")
+    with pytest.raises(InputError, match=r"no notebook 'two' in _toc\.yml; it lists one"):
+        book.build(notebooks=["two"])
+
+
+def test_the_longest_goes_first(small_book, monkeypatch):
+    root = small_book(short="1", li2018="1", long="1")
+    cells = [{"metadata": {"papermill": {"duration": 100.0}}}] * 4
+    write(root / "_build" / "executed" / "long.ipynb", json.dumps({"cells": cells}))
+    begun = []
+    monkeypatch.setattr(notebooks, "_execute_all", lambda root, order, *rest: begun.extend(order))
+    execute(root, "short", "li2018", "long")
+    assert begun == ["long", "li2018", "short"]
+
+
+WAITING = """
+import os, time
+with open("kernel.part", "w") as file:
+    file.write(str(os.getpid()))
+os.replace("kernel.part", "kernel")
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_goes_on_and_nothing_is_left_behind(small_book, number):
+    root = small_book(one=WAITING, two="1")
+    code = "from npcrepro.cli import commands as cli; import sys; sys.argv = ['npcrepro', 'book']; cli.main()"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    build = subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True, env=environment)
+    try:
+        kernel = wait_for(lambda: (root / "kernel").exists() and int((root / "kernel").read_text()))
+        build.send_signal(number)
+        out, err = build.communicate(timeout=SOON_S)
+    finally:
+        build.kill()
+    assert build.returncode != 0
+    wait_for(lambda: not alive(kernel))
+    wait_for(lambda: not [path for path in hidden(root) if path.name != ".lock"] or number == signal.SIGKILL)
+    assert not (root / "_build" / "executed" / "one.ipynb").exists()
+    if number == signal.SIGINT:
+        assert re.search(r"^Stopping; to be executed again: .*one", out, re.MULTILINE)
+        assert "Traceback" not in err
+
+
+def wait_for(condition):
+    end = time.monotonic() + SOON_S
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A process that has ended stays in the table until its parent asks for its status.
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return not state.startswith("Z") and bool(state)
+
+
+def test_changed_images_under_the_same_path_make_a_notebook_stale(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "one.ipynb").write_text("{}")
+    image = tmp_path / "cohort" / "imagesTr" / "A_0000.nii.gz"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"first")
+    settings = {"cohort": str(tmp_path / "cohort")}
+    before = notebooks._key(tmp_path, "one", settings)
+    assert notebooks._key(tmp_path, "one", settings) == before
+    image.write_bytes(b"longer")
+    assert notebooks._key(tmp_path, "one", settings) != before
+
+
+def test_page_has_no_widget_that_nobody_answers(small_book):
+    root = small_book(one="import ipywidgets\nprint('kept')\ndisplay(ipywidgets.IntSlider(description='dead'))")
+    execute(root)
+    notebook = nbformat.read(root / "_build" / "executed" / "one.ipynb", as_version=4)
+    assert "widgets" not in notebook.metadata
+    assert [output.output_type for output in notebook.cells[-1].outputs] == ["stream"]

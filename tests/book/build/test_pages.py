@@ -1,0 +1,334 @@
+"""Pages that are partly made of the code, and the tutorial, whose code runs here as it stands on the page."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from npcrepro.base.errors import InputError
+from npcrepro.book.build import pages, sphinx_extension
+from npcrepro.cohorts.folds import split_patients
+from npcrepro.cohorts.layout import Case, Cohort
+from npcrepro.cohorts.phantom import KINDS
+from npcrepro.findings.claims import ledger, sensitivity
+from npcrepro.protocol import registry
+from npcrepro.protocol.settings import Settings
+
+BLOCK = re.compile(r"^```\{code-block\} (\w+)\n:caption: (.+?)\n\n(.+?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def page(repository: Path, name: str) -> str:
+    return (repository / "book" / f"{name}.md").read_text("utf-8")
+
+
+# --- Parts -------------------------------------------------------------------------------------------------------
+
+
+def test_mark_is_replaced_and_the_rest_stays(tmp_path, monkeypatch):
+    monkeypatch.setitem(pages.PARTS, "The answer", lambda root: f"42 in {root.name}")
+    text = "Before\n\n% The answer is inserted here when the book is built.\n\nAfter\n"
+    assert pages.fill(text, tmp_path) == f"Before\n\n42 in {tmp_path.name}\n\nAfter\n"
+
+
+def test_unknown_mark_names_the_near_miss(tmp_path):
+    with pytest.raises(InputError, match="did you mean 'The citation'"):
+        pages.fill("% The citatoin is inserted here when the book is built.\n", tmp_path)
+
+
+def test_every_part_is_used_and_every_page_is_filled(repository):
+    marks = []
+    for path in sorted((repository / "book").glob("*.md")):
+        text = path.read_text("utf-8")
+        marks += [mark["name"] for mark in pages.MARK.finditer(text)]
+        assert not pages.MARK.search(pages.fill(text, repository)), path.name
+    assert sorted(marks) == sorted(pages.PARTS)
+
+
+def test_the_front_page_names_what_was_decided(repository, tmp_path):
+    told = pages.answer(repository)
+    decided = [line for line in ledger.ledger() if line.verdict in ("confirmed", "weakened", "refuted")]
+    assert told.count("\n* ") == len(decided) > 0
+    for line in decided:
+        assert re.search(rf"\* \*\*{line.verdict}\*\* \(.+\): {re.escape(line.claim.text)}; on \w", told)
+    turning = {one.before.claim.text for one in sensitivity.otherwise(ledger.sources()) if one.turns}
+    marked = re.findall(r"\): (.+); on .+; \*hangs on a choice of the test\*", told)
+    assert set(marked) == turning & {line.claim.text for line in decided}
+    limited = re.findall(r"\): (.+); on .+; \*has a limit that the ledger tells\*", told)
+    assert set(limited) == {line.claim.text for line in decided if line.claim.limits} != set()
+    assert pages._shown("IBSI_STS (bench)") == "soft-tissue sarcomas, IBSI_STS (bench)"
+    assert pages._shown("mine (paper)") == "mine (paper)"
+    nothing = pages.answer(tmp_path)
+    assert "0 confirmed, 0 weakened, 0 refuted and 0 undecided" in nothing
+    assert "\n* " not in nothing
+
+
+def test_parameters_have_type_default_and_effect(repository):
+    rows = pages.parameters(repository).splitlines()
+    assert len(rows) == 2 + len(dataclasses.fields(Settings))
+    assert '| `cohort` | str | `"phantom"` |' in rows[2]
+    assert "| `seeds` | list of int | `[0]` | one run for each. |" in rows
+    assert any(row.startswith("| `private` | bool | `false` | show images") for row in rows)
+
+
+def test_published_runs_have_sizes_methods_and_machines(tmp_path):
+    folder = tmp_path / "book" / "results" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "cases-a.csv").write_text("method,case,patient,suspect\na,1,A,False\na,2,A,False\n")
+    (folder / "cases-b.csv").write_text("method,case,patient,suspect\nb,1,A,False\n")
+    size = {"name": "quick", "matrix": [8, 24, 24], "width": 0.25, "updates": 600}
+    common = {"cohort": "c", "profile": size, "device": "a card", "finished": "2026-01-02T00:00:00"}
+    own = [
+        {"method": "a", "fold": 0, "seed": 0, "seconds": {"all": 60.0}, "git_commit": "0123456789"},
+        {"method": "a", "fold": 0, "seed": 1, "seconds": {"all": 120.0}, "git_commit": "abcdefghij"},
+        {"method": "b", "fold": 0, "seed": 0, "seconds": {"all": 30.0}, "git_commit": "0123456789"},
+        {"method": "c", "fold": 0, "seed": 0, "seconds": {"all": 6.0}, "git_commit": "0123456789"},
+    ]
+    folds = {"0": {"train": ["B", "C", "D"], "validation": ["E"], "test": ["A"]}}
+    folds["1"] = {"train": ["A", "C"], "validation": ["D"], "test": ["B", "E"]}
+    stage = {"name": "all"}
+    methods = {"a": {"stages": [stage], "budget": 3.0}, "b": {"stages": [stage]}, "c": {"stages": []}}
+    content = {"common": common, "methods": methods, "folds": folds, "runs": own}
+    (folder / "runs.json").write_text(json.dumps(content))
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.published_runs(tmp_path).splitlines()]
+    assert ["`mine`", "c", "quick", "8 x 24 x 24", "0.25", "1", "2 to 3", "1", "1 to 2"] in rows
+    assert ["`mine`", "`a`", "1,800", "1", "2", "1.5", "a card"] in rows
+    assert ["", "`b`", "600", "1", "1", "0.5", "a card"] in rows
+    assert ["", "`c`", "0", "0", "1", "0.1", "a card"] in rows
+    assert rows[-1] == ["`mine`", "–", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026‑01‑02"]
+
+
+def test_a_record_made_elsewhere_knows_no_sizes(tmp_path):
+    folder = tmp_path / "book" / "results" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "cases-a.csv").write_text("method,case,patient,suspect\na,1,A,False\n")
+    run = {
+        "method": "a",
+        "cohort": "c",
+        "profile": {"name": "elsewhere"},
+        "finished": "2026-01-02",
+        "fold": 0,
+        "seed": 0,
+    }
+    (folder / "runs.json").write_text(json.dumps({"common": {}, "methods": {"a": {"title": "a"}}, "runs": [run]}))
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.published_runs(tmp_path).splitlines()]
+    assert ["`mine`", "c", "elsewhere", "–", "–", "1", "–", "–", "–"] in rows
+    assert ["`mine`", "`a`", "–", "1", "1", "–", "–"] in rows
+
+
+def dsc_record(folder, rows, **common):
+    """A record of method a, fold 0, with hits among four voxels of two patients of one structure."""
+    runs = [{"method": "a", "fold": 0, "seed": seed} for seed in dict.fromkeys(seed for seed, *_ in rows)]
+    cases = [
+        {"paper": "p", "method": "a", "cohort": "c", "profile": "q", "fold": 0, "seed": seed, "case": patient,
+         "patient": patient, "suspect": patient == "Z", "structure": "s", "region": "all_slices", "status": "ok",
+         "tp": hits, "fp": 0, "fn": 4 - hits, "tn": 9, "predicted_ml": 1.0, "reference_ml": 1.0}
+        for seed, patient, hits in rows
+    ]  # fmt: skip
+    folder.mkdir(parents=True)
+    pd.DataFrame(cases).to_csv(folder / "cases-a.csv", index=False)
+    (folder / "runs.json").write_text(json.dumps({"common": common, "methods": {"a": {}}, "runs": runs}))
+
+
+def test_a_repeated_run_stands_beside_the_published_one(tmp_path):
+    results = tmp_path / "book" / "results"
+    dsc_record(results / "mine", [(0, "A", 4), (0, "B", 4), (1, "A", 0), (1, "B", 0)], processor="old", precision="32")
+    again = results / "repeated" / "why" / "mine"
+    dsc_record(again, [(0, "A", 4), (0, "B", 2), (0, "Z", 0)], processor="new", precision="bf16")
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.repeated(tmp_path).splitlines()]
+    assert rows[2:] == [["`mine`", "`a`", "0", "old, 32", "1.000", "new, bf16", "0.833", "-0.167", "0.333"]]
+    shutil.rmtree(again)
+    with pytest.raises(InputError, match="repeated holds no runs that were made again"):
+        pages.repeated(tmp_path)
+    dsc_record(again, [(2, "A", 4)], processor="new", precision="bf16")
+    with pytest.raises(InputError, match="method a, fold 0, seed 2 is no run of"):
+        pages.repeated(tmp_path)
+
+
+def test_every_cohort_of_real_images_is_told(repository):
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.cohorts(repository).splitlines()[2:]]
+    assert [row[0] for row in rows] == list(pages.COHORTS)
+    measured = {path.stem.partition("_")[2] for path in (repository / "book" / "results" / "cohorts").glob("*.csv")}
+    assert set(pages.COHORTS) == measured
+    assert rows[-1][1:4] == ["23", "21", "4"]
+
+
+def test_cohort_that_nobody_has_told_is_named_with_the_place_for_it(tmp_path):
+    folder = tmp_path / "book" / "results" / "cohorts"
+    folder.mkdir(parents=True)
+    (folder / "505_Mine.csv").write_text("case,patient,suspect\nA,A,False\n")
+    with pytest.raises(InputError, match=r"505_Mine\.csv: COHORTS in npcrepro/pages\.py does not say what 'Mine' is"):
+        pages.cohorts(tmp_path)
+
+
+def test_departures_link_to_the_repository_of_the_project(repository):
+    told = sphinx_extension.tagged(repository)
+    url = re.search(r"^  url: (\S+)", (repository / "_config.yml").read_text("utf-8"), re.MULTILINE)[1]
+    assert "## Shared by all papers" in told
+    assert f"({url}/blob/main/npcrepro/losses/targets.py#L" in told
+
+
+@dataclasses.dataclass
+class Told:
+    """Something.
+
+    Attributes:
+        one: of this we know
+            a little.
+    """
+
+    one: int = 1
+
+
+def test_words_on_a_field_may_take_several_lines():
+    assert pages.described(Told) == {"one": "of this we know a little."}
+
+
+def test_field_without_a_word_on_it_is_refused():
+    more = dataclasses.make_dataclass("More", [("two", int, 2)], bases=(Told,), namespace={"__doc__": Told.__doc__})
+    with pytest.raises(InputError, match="More says nothing of two"):
+        pages.described(more)
+
+
+def test_citation_is_the_one_of_the_file(repository):
+    told = pages.citation(repository)
+    assert "The npcrepro authors (2026)." in told
+    assert "version = {0.1.0}" in told
+    assert told.count("{") == told.count("}")
+
+
+def test_versions_hold_the_pins(repository):
+    torch = next(line for line in pages.versions(repository).splitlines() if line.startswith("| torch |"))
+    assert re.search(r"^\| Python \| >=3\.\d+ \| 3\.\d+ \|$", pages.versions(repository), re.MULTILINE)
+    pin = next(line for line in (repository / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    assert torch == f"| torch | >=2.9 | {pin.removeprefix('torch==')} |"
+
+
+def test_first_line_of_a_property_is_no_type():
+    from sphinx.ext.napoleon import Config, GoogleDocstring
+
+    text = ["Channels of the input: of images and maps.", "", "More: of it.", "", "Example:", "    >>> 1", "    1"]
+    read = GoogleDocstring(text, Config(), what="property", name="in_channels").lines()
+    assert read[0] == "of images and maps."
+    sphinx_extension.as_sentence("property", read)
+    assert read[:3] == text[:3]
+    assert not any(line.startswith(":type:") for line in read)
+    plain = ["Channels of the input."]
+    sphinx_extension.as_sentence("property", plain)
+    assert plain == ["Channels of the input."]
+
+
+def test_api_pages_name_modules_that_exist(repository):
+    import importlib.util
+
+    pages_of_modules = sorted((repository / "book").glob("api-*.md"))
+    text = "".join(path.read_text("utf-8") for path in pages_of_modules)
+    named = re.findall(r"automodule:: (\S+)", text)
+    assert len(named) > 40
+    assert [name for name in named if importlib.util.find_spec(name) is None] == []
+    assert named == re.findall(r"^## `(\S+)`", text, re.MULTILINE)
+    listed = re.findall(r"\((api-\w+)\.md\) \| (.+) \|$", page(repository, "api"), re.MULTILINE)
+    assert sorted(name for name, _ in listed) == [path.stem for path in pages_of_modules]
+    assert sorted(f"npcrepro.{name}" for _, row in listed for name in re.findall(r"`(.+?)`", row)) == sorted(named)
+
+
+def test_every_module_is_on_a_page_or_named_as_one_without(repository):
+    text = page(repository, "api")
+    table, internal = text.split("Inside the package alone")
+    told = {f"npcrepro.{name}" for name in re.findall(r"`([a-z][\w.]*)`", table)}
+    left_out = {f"npcrepro.{name}" for name in re.findall(r"`([a-z][\w.]*)`", internal)}
+    package = repository / "npcrepro"
+    modules = {".".join(path.relative_to(repository).with_suffix("").parts) for path in package.rglob("[!_]*.py")}
+    # A page on a package tells what its modules offer.
+    without = {name for name in modules if not {name, name.rpartition(".")[0]} & told}
+    assert without == left_out
+
+
+# --- The tutorial ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, repository) -> Path:
+    """A copy of the package with the toy paper of the tutorial added, as its page says."""
+    folder = tmp_path_factory.mktemp("clone")
+    leave_out = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(repository / "npcrepro", folder / "npcrepro", ignore=leave_out)
+    (folder / "notebooks").mkdir()
+    shutil.copyfile(repository / "notebooks" / "xue2020.ipynb", folder / "notebooks" / "xue2020.ipynb")
+    for _, caption, code in BLOCK.findall(page(repository, "add-a-paper")):
+        name, _, more = caption.replace("\\", "").partition(", ")
+        if more.startswith("the last entry of PAPERS"):
+            text = (folder / name).read_text("utf-8")
+            head, end, rest = text.partition("\n}\nKEYS")
+            assert end, "the end of PAPERS is not where the tutorial expects it"
+            (folder / name).write_text(head + "\n" + code.rstrip("\n") + end + rest, "utf-8")
+        elif name != "in the clone":
+            assert not (folder / name).exists(), name
+            (folder / name).write_text(code, "utf-8")
+    subprocess.run([sys.executable, "new_chapter.py"], cwd=folder, check=True)
+    return folder
+
+
+def test_claims_of_the_tutorial_follow_those_of_the_book(repository):
+    last = sum(len(ledger.claims(key)) for key in registry.KEYS)
+    code = next(code for _, caption, code in BLOCK.findall(page(repository, "add-a-paper")) if ".yaml" in caption)
+    keys = [claim["key"] for claim in yaml.safe_load(code)["claims"]]
+    assert keys == [f"toy2026-{last + number}" for number in range(1, len(keys) + 1)]
+
+
+def test_split_of_the_tutorial_for_a_paper_with_one(repository):
+    text = page(repository, "add-a-paper")
+    split = json.loads(re.search(r'`(\{"kind": .+?\})`', text)[1])
+    cases = tuple(Case(f"P{number:02d}", f"P{number:02d}", (), Path()) for number in range(50))
+    cohort = Cohort(Path(), "mine", ("T1",), {"GTVp": (1,)}, cases, (), True, "", "", False)
+    first = split_patients(cohort, **split).folds[0]
+    assert (len(first.train), len(first.validation), len(first.test)) == (30, 10, 10)
+    # The kinds of phantom that it lists are all there are.
+    told = re.search(r"Its kinds are (.+?)\.\n", text, re.DOTALL)[1]
+    assert set(re.findall(r"`(\w+)`", told)) - {"channels"} == set(KINDS)
+
+
+@pytest.mark.slow
+def test_commands_of_the_tutorial_work_on_its_code(clone, repository):
+    """The toy is listed, trained, and told in its own chapter with the frame that all chapters have."""
+    commands = [
+        line
+        for kind, caption, code in BLOCK.findall(page(repository, "add-a-paper"))
+        if caption == "in the clone"
+        for line in code.splitlines()
+        if line
+    ]
+    assert [command.split()[0] for command in commands] == ["npcrepro", "npcrepro", "papermill"]
+    printed = [run(clone, command) for command in commands]
+    assert "toy2026/no-norm" in printed[0]
+    assert "toy2026/toy" in printed[1]
+    text = (clone / "toy.ipynb").read_text("utf-8")
+    for word in ("What was difficult", "A batch norm helps", "no evidence yet", "1 SILENT", "The intensity window"):
+        assert word in text, word
+
+
+def test_toggles_are_named_by_their_words_and_the_bibliography_is_a_list():
+    context = {"body": '<summary aria-label="Toggle hidden content"><p>Show</p><div role="doc-biblioentry">'}
+    sphinx_extension._accessible(context)
+    assert context == {"body": '<summary><p>Show</p><div role="listitem">'}
+    sphinx_extension._accessible(without := {})
+    assert without == {}
+
+
+def run(folder: Path, command: str) -> str:
+    """Run a command of the page with the package of the copy."""
+    name, *arguments = command.split()
+    module = {"npcrepro": "npcrepro.cli.commands", "papermill": "papermill"}[name]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout

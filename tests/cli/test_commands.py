@@ -1,0 +1,424 @@
+import json
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+from core_cases import case_arrays, write_tiny
+from typer.testing import CliRunner
+
+from npcrepro import __version__
+from npcrepro.cli import commands
+from npcrepro.cohorts.images import read_image
+from npcrepro.cohorts.layout import read_cohort
+from npcrepro.papers.li2018.protocol import METHODS, PAPER
+from npcrepro.protocol.registry import KEYS
+from npcrepro.runs.published import read_published
+from npcrepro.runs.records import find
+
+pytest_plugins = ["core_fixtures"]
+
+SMOKE = PAPER.profile("smoke").methods
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """``npcrepro run li2018 --profile smoke`` on the phantom, in a process of its own: folder, output, results."""
+    folder = tmp_path_factory.mktemp("smoke")
+    command = [sys.executable, "-m", "npcrepro.cli.commands", "run", "li2018", "--profile", "smoke", "--device", "cpu"]
+    command += ["--runs", str(folder / "runs"), "--publish", str(folder / "results")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs", done.stdout, folder / "results"
+
+
+def imported_by(code):
+    """Which of the slow packages a fresh Python has loaded after running ``code``."""
+    slow = ("torch", "monai", "SimpleITK", "matplotlib", "pandas", "scipy", "lightning_fabric")
+    script = f"{code}\nimport sys\nprint('loaded', *(name for name in {slow!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+# What is light
+
+
+def test_import_npcrepro_imports_nothing_slow():
+    assert imported_by("import npcrepro") == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"]])
+def test_help_and_list_import_nothing_slow(arguments):
+    code = f"import sys; sys.argv = ['npcrepro', *{arguments!r}]\nfrom npcrepro.cli.commands import main\n"
+    assert imported_by(code + "try: main()\nexcept SystemExit as end: assert not end.code") == []
+
+
+# list and describe
+
+
+def test_list(call):
+    code, out, err = call("list")
+    assert (code, err) == (0, "")
+    assert all(f"{method.full_name} " in out for method in METHODS)
+
+
+def test_list_as_json(call):
+    rows = json.loads(call("list", "--json")[1])
+    assert [row["method"] for row in rows if row["paper"] == "li2018"] == [m.full_name for m in METHODS]
+    assert {row["paper"] for row in rows} == set(KEYS)
+    assert all(set(row) == {"paper", "method", "title", "summary"} for row in rows)
+    assert rows[0]["method"] == "li2018/stepwise"
+
+
+def test_describe(call):
+    code, out, err = call("describe", "li2018/stepwise")
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    conv3 = ["conv3", "Conv2d", *["9", "x", "9"], *["1", "x", "1"], *["4", "x", "4"], *["500", "x", "36", "x", "36"]]
+    assert [*conv3, "4,860,500", "6298.56"] in lines
+    assert out.endswith("li2018/stepwise: 5,524,239 parameters, 8.13 billion multiply-accumulates for a sample\n")
+
+
+def test_describe_as_json(call):
+    described = json.loads(call("describe", "li2018/stepwise", "--json")[1])
+    assert set(described) == {"paper", "method", "parameters", "macs", "layers"}
+    assert (described["paper"], described["method"]) == ("li2018", "li2018/stepwise")
+    assert described["parameters"] == sum(layer["parameters"] for layer in described["layers"]) == 5_524_239
+    assert described["macs"] == sum(layer["macs"] for layer in described["layers"]) == 8_132_088_960
+    layers = {layer["name"]: layer for layer in described["layers"]}
+    assert layers["concat1"]["output"] == [121, 72, 72]
+    assert layers["conv3"]["kernel"] == [9, 9]
+
+
+def test_describe_of_a_paper_is_its_proposed_method(call):
+    assert call("describe", "li2018", "--json") == call("describe", "li2018/stepwise", "--json")
+
+
+def test_describe_at_another_profile(call):
+    described = json.loads(call("describe", "li2018/unfused", "--profile", "smoke", "--json")[1])
+    assert described["layers"][0]["output"] == [8, 48, 48]
+
+
+@pytest.mark.parametrize(("name", "channels"), [("guo2021", 2), ("guo2021/bunet", 1), ("luo2020/two-windows", 2)])
+def test_describe_a_network_that_takes_in_more_than_the_channels(call, name, channels):
+    code, out, err = call("describe", name, "--profile", "smoke", "--json")
+    assert (code, err) == (0, "")
+    convolution = next(layer for layer in json.loads(out)["layers"] if layer["kind"].startswith("Conv"))
+    weights = math.prod(convolution["kernel"]) * convolution["output"][0] * channels
+    assert convolution["parameters"] - weights in (0, convolution["output"][0])
+
+
+def test_describe_a_network_whose_layers_follow_the_image(call):
+    code, out, err = call("describe", "luo2020/mask-rcnn", "--profile", "smoke")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    described = json.loads(call("describe", "luo2020/mask-rcnn", "--profile", "smoke", "--json")[1])
+    assert f"luo2020/mask-rcnn: {described['parameters']:,} parameters; which layers run" in out
+    assert described["parameters"] > 0
+    assert (described["layers"], described["macs"]) == ([], None)
+
+
+# run
+
+
+def test_run_on_the_phantom(smoke):
+    runs, out, _ = smoke
+    lines = out.splitlines()
+    n = len(SMOKE)
+    assert lines[0].startswith(f"[1/{n}] li2018/stepwise on phantom, smoke, fold 0, seed 0: ")
+    assert f"{n} runs, {n} trained now, 0 read back from {runs}" in lines
+    scores = lines[-2 - 2 * n : -1]
+    assert scores[0].split() == ["method", "structure", "region", "DSC", "sensitivity"]
+    assert [tuple(line.split()[:3]) for line in scores[1:]] == [
+        (method, "GTVp", region) for method in sorted(SMOKE) for region in ("all_slices", "reference_slices")
+    ]
+    # Every mean comes with the number of patients behind it.
+    assert all(line.count("n = 1") == 2 for line in scores[1:])
+    assert [record.config["method"]["name"] for record in find(runs)] == sorted(SMOKE)
+
+
+def test_run_again_reads_back(smoke, call):
+    runs, *_ = smoke
+    before = {record.folder: record.provenance for record in find(runs)}
+    code, out, err = call("run", "li2018", "--profile", "smoke", "--runs", runs, "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert f"{len(SMOKE)} runs, 0 trained now, {len(SMOKE)} read back from {runs}" in out
+    assert {record.folder: record.provenance for record in find(runs)} == before
+
+
+def test_publish(smoke):
+    _, out, results = smoke
+    assert out.splitlines()[-1] == f"published in {results}"
+    published = read_published(results)
+    assert [run["method"] for run in published.runs] == list(SMOKE)
+    assert len(published.cases) == 2 * len(SMOKE)
+    tables = [f"cases-{method}.csv" for method in sorted(SMOKE)]
+    assert sorted(path.name for path in results.iterdir()) == [*tables, "history.csv", "runs.json"]
+
+
+def test_what_is_chosen_on_the_command_line_is_run(tiny_root, tmp_path, call):
+    choice = ["--methods", "one-shot", "--methods", "li2018/unfused", "--folds", 1, "--seeds", 3, "--seeds", 4]
+    code, _, err = call(
+        "run", "li2018", "--cohort", tiny_root, "--profile", "smoke", "--runs", tmp_path, "--device", "cpu", *choice
+    )
+    assert (code, err) == (0, "")
+    found = {(r.config["method"]["name"], r.config["fold"]["number"], r.config["seed"]) for r in find(tmp_path)}
+    assert found == {(method, 1, seed) for method in ("one-shot", "unfused") for seed in (3, 4)}
+
+
+# Errors
+
+
+def refused(outcome):
+    """The one line of an error; checks that nothing else was said."""
+    code, _, err = outcome
+    assert code == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "li2081"], "unknown paper 'li2081'; did you mean 'li2018'?"),
+        (["run", "li2018", "--profile", "smok"], "unknown profile 'smok'; did you mean 'smoke'?"),
+        (["run", "li2018", "--methods", "stepwize"], "unknown method of li2018 'stepwize'; did you mean 'stepwise'?"),
+        (["run", "li2018", "--device", "gpu"], "unknown device 'gpu'; did you mean 'cpu'?"),
+        (["run", "li2018", "--cohort", "no/where"], "no/where"),
+        (["run", "li2018", "--modalities", "T2,"], "--modalities 'T2,' has an empty name, perhaps a comma too many"),
+        (["describe", "li2018/stepwize"], "did you mean 'stepwise'?"),
+        (["describe", "li2018", "--profile", "papr"], "did you mean 'paper'?"),
+    ],
+)
+def test_a_slip_is_one_line_that_says_what_is_wrong(call, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(call(*arguments))
+    assert not list(tmp_path.rglob("config.json"))
+
+
+def test_blanks_around_commas_belong_to_no_name():
+    assert commands._names("T1, T2 ,CE T1") == ("T1", "T2", "CE T1")
+    assert commands._names(None) == commands._names("") == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "li2018", "--profil", "smoke"], "--profile"),
+        (["rum", "li2018"], "run"),
+        (["run"], "Missing argument"),
+        (["run", "li2018", "--seeds", "one"], "valid integer"),
+    ],
+)
+def test_a_misspelt_option_or_command_is_a_usage_error(call, arguments, words):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert "Traceback" not in err
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """A cohort of its own, to be damaged."""
+    root = tmp_path / "cohort"
+    write_tiny(root)
+    return root
+
+
+def refused_cohort(call, tmp_path, root, words):
+    """Run on a damaged cohort: one sentence, and nothing that looks like a run."""
+    runs = tmp_path / "runs"
+    line = refused(call("run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"))
+    for word in words:
+        assert word in line
+    left = {path.name for path in runs.rglob("*") if path.is_file()}
+    assert left <= {".lock", "fingerprints.json"}
+    assert not (runs / "li2018").exists()
+
+
+def test_a_truncated_image(call, tmp_path, cohort):
+    image = cohort / "imagesTr" / "P1_0000.nii.gz"
+    image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
+    refused_cohort(call, tmp_path, cohort, ["P1_0000.nii.gz"])
+
+
+def test_a_label_on_another_grid(call, tmp_path, cohort):
+    write_tiny(tmp_path / "other", [case_arrays("P1", size=20)])
+    (tmp_path / "other" / "labelsTr" / "P1.nii.gz").replace(cohort / "labelsTr" / "P1.nii.gz")
+    refused_cohort(call, tmp_path, cohort, ["labelsTr/P1.nii.gz", "20"])
+
+
+def test_a_case_without_a_file_of_a_channel_is_named(call, tmp_path):
+    root = tmp_path / "cohort"
+    cases = [case_arrays(f"P{i}", i, channels=2) for i in range(4)]
+    write_tiny(root, cases, channels=("CET1", "T2"))
+    (root / "imagesTr" / "P2_0001.nii.gz").unlink()
+    arguments = ["--methods", "one-shot", "--profile", "smoke", "--runs", tmp_path / "runs", "--device", "cpu"]
+    code, out, _ = call("run", "li2018", "--cohort", root, *arguments)
+    assert code == 0
+    assert out.startswith("warning: imagesTr/P2_0001.nii.gz: missing channel, so that the case is left out")
+
+
+def test_a_channel_that_the_cohort_does_not_have(call, tmp_path):
+    root, runs = tmp_path / "cohort", tmp_path / "runs"
+    write_tiny(root, [case_arrays(f"P{i}", i, channels=2) for i in range(4)], channels=("CT", "T2"))
+    line = refused(call("run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"))
+    assert "cohort tiny has the channels CT, T2, the method needs CET1" in line
+    assert not list(runs.rglob("provenance.json"))
+
+
+def test_a_cohort_of_one_patient(call, tmp_path):
+    root = tmp_path / "cohort"
+    write_tiny(root, ["P0"])
+    runs = tmp_path / "runs"
+    line = refused(call("run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"))
+    assert "cohort tiny has 1 patient" in line
+    assert "needs at least 3" in line
+    assert not (runs / "li2018").exists()
+
+
+def test_a_folder_for_runs_that_cannot_be_written(call, tmp_path, tiny_root):
+    (tmp_path / "runs").write_text("in the way")
+    line = refused(call("run", "li2018", "--cohort", tiny_root, "--profile", "smoke", "--runs", tmp_path / "runs"))
+    assert f"cannot write to the run folder {tmp_path / 'runs'}" in line
+
+
+def test_strict_refuses_what_is_otherwise_noted(call, tmp_path):
+    root, runs = tmp_path / "cohort", tmp_path / "runs"
+    write_tiny(root, channels=("CT",))
+    arguments = ["run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"]
+    assert "cohort tiny has CT but no CET1" in refused(call(*arguments, "--strict"))
+    assert call(*arguments, "--methods", "one-shot")[0] == 0
+
+
+def test_train_hands_the_number_of_devices_on(call, tiny_root, tmp_path):
+    arguments = ["train", "luo2020/unet", "--cohort", tiny_root, "--profile", "smoke", "--device", "cpu"]
+    assert "3 devices cannot share equally" in refused(call(*arguments, "--devices", 3, "--runs", tmp_path / "runs"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "luo2020/unett"], "unknown method of luo2020 'unett'; did you mean 'unet'?"),
+        (["train", "lou2020"], "unknown paper 'lou2020'; did you mean 'luo2020'?"),
+        (["predict", "--run", "nothing", "--cohort", "c", "--out", "o"], "nothing is not the folder of a finished run"),
+    ],
+)
+def test_train_and_predict_name_the_slip(call, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(call(*arguments))
+    assert not (tmp_path / "o").exists()
+
+
+# data
+
+
+def test_slices_by_patient_and_by_slice(call, tmp_path):
+    write_tiny(tmp_path / "c", [case_arrays("A", 0), case_arrays("B", 1)])
+    arguments = ["--runs", tmp_path / "runs"]
+    for by, patients in (("patient", "2 patients"), ("slice", "4 patients")):
+        code, out, _ = call("data", "slices", tmp_path / "c", tmp_path / by, "--by", by, *arguments)
+        assert (code, out) == (0, f"4 slices in {tmp_path / by}; a split sees {patients}\n")
+        assert read_cohort(tmp_path / by).patients[0] == ("A" if by == "patient" else "A_001")
+    outcome = call("data", "slices", tmp_path / "c", tmp_path / "other", "--by", "patients", *arguments)
+    assert "unknown unit of --by 'patients'; did you mean 'patient'?" in refused(outcome)
+    assert "not empty" in refused(call("data", "slices", tmp_path / "c", tmp_path / "slice", *arguments))
+
+
+def test_check_of_a_sound_cohort(call, tiny_root):
+    assert call("data", "check", tiny_root) == (0, f"{tiny_root}: 0 errors, 0 warnings\n", "")
+
+
+def test_check_names_the_label_errors_that_are_known(call, tmp_path):
+    root = tmp_path / "c"
+    write_tiny(root, [case_arrays("A", 0), case_arrays("B", 1, suspect=True), case_arrays("C", 2)])
+    header = json.loads((root / "dataset.json").read_text()) | {"wrong_labels": ["C"]}
+    (root / "dataset.json").write_text(json.dumps(header))
+    code, out, _ = call("data", "check", root)
+    assert code == 0
+    assert out.splitlines()[:2] == [
+        "known: C: wrong labels, never used",
+        "known: B: doubtful labels, scored apart",
+    ]
+
+
+def test_check_of_a_damaged_cohort_names_every_defect(call, cohort):
+    for case in ("P0", "P1"):
+        image = cohort / "imagesTr" / f"{case}_0000.nii.gz"
+        image.write_bytes(image.read_bytes()[:50])
+    code, out, err = call("data", "check", cohort)
+    assert (code, err) == (1, "")
+    *defects, last = out.splitlines()
+    assert last == f"{cohort}: 2 errors, 0 warnings"
+    assert [line.split(": ")[:2] for line in defects] == [["error", f"imagesTr/P{i}_0000.nii.gz"] for i in (0, 1)]
+
+
+def test_phantom(call, tmp_path):
+    arguments = ["data", "phantom", tmp_path / "p", "--n", 2, "--matrix", "4x32x32"]
+    assert call(*arguments) == (0, f"2 cases in {tmp_path / 'p'}\n", "")
+    assert call("data", "check", tmp_path / "p")[0] == 0
+    refused(call(*arguments))
+
+
+def test_phantom_of_another_kind_with_its_options(call, tmp_path):
+    root = tmp_path / "p"
+    options = ["--kind", "thrive", "--matrix", "6x32x32", "--spacing", "8,4.5,4.5", "--seed", 5]
+    assert call("data", "phantom", root, "--n", 1, *options, "--second-observer", 0.7)[0] == 0
+    cohort = read_cohort(root)
+    assert cohort.channels == ("THRIVE",)
+    image, spacing_mm, _ = read_image(cohort.cases[0].images[0])
+    assert image.shape == (6, 32, 32)
+    assert spacing_mm == pytest.approx((8, 4.5, 4.5))
+    assert [path.name for path in (root / "labels_observer2").iterdir()] == ["PHANTOM_000.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--matrix", "24x160"], "--matrix '24x160' is not three numbers along z, y and x: it looks like 24x160x160"),
+        (["--matrix", "24,160,160"], "--matrix"),
+        (["--matrix", "24x160x2.5"], "--matrix"),
+        (["--spacing", "3x1x1"], "--spacing '3x1x1' is not three numbers along z, y and x: it looks like 3,1.25,1.25"),
+        (["--spacing", "3,0,1"], "spacing"),
+        (["--kind", "mr"], "unknown kind of phantom 'mr'; did you mean 'mri'?"),
+        (["--n", "0"], "at least 1 patient"),
+        (["--second-observer", "1.2"], "agreement 1.2"),
+    ],
+)
+def test_a_phantom_that_cannot_be_made_leaves_nothing(call, tmp_path, options, words):
+    assert words in refused(call("data", "phantom", tmp_path / "p", *options))
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_command_the_help_is_shown():
+    result = CliRunner().invoke(commands.app, [])
+    assert "run" in result.output
+    assert "describe" in result.output
+
+
+def test_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert version("npcrepro") == __version__
+
+
+def test_the_home_of_the_user_behind_an_equals_sign(call, tiny_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    status, _, _ = call("data", "describe", tiny_root, "--table=~/rows.csv", "--runs=~/runs")
+    assert status == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "runs"}
+
+
+def test_describe_prints_medians_and_writes_the_rows(call, tmp_path):
+    write_tiny(tmp_path / "c", [case_arrays("A", 0), case_arrays("B", 1)])
+    table = tmp_path / "rows.csv"
+    code, out, _ = call("data", "describe", tmp_path / "c", "--table", table, "--runs", tmp_path / "runs")
+    assert code == 0
+    assert re.search(r"GTVp +CET1 +2 of 2", out)
+    header, *rows = table.read_text().splitlines()
+    assert header.startswith("case,patient,suspect,structure,volume_ml")
+    assert [row.split(",")[0] for row in rows] == ["A", "B"]

@@ -1,0 +1,382 @@
+"""The audit: every verdict, what would change it, and the pictures."""
+
+import copy
+import itertools
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from npcrepro.base.errors import InputError
+from npcrepro.cli import commands
+from npcrepro.findings.audit import CHECKS, VERDICTS, Finding, audit, counts, table
+from npcrepro.findings.audit.checks import check, fits_f1_of_means, halvings, reach
+from npcrepro.papers.chen2020 import chapter as chen2020
+from npcrepro.papers.guo2021 import chapter as guo2021
+from npcrepro.papers.guo2021.audit import ball_of
+from npcrepro.papers.li2018 import chapter as li2018
+from npcrepro.papers.li2018.audit import layers
+from npcrepro.papers.luo2020 import chapter as luo2020
+from npcrepro.papers.luo2020.audit import largest_dsc, largest_dsc_of_mask
+from npcrepro.papers.xue2020 import chapter as xue2020
+from npcrepro.protocol import registry
+
+EXPECTED = {
+    "L01": "consistent",
+    "L02": "consistent",
+    "L03": "consistent",
+    "L04": "impossible",
+    "L05": "inconsistent",
+    "L06": "rounding",
+    "L07": "inconsistent",
+    "L08": "consistent",
+    "L09": "consistent",
+    "L10": "inconsistent",
+    "L11": "inconsistent",
+    "L12": "cannot tell",
+    "L13": "consistent",
+    "L14": "inconsistent",
+    "L15": "cannot tell",
+    "L16": "cannot tell",
+    "L17": "inconsistent",
+    "U01": "impossible",
+    "U02": "impossible",
+    "U03": "impossible",
+    "U04": "cannot tell",
+    "U05": "rounding",
+    "U06": "inconsistent",
+    "U07": "inconsistent",
+    "U08": "cannot tell",
+    "U09": "cannot tell",
+    "U10": "cannot tell",
+    "G01": "consistent",
+    "G02": "cannot tell",
+    "G03": "consistent",
+    "G04": "cannot tell",
+    "G05": "cannot tell",
+    "G06": "inconsistent",
+    "G07": "cannot tell",
+    "G08": "consistent",
+    "G09": "inconsistent",
+    "G10": "inconsistent",
+    "G11": "consistent",
+    "G12": "cannot tell",
+    "C01": "consistent",
+    "C02": "consistent",
+    "C03": "cannot tell",
+    "C04": "consistent",
+    "C05": "consistent",
+    "C06": "cannot tell",
+    "C07": "inconsistent",
+    "C08": "inconsistent",
+    "C09": "consistent",
+    "C10": "cannot tell",
+    "C11": "cannot tell",
+    "C12": "cannot tell",
+    "X01": "consistent",
+    "X02": "inconsistent",
+    "X03": "consistent",
+    "X04": "impossible",
+    "X05": "cannot tell",
+    "X06": "cannot tell",
+    "X07": "consistent",
+    "X08": "cannot tell",
+    "X09": "consistent",
+    "X10": "inconsistent",
+    "X11": "cannot tell",
+    "X12": "cannot tell",
+    "X13": "inconsistent",
+    "X14": "cannot tell",
+}
+
+
+def printed(key: str):
+    """The content of the paper of a check."""
+    return registry.reported(CHECKS[key].paper)
+
+
+@pytest.mark.parametrize(("key", "verdict"), EXPECTED.items())
+def test_verdict(key, verdict):
+    assert CHECKS[key].compute(printed(key)).verdict == verdict
+
+
+def test_every_check_is_expected_and_explained():
+    assert set(CHECKS) == set(EXPECTED)
+    for each in CHECKS.values():
+        for text in (each.claim, each.reading, each.consequence):
+            assert text.strip() == text, each.key
+            assert text.endswith("."), each.key
+        assert each.where, each.key
+
+
+def column(name, *change):
+    """A change of a column of Table 2 of Li: each value, or the one of a patient."""
+
+    def apply(reported):
+        data = reported["tables"]["table2"]
+        place = data["columns"].index(name)
+        for row in data["rows"]:
+            if len(change) == 1 or row[0] == change[1]:
+                row[place] = change[0]
+
+    return apply
+
+
+def exchanged_volumes(reported):
+    for row in reported["tables"]["table2"]["rows"]:
+        row[1], row[2] = row[2], row[1]
+
+
+def to(path: str, value):
+    """A change of the entry at a path; numbers are places in a list."""
+
+    def apply(reported):
+        *parents, last = [int(p) if p.isdigit() else p for p in path.split("/")]
+        for parent in parents:
+            reported = reported[parent]
+        reported[last] = value
+
+    return apply
+
+
+def every(table_name: str, name: str, of):
+    def apply(reported):
+        for row in reported["tables"][table_name]:
+            if row[name] is not None:
+                row[name] = of(row)
+
+    return apply
+
+
+def new_row(reported):
+    reported["tables"]["table1"].append({"model": "one stage", "dsc": 0.8, "auc": 0.85, "f1": 0.8, "jsc": 0.7})
+
+
+CHANGED = [
+    ("L01", column("jsc", 0.60, 12), "inconsistent"),
+    ("L02", column("recall", 0.70, 22), "inconsistent"),
+    ("L03", column("corresponding_ratio", 0.95, 1), "inconsistent"),
+    ("L04", exchanged_volumes, "consistent"),
+    ("L04", column("volume_readers", 20.0, 1), "impossible"),
+    ("L05", to("text/equations", {"recall": "TP/(TP+FN)", "precision": "TP/(TP+FP)"}), "consistent"),
+    ("L06", to("tables/table2/printed_mean/jsc", 0.80), "consistent"),
+    ("L06", to("tables/table2/printed_sd/dsc", 0.08), "inconsistent"),
+    ("L07", to("text/ranges", {"percent_match": [0.83, 0.96]}), "consistent"),
+    ("L08", to("tables/figure2/corresponding_ratio", 0.905), "inconsistent"),
+    ("L10", to("text/images", 63162), "consistent"),
+    ("L11", to("paper/slices", 300), "consistent"),
+    ("L12", to("text/contrast_settings", "gamma 0.5 to 1.5"), "cannot tell"),
+    ("L13", to("tables/table1/rows/4/4", 3), "inconsistent"),
+    ("L14", to("text/initial_sd", 0.01), "consistent"),
+    ("L15", to("paper/training_hours", 1), "consistent"),
+    ("L15", to("paper/training_hours", 0.01), "impossible"),
+    ("L16", to("tables/table3/0/percent_match/mean", 0.84), "inconsistent"),
+    ("L17", to("text/blocks_in_caption/without_pooling", 4), "consistent"),
+    ("U01", every("table1", "jsc", lambda row: row["dsc"] / (2 - row["dsc"])), "consistent"),
+    ("U02", every("table1", "f1", lambda row: row["dsc"]), "consistent"),
+    ("U02", to("tables/table1/3/f1", 0.90), "cannot tell"),
+    ("U03", to("tables/table1/3/jsc", 0.93), "consistent"),
+    ("U04", every("table1", "auc", lambda row: 0.95), "consistent"),
+    ("U04", to("tables/table1/0/auc", 0.6), "impossible"),
+    ("U05", to("paper/slices", 8885), "inconsistent"),
+    ("U06", to("text/test_slices", 1720), "cannot tell"),
+    ("U07", to("text/decay_every_iterations", 4450), "consistent"),
+    ("U08", to("text/absent_structures_in_loss", False), "consistent"),
+    ("U09", to("text/outputs", 15), "consistent"),
+    ("U10", new_row, "consistent"),
+    ("G01", to("text/split/test", 20), "inconsistent"),
+    ("G02", lambda r: [row.update(f1=row["dsc"]) for row in [*r["tables"]["table1"], r["text"]["physicians"]]],
+     "consistent"),
+    ("G02", to("tables/table1/0/f1", 0.70), "impossible"),
+    ("G02", to("tables/table1/0/f1", 0.90), "impossible"),
+    ("G03", every("table1", "f1", lambda row: 1 - row["dsc"]), "inconsistent"),
+    ("G04", to("text/physicians/sd", 0.15), "consistent"),
+    ("G06", to("text/block", [48, 48, 16]), "consistent"),
+    ("G07", to("text/rates", [1, 2, 3]), "consistent"),
+    ("G07", to("text/rates", [6, 12, 18]), "inconsistent"),
+    ("G08", to("text/decay_every_iterations", 10), "inconsistent"),
+    ("G10", to("text/figures_of_vnet", []), "consistent"),
+    ("C01", to("tables/section4_gains/0/dsc_points", 11.18), "inconsistent"),
+    ("C02", to("text/loss_is_of", "masks"), "inconsistent"),
+    ("C03", to("text/windows_without_tumour", 0), "consistent"),
+    ("C04", to("text/updates_of_an_epoch", 5), "inconsistent"),
+    ("C05", to("tables/table2/8/dsc", 0.7188), "inconsistent"),
+    ("C08", to("text/reduction", 8), "consistent"),
+    ("C09", to("paper/matrix", [12, 256, 256]), "inconsistent"),
+    ("C12", to("text/rate_of_random_start", 0.001), "consistent"),
+    ("X01", to("tables/table1_patients/T1", 12), "inconsistent"),
+    ("X02", to("text/induction_share_of_advanced", 45.7), "consistent"),
+    ("X03", to("tables/section2/0/jsc/mean", 0.80), "impossible"),
+    ("X04", to("tables/p_values/asd_mm", 0.4), "consistent"),
+    ("X04", to("tables/section2/1/asd_mm/sd", 2.1), "cannot tell"),
+    ("X05", to("tables/section2/1/dsc/sd", 0.25), "impossible"),
+    ("X07", to("tables/p_values/hd_mm", 0.01), "impossible"),
+    ("X09", to("tables/section2/1/dsc/mean", 0.70), "inconsistent"),
+    ("X10", to("text/decay_is/abstract", "learning rate"), "consistent"),
+    ("X11", to("text/unet_channels", 64), "inconsistent"),
+    ("X11", to("text/unet_channels", 128), "inconsistent"),
+    ("X11", to("text/unet_channels", 32), "consistent"),
+    ("X12", to("text/slices_of_training", 2400), "consistent"),
+    ("X13", to("text/thickness_mm/abstract", 3.0), "consistent"),
+    ("X14", to("tables/section2/1/dsc/mean", 0.60), "consistent"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "change", "verdict"), CHANGED)
+def test_another_number_changes_the_verdict(key, change, verdict):
+    reported = copy.deepcopy(printed(key))
+    change(reported)
+    assert CHECKS[key].compute(reported).verdict == verdict
+
+
+def test_numbers_of_the_strongest_findings():
+    li = registry.reported("li2018")
+    assert CHECKS["L04"].compute(li).numbers == {"defined": 4, "inverse": 29, "larger": 4}
+    assert "2, 3, 9 and 17" in " ".join(CHECKS["L04"].compute(li).computed)
+    assert CHECKS["L03"].compute(li).numbers == {"own": 29, "usual": 12}
+    assert CHECKS["L05"].compute(li).numbers["percent_match"] == pytest.approx(0.8797, abs=1e-4)
+    assert CHECKS["L13"].compute(li).numbers["parameters"] == 5_524_239
+    assert sum(row["macs"] for row in layers(li)) == pytest.approx(8.13e9, rel=1e-3)
+    assert "Conv6 1.36e+08" in CHECKS["L14"].compute(li).computed[0]
+    xue = registry.reported("xue2020")
+    found = CHECKS["X04"].compute(xue).numbers
+    assert found["correlation"] == pytest.approx(1.105, abs=1e-3)
+    assert found["favoured"] == pytest.approx(1.072, abs=1e-3)
+    assert found["smallest_p"] == pytest.approx(0.253, abs=1e-3)
+    areas = CHECKS["U04"].compute(registry.reported("luo2020"))
+    assert areas.numbers == {"rows": 3, "beyond": 0}
+    assert "a DSC of at most 0.8457 and a hard mask one of at most 0.6351" in areas.computed[0]
+    assert CHECKS["U02"].compute(registry.reported("luo2020")).numbers["rows"] == 1
+    assert CHECKS["U06"].compute(registry.reported("luo2020")).numbers["beside"] == pytest.approx(0.96)
+
+
+def rankings(levels: int, positives: int, negatives: int):
+    """Every way to give so many pixels one of some scores: counts of each score from the highest, of both kinds."""
+    for pos in itertools.product(range(positives + 1), repeat=levels):
+        for neg in itertools.product(range(negatives + 1), repeat=levels):
+            if sum(pos) == positives and sum(neg) == negatives:
+                yield np.array(pos), np.array(neg)
+
+
+@pytest.mark.parametrize(("levels", "limit"), [(3, largest_dsc), (2, largest_dsc_of_mask)])
+def test_an_area_limits_the_dsc(levels, limit):
+    reached = []
+    for pos, neg in rankings(levels, positives=3, negatives=8):
+        below = neg.sum() - np.cumsum(neg)
+        auc = (pos * (below + neg / 2)).sum() / (3 * 8)
+        # A mask has only its own threshold; scores have any.
+        found = slice(0, 1 if levels == 2 else levels)
+        tp, fp = np.cumsum(pos)[found], np.cumsum(neg)[found]
+        dsc = (2 * tp / (tp + fp + 3)).max()
+        share = auc / (1 + auc) if limit is largest_dsc else 1 - 1 / (2 * max(auc, 0.5))
+        if share >= 3 / 11:
+            assert dsc <= limit(auc) + 1e-9
+            reached.append(dsc == pytest.approx(limit(auc)))
+    assert sum(reached) >= 2
+
+
+def test_an_f1_of_means_lies_between_two_functions_of_the_mean_dsc():
+    overlaps = np.random.default_rng(0).beta(0.4, 0.4, (2000, 2, 5))  # precision and recall of five masks
+    precision, recall = overlaps[:, 0], overlaps[:, 1]
+    p, r = precision.mean(1), recall.mean(1)
+    dsc, f1 = (2 * precision * recall / (precision + recall)).mean(1), 2 * p * r / (p + r)
+    assert fits_f1_of_means(dsc, f1, 0).all()
+    # Two masks, found exactly and not at all, reach the limit.
+    assert fits_f1_of_means([0.5, 0.49], [0.75, 0.75], 0).tolist() == [True, False]
+
+
+def test_a_ball_moved_by_its_surface_distance():
+    assert ball_of(0.741, 1.212) == pytest.approx((7.02, 1.45), abs=0.01)
+
+
+def test_layers_agree_with_the_network_that_is_built():
+    from npcrepro.book import tables
+
+    built = tables.layers(registry.load("li2018").method("stepwise"), registry.load("li2018").profile("paper"))
+    rows = layers(registry.reported("li2018"))
+    assert sum(row["parameters"] for row in rows) == built["parameters"].sum()
+
+
+# --- The frame ---------------------------------------------------------------------------------------------------
+
+
+def test_table_has_a_row_for_each_check_in_the_order_of_the_papers():
+    rows = table(audit())
+    assert list(rows.check) == list(EXPECTED)
+    assert list(dict.fromkeys(rows.paper)) == [key for key, entry in registry.PAPERS.items() if entry.letter]
+    assert not (rows == "").any().any()
+    nothing_to_save = rows.set_index("check")["saved by"] == "–"
+    assert nothing_to_save["L01"]
+    assert not nothing_to_save["U04"]
+    assert set(rows.verdict[nothing_to_save.to_numpy()]) == {"consistent"}
+
+
+def test_counts_add_up():
+    rows = counts(audit(["L01", "L04", "L10", "X04"])).set_index("paper")
+    assert rows.loc["li2018"].tolist() == [1, 0, 1, 1, 0, 3]
+    assert rows.loc["all"].tolist() == [1, 0, 1, 2, 0, 4]
+    assert list(rows) == [*VERDICTS, "all"]
+
+
+def test_unknown_checks_and_verdicts_are_refused():
+    with pytest.raises(InputError, match="unknown check 'L99'"):
+        audit(["L99"])
+    with pytest.raises(InputError, match="unknown verdict 'imposible'; did you mean 'impossible'"):
+        Finding("imposible", ())
+    with pytest.raises(ValueError, match="two checks L01"):
+        check("L01")(lambda reported: None)
+
+
+def test_reach_covers_what_rounding_hides():
+    low, high = reach(lambda a, b: a - b, (np.array([1.0, 2.0]), 0.1), (1.0, 0.2))
+    np.testing.assert_allclose([low, high], [[-0.3, 0.7], [0.3, 1.3]])
+
+
+def test_halvings():
+    assert [halvings(side) for side in (1, 24, 8, 256)] == [0, 3, 3, 8]
+
+
+# --- Pictures and command ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "draw"),
+    [
+        ("li2018", li2018.volumes),
+        ("luo2020", luo2020.jsc_above_dsc),
+        ("xue2020", xue2020.smallest_p),
+        ("guo2021", guo2021.f1_against_dsc),
+        ("chen2020", chen2020.gains),
+    ],
+)
+def test_picture(key, draw):
+    picture = draw(registry.reported(key))
+    assert any(character.isdigit() for character in picture.alt)
+    assert len(picture.alt) > 100
+    html = picture._repr_html_()
+    assert html.startswith(f'<img alt="{picture.alt[:20]}')
+    assert "data:image/png;base64," in html
+    for axis in picture.figure.axes:
+        assert axis.get_ylabel() or any(tick.get_text() for tick in axis.get_yticklabels())
+    assert any(axis.get_xlabel() for axis in picture.figure.axes)
+
+
+def test_points_of_the_picture_of_li_are_the_patients():
+    axis = li2018.volumes(registry.reported("li2018")).figure.axes[0]
+    x, y = axis.lines[-1].get_data()
+    assert len(x) == 29
+    assert axis.get_legend_handles_labels()[1][-1] == "29 patients"
+    assert np.abs(y - 1 / x).max() < 0.03
+
+
+def test_command_lists_the_checks_and_tells_one_in_full():
+    runner = CliRunner()
+    listing = runner.invoke(commands.app, ["audit"])
+    assert listing.exit_code == 0, listing.output
+    assert all(key in listing.output for key in ("L04", "X14", "impossible"))
+    one = runner.invoke(commands.app, ["audit", "L04"]).output
+    assert "consequence: If FP and FN were exchanged" in one
+    assert "X14" not in one
+    found = json.loads(runner.invoke(commands.app, ["audit", "L04", "--json"]).output)
+    assert [(row["check"], row["verdict"]) for row in found] == [("L04", "impossible")]

@@ -1,0 +1,610 @@
+"""Decisions on invented records with known effects; three claims of the papers as the YAML would hold them."""
+
+from math import isnan, nan
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from npcrepro.base.errors import InputError
+from npcrepro.findings.claims import Claim, Decision, all_of, decide_together
+from npcrepro.runs.evaluation import VOLUMES
+from npcrepro.runs.per_patient import by_patient, over_structures, select
+
+EXAMPLES = yaml.safe_load(
+    """
+- key: guo2021-24
+  paper: guo2021
+  text: The cascade beats the single network
+  where: Table 1
+  form: difference
+  metric: dsc
+  arms: [{method: cascade}, {method: single, weight: -1}]
+  reported: 0.029
+- key: xue2020-59
+  paper: xue2020
+  text: The Hausdorff distances do not differ
+  where: Section 2
+  form: equivalence
+  metric: hd_mm
+  arms: [{method: deeplab}, {method: unet, weight: -1}]
+  margin: 2
+  rule: leave_out
+- key: xue2020-60
+  paper: xue2020
+  text: DSC varies less over patients
+  where: Table 2
+  form: spread
+  metric: dsc
+  arms: [{method: deeplab}, {method: unet}]
+  direction: less
+  reported: 0.85
+"""
+)
+
+
+def claim(**changes) -> Claim:
+    """The first example, with the arms a and b."""
+    base = EXAMPLES[0] | {"key": "c", "paper": "p", "arms": [{"method": "a"}, {"method": "b", "weight": -1}]}
+    return Claim.from_data(base | changes)
+
+
+def decide(one: Claim, patients) -> Decision:
+    """One claim by itself."""
+    (decision,) = decide_together([(one, patients)])
+    return decision
+
+
+def rows(values: dict[str, np.ndarray], metric="dsc", **columns) -> pd.DataFrame:
+    """Rows of by_patient from values ``(patients, seeds)`` for each method."""
+    table = [
+        {"paper": "p", "method": method, "patient": f"P{i:03}", "seed": seed, "status": "ok", metric: value}
+        for method, array in values.items()
+        for (i, seed), value in np.ndenumerate(np.asarray(array, dtype=float))
+    ]
+    return pd.DataFrame(table).assign(**columns)
+
+
+def exact(n: int, mean: float, sd: float, seeds: int = 3, generator: int = 0) -> np.ndarray:
+    """Values with exactly this mean and sd over patients, alike for all seeds."""
+    values = np.random.default_rng(generator).normal(size=n)
+    values = mean + sd * (values - values.mean()) / values.std(ddof=1)
+    return np.tile(values[:, None], seeds)
+
+
+def against_zero(difference: np.ndarray) -> pd.DataFrame:
+    return rows({"a": 0.5 + difference, "b": np.full_like(difference, 0.5)})
+
+
+@pytest.mark.parametrize("data", EXAMPLES, ids=lambda data: data["key"])
+def test_examples_are_claims(data):
+    one = Claim.from_data(data)
+    assert (one.key, one.arms[0].weight, one.seeds) == (data["key"], 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "n", "verdict", "words"),
+    [
+        (0.030, 0.05, 40, "confirmed", "on the claimed side, and the interval reaches the reported +0.029"),
+        (0.100, 0.05, 40, "confirmed", "on the claimed side, and the interval lies beyond the reported +0.029"),
+        (0.010, 0.02, 40, "weakened", "short of the reported +0.029"),
+        (-0.030, 0.05, 40, "refuted", "on the other side of the claim"),
+        (0.000, 0.02, 40, "refuted", "alike within a margin of 0.015"),
+        (0.010, 0.08, 40, "undecided", "40 patients show an effect of 0.036"),
+        (0.050, 0.05, 8, "undecided", "it rests on 8 of the 20 patients that the protocol asks for"),
+    ],
+)
+def test_a_difference(mean, sd, n, verdict, words):
+    decision = decide(claim(), against_zero(exact(n, mean, sd)))
+    assert decision.verdict == verdict, decision.reason
+    assert words in decision.reason
+    assert decision.numbers["mean"] == pytest.approx(mean, abs=1e-9)
+    assert decision.numbers["sd"] == pytest.approx(sd)
+    assert (decision.numbers["patients"], decision.numbers["seeds"]) == (n, 3)
+
+
+def test_an_effect_that_is_too_small_to_matter_is_none_however_sure():
+    """All of the interval is above 0, and all of it inside the margin."""
+    records = against_zero(exact(40, 0.003, 0.003))
+    trifle = decide(claim(reported=None, margin=0.01), records)
+    assert trifle.numbers["low"] > 0
+    assert trifle.numbers["p after Holm"] < 0.01
+    assert (trifle.verdict, "alike within a margin of 0.010" in trifle.reason) == ("refuted", True)
+    # Where an effect is printed, it is shown, and short of it.
+    assert decide(claim(reported=0.1), records).verdict == "weakened"
+
+
+def test_a_claim_of_less_is_the_mirror():
+    values = exact(40, 0.030, 0.05)
+    there = decide(claim(), against_zero(values))
+    less = claim(direction="less", reported=-0.029)
+    back = decide(less, against_zero(-values))
+    assert there.verdict == back.verdict == "confirmed"
+    assert back.numbers["mean"] == pytest.approx(-there.numbers["mean"])
+    assert decide(less, against_zero(values)).verdict == "refuted"
+
+
+def test_a_claim_without_a_number_needs_a_margin_to_be_refuted_by_likeness():
+    records = against_zero(exact(40, 0.0, 0.02))
+    assert decide(claim(reported=None), records).verdict == "undecided"
+    assert decide(claim(reported=None, margin=0.01), records).verdict == "refuted"
+    shown = decide(claim(reported=None), against_zero(exact(40, 0.01, 0.02)))
+    assert shown.verdict == "confirmed"
+    assert "no effect is printed" in shown.reason
+
+
+def test_a_difference_of_differences():
+    base = exact(40, 0.5, 0.1, generator=1)
+    values = {"a": base + 0.04, "b": base, "c": base + 0.01, "d": base}
+    values["a"] = values["a"] + exact(40, 0, 0.02, generator=2)
+    arms = [{"method": m, "weight": w} for m, w in zip("abcd", (1, -1, -1, 1), strict=True)]
+    decision = decide(claim(arms=arms, reported=0.03), rows(values))
+    assert decision.numbers["mean"] == pytest.approx(0.03)
+    assert decision.verdict == "confirmed"
+
+
+def test_seeds_that_disagree_leave_it_undecided():
+    values = exact(40, 0.03, 0.02)
+    for shift, verdict in ((0.014, "confirmed"), (0.016, "undecided")):  # half of 0.03 lies between
+        decision = decide(claim(), against_zero(values + np.array([-shift, 0, shift])))
+        assert decision.numbers["sd between seeds"] == pytest.approx(shift)
+        assert decision.verdict == verdict
+    assert "between seeds (0.016) exceeds half of the effect (0.030)" in decision.reason
+    assert decision.numbers["low with seeds"] < 0 < decision.numbers["low"]
+
+
+def test_likenesses_that_refute_are_corrected_for_each_other():
+    """One of p 0.03 refutes by itself, and no longer among two more that show nothing."""
+    alike = exact(22, 0.0, 0.02, generator=3)
+    values = alike + 0.006 - alike.mean()
+    one = claim(reported=0.029)
+    alone = decide(one, against_zero(values))
+    assert alone.verdict == "refuted"
+    assert 0.02 < alone.numbers["p of equivalence"] == alone.numbers["p of equivalence after Holm"] < 0.05
+    others = [(claim(key=key, reported=0.029), against_zero(exact(22, 0.02, 0.02))) for key in "de"]
+    among = decide_together([(one, against_zero(values)), *others])[0]
+    assert among.numbers["p of equivalence after Holm"] == pytest.approx(3 * alone.numbers["p of equivalence"])
+    assert among.verdict == "undecided"
+
+
+def test_a_claim_keeps_how_it_was_first_asked():
+    first = {"test": "against c alone", "form": "difference", "metric": "dsc"}
+    first |= {"arms": [{"method": "a"}, {"method": "c", "weight": -1}]}
+    whole = claim(first=first)
+    assert (whole.first.key, whole.first.paper, whole.first.text) == (whole.key, whole.paper, whole.text)
+    assert [arm.method for arm in whole.first.arms] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"first": {"form": "elsewhere", "needs": "x", "key": "d"}}, "under the same key"),
+        ({"first": {"form": "elsewhere", "needs": "x", "first": {"form": "elsewhere", "needs": "y"}}}, "no first of"),
+    ],
+)
+def test_how_a_claim_was_first_asked_is_one_claim_of_the_same_key(change, problem):
+    with pytest.raises(InputError, match=problem):
+        claim(**change)
+
+
+def test_a_side_has_to_hold_for_other_seeds_too():
+    values = exact(40, 0.03, 0.002) + np.array([-0.014, 0, 0.014])
+    decision = decide(claim(), against_zero(values))
+    assert decision.numbers["sd between seeds"] < 0.015
+    assert decision.numbers["low with seeds"] < 0 < decision.numbers["low"]
+    assert decision.verdict == "undecided"
+    assert decision.reason.endswith("But the interval that allows for other seeds, too, includes 0.")
+
+
+def test_a_patient_who_decides_alone_is_told():
+    values = np.append(np.linspace(0.01, 0.03, 24), -0.5)[:, None] * np.ones(3)
+    decision = decide(claim(), against_zero(values))
+    assert decision.verdict == "undecided"
+    words = "24 of 25 are above 0 and 1 below, and by ranks (Wilcoxon) p is < 0.001 in place of "
+    assert words in decision.reason
+    assert "by ranks" not in decide(claim(), against_zero(values[:-1])).reason
+
+
+def test_likeness_compares_the_seeds_with_the_margin():
+    values = exact(40, 0.0, 0.02)
+    steady = decide(claim(), against_zero(values + np.array([-0.007, 0, 0.007])))
+    loose = decide(claim(), against_zero(values + np.array([-0.008, 0, 0.008])))
+    assert (steady.verdict, loose.verdict) == ("refuted", "undecided")  # half of the margin is 0.00725
+
+
+def test_a_margin_is_compared_with_what_is_left_to_it():
+    """A mean of 0.005 has 0.0095 left to the margin of 0.0145."""
+    values = exact(40, 0.005, 0.02)
+    for shift, verdict in ((0.0045, "refuted"), (0.005, "undecided")):
+        decision = decide(claim(), against_zero(values + np.array([-shift, 0, shift])))
+        assert decision.verdict == verdict, decision.reason
+    assert "half of the distance to the number that decides (0.010)" in decision.reason
+
+
+def test_seeds_that_one_arm_has_alone_are_left_out():
+    records = against_zero(exact(40, 0.03, 0.02, seeds=4))
+    fewer = records[(records.method == "a") | (records.seed < 3)]
+    decision = decide(claim(), fewer)
+    assert (decision.verdict, decision.numbers["seeds"]) == ("confirmed", 3)
+    none = records[(records.method == "a") == (records.seed < 2)]
+    assert "not run on the same patients with the same seeds" in decide(claim(), none).reason
+
+
+def test_too_few_seeds_leave_it_undecided():
+    values = exact(40, 0.03, 0.02)
+    decision = decide(claim(), against_zero(values[:, :1]))
+    assert decision.verdict == "undecided"
+    assert "1 of the 3 seeds" in decision.reason
+    assert decide(claim(seeds=1), against_zero(values[:, :1])).verdict == "confirmed"
+    assert decide(claim(seeds=5), against_zero(values)).verdict == "undecided"
+
+
+def test_holm_counts_the_claims_decided_together():
+    """A p of about 0.03 stands alone and falls among three."""
+    near, strong = against_zero(exact(40, 0.0175, 0.05)), against_zero(exact(40, 0.04, 0.05))
+    alone = decide(claim(), near)
+    assert alone.verdict == "confirmed"
+    assert 0.02 < alone.numbers["p"] == alone.numbers["p after Holm"] < 0.05
+    among = decide_together([(claim(key="x"), near), (claim(key="y"), near), (claim(key="z"), strong)])
+    assert [d.claim for d in among] == ["x", "y", "z"]
+    assert [d.verdict for d in among] == ["undecided", "undecided", "confirmed"]
+    assert among[0].numbers["p after Holm"] == pytest.approx(2 * alone.numbers["p"])
+    assert "the interval excludes 0, but p does not support it" in among[0].reason
+
+
+def test_a_claim_that_repeats_another_is_not_counted_by_holm():
+    """DSC and Jaccard index are one question: each has the p that it would have without the other."""
+    near, strong = against_zero(exact(40, 0.0175, 0.05)), against_zero(exact(40, 0.04, 0.05))
+    again = (claim(key="y", repeats="x"), near.assign(dsc=near.dsc + 0.001 * (near.method == "a")))
+    others = [(claim(key="z"), strong), (claim(key="v"), strong)]
+    one, two, *rest = decide_together([(claim(key="x"), near), again, *others])
+    assert [one, *rest] == decide_together([(claim(key="x"), near), *others])
+    assert two.numbers["p"] == two.numbers["p after Holm"] < one.numbers["p"]
+    # Should the other not be there, it counts as any claim.
+    (alone, *_) = decide_together([again, *others])
+    assert alone == two
+    five = decide_together([again, (claim(key="x"), near), (claim(key="w"), near)])
+    assert five[0].numbers["p after Holm"] == pytest.approx(2 * five[0].numbers["p"])
+
+
+def test_a_claim_without_a_run_is_not_counted_by_holm():
+    near = against_zero(exact(40, 0.0175, 0.05))
+    none = claim(key="none", arms=[{"method": "a"}, {"method": "missing", "weight": -1}])
+    decisions = decide_together([(none, near), (claim(), near)])
+    assert decisions[0] == Decision("none", "undecided", "There is no run of p/missing.")
+    assert decisions[1].verdict == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "verdict"),
+    [(0.2, 3.0, "confirmed"), (0.2, 8.0, "weakened"), (5.0, 3.0, "refuted"), (2.0, 8.0, "undecided")],
+)
+def test_an_equivalence(mean, sd, verdict):
+    one = claim(form="equivalence", metric="hd_mm", reported=None, margin=2.0, wider_margin=3.0, rule="leave_out")
+    values = exact(40, mean, sd)
+    decision = decide(one, rows({"a": 10 + values, "b": np.full_like(values, 10)}, "hd_mm"))
+    assert decision.verdict == verdict, decision.reason
+    if verdict == "undecided":
+        assert "40 patients show a margin of 3.768" in decision.reason
+
+
+def test_an_equivalence_with_a_value():
+    """One arm against a printed value: two observers agree with DSC 0.642."""
+    one = claim(form="equivalence", arms=[{"method": "a"}], value=0.642, margin=0.05, reported=None)
+    assert decide(one, rows({"a": exact(40, 0.65, 0.1)})).verdict == "confirmed"
+    assert decide(one, rows({"a": exact(40, 0.80, 0.1)})).verdict == "refuted"
+    assert decide(one, rows({"a": exact(40, 0.50, 0.1)})).verdict == "refuted"
+
+
+def test_an_equivalence_of_volumes_on_the_log_scale():
+    """Automatic and reference volume of one method, alike within 5 %."""
+    volumes = np.exp(exact(40, 2.0, 1.0))
+    arms = [{"method": "a", "metric": "predicted_ml"}, {"method": "a", "metric": "reference_ml", "weight": -1}]
+    one = claim(form="equivalence", arms=arms, scale="log", margin=np.log(1.05), reported=None, worst=0.01)
+    for factor, verdict in ((1.01, "confirmed"), (1.2, "refuted"), (0.8, "refuted")):
+        ratio = np.exp(exact(40, np.log(factor), 0.05, generator=3))
+        records = rows({"a": volumes}, "reference_ml")
+        records["predicted_ml"] = records.reference_ml * ratio.ravel()
+        assert decide(one, records).verdict == verdict
+    records.loc[:2, "predicted_ml"] = 0.0  # nothing found in one patient
+    decision = decide(one, records)
+    assert decision.numbers["undefined counted"] == 3
+    assert decision.numbers["patients"] == 40
+
+
+@pytest.mark.parametrize(
+    ("ratio", "correlation", "n", "verdict"),
+    [
+        (0.8, 0.9, 60, "confirmed"),
+        (0.85, 0.5, 15, "undecided"),
+        (1.3, 0.9, 60, "refuted"),
+        (0.93, 0.99, 60, "weakened"),
+    ],
+)
+def test_a_spread(ratio, correlation, n, verdict):
+    one = claim(form="spread", arms=[{"method": "a"}, {"method": "b"}], direction="less", reported=0.85)
+    basis = np.linalg.qr(np.column_stack([np.ones(n), np.random.default_rng(0).normal(size=(n, 2))]))[0][:, 1:]
+    basis = basis / basis.std(axis=0, ddof=1)
+    second = basis[:, 0]
+    first = ratio * (correlation * basis[:, 0] + (1 - correlation**2) ** 0.5 * basis[:, 1])
+    tile = lambda x: np.tile(0.5 + 0.1 * x[:, None], 3)  # noqa: E731
+    decision = decide(one, rows({"a": tile(first), "b": tile(second)}))
+    assert decision.verdict == verdict, decision.reason
+    assert decision.numbers["ratio"] == pytest.approx(ratio)
+    assert decision.numbers["correlation"] == pytest.approx(correlation)
+    assert f"Ratio of the standard deviations {ratio:.2f}" in decision.reason
+    if verdict == "undecided":
+        assert "reported: 0.85" in decision.reason
+        assert decision.numbers["detectable"] < 0.7  # fifteen patients show only a much smaller ratio
+
+
+def test_like_spreads_refute():
+    one = claim(form="spread", arms=[{"method": "a"}, {"method": "b"}], direction="less", reported=0.85)
+    second = exact(60, 0.5, 0.1)
+    decision = decide(one, rows({"a": second + exact(60, 0, 0.005, generator=5), "b": second}))
+    assert decision.verdict == "refuted"
+    assert "a factor 1.08" in decision.reason
+    assert "90 % interval" in decision.reason
+
+
+def test_like_spreads_need_a_test_beside_the_interval(monkeypatch):
+    one = claim(form="spread", arms=[{"method": "a"}, {"method": "b"}], direction="less", reported=0.85)
+    second = exact(60, 0.5, 0.1)
+    monkeypatch.setattr("npcrepro.statistics.spread_equivalence", lambda *values: 0.06)
+    decision = decide(one, rows({"a": second + exact(60, 0, 0.005, generator=5), "b": second}))
+    assert (decision.verdict, decision.numbers["p of equivalence"]) == ("undecided", 0.06)
+
+
+def test_seeds_whose_spreads_differ_leave_likeness_undecided():
+    one = claim(form="spread", arms=[{"method": "a"}, {"method": "b"}], direction="less", reported=0.85)
+    centred = exact(60, 0, 0.1)
+    varied = 0.5 + centred * np.array([0.95, 1.0, 1.05])
+    decision = decide(one, rows({"a": varied, "b": 0.5 + centred}))
+    assert decision.verdict == "undecided"
+    assert "between seeds (a factor 1.05) exceeds half of the distance" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "verdict"),
+    [
+        (0.89, 0.05, "confirmed"),
+        (0.95, 0.05, "confirmed"),
+        (0.875, 0.02, "weakened"),
+        (0.80, 0.05, "refuted"),
+        (0.88, 0.15, "undecided"),
+        (0.50, 0.10, "refuted"),
+    ],
+)
+def test_a_value_is_reached(mean, sd, verdict):
+    one = claim(form="value", arms=[{"method": "a"}], value=0.89, margin=0.02, reported=None)
+    decision = decide(one, rows({"a": exact(29, mean, sd)}))
+    assert decision.verdict == verdict, decision.reason
+    assert f"Mean {mean:.3f}" in decision.reason
+    assert isnan(decision.numbers["p after Holm"])
+
+
+@pytest.mark.parametrize(
+    ("low", "n", "verdict"), [(0, 29, "undecided"), (0, 60, "confirmed"), (9, 29, "refuted"), (4, 29, "undecided")]
+)
+def test_a_share_of_patients(low, n, verdict):
+    one = claim(form="share", arms=[{"method": "a"}], threshold=0.8, value=0.098, direction="less", reported=None)
+    values = np.full((n, 3), 0.9)
+    values[:low] = 0.7
+    decision = decide(one, rows({"a": values}))
+    assert decision.verdict == verdict, decision.reason
+    assert f"{low} of {n} patients are below 0.8" in decision.reason
+
+
+def test_a_share_of_seeds():
+    """Whether training starts at all: 0 of 10 seeds bound the share to 26 %."""
+    one = claim(
+        form="share", arms=[{"method": "a"}], threshold=0.1, beyond="above", unit="seed", value=0.26, reported=None,
+        seeds=10,
+    )  # fmt: skip
+    fails, trains = np.zeros((4, 10)), np.full((4, 10), 0.5)
+    assert decide(one, rows({"a": fails})).verdict == "refuted"
+    decision = decide(one, rows({"a": trains}))
+    assert decision.verdict == "confirmed"
+    assert "10 of 10 seeds are above 0.1" in decision.reason
+    assert "formal" not in decision.reason  # the unit is the seed
+
+
+def test_a_failure_counts_as_the_worst_value():
+    records = against_zero(exact(40, 0.03, 0.05))
+    failed = (records.method == "a") & (records.patient < "P005")
+    records.loc[failed, ["dsc", "status"]] = [nan, "missing"]
+    decision = decide(claim(), records)
+    assert (decision.numbers["undefined counted"], decision.numbers["patients"]) == (15, 40)
+    assert "undefined values count as 0" in decision.reason
+    assert "counted: 15, patients left out: 0" in decision.reason
+    assert decision.numbers["mean"] < 0 < decide(claim(rule="leave_out"), records).numbers["mean"]
+    assert decide(claim(rule="leave_out"), records).numbers["left out"] == 5
+
+
+def test_both_masks_empty_leaves_the_patient_out():
+    records = against_zero(exact(40, 0.03, 0.05))
+    records.loc[(records.method == "a") & (records.patient == "P000"), ["dsc", "status"]] = [nan, "both_empty"]
+    numbers = decide(claim(), records).numbers
+    assert (numbers["patients"], numbers["left out"], numbers["undefined counted"]) == (39, 1, 0)
+    one = decide(claim(rule="both_empty_is_one"), records).numbers
+    assert (one["patients"], one["undefined counted"]) == (40, 3)
+
+
+def test_a_failure_that_is_left_out_leaves_it_undecided():
+    """Distances of an empty mask do not exist; without these patients a method would look better than it is."""
+    records = against_zero(exact(40, 0.03, 0.02))
+    records.loc[(records.method == "a") & (records.patient < "P003"), ["dsc", "status"]] = [nan, "pred_empty"]
+    decision = decide(claim(rule="leave_out"), records)
+    assert decision.verdict == "undecided"
+    assert "3 patients are left out for a failure" in decision.reason
+    about = {"cohort": "c", "profile": "p", "suspect": False, "region": "all_slices", **dict.fromkeys(VOLUMES, 1.0)}
+    two = pd.concat([records.assign(structure="A"), records.assign(structure="B", status="ok", dsc=0.5)])
+    decision = decide(claim(rule="leave_out"), over_structures(two.assign(**about), ["dsc"]))
+    assert decision.verdict == "undecided"
+    assert "3 patients are left out for a failure" in decision.reason
+    records["status"] = records.status.replace("pred_empty", "both_empty")
+    assert decide(claim(rule="leave_out"), records).verdict == "confirmed"
+
+
+def test_no_value_at_all():
+    records = against_zero(exact(4, 0.03, 0.05)).assign(dsc=nan)
+    decision = decide(claim(rule="leave_out"), records)
+    assert decision == Decision("c", "undecided", "No patient has a value in every arm (4 left out).")
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        "method == 'b' and patient == 'P003'",
+        "method == 'b' and seed == 2 and patient == 'P003'",
+        "seed == 2 and patient == 'P003'",
+    ],
+)
+def test_arms_that_were_not_run_alike_are_not_compared(drop):
+    records = against_zero(exact(40, 0.03, 0.02)).query(f"not ({drop})")
+    decision = decide(claim(), records)
+    assert decision.verdict == "undecided"
+    assert "not run on the same patients" in decision.reason
+
+
+def test_the_order_of_rows_and_other_papers_do_not_matter():
+    records = against_zero(exact(40, 0.03, 0.05))
+    other = records.assign(paper="q", dsc=0.0)
+    shuffled = pd.concat([other, records.sample(frac=1, random_state=1)])
+    assert decide(claim(), shuffled) == decide(claim(), records)
+
+
+def test_two_patients_have_no_interval():
+    decision = decide(claim(), against_zero(exact(2, 0.03, 0.01)))
+    assert decision.verdict == "undecided"
+    assert "there is no interval" in decision.reason
+    assert "nan" not in decision.reason
+    value = claim(form="value", arms=[{"method": "a"}], value=0.5, reported=None)
+    assert decide(value, against_zero(exact(2, 0.03, 0.01))).verdict == "undecided"
+
+
+@pytest.mark.parametrize("n", [20, 40])
+def test_methods_that_are_the_same_refute_a_difference(n):
+    decision = decide(claim(), against_zero(np.zeros((n, 3))))
+    assert decision.verdict == "refuted"
+    assert isnan(decision.numbers["effect size"])
+
+
+@pytest.mark.parametrize("form", [{}, {"form": "equivalence", "reported": None, "margin": 0.01}])
+def test_four_patients_show_no_likeness(form):
+    """The interval has no width, but the smallest one-sided p of four patients is 1/16."""
+    decision = decide(claim(**form), against_zero(np.zeros((4, 3))))
+    assert decision.numbers["high 90 %"] < decision.numbers["margin"]
+    assert decision.numbers["p of equivalence"] == pytest.approx(1 / 16)
+    assert decision.verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (["confirmed", "confirmed"], "confirmed"),
+        (["confirmed", "weakened"], "weakened"),
+        (["weakened", "undecided"], "undecided"),
+        (["confirmed", "undecided", "refuted"], "refuted"),
+    ],
+)
+def test_a_claim_of_several_parts(verdicts, expected):
+    decision = all_of("whole", [Decision(f"part{i}", v, "") for i, v in enumerate(verdicts)])
+    assert (decision.claim, decision.verdict) == ("whole", expected)
+    assert f"part1 is {verdicts[1]}" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "missing", "expected"),
+    [
+        (["confirmed", "confirmed", "refuted"], 0, "confirmed"),
+        (["confirmed", "weakened", "undecided"], 0, "weakened"),
+        (["confirmed", "confirmed"], 1, "confirmed"),
+        (["confirmed", "refuted", "refuted"], 0, "refuted"),
+        (["confirmed", "refuted"], 1, "undecided"),
+    ],
+)
+def test_a_claim_that_needs_two_of_three_parts(verdicts, missing, expected):
+    parts = [Decision(f"part{i}", v, "") for i, v in enumerate(verdicts)]
+    decision = all_of("whole", parts, needed=2, missing=missing)
+    assert decision.verdict == expected
+    assert decision.reason.startswith("2 of 3 parts have to hold")
+
+
+def test_a_part_that_was_not_run_leaves_the_whole_undecided():
+    assert all_of("whole", [Decision("part", "confirmed", "")], missing=1).verdict == "undecided"
+
+
+def test_no_part_is_an_error():
+    with pytest.raises(ValueError, match="no part"):
+        all_of("whole", [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"form": "diference"}, "did you mean 'difference'"),
+        ({"reportd": 0.1}, "did you mean 'reported'"),
+        ({"reported": -0.029}, "does not lie on the claimed side"),
+        ({"arms": []}, "arms is empty"),
+        ({"arms": [{"method": "a"}, {"method": "b"}]}, "add up to 0"),
+        ({"arms": [{"methd": "a"}]}, "cannot be read"),
+        ({"form": "spread", "arms": [{"method": "a"}], "reported": None}, "compares two arms"),
+        ({"form": "spread", "reported": -1.2}, "a ratio above 0"),
+        ({"form": "spread", "reported": 1.2, "margin": 0.9}, "leaves no room"),
+        ({"form": "equivalence"}, "needs a margin"),
+        ({"form": "equivalence", "margin": 0.02, "wider_margin": 0.01}, "not wider than margin"),
+        ({"margin": 0}, "leaves no room"),
+        ({"form": "share"}, "needs a threshold"),
+        ({"metric": "hd_mm"}, "worst value of hd_mm is not known"),
+        ({"scale": "log"}, "worst value of dsc is not known"),
+        ({"scale": "log", "worst": 0.0}, "has no logarithm"),
+        ({"rule": "drop"}, "unknown rule of claim c"),
+    ],
+)
+def test_a_claim_that_contradicts_itself(changes, message):
+    with pytest.raises(InputError, match=message):
+        claim(**changes)
+
+
+def test_a_missing_entry_is_an_error():
+    with pytest.raises(InputError, match="claim c cannot be read"):
+        Claim.from_data({"key": "c"})
+
+
+def test_a_metric_that_is_no_column():
+    with pytest.raises(InputError, match="no column 'dcs'"):
+        decide(claim(metric="dcs", rule="leave_out"), against_zero(exact(4, 0, 1)))
+
+
+def test_two_structures_at_once_are_an_error():
+    records = against_zero(exact(4, 0, 1))
+    with pytest.raises(InputError, match="select one structure"):
+        decide(claim(), pd.concat([records, records]))
+
+
+def test_reasons_have_no_gap_and_numbers_are_plain():
+    decision = decide(claim(), against_zero(exact(40, 0.03, 0.05)))
+    assert "nan" not in decision.reason
+    assert {type(number) for number in decision.numbers.values()} == {int, float}
+
+
+def test_a_decision_from_the_rows_of_records():
+    """cases.csv rows, pooled by patient and selected, are what a claim is decided on."""
+    ids = {"paper": "p", "cohort": "c", "profile": "quick", "suspect": False, "structure": "GTVp"}
+    cases = [
+        ids
+        | {"method": method, "seed": seed, "case": f"P{i}_{part}", "patient": f"P{i}", "region": region}
+        | {"status": "ok", "tp": hit + i, "fp": 0, "fn": 10 + part, "tn": 50, "reference_ml": 1.0, "predicted_ml": 1.0}
+        for method, hit in {"a": 30, "b": 20}.items()
+        for seed in range(3)
+        for i in range(20)
+        for part in range(2)
+        for region in ("all_slices", "reference_slices")
+    ]
+    patients = select(by_patient(pd.DataFrame(cases)), "GTVp", "all_slices")
+    decision = decide(claim(), patients)
+    assert decision.verdict == "confirmed"
+    dsc = [[4 * (hit + i) / (4 * (hit + i) + 21) for i in range(20)] for hit in (30, 20)]  # both slices: 2 TP, 21 FN
+    assert decision.numbers["mean"] == pytest.approx(np.mean(dsc[0]) - np.mean(dsc[1]))

@@ -1,0 +1,586 @@
+"""The ledger of claims on invented publications, and on those of the book."""
+
+import json
+from math import inf, isnan, nan
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from npcrepro.base.errors import InputError
+from npcrepro.cli import commands
+from npcrepro.findings import leakage
+from npcrepro.findings.claims import Claim, ledger, sensitivity
+from npcrepro.findings.claims.claim import TESTED
+from npcrepro.metrics.overlap import METRICS as OVERLAP
+from npcrepro.metrics.overlap import Counts
+from npcrepro.protocol import registry
+from npcrepro.runs.evaluation import METRICS, REGIONS, VOLUMES, WHOLE
+from npcrepro.runs.published import write_cases
+
+CLAIMS = [(key, claim) for key in registry.KEYS for claim in ledger.claims(key)]
+PARTS = [(key, part) for key, claim in CLAIMS for part in claim.tested]
+PARTS += [(key, part) for key, claim in CLAIMS if claim.first for part in claim.first.tested]
+NUMBERS = {"li2018": (1, 11), "luo2020": (12, 23), "guo2021": (24, 38), "chen2020": (39, 55), "xue2020": (56, 67)}
+
+
+# --- What the papers claim ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_claims_keep_their_numbers(key):
+    first, last = NUMBERS[key]
+    assert [claim.key for claim in ledger.claims(key)] == [f"{key}-{number}" for number in range(first, last + 1)]
+
+
+def test_claims_are_numbered_through_the_book():
+    """The ledger shows the number alone, and other pages name claims by it."""
+    keys = [(key, claim.key) for key in registry.KEYS for claim in ledger.claims(key)]
+    assert [found for _, found in keys] == [f"{key}-{number}" for number, (key, _) in enumerate(keys, 1)]
+
+
+@pytest.mark.parametrize("key", registry.KEYS)
+def test_every_claim_of_a_paper_is_data(key):
+    claims = ledger.claims(key)
+    assert all(claim.paper == key and claim.text and claim.where and claim.printed and claim.test for claim in claims)
+    assert not any(claim.text.endswith(".") for claim in claims)
+
+
+@pytest.mark.parametrize(("key", "part"), PARTS, ids=[f"{i} {part.key}" for i, (_, part) in enumerate(PARTS)])
+def test_every_arm_is_a_method_and_every_metric_a_column(key, part):
+    names = {method.name for method in registry.load(key).methods}
+    assert {arm.method for arm in part.arms} <= names
+    assert set(part.metrics) <= {*METRICS, *VOLUMES, *ledger.DERIVED}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            {"arms": [{"method": "unett"}, {"method": "unet-32", "weight": -1}]},
+            "unknown method of claim c 'unett'; did you mean 'unet'",
+        ),
+        ({"metric": "hd95_mm", "worst": 100}, "unknown metric of claim c 'hd95_mm'; did you mean 'voxel_hd95_mm'"),
+    ],
+)
+def test_a_misspelt_method_or_metric_of_a_claim_is_an_error(monkeypatch, change, problem):
+    arms = [{"method": "unet"}, {"method": "unet-32", "weight": -1}]
+    about = {"key": "c", "text": "t", "where": "w", "form": "difference", "metric": "dsc", "arms": arms}
+    monkeypatch.setattr(registry, "reported", lambda key: {"claims": [about]})
+    assert [claim.key for claim in ledger.claims("xue2020")] == ["c"]
+    monkeypatch.setattr(registry, "reported", lambda key: {"claims": [about | change]})
+    with pytest.raises(InputError, match=problem):
+        ledger.claims("xue2020")
+
+
+def test_a_paper_may_come_without_claims(monkeypatch):
+    monkeypatch.setattr(registry, "reported", lambda key: {})
+    assert ledger.claims("xue2020") == []
+
+
+def test_a_claim_repeats_one_of_the_same_paper_and_arms():
+    tested = {part.key: part for _, part in PARTS}
+    repeating = [part for part in tested.values() if part.repeats]
+    assert [part.key for part in repeating] == ["xue2020-57"]
+    for part in repeating:
+        other = tested[part.repeats]
+        assert (other.paper, other.arms, other.repeats) == (part.paper, part.arms, "")
+
+
+def test_keys_of_claims_and_parts_differ():
+    keys = [claim.key for key in registry.KEYS for claim in ledger.claims(key)]
+    keys += [part.key for _, claim in CLAIMS for part in claim.parts]
+    assert len(set(keys)) == len(keys)
+
+
+# --- Invented publications ---------------------------------------------------------------------------------------
+
+
+def scored(shared: int, found: int = 100, wanted: int = 100) -> dict:
+    """A row of counts of two masks that share so many voxels of 3 mm3; distances are not measured."""
+    counts = Counts(shared, found - shared, wanted - shared, 300)
+    names = ("status", "tp", "fp", "fn", "tn", *OVERLAP)
+    row = {name: getattr(counts, name) for name in names} | dict.fromkeys(WHOLE, nan)
+    return row | {name: getattr(counts, name)((3.0, 1.0, 1.0)) for name in VOLUMES}
+
+
+def cases(dsc: dict[str, np.ndarray], cohort="made-up", structures=("GTVp",), paper="xue2020") -> pd.DataFrame:
+    """Rows of cases.csv from the DSC of each method, ``(patients, seeds)``."""
+    rows = []
+    for method, values in dsc.items():
+        for (number, seed), value in np.ndenumerate(np.asarray(values, float)):
+            about = {"paper": paper, "method": method, "cohort": cohort, "profile": "bench", "fold": 0, "seed": seed}
+            about |= {"case": f"P{number:02}", "patient": f"P{number:02}", "suspect": False}
+            # Of equal sizes, so that the share that overlaps is the DSC.
+            about |= scored(round(100 * value))
+            rows += [about | {"structure": s, "region": r} for s in structures for r in REGIONS]
+    return pd.DataFrame(rows)
+
+
+def publish(folder, rows: pd.DataFrame, falls: float = 0.5, **common):
+    folder.mkdir(parents=True)
+    write_cases(folder, rows)
+    runs = rows[["paper", "method", "cohort", "profile", "fold", "seed"]].drop_duplicates()
+    history = pd.concat([runs.assign(stage="s", update=u, loss=1 - falls * u) for u in (0, 1)])
+    history.to_csv(folder / "history.csv", index=False)
+    first = runs.iloc[0]
+    about = {"paper": first.paper, "cohort": first.cohort, "profile": {"name": "bench"}} | common
+    own = [{"method": run.method, "fold": int(run.fold), "seed": int(run.seed)} for run in runs.itertuples()]
+    (folder / "runs.json").write_text(json.dumps({"common": about, "methods": {}, "folds": {}, "runs": own}))
+
+
+def line(results, key: str):
+    paper = key.split("-")[0]
+    return next(one for one in ledger.ledger(ledger.sources(results), [paper]) if one.claim.key == key)
+
+
+def scores(mean: float, n: int = 20, seeds: int = 3, spread: float = 0.05, generator: int = 0) -> np.ndarray:
+    values = np.random.default_rng(generator).normal(mean, spread, n)
+    return np.tile(values[:, None], seeds)
+
+
+def test_without_publications_a_claim_stays_with_the_command_that_makes_some(tmp_path):
+    one = line(tmp_path, "xue2020-56")
+    assert one.verdict == ledger.NO_EVIDENCE
+    assert one.command == (
+        "npcrepro run xue2020 --cohort COHORT --methods deeplabv3plus --methods unet --seeds 0 --seeds 1 --seeds 2 "
+        "--publish book/results/NAME"
+    )
+    assert (one.effect, one.patients, one.cohort) == ("", "", "")
+    elsewhere = line(tmp_path, "xue2020-65")
+    assert elsewhere.verdict == ledger.NOT_HERE
+    assert elsewhere.reason.startswith("It takes patients with both images")
+    assert elsewhere.command == ""
+
+
+def test_publications_decide(tmp_path):
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}))
+    one = line(tmp_path, "xue2020-56")
+    assert one.verdict == "confirmed", one.reason
+    assert one.patients == "20 / 3"
+    assert one.cohort == "made-up (bench)"
+    assert one.command.startswith("npcrepro run xue2020 ")
+    assert one.parts[0].numbers["mean"] == pytest.approx(0.1, abs=0.01)
+    assert one.effect.startswith("+0.1")
+
+
+def test_the_other_way_round_it_is_refuted_and_one_seed_decides_nothing(tmp_path):
+    publish(tmp_path / "a" / "x", cases({"deeplabv3plus": scores(0.7), "unet": scores(0.8)}))
+    assert line(tmp_path / "a", "xue2020-56").verdict == "refuted"
+    publish(tmp_path / "b" / "x", cases({"deeplabv3plus": scores(0.8, seeds=1), "unet": scores(0.7, seeds=1)}))
+    one = line(tmp_path / "b", "xue2020-56")
+    assert one.verdict == "undecided"
+    assert "1 of the 3 seeds" in one.reason
+    assert one.command
+
+
+def test_of_records_alike_the_longer_training_decides(tmp_path):
+    for folder, updates in (("a", 1800), ("b", 330)):
+        rows = cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)})
+        publish(tmp_path / folder, rows, profile={"name": "bench", "updates": updates})
+    assert line(tmp_path, "xue2020-56").source == "a"
+
+
+def test_one_arm_alone_is_no_evidence(tmp_path):
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8)}))
+    publish(tmp_path / "b", cases({"unet": scores(0.7)}, cohort="another"))
+    assert line(tmp_path, "xue2020-56").verdict == ledger.NO_EVIDENCE
+
+
+def test_patients_come_before_phantoms_enough_seeds_before_few_and_many_patients_before_few(tmp_path):
+    arms = ("deeplabv3plus", "unet")
+    for name, cohort, n, seeds in (
+        ("a", "phantom-ct", 40, 3),
+        ("b", "few", 6, 3),
+        ("c", "more", 25, 3),
+        ("d", "most", 30, 2),
+    ):
+        publish(tmp_path / name, cases({arm: scores(0.8, n, seeds) for arm in arms}, cohort=cohort))
+    assert line(tmp_path, "xue2020-56").source == "c"
+
+
+def test_runs_count_by_the_arms_of_a_claim(tmp_path):
+    """Many patients and seeds of another method are no reason to decide there."""
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8, 21), "unet": scores(0.7, 21)}))
+    few = cases({"deeplabv3plus": scores(0.8, 20), "unet": scores(0.7, 20)}, cohort="b")
+    many = cases({"full-convolutions": scores(0.8, 40, 5)}, cohort="b")
+    publish(tmp_path / "b", pd.concat([few, many]))
+    assert line(tmp_path, "xue2020-56").source == "a"
+
+
+def test_a_number_by_itself_is_decided_at_the_size_of_the_paper_only(tmp_path):
+    missed = cases({"stepwise": scores(0.5)}, paper="li2018")
+    publish(tmp_path / "bench", missed)
+    one = line(tmp_path, "li2018-1")
+    assert one.verdict == "undecided"
+    assert "this is profile bench" in one.reason
+    publish(tmp_path / "paper", missed.assign(cohort="whole"), profile={"name": "paper"})
+    small, whole = (ledger.ledger([s], ["li2018"])[0] for s in ledger.sources(tmp_path))
+    assert (small.verdict, whole.verdict) == ("undecided", "refuted")
+    assert whole.effect.startswith("mean 0.")
+
+
+def test_ratios_are_told_from_differences(tmp_path):
+    rows = cases({"deeplabv3plus": scores(0.8), "unet": scores(0.8)})
+    rows["voxel_masd_mm"] = np.where(rows.method == "unet", 2.0, 1.0)
+    publish(tmp_path / "x", rows)
+    assert line(tmp_path, "xue2020-58").effect == "x 0.500 (0.500 to 0.500)"
+    assert line(tmp_path, "xue2020-60").effect.startswith("sd x 1.0")
+
+
+def test_effects_of_parts_carry_their_names(tmp_path):
+    publish(tmp_path / "x", cases({arm: scores(0.8) for arm in ("two-stage", "dice", "focal")}, paper="luo2020"))
+    assert line(tmp_path, "luo2020-19").effect.startswith("Dice: +0.000")
+    assert "; focal: +0.000" in line(tmp_path, "luo2020-19").effect
+
+
+def test_a_claim_with_parts_waits_for_all_of_them(tmp_path):
+    def published(name: str, **dsc: float):
+        given = {method.replace("_", "-"): scores(value, seeds=5) for method, value in dsc.items()}
+        publish(tmp_path / name / "x", cases(given, paper="luo2020"))
+        return line(tmp_path / name, "luo2020-15")
+
+    one = published("a", unet=0.8, mask_rcnn=0.7, mask_rcnn_enlarged=0.7)
+    assert one.verdict == "undecided"
+    assert "No runs yet for: Mask R-CNN beats FCN-8" in one.reason
+    assert published("b", unet=0.8, mask_rcnn=0.7, mask_rcnn_enlarged=0.7, fcn8=0.6).verdict == "confirmed"
+    assert published("c", unet=0.6, mask_rcnn=0.7).verdict == "refuted"
+    # A baseline that is built with more care takes a verdict back.
+    assert published("d", unet=0.8, mask_rcnn=0.7, mask_rcnn_enlarged=0.9, fcn8=0.6).verdict == "refuted"
+
+
+def test_structures_of_a_patient_are_averaged_and_absent_ones_left_out(tmp_path):
+    rows = cases({"two-stage": scores(0.8), "unet": scores(0.7)}, structures=("A", "B"), paper="luo2020")
+    absent = (rows.structure == "B") & (rows.patient == "P00")
+    empty = scored(0, 0, 0)
+    rows.loc[absent, list(empty)] = list(empty.values())
+    publish(tmp_path / "a", rows)
+    one = line(tmp_path, "luo2020-12")
+    assert one.verdict == "confirmed"
+    assert one.parts[0].numbers["patients"] == 20
+
+
+def test_volume_of_false_positives_is_what_the_reference_lacks(tmp_path):
+    publish(
+        tmp_path / "a", cases({"two-stage": scores(0.8, spread=0), "one-stage": scores(0.7, spread=0)}, paper="luo2020")
+    )
+    one = line(tmp_path, "luo2020-21")
+    # 10 voxels of 3 mm3 less.
+    assert one.parts[0].numbers["mean"] == pytest.approx(-0.030)
+
+
+def slices(method: str, values, by_patient: bool) -> pd.DataFrame:
+    """Rows of cases of one slice, DSC ``(patients, slices, seeds)``; every third patient has one slice.
+
+    The first slice of a patient shows two structures, others one.
+    """
+    frames = []
+    for (number, z, seed), value in np.ndenumerate(values):
+        if number % 3 or z == 0:
+            structures = ("A",) if z else ("A", "B")
+            one = cases({method: [[value]]}, "c-patients" if by_patient else "c-slices", structures, "luo2020")
+            # Names that end as no rule expects: the patient is in the table, not in the name.
+            case = f"P{number:02}_007_{z}"
+            frames.append(one.assign(case=case, patient=f"P{number:02}" if by_patient else case, seed=seed))
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_the_ledger_and_the_chapter_print_the_same_inflation(tmp_path):
+    random = np.random.default_rng(0)
+    high, low = (random.normal(mean, 0.05, (20, 3, 3)) for mean in (0.8, 0.7))
+    by_slice, by_patient = slices("unet", high, False), slices("unet", low, True)
+    publish(tmp_path / "luo2020-leakage-x-slices", by_slice)
+    publish(tmp_path / "luo2020-leakage-x-patients", by_patient)
+    (source,) = ledger.sources(tmp_path)
+    assert source.patients.patient.nunique() == 20
+    one = line(tmp_path, "luo2020-16")
+    assert one.verdict == "confirmed", one.reason
+    assert (one.cohort, one.patients) == ("c (bench)", "20 / 3")
+    assert one.source == "luo2020-leakage-x-slices and luo2020-leakage-x-patients"
+    shown = leakage.inflation(by_slice, by_patient).set_index("structure").loc[leakage.ALL]
+    numbers = one.parts[0].numbers
+    assert shown.inflation == pytest.approx(0.1, abs=0.02)
+    assert [numbers[name] for name in ("mean", "low", "high")] == pytest.approx(
+        [shown.inflation, shown.low, shown.high]
+    )
+    # Slices are no evidence for claims on patients.
+    assert line(tmp_path, "luo2020-12").verdict == ledger.NO_EVIDENCE
+
+
+def test_a_claim_on_two_splits_is_made_by_commands_for_both(tmp_path):
+    told = line(tmp_path, "luo2020-16").command.split(" && ")
+    assert told[0] == "npcrepro data slices COHORT COHORT-slices --by slice --patients N"
+    assert told[1] == (
+        "npcrepro run luo2020 --cohort COHORT-slices --methods unet --seeds 0 --seeds 1 --seeds 2 "
+        "--folds 0 --folds 1 --folds 2 --folds 3 --folds 4 --publish book/results/luo2020-leakage-NAME-slices"
+    )
+    assert told[2] == "npcrepro data slices COHORT COHORT-patients --by patient --patients N"
+    assert told[3] == told[1].replace("-slices", "-patients")
+    for command in told:
+        # Unknown options are refused before help is shown.
+        assert CliRunner().invoke(commands.app, [*command.replace(" N", " 9").split()[1:], "--help"]).exit_code == 0
+
+
+def test_a_number_by_itself_is_made_at_the_size_of_the_paper(tmp_path):
+    asked = {key: "--profile paper" in line(tmp_path, key).command for key in ("li2018-1", "li2018-11", "li2018-4")}
+    assert asked == {"li2018-1": True, "li2018-11": True, "li2018-4": False}
+    assert "--profile paper" in line(tmp_path, "guo2021-28").command
+
+
+def test_folds_that_depend_on_the_cohort_are_not_named():
+    arms = [{"method": "stepwise", "cohort": "-slices"}, {"method": "stepwise", "cohort": "-patients", "weight": -1}]
+    claim = {"key": "c", "paper": "li2018", "text": "t", "where": "w", "form": "difference", "metric": "dsc"}
+    told = ledger.command(Claim.from_data(claim | {"arms": arms}))
+    assert told.count("npcrepro run li2018 --cohort COHORT-") == 2
+    assert "--folds" not in told
+
+
+def test_loss_that_falls_is_counted_by_seed(tmp_path):
+    for name, falls, verdict in (("a", 0.5, "confirmed"), ("b", 0.01, "refuted")):
+        rows = cases({"literal": scores(0.1, 3, seeds=10)}, paper="li2018")
+        publish(tmp_path / name / "x", rows, falls, profile={"name": "paper"})
+        assert line(tmp_path / name, "li2018-11").verdict == verdict
+        publish(tmp_path / name / "small" / "x", rows, falls)
+        assert line(tmp_path / name / "small", "li2018-11").verdict == "undecided"
+
+
+@pytest.mark.parametrize("losses", [[nan], [1.0, 0.5, nan], [inf], [2.0, inf]])
+def test_a_training_that_diverged_has_not_fallen(losses):
+    run = {"paper": "li2018", "method": "literal", "cohort": "c", "profile": "q", "fold": 0, "stage": "score"}
+    runs = {0: losses, 1: [4.0, 3.0]}
+    history = pd.DataFrame([run | {"seed": seed, "loss": loss} for seed in runs for loss in runs[seed]])
+    assert ledger._training(history).set_index("seed").loss_fall.to_dict() == {0: 0.0, 1: 0.25}
+
+
+def test_another_series_in_place_of_the_papers_is_told(tmp_path):
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}), substituted={"CT": "MR"})
+    assert "MR stands for CT" in line(tmp_path, "xue2020-56").reason
+
+
+def test_what_a_test_leaves_out_stands_beside_its_verdict(tmp_path):
+    assert "padding" not in line(tmp_path, "xue2020-56").reason  # nothing is published, so that there is no verdict
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}))
+    assert "read padding" in line(tmp_path, "xue2020-56").reason
+
+
+def test_other_series_of_the_methods_are_told_beside_those_of_the_cohort(tmp_path):
+    rows = cases({"single-encoder": scores(0.8), "unet-3d-t1": scores(0.7)}, paper="chen2020")
+    publish(tmp_path / "a", rows, substituted={"GTVp": "GTV"})
+    content = json.loads((tmp_path / "a" / "runs.json").read_text())
+    content["methods"] = {"single-encoder": {"channels": ["T1", "CT", "PET"]}, "unet-3d-t1": {"channels": ["T1"]}}
+    content["methods"]["unet-3d-ct"] = {"channels": ["CT"]}  # no method of the paper under its own series
+    (tmp_path / "a" / "runs.json").write_text(json.dumps(content))
+    reason = line(tmp_path, "chen2020-43").reason
+    assert reason.endswith(" Here CT stands for T2, PET stands for CET1, GTV stands for GTVp.")
+
+
+# --- The book ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lines():
+    return ledger.ledger()
+
+
+def test_every_claim_has_a_line_and_a_known_verdict(lines):
+    assert [one.claim.key for one in lines] == [claim.key for key in registry.KEYS for claim in ledger.claims(key)]
+    assert {one.verdict for one in lines} <= set(ledger.VERDICTS)
+    for one in lines:
+        assert one.reason, one.claim.key
+        # A decided claim has numbers; one without evidence says how to get some.
+        assert bool(one.parts) == (one.verdict not in (ledger.NO_EVIDENCE, ledger.NOT_HERE)), one.claim.key
+        assert one.command or one.verdict != ledger.NO_EVIDENCE, one.claim.key
+
+
+def test_table_and_counts(lines):
+    rows, sums = ledger.table(lines), ledger.counts(lines).set_index("paper")
+    assert len(rows) == len(lines) == sums.loc["all", "all"]
+    assert sums.loc["all"].drop("all").sum() == len(lines)
+    assert all(isinstance(cell, str) for cell in rows.to_numpy().ravel())
+
+
+def test_patients_needed_are_those_of_the_protocol():
+    one = Claim.from_data(
+        {"key": "c", "paper": "p", "text": "t", "where": "w", "form": "difference", "metric": "dsc", "reported": 0.02}
+        | {"arms": [{"method": "a"}, {"method": "b", "weight": -1}]}
+    )
+    assert ledger.needed(one).startswith("128 for 0.02")
+
+
+# --- Forms that are not tested by themselves ---------------------------------------------------------------------
+
+TOGETHER = {"key": "w", "paper": "p", "text": "t", "where": "Table 1", "form": "all"}
+PART = {"key": "w one", "text": "t", "form": "difference", "metric": "dsc"}
+PART |= {"arms": [{"method": "a"}, {"method": "b", "weight": -1}]}
+
+
+def test_a_part_has_paper_and_place_from_the_whole():
+    claim = Claim.from_data(TOGETHER | {"parts": [PART, PART | {"key": "w two", "where": "Table 2"}]})
+    assert [(part.paper, part.where) for part in claim.tested] == [("p", "Table 1"), ("p", "Table 2")]
+    assert claim.form not in TESTED
+    assert isnan(claim.effect)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (TOGETHER, "needs parts"),
+        (TOGETHER | {"parts": [PART], "arms": PART["arms"]}, "compares no arms by itself"),
+        (TOGETHER | {"form": "elsewhere"}, "a word on what would decide"),
+        (TOGETHER | PART | {"parts": [PART]}, "parts belong to the form all"),
+        (TOGETHER | PART | {"metric": ""}, "metric is empty"),
+        (TOGETHER | PART | {"region": "all_slice"}, "did you mean 'all_slices'"),
+    ],
+)
+def test_contradictions_are_refused(data, words):
+    with pytest.raises(InputError, match=words):
+        Claim.from_data(data)
+
+
+def test_a_whole_is_not_decided_by_itself():
+    from npcrepro.findings.claims import decide_together
+
+    with pytest.raises(InputError, match="decide its parts"):
+        decide_together([(Claim.from_data(TOGETHER | {"parts": [PART]}), pd.DataFrame())])
+
+
+# --- What a verdict hangs on -------------------------------------------------------------------------------------
+
+
+def otherwise(results, paper: str) -> list[sensitivity.Otherwise]:
+    return sensitivity.otherwise(ledger.sources(results), [paper])
+
+
+def turned(results, paper: str) -> list[tuple[str, str, str, str]]:
+    """Number of each claim whose verdict turns, with the verdict, the choice and the verdict then."""
+    rows = sensitivity.table(otherwise(results, paper))
+    changes = rows.change.str.split(" to ")
+    return [
+        (claim, before, choice, after)
+        for claim, (before, after), choice in zip(rows.claim, changes, rows["choice made otherwise"], strict=True)
+    ]
+
+
+def test_a_verdict_that_hangs_on_nothing_is_tried_and_not_listed(tmp_path):
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8, 25), "unet": scores(0.7, 25)}))
+    found = otherwise(tmp_path, "xue2020")
+    tried = [
+        (one.choice, one.before.verdict, one.after.verdict) for one in found if one.before.claim.key.endswith("56")
+    ]
+    assert tried == [(sensitivity.SLICES, "confirmed", "confirmed")]
+    assert not any(one.before.claim.key.endswith("56") for one in found if one.turns)
+
+
+def test_a_test_that_was_changed_is_decided_as_it_was_first_asked(tmp_path):
+    dsc = {"two-stage": scores(0.8, 25), "mask-rcnn": scores(0.7, 25), "mask-rcnn-enlarged": scores(0.9, 25)}
+    publish(tmp_path / "a", cases(dsc, paper="luo2020"))
+    first = "as it was first asked: Mask R-CNN on slices as they are alone"
+    assert ("14", "refuted", first, "confirmed") in turned(tmp_path, "luo2020")
+
+
+def test_false_positives_outside_the_slices_of_a_structure_can_turn_a_verdict(tmp_path):
+    better = cases({"deeplabv3plus": scores(0.8, 25), "unet": scores(0.7, 25)}).query("region == 'all_slices'")
+    worse = cases({"deeplabv3plus": scores(0.7, 25), "unet": scores(0.8, 25)}).query("region != 'all_slices'")
+    publish(tmp_path / "a", pd.concat([better, worse]))
+    assert ("56", "confirmed", sensitivity.SLICES, "refuted") in turned(tmp_path, "xue2020")
+
+
+def two_networks(noise: float = 0.1) -> pd.DataFrame:
+    """The cascade before ACDNet in DSC and MASD, behind it in ASSD, and in the DSC of its slices; 25 patients."""
+    better = cases({"cscn": scores(0.8, 25), "acdnet": scores(0.75, 25)}, paper="guo2021").query(
+        "region == 'all_slices'"
+    )
+    worse = cases({"cscn": scores(0.75, 25), "acdnet": scores(0.8, 25)}, paper="guo2021").query(
+        "region != 'all_slices'"
+    )
+    one, varied = better.method == "cscn", np.random.default_rng(0).normal(0, noise, len(better))
+    better = better.assign(voxel_masd_mm=np.where(one, 1, 2) + varied, voxel_assd_mm=np.where(one, 2, 1) + varied)
+    return pd.concat([better, worse])
+
+
+def test_a_distance_by_the_other_convention(tmp_path):
+    """ASSD weighs surfaces by their size, MASD does not; the paper means the second."""
+    publish(tmp_path / "a", two_networks())
+    assert ("24", "confirmed", "by ASSD in place of MASD", "refuted") in turned(tmp_path, "guo2021")
+
+
+def test_a_part_that_slices_have_is_tried_beside_one_that_they_have_not(tmp_path):
+    """There is no distance in chosen slices: that part stays as it is, and the other is refuted."""
+    publish(tmp_path / "a", two_networks())
+    (inside,) = [
+        one.after
+        for one in otherwise(tmp_path, "guo2021")
+        if one.before.claim.key.endswith("-24") and one.choice == sensitivity.SLICES
+    ]
+    assert [part.verdict for part in inside.parts] == ["refuted", "confirmed"]
+
+
+def test_the_patient_without_whom_a_verdict_turns_is_named(tmp_path):
+    """One patient lifts the interval to the printed effect, in the second of two parts."""
+    steady = np.full((22, 3), 0.9)
+    enlarged = steady - np.tile(np.random.default_rng(0).choice([0.04, 0.05, 0.06], 22)[:, None], 3)
+    enlarged[3] = 0.3
+    dsc = {"two-stage": steady, "mask-rcnn": steady - 0.1 - (steady - 0.05 - enlarged).clip(-1, 0.01)}
+    publish(tmp_path / "a", cases(dsc | {"mask-rcnn-enlarged": enlarged}, paper="luo2020"))
+    assert ("14", "confirmed", "one patient left out: P03", "weakened") in turned(tmp_path, "luo2020")
+
+
+def test_of_twenty_patients_each_is_needed_and_of_fewer_nobody_is_left_out(tmp_path):
+    """As the protocol asks for twenty."""
+    for folder, n in (("twenty", 20), ("fewer", 19)):
+        publish(tmp_path / folder / "a", cases({"deeplabv3plus": scores(0.8, n), "unet": scores(0.7, n)}))
+    words = "one patient left out: any of the 20"
+    assert ("56", "confirmed", words, "undecided") in turned(tmp_path / "twenty", "xue2020")
+    choices = {one.choice for one in otherwise(tmp_path / "fewer", "xue2020")}
+    assert sensitivity.SLICES in choices
+    assert not any(choice.startswith("one patient") for choice in choices)
+
+
+def test_patients_are_named_one_by_one():
+    assert sensitivity._one_of(["P1"], 9) == "P1"
+    assert sensitivity._one_of(["P1", "P2", "P3"], 9) == "P1, P2 or P3"
+
+
+def test_a_claim_that_is_asked_again_is_corrected_with_the_others_of_its_paper(tmp_path):
+    """Here with the spread of the same two networks, whose p value is the larger one."""
+    rows = cases({"deeplabv3plus": scores(0.8, 22), "unet": scores(0.7, 22)}).query("region == 'all_slices'")
+    unet = scores(0.7, 22, spread=0.0)
+    close = unet + np.tile(np.where(np.arange(22) < 17, 0.02, -0.02)[:, None], 3)
+    inside = cases({"deeplabv3plus": close, "unet": unet}).query("region != 'all_slices'")
+    publish(tmp_path / "a", pd.concat([rows, inside]))
+    found = [one for one in otherwise(tmp_path, "xue2020") if one.before.claim.key.endswith("-56")]
+    (after,) = [one.after for one in found if one.choice == sensitivity.SLICES]
+    numbers = after.parts[0].numbers
+    assert numbers["p after Holm"] == pytest.approx(2 * numbers["p"]) != 0
+
+
+def test_verdicts_are_counted_by_whether_they_turn(tmp_path):
+    dsc = {"two-stage": scores(0.8, 25), "mask-rcnn": scores(0.7, 25), "mask-rcnn-enlarged": scores(0.9, 25)}
+    publish(tmp_path / "a", cases(dsc | {"unet": scores(0.6, 25, seeds=1)}, paper="luo2020"))
+    found = ledger.sources(tmp_path)
+    lines, again = ledger.ledger(found, ["luo2020"]), sensitivity.otherwise(found, ["luo2020"])
+    verdicts = {one.claim.key: one.verdict for one in lines if one.parts}
+    summary = sensitivity.summarise(lines, again)
+    decided = [key for key, verdict in verdicts.items() if verdict in ledger.DECIDED]
+    assert (summary.verdicts, summary.undecided) == (len(decided), len(verdicts) - len(decided))
+    assert "luo2020-14" in decided
+    assert summary.turned == 1
+    assert 0 < summary.unsettled <= summary.undecided - summary.settled
+
+
+def test_without_records_nothing_is_asked_again(tmp_path):
+    assert sensitivity.otherwise(ledger.sources(tmp_path)) == []
+    assert sensitivity.table([]).columns[0] == "claim"
+    assert sensitivity.summarise(ledger.ledger([]), []) == (0, 0, 0, 0, 0)
+
+
+def test_what_is_asked_again_is_the_line_of_the_ledger(tmp_path):
+    """With the p values of all others, as they stand there."""
+    publish(tmp_path / "a", two_networks())
+    lines = {one.claim.key: one for one in ledger.ledger(ledger.sources(tmp_path), ["guo2021"])}
+    found = otherwise(tmp_path, "guo2021")
+    assert len(found) == 2
+    for one in found:
+        there = lines[one.before.claim.key]
+        assert (one.before.verdict, one.before.reason, one.before.source) == (there.verdict, there.reason, there.source)

@@ -1,0 +1,107 @@
+"""A tiny cohort and a tiny paper, for the tests of training, inference, runs and the command line."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from npcrepro.cohorts.layout import CaseArrays, write_cohort
+from npcrepro.papers.li2018.protocol import PAPER
+from npcrepro.protocol.method import Profile
+from npcrepro.protocol.settings import Settings
+
+TINY = Profile(
+    name="tiny",
+    matrix=(16, 16),
+    width=0.05,
+    batch_size=2,
+    updates=12,
+    check_every=2,
+    folds=1,
+    methods=("stepwise",),
+    phantom={"patients": 3, "matrix": (4, 16, 16), "channels": ("CET1",)},
+)
+
+
+def disc(size=16, centre=(7.5, 7.5), radius=4.0):
+    """A disc on a square grid, boolean ``(size, size)``."""
+    y, x = np.mgrid[:size, :size]
+    return (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
+
+
+def case_arrays(name, seed=0, *, size=16, depth=4, channels=1, **fields):
+    """A case with a bright disc in its inner slices; the first and the last slice show none."""
+    rng = np.random.default_rng(seed)
+    label = np.zeros((depth, size, size), np.uint8)
+    label[1:-1] = disc(size, (size / 2 - 0.5 + seed % 3, size / 2 - 0.5 - seed % 2), size / 4)
+    image = np.where(label[None], 500, 100) + rng.integers(0, 40, (channels, depth, size, size))
+    return CaseArrays(name, **{"patient": name, "spacing_mm": (3.0, 1.0, 1.0)} | fields, image=image.astype(np.int16),
+                      label=label)  # fmt: skip
+
+
+def write_tiny(root, cases=("P0", "P1", "P2", "P3"), **fields):
+    """A cohort of bright discs in the nnU-Net raw layout."""
+    cases = [case_arrays(case, number) if isinstance(case, str) else case for number, case in enumerate(cases)]
+    return write_cohort(root, cases, **{"name": "tiny", "channels": ("CET1",), "structures": {"GTVp": 1}} | fields)
+
+
+def tiny_paper(**profile):
+    """Li 2018 with one more profile, small enough for a training in a blink."""
+    return replace(PAPER, profiles=(*PAPER.profiles, replace(TINY, **profile)))
+
+
+# What a child process does in the tests that kill it. It lives here, where a fresh process can import it.
+
+
+def run_in_child(root: Path, runs: Path, profile: dict, death: str, position: tuple[int, int]) -> None:
+    """Run the tiny paper, saving a checkpoint at every update, and meet a given end.
+
+    Args:
+        death: ``"none"``; ``"wait"`` (go on for two updates after ``position``, then wait to be killed);
+            ``"checkpoint"`` or ``"prediction"`` (be killed half-way through writing that file).
+        position: (stage, update) of the checkpoint concerned.
+    """
+    import torch
+
+    from npcrepro.runs import checkpoint as checkpoint_module
+    from npcrepro.runs import queue as queue_module
+    from npcrepro.runs import training
+
+    torch.set_num_threads(1)
+    training.CHECKPOINT_SECONDS = -1.0
+    save, save_file = training.save_checkpoint, checkpoint_module.save_file
+    at_position = []
+
+    def saving(path, network, state, *rest):
+        if (state.stage, state.update) >= position:
+            at_position.append(state.update)
+        save(path, network, state, *rest)
+        if death == "wait" and len(at_position) > 2:
+            signal.pause()
+
+    def half_a_checkpoint(tensors, file, metadata):
+        save_file(tensors, file, metadata)
+        if at_position:
+            # safetensors writes to a name of its own first, which a kill leaves behind too.
+            (Path(file).parent / ".tmpAbCdEf").write_bytes(b"half")
+            _die_with_half(file)
+
+    def half_a_prediction(file, **arrays):
+        Path(file).write_bytes(b"PK\x03\x04 half")
+        _die_with_half(file)
+
+    training.save_checkpoint = saving
+    if death == "checkpoint":
+        checkpoint_module.save_file = half_a_checkpoint
+    if death == "prediction":
+        np.savez_compressed = half_a_prediction
+    settings = Settings(cohort=str(root), profile="tiny", device="cpu", runs=str(runs))
+    queue_module.run_paper(tiny_paper(**profile), settings, report=lambda line: None)
+
+
+def _die_with_half(file) -> None:
+    size = Path(file).stat().st_size
+    os.truncate(file, size // 2)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from npcrepro.models.layers import Layer, layer_table, receptive_field
+from npcrepro.papers.li2018.network import Li2018Network
+
+
+def test_rows_of_a_literal_network():
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3, bias=False)
+    )
+    assert layer_table(network, (1, 4, 4)) == [
+        Layer("0", "Conv2d", (3, 3), (1, 1), (1, 1), (2, 4, 4), 2 * 9 + 2, 2 * 9 * 16),
+        Layer("1", "ReLU", (), (), (), (2, 4, 4), 0, 0),
+        Layer("2", "MaxPool2d", (2, 2), (2, 2), (0, 0), (2, 2, 2), 0, 0),
+        Layer("3", "Flatten", (), (), (), (8,), 0, 0),
+        Layer("4", "Linear", (), (), (), (3,), 24, 24),
+    ]
+
+
+def test_transposed_grouped_and_3d_convolutions():
+    network = nn.Sequential(
+        nn.Conv3d(2, 4, (1, 3, 3), padding=(0, 1, 1), groups=2, bias=False),
+        nn.BatchNorm3d(4),
+        nn.ConvTranspose3d(4, 1, 2, stride=2),
+    )
+    convolution, norm, transposed = layer_table(network, (2, 3, 4, 5))
+    assert (convolution.kernel, convolution.output) == ((1, 3, 3), (4, 3, 4, 5))
+    assert (convolution.parameters, convolution.macs) == (4 * 9, 4 * 9 * 60)
+    assert (norm.parameters, norm.macs) == (8, 0)
+    assert transposed.output == (1, 6, 8, 10)
+    assert (transposed.parameters, transposed.macs) == (4 * 8 + 1, 4 * 8 * 60)
+
+
+@pytest.mark.parametrize("options", [{}, {"fused": False}, {"width": 0.25}])
+def test_agrees_with_the_flop_counter_of_torch(options):
+    with torch.device("meta"):
+        network = Li2018Network(**options)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 1, 48, 64, device="meta"))
+    assert 2 * sum(layer.macs for layer in layer_table(network, (1, 48, 64))) == counter.get_total_flops()
+
+
+def test_a_layer_used_twice_has_two_rows():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1)
+
+        def forward(self, image):
+            return self.conv(self.conv(image))
+
+    assert [layer.name for layer in layer_table(Twice(), (1, 2, 2))] == ["conv", "conv"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_is_left_as_it_was(training):
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train(training)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    layer_table(network, (1, 4, 4))
+    with pytest.raises(RuntimeError):
+        layer_table(network, (5, 4, 4))
+    assert network.training is training
+    assert not any(module._forward_hooks for module in network.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_voxels_in_sight_of_a_literal_network():
+    layers = (
+        nn.Conv3d(1, 1, 3, padding=1),
+        nn.MaxPool3d(3, stride=1, padding=1),
+        nn.Conv3d(1, 1, (1, 1, 3), padding="same"),
+    )
+    network = nn.Sequential(*layers)
+    weights = network[0].weight.clone()
+    assert receptive_field(network, 1, (9, 9, 9)) == (5, 5, 7)
+    assert receptive_field(network, 1, (3, 9, 6)) == (3, 5, 6)
+    assert torch.equal(network[0].weight, weights)
+    assert isinstance(network[1], nn.MaxPool3d)

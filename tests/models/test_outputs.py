@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from core_cases import case_arrays
+from torch import nn
+
+from npcrepro.base.errors import InputError
+from npcrepro.models.outputs import decide, probabilities
+from npcrepro.sampling.slices import SliceData
+
+pytest_plugins = ["core_fixtures"]
+
+
+class Watched(nn.Module):
+    """Scores are a function of the image; the sizes of the batches are kept."""
+
+    def __init__(self, function=lambda image: image):
+        super().__init__()
+        self.function, self.batches = function, []
+
+    def forward(self, image):
+        self.batches.append(len(image))
+        return self.function(image)
+
+
+def data(prepared, matrix=(16, 16), normalisation="mean"):
+    return SliceData(prepared, matrix, ("CET1",), ("GTVp",), normalisation)
+
+
+def test_probabilities_of_all_slices_on_the_grid_of_the_case(tiny_prepared):
+    network = Watched()
+    found = data(tiny_prepared).predict(network, "P0", batch_size=3, activation="sigmoid", device="cpu")
+    image = torch.from_numpy(case_arrays("P0", 0).image[0].astype(np.float32))
+    image -= image.amin(dim=(1, 2), keepdim=True)
+    expected = (image / image.mean(dim=(1, 2), keepdim=True)).sigmoid()
+    assert (tuple(found.shape), found.dtype) == ((1, 4, 16, 16), torch.float32)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+    assert network.batches == [3, 1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
+def test_the_batch_size_changes_nothing(tiny_prepared, batch_size):
+    one, another = (
+        data(tiny_prepared).predict(Watched(), "P2", batch_size=size, activation="sigmoid", device="cpu")
+        for size in (3, batch_size)
+    )
+    np.testing.assert_array_equal(one, another)
+
+
+def test_structures_come_first_and_slices_second(tiny_prepared):
+    network = Watched(lambda image: torch.cat([torch.full_like(image, -2.0), torch.full_like(image, 1.0)], dim=1))
+    found = data(tiny_prepared).predict(network, "P0", batch_size=2, activation="sigmoid", device="cpu")
+    assert found.shape == (2, 4, 16, 16)
+    np.testing.assert_allclose(found[0], torch.tensor(-2.0).sigmoid(), rtol=1e-6)
+    np.testing.assert_allclose(found[1], torch.tensor(1.0).sigmoid(), rtol=1e-6)
+
+
+def test_probabilities_and_not_scores_are_brought_to_the_grid_of_the_case(tiny_prepared):
+    def one_saturated(image):
+        scores = torch.full_like(image, -3.0)
+        scores[..., 4, 4] = 1e6
+        return scores
+
+    slices = data(tiny_prepared, (8, 8))
+    found = slices.predict(Watched(one_saturated), "P0", batch_size=4, activation="sigmoid", device="cpu")
+    assert found.shape == (1, 4, 16, 16)
+    expected = F.interpolate(one_saturated(torch.zeros(1, 1, 8, 8)).sigmoid(), size=(16, 16), mode="bilinear")
+    np.testing.assert_allclose(found[0, 0], expected[0, 0], rtol=1e-5)
+    # Scores brought to the grid first would say 1 in 16 voxels.
+    assert (found[0, 0] > 0.5).sum() == 4
+
+
+def test_a_network_that_gives_no_number_gives_nan(tiny_prepared):
+    network = Watched(lambda i: i * torch.nan)
+    found = data(tiny_prepared).predict(network, "P0", batch_size=4, activation="sigmoid", device="cpu")
+    assert found.isnan().all()
+    assert not decide(found[None], 0.5).any()
+
+
+def test_decision_on_a_literal_map():
+    probability = torch.tensor([0.49, 0.5, 0.51, torch.nan, 0.0, 1.0]).view(1, 1, 6)
+    assert decide(probability, 0.5).flatten().tolist() == [0, 1, 1, 0, 0, 1]
+
+
+def test_the_most_probable_structure_wins_where_it_reaches_the_threshold():
+    first = [0.9, 0.6, 0.2, 0.6, torch.nan, torch.nan]
+    second = [0.1, 0.8, 0.3, 0.6, 0.7, torch.nan]
+    # A tie goes to the first.
+    assert decide(torch.tensor([[first, second]]), 0.5).flatten().tolist() == [1, 2, 0, 1, 2, 0]
+
+
+@pytest.mark.parametrize(("threshold", "voxels"), [(0.0, 3), (0.3, 2), (1.0, 1)])
+def test_threshold(threshold, voxels):
+    probability = torch.tensor([0.1, 0.5, 1.0, torch.nan]).view(1, 1, 2, 2)
+    assert torch.count_nonzero(decide(probability, threshold)) == voxels
+
+
+def test_softmax_decides_against_background_as_argmax_does():
+    logits = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    probability = probabilities(logits, "softmax")
+    assert probability.shape == (2, 3, 5, 5)
+    assert torch.equal(decide(probability, None), logits.argmax(dim=1))
+
+
+def test_activations_on_literal_logits():
+    logits = torch.tensor([[[0.0, 2.0, -1.0]]])
+    assert probabilities(logits, "identity").flatten().tolist() == [0, 1, 0]
+    assert probabilities(logits, "sigmoid").flatten().tolist() == pytest.approx([0.5, 0.880797, 0.268941], abs=1e-6)
+    with pytest.raises(InputError, match="did you mean 'sigmoid'"):
+        probabilities(logits, "sigmoidal")

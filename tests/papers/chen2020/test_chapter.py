@@ -1,0 +1,87 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from npcrepro.book.figures import volumes
+from npcrepro.papers.chen2020 import chapter as chapter_module
+from npcrepro.papers.chen2020.chapter import attention, soft_dice, time_by_part, with_soft_dice
+from npcrepro.runs.cost import CaseTime
+
+pytest_plugins = ["volume_fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_loss_dice_is_pooled_over_the_cases_of_a_patient_and_averaged_over_seeds():
+    masks = {"a": np.array([[[1, 0]]], bool), "b": np.array([[[1, 1]]], bool)}
+    prepared = SimpleNamespace(
+        cases_of=lambda patients, include_suspect: ["a", "b"],
+        case=lambda name: SimpleNamespace(patient="P", not_contoured=()),
+    )
+
+    def record(seed, value):
+        config = {"fold": {"test": ["P"]}, "method": {"name": "unet"}, "seed": seed}
+        return SimpleNamespace(config=config, prediction=lambda name: (None, np.full((1, 1, 1, 2), value)))
+
+    chapter = SimpleNamespace(
+        found=[record(0, 1.0), record(1, 0.0)],
+        prepared=prepared,
+        structures=("GTVp",),
+        masks=lambda name: {"GTVp": masks[name]},
+    )
+    rows = soft_dice(chapter)
+    # Certain of all four voxels, three of them right; and of none.
+    expected = ((1 - 2 * 3 / (3 + 4)) + 1) / 2
+    assert rows.to_dict("records") == [{"patient": "P", "method": "unet", "Loss_dice": pytest.approx(expected)}]
+
+
+def test_numbers_have_a_loss_for_each_patient_and_method(chapter):
+    numbers = with_soft_dice(chapter)
+    assert sorted(numbers.method.value_counts().items()) == [("mmfnet-no-transfer", 2), ("multi-encoder", 2)]
+    assert numbers.Loss_dice.between(0, 1).all()
+    assert not numbers.duplicated(["patient", "method"]).any()
+
+
+@pytest.mark.parametrize(
+    ("profile", "matrix", "width"), [("quick", (16, 256, 256), 1.0), ("smoke", (16, 32, 32), 0.125)]
+)
+def test_the_time_of_a_patient_is_at_the_papers_size_but_for_smoke(chapter, monkeypatch, profile, matrix, width):
+    asked, shown = [], []
+    monkeypatch.setattr(chapter, "settings", replace(chapter.settings, profile=profile))
+
+    def time_case(cohort, case, method, profile, device):
+        asked.append((case, method.name, profile.matrix, profile.width, profile.batch_size, device))
+        return CaseTime(1.0, 2.5, 0.5, 2, "cpu")
+
+    monkeypatch.setattr(chapter_module, "time_case", time_case)
+    monkeypatch.setattr(chapter_module, "display", lambda table: shown.append(table.data))
+    said = time_by_part(chapter, 9).data
+    assert asked == [("P0", "mmfnet", matrix, width, 1, "cpu")]
+    assert shown[0].share.tolist() == ["25%", "62%", "12%", "100%"]
+    assert shown[0].seconds.tolist() == [1.0, 2.5, 0.5, 4.0]
+    assert said.startswith("Most of the time goes into the network. The paper prints about 9 s")
+
+
+def test_attention_is_shown_for_each_series_and_level(chapter, monkeypatch):
+    seen = {}
+    for name in ("channel_weights", "voxel_weights"):
+        monkeypatch.setattr(volumes, name, lambda *a, name=name: seen.update({name: a}))
+    attention(chapter, "mmfnet-no-transfer")
+    ((levels,), (image, reference, maps)) = seen["channel_weights"], seen["voxel_weights"]
+    assert list(levels) == list(maps) == [f"level {n} ({c} a series)" for n, c in enumerate((1, 2, 4, 8), 1)]
+    assert all(list(weights) == ["T1", "T2", "CET1"] for weights in levels.values())
+    assert [len(weights["T2"]) for weights in levels.values()] == [1, 2, 4, 8]
+    assert [weights.shape for weights in maps.values()] == [(32, 32), (16, 16), (8, 8), (4, 4)]
+    assert image.shape == reference.shape == (32, 32)
+    assert reference.any()

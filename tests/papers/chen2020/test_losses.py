@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from npcrepro.base.errors import InputError
+from npcrepro.base.labels import NOT_CONTOURED
+from npcrepro.losses.dice import DiceLoss
+from npcrepro.papers.chen2020.losses import ChenDiceLoss
+
+SURE = 60.0
+
+
+def voxels(*values):
+    """A 1 x 1 x 1 x 1 x n tensor."""
+    return torch.tensor(values, dtype=torch.float32)[None, None, None, None]
+
+
+def printed(p, g, smoothing):
+    return 1 - 2 * ((p * g).sum() + smoothing) / (p.sum() + g.sum() + smoothing)
+
+
+@pytest.mark.parametrize("smoothing", [1.0, 0.25])
+def test_the_printed_equation(smoothing):
+    logits, label = voxels(-1.0, 0.5, 2.0, 0.0), voxels(0, 1, 1, 0)
+    expected = printed(logits.sigmoid(), label, smoothing)
+    torch.testing.assert_close(ChenDiceLoss(smoothing)(logits, label), expected)
+
+
+def test_a_correct_empty_patch_has_a_loss_of_minus_one_as_printed_and_of_zero_as_meant():
+    nothing = voxels(*[-SURE] * 4), voxels(0, 0, 0, 0)
+    assert ChenDiceLoss()(*nothing).item() == pytest.approx(-1)
+    assert DiceLoss(1.0, "image")(*nothing).item() == pytest.approx(0)
+
+
+def test_the_right_answer_is_rewarded_beyond_zero_the_more_the_smaller_the_structure():
+    small = ChenDiceLoss()(voxels(SURE, -SURE, -SURE, -SURE), voxels(1, 0, 0, 0)).item()
+    large = ChenDiceLoss()(voxels(SURE, SURE, SURE, SURE), voxels(1, 1, 1, 1)).item()
+    assert small == pytest.approx(1 - 2 * 2 / 3)
+    assert large == pytest.approx(1 - 2 * 5 / 9)
+
+
+def test_each_image_has_a_loss_of_its_own():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 1, 2, 4, 4)
+    label = (torch.rand(3, 1, 2, 4, 4) > torch.tensor([0.9, 0.5, 0.1]).reshape(3, 1, 1, 1, 1)).float()
+    each = torch.stack([printed(p, g, 1.0) for p, g in zip(logits.sigmoid(), label, strict=True)])
+    torch.testing.assert_close(ChenDiceLoss()(logits, label), each.mean())
+    pooled = printed(logits.sigmoid(), label, 1.0)
+    torch.testing.assert_close(ChenDiceLoss(pooled="batch")(logits, label), pooled)
+
+
+def test_a_structure_that_was_not_contoured_takes_no_part():
+    logits, label = torch.randn(2, 1, 2, 4, 4), torch.ones(2, 1, 2, 4, 4, dtype=torch.uint8)
+    label[0] = NOT_CONTOURED
+    torch.testing.assert_close(ChenDiceLoss()(logits, label), ChenDiceLoss()(logits[1:], label[1:]))
+
+
+def test_the_two_forms_differ_by_the_smoothing_alone():
+    torch.manual_seed(0)
+    logits, label = torch.randn(2, 1, 4, 8, 8), (torch.rand(2, 1, 4, 8, 8) > 0.8).float()
+    difference = DiceLoss(1.0, "image")(logits, label) - ChenDiceLoss(1.0)(logits, label)
+    expected = (1 / (logits.sigmoid() + label).sum(dim=(1, 2, 3, 4)).add(1)).mean()
+    torch.testing.assert_close(difference, expected)
+    torch.testing.assert_close(ChenDiceLoss(1e-9)(logits, label), DiceLoss(1e-9, "image")(logits, label))
+
+
+def test_a_misspelt_option_names_the_near_miss():
+    with pytest.raises(InputError, match="did you mean 'image'"):
+        ChenDiceLoss(pooled="images")

@@ -1,0 +1,237 @@
+"""Guo 2021: what its protocol says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from npcrepro.base.files import as_data
+from npcrepro.findings.claims.ledger import claims
+from npcrepro.protocol import registry
+from npcrepro.protocol.settings import Settings
+from npcrepro.runs.queue import run_paper
+from npcrepro.runs.run import load_network
+
+GUO, PRINTED = registry.load("guo2021"), registry.reported("guo2021")
+CSCN = GUO.methods[0]
+OTHER_FUSIONS = ("cascade-unfused", "fusion-product", "fusion-maximum")
+LARGE = ("vnet-large-blocks", "bunet-large-blocks")
+
+
+def parameters(name):
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in GUO.method(name).build(1.0).parameters())
+
+
+def differences(name, other):
+    """Names of what differs between two methods, besides their names."""
+    one, two = (as_data(GUO.method(method)) for method in (name, other))
+    return {part for part in one if one[part] != two[part]} - {"name", "title", "summary"}
+
+
+# Rows
+
+
+def test_the_rows_of_table_1_are_methods_and_so_is_the_one_that_it_lacks():
+    titles = [method.title for method in GUO.methods]
+    assert len(set(titles)) == len(titles)
+    printed = {row["model"] for row in PRINTED["tables"]["table1"]}
+    assert {GUO.method(name).title for name in ("cscn", "cnn", "acdnet", "deeplab", "vnet")} == printed
+    for profile in GUO.profiles:
+        assert set(profile.methods) >= {"cscn", "cnn", "acdnet", "deeplab", "vnet", "bunet"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cscn", 1_017_892),
+        ("bunet", 1_401_986),
+        ("bunet-wide", 5_602_562),
+        ("acdnet", 1_017_892 - 27 * 32),
+        ("map-only", 1_017_892 - 27 * 32),
+        ("acdnet-no-rates", 1_017_892 - 27 * 32),
+        ("acdnet-large-rates", 1_017_892 - 27 * 32),
+        ("joint", 1_401_986 + 1_017_892),
+        ("cnn", 1_256_834),
+        ("vnet-large-blocks", 45_597_898),
+    ],
+)
+def test_parameters_of_the_paper_profile(name, expected):
+    assert parameters(name) == expected
+
+
+def test_the_second_network_sees_image_and_map_and_is_compared_with_the_image_alone():
+    assert CSCN.build(0.1).stem[0].in_channels == 2
+    assert GUO.method("acdnet").build(0.1).stem[0].in_channels == 1
+    assert GUO.method("map-only").build(0.1).stem[0].in_channels == 1
+    assert [use.method for use in CSCN.uses] == ["bunet"]
+    assert CSCN.uses[0].maps == 2
+
+
+def test_each_variant_changes_one_thing():
+    expected = {
+        "map-only": {"network"},
+        "three-views": {"data"},
+        "joint": {"network", "uses", "data"},
+        "acdnet-pyramids-as-layers": {"network"},
+        "acdnet-no-rates": {"network"},
+        "acdnet-rate-0": {"network"},
+        "acdnet-large-rates": {"network"},
+        "bunet-boundary-weight": {"data"},
+        "bunet-exponential-weight": {"data"},
+        "bunet-unweighted": {"data"},
+        "bunet-wide": {"network"},
+        "bunet-large-blocks": {"data"},
+        "deeplab-stride-4": {"network"},
+        "vnet-large-blocks": {"network"},
+        **{name: {"data", "stages", "uses"} for name in OTHER_FUSIONS},
+    }
+    for name, parts in expected.items():
+        assert differences(name, GUO.comparisons.get(name, "cscn")) == parts, name
+
+
+@pytest.mark.parametrize("name", OTHER_FUSIONS)
+def test_other_fusions_take_over_the_whole_network(name):
+    method = GUO.method(name)
+    assert method.stages == ()
+    assert method.network == CSCN.network
+    assert [(use.method, dict(use.weights), use.maps) for use in method.uses] == [
+        ("cscn", {"": ""}, 0),
+        ("bunet", {}, 2),
+    ]
+    assert method.data.options["fusion"] == {"cascade-unfused": "fine"}.get(name, name.removeprefix("fusion-"))
+    assert CSCN.data.options["fusion"] == "mean"
+
+
+def test_a_control_has_the_updates_of_both_networks_of_the_cascade():
+    assert differences("acdnet-long", "acdnet") == {"budget"}
+    assert GUO.method("acdnet-long").budget == GUO.method("bunet").budget + CSCN.budget
+    assert all("acdnet-long" in GUO.profile(name).methods for name in ("bench", "paper"))
+
+
+def test_large_blocks_have_twice_the_side():
+    assert {method.name for method in GUO.methods if method.data.options.get("enlarge") == 2} == set(LARGE)
+    assert GUO.method("vnet").network.options == {"halvings": 3}
+    assert GUO.method("vnet-large-blocks").network.options == {}
+    large = torch.zeros(1, 1, *(2 * side for side in GUO.profile("paper").matrix))
+    for name in LARGE:
+        assert GUO.method(name).build(0.1).eval()(large).shape == (1, 2, 16, 48, 48)
+
+
+# Training
+
+
+def test_the_schedule_of_guo_2021():
+    text = PRINTED["text"]
+    profile = GUO.profile("paper")
+    assert profile.updates == text["iterations"]
+    assert profile.matrix == tuple(text["block"][::-1])
+    for method in GUO.methods:
+        for stage in method.stages:
+            assert (stage.monitor, stage.keep_best) == ("validation_dsc", True)
+            assert stage.optimiser.options == {"lr": text["learning_rate"]}
+            assert stage.decay == text["decay"]
+            if method.name == "bunet-printed-decay":
+                # 99 falls part the training into 100 pieces of one rate.
+                assert profile.updates / (stage.decays + 1) == text["decay_every_iterations"]
+            else:
+                assert stage.decay**stage.decays == pytest.approx(0.1, abs=0.01)
+
+
+def test_weights_of_the_loss():
+    for method in GUO.methods:
+        kind = method.name.removeprefix("bunet-").removesuffix("-weight")
+        expected = {"boundary": "boundary", "exponential": "exponential", "unweighted": "none"}.get(kind, "core")
+        assert method.data.options["distance_weight"] == expected
+        assert {stage.loss.target for stage in method.stages} <= {"npcrepro.papers.guo2021.losses:DistanceFocalLoss"}
+
+
+def test_folds_are_as_large_as_printed():
+    patients, split = PRINTED["paper"]["patients"], PRINTED["text"]["split"]
+    assert patients / GUO.split["folds"] == split["test"]
+    assert GUO.split["validation"] * (patients - split["test"]) == pytest.approx(split["validation"])
+
+
+def test_left_and_right_are_mirrored_by_the_data_alone():
+    assert all(method.augmentation is None for method in GUO.methods)
+    assert CSCN.structures == ("GTVp",)
+
+
+def test_another_series_takes_the_place_of_thrive():
+    renamed = registry.load("guo2021", ("CET1",))
+    assert {method.channels for method in renamed.methods} == {("CET1",)}
+    assert CSCN.channels == ("THRIVE",)
+
+
+# What is printed
+
+
+def test_every_gap_has_a_choice():
+    gaps = PRINTED["gaps"]
+    assert [gap["id"] for gap in gaps] == list(range(1, 53))
+    assert all(gap["gap"].strip() and gap["choice"].strip() for gap in gaps)
+
+
+def test_claims_name_methods():
+    found = claims("guo2021")
+    assert [claim.key for claim in found] == [f"guo2021-{number}" for number in range(24, 39)]
+    for claim in found:
+        for part in claim.tested:
+            assert all(GUO.method(arm.method) for arm in part.arms)
+
+
+@pytest.mark.parametrize(("key", "other"), [("guo2021-24", "ACDNet"), ("guo2021-25", "Deeplab"), ("guo2021-26", "CNN")])
+def test_printed_effects_are_differences_of_the_table(key, other):
+    rows = {row["model"]: row for row in PRINTED["tables"]["table1"]}
+    (claim,) = [claim for claim in claims("guo2021") if claim.key == key]
+    for dsc, distance in zip(claim.parts[::2], claim.parts[1::2], strict=True):
+        assert dsc.reported == pytest.approx(rows["CSCN"]["dsc"] - rows[other]["dsc"])
+        assert distance.reported == pytest.approx(rows["CSCN"]["assd_mm"] - rows[other]["assd_mm"])
+        titles = [GUO.method(arm.method).title for arm in dsc.arms]
+        assert titles[0] == "CSCN"
+        assert titles[1].startswith(other)  # of DeepLab there are two
+
+
+# A run
+
+
+@pytest.fixture(scope="module")
+def small_runs(tmp_path_factory):
+    """CSCN and its fusions on the smallest phantom, one fold."""
+    folder = tmp_path_factory.mktemp("guo2021")
+    smoke = replace(GUO.profile("smoke"), updates=2, check_every=1)
+    paper = replace(GUO, profiles=(smoke,))
+    methods = ("bunet", "cscn", *OTHER_FUSIONS)
+    settings = Settings(profile="smoke", methods=methods, device="cpu", runs=str(folder))
+    return dict(zip(methods, run_paper(paper, settings, report=lambda line: None), strict=True))
+
+
+def test_the_cascade_runs_on_maps_of_patients_that_bunet_did_not_see(small_runs):
+    used = small_runs["cscn"].provenance["used"]
+    assert list(used) == ["bunet"]
+    assert len(used["bunet"]) == 3  # for the patients tested, and one for each part of the others
+    assert all(record.provenance["status"] == "trained" for record in small_runs.values())
+
+
+def test_fusions_are_of_the_same_two_maps(small_runs):
+    maps = {}
+    for name, record in small_runs.items():
+        path = sorted((record.folder / "predictions").glob("*.npz"))[0]
+        with np.load(path) as arrays:
+            maps[name] = arrays["probability"].astype(float) / 255
+    fine = maps["cascade-unfused"]
+    assert len(np.unique(fine)) > 10
+    assert not np.allclose(maps["bunet"], fine, atol=0.05)
+    between = np.minimum(maps["bunet"], fine) - 0.03, np.maximum(maps["bunet"], fine) + 0.03
+    # The coarse map goes through the block grid and back, so that the two agree but for what interpolation moves.
+    assert ((between[0] <= maps["cscn"]) & (maps["cscn"] <= between[1])).mean() > 0.9
+    assert (maps["fusion-maximum"] >= maps["cscn"] - 0.03).mean() > 0.99
+    assert (maps["fusion-maximum"] >= fine - 0.03).mean() > 0.99
+
+
+def test_fusions_have_the_weights_of_the_cascade(small_runs):
+    ours = load_network(small_runs["cscn"]).state_dict()
+    for name in OTHER_FUSIONS:
+        taken = load_network(small_runs[name]).state_dict()
+        assert all(torch.equal(ours[part], taken[part]) for part in ours)

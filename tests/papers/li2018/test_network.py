@@ -1,0 +1,265 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from npcrepro.models.layers import layer_table
+from npcrepro.papers.li2018.network import Li2018Network
+
+pytest_plugins = ["core_fixtures"]
+
+PAPER = (1, 144, 144)
+
+# Table 1 of the paper: kernel, stride, padding, output h x w x d; then parameters and millions of multiply-accumulates
+# by hand from them.
+TABLE_1 = {
+    "conv1": (5, 1, 2, (144, 144, 80), 2_080, 41.47),
+    "relu1": (None, None, None, (144, 144, 80), 0, 0),
+    "pool1": (2, 2, 0, (72, 72, 80), 0, 0),
+    "conv2": (5, 1, 2, (72, 72, 120), 240_120, 1244.16),
+    "relu2": (None, None, None, (72, 72, 120), 0, 0),
+    "pool2": (2, 2, 0, (36, 36, 120), 0, 0),
+    "conv3": (9, 1, 4, (36, 36, 500), 4_860_500, 6298.56),
+    "relu3": (None, None, None, (36, 36, 500), 0, 0),
+    "conv4": (1, 1, 0, (36, 36, 300), 150_300, 194.40),
+    "relu4": (None, None, None, (36, 36, 300), 0, 0),
+    "conv5": (3, 1, 1, (36, 36, 100), 270_100, 349.92),
+    "relu5": (None, None, None, (36, 36, 100), 0, 0),
+    "conv6": (3, 1, 1, (36, 36, 1), 901, 1.17),
+    "relu6": (None, None, None, (36, 36, 1), 0, 0),
+    "deconv1": (4, 2, 1, (72, 72, 1), 17, 0.02),
+    "concat1": (None, None, None, (72, 72, 121), 0, 0),
+    "conv7": (1, 1, 0, (72, 72, 1), 122, 0.63),
+    "relu7": (None, None, None, (72, 72, 1), 0, 0),
+    "deconv2": (4, 2, 1, (144, 144, 1), 17, 0.08),
+    "concat2": (None, None, None, (144, 144, 81), 0, 0),
+    "conv8": (1, 1, 0, (144, 144, 1), 82, 1.68),
+}
+
+
+def paper_network(**options):
+    with torch.device("meta"):
+        return Li2018Network(**options)
+
+
+def departures_from_table_1(network) -> list[str]:
+    """What a network does otherwise than Table 1; empty for the paper's."""
+    try:
+        rows = layer_table(network, PAPER)
+    except RuntimeError as error:
+        return [f"no forward pass: {error}"]
+    found = {}
+    for row in rows:
+        one = [side[0] if side and len(set(side)) == 1 else None for side in (row.kernel, row.stride, row.padding)]
+        channels, height, width = row.output
+        found[row.name] = (*one, (height, width, channels), row.parameters, round(row.macs / 1e6, 2))
+    order = [] if list(found) == list(TABLE_1) else [f"layers in the order {list(found)}"]
+    return order + [
+        f"{name}: {found.get(name)} instead of {row}" for name, row in TABLE_1.items() if found.get(name) != row
+    ]
+
+
+def test_every_row_of_table_1():
+    assert departures_from_table_1(paper_network()) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "attribute", "value"),
+    [
+        ("conv3", "padding", (3, 3)),
+        ("conv8", "padding", (1, 1)),
+        ("conv1", "stride", (2, 2)),
+        ("conv5", "dilation", (2, 2)),
+        ("deconv2", "padding", (0, 0)),
+        ("deconv1", "output_padding", (1, 1)),
+        ("pool2", "stride", 3),
+        ("pool1", "kernel_size", 3),
+        ("conv7", "bias", None),
+        ("relu3", "forward", lambda maps: maps[:, 1:]),
+    ],
+)
+def test_a_network_with_one_thing_changed_is_not_table_1(layer, attribute, value):
+    network = paper_network()
+    setattr(getattr(network, layer), attribute, value)
+    assert departures_from_table_1(network)
+
+
+def test_a_layer_left_out_is_not_table_1():
+    assert departures_from_table_1(paper_network(fused=False))
+
+
+def test_parameters_and_multiply_accumulates_of_the_whole():
+    network = paper_network()
+    assert sum(p.numel() for p in network.parameters()) == 5_524_239
+    assert sum(layer.macs for layer in layer_table(network, PAPER)) == 8_132_088_960
+
+
+def test_most_parameters_are_in_conv3():
+    network = paper_network()
+    share = sum(p.numel() for p in network.conv3.parameters()) / sum(p.numel() for p in network.parameters())
+    assert round(share, 2) == 0.88
+
+
+def test_the_deep_score_sees_64_pixels():
+    """Through average pooling and positive weights, so that every pixel in sight has a gradient."""
+    network = Li2018Network(width=0.01)
+    network.pool1 = network.pool2 = torch.nn.AvgPool2d(2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(0.01)
+    image = torch.ones(1, 1, 144, 144, requires_grad=True)
+    network(image, output="score_quarter")[0, 0, 18, 18].backward()
+    seen = image.grad[0, 0] != 0
+    assert seen.any(dim=0).sum() == 64
+    assert seen.any(dim=1).sum() == 64
+    # Pixel 18 of 36 covers 72 to 75; what it sees lies around it.
+    assert seen.any(dim=0).nonzero().flatten()[[0, -1]].tolist() == [42, 105]
+
+
+@pytest.mark.parametrize(
+    ("output", "shape"),
+    [("score_full", (2, 1, 16, 24)), ("score_half", (2, 1, 8, 12)), ("score_quarter", (2, 1, 4, 6))],
+)
+def test_shapes_of_the_three_scores(output, shape):
+    assert Li2018Network(width=0.05)(torch.zeros(2, 1, 16, 24), output=output).shape == shape
+
+
+@pytest.mark.parametrize("size", [(18, 16), (16, 18), (15, 16), (2, 4)])
+def test_a_size_not_divisible_by_four_is_an_error(size):
+    with pytest.raises(ValueError, match=rf"divisible by 4, got \({size[0]}, {size[1]}\)"):
+        Li2018Network(width=0.05)(torch.zeros(1, 1, *size))
+
+
+@pytest.mark.parametrize(("width", "channels"), [(0.25, (20, 30, 125, 75, 25)), (0.001, (1, 1, 1, 1, 1))])
+def test_width_scales_all_inner_channels_and_never_to_none(width, channels):
+    network = paper_network(width=width)
+    assert tuple(getattr(network, f"conv{i}").out_channels for i in range(1, 6)) == channels
+    assert [getattr(network, f"conv{i}").out_channels for i in (6, 7, 8)] == [1, 1, 1]
+    assert (network.conv7.in_channels, network.conv8.in_channels) == (1 + channels[1], 1 + channels[0])
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_gradients_reach_every_parameter_with_linear_scores(fused):
+    torch.manual_seed(0)
+    network = Li2018Network(width=0.1, relu_on_scores=False, fused=fused)
+    network(torch.randn(2, 1, 32, 32)).square().mean().backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+def test_a_negative_score_blocks_the_gradient_where_the_score_has_a_relu():
+    torch.manual_seed(0)
+    network = Li2018Network(width=0.1)
+    with torch.no_grad():
+        network.conv6.weight.zero_()
+        network.conv6.bias.fill_(-1.0)
+    network(torch.randn(2, 1, 32, 32)).square().mean().backward()
+    assert not network.conv6.bias.grad.any()
+    assert not network.conv3.weight.grad.any()
+    assert network.conv1.weight.grad.any()  # by way of Concat2
+
+
+@pytest.mark.parametrize("relu_on_scores", [True, False])
+@pytest.mark.parametrize("layer", ["conv6", "conv7"])
+def test_how_negative_a_score_is_matters_without_its_relu_only(layer, relu_on_scores):
+    torch.manual_seed(0)
+    network = Li2018Network(width=0.05, relu_on_scores=relu_on_scores).eval()
+    image, outputs = torch.randn(1, 1, 16, 16), []
+    getattr(network, layer).weight.data.zero_()
+    for bias in (-1.0, -5.0):
+        getattr(network, layer).bias.data.fill_(bias)
+        outputs.append(network(image))
+    assert torch.equal(*outputs) == relu_on_scores
+
+
+def test_inner_scores_are_given_before_their_relu():
+    torch.manual_seed(0)
+    network = Li2018Network(width=0.05)
+    for layer, output in ((network.conv6, "score_quarter"), (network.conv7, "score_half")):
+        layer.weight.data.zero_()
+        layer.bias.data.fill_(-3.0)
+        assert (network(torch.randn(1, 1, 16, 16), output=output) == -3.0).all()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_fine_features_reach_the_score_only_when_fused(fused):
+    """With the deep score cut off, an unfused network cannot tell two images apart."""
+    torch.manual_seed(0)
+    network = Li2018Network(width=0.05, fused=fused, relu_on_scores=False).eval()
+    network.conv6.weight.data.zero_()
+    image = torch.randn(2, 1, 16, 16)
+    for output in ("score_half", "score_full"):
+        first, second = network(image, output=output)
+        assert torch.equal(first, second) != fused
+
+
+def test_unfused_has_no_weights_for_fine_features():
+    network = paper_network(fused=False)
+    assert (network.conv7.in_channels, network.conv8.in_channels) == (1, 1)
+    assert sum(p.numel() for p in network.parameters()) == 5_524_239 - 120 - 80
+    assert "concat1" not in [layer.name for layer in layer_table(network, PAPER)]
+
+
+@pytest.mark.parametrize("layer", ["deconv1", "deconv2"])
+def test_deconvolutions_start_as_bilinear_interpolation(layer):
+    torch.manual_seed(0)
+    score = torch.randn(1, 1, 6, 7)
+    enlarged = getattr(Li2018Network(width=0.05), layer)(score)
+    expected = F.interpolate(score, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(enlarged[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1])
+
+
+def test_he_initialisation():
+    torch.manual_seed(0)
+    network = Li2018Network()
+    for layer, fan_in in ((network.conv2, 80 * 25), (network.conv3, 120 * 81), (network.conv4, 500)):
+        assert layer.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.01)
+        assert layer.weight.mean().abs() < 0.01 * layer.weight.std()
+    assert not any(p.any() for name, p in network.named_parameters() if name.endswith("bias"))
+
+
+def test_score_layers_start_from_the_deep_score_alone():
+    torch.manual_seed(0)
+    network = Li2018Network()
+    for layer in (network.conv7, network.conv8):
+        assert layer.weight[0, 0] == 1
+        assert 0 < layer.weight[:, 1:].abs().max() < 0.01
+
+
+@pytest.mark.parametrize("sd", [1.0, 0.01])
+def test_normal_initialisation(sd):
+    torch.manual_seed(0)
+    network = Li2018Network(initialisation=sd)
+    for layer in (network.conv2, network.conv3, network.conv5):
+        assert layer.weight.std().item() == pytest.approx(sd, rel=0.02)
+    # Also of the score layers, which the default starts otherwise.
+    assert network.conv7.weight.std().item() == pytest.approx(sd, rel=0.3)
+    torch.testing.assert_close(network.deconv1.weight.sum().item(), 4.0)
+
+
+def test_the_printed_initialisation_gives_scores_of_order_1e8():
+    torch.manual_seed(0)
+    network = Li2018Network(initialisation=1.0)
+    with torch.no_grad():
+        size = network(torch.randn(1, 1, 32, 32), output="score_quarter").abs().mean().item()
+    assert 1e7 < size < 1e10
+
+
+def test_one_case_can_be_learnt_by_heart():
+    torch.manual_seed(0)
+    network = Li2018Network(width=0.05, relu_on_scores=False)
+    y, x = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    label = (((y - 6) ** 2 + (x - 9) ** 2) <= 16).float()[None, None]
+    image = label + 0.1 * torch.randn(label.shape)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(100):
+        optimiser.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(network(image), label)
+        loss.backward()
+        optimiser.step()
+    found = network(image) >= 0
+    assert 2 * (found * label).sum() / (found.sum() + label.sum()) > 0.95
+
+
+def test_an_unknown_output_is_an_error():
+    with pytest.raises(ValueError, match="score_quater"):
+        Li2018Network(width=0.1)(torch.zeros(1, 1, 8, 8), output="score_quater")

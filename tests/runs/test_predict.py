@@ -1,0 +1,350 @@
+"""Networks in use: trained on all patients, applied to the images of another folder."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from core_cases import case_arrays, tiny_paper, write_tiny
+from torch import nn
+
+from npcrepro.base.errors import InputError
+from npcrepro.cohorts.dicom import structures_of
+from npcrepro.cohorts.images import read_image
+from npcrepro.cohorts.layout import read_cohort
+from npcrepro.protocol.method import Component, Stage, Use
+from npcrepro.protocol.settings import Settings
+from npcrepro.runs.predict import _codes, predict, train_on_all
+from npcrepro.runs.queue import run_paper
+from npcrepro.runs.records import find
+from npcrepro.sampling.slices import SliceData
+
+pytest_plugins = ["core_fixtures"]
+
+
+class Brightness(nn.Module):
+    """A voxel is in the structure if the sum of its channels is large; the loss moves one number."""
+
+    def __init__(self, in_channels, out_channels, width):
+        super().__init__()
+        self.register_buffer("weight", torch.ones(in_channels, dtype=torch.float32) / 50)
+        self.bias = nn.Parameter(torch.tensor(-6.0))
+
+    def forward(self, image):
+        return (image * self.weight[:, None, None]).sum(dim=1, keepdim=True) + self.bias
+
+
+class WithMaps(SliceData):
+    """The maps of another run, times 1,000, as further channels beside an image that shows nothing."""
+
+    def __init__(self, *arguments, maps, **options):
+        super().__init__(*arguments, **options)
+        self.maps = maps
+
+    def batch(self, slices):
+        image, label = super().batch(slices)
+        maps = [np.load(self.maps[case])["probability"][:, z] / 0.255 for case, z in slices]
+        return torch.cat([0 * image, torch.from_numpy(np.stack(maps)).float()], dim=1), label
+
+
+def paper_of(*methods):
+    """The tiny paper with methods that need no training to be right."""
+    paper = tiny_paper(updates=2, check_every=1)
+    stage = Stage("all", Component("npcrepro.losses.dice:DiceLoss"), Component("torch.optim:SGD", {"lr": 1e-6}))
+    simple = replace(
+        paper.methods[0],
+        name="simple",
+        network=Component(f"{__name__}:Brightness"),
+        data=Component("npcrepro.sampling.slices:SliceData", {"normalisation": "none"}),
+        augmentation=None,
+        stages=(stage,),
+    )
+    return replace(paper, methods=(simple, *(replace(simple, **changes) for changes in methods)))
+
+
+USER = {
+    "name": "user",
+    "data": Component(f"{__name__}:WithMaps", {"normalisation": "none"}),
+    "uses": (Use("simple", maps=2),),
+}
+
+
+def settings(root, runs, *methods):
+    methods = methods or ("simple",)
+    return Settings(cohort=str(root), profile="tiny", methods=methods, device="cpu", runs=str(runs))
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_root, tmp_path_factory):
+    """The folder of a run on all patients of the tiny cohort."""
+    runs = tmp_path_factory.mktemp("runs")
+    (record,) = train_on_all(paper_of(), settings(tiny_root, runs), report=lambda line: None)
+    return record
+
+
+def images_only(folder, cases=("A", "B"), **fields):
+    """A folder with imagesTs and nothing else, and the cases that are in it."""
+    cases = [case_arrays(name, number) if isinstance(name, str) else name for number, name in enumerate(cases)]
+    write_tiny(folder, cases, **fields)
+    (folder / "imagesTr").rename(folder / "imagesTs")
+    shutil.rmtree(folder / "labelsTr")
+    (folder / "dataset.json").unlink()
+    return {case.name: case for case in cases}
+
+
+def silent(line):
+    pass
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Trained on all
+
+
+def test_all_patients_train_or_choose_and_nobody_is_tested(trained):
+    fold = trained.config["fold"]
+    assert fold["test"] == []
+    assert len(fold["validation"]) == 1
+    assert sorted(fold["train"] + fold["validation"]) == ["P0", "P1", "P2", "P3"]
+    assert trained.folder.name.startswith("all_seed-0_")
+    assert len(trained.cases) == 0
+    assert len(trained.history)
+
+
+def test_a_run_on_all_is_no_result(trained, tiny_root):
+    runs = trained.folder.parents[4]
+    assert find(runs) == []
+    lines = []
+    (again,) = train_on_all(paper_of(), settings(tiny_root, runs), report=lines.append)
+    assert again.folder == trained.folder
+    assert lines == [f"1 run, 0 trained now, 1 read back from {runs}"]
+
+
+def test_the_share_of_the_paper_chooses(tiny_root, tmp_path):
+    paper = replace(paper_of(), split={"kind": "k-fold", "folds": 2, "validation": 0.5})
+    (record,) = train_on_all(paper, settings(tiny_root, tmp_path), report=silent)
+    assert [len(record.config["fold"][part]) for part in ("train", "validation", "test")] == [2, 2, 0]
+
+
+# Predictions
+
+
+def test_the_images_alone_are_enough(trained, tmp_path):
+    placed = {"origin": [10.0, -20.0, 30.0], "direction": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0]}
+    turned = case_arrays("A", 3, spacing_mm=(2.0, 1.5, 1.25), geometry=placed)
+    cases = images_only(tmp_path / "images", [turned, case_arrays("B", 1)])
+    lines = []
+    assert predict(trained.folder, tmp_path / "images", tmp_path / "out", "cpu", lines.append) == 2
+    assert lines == ["[1/2] A, axes turned for the network and back", "[2/2] B"]
+    assert left(tmp_path / "out") == ["A.nii.gz", "B.nii.gz", "dataset.json"]
+    for name, case in cases.items():
+        label, *grid = read_image(tmp_path / "out" / f"{name}.nii.gz")
+        _, *there = read_image(tmp_path / "images" / "imagesTs" / f"{name}_0000.nii.gz")
+        assert grid == there
+        assert label.dtype == np.uint8
+        np.testing.assert_array_equal(label, case.label)
+    assert structures_of(tmp_path / "out" / "A.nii.gz") == {"GTVp": (1,)}
+    assert left(tmp_path) == ["images", "out"]
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LAS", "RPI", "SLP"])
+def test_images_with_other_axes_are_segmented_as_those_of_the_training(trained, tmp_path, axes):
+    """The same anatomy, stored otherwise: the label is the same in space, and on the grid of its image."""
+    assert trained.provenance["axes"] == "LPS"
+    images_only(tmp_path / "a", [case_arrays("A", 1)])
+    path = tmp_path / "b" / "imagesTs" / "A_0000.nii.gz"
+    path.parent.mkdir(parents=True)
+    image = sitk.ReadImage(str(tmp_path / "a" / "imagesTs" / "A_0000.nii.gz"))
+    sitk.WriteImage(sitk.DICOMOrient(image, axes), str(path))
+    lines = []
+    for name in "ab":
+        predict(trained.folder, tmp_path / name, tmp_path / f"out-{name}", "cpu", lines.append)
+    assert lines == ["[1/1] A", "[1/1] A, axes turned for the network and back"]
+    as_trained, label = (sitk.ReadImage(str(tmp_path / f"out-{name}" / "A.nii.gz")) for name in "ab")
+    stored = sitk.ReadImage(str(path))
+    for part in ("GetSize", "GetOrigin", "GetSpacing", "GetDirection"):
+        assert getattr(label, part)() == getattr(stored, part)()
+    back = sitk.GetArrayFromImage(sitk.DICOMOrient(label, "LPS"))
+    assert back.any()
+    np.testing.assert_array_equal(back, sitk.GetArrayFromImage(as_trained))
+
+
+def test_the_prediction_is_that_of_the_run(tiny_root, tmp_path):
+    (record,) = run_paper(paper_of(), settings(tiny_root, tmp_path / "runs"), report=silent)
+    predict(record.folder, tiny_root, tmp_path / "out", "cpu", silent)
+    label, _ = record.prediction("P0")
+    assert label.any()
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "P0.nii.gz")[0], label)
+    assert len(left(tmp_path / "out")) == 5
+
+
+def test_labels_are_not_looked_at(trained, tiny_root, tmp_path):
+    shutil.copytree(tiny_root, tmp_path / "c")
+    for label in (tmp_path / "c" / "labelsTr").iterdir():
+        label.write_bytes(b"no label")
+    predict(trained.folder, tmp_path / "c", tmp_path / "out", "cpu", silent)
+    predict(trained.folder, tiny_root, tmp_path / "again", "cpu", silent)
+    for name in left(tiny_root / "labelsTr"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_a_structure_keeps_the_code_that_the_cohort_gives_it(trained, tmp_path):
+    case = case_arrays("A")
+    case.label[case.label == 1] = 7
+    write_tiny(tmp_path / "c", [case], structures={"GTVnd": 1, "GTVp": 7})
+    predict(trained.folder, tmp_path / "c", tmp_path / "out", "cpu", silent)
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "A.nii.gz")[0], case.label)
+    assert structures_of(tmp_path / "out" / "A.nii.gz") == {"GTVp": (7,)}
+
+
+@pytest.mark.parametrize(
+    ("known", "codes"),
+    [
+        ({}, {"A": 1, "B": 2}),
+        ({"C": (1,), "B": (3,)}, {"A": 2, "B": 3}),
+        ({"A": (1, 3), "B": (2, 3)}, {"A": 1, "B": 2}),
+        ({"A": (3,), "B": (2, 3), "C": (3, 1)}, {"A": 4, "B": 2}),
+    ],
+)
+def test_codes(known, codes):
+    assert _codes(("A", "B"), known) == codes
+
+
+def test_channels_go_by_name(trained, tmp_path):
+    case = case_arrays("A", channels=2)
+    dark = replace(case, image=np.stack([case.image[0], np.zeros_like(case.image[0])]))
+    write_tiny(tmp_path / "c", [replace(dark, image=dark.image[::-1])], channels=("T2", "CET1"))
+    predict(trained.folder, tmp_path / "c", tmp_path / "out", "cpu", silent)
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "A.nii.gz")[0], case.label)
+
+
+def test_a_channel_that_stood_in_is_asked_for_by_its_own_name(tmp_path):
+    write_tiny(tmp_path / "c", channels=("T2",))
+    (record,) = train_on_all(paper_of(), settings(tmp_path / "c", tmp_path / "runs"), report=silent)
+    assert record.provenance["substituted"] == {"CET1": "T2"}
+    assert predict(record.folder, tmp_path / "c", tmp_path / "out", "cpu", silent) == 4
+    write_tiny(tmp_path / "d", channels=("CET1",))
+    with pytest.raises(InputError, match="has the channels CET1, but the run needs T2"):
+        predict(record.folder, tmp_path / "d", tmp_path / "other", "cpu", silent)
+
+
+def test_files_that_dataset_json_lists(trained, tmp_path):
+    write_tiny(tmp_path / "c", ["A"])
+    (tmp_path / "c" / "imagesTr" / "A_0000.nii.gz").rename(tmp_path / "c" / "mine.nii.gz")
+    header = json.loads((tmp_path / "c" / "dataset.json").read_text())
+    header["dataset"] = {"A": {"images": ["mine.nii.gz"], "label": "labelsTr/A.nii.gz"}}
+    (tmp_path / "c" / "dataset.json").write_text(json.dumps(header))
+    assert predict(trained.folder, tmp_path / "c", tmp_path / "out", "cpu", silent) == 1
+
+
+def test_a_series_that_may_become_zeros(tmp_path):
+    paper = paper_of({"name": "two", "channels": ("CET1", "T2")})
+    cases = [case_arrays(f"P{i}", i, channels=2) for i in range(4)]
+    # The second channel alone takes a voxel above the threshold.
+    cases = [replace(case, image=np.stack([case.image[0] // 100, case.image[0]])) for case in cases]
+    write_tiny(tmp_path / "c", cases, channels=("CET1", "T2"))
+    (record,) = train_on_all(paper, settings(tmp_path / "c", tmp_path / "runs", "two"), report=silent)
+    (tmp_path / "c" / "imagesTr" / "P1_0001.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"case P1 has no image _0001 \(T2\)"):
+        predict(record.folder, tmp_path / "c", tmp_path / "out", "cpu", silent)
+    header = json.loads((tmp_path / "c" / "dataset.json").read_text()) | {"missing_series": "zero"}
+    (tmp_path / "c" / "dataset.json").write_text(json.dumps(header))
+    assert predict(record.folder, tmp_path / "c", tmp_path / "out", "cpu", silent) == 4
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "P0.nii.gz")[0], cases[0].label)
+    assert not read_image(tmp_path / "out" / "P1.nii.gz")[0].any()
+
+
+def test_runs_whose_maps_go_in_predict_first(tiny_root, tmp_path):
+    paper = paper_of(USER, {**USER, "name": "second", "uses": (Use("user", maps=2),)})
+    records = train_on_all(paper, settings(tiny_root, tmp_path / "runs", "second"), report=silent)
+    cases = images_only(tmp_path / "images", ["A"])
+    predict(records[0].folder, tmp_path / "images", tmp_path / "out", "cpu", silent)
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "A.nii.gz")[0], cases["A"].label)
+    assert left(tmp_path) == ["images", "out", "runs"]
+    used = records[0].provenance["used"]["user"][0]
+    (tmp_path / "runs" / used / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=f"{used} is not the folder of a finished run"):
+        predict(records[0].folder, tmp_path / "images", tmp_path / "other", "cpu", silent)
+
+
+# What cannot be predicted
+
+
+@pytest.mark.parametrize("content", ["A.nii.gz", "notes.txt"])
+def test_nothing_is_overwritten(trained, tiny_root, tmp_path, content):
+    (tmp_path / content).write_text("mine")
+    with pytest.raises(InputError, match="exists and is not empty"):
+        predict(trained.folder, tiny_root, tmp_path, "cpu", silent)
+    assert (tmp_path / content).read_text() == "mine"
+
+
+def test_a_mistyped_device_is_told_before_anything_is_read(trained, tmp_path):
+    with pytest.raises(InputError, match="unknown device 'cdua'; did you mean 'cuda'"):
+        predict(trained.folder, tmp_path / "no-images", tmp_path / "out", "cdua", silent)
+    assert left(tmp_path) == []
+
+
+def test_a_truncated_image_leaves_nothing(trained, tmp_path):
+    images_only(tmp_path / "images")
+    path = tmp_path / "images" / "imagesTs" / "B_0000.nii.gz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"B_0000\.nii\.gz: cannot be read"):
+        predict(trained.folder, tmp_path / "images", tmp_path / "out", "cpu", silent)
+    assert left(tmp_path) == ["images"]
+
+
+def test_folders_that_do_not_fit(trained, tiny_root, tmp_path):
+    def refused(root, words, run=trained.folder):
+        with pytest.raises(InputError, match=words) as error:
+            predict(run, root, tmp_path / "out", "cpu", silent)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "out").exists()
+
+    refused(tmp_path / "nowhere", "nowhere: no such folder")
+    refused(tiny_root, "is not the folder of a finished run .no config.json.", trained.folder.parent)
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "empty has no images: neither imagesTr nor imagesTs holds a CASE_0000.nii.gz")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "dataset.json").write_text("{")
+    refused(tmp_path / "bad", "bad/dataset.json: not valid JSON")
+    write_tiny(tmp_path / "two", [case_arrays("A", channels=2)], channels=("T1", "T2"))
+    refused(tmp_path / "two", "two has the channels T1, T2, but the run needs CET1")
+    write_tiny(tmp_path / "gap", [case_arrays("A", channels=2)], channels=("T1", "CET1"))
+    (tmp_path / "gap" / "imagesTr" / "A_0001.nii.gz").unlink()
+    refused(tmp_path / "gap", r"case A has no image _0001 \(CET1\)")
+    write_tiny(tmp_path / "twice", ["A"])
+    shutil.copytree(tmp_path / "twice" / "imagesTr", tmp_path / "twice" / "imagesTs")
+    refused(tmp_path / "twice", "both imagesTr and imagesTs hold A_0000.nii.gz")
+
+
+def test_a_run_that_diverged(trained, tiny_root, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "run")
+    provenance = json.dumps(trained.provenance | {"status": "diverged"})
+    (tmp_path / "run" / "provenance.json").write_text(provenance)
+    with pytest.raises(InputError, match="diverged"):
+        predict(tmp_path / "run", tiny_root, tmp_path / "out", "cpu", silent)
+
+
+# The command line
+
+
+def test_train_predict_and_score_by_command(call, tmp_path):
+    assert call("data", "phantom", tmp_path / "c", "--kind", "ct", "--n", 3, "--matrix", "6x32x32")[0] == 0
+    arguments = ["--cohort", tmp_path / "c", "--profile", "smoke", "--device", "cpu", "--runs", tmp_path / "runs"]
+    code, out, _ = call("train", "xue2020/deeplabv3plus", *arguments)
+    assert code == 0
+    folder, counts = out.splitlines()[-1].split(": ")
+    assert counts == "2 patients trained, 1 patient chose the weights"
+    code, out, _ = call("predict", "--run", folder, "--cohort", tmp_path / "c", "--out", tmp_path / "out")
+    assert (code, out.splitlines()[-1]) == (0, f"3 cases in {tmp_path / 'out'}")
+    assert read_cohort(tmp_path / "c").structures["GTVp"][0] == 1
+    code, out, _ = call("score", tmp_path / "out", tmp_path / "c" / "labelsTr", "--labels", tmp_path / "c/dataset.json")
+    assert code == 0
+    assert out.splitlines()[1].startswith("GTVp")
+    assert call("predict", "--run", folder, "--cohort", tmp_path / "c", "--out", tmp_path / "out")[0] == 1
+    assert call("train", "xue2020/deeplab", *arguments)[2].count("did you mean 'deeplabv3plus'") == 1

@@ -1,0 +1,461 @@
+"""Methods that build on runs of others, end to end: weights taken over, and maps of patients not trained on."""
+
+import contextlib
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from npcrepro.base.errors import InputError
+from npcrepro.cohorts.folds import Fold, inner_folds
+from npcrepro.cohorts.prepared import read_prepared
+from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage, Use
+from npcrepro.protocol.settings import Settings
+from npcrepro.runs import locking as locking_module
+from npcrepro.runs import queue as queue_module
+from npcrepro.runs import training
+from npcrepro.runs.plan import configure, in_order
+from npcrepro.runs.queue import run_paper
+from npcrepro.runs.records import find
+from npcrepro.runs.run import Unusable, load_data, load_network, run
+
+pytest_plugins = ["core_fixtures"]
+
+
+class Toy(nn.Module):
+    """A body and a score; of the body there may be a second one under another name."""
+
+    def __init__(self, in_channels, out_channels, width, body="body"):
+        super().__init__()
+        self.add_module(body, nn.Conv3d(in_channels, 2, 3, padding=1))
+        self.body_name = body
+        self.score = nn.Conv3d(2, out_channels, 1)
+
+    def forward(self, image):
+        return self.score(self.get_submodule(self.body_name)(image).relu())
+
+
+def stage(rate):
+    loss = Component("npcrepro.losses.cross_entropy:CrossEntropyLoss")
+    return (Stage("all layers", loss, Component("torch.optim:SGD", {"lr": rate})),)
+
+
+FIRST = Method(
+    paper="toy",
+    name="first",
+    title="First",
+    summary="Trained by itself",
+    channels=("CET1",),
+    structures=("GTVp",),
+    network=Component(f"{__name__}:Toy"),
+    data=Component("npcrepro.sampling.blocks:BlockData"),
+    stages=stage(0.1),
+)
+
+
+def variant(name, *uses, **changes):
+    return replace(FIRST, name=name, uses=uses, **changes)
+
+
+METHODS = (
+    FIRST,
+    variant("second", Use("first", maps=3)),
+    variant("warm", Use("first", weights={"body.": "body."}), stages=stage(0.0)),
+    variant(
+        "renamed",
+        Use("first", weights={"body.": "trunk.", "score.bias": "score.bias"}),
+        network=Component(f"{__name__}:Toy", {"body": "trunk"}),
+        stages=stage(0.0),
+    ),
+    variant("still", Use("first", weights={"": ""}), stages=()),
+    variant("third", Use("second", weights={"": ""}), Use("first", maps=3), stages=()),
+    variant("fourth", Use("second", maps=2)),
+    variant("both", Use("first", weights={"score.": "score."}, maps=3), stages=stage(0.0)),
+)
+PROFILE = Profile(
+    name="tiny", matrix=(4, 8, 8), width=1.0, batch_size=2, updates=2, check_every=2, folds=1, methods=("second",),
+    phantom={},
+)  # fmt: skip
+PAPER = Paper("toy", "A toy", METHODS, (PROFILE,), {"kind": "leave-one-out"})
+
+
+def with_method(method):
+    """The paper with another version of one of its methods."""
+    return replace(PAPER, methods=tuple(method if m.name == method.name else m for m in METHODS))
+
+
+def finish(root, runs, *methods, paper=PAPER, **fields):
+    """Run and return the records and the lines of progress."""
+    lines = []
+    settings = Settings(cohort=str(root), profile="tiny", device="cpu", runs=str(runs), methods=methods, **fields)
+    return run_paper(paper, settings, report=lines.append), lines
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_root, tmp_path_factory):
+    """Records by method of the toy paper, and their folder. Nobody writes to it but to read it back."""
+    runs = tmp_path_factory.mktemp("runs")
+    records, _ = finish(tiny_root, runs, "second", "first", "warm", "renamed", "still", "third", "both")
+    return {record.config["method"]["name"]: record for record in records}, runs
+
+
+def weights(record):
+    return load_file(record.folder / "model.safetensors")
+
+
+def prepared_in(runs):
+    (folder,) = (runs / "prepared").glob("tiny-*")
+    return read_prepared(folder)
+
+
+def all_records(runs):
+    """Folders of all finished runs, those on inner folds too."""
+    return sorted(path.parent for path in runs.glob("toy/*/*/*/*/provenance.json"))
+
+
+@pytest.fixture
+def plan(tiny_prepared):
+    """The configurations that a method stands for on the first fold."""
+
+    def plan(name, paper=PAPER, seed=0):
+        fold = Fold(0, ("P1", "P2", "P3", "P4", "P5", "P6", "P7"), ("P8",), ("P0",))
+        method = paper.method(name).on(tiny_prepared.structures)
+        return configure(paper, method, PROFILE, tiny_prepared, "split", fold, seed)
+
+    return plan
+
+
+# Weights
+
+
+def test_weights_of_the_prefix_arrive_and_others_stay_as_they_were(finished):
+    records, _ = finished
+    first, warm = weights(records["first"]), weights(records["warm"])
+    # A rate of 0 keeps what a stage starts from.
+    start = training.build_network(PAPER.method("warm"), PROFILE, 0).state_dict()
+    for name in ("body.weight", "body.bias"):
+        assert torch.equal(warm[name], first[name])
+        assert not torch.equal(warm[name], start[name])
+    for name in ("score.weight", "score.bias"):
+        assert torch.equal(warm[name], start[name])
+        assert not torch.equal(warm[name], first[name])
+
+
+def test_weights_move_to_the_name_they_have_in_the_network_that_takes_them(finished):
+    records, _ = finished
+    first, renamed = weights(records["first"]), weights(records["renamed"])
+    assert set(renamed) == {"trunk.weight", "trunk.bias", "score.weight", "score.bias"}
+    assert torch.equal(renamed["trunk.weight"], first["body.weight"])
+    assert torch.equal(renamed["score.bias"], first["score.bias"])
+    assert not torch.equal(renamed["score.weight"], first["score.weight"])
+
+
+def test_weights_come_from_the_same_fold_where_maps_come_from_others_too(finished):
+    records, _ = finished
+    first, both = weights(records["first"]), weights(records["both"])
+    assert torch.equal(both["score.weight"], first["score.weight"])
+    assert both["body.weight"].shape[1] == 2
+
+
+def test_a_method_without_stages_predicts_as_the_one_whose_weights_it_takes(finished):
+    records, _ = finished
+    first, still = records["first"], records["still"]
+    for array, other in zip(still.prediction("P0"), first.prediction("P0"), strict=True):
+        assert np.array_equal(array, other)
+    assert len(np.unique(still.prediction("P0")[1])) > 3
+    assert still.cases.dsc.equals(first.cases.dsc)
+    assert len(still.history) == 0
+    assert still.provenance["status"] == "trained"
+
+
+def test_a_method_without_stages_takes_weights_of_one_and_maps_of_another(finished):
+    records, _ = finished
+    for array, other in zip(records["third"].prediction("P0"), records["second"].prediction("P0"), strict=True):
+        assert np.array_equal(array, other)
+    assert set(records["third"].provenance["used"]) == {"first", "second"}
+
+
+def test_weights_differ_between_seeds_as_those_they_come_from(tiny_root, tmp_path):
+    records, _ = finish(tiny_root, tmp_path, "first", "still", seeds=(1, 2))
+    found = {(r.config["method"]["name"], r.config["seed"]): weights(r)["body.weight"] for r in records}
+    assert torch.equal(found["still", 1], found["first", 1])
+    assert torch.equal(found["still", 2], found["first", 2])
+    assert not torch.equal(found["still", 1], found["still", 2])
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "error", "message"),
+    [
+        ({"nose.": "body."}, ValueError, "toy/warm takes over 'nose.' of first, which has no such weights"),
+        ({"body.": "nose."}, RuntimeError, "nose.weight"),
+        ({"score.": "body."}, RuntimeError, "size mismatch for body.weight"),
+    ],
+)
+def test_a_wrong_prefix_is_an_error(finished, tiny_root, prefixes, error, message):
+    _, runs = finished
+    paper = with_method(variant("warm", Use("first", weights=prefixes)))
+    before = all_records(runs)
+    with pytest.raises(InputError, match=f"^1 of 2 runs failed: toy/warm on .*: {error.__name__}: .*{message}"):
+        finish(tiny_root, runs, "warm", paper=paper)
+    assert all_records(runs) == before
+
+
+def test_an_unknown_method_to_use_names_the_near_miss(plan):
+    with pytest.raises(InputError, match="did you mean 'first'"):
+        plan("warm", with_method(variant("warm", Use("fist", weights={"": ""}))))
+
+
+# Maps
+
+
+def test_maps_of_other_structures_are_refused(plan):
+    paper = with_method(replace(FIRST, structures=("GTVp", "GTVnd")))
+    words = r"toy/second \(GTVp\) takes in maps of toy/first \(GTVp, GTVnd\): their structures have to be the same"
+    with pytest.raises(InputError, match=words):
+        plan("second", paper)
+    assert plan("still", paper).used
+
+
+def test_every_map_is_from_a_run_that_did_not_see_the_patient(finished):
+    records, runs = finished
+    record = records["second"]
+    fold, data = record.config["fold"], load_data(record, prepared_in(runs))
+    assert set(data.maps) == {"P0", "P1", "P2", "P3"}
+    makers = {}
+    for patient, path in data.maps.items():
+        maker = path.parents[1]
+        made = next(r for r in find_all(runs) if r.folder == maker).config["fold"]
+        assert patient in made["test"]
+        assert patient not in made["train"] + made["validation"]
+        makers[patient] = maker, made
+    # Nobody who is tested here was seen by a run whose maps train or choose this one.
+    for patient in fold["train"] + fold["validation"]:
+        assert not set(fold["test"]) & {
+            p for part in makers[patient][1].values() if isinstance(part, list) for p in part
+        }
+        assert "inner" in makers[patient][1]
+    assert makers["P0"][0] == records["first"].folder
+
+
+def find_all(runs):
+    from npcrepro.runs.records import Record
+
+    return [Record(folder) for folder in all_records(runs)]
+
+
+def test_maps_are_the_probabilities_of_the_run_that_is_named(finished):
+    records, runs = finished
+    data = load_data(records["second"], prepared_in(runs))
+    with np.load(data.maps["P0"]) as arrays:
+        probability = arrays["probability"].astype(np.float32) / 255
+    assert np.array_equal(probability, records["first"].prediction("P0")[1])
+    image, _ = data.batch(data.samples(["P0"]))
+    assert image.shape[1] == 2
+    assert load_network(records["second"]).body.in_channels == 2
+    assert load_network(records["first"]).body.in_channels == 1
+
+
+def test_a_network_with_maps_read_back_makes_the_same_prediction(finished):
+    records, runs = finished
+    record = records["second"]
+    data = load_data(record, prepared_in(runs))
+    found = data.predict(load_network(record), "P0", activation="sigmoid", batch_size=2, device="cpu")
+    tolerance = 0.51 / 255 if record.provenance["precision"] == "32-true" else 0.02
+    np.testing.assert_allclose(found, record.prediction("P0")[1], atol=tolerance)
+
+
+def test_parts_of_a_fold_test_each_patient_once():
+    fold = Fold(4, ("A", "B", "C", "D", "E"), ("F", "G"), ("H",))
+    for count in (2, 3, 7):
+        parts = inner_folds(fold, count)
+        assert len(parts) == count
+        assert sorted(patient for part in parts for patient in part.test) == list("ABCDEFG")
+        for part in parts:
+            assert (part.number, part.validation) == (4, ())
+            assert sorted(part.train + part.test) == list("ABCDEFG")
+        assert max(len(part.test) for part in parts) - min(len(part.test) for part in parts) <= 1
+        assert inner_folds(fold, count) == parts
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_too_few_patients_to_split_again(count):
+    with pytest.raises(InputError, match=f"fold 0 has 3 patients to split again, in {count} parts: give 2 to 3"):
+        inner_folds(Fold(0, ("A", "B"), ("C",), ("D",)), count)
+
+
+# Which runs
+
+
+def test_each_run_comes_once_and_behind_what_it_uses(plan):
+    wanted = [plan("fourth"), plan("third"), plan("second"), plan("first"), plan("first", seed=1), plan("second")]
+    order = in_order(wanted)
+    names = [configuration.sha256 for configuration in order]
+    assert len(set(names)) == len(names)
+    assert {configuration.sha256 for configuration in wanted} <= set(names)
+    for configuration in order:
+        for needed in [each for runs in configuration.used.values() for each in runs]:
+            assert names.index(needed.sha256) < names.index(configuration.sha256)
+
+
+def test_the_runs_of_a_method_with_maps(finished):
+    records, runs = finished
+    second = [r.config["fold"] for r in find_all(runs) if r.config["method"]["name"] == "first"]
+    assert sorted(fold.get("inner", "outer") == "outer" for fold in second) == [False, False, False, True]
+    assert sorted(fold["test"] for fold in second) == [["P0"], ["P1"], ["P2"], ["P3"]]
+    assert len(records["second"].provenance["used"]["first"]) == 4
+
+
+def test_runs_on_inner_folds_are_hidden(finished):
+    records, runs = finished
+    found = find(runs, paper="toy")
+    assert [r.config["method"]["name"] for r in found] == sorted(records)
+    assert {r.folder for r in found} == {r.folder for r in records.values()}
+    assert len(all_records(runs)) == len(found) + 3
+
+
+def test_maps_of_a_method_that_uses_maps_itself(plan, tmp_path):
+    """Nothing that serves another run is taken for a run of its own, however deep it lies."""
+    for configuration in in_order([plan("fourth")]):
+        fold = configuration.fold
+        assert not set(fold["test"]) & {*fold["train"], *fold["validation"]}
+        assert ("inner" in fold) == (fold["test"] != ["P0"])
+        for needed in configuration.used.get("first", ())[1:] + configuration.used.get("second", ())[1:]:
+            assert not set(needed.fold["test"]) & set(fold["test"])
+            assert set(needed.fold["train"]) < {*fold["train"], *fold["validation"]}
+    folders = [configuration.folder(tmp_path) for configuration in in_order([plan("fourth")])]
+    assert len(set(folders)) == len(folders)
+    names = {folder.name.split("_")[0] for folder in folders}
+    parts = ("0", "1", "2", *(f"{half}.{third}" for half in (0, 1) for third in (0, 1, 2)))
+    assert names == {"fold-00", *(f"fold-00-inner-{part}" for part in parts)}
+
+
+def test_a_second_call_trains_nothing(finished, tiny_root, monkeypatch):
+    records, runs = finished
+    monkeypatch.setattr(training, "train", None)
+    again, lines = finish(tiny_root, runs, "second", "still")
+    assert [record.folder for record in again] == [records["second"].folder, records["still"].folder]
+    assert lines[-1] == f"6 runs, 0 trained now, 6 read back from {runs}"
+
+
+def test_a_run_that_is_used_by_two_is_trained_once(tiny_root, tmp_path):
+    _, lines = finish(tiny_root, tmp_path, "still", "warm", "first")
+    assert lines[-1].startswith("3 runs, 3 trained now")
+    _, lines = finish(tiny_root, tmp_path, "renamed")
+    assert lines[-1].startswith("2 runs, 1 trained now, 1 read back")
+
+
+def test_another_version_of_what_is_used_is_another_run(plan):
+    longer = with_method(replace(FIRST, stages=stage(0.2)))
+    for name in ("first", "second", "warm", "still", "third", "fourth"):
+        assert plan(name).sha256 != plan(name, longer).sha256
+        assert plan(name).sha256 == plan(name).sha256
+    parts = with_method(variant("second", Use("first", maps=2)))
+    assert plan("second").sha256 != plan("second", parts).sha256
+    assert plan("third").sha256 != plan("third", parts).sha256
+    assert plan("first").sha256 == plan("first", parts).sha256
+    assert plan("warm").sha256 == plan("warm", parts).sha256
+
+
+def test_a_used_method_is_that_for_the_structures_of_the_cohort(plan, tiny_prepared):
+    anything = tuple(replace(method, structures=("BrainStem",), any_structures=True) for method in METHODS)
+    paper = replace(PAPER, methods=anything)
+    (first, *parts) = plan("second", paper).used["first"]
+    assert {configuration.method.structures for configuration in (first, *parts)} == {tuple(tiny_prepared.structures)}
+
+
+def test_a_user_is_trained_anew_when_what_it_uses_was_changed(finished, tiny_root):
+    records, runs = finished
+    paper = with_method(replace(FIRST, stages=stage(0.2)))
+    (record,), lines = finish(tiny_root, runs, "still", paper=paper)
+    assert lines[-1].startswith("2 runs, 2 trained now")
+    assert record.folder != records["still"].folder
+    assert not torch.equal(weights(record)["score.weight"], weights(records["still"])["score.weight"])
+
+
+def test_what_builds_on_a_run_that_diverged_is_left_out(tiny_root, tmp_path):
+    paper = with_method(replace(FIRST, stages=stage(1e30)))
+    lines = []
+    settings = Settings(
+        cohort=str(tiny_root), profile="tiny", device="cpu", runs=str(tmp_path), methods=("third", "still", "alone")
+    )
+    paper = replace(paper, methods=(*paper.methods, variant("alone")))
+    with pytest.raises(InputError, match=r"^3 of \d runs were skipped, as a run that they build on diverged") as ended:
+        run_paper(paper, settings, report=lines.append)
+    assert [f"toy/{name} on tiny" in str(ended.value) for name in ("second", "third", "still", "first", "alone")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+    found = {r.config["method"]["name"]: r.provenance["status"] for r in find(tmp_path)}
+    assert found == {"first": "diverged", "alone": "trained"}
+    (first,) = find(tmp_path, method="first")
+    skipped = [line for line in lines if ": skipped, " in line]
+    assert len(skipped) == 3
+    assert any(
+        line.endswith(f"skipped, toy/still builds on {first.folder}, whose training diverged") for line in skipped
+    )
+    assert any("toy/third builds on" in line and line.endswith("which is not finished") for line in skipped)
+    assert not list(tmp_path.glob("toy/still/*/*/*"))
+
+
+def test_a_run_alone_needs_what_it_uses(plan, tiny_prepared, tmp_path):
+    asked = plan("still")
+    (first,) = asked.used["first"]
+    with pytest.raises(Unusable, match=f"toy/still builds on {first.folder(tmp_path)}, which is not finished"):
+        run(asked, tiny_prepared, "cpu", tmp_path, print)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_that_build_on_others_are_scored_again_by_newer_code(finished, tiny_root, tmp_path, monkeypatch):
+    before, runs = finished
+    shutil.copytree(runs, tmp_path / "runs")
+    for path in (tmp_path / "runs").glob("toy/*/*/*/*/provenance.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"scoring_sha256": "older"}))
+        (path.parent / "cases.csv").write_text("scored by older code\n")
+    monkeypatch.setattr(training, "train", None)
+    records, lines = finish(tiny_root, tmp_path / "runs", "second", "third", "both", "still")
+    assert lines[-1].startswith("8 runs, 0 trained now, 8 read back")
+    for record in records:
+        assert record.cases.equals(before[record.config["method"]["name"]].cases)
+        assert record.provenance["scoring_sha256"] != "older"
+
+
+def test_a_run_of_another_process_comes_last_and_then_what_builds_on_it(tiny_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(queue_module, "POLL_SECONDS", 0.0)
+    paper = replace(PAPER, methods=(*METHODS, variant("alone")))
+    reference, _ = finish(tiny_root, tmp_path / "before", "still", "alone", paper=paper)
+    folder = reference[0].used["first"][0].folder.relative_to(tmp_path / "before")
+    held = tmp_path / "runs" / folder
+    held.mkdir(parents=True)
+    other, lines = contextlib.ExitStack(), []
+    other.enter_context(locking_module.locked(held))
+
+    def report(line):
+        lines.append(line)
+        if ": waiting, " in line:
+            other.close()
+
+    settings = Settings(
+        cohort=str(tiny_root), profile="tiny", device="cpu", runs=str(tmp_path / "runs"), methods=("still", "alone")
+    )
+    still, alone = run_paper(paper, settings, report=report)
+    title = "on tiny, tiny, fold 0, seed 0"
+    assert [line.split(": ")[0] for line in lines if not line.startswith("warning")] == [
+        f"[3/3] toy/alone {title}", f"[1/3] toy/first {title}", f"[1/3] toy/first {title}", f"[2/3] toy/still {title}",
+        f"3 runs, 3 trained now, 0 read back from {tmp_path / 'runs'}",
+    ]  # fmt: skip
+    assert lines[-4].endswith(f"waiting, another process is working on {held}")
+    for record, one in zip(reference, (still, alone), strict=True):
+        assert torch.equal(weights(record)["body.weight"], weights(one)["body.weight"])
+
+
+def test_a_used_run_of_another_fold_or_seed_is_not_taken(tiny_root, tmp_path):
+    records, _ = finish(tiny_root, tmp_path, "still", folds=(1, 2))
+    for record in records:
+        (used,) = record.provenance["used"]["first"]
+        (other,) = [r for r in find(tmp_path, method="first") if str(r.folder.relative_to(tmp_path)) == used]
+        assert other.config["fold"] == record.config["fold"]
+        assert other.config["seed"] == record.config["seed"]

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from npcrepro.sampling.head import bright, head_mask, zscore
+
+
+def t1_head():
+    """A head as T1 has it: air of 0, tissue around 100, a rim of fat around 300; its tumour is tissue."""
+    random = np.random.default_rng(0)
+    distance = np.sqrt(sum((axis - 15.5) ** 2 for axis in np.ogrid[:32, :32]))
+    slice_ = np.where(distance < 14, np.where(distance < 11, 100.0, 300.0), 0.0)
+    return slice_ + random.normal(0, 10, (4, 32, 32)), np.broadcast_to(distance < 14, (4, 32, 32))
+
+
+def test_tissue_belongs_to_the_head_where_fat_is_much_brighter():
+    image, head = t1_head()
+    found = head_mask(image)
+    assert (found == head).mean() > 0.99
+    assert not bright(image, share=1.0)[:, 14:18, 14:18].any()  # what Otsu's threshold itself would give
+
+
+def test_half_of_the_threshold_keeps_tissue_without_a_closed_rim_of_fat():
+    image, head = t1_head()
+    image[:, 17:][image[:, 17:] > 200] = 100
+    assert head_mask(image)[head].mean() > 0.99
+    assert head_mask(image, share=1.0)[head].mean() < 0.5
+
+
+def test_a_few_very_bright_voxels_move_nothing():
+    image, _ = t1_head()
+    expected = head_mask(image)
+    image[1, 15, 15:18] = 1e6
+    assert (head_mask(image) == expected).mean() > 0.99
+    # Where nearly everything is air, the percentile is air, too, and nothing is clipped.
+    speck = np.zeros((1, 100, 100))
+    speck[0, 4, 4:6] = 5
+    assert int(head_mask(speck).sum()) == 2
+
+
+@pytest.mark.parametrize("air", [0, -1000])
+def test_the_head_is_one_part_without_holes(air):
+    image = np.full((2, 9, 9), float(air))
+    image[:, 1:7, 1:7] = air + 500
+    expected = image > air
+    image[:, 3:5, 3:5] = air  # a hole
+    image[:, 8, 8] = air + 500  # a speck in the air
+    assert np.array_equal(head_mask(image), expected)
+
+
+def test_an_image_of_one_value():
+    flat = np.full((2, 3, 4), 7.0)
+    assert not bright(flat).any()
+    assert head_mask(flat).all()
+    assert not zscore(flat, np.ones(flat.shape, bool)).any()
+
+
+def test_zscore_agrees_with_a_slow_reference():
+    random = np.random.default_rng(1)
+    image = random.normal(50, 20, (3, 4, 5)).astype(np.float32)
+    inside = random.random(image.shape) < 0.4
+    values = [float(value) for value, here in zip(image.ravel(), inside.ravel(), strict=True) if here]
+    mean = sum(values) / len(values)
+    sd = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
+    np.testing.assert_allclose(zscore(image, inside), (image - mean) / sd, rtol=1e-5)
+
+
+@pytest.mark.parametrize("inside", [[False, False, False], [True, True, False]])
+def test_where_a_mask_has_no_two_values_the_whole_image_counts(inside):
+    found = zscore(np.array([3.0, 3.0, 6.0]), np.array(inside))
+    assert found.tolist() == pytest.approx([-(0.5**0.5), -(0.5**0.5), 2**0.5])

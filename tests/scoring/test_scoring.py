@@ -1,0 +1,639 @@
+import json
+import sys
+from math import nan, sqrt
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from npcrepro import scoring, statistics
+from npcrepro.base.errors import InputError
+from npcrepro.cli import commands
+from npcrepro.scoring import Labels, parse_labels, parse_paths, parse_tolerances, score
+
+SPACING = (3.0, 1.0, 1.0)
+DIAGONAL = sqrt(9**2 + 4**2 + 5**2)
+EMPTY = np.zeros((3, 4, 5), np.uint8)
+
+
+def box(x, value=1):
+    """A square of 2 x 2 voxels in the middle slice of 3 x 4 x 5, from column ``x`` on."""
+    label = EMPTY.copy()
+    label[1, 1:3, x : x + 2] = value
+    return label
+
+
+def save(path, array, spacing_mm=SPACING, origin=(0, 0, 0)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing_mm[::-1][: array.ndim])
+    image.SetOrigin(origin[: array.ndim])
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def folder(path, ending=".nii.gz", **cases):
+    for case, array in cases.items():
+        save(path / f"{case}{ending}", array)
+    return path
+
+
+@pytest.fixture
+def sides(tmp_path):
+    """Three cases with DSC 1, 0.5 and 0."""
+    reference = folder(tmp_path / "ref", a=box(1), b=box(1), c=box(1))
+    return folder(tmp_path / "pred", a=box(1), b=box(2), c=box(3)), reference
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call ``npcrepro score`` as a shell would; returns exit status, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["npcrepro", "score", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            commands.main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refused(call, tmp_path):
+    """The one line of an error; nothing was printed or written beside it."""
+
+    def refused(*arguments):
+        out = tmp_path / "out" / "cases.csv"
+        code, said, err = call(*arguments, "--out", out)
+        assert (code, said, err.count("\n")) == (1, "", 1)
+        assert err.startswith("error: ")
+        assert not out.parent.exists()
+        return err
+
+    return refused
+
+
+def one(predicted, wanted, **options):
+    return score({"A": predicted}, wanted, **options)
+
+
+def means(scores, **options):
+    table = scoring.summarise(scores, **options)
+    return {(line.structure, line.metric): (line.mean, line.n) for line in table.itertuples()}
+
+
+# One pair of masks
+
+
+def test_two_files_have_literal_numbers(tmp_path):
+    scores = one(save(tmp_path / "mine.nii.gz", box(2)), save(tmp_path / "theirs.nii.gz", box(1)))
+    (row,) = scores.cases.to_dict("records")
+    assert {key: row[key] for key in ("prediction", "case", "patient", "structure", "status", "suspect")} == {
+        **{"prediction": "A", "case": "theirs", "patient": "theirs", "structure": "label_1"},
+        **{"status": "ok", "suspect": False},
+    }
+    assert [row[name] for name in ("tp", "fp", "fn", "tn")] == [2, 2, 2, 54]
+    assert (row["dsc"], row["jsc"], row["reference_ml"], row["predicted_ml"]) == (0.5, 1 / 3, 0.012, 0.012)
+    # Columns 1 and 2 against 2 and 3: half of each border is met, the other half is 1 mm off.
+    assert (row["voxel_hd95_mm"], row["voxel_masd_mm"], row["voxel_nsd_1mm"]) == (1, 0.5, 1)
+    assert [row[f"spacing_{axis}_mm"] for axis in "zyx"] == list(SPACING)
+    assert row["diagonal_mm"] == pytest.approx(DIAGONAL)
+    assert scores.notes == ()
+    assert "average_precision" not in row
+
+
+def test_nsd_at_any_tolerance(tmp_path):
+    mine, theirs = save(tmp_path / "mine.nii.gz", box(2)), save(tmp_path / "theirs.nii.gz", box(1))
+    tolerances = parse_tolerances(["0.5", "1"])
+    row = one(mine, theirs, tolerances_mm=tolerances).cases.iloc[0]
+    assert (row.voxel_nsd_1mm, row["voxel_nsd_0.5mm"]) == (1, 0.5)
+    assert means(one(mine, theirs, tolerances_mm=tolerances), convention="voxel") == {
+        **{("label_1", "dsc"): (0.5, 1), ("label_1", "voxel_hd95_mm"): (1, 1), ("label_1", "voxel_masd_mm"): (0.5, 1)},
+        **{("label_1", "voxel_nsd_0.5mm"): (0.5, 1), ("label_1", "voxel_nsd_1mm"): (1, 1)},
+    }
+
+
+def test_nsd_tolerance_of_one_structure(tmp_path):
+    both = np.maximum(box(0), box(3, value=2))
+    scores = one(
+        *(save(tmp_path / f"{name}.nii.gz", both) for name in "ab"), tolerances_mm=parse_tolerances(["label_2=0.25"])
+    )
+    assert scores.tolerances_mm == {"label_1": (2.0,), "label_2": (0.25,)}
+    header, rows = scoring.summary_table(scores, "worst", "surfel")
+    assert header[-2:] == ["NSD 0.25 mm", "NSD 2 mm"]
+    assert [row[-2:] for row in rows] == [["", "1.00"], ["1.00", ""]]
+
+
+def test_a_single_slice_is_scored_by_its_outline(tmp_path):
+    mine, theirs = (save(tmp_path / f"{name}.nii.gz", box(x)[1:2]) for name, x in (("a", 2), ("b", 1)))
+    row = one(mine, theirs, spacing_mm=SPACING, tolerances_mm={"": (0.5,)}).cases.iloc[0]
+    assert row.diagonal_mm == pytest.approx(sqrt(4**2 + 5**2))
+    assert row["voxel_nsd_0.5mm"] == 0.5
+    # An outline has 4 sides of 1 mm and 4 cut corners; 2 of each lie on the other. As a body it would have two faces.
+    assert row["surfel_nsd_0.5mm"] == pytest.approx(0.5)
+
+
+# Folders
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_folders_go_together_by_name_whatever_the_ending(tmp_path, ending):
+    reference = folder(tmp_path / "ref", a=box(1), b=box(1))
+    predicted = folder(tmp_path / "pred", ending, a=box(1), b=box(2))
+    (predicted / "._a.nii.gz").write_bytes(b"left behind")
+    (predicted / "plans.json").write_text("{}")
+    scores = one(predicted, reference)
+    assert scores.cases[["case", "dsc"]].values.tolist() == [["a", 1], ["b", 0.5]]
+    assert scores.notes == ()
+
+
+def test_missing_and_extra_cases_are_noted_and_the_missing_one_is_the_worst_under_every_rule(sides):
+    predicted, reference = sides
+    (predicted / "b.nii.gz").rename(predicted / "z.nii.gz")
+    scores = one(predicted, reference)
+    assert scores.notes == (
+        "A: no prediction, which counts as the worst: case b",
+        "A: no reference, so not scored: case z",
+    )
+    assert scores.cases[["case", "status"]].values.tolist() == [["a", "ok"], ["b", "missing"], ["c", "ok"]]
+    for rule in scoring.RULES:
+        found = means(scores, rule=rule, convention="voxel")
+        assert found["label_1", "dsc"] == (pytest.approx(1 / 3), 3)
+        assert found["label_1", "voxel_hd95_mm"] == (pytest.approx((0 + DIAGONAL + 2) / 3), 3)
+        assert found["label_1", "voxel_nsd_2mm"] == (pytest.approx(2 / 3), 3)
+
+
+def test_a_missing_case_is_the_worst_even_where_nothing_is_to_find(tmp_path):
+    reference = folder(tmp_path / "ref", a=box(1), b=EMPTY)
+    scores = one(folder(tmp_path / "pred", a=box(1)), reference)
+    for rule in scoring.RULES:
+        found = means(scores, rule=rule)
+        assert found["label_1", "dsc"] == found["label_1", "surfel_nsd_2mm"] == (0.5, 2)
+        assert found["label_1", "surfel_hd95_mm"] == (pytest.approx(DIAGONAL / 2), 2)
+
+
+@pytest.mark.parametrize(
+    ("rule", "dsc", "hd95", "nsd"),
+    [
+        ("worst", (1 / 3, 3), (2 * DIAGONAL / 3, 3), (1 / 3, 3)),
+        ("leave-out", (1 / 3, 3), (0, 1), (1 / 3, 3)),
+        ("one", (2 / 4, 4), (2 * DIAGONAL / 3, 3), (2 / 4, 4)),
+    ],
+)
+def test_rules_for_empty_masks(tmp_path, rule, dsc, hd95, nsd):
+    reference = folder(tmp_path / "ref", a=box(1), b=EMPTY, c=box(1), d=EMPTY)
+    predicted = folder(tmp_path / "pred", a=box(1), b=EMPTY, c=EMPTY, d=box(1))
+    scores = one(predicted, reference)
+    assert list(scores.cases.status) == ["ok", "both_empty", "pred_empty", "ref_empty"]
+    found = means(scores, rule=rule)
+    assert found["label_1", "dsc"] == pytest.approx(dsc)
+    assert found["label_1", "surfel_hd95_mm"] == pytest.approx(hd95)
+    assert found["label_1", "surfel_nsd_2mm"] == pytest.approx(nsd)
+    summary = scoring.summarise(scores, rule).set_index("metric")
+    counted = {"worst": (0, 2, 0), "leave-out": (0, 0, 0), "one": (1, 2, 1)}[rule]
+    assert tuple(summary.counted[["dsc", "surfel_hd95_mm", "surfel_nsd_2mm"]]) == counted
+    assert set(summary["empty"]) == {3}
+    # The table gives n in every cell where it is not that of the row, and the rule in words.
+    (row,) = scoring.summary_table(scores, rule, "surfel")[1]
+    assert row[:3] == ["label_1", str(dsc[1]), "3"]
+    assert row[4].endswith(f"({hd95[1]})") == (hd95[1] != dsc[1])
+    assert any(line.startswith(f"rule '{rule}': where ") for line in scoring.words(scores, rule, "surfel"))
+
+
+def test_every_value_of_any_reference_is_a_structure(tmp_path):
+    reference = folder(tmp_path / "ref", a=box(1), b=np.maximum(box(0), box(3, value=7)))
+    scores = one(folder(tmp_path / "pred", a=box(1), b=box(0)), reference)
+    assert scores.cases[["structure", "case", "status"]].values.tolist() == [
+        *(["label_1", "a", "ok"], ["label_1", "b", "ok"]),
+        *(["label_7", "a", "both_empty"], ["label_7", "b", "pred_empty"]),
+    ]
+
+
+def test_a_dataset_json_nearby_is_pointed_out(tmp_path):
+    reference = folder(tmp_path / "cohort" / "labelsTr", a=box(1))
+    (tmp_path / "cohort" / "dataset.json").write_text("{}")
+    (note,) = one(reference, reference).notes
+    assert note == f"structures have no names: --labels {tmp_path / 'cohort' / 'dataset.json'} would give them"
+
+
+# Labels
+
+
+def dataset_json(tmp_path, **fields):
+    header = {"labels": {"background": 0, "GTVp": 1, "CTV": [1, 2]}, "file_ending": ".nii.gz"}
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(header | {"channel_names": {"0": "T1"}} | fields))
+    return path
+
+
+def test_labels_of_dataset_json_with_several_codes(tmp_path):
+    label = np.maximum(box(0), box(3, value=2))
+    reference, predicted = folder(tmp_path / "ref", a=label), folder(tmp_path / "pred", a=box(0))
+    scores = one(predicted, reference, labels=parse_labels(str(dataset_json(tmp_path))))
+    assert scores.cases[["structure", "tp", "fn"]].values.tolist() == [["GTVp", 4, 0], ["CTV", 4, 4]]
+
+
+def test_what_dataset_json_says_of_cases_counts(tmp_path):
+    names = "abcdef"
+    reference = folder(tmp_path / "ref", **{name: box(1) for name in names})
+    predicted = folder(tmp_path / "pred", **{name: box(x) for name, x in zip(names, (1, 3, 1, 3, 3, 1), strict=True)})
+    said = {"groups": {"a": "P", "b": "P"}, "wrong_labels": ["e"], "suspect_labels": ["d"]}
+    path = dataset_json(tmp_path, **said, not_contoured={"f": ["CTV"]})
+    scores = one(predicted, reference, labels=parse_labels(str(path)))
+    assert scores.notes == (
+        "wrong labels by dataset.json, so not scored: case e",
+        "doubtful labels by dataset.json, so in the rows of cases but in no mean: case d",
+        "not drawn in the reference, so not scored: CTV (case f)",
+    )
+    of = {name: group.case.tolist() for name, group in scores.cases.groupby("structure")}
+    assert of == {"GTVp": ["a", "b", "c", "d", "f"], "CTV": ["a", "b", "c", "d"]}
+    # GTVp: (1 + 0) / 2 of patient P, 1 of c, 1 of f; d is doubtful, e wrong.
+    assert means(scores)["GTVp", "dsc"] == (pytest.approx(2.5 / 3), 3)
+    assert means(scores)["CTV", "dsc"] == (0.75, 2)
+
+
+def test_labels_by_name(tmp_path):
+    assert parse_labels("GTVp=1,GTVnd=2") == Labels({"GTVp": (1,), "GTVnd": (2,)})
+    assert parse_labels("CTV=1,3,GTVnd=2") == Labels({"CTV": (1, 3), "GTVnd": (2,)})
+    assert parse_labels("GTVp=1, GTVnd=2") == parse_labels("GTVp=1,GTVnd=2")
+    label = np.maximum(box(0), box(3, value=2))
+    reference = folder(tmp_path / "ref", a=label)
+    scores = one(reference, reference, labels=parse_labels("GTVp=1"))
+    assert list(scores.cases.structure) == ["GTVp"]
+    assert scores.notes == ("in the references and not in --labels, so not scored: 2",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("GTVp=x", "does not look like GTVp=1"),
+        ("GTVp=0", "code 0, which is the background, to GTVp"),
+        ("GTVp=1,GTVp=2", "names a structure twice"),
+        ("labels.json", "no such file"),
+        ("dataset.json", "no such file"),
+    ],
+)
+def test_labels_that_are_none(text, words):
+    with pytest.raises(InputError, match=words):
+        parse_labels(text)
+
+
+def test_a_damaged_dataset_json_is_named(tmp_path):
+    path = dataset_json(tmp_path, labels={"background": 0})
+    with pytest.raises(InputError, match=rf"{path}: 'labels' has no structure"):
+        parse_labels(str(path))
+
+
+# Spacing
+
+
+def test_spacing_given_stands_for_that_of_the_images(sides):
+    row = one(*sides, spacing_mm=(1, 1, 4)).cases.iloc[1]
+    assert (row.voxel_hd95_mm, row.spacing_x_mm, row.reference_ml) == (4, 4, 0.016)
+
+
+def test_unknown_spacing_leaves_the_overlap(sides, tmp_path):
+    scores = one(*sides, spacing_mm=(nan, nan, nan))
+    assert means(scores) == {("label_1", "dsc"): (0.5, 3)}
+    assert scores.cases[["surfel_hd95_mm", "surfel_nsd_2mm", "reference_ml"]].isna().all(axis=None)
+    assert not any("distances of surfaces" in line for line in scoring.words(scores, "worst", "surfel"))
+    unknown = parse_labels(str(dataset_json(tmp_path, spacing_known=False)))
+    assert {metric for _, metric in means(one(*sides, labels=unknown))} == {"dsc"}
+
+
+def test_png_has_no_spacing(tmp_path):
+    reference = save(tmp_path / "ref" / "a.png", box(1)[1]).parent
+    scores = one(reference, reference)
+    assert scores.cases.dsc.tolist() == [1]
+    assert scores.cases.surfel_hd95_mm.isna().all()
+    assert scores.notes == ("no distances, because PNG and TIFF hold no spacing: give --spacing (case a)",)
+    assert one(reference, reference, spacing_mm=SPACING).cases.surfel_hd95_mm.tolist() == [0]
+
+
+# A folder of masks for each case
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """References with a mask for each structure: b has no Parotid."""
+    for case in "ab":
+        save(tmp_path / "drawn" / case / "GTVp.nii.gz", box(1))
+    save(tmp_path / "drawn" / "a" / "Parotid.nii.gz", box(3))
+    return tmp_path / "drawn"
+
+
+def test_folders_of_masks(drawn, tmp_path):
+    predicted = tmp_path / "pred"
+    save(predicted / "a" / "GTVp.nrrd", box(2, value=255))
+    save(predicted / "b" / "GTVp.nrrd", box(1))
+    save(predicted / "b" / "Parotid.nrrd", box(1))
+    save(predicted / "b" / "Cord.nrrd", box(1))
+    scores = one(predicted, drawn)
+    assert scores.cases[["structure", "case", "status", "dsc"]].values.tolist() == [
+        *(["GTVp", "a", "ok", 0.5], ["GTVp", "b", "ok", 1], ["Parotid", "a", "missing", 0]),
+    ]
+    # What is not scored is not missed either.
+    assert one(predicted, drawn, labels=parse_labels("GTVp=1")).notes == (
+        "in the references and not in --labels, so not scored: Parotid",
+        "A: not in the references or not in --labels, so not scored: structures Cord, Parotid",
+    )
+    assert scores.notes == (
+        "not drawn in the reference, so not scored: Parotid (case b)",
+        "A: no mask of Parotid, which counts as the worst: case a",
+        "A: not in the references or not in --labels, so not scored: structure Cord",
+    )
+    assert means(scores)["Parotid", "surfel_hd95_mm"] == (pytest.approx(DIAGONAL), 1)
+
+
+def test_a_structure_under_another_name_is_asked_for(drawn, tmp_path):
+    for case, name in (("a", "Parotis"), ("a", "GTVp"), ("b", "GTVp")):
+        save(tmp_path / "pred" / case / f"{name}.nii.gz", box(1))
+    assert one(tmp_path / "pred", drawn).notes[1].endswith("counts as the worst: case a; is it 'Parotis' there?")
+
+
+def test_label_images_against_folders_of_masks(drawn, tmp_path):
+    predicted = folder(tmp_path / "pred", a=np.maximum(box(1), box(3, value=2)), b=box(1))
+    scores = one(predicted, drawn, labels=parse_labels("Parotid=2,GTVp=1"))
+    assert scores.cases[["structure", "case", "dsc"]].values.tolist() == [
+        *(["Parotid", "a", 1], ["GTVp", "a", 1], ["GTVp", "b", 1]),
+    ]
+    with pytest.raises(InputError, match="name the structures of the label images in --labels"):
+        one(predicted, drawn)
+    turned = one(drawn, predicted, labels=parse_labels("Parotid=2,GTVp=1"))
+    assert turned.cases[["structure", "case", "status"]].values.tolist() == [
+        *(["Parotid", "a", "ok"], ["Parotid", "b", "missing"], ["GTVp", "a", "ok"], ["GTVp", "b", "ok"]),
+    ]
+
+
+# Several predictions
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Six cases of two structures; B is like A but for one case, C finds less, and lacks a case."""
+    rng = np.random.default_rng(3)
+    wanted = {f"c{i}": np.maximum(box(0), box(3, value=2)) for i in range(6)}
+
+    def spoilt(label, voxels):
+        label = label.copy()
+        inside = np.flatnonzero(label)
+        label.flat[rng.choice(inside, voxels, replace=False)] = 0
+        return label
+
+    reference = folder(tmp_path / "ref", **wanted)
+    a = folder(tmp_path / "a", **{case: spoilt(label, 1) for case, label in wanted.items()})
+    b = folder(tmp_path / "b", **{case: spoilt(label, i % 3) for i, (case, label) in enumerate(wanted.items())})
+    c = folder(tmp_path / "c", **{case: spoilt(label, 3) for case, label in wanted.items() if case != "c5"})
+    return {"A": a, "B": b, "C": c}, reference
+
+
+def test_several_predictions_are_compared_with_the_first(three):
+    scores = score(*three)
+    compared = scoring.compare(scores)
+    assert compared[["structure", "prediction", "minus", "metric"]].values.tolist() == [
+        [structure, prediction, "A", metric]
+        for metric in ("dsc", "surfel_hd95_mm")
+        for structure in ("label_1", "label_2")
+        for prediction in "BC"
+    ]
+    dsc = scores.cases.pivot(index=["structure", "case"], columns="prediction", values="dsc")
+    assert dsc.loc["label_1", "C"].iloc[-1] == 0  # the case that C lacks
+    for line, structure in zip(compared.iloc[[0, 2]].itertuples(), ("label_1", "label_2"), strict=True):
+        test = statistics.paired(dsc.loc[structure, "B"], dsc.loc[structure, "A"])
+        assert (line.n, line.difference, line.p) == (6, test.difference.mean, test.p)
+        assert (line.low, line.high) == (test.difference.low, test.difference.high)
+    for _, group in compared.groupby("metric"):
+        assert group.p_holm.tolist() == statistics.holm(group.p)
+    assert (compared[compared.prediction == "C"].iloc[:2].difference < 0).all()
+    ranks = scoring.rank(scores)
+    assert ranks[ranks.prediction == "C"]["rank"].tolist() == [3, 3]
+    assert ranks.groupby("structure")["rank"].min().tolist() == [1, 1]
+
+
+def test_tables_of_several_predictions_fit_in_100_columns(three, call):
+    predictions, reference = three
+    tolerances = ["--nsd-tolerance", 1, "--nsd-tolerance", 2]
+    given = [text for name, path in predictions.items() for text in ("--pred", f"{name}={path}")]
+    code, out, err = call(*given, reference, "--labels", "Submandibular_Lt=1,Submandibular_Rt=2", *tolerances)
+    assert (code, err) == (0, "")
+    lines = out.split("\n\n")[0].splitlines()
+    assert lines[0].split() == [
+        *("structure", "n", "empty", "DSC", "HD95", "(mm)", "MASD", "(mm)"),
+        *("NSD", "1", "mm", "NSD", "2", "mm", "rank"),
+    ]
+    counted = [["A", "6", "0"], ["B", "6", "0"], ["C", "6", "1"]]
+    assert [line.split()[:3] for line in lines[1:]] == [["Submandibular_Lt"], *counted, ["Submandibular_Rt"], *counted]
+    assert [line.split()[-2] for line in lines[1:] if line.split()[0] == "C"] == ["3", "3"]
+    assert "\ndifferences from A\n" in out
+    assert max(len(line) for line in out.split("mean ± sd")[0].splitlines()) <= 100
+    assert "note: C: no prediction, which counts as the worst: case c5" in out
+
+
+def test_one_prediction_has_no_comparison(sides):
+    scores = one(*sides)
+    assert scoring.compare(scores).empty
+    assert scoring.rank(scores).empty
+    header, rows = scoring.summary_table(scores, "worst", "voxel")
+    assert header == ["structure", "n", "DSC", "HD95 (mm)", "MASD (mm)", "NSD 2 mm"]
+    assert rows == [["label_1", "3", "0.50 ± 0.50", "1.0 ± 1.0", "0.67 ± 0.76", "1.00 ± 0.00"]]
+
+
+# The command
+
+
+def test_paths_and_names(tmp_path):
+    a, b, c = (tmp_path / name for name in "abc")
+    assert parse_paths([a, b], []) == ({"a": a}, b)
+    assert parse_paths([c], [f"x={a}", f"y={b}=1"]) == ({"x": a, "y": b.with_name("b=1")}, c)
+    for paths, named in (([a], []), ([a, b, c], []), ([a, b], ["x=a"]), ([a], ["a"]), ([a], ["=a"]), ([a], ["x="])):
+        with pytest.raises(InputError):
+            parse_paths(paths, named)
+    with pytest.raises(InputError, match="'x' twice"):
+        parse_paths([c], ["x=a", "x=b"])
+    with pytest.raises(InputError, match="'a/b': names become names of files"):
+        parse_paths([c], ["a/b=x"])
+
+
+def test_the_table(sides, call):
+    code, out, err = call(*sides, "--convention", "voxel")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split() == ["structure", "n", "DSC", "HD95", "(mm)", "MASD", "(mm)", "NSD", "2", "mm"]
+    assert lines[1].split() == [
+        *("label_1", "3", "0.50", "±", "0.50", "1.0", "±", "1.0", "0.67", "±", "0.76", "1.00", "±", "0.00")
+    ]
+    assert lines[3] == "mean ± sd over n patients; an n in brackets is that of its cell"
+    # Nothing is empty, so no rule was needed.
+    assert "rule" not in out
+
+
+def test_csv_reads_back(sides, tmp_path, call):
+    out = tmp_path / "new" / "cases.csv"
+    assert call(*sides, "--out", out)[0] == 0
+    table = pd.read_csv(out)
+    expected = one(*sides).cases.assign(prediction="pred")
+    pd.testing.assert_frame_equal(table, expected, rtol=1e-5, check_dtype=False)
+    assert [path.name for path in out.parent.iterdir()] == ["cases.csv"]
+
+
+def test_json_is_valid_and_the_same_on_screen_and_in_the_file(tmp_path, call):
+    reference = folder(tmp_path / "ref", a=box(1), b=EMPTY)
+    predicted = folder(tmp_path / "pred", a=box(2), b=EMPTY)
+    out = tmp_path / "cases.json"
+    code, text, err = call(predicted, reference, "--json", "--out", out, "--nsd-tolerance", "1")
+
+    def constant(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    assert (code, err) == (0, "")
+    found = json.loads(text, parse_constant=constant)
+    assert found == json.loads(out.read_text(), parse_constant=constant)
+    assert set(found) == {
+        *("rule", "convention", "nsd_tolerances_mm", "notes"),
+        *("summary", "comparisons", "ranks", "cases"),
+    }
+    assert found["nsd_tolerances_mm"] == {"label_1": [1.0]}
+    assert [(row["case"], row["dsc"]) for row in found["cases"]] == [("a", 0.5), ("b", None)]
+    assert (found["comparisons"], found["ranks"]) == ([], [])
+    first = found["summary"][0]
+    assert (first["metric"], first["mean"], first["n"], first["left_out"]) == ("dsc", 0.5, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--undefined", "worse"], "unknown rule of --undefined 'worse'; did you mean 'worst'?"),
+        (["--convention", "surfels"], "did you mean 'surfel'?"),
+        (["--spacing", "1,1"], "--spacing '1,1' is not three numbers along z, y and x: it looks like 3,1,1"),
+        (["--spacing", "1,0,1"], "is not three positive numbers of mm"),
+        (["--nsd-tolerance", "-1"], "--nsd-tolerance '-1' is not a number of mm: it looks like 2, or GTVp=1.5"),
+        (["--nsd-tolerance", "GTVp=inf"], "--nsd-tolerance 'GTVp=inf'"),
+        (["--nsd-tolerance", "label_2=1"], "unknown structure in --nsd-tolerance 'label_2'; did you mean 'label_1'?"),
+        (["--pred", "A=x"], "give REF alone beside --pred, not "),
+    ],
+)
+def test_a_slip_in_an_option_is_one_line(sides, refused, options, words):
+    assert words in refused(*sides, *options)
+
+
+def test_an_output_of_another_kind_is_refused_before_anything_is_read(call):
+    code, out, err = call("no", "where", "--out", "cases.xlsx")
+    assert (code, out) == (1, "")
+    assert err == "error: --out cases.xlsx ends with neither .csv (rows of cases) nor .json (everything)\n"
+
+
+def test_an_error_leaves_the_old_file(sides, tmp_path, call):
+    out = tmp_path / "cases.csv"
+    out.write_text("old")
+    (sides[0] / "c.nii.gz").write_bytes(b"no image")
+    assert call(*sides, "--out", out)[0] == 1
+    assert out.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cases.csv", "pred", "ref"]
+
+
+# Files that do not fit
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"array": np.zeros((3, 4, 6), np.uint8)}, "shape (z, y, x) differs ((3, 4, 6) and (3, 4, 5) in "),
+        ({"array": box(1), "spacing_mm": (3, 1, 2)}, "spacing_mm (z, y, x) differs ((3, 1, 2) and (3, 1, 1) in "),
+        ({"array": box(1), "origin": (0, 5, 0)}, "origin (x, y, z) differs ((0, 5, 0) and (0, 0, 0) in "),
+    ],
+)
+def test_another_grid_is_one_sentence_with_both(sides, refused, changed, words):
+    predicted, reference = sides
+    save(predicted / "b.nii.gz", **changed)
+    line = refused(*sides)
+    assert f"{predicted / 'b.nii.gz'}: another grid: {words}{reference / 'b.nii.gz'})" in line
+
+
+def test_a_spacing_that_is_given_overrules_headers_but_not_shapes(sides):
+    save(sides[0] / "b.nii.gz", box(1), spacing_mm=(1, 1, 1), origin=(9, 9, 9))
+    assert one(*sides, spacing_mm=SPACING).cases.dsc.tolist() == [1, 1, 0]
+    save(sides[0] / "b.nii.gz", np.zeros((3, 4, 6), np.uint8))
+    with pytest.raises(InputError, match="shape"):
+        one(*sides, spacing_mm=SPACING)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_probability_map_is_no_mask(sides, refused, side):
+    save(sides[side] / "b.nii.gz", (0.75 * box(1)).astype(np.float32))
+    line = refused(*sides)
+    assert f"{sides[side] / 'b.nii.gz'}: a probability map (fractions from 0 to 1): threshold it first" in line
+
+
+@pytest.mark.parametrize("value", [nan, np.inf])
+def test_values_that_are_no_numbers(sides, refused, value):
+    save(sides[0] / "b.nii.gz", np.where(box(1), value, 0).astype(np.float32))
+    assert "NaN or infinite values (4 voxels)" in refused(*sides)
+
+
+def test_a_float_mask_of_zeros_and_ones_is_a_mask(sides):
+    save(sides[0] / "b.nii.gz", box(1).astype(np.float32))
+    assert one(*sides).cases.dsc.tolist() == [1, 1, 0]
+
+
+def test_values_that_nobody_knows_are_named(sides, refused):
+    save(sides[0] / "b.nii.gz", np.maximum(box(0, value=255), box(3, value=9)))
+    line = refused(*sides)
+    assert f"{sides[0] / 'b.nii.gz'}: values 9, 255 in no reference and not in --labels" in line
+    assert "another numbering (255 for 1 is usual)" in line
+    assert one(*sides, labels=parse_labels("GTVp=1,255,GTVnd=9")).cases.tp.sum() == 6
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "label.dcm", ".label.nii.gz"])
+def test_a_file_that_is_no_image_by_its_name(sides, tmp_path, call, name):
+    (tmp_path / name).write_text("no image")
+    for given in ((tmp_path / name, tmp_path / name), (sides[0] / "a.nii.gz", tmp_path / name)):
+        status, out, error = call(*given)
+        assert (status, out) == (1, "")
+        assert error.startswith(f"error: {tmp_path / name} is no image by its name: give one that ends with .nii.gz, ")
+
+
+def test_an_image_given_as_its_labels(sides, refused):
+    save(sides[1] / "b.nii.gz", np.arange(300, dtype=np.int16).reshape(3, 10, 10))
+    assert "301 different values" not in (line := refused(*sides))
+    assert f"{sides[1]}: 299 different values in the references: an image was given in place of its labels" in line
+
+
+def test_nothing_in_common(sides, drawn, tmp_path, refused):
+    other = folder(tmp_path / "other", x=box(1))
+    assert "no case in common: x against a, b, c; names have to agree" in refused(other, sides[1])
+    for case in "ab":
+        save(tmp_path / "more" / case / "gtv.nii.gz", box(1))
+    assert "no structure of the reference: gtv against GTVp, Parotid; names have to agree" in refused(
+        tmp_path / "more", drawn
+    )
+
+
+def test_places_that_are_no_side(sides, tmp_path, refused):
+    predicted, reference = sides
+    (tmp_path / "void").mkdir()
+    assert "no such file or folder" in refused(tmp_path / "none", reference)
+    assert "holds no image" in refused(tmp_path / "void", reference)
+    assert "are a file and a folder" in refused(predicted / "a.nii.gz", reference)
+    assert "is a whole cohort: give the folder of its labels" in refused(
+        predicted, folder(tmp_path / "cohort" / "labelsTr", a=box(1)).parent
+    )
+    save(predicted / "a.nrrd", box(1))
+    assert "are the same case: one was converted and not removed" in refused(predicted, reference)
+
+
+def test_references_that_cannot_be_scored(tmp_path, refused):
+    empty = folder(tmp_path / "empty", a=EMPTY)
+    assert "every reference is empty: name the structures in --labels" in refused(empty, empty)
+    full = folder(tmp_path / "full", a=box(1), b=box(1))
+    for said in ({"wrong_labels": ["a"], "suspect_labels": ["b"]}, {"suspect_labels": ["a", "b"]}):
+        path = dataset_json(tmp_path, **said)
+        assert "calls every label wrong or suspect" in refused(full, full, "--labels", path)
+    path = dataset_json(tmp_path, not_contoured={"a": ["GTVp", "CTV"], "b": ["GTVp", "CTV"]})
+    assert "none of the structures GTVp, CTV was drawn" in refused(full, full, "--labels", path)
+
+
+def test_a_label_image_in_a_folder_of_masks(drawn, refused):
+    save(drawn / "a" / "GTVp.nii.gz", np.maximum(box(0), box(3, value=2)))
+    assert "values 1, 2 in the mask of one structure" in refused(drawn, drawn)

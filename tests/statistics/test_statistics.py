@@ -1,0 +1,646 @@
+from itertools import product
+from math import isnan, nan
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from npcrepro.base.errors import InputError
+from npcrepro.protocol.registry import reported
+from npcrepro.statistics import (
+    Friedman,
+    bland_altman,
+    bootstrap,
+    compare_spread,
+    crossed,
+    detectable,
+    detectable_margin,
+    detectable_spread,
+    equivalence,
+    fill,
+    friedman,
+    holm,
+    one_sample,
+    paired,
+    patients_needed,
+    rank_stability,
+    seed_spread,
+    share,
+    smallest_paired_p,
+    summarise,
+)
+
+
+def test_summary_of_a_literal():
+    summary = summarise([0.5, 0.7, 0.9, 0.7])
+    assert (summary.mean, summary.n, summary.left_out) == (pytest.approx(0.7), 4, 0)
+    assert summary.sd == pytest.approx((0.08 / 3) ** 0.5)
+    assert (summary.smallest, summary.largest) == (0.5, 0.9)
+    assert summary.smallest <= summary.low < summary.mean < summary.high <= summary.largest
+
+
+def test_undefined_values_are_left_out_and_counted():
+    summary = summarise([0.5, nan, 0.7, nan, 0.9])
+    assert (summary.mean, summary.n, summary.left_out) == (pytest.approx(0.7), 3, 2)
+    assert summary == summarise([nan, nan, 0.5, 0.7, 0.9])
+
+
+@pytest.mark.parametrize("values", [[], [nan], [nan, nan]])
+def test_no_value_is_no_number(values):
+    summary = summarise(values)
+    assert (summary.n, summary.left_out) == (0, len(values))
+    assert all(isnan(getattr(summary, k)) for k in ("mean", "sd", "low", "high", "smallest", "largest"))
+    assert str(summary).startswith(f"no value ({len(values)} undefined)")
+
+
+def test_few_values_have_no_interval():
+    one, two = summarise([0.5]), summarise([0.5, 0.7])
+    assert (one.mean, two.mean) == (0.5, pytest.approx(0.6))
+    assert isnan(one.sd)
+    assert two.sd == pytest.approx(0.02**0.5)
+    assert all(isnan(x) for x in (one.low, one.high, two.low, two.high))
+
+
+def test_equal_values_have_an_interval_without_width():
+    summary = summarise([0.8] * 5)
+    assert (summary.low, summary.high, summary.sd) == (0.8, 0.8, pytest.approx(0))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0.5], ["0.50", "n = 1"]),
+        ([0.5, 0.7], ["0.60 ± 0.14", "n = 2"]),
+        ([0.8, 0.8, 0.8], ["0.80 ± 0.00", "95 % interval 0.80 to 0.80", "n = 3"]),
+        ([0.5, nan, 0.7], ["0.60 ± 0.14", "n = 2"]),
+    ],
+)
+def test_a_summary_in_words_says_its_n(values, words):
+    text = str(summarise(values))
+    assert all(word in text for word in words)
+    assert "nan" not in text
+
+
+def test_the_interval_is_the_bias_corrected_accelerated_bootstrap():
+    """Computed here from its definition (Efron 1987), with resamples of our own."""
+    values = np.random.default_rng(1).exponential(size=25)
+    summary = summarise(values)
+    rng = np.random.default_rng(2)
+    means = np.sort(rng.choice(values, (400_000, 25)).mean(axis=1))
+    bias = stats.norm.ppf((means < values.mean()).mean())
+    jackknife = np.array([np.delete(values, i).mean() for i in range(25)])
+    away = jackknife.mean() - jackknife
+    acceleration = (away**3).sum() / (6 * (away**2).sum() ** 1.5)
+    ends = []
+    for z in stats.norm.ppf([0.025, 0.975]):
+        ends.append(np.quantile(means, stats.norm.cdf(bias + (bias + z) / (1 - acceleration * (bias + z)))))
+    assert (summary.low, summary.high) == pytest.approx(ends, abs=0.03 * values.std())
+    # A plain percentile interval is another one on such a skewed sample.
+    assert abs(np.quantile(means, 0.975) - summary.high) > 0.05 * values.std()
+
+
+def test_the_interval_of_many_normal_values_is_that_of_student():
+    values = np.random.default_rng(0).normal(0.8, 0.05, 200)
+    low, high = stats.t.interval(0.95, 199, values.mean(), stats.sem(values))
+    summary = summarise(values)
+    assert (summary.low, summary.high) == pytest.approx((low, high), abs=0.05 * (high - low))
+
+
+def test_the_order_of_the_patients_changes_nothing():
+    differences = [0.31, -0.02, 0.11, 0.07, 0.4, -0.13, 0.05]
+    found = [one_sample(each) for each in (differences, differences[::-1], sorted(differences))]
+    assert len({(each.p, each.difference.low, each.difference.high) for each in found}) == 1
+    first, second = np.random.default_rng(0).normal(size=(2, 20))
+    spread = [compare_spread(*pair).interval for pair in ((first, second), (first[::-1], second[::-1]))]
+    assert spread[1] == spread[0]
+
+
+def test_the_same_seed_gives_the_same_interval():
+    values = np.random.default_rng(0).random(8)
+    assert summarise(values, seed=1) == summarise(values, seed=1)
+    assert summarise(values, seed=1).low != summarise(values, seed=2).low
+
+
+def test_the_summary_of_the_papers_dsc():
+    columns = reported("li2018")["tables"]["table2"]["columns"]
+    dsc = [row[columns.index("dsc")] for row in reported("li2018")["tables"]["table2"]["rows"]]
+    summary = summarise(dsc)
+    assert (summary.n, round(summary.mean, 2), round(summary.sd, 2)) == (29, 0.89, 0.05)
+    assert (summary.low, summary.high) == pytest.approx((0.873, 0.906), abs=0.002)
+
+
+def sign_flips(differences):
+    """Two-sided p by going through all signs."""
+    differences = np.array(differences)
+    flipped = np.array(list(product([1, -1], repeat=len(differences)))) @ differences
+    observed = differences.sum()
+    more, less = (flipped >= observed - 1e-12).mean(), (flipped <= observed + 1e-12).mean()
+    return min(1.0, 2 * min(more, less))
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"), [([1.0, 2.0, 3.0], 2 / 8), ([1.0, 1.0, 1.0, 1.0, 1.0], 2 / 32), ([1.0, -1.0], 1.0)]
+)
+def test_p_of_a_literal(differences, p):
+    test = paired(differences, [0.0] * len(differences))
+    assert test.p == pytest.approx(p)
+    assert sign_flips(differences) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("n", [2, 5, 9, 13])
+def test_p_agrees_with_going_through_all_signs(n):
+    differences = np.random.default_rng(n).normal(0.5, 1, n).round(2)
+    assert paired(differences, np.zeros(n)).p == pytest.approx(sign_flips(differences))
+
+
+def test_p_of_more_patients_is_close_to_the_t_test():
+    differences = np.random.default_rng(3).normal(0.02, 0.05, 29)
+    test = paired(0.8 + differences, np.full(29, 0.8))
+    assert test.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.02)
+    assert test.p == paired(0.8 + differences, np.full(29, 0.8)).p
+
+
+def test_difference_is_first_minus_second_and_exchanging_them_keeps_p():
+    first, second = [0.9, 0.8, 0.95, 0.7], [0.8, 0.75, 0.9, 0.72]
+    there, back = paired(first, second), paired(second, first)
+    assert there.difference.mean == pytest.approx(0.045)
+    assert back.difference.mean == pytest.approx(-0.045)
+    assert there.p == pytest.approx(back.p)
+
+
+def test_pairs_with_an_undefined_value_are_left_out():
+    test = paired([1.0, 2.0, nan, 3.0], [0.0, 0.0, 0.0, nan])
+    assert (test.difference.n, test.difference.left_out) == (2, 2)
+    assert test.p == paired([1.0, 2.0], [0.0, 0.0]).p
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [nan, 1.0]])
+def test_a_test_of_fewer_than_two_pairs_is_no_number(values):
+    assert isnan(paired(values, values).p)
+
+
+def test_methods_that_do_not_differ():
+    assert paired([0.5, 0.6, 0.7], [0.5, 0.6, 0.7]).p == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [([1.0, 2.0], [1.0, 2.0, 3.0]), ([1.0], [1.0, 2.0, 3.0])])
+def test_lists_of_different_length_are_an_error(first, second):
+    with pytest.raises(ValueError):  # noqa: PT011
+        paired(first, second)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
+        ([0.04, nan, 0.01], [0.04, nan, 0.02]),
+        ([0.5, 0.9, 0.4], [1.0, 1.0, 1.0]),
+        ([0.02, 0.02], [0.04, 0.04]),
+    ],
+)
+def test_p_values_adjusted_by_holm(p_values, adjusted):
+    assert holm(p_values) == pytest.approx(adjusted, nan_ok=True)
+
+
+STATUSES = ["ok", "both_empty", "pred_empty", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("options", "filled", "counted", "words"),
+    [
+        ({}, [0.8, nan, nan, 0.6], 0, "undefined values are left out"),
+        ({"rule": "worst", "worst": 0}, [0.8, 0, 0, 0.6], 2, "undefined values count as 0"),
+        (
+            {"rule": "worst", "worst": 50.5, "statuses": STATUSES},
+            [0.8, nan, 50.5, 0.6],
+            1,
+            "undefined values count as 50.5, and are left out where both masks are empty",
+        ),
+        (
+            {"rule": "worst", "worst": [1, 2, 3, 4]},
+            [0.8, 2, 3, 0.6],
+            2,
+            "undefined values count as the worst value",
+        ),
+        (
+            {"rule": "both_empty_is_one", "statuses": STATUSES},
+            [0.8, 1, nan, 0.6],
+            1,
+            "both masks empty counts as 1, other undefined values are left out",
+        ),
+        (
+            {"rule": "both_empty_is_one", "statuses": STATUSES, "worst": 0},
+            [0.8, 1, 0, 0.6],
+            2,
+            "both masks empty counts as 1, other undefined values count as 0",
+        ),
+    ],
+)
+def test_rules_for_undefined_values(options, filled, counted, words):
+    given = np.array([0.8, nan, nan, 0.6])
+    result = fill(given, **options)
+    np.testing.assert_array_equal(result.values, filled)
+    assert (result.counted, result.rule) == (counted, words)
+    assert isnan(given[1])
+    summary = summarise(given, **options)
+    assert (summary.mean, summary.n) == (pytest.approx(np.nanmean(filled)), 4 - np.isnan(filled).sum())
+    assert (summary.left_out, summary.counted, summary.rule) == (np.isnan(filled).sum(), counted, words)
+
+
+def test_a_status_does_not_change_a_defined_value():
+    assert fill([0.0, 0.4], "both_empty_is_one", ["both_empty", "pred_empty"], worst=0).values.tolist() == [0.0, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "0.70 ± 0.14 (n = 2, 1 left out)"),
+        ({"rule": "worst", "worst": 0}, "0.47 ± 0.42 (n = 3, 1 undefined counted in)"),
+    ],
+)
+def test_a_mean_says_what_became_of_undefined_values(options, words):
+    summary = summarise([0.8, nan, 0.6], **options)
+    assert summary.mean_and_sd == words
+    assert str(summary).startswith(words + ", 95 % interval ")
+    assert str(summary).count("n = ") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "worse", "worst": 0}, "did you mean 'worst'"),
+        ({"rule": "worst"}, "needs the worst value"),
+        ({"rule": "both_empty_is_one"}, "needs the status"),
+        ({"rule": "both_empty_is_one", "statuses": ["ok"]}, "1 statuses for 2 values"),
+    ],
+)
+def test_a_rule_without_what_it_needs_is_an_error(options, message):
+    with pytest.raises(ValueError, match=message):
+        summarise([0.5, nan], **options)
+
+
+def test_an_unknown_rule_is_for_the_user_and_infinity_is_an_error():
+    with pytest.raises(InputError):
+        fill([1.0], "drop")
+    with pytest.raises(ValueError, match="infinite"):
+        summarise([1.0, float("inf")])
+
+
+def test_the_interval_of_the_mean_covers_the_true_mean():
+    """Exponential values: a skewed case in which 40 patients come close to the nominal 95 %."""
+    rng = np.random.default_rng(0)
+    intervals = [bootstrap((rng.exponential(size=40),), seed=i) for i in range(300)]
+    assert 0.90 <= np.mean([low <= 1 <= high for low, high in intervals]) <= 0.98
+
+
+def test_signed_ranks_agree_with_scipy_and_with_all_signs():
+    differences = np.random.default_rng(0).normal(0.3, 1, 9)
+    ranks = stats.rankdata(abs(differences))
+    test = one_sample(differences)
+    assert test.wilcoxon_p == pytest.approx(stats.wilcoxon(differences).pvalue)
+    assert test.wilcoxon_p == pytest.approx(sign_flips(ranks * np.sign(differences)))
+    assert test.rank_biserial == pytest.approx((ranks * np.sign(differences)).sum() / 45)
+
+
+def test_patients_without_a_difference_belong_to_neither_side():
+    test = one_sample([0.0, 0.0, 0.0, 1.0, 2.0, 3.0, -4.0])
+    assert (test.above, test.equal, test.below) == (3, 3, 1)
+    assert test.rank_biserial == pytest.approx((4 + 5 + 6 - 7) / 28)
+    # Ranks 4, 5, 6, 7 with all signs: 5 of 16 positive sums reach 15. Dropping the zeros would give 7 of 16.
+    assert test.wilcoxon_p == pytest.approx(2 * 5 / 16)
+    assert one_sample([0.0] * 4).wilcoxon_p == 1
+
+
+def test_rounding_noise_is_no_difference():
+    test = paired([0.9, 0.8, 0.3, 0.1 + 0.2], [0.8, 0.7, 0.2, 0.3])
+    assert (test.above, test.equal, test.below) == (3, 1, 0)
+    assert test.rank_biserial == pytest.approx(9 / 10)
+
+
+def test_effect_size_is_corrected_for_few_patients():
+    """Hedges' exact factor for 4 degrees of freedom is 0.79788."""
+    test = one_sample([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert test.effect_size == pytest.approx(0.797885 * 3 / 2.5**0.5, rel=1e-5)
+    many = one_sample(np.random.default_rng(0).normal(1, 1, 200))
+    assert many.effect_size == pytest.approx(many.difference.mean / many.difference.sd, rel=0.005)
+    assert isnan(one_sample([0.1] * 5).effect_size)
+
+
+def test_the_printed_volumes_of_li2018_are_larger_equal_and_smaller():
+    columns = reported("li2018")["tables"]["table2"]["columns"]
+    rows = np.array(reported("li2018")["tables"]["table2"]["rows"])
+    test = paired(rows[:, columns.index("volume_auto")], rows[:, columns.index("volume_readers")])
+    assert (test.above, test.equal, test.below) == (10, 1, 18)
+
+
+def test_the_sign_flip_test_keeps_its_level():
+    rng = np.random.default_rng(1)
+    p = np.array([one_sample(rng.standard_t(3, 8)).p for _ in range(300)])
+    assert 0.02 <= (p <= 0.05).mean() <= 0.08
+    assert 0.4 <= (p <= 0.5).mean() <= 0.6
+
+
+def test_equivalence_against_all_signs():
+    differences = np.random.default_rng(2).normal(0.002, 0.01, 10).round(4)
+    test = equivalence(differences, 0.01)
+    flips = np.array(list(product([1, -1], repeat=10)))
+    one_sided = [(flips @ d >= d.sum() - 1e-12).mean() for d in (differences + 0.01, 0.01 - differences)]
+    assert test.p == pytest.approx(max(one_sided))
+    assert test.interval == bootstrap((differences,), level=0.9)
+    assert test.n == 10
+
+
+@pytest.mark.parametrize(("margin", "shown"), [(0.004, False), (0.02, True)])
+def test_equivalence_is_an_interval_inside_the_margin(margin, shown):
+    differences = np.random.default_rng(2).normal(0.002, 0.01, 30)
+    test = equivalence([*differences, nan], margin)
+    assert (test.shown, test.inside, test.n) == (shown, shown, 30)
+    assert equivalence(-differences, margin).shown == shown
+    t_test = (
+        stats.ttest_1samp(differences, -margin, alternative="greater"),
+        stats.ttest_1samp(differences, margin, alternative="less"),
+    )
+    assert test.p == pytest.approx(max(t.pvalue for t in t_test), abs=0.01)
+
+
+def test_equivalence_of_a_few_is_never_shown():
+    assert equivalence([0.001, -0.001, 0.002], 1.0).inside
+    assert not equivalence([0.001, -0.001, 0.002], 1.0).shown  # the smallest one-sided p of three patients is 1/8
+    assert not equivalence([0.0], 1.0).inside
+
+
+def test_equivalence_at_the_margin_is_rarely_shown():
+    rng = np.random.default_rng(3)
+    shown = [equivalence(rng.normal(3, 1, 8), 3).shown for _ in range(200)]
+    assert 0.01 <= np.mean(shown) <= 0.08
+
+
+@pytest.mark.parametrize("margin", [0, -1, nan])
+def test_a_margin_has_to_be_positive(margin):
+    with pytest.raises(ValueError, match="margin"):
+        equivalence([1.0, 2.0], margin)
+
+
+def test_pitman_morgan_against_its_formula():
+    rng = np.random.default_rng(0)
+    second = rng.normal(size=30)
+    first = 0.6 * (0.8 * second + 0.6 * rng.normal(size=30))
+    test = compare_spread(first, second)
+    f, r = first.var(ddof=1) / second.var(ddof=1), np.corrcoef(first, second)[0, 1]
+    t = (f - 1) * 28**0.5 / (4 * f * (1 - r**2)) ** 0.5  # Pitman 1939
+    assert test.p == pytest.approx(2 * stats.t.sf(abs(t), 28))
+    assert (test.ratio, test.correlation) == (pytest.approx(f**0.5), pytest.approx(r))
+    assert test.interval.low < test.interval_90.low < test.ratio < test.interval_90.high < test.interval.high
+    back = compare_spread(second, first)
+    assert (back.ratio, back.p) == (pytest.approx(1 / test.ratio), pytest.approx(test.p))
+
+
+def test_the_interval_of_a_ratio_of_spreads_covers_it():
+    rng = np.random.default_rng(4)
+    hits = []
+    for i in range(100):
+        second = rng.normal(size=40)
+        first = 0.8 * (0.7 * second + 0.51**0.5 * rng.normal(size=40))
+        low, high = compare_spread(first, second, seed=i).interval
+        hits.append(low <= 0.8 <= high)
+    assert 0.86 <= np.mean(hits) <= 0.99
+
+
+def test_spreads_without_a_number():
+    assert isnan(compare_spread([1.0, 2.0], [2.0, 3.0]).p)
+    assert isnan(compare_spread([1.0, 2.0, 3.0], [2.0, 2.0, 2.0]).ratio)
+    assert isnan(compare_spread([1.0, 2.0, 4.0], [2.0, 2.0, 3.0]).interval.low)  # some resamples have no ratio
+    test = compare_spread([1.0, 2.0, 4.0, nan], [2.0, 3.0, 5.0, 1.0])
+    assert (test.ratio, test.p, test.n, test.left_out) == (1, 1, 3, 1)
+
+
+def test_a_share_and_its_exact_bounds():
+    """Clopper and Pearson by beta quantiles; 0 of 29 bounds a share to 9.8 %, 0 of 10 to 26 %."""
+    found = share(3, 12)
+    assert found.interval == pytest.approx((stats.beta.ppf(0.025, 3, 10), stats.beta.ppf(0.975, 4, 9)))
+    assert (found.at_least, found.at_most) == (
+        pytest.approx(stats.beta.ppf(0.05, 3, 10)),
+        pytest.approx(stats.beta.ppf(0.95, 4, 9)),
+    )
+    assert (share(0, 29).at_most, share(0, 10).at_most) == (
+        pytest.approx(0.0981, abs=1e-4),
+        pytest.approx(0.259, abs=1e-3),
+    )
+    assert (share(0, 0).at_least, share(0, 0).at_most) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("effect", "sd", "patients"),
+    [
+        (0.02, 0.08, 128),
+        (0.02, 0.05, 52),
+        (0.0723, 0.08, 12),
+        (0.029, 0.05, 26),
+        (0.0106, 0.08, 450),
+        (0.0186, 0.05, 59),
+    ],
+)
+def test_patients_needed_for_a_difference(effect, sd, patients):
+    assert patients_needed(effect, sd) == patients_needed(-effect, sd) == pytest.approx(patients, abs=1)
+    n = patients_needed(effect, sd)
+    assert detectable(n, sd) <= effect < detectable(n - 1, sd)
+
+
+@pytest.mark.parametrize(
+    ("margin", "sd", "patients"), [(0.01, 0.08, 551), (0.01, 0.05, 217), (0.02, 0.08, 140), (2, 2.3, 14), (2, 5, 56)]
+)
+def test_patients_needed_for_a_margin(margin, sd, patients):
+    n = patients_needed(margin, sd, equivalence=True)
+    assert n == pytest.approx(patients, abs=1)
+    assert detectable_margin(n, sd) <= margin < detectable_margin(n - 1, sd)
+
+
+def test_the_detectable_effect_is_found_in_four_of_five_cohorts():
+    rng = np.random.default_rng(5)
+    cohorts = rng.normal(detectable(15, 0.1), 0.1, (4000, 15))
+    assert (stats.ttest_1samp(cohorts, 0, axis=1).pvalue <= 0.05).mean() == pytest.approx(0.8, abs=0.02)
+    equal = rng.normal(0, 0.1, (4000, 15))
+    low, high = stats.ttest_1samp(equal, 0, axis=1).confidence_interval(0.9)
+    assert (np.maximum(-low, high) < detectable_margin(15, 0.1)).mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_the_detectable_ratio_of_spreads_is_found_in_four_of_five_cohorts():
+    rng = np.random.default_rng(6)
+    ratio = detectable_spread(12, 0.8)
+    second = rng.normal(size=(4000, 12))
+    first = ratio * (0.8 * second + 0.6 * rng.normal(size=second.shape))
+    p = stats.pearsonr(first + second, first - second, axis=1).pvalue
+    assert (p <= 0.05).mean() == pytest.approx(0.8, abs=0.02)
+    assert detectable_spread(12, 0.99) < ratio < detectable_spread(12, 0.0)
+    assert detectable_spread(40, 1.0) == 1
+
+
+def test_nothing_is_detectable_without_patients():
+    assert isnan(detectable(1, 0.1))
+    assert isnan(detectable(10, nan))
+    assert isnan(detectable_spread(3, 0.5))
+    assert isnan(detectable_spread(9, nan))
+    with pytest.raises(ValueError, match="differ from 0"):
+        patients_needed(0, 0.1)
+
+
+def test_spread_between_seeds_is_that_of_the_mean():
+    assert seed_spread(np.array([[0.1, 0.2], [0.3, 0.6]])) == pytest.approx(np.std([0.2, 0.4], ddof=1))
+    assert isnan(seed_spread(np.array([[0.1], [0.3]])))
+
+
+def test_patients_and_seeds_by_the_analysis_of_variance():
+    """A literal: rows 1, 2, 6 and columns that add 0 and 1, then one cell moved."""
+    values = np.array([[1.0, 2.0], [2.0, 3.0], [6.0, 7.6]])
+    rest = 0.06  # (0.6 / 6)**2 * (1 + 1 + 4) * 2 / 2 degrees of freedom
+    patients, seeds = 2 * np.var([1.5, 2.5, 6.8], ddof=1), 3 * np.var([3.0, 4.2], ddof=1)
+    free = (patients + seeds - rest) ** 2 / (patients**2 / 2 + seeds**2 / 1 + rest**2 / 2)
+    half = stats.t.ppf(0.975, free) * ((patients + seeds - rest) / 6) ** 0.5
+    assert crossed(values) == pytest.approx((3.6 - half, 3.6 + half))
+
+
+def test_seeds_that_agree_leave_the_interval_of_the_patients():
+    column = np.random.default_rng(0).normal(size=12)
+    expected = stats.ttest_1samp(column, 0).confidence_interval()
+    assert crossed(np.tile(column[:, None], 3)) == pytest.approx((expected.low, expected.high))
+    noise = np.random.default_rng(1).normal(size=(12, 3))
+    noisy = column[:, None] + noise - noise.mean(axis=0)  # each seed has the same mean, so seeds add nothing
+    expected = stats.ttest_1samp(noisy.mean(axis=1), 0).confidence_interval()
+    assert crossed(noisy) == pytest.approx((expected.low, expected.high))
+    assert isnan(crossed(column[:, None]).low)
+
+
+def test_the_interval_over_patients_and_seeds_covers_where_that_over_patients_does_not():
+    rng = np.random.default_rng(7)
+    with_seeds, without = [], []
+    for _ in range(400):
+        values = 0.2 * rng.normal(size=(30, 1)) + 0.1 * rng.normal(size=(1, 5)) + 0.1 * rng.normal(size=(30, 5))
+        low, high = crossed(values)
+        with_seeds.append(low <= 0 <= high)
+        low, high = stats.ttest_1samp(values.mean(axis=1), 0).confidence_interval()
+        without.append(low <= 0 <= high)
+    assert 0.92 <= np.mean(with_seeds) <= 0.99
+    assert np.mean(without) < 0.90
+
+
+def test_ranks_of_methods_that_are_far_apart_and_of_ones_that_are_close():
+    rng = np.random.default_rng(0)
+    base = rng.normal(0.7, 0.1, 30)
+    values = {"worst": base - 0.2, "first": base + rng.normal(0.0, 0.05, 30), "second": base}
+    result = rank_stability({name: [*column, nan] for name, column in values.items()})
+    assert {rank.method for rank in result.ranks[:2]} == {"first", "second"}
+    assert (result.ranks[2].method, result.ranks[2].shares, result.ranks[2].low) == ("worst", (0, 0, 1), 3)
+    assert (result.n, result.left_out) == (30, 1)
+    leader, follower = (rank.method for rank in result.ranks[:2])
+    assert leader == max(values, key=lambda name: values[name].mean())
+    # The leader leads where the mean of the paired difference keeps its sign.
+    differences = values[leader] - values[follower]
+    expected = stats.norm.cdf(differences.mean() / (differences.std() / 30**0.5))
+    assert result.ranks[0].shares[0] == pytest.approx(expected, abs=0.02)
+    assert (result.ranks[0].low, result.ranks[0].high) == (1, 2)
+    assert sum(result.ranks[1].shares) == pytest.approx(1)
+
+
+def test_ranks_of_equals_and_of_a_seed():
+    equal = rank_stability({"a": [0.5, 0.6], "b": [0.6, 0.5], "c": [0.5, 0.6]})
+    assert [rank.rank for rank in equal.ranks] == [1, 1, 1]
+    values = {"low": [0.1, 0.2, 0.3], "high": [0.4, 0.5, 0.6]}
+    assert [rank.method for rank in rank_stability(values).ranks] == ["high", "low"]
+    assert rank_stability(values, seed=1) == rank_stability(values, seed=1)
+
+
+@pytest.mark.parametrize("values", [{}, {"a": [1.0], "b": [1.0, 2.0]}, {"a": [nan], "b": [1.0]}])
+def test_nothing_to_rank(values):
+    with pytest.raises(ValueError, match="rank"):
+        rank_stability(values)
+
+
+def test_patients_that_agree_and_patients_that_do_not():
+    agree = friedman({"c": [1, 2, 3], "a": [3, 4, 5], "b": [2, 3, 4]})
+    assert (agree.w, agree.n) == (pytest.approx(1), 3)
+    assert list(agree.mean_ranks.items()) == [("a", 1), ("b", 2), ("c", 3)]
+    mixed = {"a": [1, 2, 3, 1, nan], "b": [2, 3, 1, 3, 1], "c": [3, 1, 2, 2, 1]}
+    result = friedman(mixed)
+    sums = np.array([9, 7, 8])  # of ranks over four patients, the largest value first
+    assert list(result.mean_ranks.items()) == [("b", 7 / 4), ("c", 2), ("a", 9 / 4)]
+    assert result.w == pytest.approx(12 * ((sums - 8) ** 2).sum() / (4**2 * (27 - 3)))
+    assert result.p == pytest.approx(stats.friedmanchisquare(*(column[:4] for column in mixed.values())).pvalue)
+    assert (result.n, result.left_out) == (4, 1)
+    same = friedman({"a": [1, 1], "b": [1, 1], "c": [1, 1]})
+    assert isnan(same.w)
+    assert (same.p, list(same.mean_ranks.values()), same.groups) == (1, [2, 2, 2], [("a", "b", "c")])
+    with pytest.raises(ValueError, match="three methods"):
+        friedman({"a": [1, 2], "b": [2, 1]})
+
+
+@pytest.mark.parametrize(("methods", "quantile"), [(3, 2.343), (4, 2.569), (5, 2.728), (10, 3.164)])
+def test_critical_difference_has_the_quantiles_of_the_books(methods, quantile):
+    """Demšar 2006, table 5a."""
+    values = {str(number): np.arange(20.0) + number for number in range(methods)}
+    expected = quantile * (methods * (methods + 1) / (6 * 20)) ** 0.5
+    assert friedman(values).critical_difference == pytest.approx(expected, rel=5e-4)
+
+
+def test_methods_within_the_critical_difference_are_a_group():
+    def groups(ranks, p=0.01):
+        ranks = dict(zip("abcd", ranks, strict=True))
+        return Friedman(ranks, p=p, w=0.5, critical_difference=1.0, n=20, left_out=0).groups
+
+    assert groups([1.0, 1.9, 2.8, 4.3]) == [("a", "b"), ("b", "c")]
+    assert groups([1.5, 1.8, 2.5, 4.2]) == [("a", "b", "c")]
+    assert groups([1.0, 2.1, 3.2, 4.3]) == []
+    assert groups([2.0, 2.0, 2.5, 3.5]) == [("a", "b", "c"), ("c", "d")]
+    assert groups([1.0, 2.1, 3.2, 4.3], p=0.06) == [("a", "b", "c", "d")]
+
+
+def test_limits_of_agreement_of_a_literal():
+    result = bland_altman([10.0, 12.0, 14.0, 20.0, nan], [11.0, 11.0, 12.0, 18.0, 1.0])
+    differences = [-1, 1, 2, 2]
+    sd = np.std(differences, ddof=1)
+    assert (result.bias, result.n, result.left_out) == (pytest.approx(1), 4, 1)
+    assert (result.low, result.high) == (pytest.approx(1 - 1.96 * sd), pytest.approx(1 + 1.96 * sd))
+    expected = stats.ttest_1samp(differences, 0).confidence_interval()
+    assert result.bias_interval == pytest.approx((expected.low, expected.high))
+    for limit, interval in ((result.low, result.low_interval), (result.high, result.high_interval)):
+        assert interval.low < limit < interval.high
+
+
+def test_intervals_of_the_limits_of_agreement_are_those_of_bland_and_altman_for_many():
+    differences = np.random.default_rng(0).normal(2, 3, 4000)
+    result = bland_altman(differences, np.zeros(4000))
+    half = 1.96 * differences.std(ddof=1) * (1 / 4000 + 1.96**2 / (2 * 3999)) ** 0.5
+    assert result.high_interval == pytest.approx((result.high - half, result.high + half), abs=0.05 * half)
+    assert result.low_interval == pytest.approx((result.low - half, result.low + half), abs=0.05 * half)
+
+
+def test_intervals_of_the_limits_of_agreement_cover_them():
+    rng = np.random.default_rng(8)
+    results = [bland_altman(rng.normal(2, 3, 12), np.zeros(12)) for _ in range(600)]
+    for true, name in ((2 - 1.96 * 3, "low_interval"), (2 + 1.96 * 3, "high_interval")):
+        hits = [getattr(r, name).low <= true <= getattr(r, name).high for r in results]
+        assert 0.93 <= np.mean(hits) <= 0.97
+
+
+def test_agreement_of_one_patient_is_no_number():
+    result = bland_altman([1.0], [2.0])
+    assert isnan(result.bias)
+    assert isnan(result.high_interval.low)
+    with pytest.raises(ValueError, match="2 values against 1"):
+        bland_altman([1.0, 2.0], [1.0])
+
+
+def test_no_pairs_with_these_spreads_reach_a_smaller_p():
+    """The bound is met by values that rise together, and by no others."""
+    rng = np.random.default_rng(0)
+    ranks = np.sort(rng.normal(size=15))
+    ranks = (ranks - ranks.mean()) / ranks.std(ddof=1)
+    bound = smallest_paired_p(0.5, 2.0, 3.3, 15)
+    assert stats.ttest_rel(0.5 + 2.0 * ranks, 3.3 * ranks).pvalue == pytest.approx(bound)
+    for _ in range(50):
+        assert stats.ttest_rel(0.5 + 2.0 * rng.permutation(ranks), 3.3 * ranks).pvalue >= bound - 1e-12
+    assert smallest_paired_p(0.5, 2.0, 2.0, 15) == 0
+    assert smallest_paired_p(0.0, 2.0, 2.0, 15) == 1
+    with pytest.raises(ValueError, match="two pairs or more"):
+        smallest_paired_p(0.5, 2.0, 3.3, 1)
