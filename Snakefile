@@ -73,7 +73,7 @@ rule record:
     """One run: paper, method, cohort, fold and seed, behind the runs that it uses."""
     input:
         cohort=lambda w: ancient(f"{SWEEP.cohorts[w.run.split('/')[0]].folder}/prepared.json"),
-        used=lambda w: [ancient(path) for path in records(SWEEP.runs[w.run].needs)],
+        used=lambda w: [ancient(path) for path in records(run.place for run in SWEEP.runs[w.run].needs)],
     output: update(f"{RUNS}/{{run}}/provenance.json"),
     log: f"{OUT}/logs/runs/{{run}}.log",
     params: options=lambda w: SWEEP.options(w.run.split("/")[0]),
@@ -85,7 +85,7 @@ rule record:
 rule publish:
     """The numbers of a paper's runs, without images and weights."""
     input:
-        runs=lambda w: records(run.folder for run in SWEEP.of(w.paper) if run.wanted),
+        runs=lambda w: records(run for run in SWEEP.runs if run in SWEEP.wanted and run.startswith(f"{w.paper}/")),
         code=newest(Path(npcrepro.__file__).parent),
     output: f"{OUT}/results/{{paper}}-{{rest}}/runs.json",
     log: f"{OUT}/logs/publish/{{paper}}-{{rest}}.log",

@@ -15,7 +15,7 @@ from statistics import median
 from npcrepro.cohorts.layout import Cohort, read_cohort
 from npcrepro.cohorts.phantom import write_phantom
 from npcrepro.protocol import registry
-from npcrepro.runs.cost import time_case
+from npcrepro.runs.timing import time_case
 
 PATIENTS = 3
 # About as many slices as a scan of the nasopharynx, in the paper's pixels.

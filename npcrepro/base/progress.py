@@ -1,7 +1,7 @@
-"""How a sweep of runs tells where it is: bars on a terminal, a line a minute elsewhere, a log in each run's folder.
+"""What a sweep of runs tells while it works: bars on a terminal, a line a minute elsewhere, a log in each run's folder.
 
-What is shown goes through a :data:`npcrepro.base.progress.Report`, which takes a line. A plain line tells what has
-happened and is always shown; a :class:`Passing` line tells where things are and may be left out.
+A :data:`Report` takes lines. A plain line tells what has happened and is always shown; a :class:`Passing` line tells
+where things are and may be left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -77,47 +77,32 @@ def calm(write: Report) -> Report:
     return report
 
 
-class Bars:
-    """A report for a terminal: two bars, one of the run and one of all runs with the time left; plain lines above them.
-
-    Use it in a ``with`` statement; the bars go when it ends.
-    """
-
-    every_s = 0.5
-
-    def __init__(self):
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-        # Names of users keep their brackets.
-        self._text = TextColumn("{task.description}", markup=False)
-        columns = (BarColumn(20), TaskProgressColumn(), self._text)
-        self._bars = Progress(*columns, console=Console(markup=False, highlight=False), transient=True)
-        self._run, self._all = (self._bars.add_task("", total=1.0, visible=False) for _ in range(2))
-
-    def __enter__(self) -> Bars:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *ended) -> None:
-        self._bars.stop()
-
-    def __call__(self, line: str) -> None:
-        if not isinstance(line, Passing):
-            self._bars.console.print(line, soft_wrap=True)
-            return
-        self._bars.update(self._run, description=str(line), completed=line.share, visible=True)
-        self._bars.update(self._all, description=f"all runs{line.left}", completed=line.of_all, visible=True)
-
-
 @contextmanager
 def shown(write: Report) -> Iterator[Report]:
-    """The report of a command: bars where standard output is a terminal, else lines through ``write``, few of them."""
+    """The report of a command.
+
+    On a terminal: two bars, one of the run and one of all runs with the time left, which go when the block ends, and
+    plain lines above them. Elsewhere: lines through ``write``, as :func:`calm` lets them pass.
+    """
     if not sys.stdout.isatty():
         yield calm(write)
         return
-    with Bars() as bars:
-        yield bars
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    # Names of users keep their brackets.
+    columns = BarColumn(20), TaskProgressColumn(), TextColumn("{task.description}", markup=False)
+    with Progress(*columns, console=Console(markup=False, highlight=False), transient=True) as bars:
+        run, every_run = (bars.add_task("", total=1.0, visible=False) for _ in range(2))
+
+        def report(line: str) -> None:
+            if isinstance(line, Passing):
+                bars.update(run, description=str(line), completed=line.share, visible=True)
+                bars.update(every_run, description=f"all runs{line.left}", completed=line.of_all, visible=True)
+            else:
+                bars.console.print(line, soft_wrap=True)
+
+        yield report
 
 
 def spoken(seconds: float) -> str:
@@ -133,56 +118,30 @@ def spoken(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-@dataclass
-class Timetable:
-    """How long the runs that are left will take, by those that are done.
+def seconds_left(work: Mapping[str, tuple[str, float]], seconds: Mapping[str, float]) -> float:
+    """How long the runs that are left will take, one after the other, judged by those that are done.
 
     Runs of a kind take equally long; where none of a kind is done, an update takes as long as those of other kinds.
 
     Args:
         work: for each run its kind and its updates.
+        seconds: of each run that is done.
 
-    Attributes:
-        seconds: of the runs that are done.
-        dropped: runs that will not be done.
+    Returns:
+        Seconds; ``nan`` where there are runs left and none is done.
 
     Example:
-        >>> table = Timetable({"a": ("small", 10), "b": ("small", 10), "c": ("large", 30)})
-        >>> table.left_s()
-        nan
-        >>> table.seconds["a"] = 5.0
-        >>> table.left_s()
-        20.0
-        >>> table.left_s(running="b", since_s=3.0, share=0.5)
-        19.5
+        >>> work = {"a": ("small", 10), "b": ("small", 10), "c": ("large", 30)}
+        >>> seconds_left(work, {}), seconds_left(work, {"a": 5.0}), seconds_left(work, {"a": 5.0, "c": 12.0})
+        (nan, 20.0, 5.0)
     """
-
-    work: Mapping[str, tuple[str, float]]
-    seconds: dict[str, float] = field(default_factory=dict)
-    dropped: set[str] = field(default_factory=set)
-
-    def left_s(self, running: str | None = None, since_s: float = 0.0, share: float = 0.0) -> float:
-        """Seconds until all is done; ``nan`` where nothing is done yet.
-
-        Args:
-            running: the run that is going on, since so many seconds, with this share of it done.
-        """
-        known = self.seconds | ({running: since_s / share} if share > 0 else {})
-        updates = sum(self.work[run][1] for run in known)
-        of_kind: dict[str, list[float]] = {}
-        for run, seconds in known.items():
-            of_kind.setdefault(self.work[run][0], []).append(seconds)
-
-        def expected(run: str) -> float:
-            kind, own = self.work[run]
-            if run in known:
-                return known[run]
-            if kind in of_kind:
-                return fmean(of_kind[kind])
-            return sum(known.values()) / updates * own if updates else math.nan
-
-        waiting = self.work.keys() - self.seconds.keys() - self.dropped
-        return sum(expected(run) for run in waiting) - (since_s if share > 0 else 0.0)
+    of_kind: dict[str, list[float]] = {}
+    for run, taken in seconds.items():
+        of_kind.setdefault(work[run][0], []).append(taken)
+    updates = sum(work[run][1] for run in seconds)
+    of_an_update = sum(seconds.values()) / updates if updates else math.nan
+    left = [work[run] for run in work if run not in seconds]
+    return sum(fmean(of_kind[kind]) if kind in of_kind else own * of_an_update for kind, own in left)
 
 
 @dataclass(frozen=True)

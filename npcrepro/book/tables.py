@@ -120,24 +120,14 @@ def slice_times(methods: Sequence[Method], profile: Profile, repeats: int = 5) -
     Returns:
         Columns ``network``, ``parameters``, ``MAC (billions)`` and ``ms`` (the median of ``repeats`` passes).
     """
-    import time
-
-    import torch
+    from npcrepro.runs.timing import seconds_of_pass
 
     size = replace(profile, width=1.0)
     rows = []
     for method in methods:
         layer_rows = layers(method, size)
-        network, image = method.build(1.0).eval(), torch.zeros(1, *method.input_shape(profile))
-        seconds = []
-        with torch.no_grad():
-            for _ in range(repeats + 1):
-                started = time.perf_counter()
-                network(image)
-                seconds.append(time.perf_counter() - started)
         macs = layer_rows["MAC (millions)"].sum() / 1000
-        # The first pass pays for memory that the others use again.
-        rows.append((method.title, layer_rows["parameters"].sum(), macs, 1000 * float(np.median(seconds[1:]))))
+        rows.append((method.title, layer_rows["parameters"].sum(), macs, 1000 * seconds_of_pass(method, size, repeats)))
     return pd.DataFrame(rows, columns=["network", "parameters", "MAC (billions)", "ms"])
 
 

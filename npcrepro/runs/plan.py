@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterable
 from pathlib import Path
 
 from npcrepro.base.code_hash import code_sha256
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.files import as_data, sha256_of
-from npcrepro.base.progress import Report
 from npcrepro.cohorts.check import check
-from npcrepro.cohorts.folds import Fold, Split, inner_folds, split_patients
+from npcrepro.cohorts.folds import Fold, inner_folds, split_patients
 from npcrepro.cohorts.layout import Cohort, read_cohort
-from npcrepro.cohorts.prepared import PreparedCohort, fingerprint, prepare, prepared_folder
+from npcrepro.cohorts.prepared import PreparedCohort, fingerprint, prepared_folder
 from npcrepro.protocol.method import Method, Paper, Profile
 from npcrepro.protocol.settings import Settings
 from npcrepro.runs.locking import require_writable
@@ -36,7 +34,7 @@ def outline(cohort: Cohort, folder: Path) -> PreparedCohort:
     )
 
 
-def plan(paper: Paper, settings: Settings, cohort: PreparedCohort) -> tuple[Split, list[Configuration]]:
+def plan(paper: Paper, settings: Settings, cohort: PreparedCohort) -> list[Configuration]:
     """The runs that settings ask for: methods x seeds x folds. :func:`in_order` adds the runs that these use.
 
     Raises:
@@ -46,19 +44,15 @@ def plan(paper: Paper, settings: Settings, cohort: PreparedCohort) -> tuple[Spli
     names = settings.methods or profile.methods or (paper.methods[0].name,)
     methods = [paper.method(name).on(cohort.structures) for name in names]
     split = split_patients(cohort, **paper.split)
-    folds = _choose_folds(settings, profile, split, cohort)
+    there = {str(fold.number): fold for fold in split.folds}
+    folds = [pick(there, str(number), f"fold of cohort {cohort.name}") for number in settings.folds]
     split_sha256 = split.sha256
-    return split, [
-        configure(paper, method, profile, cohort, split_sha256, split.folds[fold], seed)
+    return [
+        configure(paper, method, profile, cohort, split_sha256, fold, seed)
         for method in methods
         for seed in settings.seeds
-        for fold in folds
+        for fold in folds or split.folds[: profile.folds]
     ]
-
-
-def used_by(configuration: Configuration) -> Iterator[Configuration]:
-    """The runs that this one uses itself."""
-    return chain.from_iterable(configuration.used.values())
 
 
 def configure(
@@ -87,21 +81,13 @@ def in_order(wanted: Iterable[Configuration]) -> list[Configuration]:
     found: dict[str, Configuration] = {}
 
     def add(configuration: Configuration) -> None:
-        for needed in used_by(configuration):
+        for needed in configuration.needs:
             add(needed)
         found.setdefault(configuration.sha256, configuration)
 
     for configuration in wanted:
         add(configuration)
     return list(found.values())
-
-
-def title_of(configuration: Configuration) -> str:
-    fold = configuration.fold
-    part = f"fold {fold['number']}" if fold["test"] else "all patients"
-    part += f", part {fold['inner']}" if "inner" in fold else ""
-    method, profile = configuration.method.full_name, configuration.profile.name
-    return f"{method} on {configuration.cohort}, {profile}, {part}, seed {configuration.seed}"
 
 
 def open_cohort(paper: Paper, settings: Settings) -> Cohort:
@@ -131,24 +117,12 @@ def phantom_folder(paper: Paper, settings: Settings) -> Path:
     return Path(settings.runs) / "cohorts" / f"phantom-{made_from[:8]}"
 
 
-def prepare_and_report(cohort: Cohort, folder: Path, report: Report) -> PreparedCohort:
-    """Prepare the cohort; on first sight of it, say what is suspicious."""
-    known = set(folder.glob("*/prepared.json"))
-    prepared = prepare(cohort, folder)
-    if set(folder.glob("*/prepared.json")) != known:
-        for defect in check(cohort.root):
-            report(f"{defect.severity}: {defect}")
-    return prepared
+def refuse_defects(cohort: Cohort, methods: Iterable[Method]) -> None:
+    """Refuse a cohort with any defect, warnings included, and channels or structures that another would stand in for.
 
-
-def _choose_folds(settings: Settings, profile: Profile, split: Split, cohort: PreparedCohort) -> list[int]:
-    there = {str(fold.number): fold.number for fold in split.folds}
-    if settings.folds:
-        return [pick(there, str(number), f"fold of cohort {cohort.name}") for number in settings.folds]
-    return list(there.values())[: profile.folds]
-
-
-def refuse_defects(cohort: Cohort, methods: list[Method]) -> None:
+    Raises:
+        InputError: naming the first.
+    """
     defects = check(cohort.root)
     if defects:
         first = defects[0]

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.progress import LINE_SECONDS, Passing, Report, Timetable, calm, in_one_line
+from npcrepro.base.progress import Passing, Report, calm, in_one_line, seconds_left
 from npcrepro.base.wording import plural
+from npcrepro.cohorts.check import check
+from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.protocol.method import Paper
 from npcrepro.protocol.settings import Settings
 from npcrepro.runs.locking import Busy
-from npcrepro.runs.plan import (
-    in_order,
-    open_cohort,
-    outline,
-    plan,
-    prepare_and_report,
-    refuse_defects,
-    title_of,
-    used_by,
-)
+from npcrepro.runs.plan import in_order, open_cohort, outline, plan, refuse_defects
 from npcrepro.runs.records import Configuration, Record
-from npcrepro.runs.run import Unusable, run
+from npcrepro.runs.run import Hardware, Unusable, run
 
 POLL_SECONDS = 5.0
 
@@ -58,50 +51,46 @@ def run_paper(
     report = report or calm(print)
     runs = Path(settings.runs)
     cohort = open_cohort(paper, settings)
-    _, wanted = plan(paper, settings, outline(cohort, runs / "prepared"))
+    outlined = outline(cohort, runs / "prepared")
+    wanted = plan(paper, settings, outlined)
     if strict:
-        refuse_defects(cohort, list({run.method.name: run.method for run in wanted}.values()))
+        refuse_defects(cohort, [configuration.method for configuration in wanted])
     todo = in_order(wanted)
     if only:
-        todo = wanted = [run for run in todo if run.folder(Path()) == Path(only)]
+        todo = wanted = [configuration for configuration in todo if Path(configuration.place) == Path(only)]
     if not todo:
         raise InputError(f"run {only} is none of those asked for: the settings, the cohort or the code have changed")
-    prepared = prepare_and_report(cohort, runs / "prepared", report)
-
-    def compute(configuration: Configuration, report: Report) -> tuple[Record, bool]:
-        return run(configuration, prepared, settings.device, runs, report, devices, deterministic)
-
-    records = _run_all(todo, compute, runs, report)
+    first_sight = not (outlined.folder / "prepared.json").exists()
+    prepared = prepare(cohort, runs / "prepared")
+    for defect in check(cohort.root) if first_sight else ():
+        report(f"{defect.severity}: {defect}")
+    records = _run_all(todo, prepared, runs, report, Hardware(settings.device, devices, deterministic))
     return [records[configuration.sha256] for configuration in wanted]
 
 
 def _run_all(
-    todo: Sequence[Configuration],
-    compute: Callable[[Configuration, Report], tuple[Record, bool]],
-    runs: Path,
-    report: Report,
+    todo: Sequence[Configuration], cohort: PreparedCohort, runs: Path, report: Report, hardware: Hardware
 ) -> dict[str, Record]:
     """Run configurations, each behind what it uses, and return their records by identity."""
-    sweep = _Sweep(todo, report)
-    records, failed, skipped, trained, told = {}, [], [], 0, ""
+    progress = _Progress(todo, report)
+    records: dict[str, Record] = {}
+    trained, failed, skipped, told = 0, [], [], ""
     left = list(enumerate(todo, 1))
     while left:
         later, busy = {}, []
         for number, configuration in left:
-            name, title = configuration.sha256, f"[{number}/{len(todo)}] {title_of(configuration)}"
-            if any(needed.sha256 in later for needed in used_by(configuration)):
+            name, title = configuration.sha256, f"[{number}/{len(todo)}] {configuration.title}"
+            if any(needed.sha256 in later for needed in configuration.needs):
                 later[name] = number, configuration
                 continue
             try:
-                record, fresh = compute(configuration, sweep.begin(name, title))
+                records[name], fresh = run(configuration, cohort, runs, progress.of(name, title), hardware)
             except Busy as problem:
                 later[name] = number, configuration
                 busy.append(f"{title}: waiting, {problem}")
-                continue
             except Unusable as problem:
-                sweep.drop(name, f"{title}: skipped, {problem}")
-                skipped.append(title_of(configuration))
-                continue
+                progress.drop(name, f"{title}: skipped, {problem}")
+                skipped.append(configuration.title)
             except KeyboardInterrupt:
                 report(
                     f"interrupted: {len(records)} of {len(todo)} runs are finished; "
@@ -110,12 +99,11 @@ def _run_all(
                 raise
             except Exception as problem:  # whatever it is, the other runs may do
                 # Kept as words: the error itself would hold on to the tensors of its run.
-                sweep.drop(name, f"{title}: failed, {in_one_line(problem)}")
-                failed.append(f"{title_of(configuration)}: {in_one_line(problem)}")
-                continue
-            records[name] = record
-            trained += fresh
-            sweep.done(name, title, record, fresh)
+                progress.drop(name, f"{title}: failed, {in_one_line(problem)}")
+                failed.append(f"{configuration.title}: {in_one_line(problem)}")
+            else:
+                trained += fresh
+                progress.done(name, title, records[name], fresh)
         if later and len(later) == len(left):
             # Nothing but runs of other processes, and what builds on them.
             if busy[0] != told:
@@ -135,43 +123,41 @@ def _run_all(
     return records
 
 
-class _Sweep:
+class _Progress:
     """Says through a report where the runs are, and how long those that are left will take."""
 
     def __init__(self, todo: Sequence[Configuration], report: Report):
-        work = {c.sha256: (c.method.full_name, c.method.budget * c.profile.updates) for c in todo}
-        self.table, self.report = Timetable(work), report
-        self.every_s = getattr(report, "every_s", LINE_SECONDS)
-        self.started = self.said = time.monotonic()
+        self.work = {each.sha256: (each.method.full_name, each.updates) for each in todo}
+        self.seconds: dict[str, float] = {}
+        self.report, self.began = report, time.monotonic()
 
-    def begin(self, name: str, title: str) -> Report:
+    def of(self, name: str, title: str) -> Report:
         """The report of one run, which puts its title before each line."""
         began = time.monotonic()
 
-        def line(text: str) -> None:
-            now = time.monotonic()
-            if not isinstance(text, Passing):
-                self.report(f"{title}: {text}")
-            elif now - self.said >= self.every_s:
-                self.said = now
-                left_s = self.table.left_s(name, now - began, text.share)
-                self.report(Passing(f"{title}: {text}", text.share, self._share(left_s), left_s))
+        def report(line: str) -> None:
+            if isinstance(line, Passing):
+                gone = time.monotonic() - began
+                in_all = gone / line.share if line.share else 0.0
+                known = self.seconds | ({name: in_all} if line.share else {})
+                self._pass(f"{title}: {line}", line.share, seconds_left(self.work, known) + max(0.0, in_all - gone))
+            else:
+                self.report(f"{title}: {line}")
 
-        return line
+        return report
 
     def done(self, name: str, title: str, record: Record, fresh: bool) -> None:
         """A run is finished; say so if that was now."""
-        self.table.seconds[name] = record.provenance["seconds"]["all"]
+        self.seconds[name] = record.provenance["seconds"]["all"]
         if fresh:
-            left_s = self.table.left_s()
-            line = f"{title}: done in {self.table.seconds[name]:.0f} s"
-            self.report(Passing(line, 1.0, self._share(left_s), left_s))
+            line = f"{title}: done in {self.seconds[name]:.0f} s"
+            self._pass(line, 1.0, seconds_left(self.work, self.seconds))
 
     def drop(self, name: str, line: str) -> None:
         """A run will not be done."""
-        self.table.dropped.add(name)
+        del self.work[name]
         self.report(line)
 
-    def _share(self, left_s: float) -> float:
-        gone = time.monotonic() - self.started
-        return gone / (gone + left_s) if gone + left_s > 0 else 0.0
+    def _pass(self, line: str, share: float, left_s: float) -> None:
+        gone = time.monotonic() - self.began
+        self.report(Passing(line, share, gone / (gone + left_s) if gone + left_s > 0 else 0.0, left_s))

@@ -18,10 +18,10 @@ file or the new one.
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 
 from npcrepro.base.code_hash import code_sha256, without_address
@@ -35,8 +35,8 @@ TRAINING_CODE = (
     "npcrepro.cohorts.prepared:_prepare_case",
     "npcrepro.protocol.method:Method.build",
     "npcrepro.protocol.method:Method.in_channels",
-    "npcrepro.runs.run:_taken_over",
-    "npcrepro.runs.run:_data",
+    "npcrepro.runs.run:weights_taken_over",
+    "npcrepro.runs.run:build_data",
     "npcrepro.runs.training:train",
     "npcrepro.models.outputs:decide",
     "npcrepro.runs.records:quantised",
@@ -107,13 +107,35 @@ class Configuration:
         values = (self.method.paper, self.method.name, self.cohort, self.profile.name, self.fold["number"], self.seed)
         return dict(zip(IDENTITY, values, strict=True))
 
-    def folder(self, runs: Path) -> Path:
-        """Where the run lies: ``RUNS/paper/method/cohort/profile/fold-03_seed-0_1a2b3c4d``; ``all_...`` if nobody is
-        tested."""
+    @property
+    def title(self) -> str:
+        """The run in a line of progress."""
+        part = f"fold {self.fold['number']}" if self.fold["test"] else "all patients"
+        part += f", part {self.fold['inner']}" if "inner" in self.fold else ""
+        return f"{self.method.full_name} on {self.cohort}, {self.profile.name}, {part}, seed {self.seed}"
+
+    @property
+    def place(self) -> str:
+        """Its folder below the folder of runs, ``paper/method/cohort/profile/fold-03_seed-0_1a2b3c4d``; ``all_...``
+        where nobody is tested."""
         fold = f"fold-{self.fold['number']:02d}" if self.fold["test"] else "all"
         inner = f"-inner-{self.fold['inner']}" if "inner" in self.fold else ""
         name = f"{fold}{inner}_seed-{self.seed}_{self.sha256[:8]}"
-        return runs / self.method.paper / self.method.name / self.cohort / self.profile.name / name
+        return "/".join((self.method.paper, self.method.name, self.cohort, self.profile.name, name))
+
+    def folder(self, runs: Path) -> Path:
+        """Where the run lies."""
+        return runs / self.place
+
+    @property
+    def needs(self) -> tuple[Configuration, ...]:
+        """The runs that this one uses itself."""
+        return tuple(chain.from_iterable(self.used.values()))
+
+    @property
+    def updates(self) -> int:
+        """Updates of training, where no stage ends early."""
+        return sum(round(stage.share * self.method.budget * self.profile.updates) for stage in self.method.stages)
 
 
 def _without_addresses(value):
@@ -133,9 +155,14 @@ def _code_of(targets: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """A finished run, read from its folder."""
+    """A run, read from its folder."""
 
     folder: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end; a diverged one has."""
+        return (self.folder / "provenance.json").exists()
 
     @cached_property
     def cases(self):
@@ -207,13 +234,17 @@ def find(runs: Path | str, **wanted) -> list[Record]:
     """
     for column in wanted:
         pick(dict.fromkeys(IDENTITY), column, "identity column")
-    pattern = "/".join(glob.escape(str(wanted[column])) if column in wanted else "*" for column in IDENTITY[:4])
-    records = [Record(path.parent) for path in Path(runs).glob(f"{pattern}/*/provenance.json")]
-    for column, key in {"fold": lambda c: c["fold"]["number"], "seed": lambda c: c["seed"]}.items():
-        if column in wanted:
-            records = [record for record in records if key(record.config) == wanted[column]]
-    records = [record for record in records if "inner" not in (fold := record.config["fold"]) and fold["test"]]
-    return sorted(records, key=lambda r: (r.config["method"]["name"], r.config["fold"]["number"], r.config["seed"]))
+    found = []
+    for path in Path(runs).glob("*/*/*/*/*/provenance.json"):
+        identity = dict(zip(IDENTITY, path.relative_to(runs).parts))
+        if any(identity[column] != wanted.get(column, identity[column]) for column in IDENTITY[:4]):
+            continue  # told by its folder, before any file is read
+        record = Record(path.parent)
+        fold, seed = record.config["fold"], record.config["seed"]
+        identity |= {"fold": fold["number"], "seed": seed}
+        if wanted.items() <= identity.items() and "inner" not in fold and fold["test"]:
+            found.append(((identity["method"], fold["number"], seed), record))
+    return [record for _, record in sorted(found, key=lambda each: each[0])]
 
 
 def case_table(records: Iterable[Record]):

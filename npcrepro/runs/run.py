@@ -1,4 +1,4 @@
-"""From settings to finished runs: make the cohort ready, split it, and run what is not there yet."""
+"""One run, from its configuration to its record: train, predict, score, and write down how it was made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,8 +21,7 @@ from npcrepro.cohorts.images import axes_of
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.protocol.method import Method
 from npcrepro.runs.environment import environment
-from npcrepro.runs.locking import locked, require_writable
-from npcrepro.runs.plan import used_by
+from npcrepro.runs.locking import locked
 from npcrepro.runs.records import IDENTITY, SCORING_CODE, Configuration, Record, quantised, write_csv
 
 
@@ -29,19 +29,23 @@ class Unusable(InputError):
     """A run that this one builds on is not finished, or diverged."""
 
 
+@dataclass(frozen=True)
+class Hardware:
+    """What a run is computed on, see :func:`npcrepro.runs.devices.make_fabric`."""
+
+    device: str = "auto"
+    devices: int = 1
+    deterministic: bool = False
+
+
 def run(
-    configuration: Configuration,
-    cohort: PreparedCohort,
-    device: str,
-    runs: Path,
-    report: Report,
-    devices: int = 1,
-    deterministic: bool = False,
+    configuration: Configuration, cohort: PreparedCohort, runs: Path, report: Report, hardware: Hardware
 ) -> tuple[Record, bool]:
-    """Train, predict and score one configuration, unless that is done already; what it uses has to be there.
+    """Train, predict and score one configuration, unless that is done already.
 
     Args:
-        device, devices, deterministic: see :func:`npcrepro.runs.make_fabric`.
+        cohort: the one that the configuration names.
+        runs: folder of all runs. Those that this one uses have to be there.
         report: called with lines of progress.
 
     Returns:
@@ -53,26 +57,32 @@ def run(
         InputError: the folder cannot be written, or the cohort cannot be used.
     """
     folder = configuration.folder(runs)
-    record = Record(folder)
-    if _finished(record):
-        return record, False
-    if not (folder / "provenance.json").exists():
-        _require_used(configuration, runs)
-    require_writable(folder)
+    if _scored(folder):
+        return Record(folder), False
+    if not Record(folder).finished:
+        for used in (Record(needed.folder(runs)) for needed in configuration.needs):
+            if not used.finished or used.provenance["status"] == "diverged":
+                cause = "whose training diverged" if used.finished else "which is not finished"
+                raise Unusable(f"{configuration.method.full_name} builds on {used.folder}, {cause}")
     with locked(folder):
-        if _finished(record):
-            return record, False
-        if (folder / "provenance.json").exists():
-            # Trained by the same code, scored by another: the predictions are there.
-            stands_in = record.provenance["substituted"]
-            structures = [stands_in.get(name, name) for name in configuration.method.structures]
-            _score(configuration, cohort, folder, structures)
-            provenance = record.provenance | {"scoring_sha256": code_sha256(SCORING_CODE)}
-            write_json(folder / "provenance.json", provenance)
+        if _scored(folder):  # by the process that held the lock until now
             return Record(folder), False
-        with _logged(folder, device=device, devices=devices) as log:
-            _compute(configuration, cohort, device, runs, report, devices, deterministic, log)
-    return Record(folder), True
+        if not Record(folder).finished:
+            with _logged(folder, device=hardware.device, devices=hardware.devices) as log:
+                _compute(configuration, cohort, runs, report, hardware, log)
+            return Record(folder), True
+        # Trained by the same code, scored by another: the predictions are there.
+        provenance = read_json(folder / "provenance.json")
+        stands_in = provenance["substituted"]
+        _score(configuration, cohort, folder, [stands_in.get(name, name) for name in configuration.method.structures])
+        write_json(folder / "provenance.json", provenance | {"scoring_sha256": code_sha256(SCORING_CODE)})
+    return Record(folder), False
+
+
+def _scored(folder: Path) -> bool:
+    """Whether the run in a folder is finished, and scored by the code of now."""
+    record = Record(folder)
+    return record.finished and record.provenance["scoring_sha256"] == code_sha256(SCORING_CODE)
 
 
 @contextmanager
@@ -92,93 +102,49 @@ def _logged(folder: Path, **about) -> Iterator[Log]:
     log("finished", status=Record(folder).provenance["status"])
 
 
-def _finished(record: Record) -> bool:
-    path = record.folder / "provenance.json"
-    return path.exists() and read_json(path)["scoring_sha256"] == code_sha256(SCORING_CODE)
-
-
-def _require_used(configuration: Configuration, runs: Path) -> None:
-    for record in (Record(needed.folder(runs)) for needed in used_by(configuration)):
-        finished = (record.folder / "provenance.json").exists()
-        if not finished or record.provenance["status"] == "diverged":
-            cause = "whose training diverged" if finished else "which is not finished"
-            raise Unusable(f"{configuration.method.full_name} builds on {record.folder}, {cause}")
-
-
-def load_network(record: Record):
-    """The trained network of a record, in evaluation mode on the CPU."""
-    from safetensors.torch import load_file
-
-    network = Method.from_data(record.config["method"]).build(record.config["profile"]["width"])
-    network.load_state_dict(load_file(record.folder / "model.safetensors"))
-    return network.eval()
-
-
-def load_data(record: Record, cohort: PreparedCohort):
-    """The cases as the record's method sees them."""
-    method = Method.from_data(record.config["method"])
-    return _data(method, record.config["profile"]["matrix"], cohort, record.used)
-
-
 def _compute(
-    configuration: Configuration,
-    cohort: PreparedCohort,
-    device: str,
-    runs: Path,
-    report: Report,
-    devices: int,
-    deterministic: bool,
-    log: Log,
+    configuration: Configuration, cohort: PreparedCohort, runs: Path, report: Report, hardware: Hardware, log: Log
 ) -> None:
-    import numpy as np
     import torch
 
-    from npcrepro.models import outputs
     from npcrepro.runs import processes, training
     from npcrepro.runs.checkpoint import write_tensors
     from npcrepro.runs.devices import make_fabric
 
     method, profile, fold = configuration.method, configuration.profile, configuration.fold
     folder = configuration.folder(runs)
+    checkpoint = folder / "checkpoint.safetensors"
     used = {name: [Record(each.folder(runs)) for each in needed] for name, needed in configuration.used.items()}
     for leftover in folder.rglob(".*"):
         if leftover.name != ".lock":
             leftover.unlink(missing_ok=True)
     write_json(folder / "config.json", configuration.data)
-    fabric = make_fabric(device, deterministic=deterministic)
+    fabric = make_fabric(hardware.device, deterministic=hardware.deterministic)
     on_gpu = fabric.device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(fabric.device)
-    data = _data(method, profile.matrix, cohort, used)
-    checkpoint, taken_over = folder / "checkpoint.safetensors", _taken_over(method, used)
-    train, validation = (cohort.cases_of(fold[part], include_suspect=False) for part in ("train", "validation"))
 
+    data = build_data(method, profile.matrix, cohort, used)
+    initial = weights_taken_over(method, used)
+    train, validation = (cohort.cases_of(fold[part], include_suspect=False) for part in ("train", "validation"))
     task = method, profile, data, train, validation, configuration.seed
-    if devices > 1 and method.stages:
-        processes.train_in_processes(device, devices, deterministic, report, *task, checkpoint, taken_over, log)
-    network, state = training.train(*task, fabric, checkpoint, report, taken_over, log)
+    if hardware.devices > 1 and method.stages:
+        several = hardware.device, hardware.devices, hardware.deterministic
+        processes.train_in_processes(*several, report, *task, checkpoint, initial, log)
+    network, state = training.train(*task, fabric, checkpoint, report, initial, log)
     if state.diverged:
         report(_diverged(state.culprit, folder))
     history = [configuration.identity | row for row in state.history]
     write_csv(folder / "history.csv", history, IDENTITY + training.HISTORY_COLUMNS)
 
     started = time.monotonic()
-    for case in cohort.cases_of(fold["test"], include_suspect=True):
-        probability = data.predict(
-            network,
-            case,
-            activation=method.activation,
-            batch_size=profile.batch_size,
-            device=fabric.device,
-        )
-        label = outputs.decide(probability[None], method.threshold)[0].to(torch.uint8).numpy()
-        with writing(folder / "predictions" / f"{case}.npz") as temporary:
-            np.savez_compressed(temporary, label=label, probability=quantised(probability))
+    _predict(configuration, cohort, folder, data, network, fabric.device)
     predict_seconds = time.monotonic() - started
     _score(configuration, cohort, folder, data.structures)
 
     weights = {name: tensor.contiguous().cpu() for name, tensor in network.module.state_dict().items()}
     write_tensors(folder / "model.safetensors", weights)
+    names = [*zip(method.channels, data.channels), *zip(method.structures, data.structures)]
     write_json(
         folder / "provenance.json",
         {
@@ -188,8 +154,8 @@ def _compute(
             "config_sha256": configuration.sha256,
             "scoring_sha256": code_sha256(SCORING_CODE),
             "device": torch.cuda.get_device_name(fabric.device) if on_gpu else "cpu",
-            "devices": devices,
-            "deterministic": deterministic or not on_gpu,
+            "devices": hardware.devices,
+            "deterministic": hardware.deterministic or not on_gpu,
             "precision": fabric._precision.precision,
             "seconds": {
                 "train": round(state.seconds, 2),
@@ -198,14 +164,15 @@ def _compute(
             },
             "sessions": state.sessions,
             "peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated(fabric.device) / 2**20) if on_gpu else None,
-            "substituted": _substituted(method, data),
+            # Channels and structures that stand in for the ones that the method names.
+            "substituted": {wanted: there for wanted, there in names if wanted != there},
             "axes": Counter(axes_of(cohort.entries[case]["geometry"]) for case in train).most_common(1)[0][0],
-            "used": {name: [str(each.folder.relative_to(runs)) for each in found] for name, found in used.items()},
+            "used": {name: [each.place for each in needed] for name, needed in configuration.used.items()},
             "without_gradient": state.without_gradient,
             **environment(),
         },
     )
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
 
 
 def _diverged(culprit: Mapping, folder: Path) -> str:
@@ -220,6 +187,21 @@ def _diverged(culprit: Mapping, folder: Path) -> str:
     )
 
 
+def _predict(configuration: Configuration, cohort: PreparedCohort, folder: Path, data, network, device) -> None:
+    """Write label and probability of each test case."""
+    import numpy as np
+    import torch
+
+    from npcrepro.models.outputs import decide
+
+    method, batch_size = configuration.method, configuration.profile.batch_size
+    for case in cohort.cases_of(configuration.fold["test"], include_suspect=True):
+        probability = data.predict(network, case, activation=method.activation, batch_size=batch_size, device=device)
+        label = decide(probability[None], method.threshold)[0].to(torch.uint8).numpy()
+        with writing(folder / "predictions" / f"{case}.npz") as temporary:
+            np.savez_compressed(temporary, label=label, probability=quantised(probability))
+
+
 def _score(configuration: Configuration, cohort: PreparedCohort, folder: Path, structures: Sequence[str]) -> None:
     """Write ``cases.csv`` from the predictions; the structures are named as in the cohort."""
     import numpy as np
@@ -231,10 +213,16 @@ def _score(configuration: Configuration, cohort: PreparedCohort, folder: Path, s
         with np.load(folder / "predictions" / f"{case}.npz") as arrays:
             label, probability = arrays["label"], arrays["probability"]
         rows += evaluation.score_case(label, cohort.case(case), cohort, structures, probability)
-    write_csv(folder / "cases.csv", [configuration.identity | row for row in rows], IDENTITY + evaluation.CASE_COLUMNS)
+    rows = [configuration.identity | row for row in rows]
+    write_csv(folder / "cases.csv", rows, IDENTITY + evaluation.CASE_COLUMNS)
 
 
-def _data(method: Method, matrix, cohort: PreparedCohort, used: Mapping[str, Sequence[Record]]):
+def build_data(method: Method, matrix: Sequence[int], cohort: PreparedCohort, used: Mapping[str, Sequence[Record]]):
+    """The cases as a method sees them, with the maps of the runs that it uses.
+
+    Args:
+        used: records of those runs, by method.
+    """
     maps = {
         path.stem: path
         for use in method.uses
@@ -245,8 +233,12 @@ def _data(method: Method, matrix, cohort: PreparedCohort, used: Mapping[str, Seq
     return method.data.build(cohort, matrix, method.channels, method.structures, **({"maps": maps} if maps else {}))
 
 
-def _taken_over(method: Method, used: Mapping[str, Sequence[Record]]) -> dict:
-    """Weights by name that the network starts from (see :class:`npcrepro.protocol.method.Use`)."""
+def weights_taken_over(method: Method, used: Mapping[str, Sequence[Record]]) -> dict:
+    """Weights by name that the network starts from (see :class:`npcrepro.protocol.method.Use`).
+
+    Raises:
+        ValueError: the run that is used has no weights of that prefix.
+    """
     from safetensors.torch import load_file
 
     taken = {}
@@ -260,7 +252,16 @@ def _taken_over(method: Method, used: Mapping[str, Sequence[Record]]) -> dict:
     return taken
 
 
-def _substituted(method: Method, data) -> dict:
-    """Channels and structures that stand in for the ones the method names."""
-    pairs = [*zip(method.channels, data.channels), *zip(method.structures, data.structures)]
-    return {wanted: used for wanted, used in pairs if wanted != used}
+def load_network(record: Record):
+    """The trained network of a record, in evaluation mode on the CPU."""
+    from safetensors.torch import load_file
+
+    network = Method.from_data(record.config["method"]).build(record.config["profile"]["width"])
+    network.load_state_dict(load_file(record.folder / "model.safetensors"))
+    return network.eval()
+
+
+def load_data(record: Record, cohort: PreparedCohort):
+    """The cases as the record's method sees them."""
+    method = Method.from_data(record.config["method"])
+    return build_data(method, record.config["profile"]["matrix"], cohort, record.used)

@@ -10,19 +10,18 @@ import dataclasses
 import json
 import math
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.files import as_data, sha256_of
-from npcrepro.base.progress import Timetable
+from npcrepro.base.progress import seconds_left
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.protocol import registry
-from npcrepro.protocol.method import Method, Profile
+from npcrepro.protocol.method import Profile
 from npcrepro.protocol.settings import Settings
 from npcrepro.runs import fit
 from npcrepro.runs.locking import in_use
@@ -36,36 +35,6 @@ DEFAULT = Settings()
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of a sweep.
-
-    Attributes:
-        configuration: what it is asked to do.
-        wanted: the settings name it; otherwise another run uses it.
-    """
-
-    configuration: Configuration
-    wanted: bool
-
-    @property
-    def folder(self) -> str:
-        """Its folder, below the folder of runs."""
-        return self.configuration.folder(Path()).as_posix()
-
-    @cached_property
-    def needs(self) -> tuple[str, ...]:
-        """Folders of the runs that come first."""
-        used = [each for runs in self.configuration.used.values() for each in runs]
-        return tuple(each.folder(Path()).as_posix() for each in used)
-
-    @property
-    def updates(self) -> int:
-        """Updates of training, where no stage ends early."""
-        method, profile = self.configuration.method, self.configuration.profile
-        return sum(round(stage.share * method.budget * profile.updates) for stage in method.stages)
-
-
-@dataclass(frozen=True)
 class Sweep:
     """Runs of several papers with the same settings.
 
@@ -73,17 +42,23 @@ class Sweep:
         settings: of each paper.
         cohorts: the cohort of each paper; its folder is there once the cohort is prepared.
         sources: where the cohort comes from.
-        runs: by folder, each behind those that it needs.
+        runs: by folder below the folder of runs, each behind those that it needs.
+        wanted: folders of the runs that the settings name; the others are there because these use them.
     """
 
     settings: Mapping[str, Settings]
     cohorts: Mapping[str, PreparedCohort]
     sources: Mapping[str, Path]
-    runs: Mapping[str, Run]
+    runs: Mapping[str, Configuration]
+    wanted: Set[str]
 
-    def of(self, paper: str) -> list[Run]:
-        """The runs of a paper."""
-        return [run for run in self.runs.values() if run.configuration.method.paper == paper]
+    @property
+    def methods(self) -> dict[str, list[Configuration]]:
+        """The runs of each method, by its full name."""
+        found: dict[str, list[Configuration]] = {}
+        for run in self.runs.values():
+            found.setdefault(run.method.full_name, []).append(run)
+        return found
 
     def options(self, paper: str) -> str:
         """Paper and settings as ``npcrepro run`` takes them, for a shell."""
@@ -132,7 +107,7 @@ def make_sweep(keys: Iterable[str], settings: Settings, *, images: bool = True) 
         if "/" in name:
             pick(dict.fromkeys(keys), name.split("/")[0], "paper of this sweep")
     prepared = Path(settings.runs) / "prepared"
-    own, cohorts, sources, runs = {}, {}, {}, {}
+    own, cohorts, sources, runs, wanted = {}, {}, {}, {}, set()
     for key in keys:
         paper = registry.load(key, settings.modalities)
         methods = [name for name in settings.methods if "/" not in name or name.startswith(f"{key}/")]
@@ -144,11 +119,10 @@ def make_sweep(keys: Iterable[str], settings: Settings, *, images: bool = True) 
         else:
             cohort = open_cohort(paper, own[key]) if images else read_cohort(sources[key])
             cohorts[key] = outline(cohort, prepared)
-        _, wanted = plan(paper, own[key], cohorts[key])
-        named = {each.sha256 for each in wanted}
-        listed = [Run(each, each.sha256 in named) for each in in_order(wanted)]
-        runs |= {run.folder: run for run in listed}
-    return Sweep(own, cohorts, sources, runs)
+        named = plan(paper, own[key], cohorts[key])
+        wanted |= {run.place for run in named}
+        runs |= {run.place: run for run in in_order(named)}
+    return Sweep(own, cohorts, sources, runs, wanted)
 
 
 def _phantom_to_be(profile: Profile, folder: Path) -> PreparedCohort:
@@ -222,49 +196,38 @@ def progress(folder: Path) -> Progress:
     A run counts as running while a process holds its lock; on a file system without locks across machines, a run of
     another machine counts as stopped.
     """
-    if (folder / "provenance.json").exists():
-        provenance = Record(folder).provenance
-        return Progress("diverged" if provenance["status"] == "diverged" else "done", "", provenance["seconds"]["all"])
-    event, detail = _last_event(folder / "log.jsonl")
+    record = Record(folder)
+    if record.finished:
+        state = "diverged" if record.provenance["status"] == "diverged" else "done"
+        return Progress(state, seconds=record.provenance["seconds"]["all"])
+    last, detail = {}, ""
+    log = folder / "log.jsonl"
+    for line in log.read_text("utf-8", "replace").splitlines() if log.exists() else ():
+        try:
+            last = json.loads(line)
+        except ValueError:
+            continue  # a kill cut this line short
+        if "update" in last:
+            detail = f"stage {last.get('stage')}, update {last['update']}"
+    failed = last.get("event") == "failed"
+    detail = str(last.get("error", "")) if failed else detail
     if in_use(folder):
         return Progress("running", detail)
-    if event == "failed":
+    if failed:
         return Progress("failed", detail)
     return Progress("stopped", detail) if (folder / "config.json").exists() else Progress("left")
 
 
-def _last_event(log: Path) -> tuple[str, str]:
-    """The last event of a run's log, and what it says of the training or of the error."""
-    rows = []
-    for line in log.read_text("utf-8", "replace").splitlines() if log.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue  # a line that a kill cut short
-    if not rows:
-        return "", ""
-    checks = [row for row in rows if "update" in row]
-    detail = f"stage {checks[-1].get('stage')}, update {checks[-1]['update']}" if checks else ""
-    if rows[-1]["event"] == "failed":
-        detail = str(rows[-1].get("error", ""))
-    return rows[-1]["event"], detail
-
-
 def time_left_s(sweep: Sweep, found: Mapping[str, Progress]) -> float:
     """Seconds that the runs which are not done take, one after the other, by those that are; ``nan`` without any."""
-    work = {folder: (run.configuration.method.full_name, run.updates) for folder, run in sweep.runs.items()}
-    return Timetable(work, {folder: each.seconds for folder, each in found.items() if each.seconds >= 0}).left_s()
+    work = {folder: (run.method.full_name, run.updates) for folder, run in sweep.runs.items()}
+    return seconds_left(work, {folder: each.seconds for folder, each in found.items() if each.seconds >= 0})
 
 
 def status_table(sweep: Sweep, found: Mapping[str, Progress]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Header and rows: for each method the number of its runs in each state."""
     rows = []
-    for name in methods_of(sweep):
-        states = [found[f].state for f, run in sweep.runs.items() if run.configuration.method.full_name == name]
+    for name, runs in sweep.methods.items():
+        states = [found[run.place].state for run in runs]
         rows.append((name, str(len(states)), *(str(states.count(state)) for state in STATES)))
     return ["method", "runs", *STATES], rows
-
-
-def methods_of(sweep: Sweep) -> dict[str, tuple[Method, Profile]]:
-    configurations = [run.configuration for run in sweep.runs.values()]
-    return {each.method.full_name: (each.method, each.profile) for each in configurations}

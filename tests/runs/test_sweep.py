@@ -18,10 +18,11 @@ from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
 from npcrepro.runs import cost, sweep, training
-from npcrepro.runs.cost import Estimate, estimate, seconds_per_update
+from npcrepro.runs.cost import Estimate, estimate
 from npcrepro.runs.locking import Busy, locked
 from npcrepro.runs.queue import run_paper
 from npcrepro.runs.sweep import from_config, make_sweep, progress, time_left_s
+from npcrepro.runs.timing import seconds_of_update
 
 pytest_plugins = ["core_fixtures"]
 
@@ -252,7 +253,7 @@ def test_sums_of_estimates():
 @pytest.mark.parametrize("name", ["luo2020/mask-rcnn", "chen2020/mmfnet"])
 def test_updates_are_timed(name):
     paper, method = registry.find_method(name)
-    seconds, source = seconds_per_update(method, paper.profile("smoke"), "cpu")
+    seconds, source = seconds_of_update(method, paper.profile("smoke"), "cpu")
     assert seconds > 0
     assert source == "timed, cpu"
 
@@ -264,7 +265,7 @@ def test_timed_updates_leave_frozen_layers_as_a_training_does(monkeypatch):
     profile = paper.profile("smoke")
     before, network = (training.build_network(method, profile, seed=0) for _ in range(2))
     monkeypatch.setattr(training, "build_network", lambda *arguments, **more: network)
-    seconds_per_update(method, profile, "cpu")
+    seconds_of_update(method, profile, "cpu")
     assert network.down[0][0].weight.is_contiguous(memory_format=torch.channels_last)
     other = network.state_dict()
     changed = {name for name, tensor in before.state_dict().items() if not torch.equal(tensor, other[name])}

@@ -22,7 +22,7 @@ from npcrepro.runs import training
 from npcrepro.runs.plan import configure, in_order
 from npcrepro.runs.queue import run_paper
 from npcrepro.runs.records import find
-from npcrepro.runs.run import Unusable, load_data, load_network, run
+from npcrepro.runs.run import Hardware, Unusable, load_data, load_network, run
 
 pytest_plugins = ["core_fixtures"]
 
@@ -298,7 +298,7 @@ def test_each_run_comes_once_and_behind_what_it_uses(plan):
     assert len(set(names)) == len(names)
     assert {configuration.sha256 for configuration in wanted} <= set(names)
     for configuration in order:
-        for needed in [each for runs in configuration.used.values() for each in runs]:
+        for needed in configuration.needs:
             assert names.index(needed.sha256) < names.index(configuration.sha256)
 
 
@@ -405,7 +405,7 @@ def test_a_run_alone_needs_what_it_uses(plan, tiny_prepared, tmp_path):
     asked = plan("still")
     (first,) = asked.used["first"]
     with pytest.raises(Unusable, match=f"toy/still builds on {first.folder(tmp_path)}, which is not finished"):
-        run(asked, tiny_prepared, "cpu", tmp_path, print)
+        run(asked, tiny_prepared, tmp_path, print, Hardware("cpu"))
     assert list(tmp_path.iterdir()) == []
 
 

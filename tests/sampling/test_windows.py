@@ -13,8 +13,8 @@ from npcrepro.cohorts.layout import CaseArrays, read_cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.papers.chen2020.network import BaseNetwork
 from npcrepro.protocol.registry import find_method
-from npcrepro.runs import cost
-from npcrepro.runs.cost import time_case
+from npcrepro.runs import timing
+from npcrepro.runs.timing import time_case
 from npcrepro.sampling import windows as windows_module
 from npcrepro.sampling.head import zscore
 from npcrepro.sampling.windows import Region, Sample, WindowData, body_mask, head_box
@@ -414,7 +414,7 @@ class Slow:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr(cost.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
 
     def down(self, function, seconds):
         def slow(*arguments, **options):
@@ -429,7 +429,7 @@ def test_the_time_of_a_case_is_told_apart_by_what_it_goes_into(tmp_path, monkeyp
     paper, method = find_method("chen2020/unet-3d-t1")
     size = replace(paper.profile("smoke"), batch_size=1)
     slow = Slow(monkeypatch)
-    monkeypatch.setattr(cost, "prepare", slow.down(prepare, 100))
+    monkeypatch.setattr(timing, "prepare", slow.down(prepare, 100))
     monkeypatch.setattr(WindowData, "region", slow.down(WindowData.region, 20))
     monkeypatch.setattr(WindowData, "batch", slow.down(WindowData.batch, 3))
     monkeypatch.setattr(Region, "paste", slow.down(Region.paste, 0.5))

@@ -19,7 +19,7 @@ from npcrepro.findings.audit.checks import Reported
 from npcrepro.metrics.curves import BYTE_LEVELS, ScoreCounts, count_scores
 from npcrepro.papers.chen2020 import audit
 from npcrepro.runs import per_patient
-from npcrepro.runs.cost import time_case
+from npcrepro.runs.timing import time_case
 from npcrepro.runs.run import load_data, load_network
 
 

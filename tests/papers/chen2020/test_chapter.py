@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from npcrepro.book.figures import volumes
 from npcrepro.papers.chen2020 import chapter as chapter_module
 from npcrepro.papers.chen2020.chapter import attention, soft_dice, time_by_part, with_soft_dice
-from npcrepro.runs.cost import CaseTime
+from npcrepro.runs.timing import CaseTime
 
 pytest_plugins = ["volume_fixtures"]
 
