@@ -41,7 +41,7 @@ class Passing(str):
     of_all: float
     left_s: float
 
-    def __new__(cls, line: str, share: float, of_all: float = 0.0, left_s: float = math.nan):
+    def __new__(cls, line: str, share: float, of_all: float = 0.0, left_s: float = math.nan) -> Passing:
         made = super().__new__(cls, line)
         made.share, made.of_all, made.left_s = share, of_all, left_s
         return made
@@ -51,7 +51,7 @@ class Passing(str):
         """The time left as the end of a line; empty where it is not known."""
         return f", about {spoken(self.left_s)} left" if self.left_s > 0 else ""
 
-    def __getnewargs__(self):
+    def __getnewargs__(self) -> tuple[str, float, float, float]:  # type: ignore[override]
         return str(self), self.share, self.of_all, self.left_s
 
 
@@ -155,8 +155,8 @@ class Log:
 
     path: Path
 
-    def __call__(self, event: str, **about) -> None:
-        row = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event}
+    def __call__(self, event: str, **about: object) -> None:
+        row: dict[str, object] = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event}
         row |= {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in about.items()}
         line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
         try:

@@ -74,7 +74,7 @@ def _seconds_of_records(method: Method, profile: Profile, runs: str) -> tuple[fl
 
 def estimate_table(rows: Iterable[Estimate]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Header and rows of the estimates."""
-    cells = []
+    cells: list[tuple[str, ...]] = []
     for row in rows:
         figures = ("", "") if math.isnan(row.seconds) else (f"{row.seconds:.3g}", f"{row.hours:.3g}")
         source = row.source or "not measured"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from npcrepro.base.code_hash import PACKAGE
@@ -13,40 +14,29 @@ PACKAGES = ("npcrepro", "torch", "lightning-fabric", "numpy", "scipy", "pandas",
 
 
 def environment() -> dict:
-    """Versions, machine and commit, for ``provenance.json``."""
+    """Versions, machine and commit, for ``provenance.json``; ``None`` for what is not known."""
     import torch
 
-    versions = {}
+    versions: dict[str, str | None] = dict.fromkeys(PACKAGES)
     for name in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
+    processor, commit = platform.processor(), None
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    with suppress(OSError, subprocess.CalledProcessError):
+        commit = _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain", "--", str(PACKAGE)) else "")
     return {
         "versions": versions,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor,
         "threads": torch.get_num_threads(),
-        "git_commit": _git_commit(),
+        "git_commit": commit,
     }
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def _git_commit() -> str | None:
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", str(PACKAGE)) else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(PACKAGE), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

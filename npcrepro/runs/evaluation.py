@@ -54,13 +54,11 @@ def score_masks(
         >>> row["dsc"], row["reference_ml"], row["surfel_hd95_mm"]
         (0.75, 0.096, 1.0)
     """
-    counts = count(prediction, reference)
-    volumes = {name: getattr(counts, name)(spacing_mm) for name in VOLUMES}
-    row = score_values(counts) | volumes | dict.fromkeys(WHOLE, nan)
+    row = _score_counts(count(prediction, reference), spacing_mm)
     if not any(isnan(spacing) for spacing in spacing_mm):
         flat = len(prediction) == 1
-        masks = (prediction[0], reference[0]) if flat else (prediction, reference)
-        row |= measure(*masks, spacing_mm[1:] if flat else spacing_mm)
+        part = 0 if flat else slice(None)
+        row |= measure(prediction[part], reference[part], spacing_mm[1:] if flat else spacing_mm)
     if probability is not None:
         scores = count_scores(probability, reference)
         row |= {name: getattr(scores, name) for name in AREAS}
@@ -78,36 +76,33 @@ def score_case(
 
     Args:
         label: predicted, ``(z, y, x)`` on the grid of the case; 1 for the first of ``structures``, and so on.
-        case: with its reference.
-        cohort: for the codes of the reference, and whether the spacing is known; where it is not, volumes and distances
-            are ``nan``.
-        structures: names of the structures that the method segments; one that was not contoured in this case has no
-            rows.
+        cohort: for the codes of the reference, and whether the spacing is known.
+        structures: that the method segments; one that was not contoured in this case has no rows.
         probability: ``(S, z, y, x)``, see :func:`score_masks`.
     """
     reference = np.asarray(case.label)
     spacing_mm = case.spacing_mm if cohort.spacing_known else UNKNOWN_SPACING
+    about = {"case": case.name, "patient": case.patient, "suspect": case.suspect}
+    about |= {f"spacing_{axis}_mm": spacing for axis, spacing in zip("zyx", spacing_mm, strict=True)}
     rows = []
     for number, structure in enumerate(structures):
         if structure in case.not_contoured:
             continue
         wanted, found = mask_of(reference, cohort.structures, structure), label == number + 1
-        whole = score_masks(found, wanted, spacing_mm, None if probability is None else probability[number])
         with_structure = wanted.any(axis=(1, 2))
-        counts = count(found[with_structure], wanted[with_structure])
-        part = dict.fromkeys(WHOLE, nan) | score_values(counts)
-        part |= {name: getattr(counts, name)(spacing_mm) for name in VOLUMES}
+        whole = score_masks(found, wanted, spacing_mm, None if probability is None else probability[number])
+        part = _score_counts(count(found[with_structure], wanted[with_structure]), spacing_mm)
         for region, values in zip(REGIONS, (whole, part), strict=True):
-            about = {"case": case.name, "patient": case.patient, "suspect": case.suspect}
-            about |= {"structure": structure, "region": region}
-            about |= {f"spacing_{axis}_mm": spacing for axis, spacing in zip("zyx", spacing_mm, strict=True)}
-            rows.append(about | values)
+            rows.append({**about, "structure": structure, "region": region, **values})
     return rows
 
 
-def score_values(counts: Counts) -> dict:
-    return {
-        "status": counts.status,
-        **{name: getattr(counts, name) for name in COUNTS},
-        **{name: getattr(counts, name) for name in OVERLAP},
-    }
+def score_counts(counts: Counts) -> dict:
+    """Status, raw counts, and the metrics of :mod:`npcrepro.metrics.overlap`."""
+    return {"status": counts.status, **{name: getattr(counts, name) for name in (*COUNTS, *OVERLAP)}}
+
+
+def _score_counts(counts: Counts, spacing_mm: Sequence[float]) -> dict:
+    """Every number, as far as counts give it."""
+    volumes = {name: getattr(counts, name)(spacing_mm) for name in VOLUMES}
+    return score_counts(counts) | volumes | dict.fromkeys(WHOLE, nan)

@@ -14,17 +14,6 @@ class Busy(InputError):
     """Another process is working on the run."""
 
 
-def require_writable(folder: Path) -> None:
-    """Make a folder and write a file there, before hours of work that are for it.
-
-    Raises:
-        InputError: the folder cannot be made or written to.
-    """
-    probe = folder / ".writable"
-    _open(probe).close()
-    probe.unlink(missing_ok=True)  # another process may be trying the same folder
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep the folder of a run for this process; it is made where it is not there.
@@ -33,20 +22,17 @@ def locked(folder: Path) -> Iterator[None]:
         Busy: another process has it.
         InputError: the folder cannot be made or written to.
     """
-    with _open(folder / ".lock") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")  # noqa: SIM115 (an error in the block below is none of the lock)
+    except OSError as error:
+        raise InputError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise Busy(f"another process is working on {folder}") from error
         yield
-
-
-def _open(path: Path):
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open(path, "w")
-    except OSError as error:
-        raise InputError(f"cannot write to the run folder {path.parent}: {error.strerror or error}") from error
 
 
 def in_use(folder: Path) -> bool:

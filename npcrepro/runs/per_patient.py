@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npcrepro.metrics.overlap import Counts
-from npcrepro.runs.evaluation import COUNTS, METRICS, VOLUMES, WHOLE, score_values
+from npcrepro.runs.evaluation import COUNTS, METRICS, VOLUMES, WHOLE, score_counts
 
 RUN = ["paper", "method", "cohort", "profile"]
 OVER_STRUCTURES = "mean"  # in place of a structure's name
@@ -32,7 +32,7 @@ def by_patient(cases):
     groups = cases.groupby(keys, sort=True)
     totals = groups[[*COUNTS, *VOLUMES]].sum(min_count=1)
     totals = totals.join(_mean(groups, WHOLE)).reset_index()
-    metrics = [score_values(Counts(*(int(n) for n in row))) for row in totals[COUNTS].itertuples(index=False)]
+    metrics = [score_counts(Counts(*(int(n) for n in row))) for row in totals[COUNTS].itertuples(index=False)]
     return totals.drop(columns=COUNTS).join(pd.DataFrame(metrics, index=totals.index))
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from npcrepro.base.code_hash import code_sha256
 from npcrepro.base.errors import InputError, pick
-from npcrepro.base.files import as_data, sha256_of
+from npcrepro.base.files import as_data, check_writable, sha256_of
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.folds import Fold, inner_folds, split_patients
 from npcrepro.cohorts.layout import Cohort, read_cohort
 from npcrepro.cohorts.prepared import PreparedCohort, fingerprint, prepared_folder
 from npcrepro.protocol.method import Method, Paper, Profile
 from npcrepro.protocol.settings import Settings
-from npcrepro.runs.locking import require_writable
 from npcrepro.runs.records import Configuration
 
 
@@ -92,8 +91,7 @@ def in_order(wanted: Iterable[Configuration]) -> list[Configuration]:
 
 def open_cohort(paper: Paper, settings: Settings) -> Cohort:
     """The cohort of the settings, or the embedded phantom at the profile's size, made on first use."""
-    runs = Path(settings.runs)
-    require_writable(runs)
+    check_writable(Path(settings.runs))
     if settings.cohort != "phantom":
         return read_cohort(Path(settings.cohort))
     options = paper.profile(settings.profile).phantom

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,26 +30,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDERS = ("imagesTr", "imagesTs")
+Grid = tuple[tuple[float, float, float], dict]  # spacing in mm and geometry, as read_image gives them
 
 
 def train_on_all(
-    paper: Paper, settings: Settings, report: Report = print, devices: int = 1, deterministic: bool = False
+    paper: Paper, settings: Settings, report: Report | None = None, devices: int = 1, deterministic: bool = False
 ) -> list[Record]:
     """Train methods on all patients of a cohort, for use elsewhere: nobody is tested.
 
-    The paper's share of validation patients stays apart, for the choice of the weights.
-
-    Args:
-        paper: from :func:`npcrepro.protocol.registry.load`.
-        settings: methods, cohort, profile, seeds; folds play no part.
-        report: called with lines of progress.
-        devices, deterministic: see :func:`npcrepro.runs.devices.make_fabric`.
+    The paper's share of validation patients does not train; it decides which weights are kept. Of the settings, the
+    folds play no part. Arguments and errors are those of :func:`npcrepro.runs.queue.run_paper`.
 
     Returns:
         One record for each method and seed.
-
-    Raises:
-        InputError: as :func:`npcrepro.runs.queue.run_paper`.
     """
     kept = {key: value for key, value in paper.split.items() if key in ("validation", "seed")}
     paper = replace(paper, split={"kind": "all", **kept})
@@ -69,7 +62,7 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
         out: folder to write, new or empty: ``CASE.nii.gz`` on the grid of the case, and a ``dataset.json`` with the
             codes. A structure that the cohort's own ``dataset.json`` names keeps the code it has there.
         device: auto, cpu or cuda.
-        report: called with lines of progress.
+        report: called with a line for each case.
 
     Returns:
         Number of cases.
@@ -91,19 +84,22 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
     method, listing = _method(record), scan(root)
     codes = _codes(method.structures, listing.structures or {})
     with writing_folder(out) as folder, TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
-        prepared, grids = _stage(root, listing, _with_used(record), Path(work))
+        prepared, grids = _stage(root, listing, record, Path(work))
         values = torch.tensor([0, *codes.values()])
         for number, (case, probability) in enumerate(_probabilities(record, prepared, Path(work), fabric), 1):
             label = values[decide(probability[None], method.threshold)[0]].numpy()
-            about = prepared.case(case)
+            about, turned = prepared.case(case), ""
             image = to_itk(label.astype(smallest_type(max(codes.values()))), about.spacing_mm, about.geometry)
-            turned = axes_of(about.geometry) != axes_of(grids[case][1])
-            if turned:
-                back = from_itk(sitk.DICOMOrient(image, axes_of(grids[case][1])))[0]
-                image = to_itk(back, *grids[case])
+            axes = axes_of(grids[case][1])
+            if axes != axes_of(about.geometry):
+                image = to_itk(from_itk(sitk.DICOMOrient(image, axes))[0], *grids[case])
+                turned = ", axes turned for the network and back"
             sitk.WriteImage(image, str(folder / f"{case}.nii.gz"))
-            report(f"[{number}/{len(prepared)}] {case}{', axes turned for the network and back' if turned else ''}")
-        header = {"name": f"{prepared.name}-{method.name}", "reference": f"predicted by {record.folder.name}"}
+            report(f"[{number}/{len(prepared)}] {case}{turned}")
+        header: dict[str, Any] = {
+            "name": f"{prepared.name}-{method.name}",
+            "reference": f"predicted by {record.folder.name}",
+        }
         header |= {"licence": prepared.licence, "file_ending": ".nii.gz", "numTraining": len(prepared)}
         header |= {"channel_names": {str(i): channel for i, channel in enumerate(method.channels)}}
         write_json(folder / "dataset.json", header | {"labels": {"background": 0, **codes}})
@@ -126,20 +122,19 @@ def read_run(folder: Path) -> Record:
     return record
 
 
-def _with_used(record: Record) -> list[Record]:
-    """The run, and behind it those whose maps it takes in, and theirs."""
-    # The first of the runs used is the one on the same patients; the others serve training alone.
-    used = [record.used[use.method][0] for use in _method(record).uses if use.maps]
-    return [record, *(more for other in used for more in _with_used(read_run(other.folder)))]
-
-
 def _method(record: Record) -> Method:
     """The method as it was trained: with the channels and structures that stood in for those of the paper."""
     method, stands_in = Method.from_data(record.config["method"]), record.provenance["substituted"]
-    names = {
-        part: tuple(stands_in.get(name, name) for name in getattr(method, part)) for part in ("channels", "structures")
-    }
-    return replace(method, **names)
+    channels, structures = (
+        tuple(stands_in.get(name, name) for name in names) for names in (method.channels, method.structures)
+    )
+    return replace(method, channels=channels, structures=structures)
+
+
+def _maker(record: Record) -> Record | None:
+    """The run whose maps this one takes in, on the same patients; other runs that it uses serve training alone."""
+    makers = [record.used[use.method][0] for use in _method(record).uses if use.maps]
+    return read_run(makers[0].folder) if makers else None
 
 
 def _codes(structures: Iterable[str], known: Structures) -> dict[str, int]:
@@ -150,49 +145,44 @@ def _codes(structures: Iterable[str], known: Structures) -> dict[str, int]:
     return {name: mine[0] if mine else next(free) for name, mine in own.items()}
 
 
-def _stage(
-    root: Path, listing: Listing, records: list[Record], work: Path
-) -> tuple[PreparedCohort, dict[str, tuple[tuple[float, float, float], dict]]]:
+def _stage(root: Path, listing: Listing, record: Record, work: Path) -> tuple[PreparedCohort, dict[str, Grid]]:
     """The images as a prepared cohort without any label, so that none can reach a prediction; and the grid of each case
     as it is stored: the axes of the prepared images are those that the network was trained on.
     """
     import SimpleITK as sitk
 
-    methods = [_method(record) for record in records]
-    channels, structures = (
-        list(dict.fromkeys(name for method in methods for name in getattr(method, part)))
-        for part in ("channels", "structures")
-    )
-    wanted = records[0].provenance.get("axes", "LPS")  # of DICOM, for runs that were made before they kept theirs
-    entries, grids = {}, {}
-    (work / "turned").mkdir()
-    for case, images in _images(root, listing, channels).items():
-        array, *grids[case] = read_image(next(image for image in images if image))
-        empty = work / f"{case}.nii.gz"
-        image = to_itk(np.zeros(array.shape, np.uint8), *grids[case])
-        if axes_of(grids[case][1]) != wanted:
-            image = sitk.DICOMOrient(image, wanted)
-            images = [
-                path and _turned(path, wanted, work / "turned" / f"{case}_{n}.nii.gz") for n, path in enumerate(images)
-            ]
-        sitk.WriteImage(image, str(empty))
-        # A series that the cohort lets become zeros is as empty as the label.
-        files = [str((image or empty).resolve()) for image in images]
-        entries[case] = {"images": files, "label": str(empty.resolve())}
+    channels: dict[str, None] = {}
+    structures: dict[str, None] = {}
+    needed: Record | None = record
+    while needed:
+        channels |= dict.fromkeys(_method(needed).channels)
+        structures |= dict.fromkeys(_method(needed).structures)
+        needed = _maker(needed)
+    wanted = record.provenance.get("axes", "LPS")  # of DICOM, for runs that were made before they kept theirs
+    entries: dict[str, dict] = {}
+    grids: dict[str, Grid] = {}
+    for case, paths in _images(root, listing, list(channels)).items():
+        array, spacing_mm, geometry = read_image(next(path for path in paths if path))
+        grids[case] = spacing_mm, geometry
+        turned = axes_of(geometry) != wanted
+        empty = to_itk(np.zeros(array.shape, np.uint8), spacing_mm, geometry)
+        label = work / f"{case}.nii.gz"
+        sitk.WriteImage(sitk.DICOMOrient(empty, wanted) if turned else empty, str(label))
+        files = []
+        for number, path in enumerate(paths):
+            if path and turned:
+                image = sitk.DICOMOrient(to_itk(*read_image(path)), wanted)
+                path = work / f"{case}_{number:04d}.nii.gz"
+                sitk.WriteImage(image, str(path))
+            # A sequence that the cohort lets become zeros is as empty as the label.
+            files.append(str((path or label).resolve()))
+        entries[case] = {"images": files, "label": str(label.resolve())}
     header = {"name": listing.header.get("name") or root.resolve().name, "file_ending": ".nii.gz", "dataset": entries}
     header |= {key: listing.header[key] for key in ("licence", "reference", "spacing_known") if key in listing.header}
     header |= {"channel_names": {str(number): name for number, name in enumerate(channels)}}
     header |= {"labels": {"background": 0, **{name: number for number, name in enumerate(structures, 1)}}}
     write_json(work / "dataset.json", header)
     return prepare(read_cohort(work), work / "prepared"), grids
-
-
-def _turned(path: Path, axes: str, to: Path) -> Path:
-    """A copy of an image with other axes."""
-    import SimpleITK as sitk
-
-    sitk.WriteImage(sitk.DICOMOrient(to_itk(*read_image(path)), axes), str(to))
-    return to
 
 
 def _images(root: Path, listing: Listing, channels: list[str]) -> dict[str, list[Path | None]]:
@@ -203,8 +193,7 @@ def _images(root: Path, listing: Listing, channels: list[str]) -> dict[str, list
     if not there:
         defect = next(each for each in listing.defects if each.severity == "error")
         raise Refused(replace(defect, file=str(root / defect.file)))
-    missing = [name for name in channels if name not in there]
-    if missing:
+    if not set(channels) <= set(there):
         raise InputError(
             f"{root} has the channels {', '.join(there)}, but the run needs {', '.join(channels)}: another kind of "
             "image, or another name in dataset.json"
@@ -229,15 +218,13 @@ def _files(root: Path, listing: Listing) -> dict[str, dict[int, Path]]:
         return {case.name: dict(enumerate(case.images)) for case in listing.cases}
     ending = re.escape(listing.header.get("file_ending", ".nii.gz"))
     found: dict[str, dict[int, Path]] = {}
-    for folder in FOLDERS:
-        for path in sorted((root / folder).glob("[!.]*")):
-            match = re.fullmatch(rf"(.+)_(\d{{4}}){ending}", path.name)
-            if match:
-                files = found.setdefault(match[1], {})
-                if int(match[2]) in files:
-                    cause = "a case is there twice; rename or remove one"
-                    raise InputError(f"{root}: both imagesTr and imagesTs hold {path.name}: {cause}")
-                files[int(match[2])] = path
+    for path in sorted(path for folder in FOLDERS for path in (root / folder).glob("[!.]*")):
+        if match := re.fullmatch(rf"(.+)_(\d{{4}}){ending}", path.name):
+            files = found.setdefault(match[1], {})
+            if int(match[2]) in files:
+                cause = "a case is there twice; rename or remove one"
+                raise InputError(f"{root}: both imagesTr and imagesTs hold {path.name}: {cause}")
+            files[int(match[2])] = path
     return dict(sorted(found.items()))
 
 
@@ -245,26 +232,16 @@ def _probabilities(
     record: Record, prepared: PreparedCohort, work: Path, fabric: Fabric
 ) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
     """Each case and the probability ``(S, z, y, x)`` of its structures."""
-    method, profile = _method(record), record.config["profile"]
-    maps: dict[str, Path] = {}
-    for use in (use for use in method.uses if use.maps):
-        other = read_run(record.used[use.method][0].folder)
-        folder = work / use.method
-        folder.mkdir()
-        for case, probability in _probabilities(other, prepared, folder, fabric):
-            maps[case] = folder / f"{case}.npz"
-            np.savez_compressed(maps[case], probability=quantised(probability))
+    method, profile, options = _method(record), record.config["profile"], dict[str, Any]()
+    if maker := _maker(record):
+        folder = work / "maps" / maker.config["method"]["name"]
+        folder.mkdir(parents=True)
+        options["maps"] = {}
+        for case, probability in _probabilities(maker, prepared, work, fabric):
+            options["maps"][case] = folder / f"{case}.npz"
+            np.savez_compressed(options["maps"][case], probability=quantised(probability))
     network = fabric.setup_module(load_network(record)).eval()
-    options = {"maps": maps} if maps else {}
     data = method.data.build(prepared, profile["matrix"], method.channels, method.structures, **options)
+    about = {"activation": method.activation, "batch_size": profile["batch_size"], "device": fabric.device}
     for case in prepared.cases:
-        yield (
-            case,
-            data.predict(
-                network,
-                case,
-                activation=method.activation,
-                batch_size=profile["batch_size"],
-                device=fabric.device,
-            ),
-        )
+        yield case, data.predict(network, case, **about)

@@ -9,20 +9,12 @@ from pathlib import Path
 
 from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import read_json, sha256_of, write_json, write_text
+from npcrepro.base.files import read_json, write_json, write_text
 from npcrepro.runs.records import NO_IDENTITY, Record, case_table, concatenate, history_table, read_csv
 
 RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
 FLOAT = "%.10g"  # of published tables, which are committed: smaller, and far beyond what is measured
 PLACE = ["method", "fold", "seed"]  # what names a run among those of one published folder
-# What those have in common.
-KIND = {
-    "paper": lambda run: run["paper"],
-    "cohort": lambda run: run["cohort"],
-    "images": lambda run: run.get("data_sha256"),
-    "split": lambda run: run.get("split_sha256"),
-    "profile": lambda run: {k: v for k, v in run["profile"].items() if k not in NO_IDENTITY["profile"]},
-}
 
 
 def publish(records: list[Record], folder: Path) -> list[dict]:
@@ -46,30 +38,32 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
     """
     if not records:
         raise InputError(f"there is no finished run to publish into {folder}")
-    methods = {record.config["method"]["name"]: record.config["method"] for record in records}
-    folds = {str(record.config["fold"]["number"]): record.config["fold"] for record in records}
+    configs = [record.config for record in records]
+    methods = {config["method"]["name"]: config["method"] for config in configs}
+    folds = {str(config["fold"]["number"]): config["fold"] for config in configs}
     rows = [
-        record.config
-        | record.provenance
-        | {"method": record.config["method"]["name"], "fold": record.config["fold"]["number"]}
-        for record in records
+        config | record.provenance | {"method": config["method"]["name"], "fold": config["fold"]["number"]}
+        for config, record in zip(configs, records, strict=True)
     ]
     old = Published(folder) if (folder / "runs.json").exists() else None
-    everything = rows + (old.runs if old else [])
-    differ = [part for part, kind in KIND.items() if len({sha256_of(kind(row)) for row in everything}) > 1]
+    before = old.runs if old else []
+    kinds = [_kind(row) for row in rows + before]
+    differ = [part for part in kinds[0] if any(kind[part] != kinds[0][part] for kind in kinds)]
     if differ:
         raise InputError(
             f"{folder} can hold one paper, cohort, split and profile, but these runs, with those that are published "
             f"there, differ in {' and '.join(differ)}; publish them into another folder"
         )
-    cases, history, gone = case_table(records), history_table(records), []
+    cases, history = case_table(records), history_table(records)
+    kept: list[dict] = []
+    gone: list[dict] = []
     if old:
+        changed = {name for name in methods if _defining(old.methods.get(name, {})) != _defining(methods[name])}
         replaced = {_place(row) for row in rows}
-        changed = {name for name in methods if name in old.methods and not _same(old.methods[name], methods[name])}
-        others = [row for row in old.runs if _place(row) not in replaced]
-        kept, gone = ([row for row in others if (row["method"] in changed) is went] for went in (False, True))
-        rows = kept + rows
-        methods, folds = old.methods | methods, old.folds | folds
+        for row in before:
+            if _place(row) not in replaced:
+                (gone if row["method"] in changed else kept).append(row)
+        methods, folds, rows = old.methods | methods, old.folds | folds, kept + rows
         cases, history = _of(kept, old.cases, cases), _of(kept, old.history, history)
     write_cases(folder, cases)
     write_text(folder / "history.csv", _text(history))
@@ -82,13 +76,20 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
     return gone
 
 
-def _place(row: Mapping) -> tuple:
-    return tuple(row[column] for column in PLACE)
+def _kind(run: Mapping) -> dict:
+    """What the runs of a published folder have in common."""
+    profile = {key: value for key, value in run["profile"].items() if key not in NO_IDENTITY["profile"]}
+    images, split = run.get("data_sha256"), run.get("split_sha256")
+    return {"paper": run["paper"], "cohort": run["cohort"], "images": images, "split": split, "profile": profile}
 
 
-def _same(old: dict, new: dict) -> bool:
-    """Whether two definitions of a method, as ``runs.json`` has them, differ in words at most."""
-    return all(old.get(key) == new.get(key) for key in old | new if key not in NO_IDENTITY["method"])
+def _place(run: Mapping) -> tuple:
+    return tuple(run[column] for column in PLACE)
+
+
+def _defining(method: dict) -> dict:
+    """What a method is, as ``runs.json`` has it, without its words."""
+    return {key: value for key, value in method.items() if key not in NO_IDENTITY["method"] and value is not None}
 
 
 def _of(kept: list[dict], old, new):

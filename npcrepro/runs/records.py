@@ -77,19 +77,12 @@ class Configuration:
     @cached_property
     def data(self) -> dict:
         """The content of ``config.json``."""
+        parts = ("method", "profile", "cohort", "data_sha256", "split_sha256", "fold", "seed")
         return as_data(
-            {
-                "paper": self.method.paper,
-                "method": self.method,
-                "profile": self.profile,
-                "cohort": self.cohort,
-                "data_sha256": self.data_sha256,
-                "split_sha256": self.split_sha256,
-                "fold": self.fold,
-                "seed": self.seed,
-                "used": {method: [each.sha256 for each in runs] for method, runs in self.used.items()},
-                "code_sha256": _code_of(self.method.targets),
-            }
+            {"paper": self.method.paper}
+            | {name: getattr(self, name) for name in parts}
+            | {"used": {method: [each.sha256 for each in runs] for method, runs in self.used.items()}}
+            | {"code_sha256": _code_of(self.method.targets)}
         )
 
     @cached_property
@@ -187,8 +180,7 @@ class Record:
     @cached_property
     def used(self) -> dict[str, list[Record]]:
         """Runs that this one was built on, by method: the one on the same fold first, then those on inner folds."""
-        used = self.provenance.get("used", {})
-        above = self.folder.parents[4:5]
+        used, above = self.provenance.get("used", {}), self.folder.parents[4:5]
         if used and not above:
             raise InputError(
                 f"{self.folder} uses {next(iter(used.values()))[0]}, but lies in no folder of runs (five above it): it "
@@ -205,13 +197,8 @@ class Record:
 
 
 def quantised(probability):
-    """Probabilities as they are kept, and as they go into a network that takes in maps.
-
-    Args:
-        probability: tensor in [0, 1]; ``nan`` counts as 0.
-
-    Returns:
-        A NumPy array of the same shape, uint8, in steps of 1/255.
+    """Probabilities as they are kept, and as they go into a network that takes in maps: a NumPy array of uint8, in
+    steps of 1/255. ``nan`` counts as 0.
 
     Example:
         >>> import torch

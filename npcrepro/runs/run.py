@@ -241,7 +241,7 @@ def weights_taken_over(method: Method, used: Mapping[str, Sequence[Record]]) -> 
     """
     from safetensors.torch import load_file
 
-    taken = {}
+    taken: dict = {}
     for use in method.uses:
         weights = load_file(used[use.method][0].folder / "model.safetensors") if use.weights else {}
         for there, here in use.weights.items():

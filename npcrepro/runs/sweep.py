@@ -6,12 +6,11 @@ The list is that of :func:`npcrepro.runs.queue.run_paper`, made by the same func
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ STATES = ("done", "diverged", "running", "failed", "stopped", "left")
 DEFAULT = Settings()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sweep:
     """Runs of several papers with the same settings.
 
@@ -46,11 +45,11 @@ class Sweep:
         wanted: folders of the runs that the settings name; the others are there because these use them.
     """
 
-    settings: Mapping[str, Settings]
-    cohorts: Mapping[str, PreparedCohort]
-    sources: Mapping[str, Path]
-    runs: Mapping[str, Configuration]
-    wanted: Set[str]
+    settings: dict[str, Settings] = field(default_factory=dict)
+    cohorts: dict[str, PreparedCohort] = field(default_factory=dict)
+    sources: dict[str, Path] = field(default_factory=dict)
+    runs: dict[str, Configuration] = field(default_factory=dict)
+    wanted: set[str] = field(default_factory=set)
 
     @property
     def methods(self) -> dict[str, list[Configuration]]:
@@ -64,26 +63,25 @@ class Sweep:
         """Paper and settings as ``npcrepro run`` takes them, for a shell."""
         settings = self.settings[paper]
         words = [paper]
-        for field in dataclasses.fields(Settings):
-            value = getattr(settings, field.name)
-            if field.name == "modalities" and value:
+        for name, value in vars(settings).items():
+            if name == "modalities" and value:
                 words += ["--modalities", ",".join(value)]
             elif isinstance(value, tuple):
-                words += [word for item in value for word in (f"--{field.name}", str(item))]
-            elif field.name != "private":  # that is for pages
-                words += [f"--{field.name}", value]
+                words += [word for item in value for word in (f"--{name}", str(item))]
+            elif name != "private":  # that is for pages
+                words += [f"--{name}", value]
         return shlex.join(words)
 
     def parameters(self, notebook: str) -> dict[str, Any]:
         """Parameters of a notebook as :func:`npcrepro.book.build.book.build` gives them; of a chapter also those of
         its runs."""
         settings = next(iter(self.settings.values()))
-        kept = {"profile": settings.profile, "runs": settings.runs}
+        kept: dict[str, Any] = {"profile": settings.profile, "runs": settings.runs}
         if settings.cohort != DEFAULT.cohort:
             kept |= {"cohort": str(Path(settings.cohort).resolve()), "private": settings.private}
-        given = as_data(self.settings.get(notebook, DEFAULT))
+        given, default = as_data(self.settings.get(notebook, DEFAULT)), as_data(DEFAULT)
         # What is as it always is stays out: `npcrepro book` then finds the notebook executed.
-        return {name: value for name, value in given.items() if value != as_data(DEFAULT)[name]} | kept
+        return {name: value for name, value in given.items() if value != default[name]} | kept
 
 
 def make_sweep(keys: Iterable[str], settings: Settings, *, images: bool = True) -> Sweep:
@@ -107,22 +105,22 @@ def make_sweep(keys: Iterable[str], settings: Settings, *, images: bool = True) 
         if "/" in name:
             pick(dict.fromkeys(keys), name.split("/")[0], "paper of this sweep")
     prepared = Path(settings.runs) / "prepared"
-    own, cohorts, sources, runs, wanted = {}, {}, {}, {}, set()
+    sweep = Sweep()
     for key in keys:
         paper = registry.load(key, settings.modalities)
         methods = [name for name in settings.methods if "/" not in name or name.startswith(f"{key}/")]
-        own[key] = dataclasses.replace(settings, methods=tuple(methods))
-        embedded = settings.cohort == "phantom"
-        sources[key] = phantom_folder(paper, settings) if embedded else Path(settings.cohort)
-        if embedded and not images and not (sources[key] / "dataset.json").exists():
-            cohorts[key] = _phantom_to_be(paper.profile(settings.profile), prepared / sources[key].name)
+        own = sweep.settings[key] = replace(settings, methods=tuple(methods))
+        embedded = settings.cohort == DEFAULT.cohort
+        source = sweep.sources[key] = phantom_folder(paper, settings) if embedded else Path(settings.cohort)
+        if embedded and not images and not (source / "dataset.json").exists():
+            cohort = _phantom_to_be(paper.profile(settings.profile), prepared / source.name)
         else:
-            cohort = open_cohort(paper, own[key]) if images else read_cohort(sources[key])
-            cohorts[key] = outline(cohort, prepared)
-        named = plan(paper, own[key], cohorts[key])
-        wanted |= {run.place for run in named}
-        runs |= {run.place: run for run in in_order(named)}
-    return Sweep(own, cohorts, sources, runs, wanted)
+            cohort = outline(open_cohort(paper, own) if images else read_cohort(source), prepared)
+        sweep.cohorts[key] = cohort
+        named = plan(paper, own, cohort)
+        sweep.wanted |= {run.place for run in named}
+        sweep.runs |= {run.place: run for run in in_order(named)}
+    return sweep
 
 
 def _phantom_to_be(profile: Profile, folder: Path) -> PreparedCohort:
@@ -161,8 +159,8 @@ def from_config(config: Mapping[str, Any], *, images: bool = True) -> Sweep:
         ``from_config({"papers": "li2018,xue2020", "profile": "smoke", "seeds": "0,1"})``
     """
     numbers = {"folds", "seeds"}
-    defaults = {"papers": ()} | {field.name: field.default for field in dataclasses.fields(Settings)}
-    given = {}
+    defaults = {"papers": ()} | vars(DEFAULT)
+    given: dict[str, Any] = {}
     for name, value in config.items():
         default = pick(defaults, name, "entry of --config")
         if isinstance(default, tuple):

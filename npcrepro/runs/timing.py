@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from npcrepro.cohorts.layout import Cohort
 from npcrepro.cohorts.prepared import prepare
@@ -30,44 +30,27 @@ def seconds_of_update(method: Method, profile: Profile, device: str) -> tuple[fl
     from npcrepro.runs.devices import make_fabric
     from npcrepro.runs.training import train
 
-    fabric, data = make_fabric(device), _RandomImages(method, profile)
-    updates = MEASURED + 2  # the first is left out, and of the last nobody tells the end
-    profile = replace(profile, updates=updates, check_every=updates)
-    method = replace(method, augmentation=None, budget=1.0)
-    seconds = 0.0
+    fabric, generator = make_fabric(device), torch.Generator().manual_seed(0)
+    shape = method.input_shape(profile)
+    image = torch.rand(profile.batch_size, *shape, generator=generator)
+    label = torch.rand(profile.batch_size, len(method.structures), *shape[1:], generator=generator) > 0.9
+    label, begun = label.to(torch.uint8), []
+
+    def draw(samples: list, count: int, generator: torch.Generator) -> list:
+        begun.append(time.perf_counter())
+        return samples * count
+
+    # As npcrepro.sampling.samples.Data says; the training looks at nothing else.
+    data: Any = SimpleNamespace(samples=list, draw=draw, batch=lambda drawn: (image, label), finish=lambda image: image)
+    updates = MEASURED + 2  # the first is left out, and nobody tells the end of the last
+    profile, seconds = replace(profile, updates=updates, check_every=updates), 0.0
     for stage in method.stages:
-        alone = replace(method, stages=(replace(stage, share=1.0),))
-        data.begun.clear()
+        alone = replace(method, augmentation=None, budget=1.0, stages=(replace(stage, share=1.0),))
+        begun.clear()
         with TemporaryDirectory() as folder:
             train(alone, profile, data, ["random"], [], 0, fabric, Path(folder) / "checkpoint", lambda line: None)
-        seconds += stage.share * median(np.diff(data.begun)[1:].tolist())
+        seconds += stage.share * median(np.diff(begun)[1:].tolist())
     return seconds, f"timed, {torch.cuda.get_device_name(fabric.device) if fabric.device.type == 'cuda' else 'cpu'}"
-
-
-class _RandomImages:
-    """One batch of random images in place of a cohort (see :class:`npcrepro.sampling.samples.Data`); when each update
-    began."""
-
-    def __init__(self, method: Method, profile: Profile):
-        generator = torch.Generator().manual_seed(0)
-        shape = method.input_shape(profile)
-        self.image = torch.rand(profile.batch_size, *shape, generator=generator)
-        label = torch.rand(profile.batch_size, len(method.structures), *shape[1:], generator=generator) > 0.9
-        self.label = label.to(torch.uint8)
-        self.begun: list[float] = []
-
-    def samples(self, cases: list[str]) -> list[str]:
-        return cases
-
-    def draw(self, samples: Sequence[str], count: int, generator: torch.Generator) -> list[str]:
-        self.begun.append(time.perf_counter())
-        return [samples[0]] * count
-
-    def batch(self, samples: Sequence[str]) -> tuple[Tensor, Tensor]:
-        return self.image, self.label
-
-    def finish(self, image: Tensor) -> Tensor:
-        return image
 
 
 def seconds_of_pass(method: Method, profile: Profile, passes: int = MEASURED) -> float:
@@ -119,42 +102,29 @@ def time_case(cohort: Cohort, case: str, method: Method, profile: Profile, devic
     """
     from npcrepro.runs.devices import make_fabric
 
-    fabric = make_fabric(device)
-    network = fabric.setup_module(method.build(profile.width)).eval()
-    reading, passing = _Stopwatch(fabric.device), _Stopwatch(fabric.device)
-    with TemporaryDirectory() as folder:
-        started = time.perf_counter()
-        alone = replace(cohort, cases=tuple(each for each in cohort.cases if each.name == case))
-        prepared = reading(prepare)(alone, folder)
-        data = reading(method.data.build)(prepared, profile.matrix, method.channels, method.structures)
-        reading(data.region)(case)
-        windows, cut = [], reading(data.batch)
+    fabric, spent = make_fabric(device), {"reading": 0.0, "network": 0.0}
 
-        def batch(samples: Sequence):
-            windows.extend(samples)
-            return cut(samples)
-
-        data.batch = batch
-        options = {"activation": method.activation, "batch_size": profile.batch_size, "device": fabric.device}
-        data.predict(passing(network), case, **options)
-        seconds = time.perf_counter() - started
-    merging = seconds - reading.seconds - passing.seconds
-    return CaseTime(reading.seconds, passing.seconds, merging, len(windows), str(fabric.device))
-
-
-class _Stopwatch:
-    """Adds up how long the functions take that it is put on; work on a graphics card is waited for."""
-
-    def __init__(self, device: torch.device):
-        self.seconds, self.device = 0.0, device
-
-    def __call__(self, function: Callable) -> Callable:
+    def clocked(part: str, function: Callable) -> Callable:
         def timed(*arguments, **options):
             started = time.perf_counter()
             found = function(*arguments, **options)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            self.seconds += time.perf_counter() - started
+            if fabric.device.type == "cuda":
+                torch.cuda.synchronize(fabric.device)
+            spent[part] += time.perf_counter() - started
             return found
 
         return timed
+
+    network, windows = fabric.setup_module(method.build(profile.width)).eval(), []
+    network.register_forward_pre_hook(lambda network, inputs: windows.append(len(inputs[0])))
+    with TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        alone = replace(cohort, cases=tuple(each for each in cohort.cases if each.name == case))
+        prepared = clocked("reading", prepare)(alone, folder)
+        data = clocked("reading", method.data.build)(prepared, profile.matrix, method.channels, method.structures)
+        clocked("reading", data.region)(case)
+        data.batch = clocked("reading", data.batch)
+        options = {"activation": method.activation, "batch_size": profile.batch_size, "device": fabric.device}
+        data.predict(clocked("network", network), case, **options)
+        merging = time.perf_counter() - started - sum(spent.values())
+    return CaseTime(**spent, merging=merging, windows=sum(windows), device=str(fabric.device))

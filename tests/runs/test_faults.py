@@ -134,7 +134,7 @@ def test_a_disk_that_may_only_be_read(tiny_root, small_disk, undisturbed):
     sweep(tiny_root, disk, (0,))
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     _, lines, problem = sweep(tiny_root, disk)
-    assert problem == f"cannot write to the run folder {disk}: Read-only file system"
+    assert problem == f"cannot write {disk}: {disk} may not be written to"
     assert lines == []
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert sweep(tiny_root, disk)[2] == ""
