@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.build import notebooks
+from npcrepro.book.build import book, notebooks
 from npcrepro.cohorts.layout import CaseArrays, write_cohort
 from npcrepro.runs import fit
 
@@ -22,52 +22,32 @@ def cohort(folder, channels, structure="GTVp", patients=6):
     return folder
 
 
-def test_chapters_need_the_channels_of_their_methods(tmp_path):
-    reasons = fit.untold(NOTEBOOKS, cohort(tmp_path / "c", ["T1", "CT", "PET"], "GTV"), "smoke")
-    assert set(reasons) == {"li2018", "guo2021", "chen2020"}
-    assert reasons["li2018"].startswith("cohort mine has the channels T1, CT, PET, the method needs CET1")
+@pytest.mark.parametrize(
+    ("names", "channels", "profile", "expected"),
+    [
+        (NOTEBOOKS, ["T1", "CT", "PET"], "smoke", {"li2018", "guo2021", "chen2020"}),
+        # One channel stands in for another, but not for three.
+        (NOTEBOOKS, ["T2"], "smoke", {"chen2020"}),
+        # The proposed method of Chen takes three sequences; a profile may also run those with fewer.
+        (["chen2020"], ["T1", "T2", "CET1"], "quick", set()),
+        (["chen2020"], ["T1", "T2"], "quick", {"chen2020"}),
+    ],
+)
+def test_a_chapter_needs_the_channels_of_its_methods(tmp_path, names, channels, profile, expected):
+    assert set(fit.untold(names, cohort(tmp_path / "c", channels), profile)) == expected
 
 
-def test_one_channel_stands_in_for_another(tmp_path):
-    reasons = fit.untold(NOTEBOOKS, cohort(tmp_path / "c", ["T2"]), "smoke")
-    assert set(reasons) == {"chen2020"}
-
-
-def test_all_methods_of_the_profile_are_asked(tmp_path):
-    """The proposed method of Chen takes three series; a profile may also run those with fewer."""
-    assert fit.untold(["chen2020"], cohort(tmp_path / "c", ["T1", "T2", "CET1"]), "quick") == {}
-    assert fit.untold(["chen2020"], cohort(tmp_path / "d", ["T1", "T2"]), "quick")
-
-
-def test_too_few_patients_for_the_division(tmp_path):
-    reasons = fit.untold(["xue2020"], cohort(tmp_path / "c", ["CT"], patients=3), "smoke")
-    assert "3 patients" in reasons["xue2020"]
-
-
-def test_explorer_needs_one_paper(tmp_path):
-    assert set(fit.untold(["explore", "chen2020"], cohort(tmp_path / "c", ["CT"]), "smoke")) == {"chen2020"}
+def test_the_explorer_needs_some_paper_and_the_reason_is_said(tmp_path):
+    assert set(fit.untold(["explore"], cohort(tmp_path / "c", ["CT"]), "smoke")) == set()
     reasons = fit.untold(["explore"], cohort(tmp_path / "d", ["PET", "US"]), "smoke")
-    assert reasons["explore"].startswith("cohort mine has the channels PET, US")
-
-
-def test_folder_that_is_no_cohort_is_refused(tmp_path):
+    assert reasons["explore"].startswith("cohort mine has the channels PET, US, the method needs")
+    assert "3 patients" in fit.untold(["xue2020"], cohort(tmp_path / "e", ["CT"], patients=3), "smoke")["xue2020"]
+    (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match=r"dataset\.json"):
-        fit.untold(["xue2020"], tmp_path, "smoke")
-
-
-def test_page_keeps_the_title_and_says_why(repository):
-    notebook = repository / "notebooks" / "li2018.ipynb"
-    told = json.loads(notebooks.page_instead(notebook, "it has no CET1"))
-    title, said = (cell["source"] for cell in told["cells"])
-    assert title == "# Li et al. 2018: one network, three training steps"
-    assert "not told on this cohort: it has no CET1." in said
-    assert told["nbformat"] == json.loads(notebook.read_text("utf-8"))["nbformat"]
+        fit.untold(["xue2020"], tmp_path / "none", "smoke")
 
 
 def test_build_executes_the_other_chapters_with_the_cohort(tmp_path, repository, monkeypatch):
-    from npcrepro.book.build import book
-    from npcrepro.book.build.notebooks import Done
-
     asked = {}
 
     def execute(root, names, parameters, output):
@@ -75,7 +55,7 @@ def test_build_executes_the_other_chapters_with_the_cohort(tmp_path, repository,
         (output / "executed").mkdir(parents=True)
         for name in names:
             (output / "executed" / f"{name}.ipynb").write_text("{}")
-        return Done({}, 0, len(names))
+        return notebooks.Done({}, 0, len(names))
 
     def stage(root, stage, executed, vendored):
         asked["staged"] = executed
@@ -87,9 +67,10 @@ def test_build_executes_the_other_chapters_with_the_cohort(tmp_path, repository,
     monkeypatch.setattr(book, "_html", lambda stage, output: output / "html" / "index.html")
     path = cohort(tmp_path / "c", ["CT", "PET"])
     book.build("smoke", tmp_path / "_build", tmp_path / "runs", cohort=str(path), private=True)
-    assert asked["cohort"] == str(path)
-    assert asked["private"] is True
+    assert (asked["cohort"], asked["private"]) == (str(path), True)
     assert {"luo2020", "xue2020", "cohort"} <= set(asked["names"])
     assert "li2018" not in asked["names"]
-    assert "not told on this cohort" in asked["staged"]["li2018"].read_text("utf-8")
+    title, said = json.loads(asked["staged"]["li2018"].read_text("utf-8"))["cells"]
+    assert title["source"] == "# Li et al. 2018: one network, three training steps"
+    assert "not told on this cohort" in said["source"]
     assert asked["staged"]["xue2020"].name == "xue2020.ipynb"
