@@ -3,14 +3,17 @@
 import os
 import signal
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 import numpy as np
 
+from npcrepro.base.files import write_json
 from npcrepro.cohorts.layout import CaseArrays, write_cohort
 from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol.method import Profile
 from npcrepro.protocol.settings import Settings
+from npcrepro.runs.records import Configuration, Record, write_csv
 
 TINY = Profile(
     name="tiny",
@@ -50,6 +53,26 @@ def write_tiny(root, cases=("P0", "P1", "P2", "P3"), **fields):
 def tiny_paper(**profile):
     """Li 2018 with one more profile, small enough for a training in a blink."""
     return replace(PAPER, profiles=(*PAPER.profiles, replace(TINY, **profile)))
+
+
+def configuration(**changes):
+    """A run of the tiny profile of Li 2018 that was asked for."""
+    fold = {"number": 0, "train": ["B", "C"], "validation": ["D"], "test": ["A"]}
+    given = {"method": PAPER.method("stepwise"), "profile": TINY, "cohort": "tiny", "data_sha256": "d" * 64}
+    return Configuration(**given | {"split_sha256": "e" * 64, "fold": fold, "seed": 0} | changes)
+
+
+def record_at(runs, dsc=0.5, **changes):
+    """The folder of such a run with one case, as it is left when it is finished."""
+    asked = configuration(**changes)
+    folder = asked.folder(runs)
+    row = asked.identity | {"case": "007", "patient": "007", "status": "ok", "suspect": False, "dsc": dsc, "jsc": nan}
+    curve = asked.identity | {"update": 1, "loss": 0.1}
+    write_json(folder / "config.json", asked.data)
+    write_csv(folder / "cases.csv", [row], list(row))
+    write_csv(folder / "history.csv", [curve], list(curve))
+    write_json(folder / "provenance.json", {"status": "trained"})
+    return Record(folder)
 
 
 # What a child process does in the tests that kill it. It lives here, where a fresh process can import it.

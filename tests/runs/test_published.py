@@ -1,0 +1,122 @@
+"""Runs published with the book."""
+
+import json
+from dataclasses import replace
+from math import isnan
+
+import pandas as pd
+import pytest
+from core_cases import TINY, record_at
+
+from npcrepro.base.errors import InputError
+from npcrepro.papers.li2018.protocol import PAPER
+from npcrepro.runs import published, records
+from npcrepro.runs.published import publish, read_published
+
+STEPWISE, UNFUSED = PAPER.method("stepwise"), PAPER.method("unfused")
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+def assert_same_files(folder, other):
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == sorted(path.name for path in other.iterdir())
+    for name in names:
+        assert (folder / name).read_text() == (other / name).read_text()
+
+
+def test_published_runs_are_read_back_to_ten_digits(tmp_path, results):
+    runs = [record_at(tmp_path / "runs", 1 / 3), record_at(tmp_path / "runs", 0.1 + 0.2, seed=1)]
+    results.mkdir()
+    (results / "cases-of-old.csv").write_text("method\nof-old\n")
+    publish(runs, results)
+    # Cases of runs that are not there are gone.
+    assert sorted(path.name for path in results.iterdir()) == ["cases-stepwise.csv", "history.csv", "runs.json"]
+    found = read_published(results)
+    half_of_the_last_digit = {"rtol": 5e-10, "atol": 0}
+    pd.testing.assert_frame_equal(found.cases, records.case_table(runs), **half_of_the_last_digit)
+    pd.testing.assert_frame_equal(found.history, records.history_table(runs), **half_of_the_last_digit)
+    assert found.cases.case.tolist() == ["007", "007"]
+    assert found.cases.dsc.tolist() == [0.3333333333, 0.3]
+    assert found.cases.jsc.map(isnan).all()
+    for run, record in zip(found.runs, runs, strict=True):
+        assert run == record.config | record.provenance | {"method": "stepwise", "fold": 0}
+    content = json.loads((results / "runs.json").read_text())
+    assert content["methods"] == {"stepwise": runs[0].config["method"]}
+    assert content["folds"] == {"0": runs[0].config["fold"]}
+    assert content["runs"] == [{"seed": 0}, {"seed": 1}]
+
+
+def test_nothing_to_publish_and_nothing_published_are_errors(tmp_path, results):
+    with pytest.raises(InputError, match="no finished run to publish"):
+        publish([], results)
+    assert not results.exists()
+    with pytest.raises(InputError, match="holds no published runs"):
+        read_published(tmp_path)
+    publish([record_at(tmp_path / "runs")], results)
+    (results / "cases-stepwise.csv").unlink()
+    with pytest.raises(InputError, match="but no table cases-METHOD"):
+        _ = read_published(results).cases
+
+
+def test_what_is_published_later_comes_beside_what_is_there(tmp_path, results, monkeypatch):
+    """As if all had been published at once, though the first runs are gone, and though the call was once stopped."""
+    first = record_at(tmp_path / "first", 1 / 3)
+    later = [record_at(tmp_path / "later", 0.5, seed=1), record_at(tmp_path / "later", method=UNFUSED)]
+    publish([first], results)
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "write_json", lambda *given: pytest.exit("stopped"))
+        with pytest.raises(pytest.exit.Exception):
+            publish(later, results)
+    publish(later, results)
+    publish([first, *later], tmp_path / "at once")
+    assert_same_files(results, tmp_path / "at once")
+    publish(later, results)
+    assert len(read_published(results).runs) == 3
+
+
+def test_a_run_is_replaced_by_one_of_the_same_method_fold_and_seed(tmp_path, results):
+    publish([record_at(tmp_path / "a", 0.1), record_at(tmp_path / "a", 0.2, seed=1)], results)
+    publish([record_at(tmp_path / "b", 0.3)], results)
+    found = read_published(results)
+    assert found.cases.set_index("seed").dsc.to_dict() == {0: 0.3, 1: 0.2}
+    assert sorted(run["seed"] for run in found.runs) == [0, 1]
+
+
+def test_all_runs_of_a_method_defined_otherwise_are_replaced(tmp_path, results):
+    publish([record_at(tmp_path / "a", seed=seed) for seed in (0, 1)], results)
+    publish([record_at(tmp_path / "a", method=UNFUSED)], results)
+    publish([record_at(tmp_path / "b", seed=2, method=replace(STEPWISE, summary="In other words"))], results)
+    kept = {(run["method"], run["seed"]) for run in read_published(results).runs}
+    assert kept == {("stepwise", 0), ("stepwise", 1), ("stepwise", 2), ("unfused", 0)}
+    gone = publish([record_at(tmp_path / "b", seed=3, method=replace(STEPWISE, budget=2.0))], results)
+    assert [(row["method"], row["seed"]) for row in gone] == [("stepwise", 0), ("stepwise", 1), ("stepwise", 2)]
+    found = read_published(results)
+    assert {(run["method"], run["seed"]) for run in found.runs} == {("stepwise", 3), ("unfused", 0)}
+    assert found.methods["stepwise"]["budget"] == 2.0
+    assert found.history.groupby("method").seed.unique().map(list).to_dict() == {"stepwise": [3], "unfused": [0]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"cohort": "other"}, "cohort"),
+        ({"data_sha256": "f" * 64}, "images"),
+        ({"split_sha256": "f" * 64}, "split"),
+        ({"profile": replace(TINY, updates=13)}, "profile"),
+        ({"method": replace(STEPWISE, paper="luo2020")}, "paper"),
+    ],
+)
+def test_runs_of_two_kinds_are_not_published_together(tmp_path, results, changes, part):
+    first, other = record_at(tmp_path / "runs"), record_at(tmp_path / "runs", **{"seed": 1} | changes)
+    with pytest.raises(InputError, match=f"differ in {part}; publish"):
+        publish([first, other], results)
+    assert not results.exists()
+    publish([first], results)
+    for later in (other, record_at(tmp_path / "runs", **changes)):
+        with pytest.raises(InputError, match=f"differ in {part}; publish"):
+            publish([later], results)
+    assert read_published(results).cases.seed.tolist() == [0]
