@@ -254,12 +254,9 @@ def test_parts_of_a_fold_test_each_patient_once():
             assert sorted(part.train + part.test) == list("ABCDEFG")
         assert max(len(part.test) for part in parts) - min(len(part.test) for part in parts) <= 1
         assert inner_folds(fold, count) == parts
-
-
-@pytest.mark.parametrize("count", [1, 4])
-def test_too_few_patients_to_split_again(count):
-    with pytest.raises(InputError, match=f"fold 0 has 3 patients to split again, in {count} parts: give 2 to 3"):
-        inner_folds(Fold(0, ("A", "B"), ("C",), ("D",)), count)
+    for count in (1, 8):
+        with pytest.raises(InputError, match=f"fold 4 has 7 patients to split again, in {count} parts: give 2 to 7"):
+            inner_folds(fold, count)
 
 
 # Which runs
@@ -316,10 +313,7 @@ def test_what_builds_on_a_run_that_diverged_is_left_out(tiny_root, tmp_path):
     paper = replace(paper, methods=(*paper.methods, variant("alone")))
     with pytest.raises(InputError, match=r"^3 of \d runs were skipped, as a run that they build on diverged") as ended:
         finish(tiny_root, tmp_path, "third", "still", "alone", paper=paper, lines=lines)
-    named = [
-        name for name in ("second", "third", "still", "first", "alone") if f"toy/{name} on tiny" in str(ended.value)
-    ]
-    assert named == ["second", "third", "still"]
+    assert sorted(re.findall(r"toy/(\w+) on tiny", str(ended.value))) == ["second", "still", "third"]
     found = {record.config["method"]["name"]: record for record in find(tmp_path)}
     assert {name: record.provenance["status"] for name, record in found.items()} == {
         "first": "diverged", "alone": "trained"
