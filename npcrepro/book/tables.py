@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from npcrepro import statistics
+from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH
-from npcrepro.models.layers import layer_table
+from npcrepro.models.layers import count_layers
 from npcrepro.protocol.method import Method, Paper, Profile
 from npcrepro.runs.per_patient import OVER_STRUCTURES, over_seeds, over_structures, side_by_side
 
@@ -95,11 +96,9 @@ def cohort(summary: pd.DataFrame) -> pd.DataFrame:
 
 def layers(method: Method, profile: Profile) -> pd.DataFrame:
     """Layer table of a method's network at a profile's matrix and width."""
-    import torch
-
-    with torch.device("meta"):
-        network = method.build(profile.width)
-    rows = layer_table(network, method.input_shape(profile))
+    _, rows, _ = count_layers(lambda: method.build(profile.width), method.input_shape(profile))
+    if rows is None:
+        raise InputError(f"{method.full_name}: its layers depend on what is found in an image, so there is no table")
     axes = "C x D x H x W" if len(rows[0].output) == 4 else "C x H x W"
     return pd.DataFrame(
         {

@@ -73,32 +73,23 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """Draw a method's network: layers with output sizes, parameters and multiply-accumulates."""
-    import torch
-
-    from npcrepro.models.layers import layer_table
+    from npcrepro.models.layers import count_layers
     from npcrepro.protocol import registry
 
     paper, method = registry.find_method(name)
     size = paper.profile(profile)
-    with torch.device("meta"):
-        network = method.build(size.width)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    try:
-        layers = layer_table(network, method.input_shape(size))
-        macs = sum(layer.macs for layer in layers)
-    except NotImplementedError:  # an image of no content passes only where the content decides nothing
-        layers, macs = [], None
+    parameters, layers, macs = count_layers(lambda: method.build(size.width), method.input_shape(size))
     if as_json:
         described = {
             "paper": paper.key,
             "method": method.full_name,
             "parameters": parameters,
             "macs": macs,
-            "layers": [dataclasses.asdict(layer) for layer in layers],
+            "layers": [dataclasses.asdict(layer) for layer in layers or ()],
         }
         typer.echo(json.dumps(described, indent=1))
         return
-    if macs is None:
+    if layers is None or macs is None:
         typer.echo(
             f"{method.full_name}: {parameters:,} parameters; which layers run, and how often, depends on what is found "
             "in an image, so there is no table of layers and no number of multiply-accumulates"
