@@ -56,9 +56,11 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]
         positions = prod(inputs[0].shape[2:]) if transposed else prod(shape[1:])
         rows.append(
             Layer(
-                name,
-                type(module).__name__,
-                *(_per_axis(module, size, len(shape) - 1) for size in ("kernel_size", "stride", "padding")),
+                name=name,
+                kind=type(module).__name__,
+                kernel=_per_axis(module, "kernel_size", len(shape) - 1),
+                stride=_per_axis(module, "stride", len(shape) - 1),
+                padding=_per_axis(module, "padding", len(shape) - 1),
                 output=shape,
                 parameters=sum(p.numel() for p in module.parameters()),
                 macs=weight.numel() * positions if weight is not None and weight.ndim > 1 else 0,
