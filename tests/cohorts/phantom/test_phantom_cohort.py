@@ -12,7 +12,7 @@ import pytest
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.images import read_image
-from npcrepro.cohorts.phantom import KINDS, PhantomPatient, Tissue, acquisition, cohort, make_patient, write_phantom
+from npcrepro.cohorts.phantom import KINDS, PhantomPatient, Tissue, acquisition, make_patient, scan, write_phantom
 from npcrepro.cohorts.structures import mask_of
 
 SMALL = (8, 48, 48)
@@ -124,7 +124,7 @@ def test_one_patient_in_ten_moves_in_the_dynamic_series() -> None:
         image = make_patient(number, kind="dce", matrix=(6, 48, 48)).image.astype(float)
         return np.abs(np.diff(image, axis=0)).mean((1, 2, 3))[12:]
 
-    still, moving = jumps(0), jumps(cohort.MOTION_PATIENT)
+    still, moving = jumps(0), jumps(scan.MOTION_PATIENT)
     assert still.max() < 1.5 * np.median(still)
     assert (moving > 2 * np.median(moving)).sum() == 1
 

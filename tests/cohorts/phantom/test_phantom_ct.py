@@ -5,7 +5,8 @@ import pytest
 
 from npcrepro.cohorts.phantom import PhantomPatient, Tissue, make_patient
 from npcrepro.cohorts.phantom.acquisition import Grid
-from npcrepro.cohorts.phantom.ct import BARRIERS, HU, ComputedTomography, ct_slice, draw_ct, with_margin
+from npcrepro.cohorts.phantom.ct import BARRIERS, ComputedTomography, ct_slice, draw_ct, with_margin
+from npcrepro.cohorts.phantom.tissues import PROPERTIES
 
 GRID = Grid((4, 64, 64), (3.0, 1.0, 1.0))
 SERIES = ComputedTomography()
@@ -31,7 +32,7 @@ def image_of(fractions: np.ndarray) -> np.ndarray:
 def test_hounsfield_units_and_noise() -> None:
     for tissue in (Tissue.MUSCLE, Tissue.FAT, Tissue.TUMOUR):
         image = image_of(fractions_of(tissue))
-        assert image.mean() == pytest.approx(HU[tissue][0], abs=12)
+        assert image.mean() == pytest.approx(PROPERTIES[tissue].hu, abs=12)
         assert 9 <= image.std() <= 15
     neighbours = image_of(fractions_of(Tissue.MUSCLE))
     assert np.corrcoef(neighbours[:, 1:].ravel(), neighbours[:, :-1].ravel())[0, 1] > 0.3

@@ -7,16 +7,15 @@ import pytest
 from scipy import integrate
 
 from npcrepro.cohorts.phantom import KINDS, Tissue
-from npcrepro.cohorts.phantom.ct import HU
 from npcrepro.cohorts.phantom.dce import HAEMATOCRIT, plasma_concentration, tissue_concentration
 from npcrepro.cohorts.phantom.signal import (
-    SIGNALS,
     PatientTissues,
     SpinEcho,
     SpoiledGradientEcho,
     draw_tissues,
     series_signal,
 )
+from npcrepro.cohorts.phantom.tissues import PROPERTIES
 
 T1, T2, CET1 = KINDS["mri"].series
 (DCE,) = KINDS["dce"].series
@@ -26,15 +25,15 @@ T1, T2, CET1 = KINDS["mri"].series
 @pytest.fixture(scope="module")
 def nominal() -> PatientTissues:
     names = PatientTissues.__dataclass_fields__
-    return PatientTissues(**{name: np.array([getattr(SIGNALS[t], name) for t in Tissue], float) for name in names})
+    return PatientTissues(**{name: np.array([getattr(PROPERTIES[t], name) for t in Tissue], float) for name in names})
 
 
 def levels(series, tissues: PatientTissues) -> np.ndarray:
     return series_signal(series, tissues)[0, :, 0]
 
 
-def test_every_tissue_has_a_signal_and_hounsfield_units() -> None:
-    assert set(SIGNALS) == set(HU) == set(Tissue)
+def test_every_tissue_has_properties() -> None:
+    assert set(PROPERTIES) == set(Tissue)
 
 
 def test_spin_echo_of_known_tissue() -> None:
