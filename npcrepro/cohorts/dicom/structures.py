@@ -8,7 +8,8 @@ import numpy as np
 import pydicom
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.dicom.series import FARTHEST_MM, Grid, reading, text
+from npcrepro.cohorts.dicom.headers import reading, text
+from npcrepro.cohorts.dicom.series import FARTHEST_MM, Grid
 
 # In slices: farther out of the plane of the images, and a contour was drawn on another plane.
 OUT_OF_PLANE = 0.5
