@@ -223,7 +223,8 @@ def _drawn(patient: _Patient, chosen: Mapping[str, Series], reference: str) -> t
 def _case(name: str, plan: _Plan, reference: str, structures: tuple[str, ...], report: Report) -> CaseArrays:
     target = plan.channels[reference]
     grid = to_itk(*read_series(target.files))
-    arrays, transforms = [], {}
+    arrays: list[np.ndarray] = []
+    transforms: dict[str, sitk.Transform | None] = {}
     for channel, series in plan.channels.items():
         image = grid if channel == reference else to_itk(*read_series(series.files))
         transforms[series.uid] = None

@@ -194,7 +194,7 @@ def _text(path: str | Path, what: str, value: object) -> str:
     return value
 
 
-def _pattern(path: str | Path, name: object, pattern: object) -> re.Pattern[str]:
+def _pattern(path: str | Path, name: object, pattern: Any) -> re.Pattern[str]:
     try:
         return re.compile(pattern, re.IGNORECASE)
     except (re.error, TypeError, RecursionError, OverflowError) as problem:

@@ -47,7 +47,7 @@ def read_structures(path: str | Path) -> StructureSet:
         dataset = pydicom.dcmread(path)
         if text(dataset, "Modality") != "RTSTRUCT":
             raise InputError(f"{path} is not an RTSTRUCT but {text(dataset, 'Modality') or 'of unknown modality'}")
-        items = {}
+        items: dict[int, list[pydicom.Dataset]] = {}
         for item in dataset.get("ROIContourSequence") or []:
             items.setdefault(int(item.ReferencedROINumber), []).extend(item.get("ContourSequence") or [])
         rois = list(dataset.get("StructureSetROISequence") or [])

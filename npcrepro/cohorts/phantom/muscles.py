@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from npcrepro.cohorts.phantom.patient import Patient
-from npcrepro.cohorts.phantom.shapes import Organ, Part, Tube
+from npcrepro.cohorts.phantom.shapes import Organ, Part
 from npcrepro.cohorts.phantom.tissues import Tissue as T
 
 
@@ -59,7 +61,7 @@ def neck_muscles(p: Patient) -> None:
         p.add(s.path((10, 61, -44), (11, 66, -140), r=(6, 8), wide=(1.1, 0.9)), p.muscle)
         p.add(s.path((26, 77, -12), (24, 80, -60), (20, 84, -136), r=(9, 9, 8), wide=(1.8, 0.6)), p.muscle)
         trapezius = s.path((12, 88, -10), (26, 89, -70), (52, 84, -116), (150, 66, -160), r=(6, 8, 10, 12))
-        p.add([Tube(t.start, t.end, t.radius, t.end_radius, (1.5, 0.62)) for t in trapezius], p.muscle, blend_mm=3.0)
+        p.add([replace(tube, wide=(1.5, 0.62)) for tube in trapezius], p.muscle, blend_mm=3.0)
         p.add(s.path((41, 56, -30), (45, 60, -80), (54, 66, -130), r=(7, 8, 8), wide=(0.8, 1.2)), p.muscle)
         p.add(s.path((30, 40, -50), (33, 40, -90), (48, 38, -138), r=(5, 7.5, 9), wide=(0.9, 1.2)), p.muscle)
         p.add(s.path((24, 30, -60), (28, 28, -95), (40, 22, -140), r=(3.5, 5, 7)), p.muscle)

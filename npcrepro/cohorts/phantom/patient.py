@@ -57,7 +57,7 @@ class Patient:
         rx, ry, rz = (r * self.vary(min(0.05, 1.2 / r)) for r in radii)
         return [Ellipsoid((self.side * cx, cy, cz), (rx, ry, rz), self.side * yaw)]
 
-    def path(self, *points: Triple, r: float | Sequence[float], wide: tuple[float, float] = (1.0, 1.0)) -> list[Part]:
+    def path(self, *points: Triple, r: float | Sequence[float], wide: tuple[float, float] = (1.0, 1.0)) -> list[Tube]:
         """Tubes through points; `r` is the radius at all points or at each of them."""
         radii = [r] * len(points) if isinstance(r, int | float) else list(r)
         shift, size = self.shift(0.6), self.vary(0.06)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from npcrepro.cohorts.phantom.patient import BONE, SOFT, THIN_BONE, Patient
-from npcrepro.cohorts.phantom.shapes import Ellipsoid, Part, Triple, Tube
+from npcrepro.cohorts.phantom.shapes import Ellipsoid, Part, Triple
 from npcrepro.cohorts.phantom.tissues import Structure as S
 from npcrepro.cohorts.phantom.tissues import Tissue as T
 
@@ -44,7 +46,7 @@ def brain(p: Patient) -> None:
         p.add(s.ball((24, 10, 52), (7, 15, 8), 12), T.GREY_MATTER, over=matter)
         p.add(s.ball((9, 20, 50), (7, 12, 8), 15), T.GREY_MATTER, over=matter)
         horn = s.path((9, -14, 57), (8, 10, 62), (15, 36, 60), (26, 44, 52), (32, 22, 40), r=3.2)
-        horn = [Tube(t.start, t.end, t.radius * ventricle_size, t.end_radius * ventricle_size) for t in horn]
+        horn = [replace(t, radius=t.radius * ventricle_size, end_radius=t.end_radius * ventricle_size) for t in horn]
         p.add(horn, T.CSF, 3.0, matter)
         sylvian = s.path((26, -22, 38), (44, -18, 43), (57, 6, 49), (58, 26, 56), r=1.5, wide=(2.2, 1.0))
         sylvian += s.ball((37, -2, 51), (1.6, 17, 8)) + s.path((38, -6, 46), (58, 2, 48), r=1.4)
