@@ -18,7 +18,6 @@ class UNet(nn.Module):
     """U-Net with padding, so that the logits have the size of the image.
 
     Args:
-        in_channels, out_channels: of images and logits.
         width: factor on ``base``.
         base: channels of the finest level; each level below has twice as many.
         levels: resolutions, so that the coarsest map is smaller by ``2 ** (levels - 1)``.

@@ -1,4 +1,4 @@
-"""Headers of DICOM files: read with errors that name the file, and turned into text and numbers."""
+"""Headers of DICOM files as text and numbers, with errors that name the file."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -21,9 +21,9 @@ HEADER = [
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """What pydicom raises for a broken file becomes an InputError; its warnings about the standard are not shown.
+    """Turn every error of pydicom about a broken file into an InputError, and hide its warnings about the standard.
 
-    pydicom hands on whatever its parsers raise, among it struct.error and exceptions without a common base.
+    The errors of its parsers have no common base; ``struct.error`` is one of them.
     """
     try:
         with warnings.catch_warnings():
@@ -42,7 +42,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file carries the mark of DICOM; one named ``.dcm`` is taken at its word."""
+    """Whether a file carries the mark of DICOM, or is named ``.dcm``."""
     if path.suffix.lower() == ".dcm":
         return True
     try:

@@ -67,7 +67,7 @@ def rasterise(
 
     A voxel is inside where its centre is, by the even-odd rule over all contours of a slice: a contour within another
     is a hole, and so is a loop entered by a keyhole. A contour between two slices goes to the nearer one; where
-    several planes fall on one slice, the nearest counts. ``report`` hears of what is left out: contours beyond the
+    several planes fall on one slice, the nearest counts. ``report`` is told what is left out: contours beyond the
     slices or across them, and contours that are there twice. No contours give an empty mask.
     """
     mask = np.zeros(grid.shape, bool)
