@@ -65,11 +65,7 @@ def box(shape=(6, 12, 10)):
 def test_a_patient_becomes_a_case(tmp_path, importing):
     write_patient(tmp_path / "dicom")
     cohort, said = importing()
-    assert (cohort.channels, list(cohort.structures), [c.name for c in cohort.cases]) == (
-        ("CT",),
-        ["GTVp"],
-        ["CASE_000"],
-    )
+    assert (cohort.channels, list(cohort.structures)) == (("CT",), ["GTVp"])
     image, spacing, geometry = read_image(cohort.cases[0].images[0])
     np.testing.assert_array_equal(image, ramp() - 1024)
     assert spacing == pytest.approx(SPACING)
@@ -104,9 +100,7 @@ def test_cases_are_counted_over_patients(tmp_path, importing):
     assert [line.split(":")[1] for line in said if line.startswith("CASE")] == [
         f" {tmp_path / 'dicom' / patient}" for patient in ("B", "C")
     ]
-    assert (
-        f"{tmp_path / 'dicom' / 'A' / 'images'}: skipped: no RTSTRUCT that can be read; a cohort needs contours" in said
-    )
+    assert any("no RTSTRUCT that can be read" in line for line in said)
 
 
 # Several channels on one grid
@@ -202,13 +196,9 @@ def two_frames(root):
     write_rtstruct(root / "RS.dcm", {"GTVp": [square(10, 10, 20, 20, 8, **grid)]})
 
 
-def test_another_frame_of_reference_is_refused(tmp_path):
+def test_another_frame_of_reference_is_registered_only_if_the_rules_say_so(tmp_path, importing):
     two_frames(tmp_path / "dicom")
     skipped(tmp_path, "T1 and CT have different frames of reference")
-
-
-def test_another_frame_of_reference_is_registered_if_the_rules_say_so(tmp_path, importing):
-    two_frames(tmp_path / "dicom")
     cohort, said = importing("register: true")
     assert any("T1 registered to CT" in line for line in said)
     ct, mr = (read_image(path)[0] for path in cohort.cases[0].images)
@@ -261,27 +251,15 @@ def test_two_rtstructs_on_one_series(tmp_path):
 # Structures
 
 
-def test_structures_may_overlap(tmp_path, importing):
-    inner = [square(2.5, 3.5, 4.5, 6.5, 2)]
-    write_patient(tmp_path / "dicom", {"GTV_p": BOXES, "brainstem": inner})
-    cohort, _ = importing()
-    assert list(cohort.structures) == ["GTVp", "BrainStem"]
-    np.testing.assert_array_equal(mask(cohort, "GTVp"), box())
-    assert mask(cohort, "BrainStem").sum() == 6
-
-
-def test_several_names_for_one_structure_are_put_together(tmp_path, importing):
+def test_structures_may_overlap_have_several_names_or_fit_no_rule(tmp_path, importing):
     near, far = [square(0.5, 0.5, 3.5, 3.5, 1)], [square(2.5, 0.5, 6.5, 3.5, 1)]
-    write_patient(tmp_path / "dicom", {"GTVn1": near, "GTVn2": far})
+    drawn = {"GTV_p": BOXES, "brainstem": [square(2.5, 3.5, 4.5, 6.5, 2)], "GTVn1": near, "GTVn2": far}
+    write_patient(tmp_path / "dicom", {**drawn, "Couch": BOXES, "zz_help": BOXES, "Empty": []})
     cohort, said = importing()
-    assert mask(cohort, "GTVnd").sum() == 3 * 6
+    assert list(cohort.structures) == ["GTVp", "GTVnd", "BrainStem"]
+    np.testing.assert_array_equal(mask(cohort, "GTVp"), box())
+    assert (mask(cohort, "BrainStem").sum(), mask(cohort, "GTVnd").sum()) == (6, 3 * 6)
     assert "CASE_000: GTVnd is put together from 'GTVn1', 'GTVn2'" in said
-
-
-def test_names_that_fit_no_rule_are_said(tmp_path, importing):
-    write_patient(tmp_path / "dicom", {"GTVp": BOXES, "Couch": BOXES, "zz_help": BOXES, "Empty": []})
-    cohort, said = importing()
-    assert list(cohort.structures) == ["GTVp"]
     assert "structures that fit no rule and are left out: 'Couch', 'zz_help'" in said
 
 
@@ -312,13 +290,6 @@ def test_a_patient_with_a_gap_is_skipped(tmp_path, importing):
     assert [case.name for case in cohort.cases] == ["CASE_000"]
     assert any("A: skipped:" in line and "missing between them: 1" in line for line in said)
     assert f"CASE_000: {tmp_path / 'dicom' / 'B'}" in said
-
-
-def test_a_truncated_slice_leaves_nothing_behind(tmp_path, importing):
-    write_patient(tmp_path / "dicom")
-    file = sorted((tmp_path / "dicom" / "images").iterdir())[0]
-    file.write_bytes(file.read_bytes()[:-30])
-    refused(importing, tmp_path, "none of 1 patients can be read")
 
 
 def test_a_broken_rtstruct_is_said(tmp_path):
