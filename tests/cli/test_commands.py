@@ -9,7 +9,7 @@ from core_cases import case_arrays, write_tiny
 from typer.testing import CliRunner
 
 from npcrepro import __version__
-from npcrepro.cli import commands
+from npcrepro.cli import commands, options
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.papers.li2018.protocol import METHODS, PAPER
@@ -200,8 +200,8 @@ def test_a_slip_is_one_line_that_says_what_is_wrong(call, tmp_path, monkeypatch,
 
 
 def test_blanks_around_commas_belong_to_no_name():
-    assert commands._names("T1, T2 ,CE T1") == ("T1", "T2", "CE T1")
-    assert commands._names(None) == commands._names("") == ()
+    assert options.names_of("T1, T2 ,CE T1") == ("T1", "T2", "CE T1")
+    assert options.names_of(None) == options.names_of("") == ()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Pages of the book that are partly made of the code, so that they cannot drift from it.
 
 A line ``% The table of parameters is inserted here when the book is built.`` in a page of ``book/`` is replaced by
-what the function of that name in `PARTS` returns.
+what the function of that name in `PARTS` returns. A line ``% The modules of `base` and `runs` are inserted here when
+the book is built.`` is replaced by the reference of all modules in these folders.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.wording import DASH, span
-from npcrepro.book.build.sphinx_extension import tagged
+from npcrepro.book.build import departures
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from npcrepro.runs.published import Published
 
 
+MODULES = re.compile(r"^% The modules of (?P<folders>.+) are inserted here when the book is built\.$", re.MULTILINE)
 MARK = re.compile(r"^% (?P<name>.+?) (?:is|are) inserted here when the book is built\.$", re.MULTILINE)
 
 
@@ -38,6 +41,7 @@ def fill(page: str, root: Path) -> str:
     Raises:
         InputError: a mark that nothing belongs to, with the near miss.
     """
+    page = MODULES.sub(lambda mark: modules(*re.findall(r"`(.+?)`", mark["folders"])), page)
     return MARK.sub(lambda mark: pick(PARTS, mark["name"], "part of a page")(root), page)
 
 
@@ -221,6 +225,53 @@ COHORTS = {
 }
 
 
+def papers(root: Path) -> str:
+    """The papers of the book with their chapters, images and methods, as a table."""
+    rows = [(key, registry.reported(key)["paper"]) for key in registry.KEYS]
+    return _markdown(
+        [
+            {
+                "paper": f"{{cite:t}}`{key}`",
+                "chapter": f"[read](../notebooks/{key}.ipynb)",
+                "images": about["images"],
+                "method": about["method"],
+            }
+            for key, about in rows
+        ]
+    )
+
+
+def bibliography(root: Path) -> str:
+    """``book/references.bib`` with the entries of the papers, which their own YAML files hold."""
+    own = (registry.reported(key)["paper"]["bibtex"] for key in registry.KEYS)
+    return "\n".join([*own, (root / "book" / "references.bib").read_text("utf-8")])
+
+
+def modules(*folders: str) -> str:
+    """The reference of every module of folders of the package, from their docstrings.
+
+    A module whose names the face of its folder hands on is described there.
+    """
+    names = []
+    for path in (path for folder in folders for path in sorted((PACKAGE / folder).rglob("*.py"))):
+        face = path.with_name("__init__.py").read_text("utf-8")
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        if path.name == "__init__.py" and face.strip():
+            names.append(name.removesuffix(".__init__"))
+        elif path.name != "__init__.py" and f"from {name} import" not in face:
+            names.append(name)
+    table = "\n".join(["```{eval-rst}", ".. autosummary::", "", *(f"   {name}" for name in names), "```"])
+    return "\n\n".join([table, *(f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n```" for name in names)])
+
+
+def tagged(root: Path) -> str:
+    """The departures from the papers, a table for each, with links to their lines."""
+    import yaml
+
+    repository = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["repository"]["url"]
+    return departures.page(departures.departures(), repository)
+
+
 def _size_of(record: Published) -> dict[str, object]:
     first, folds = record.runs[0], record.folds.values()
     return {
@@ -320,6 +371,7 @@ def _shown(cohort: str) -> str:
 
 
 PARTS: dict[str, Callable[[Path], str]] = {
+    "The table of papers": papers,
     "The table of parameters": parameters,
     "The citation": citation,
     "The table of versions": versions,

@@ -47,7 +47,7 @@ def test_every_part_is_used_and_every_page_is_filled(repository):
     marks = []
     for path in sorted((repository / "book").glob("*.md")):
         text = path.read_text("utf-8")
-        marks += [mark["name"] for mark in pages.MARK.finditer(text)]
+        marks += [mark["name"] for mark in pages.MARK.finditer(pages.MODULES.sub("", text))]
         assert not pages.MARK.search(pages.fill(text, repository)), path.name
     assert sorted(marks) == sorted(pages.PARTS)
 
@@ -164,15 +164,17 @@ def test_cohort_that_nobody_has_told_is_named_with_the_place_for_it(tmp_path):
     folder = tmp_path / "book" / "results" / "cohorts"
     folder.mkdir(parents=True)
     (folder / "505_Mine.csv").write_text("case,patient,suspect\nA,A,False\n")
-    with pytest.raises(InputError, match=r"505_Mine\.csv: COHORTS in npcrepro/pages\.py does not say what 'Mine' is"):
+    with pytest.raises(
+        InputError, match=r"505_Mine\.csv: COHORTS in npcrepro/book/build/pages\.py does not say what 'Mine' is"
+    ):
         pages.cohorts(tmp_path)
 
 
 def test_departures_link_to_the_repository_of_the_project(repository):
-    told = sphinx_extension.tagged(repository)
+    told = pages.tagged(repository)
     url = re.search(r"^  url: (\S+)", (repository / "_config.yml").read_text("utf-8"), re.MULTILINE)[1]
     assert "## Shared by all papers" in told
-    assert f"({url}/blob/main/npcrepro/losses/targets.py#L" in told
+    assert f"({url}/blob/main/npcrepro/losses/dice.py#L" in told
 
 
 @dataclasses.dataclass
@@ -225,30 +227,16 @@ def test_first_line_of_a_property_is_no_type():
     assert plain == ["Channels of the input."]
 
 
-def test_api_pages_name_modules_that_exist(repository):
-    import importlib.util
-
-    pages_of_modules = sorted((repository / "book").glob("api-*.md"))
-    text = "".join(path.read_text("utf-8") for path in pages_of_modules)
+def test_every_module_has_its_place_in_the_reference(repository):
+    text = "".join(
+        pages.fill(page(repository, path.stem), repository) for path in (repository / "book").glob("api-*.md")
+    )
     named = re.findall(r"automodule:: (\S+)", text)
-    assert len(named) > 40
-    assert [name for name in named if importlib.util.find_spec(name) is None] == []
-    assert named == re.findall(r"^## `(\S+)`", text, re.MULTILINE)
-    listed = re.findall(r"\((api-\w+)\.md\) \| (.+) \|$", page(repository, "api"), re.MULTILINE)
-    assert sorted(name for name, _ in listed) == [path.stem for path in pages_of_modules]
-    assert sorted(f"npcrepro.{name}" for _, row in listed for name in re.findall(r"`(.+?)`", row)) == sorted(named)
-
-
-def test_every_module_is_on_a_page_or_named_as_one_without(repository):
-    text = page(repository, "api")
-    table, internal = text.split("Inside the package alone")
-    told = {f"npcrepro.{name}" for name in re.findall(r"`([a-z][\w.]*)`", table)}
-    left_out = {f"npcrepro.{name}" for name in re.findall(r"`([a-z][\w.]*)`", internal)}
-    package = repository / "npcrepro"
-    modules = {".".join(path.relative_to(repository).with_suffix("").parts) for path in package.rglob("[!_]*.py")}
-    # A page on a package tells what its modules offer.
-    without = {name for name in modules if not {name, name.rpartition(".")[0]} & told}
-    assert without == left_out
+    assert len(named) == len(set(named)) > 100
+    paths = [path for path in (repository / "npcrepro").rglob("[!_]*.py") if path.parent.name != "cli"]
+    modules = {".".join(path.relative_to(repository).with_suffix("").parts) for path in paths}
+    # What the face of a folder hands on is described there.
+    assert {name for name in modules if not {name, name.rpartition(".")[0]} & set(named)} == set()
 
 
 # --- The tutorial ------------------------------------------------------------------------------------------------
@@ -263,15 +251,12 @@ def clone(tmp_path_factory, repository) -> Path:
     (folder / "notebooks").mkdir()
     shutil.copyfile(repository / "notebooks" / "xue2020.ipynb", folder / "notebooks" / "xue2020.ipynb")
     for _, caption, code in BLOCK.findall(page(repository, "add-a-paper")):
-        name, _, more = caption.replace("\\", "").partition(", ")
-        if more.startswith("the last entry of PAPERS"):
-            text = (folder / name).read_text("utf-8")
-            head, end, rest = text.partition("\n}\nKEYS")
-            assert end, "the end of PAPERS is not where the tutorial expects it"
-            (folder / name).write_text(head + "\n" + code.rstrip("\n") + end + rest, "utf-8")
-        elif name != "in the clone":
-            assert not (folder / name).exists(), name
-            (folder / name).write_text(code, "utf-8")
+        name = caption.replace("\\", "").partition(", ")[0]
+        if name != "in the clone":
+            path = folder / name
+            assert not path.exists(), name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(code, "utf-8")
     subprocess.run([sys.executable, "new_chapter.py"], cwd=folder, check=True)
     return folder
 
@@ -293,6 +278,18 @@ def test_split_of_the_tutorial_for_a_paper_with_one(repository):
     # The kinds of phantom that it lists are all there are.
     told = re.search(r"Its kinds are (.+?)\.\n", text, re.DOTALL)[1]
     assert set(re.findall(r"`(\w+)`", told)) - {"channels"} == set(KINDS)
+
+
+def test_a_paper_takes_seven_files_at_most(clone, repository):
+    """The toy's folder and its notebook; the line of _toc.yml is one more, and the script goes."""
+    added = [
+        path.relative_to(clone).as_posix()
+        for path in clone.rglob("*")
+        if path.is_file() and not (repository / path.relative_to(clone)).exists() and "__pycache__" not in path.parts
+    ]
+    kept = sorted(set(added) - {"new_chapter.py", "toy.ipynb"})
+    assert len(kept) + 1 <= 7, kept
+    assert {path.split("/")[-2] for path in kept} <= {"toy2026", "notebooks"}
 
 
 @pytest.mark.slow
