@@ -94,7 +94,7 @@ def score(
         cases=scoring.fold_cases(predictions, published) if published else None,
         track=lambda cases: track(cases, "cases", console=screen, transient=True, disable=not screen.is_terminal),
     )
-    if record:
+    if record and published:
         scoring.write_record(scores, published, record)
     if out:
         scoring.write(scores, out, undefined, convention)

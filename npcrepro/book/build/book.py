@@ -83,7 +83,8 @@ def build(
 
     with _alone(output):
         start = time.monotonic()
-        parameters, reasons = {"profile": profile, "runs": str(runs)}, {}
+        parameters: dict[str, object] = {"profile": profile, "runs": str(runs)}
+        reasons: dict[str, str] = {}
         if cohort != "phantom":
             # Notebooks run in the folder of the book's sources, wherever the user is.
             parameters |= {"cohort": str(Path(cohort).resolve()), "private": private}

@@ -168,7 +168,7 @@ def _execute_one(root: Path, name: str, parameters: dict[str, object], output: P
     What the notebook prints goes to its log. A failing cell is one sentence; the notebook so far stays beside the log.
     """
     # A kernel ends with the process that has started it, and this process ends with the build.
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with, args=[parent_process()], daemon=True).start()
     # Several notebooks with all threads each would wait for one another. What the caller has set goes first.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     import nbformat
@@ -215,6 +215,11 @@ def _execute_one(root: Path, name: str, parameters: dict[str, object], output: P
     return time.monotonic() - start
 
 
+def _end_with(build) -> None:
+    build.join()
+    os._exit(1)
+
+
 def shown(path: Path) -> str:
     """The path as a person would type it from here."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
@@ -247,7 +252,7 @@ def _progress(expected: Mapping[str, float], at_once: int) -> Iterator:
         def tell(name: str, how: str) -> None:
             ended.append(name)
             bar.update(task, advance=expected[name])
-            share = sum(map(expected.get, ended)) / sum(expected.values())
+            share = sum(expected[one] for one in ended) / sum(expected.values())
             left = f", about {(time.monotonic() - start) * (1 / share - 1):.0f} s left" if share < 1 else ""
             bar.console.print(f"{name}: {how} ({len(ended)} of {len(expected)}{left})", soft_wrap=True)
 

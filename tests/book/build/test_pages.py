@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.build import pages, sphinx_extension
+from npcrepro.book.build import evidence, pages, sphinx_extension
 from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.layout import Case, Cohort
 from npcrepro.cohorts.phantom import KINDS
@@ -53,7 +53,7 @@ def test_every_part_is_used_and_every_page_is_filled(repository):
 
 
 def test_the_front_page_names_what_was_decided(repository, tmp_path):
-    told = pages.answer(repository)
+    told = evidence.answer(repository)
     decided = [line for line in ledger.ledger() if line.verdict in ("confirmed", "weakened", "refuted")]
     assert told.count("\n* ") == len(decided) > 0
     for line in decided:
@@ -63,9 +63,9 @@ def test_the_front_page_names_what_was_decided(repository, tmp_path):
     assert set(marked) == turning & {line.claim.text for line in decided}
     limited = re.findall(r"\): (.+); on .+; \*has a limit that the ledger tells\*", told)
     assert set(limited) == {line.claim.text for line in decided if line.claim.limits} != set()
-    assert pages._shown("IBSI_STS (bench)") == "soft-tissue sarcomas, IBSI_STS (bench)"
-    assert pages._shown("mine (paper)") == "mine (paper)"
-    nothing = pages.answer(tmp_path)
+    assert evidence._shown("IBSI_STS (bench)") == "soft-tissue sarcomas, IBSI_STS (bench)"
+    assert evidence._shown("mine (paper)") == "mine (paper)"
+    nothing = evidence.answer(tmp_path)
     assert "0 confirmed, 0 weakened, 0 refuted and 0 undecided" in nothing
     assert "\n* " not in nothing
 
@@ -97,30 +97,12 @@ def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     methods = {"a": {"stages": [stage], "budget": 3.0}, "b": {"stages": [stage]}, "c": {"stages": []}}
     content = {"common": common, "methods": methods, "folds": folds, "runs": own}
     (folder / "runs.json").write_text(json.dumps(content))
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.published_runs(tmp_path).splitlines()]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.published_runs(tmp_path).splitlines()]
     assert ["`mine`", "c", "quick", "8 x 24 x 24", "0.25", "1", "2 to 3", "1", "1 to 2"] in rows
     assert ["`mine`", "`a`", "1,800", "1", "2", "1.5", "a card"] in rows
     assert ["", "`b`", "600", "1", "1", "0.5", "a card"] in rows
     assert ["", "`c`", "0", "0", "1", "0.1", "a card"] in rows
     assert rows[-1] == ["`mine`", "–", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026‑01‑02"]
-
-
-def test_a_record_made_elsewhere_knows_no_sizes(tmp_path):
-    folder = tmp_path / "book" / "results" / "mine"
-    folder.mkdir(parents=True)
-    (folder / "cases-a.csv").write_text("method,case,patient,suspect\na,1,A,False\n")
-    run = {
-        "method": "a",
-        "cohort": "c",
-        "profile": {"name": "elsewhere"},
-        "finished": "2026-01-02",
-        "fold": 0,
-        "seed": 0,
-    }
-    (folder / "runs.json").write_text(json.dumps({"common": {}, "methods": {"a": {"title": "a"}}, "runs": [run]}))
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.published_runs(tmp_path).splitlines()]
-    assert ["`mine`", "c", "elsewhere", "–", "–", "1", "–", "–", "–"] in rows
-    assert ["`mine`", "`a`", "–", "1", "1", "–", "–"] in rows
 
 
 def dsc_record(folder, rows, **common):
@@ -142,21 +124,21 @@ def test_a_repeated_run_stands_beside_the_published_one(tmp_path):
     dsc_record(results / "mine", [(0, "A", 4), (0, "B", 4), (1, "A", 0), (1, "B", 0)], processor="old", precision="32")
     again = results / "repeated" / "why" / "mine"
     dsc_record(again, [(0, "A", 4), (0, "B", 2), (0, "Z", 0)], processor="new", precision="bf16")
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.repeated(tmp_path).splitlines()]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.repeated(tmp_path).splitlines()]
     assert rows[2:] == [["`mine`", "`a`", "0", "old, 32", "1.000", "new, bf16", "0.833", "-0.167", "0.333"]]
     shutil.rmtree(again)
     with pytest.raises(InputError, match="repeated holds no runs that were made again"):
-        pages.repeated(tmp_path)
+        evidence.repeated(tmp_path)
     dsc_record(again, [(2, "A", 4)], processor="new", precision="bf16")
     with pytest.raises(InputError, match="method a, fold 0, seed 2 is no run of"):
-        pages.repeated(tmp_path)
+        evidence.repeated(tmp_path)
 
 
 def test_every_cohort_of_real_images_is_told(repository):
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.cohorts(repository).splitlines()[2:]]
-    assert [row[0] for row in rows] == list(pages.COHORTS)
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.cohorts(repository).splitlines()[2:]]
+    assert [row[0] for row in rows] == list(evidence.COHORTS)
     measured = {path.stem.partition("_")[2] for path in (repository / "book" / "results" / "cohorts").glob("*.csv")}
-    assert set(pages.COHORTS) == measured
+    assert set(evidence.COHORTS) == measured
     assert rows[-1][1:4] == ["23", "21", "4"]
 
 
@@ -165,9 +147,9 @@ def test_cohort_that_nobody_has_told_is_named_with_the_place_for_it(tmp_path):
     folder.mkdir(parents=True)
     (folder / "505_Mine.csv").write_text("case,patient,suspect\nA,A,False\n")
     with pytest.raises(
-        InputError, match=r"505_Mine\.csv: COHORTS in npcrepro/book/build/pages\.py does not say what 'Mine' is"
+        InputError, match=r"505_Mine\.csv: COHORTS in npcrepro/book/build/evidence\.py does not say what 'Mine' is"
     ):
-        pages.cohorts(tmp_path)
+        evidence.cohorts(tmp_path)
 
 
 def test_departures_link_to_the_repository_of_the_project(repository):
@@ -187,10 +169,6 @@ class Told:
     """
 
     one: int = 1
-
-
-def test_words_on_a_field_may_take_several_lines():
-    assert pages.described(Told) == {"one": "of this we know a little."}
 
 
 def test_field_without_a_word_on_it_is_refused():
@@ -309,14 +287,6 @@ def test_commands_of_the_tutorial_work_on_its_code(clone, repository):
     text = (clone / "toy.ipynb").read_text("utf-8")
     for word in ("What was difficult", "A batch norm helps", "no evidence yet", "1 SILENT", "The intensity window"):
         assert word in text, word
-
-
-def test_toggles_are_named_by_their_words_and_the_bibliography_is_a_list():
-    context = {"body": '<summary aria-label="Toggle hidden content"><p>Show</p><div role="doc-biblioentry">'}
-    sphinx_extension._accessible(context)
-    assert context == {"body": '<summary><p>Show</p><div role="listitem">'}
-    sphinx_extension._accessible(without := {})
-    assert without == {}
 
 
 def run(folder: Path, command: str) -> str:
