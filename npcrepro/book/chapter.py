@@ -10,16 +10,15 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from npcrepro import statistics
-from npcrepro.base.wording import DASH, middle, plural, seeds_line
+from npcrepro.base.wording import middle, plural, seeds_line
 from npcrepro.book import tables
-from npcrepro.book.figures import charts, slices, style
+from npcrepro.book.figures import slices, style
 from npcrepro.book.html import slice_browser
+from npcrepro.book.results import Results
 from npcrepro.cohorts.layout import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.cohorts.structures import mask_of
@@ -27,7 +26,7 @@ from npcrepro.metrics.overlap import count
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Method, Paper, Profile
 from npcrepro.protocol.settings import Settings
-from npcrepro.runs import evaluation, per_patient, records
+from npcrepro.runs import evaluation, records
 from npcrepro.runs.plan import open_cohort
 from npcrepro.runs.queue import run_paper
 from npcrepro.runs.records import Record
@@ -141,11 +140,12 @@ class Chapter:
         )
 
     @cached_property
-    def patients(self) -> pd.DataFrame:
-        """One row for each patient, method, seed, structure and region."""
-        return per_patient.by_patient(records.case_table(self.found))
+    def results(self) -> Results:
+        """The scores and learning curves of the runs of the page, as tables and figures."""
+        cases, history = records.case_table(self.found), records.history_table(self.found)
+        return Results(self.paper, cases, history, self.made)
 
-    @cached_property
+    @property
     def every_run(self) -> list[Record]:
         """The runs of the page, and those that they were built on; each once."""
         used = chain.from_iterable(chain.from_iterable(record.used.values()) for record in self.found)
@@ -163,24 +163,11 @@ class Chapter:
         runs = plural(len(self.every_run), "run")
         return Markdown(f"{runs}{others} ({self.made}), {self.seconds:.0f} s of training and prediction in all.")
 
-    def learning_curves(self) -> Markdown:
-        """Training and validation loss."""
-        charts.learning_curves(records.history_table(self.found), self.paper)
-        plt.show()
-        return Markdown(
-            f"*Loss of the score that is trained in each step: one thin line for each fold, thick lines are means "
-            f"({self.made}).*"
-        )
-
-    # Results
-
-    def scores(self, region: str = "all_slices", structure: str = "") -> pd.DataFrame:
-        """Rows of `patients` of one structure (the first) in one region."""
-        return per_patient.select(self.patients, structure or self.structures[0], region)
+    # Patients
 
     def first_seed(self, region: str = "all_slices", structure: str = "") -> pd.DataFrame:
-        """The same, of the first seed alone."""
-        rows = self.scores(region, structure)
+        """Rows of `Results.patients` of one structure (the first) in one region and with the first seed."""
+        rows = self.results.only(region, structure or self.structures[0]).patients
         return rows[rows.seed == self.settings.seeds[0]]
 
     def ranked(self, region: str = "all_slices", structure: str = "") -> tuple[str, pd.DataFrame]:
@@ -271,26 +258,6 @@ class Chapter:
         slices.show_images(self.source, self.settings, slice_browser.show, *given)
         return Markdown(f"*{case}, {middle(len(tested), titles[leader])} ({self.made}).*")
 
-    def table(self, metrics: dict[str, str]):
-        """Mean and standard deviation of each method over its patients, of the first structure in all slices.
-
-        A cell with fewer patients says n.
-        """
-        frame = tables.scores(self.scores(), self.paper, metrics)
-        for title in metrics.values():
-            frame[title] = [summary.mean_and_sd for summary in frame[title]]
-        return tables.show(frame, f"{self.structures[0]}, all slices, mean ± sd ({self.made})")
-
-    def compare(self, metric: str = "dsc", region: str = "all_slices", structure: str = "", printed=None) -> Markdown:
-        """Dots for each patient, and the paired differences between methods."""
-        rows = self.scores(region, structure)
-        charts.by_patient(per_patient.over_seeds(rows), self.paper, metric, printed)
-        plt.show()
-        display(tables.show_differences(tables.differences(rows, self.paper, metric)))
-        what = f"{style.METRIC_TITLES[metric]}, {structure or self.structures[0]}, {style.REGION_TITLES[region]}"
-        few = "With few patients these tests can detect only large differences."
-        return Markdown(f"*{what} ({self.made}). Dots: patients, joined by lines; bars: means. {few}*")
-
     def by_slice(self, *methods: str) -> pd.DataFrame:
         """DSC of each slice that shows the first structure: columns patient, slice, method, dsc; first seed."""
         rows = []
@@ -304,21 +271,6 @@ class Chapter:
                 for z in np.flatnonzero(truth.any(axis=(1, 2))):
                     rows.append((patient, f"{case} {z}", name, count(label[z], truth[z]).dsc))
         return pd.DataFrame(rows, columns=["patient", "slice", "method", "dsc"])
-
-    def by_structure(self, metric: str = "dsc", region: str = "all_slices"):
-        """Mean of each method for each structure over patients; a cell with fewer than ``n`` values says how many."""
-        rows = per_patient.over_seeds(self.patients[(self.patients.region == region) & ~self.patients.suspect])
-        lines = []
-        for structure in self.structures:
-            mine = rows[rows.structure == structure]
-            line = {"structure": structure, "n": int(mine.groupby("method")[metric].count().max() or 0)}
-            for method in self.chosen:
-                summary = statistics.summarise(mine[mine.method == method.name][metric])
-                fewer = f" (n = {summary.n})" if summary.n < line["n"] else ""
-                line[method.title] = f"{summary.mean:.2f}{fewer}" if summary.n else DASH
-            lines.append(line)
-        caption = f"{style.METRIC_TITLES[metric]}, {style.REGION_TITLES[region]}, mean over patients ({self.made})"
-        return tables.show(pd.DataFrame(lines), caption)
 
 
 def _silent(line: str) -> None:

@@ -33,7 +33,7 @@ CRITERIA = {
     "statistics": "the spread over patients, and tests on the same patients",
 }
 MET = {"full": "yes", "partly": "in part", "none": "no"}
-STANDINGS = {
+OVERALL_VERDICTS = {
     "holds so far": "some claims are confirmed, none is refuted",
     "mixed": "some claims are confirmed or weakened, others are refuted",
     "weaker than printed": "claims are borne out, but none in the printed size",
@@ -60,15 +60,15 @@ class Html(str):
         return str(self)
 
 
-def standing(verdicts: Sequence[str]) -> str:
-    """One of `STANDINGS` for the verdicts of a paper's claims.
+def overall_verdict(verdicts: Sequence[str]) -> str:
+    """One of `OVERALL_VERDICTS` for the verdicts of a paper's claims.
 
     A few claims say little of a paper, and the one that it is about may not be among them: where fewer than half are
     decided, it is open.
 
     Example:
-        >>> standing(["confirmed", "undecided"]), standing(["weakened", "refuted"]), standing(["undecided"])
-        ('holds so far', 'mixed', 'open')
+        >>> overall_verdict(["confirmed", "undecided"]), overall_verdict(["undecided"])
+        ('holds so far', 'open')
     """
     confirmed, weakened, refuted = (verdict in verdicts for verdict in ledger.DECIDED)
     if 2 * sum(verdict in ledger.DECIDED for verdict in verdicts) < len(verdicts):
@@ -80,7 +80,7 @@ def standing(verdicts: Sequence[str]) -> str:
     return "open"
 
 
-def frame(key: str, chapter: Chapter | None = None) -> Html:
+def chapter_end(key: str, chapter: Chapter | None = None) -> Html:
     """The end of a chapter: verdict, scope, what was easy and difficult, departures, chance and computing time.
 
     Args:
@@ -92,7 +92,7 @@ def frame(key: str, chapter: Chapter | None = None) -> Html:
     """
     lines, found = _lines(key), _published(key)
     rows = {
-        "Verdict": f"{badge(standing([line.verdict for line in lines]))} {_decided(lines)}",
+        "Verdict": f"{badge(overall_verdict([line.verdict for line in lines]))} {_decided(lines)}",
         "Scope": _scope(lines),
         "What was easy": escape(_told(key, "experience", "easy")),
         "What was difficult": escape(_told(key, "experience", "difficult")),
@@ -124,7 +124,7 @@ def reasons() -> pd.DataFrame:
 
 
 def badge(word: str, why: str = "") -> str:
-    """A word of `STANDINGS` or `MET` with its sign on its colour, as HTML.
+    """A word of `OVERALL_VERDICTS` or `MET` with its sign on its colour, as HTML.
 
     Args:
         word: to be shown.
@@ -141,7 +141,7 @@ def _scores(key: str) -> str:
     cells += [
         _checked(key),
         str(len(_told(key, "gaps"))),
-        _standing(_lines(key)),
+        _overall(_lines(key)),
     ]
     link = f'<a href="{key}.html">{escape(registry.PAPERS[key].short)}</a>'
     return f'<tr><th scope="row">{link}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
@@ -172,10 +172,10 @@ def _published(key: str) -> list[Published]:
     return [found for found in map(read_published, published_folders()) if found.runs[0]["paper"] == key]
 
 
-def _standing(lines: Sequence[Line]) -> str:
+def _overall(lines: Sequence[Line]) -> str:
     """The badge of a paper; where it is open although claims are decided, they stand behind it."""
     verdicts = [line.verdict for line in lines]
-    word, decided = standing(verdicts), _counted(verdicts, ledger.DECIDED)
+    word, decided = overall_verdict(verdicts), _counted(verdicts, ledger.DECIDED)
     behind = f" ({decided} of {len(lines)})" if word == "open" and decided else ""
     return badge(word, _decided(lines)) + behind
 

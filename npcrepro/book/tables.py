@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 
@@ -190,13 +190,14 @@ def mean_and_interval(summary: statistics.Summary, n: int | None = None) -> str:
     """``0.85 (0.83 to 0.87)``, a dash without values; n is added where it is not the one given.
 
     Example:
-        >>> mean_and_interval(statistics.summarise([0.8, 0.8, 0.8]), n=4)
-        '0.80 (0.80 to 0.80, n = 3)'
+        >>> mean_and_interval(statistics.summarise([0.8, 0.8, 0.8]), n=4), mean_and_interval(statistics.summarise([0.8]))
+        ('0.80 (0.80 to 0.80, n = 3)', '0.80')
     """
     if not summary.n:
         return DASH
-    fewer = "" if n in (None, summary.n) else f", n = {summary.n}"
-    return f"{summary.mean:.2f} ({summary.interval}{fewer})"
+    known = [] if np.isnan(summary.low) else [summary.interval]
+    known += [] if n in (None, summary.n) else [f"n = {summary.n}"]
+    return f"{summary.mean:.2f}" + (f" ({', '.join(known)})" if known else "")
 
 
 def printed_cell(cell: dict | None) -> str:
@@ -224,15 +225,21 @@ def partners(patients: pd.DataFrame, paper: Paper) -> list[tuple[str, str]]:
 
 
 def differences(
-    patients: pd.DataFrame, paper: Paper, metric: str, pairs: Sequence[tuple[str, str]] = ()
-) -> pd.DataFrame:  # fmt: skip
+    patients: pd.DataFrame,
+    paper: Paper,
+    metric: str,
+    pairs: Sequence[tuple[str, str]] = (),
+    printed: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
     """Each method against the one that the paper's protocol compares it with: paired differences over patients.
 
     Args:
         patients: from :func:`npcrepro.runs.per_patient.select`; seeds are those that both of a pair have.
         paper: for the order and titles of methods.
         metric: name of the column.
-        pairs: two methods each, the first minus the second, in place of the protocol's.
+        pairs: two methods each, the first minus the second, in place of the protocol's; one that was not run is left
+            out.
+        printed: title of a method to its printed mean; adds a column with the differences of these.
 
     The p values are adjusted for the number of comparisons in the table (Holm). A comparison of fewer than `TESTABLE`
     patients is not tested. `UNSUPPORTED` stands behind a p that does not support its interval; `show_differences` says
@@ -246,19 +253,26 @@ def differences(
         if set(pair) <= set(names):
             wide = side_by_side(patients, pair, metric)
             tests[tuple(pair)] = statistics.paired(*(wide[name] for name in pair))
-    return pd.DataFrame(
-        [
-            {
-                "comparison": minus(paper, *pair),
-                "patients": test.difference.n,
-                "mean difference": f"{test.difference.mean:+z.3f}",
-                "95 % interval": _signed_interval(test.difference),
-                P: _p(test.difference, p),
-            }
-            for (pair, test), p in zip(tests.items(), adjusted(list(tests.values())), strict=True)
-        ],
-        columns=["comparison", "patients", "mean difference", "95 % interval", P],
-    )
+    rows = []
+    for (pair, test), p in zip(tests.items(), adjusted(list(tests.values())), strict=True):
+        found = test.difference
+        interval = DASH if np.isnan(found.low) else f"{found.low:+z.3f} to {found.high:+z.3f}"
+        rows.append((minus(paper, *pair), found.n, f"{found.mean:+z.3f}", interval, _p(found, p)))
+    frame = pd.DataFrame(rows, columns=["comparison", "patients", "mean difference", "95 % interval", P])
+    if not printed:
+        return frame
+    theirs = [printed_difference(paper, pair, printed) for pair in tests]
+    return frame.assign(printed=[DASH if value is None else f"{value:+z.3f}" for value in theirs])
+
+
+def printed_difference(paper: Paper, pair: tuple[str, str], printed: Mapping[str, float]) -> float | None:
+    """Difference of the printed means of two methods; ``None`` where one is not printed.
+
+    Args:
+        printed: title of a method to its printed mean.
+    """
+    first, second = (printed.get(paper.method(name).title) for name in pair)
+    return None if first is None or second is None else first - second
 
 
 def adjusted(tests: Sequence[statistics.PairedTest]) -> list[float]:
@@ -295,10 +309,6 @@ def _p(difference: statistics.Summary, p: float) -> str:
 def minus(paper: Paper, first: str, second: str) -> str:
     """How a comparison of two methods is named: the first minus the second, by their titles."""
     return f"{paper.method(first).title} minus {paper.method(second).title}"
-
-
-def _signed_interval(summary: statistics.Summary) -> str:
-    return DASH if np.isnan(summary.low) else f"{summary.low:+z.3f} to {summary.high:+z.3f}"
 
 
 def spread_of_means(patients: pd.DataFrame, metric: str) -> pd.Series:

@@ -32,14 +32,16 @@ def text(html: str) -> str:
     ],
 )
 def test_standing_follows_from_the_verdicts(verdicts, word):
-    assert chapter_end.standing(verdicts) == word
-    assert word in chapter_end.STANDINGS
+    assert chapter_end.overall_verdict(verdicts) == word
+    assert word in chapter_end.OVERALL_VERDICTS
 
 
 def test_badge_is_told_apart_without_colour():
-    words = [*chapter_end.STANDINGS, *chapter_end.MET.values()]
+    words = [*chapter_end.OVERALL_VERDICTS, *chapter_end.MET.values()]
     assert all(word in text(chapter_end.badge(word)) for word in words)
-    assert len({chapter_end.badge(word)[-30:] for word in chapter_end.STANDINGS}) == len(chapter_end.STANDINGS)
+    assert len({chapter_end.badge(word)[-30:] for word in chapter_end.OVERALL_VERDICTS}) == len(
+        chapter_end.OVERALL_VERDICTS
+    )
     assert 'title="a &quot;b&quot;"' in chapter_end.badge("open", 'a "b"')
 
 
@@ -68,7 +70,7 @@ def test_an_entry_that_a_paper_lacks_is_named(change, problem, decided, monkeypa
     monkeypatch.setattr(registry, "reported", lambda key: reported)
     monkeypatch.setattr(chapter_end, "_published", lambda key: [])
     with pytest.raises(InputError, match=problem):
-        chapter_end.frame("xue2020"), chapter_end._scores("xue2020")
+        chapter_end.chapter_end("xue2020"), chapter_end._scores("xue2020")
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def published(*scores: tuple[int, float]):
 
 def test_frame_has_every_row_and_counts_the_verdicts(decided, monkeypatch):
     monkeypatch.setattr(chapter_end, "_published", lambda key: [])
-    told = text(chapter_end.frame("xue2020"))
+    told = text(chapter_end.chapter_end("xue2020"))
     for row in ("Verdict", "Scope", "What was easy", "What was difficult", "Departures", "Arithmetic", "Compute"):
         assert f" {row} " in told
     assert f"? open {len(decided)} claims: 1 weakened, 1 refuted, {len(decided) - 2} no evidence yet" in told
@@ -177,8 +179,8 @@ def test_scorecard_has_a_row_for_each_paper(monkeypatch):
 
 
 def test_scorecard_says_what_is_decided_of_a_paper_that_is_open(decided):
-    assert text(chapter_end._standing(decided)).strip() == f"? open (1 weakened, 1 refuted of {len(decided)})"
-    assert text(chapter_end._standing(decided[:2])).strip() == "± mixed"
+    assert text(chapter_end._overall(decided)).strip() == f"? open (1 weakened, 1 refuted of {len(decided)})"
+    assert text(chapter_end._overall(decided[:2])).strip() == "± mixed"
 
 
 def test_anchor_of_the_departures_is_the_heading_of_the_paper():

@@ -97,6 +97,14 @@ def test_times_of_methods_with_maps_and_large_blocks():
     assert rows["MAC (billions)"].tolist() == pytest.approx([0.00001, 0.00002, 0.00007])
 
 
+def test_slice_times_at_the_papers_widths():
+    methods = [registry.load("xue2020").method(name) for name in ("deeplabv3plus", "unet-16")]
+    table = tables.slice_times(methods, registry.load("xue2020").profile("smoke"), repeats=1)
+    assert table.parameters.tolist() == [2_714_097, 1_943_761]
+    assert (table.ms > 0).all()
+    assert table["MAC (billions)"][1] == pytest.approx(12.1 * (64 / 512) ** 2, rel=0.02)
+
+
 # Scores
 
 

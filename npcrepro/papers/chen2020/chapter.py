@@ -18,7 +18,6 @@ from npcrepro.book.volume_chapter import VolumeChapter
 from npcrepro.findings.audit.checks import Reported
 from npcrepro.metrics.curves import BYTE_LEVELS, ScoreCounts, count_scores
 from npcrepro.papers.chen2020 import audit
-from npcrepro.runs import per_patient
 from npcrepro.runs.cost import time_case
 from npcrepro.runs.run import load_data, load_network
 
@@ -71,8 +70,8 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
 
 
 def with_soft_dice(chapter: Chapter) -> pd.DataFrame:
-    """The scores of each patient and method, averaged over seeds, with a column ``Loss_dice`` (see `soft_dice`)."""
-    return per_patient.over_seeds(chapter.scores()).merge(soft_dice(chapter), on=["patient", "method"])
+    """`Results.averaged` with a column ``Loss_dice`` (see `soft_dice`)."""
+    return chapter.results.averaged.merge(soft_dice(chapter), on=["patient", "method"])
 
 
 def soft_dice(chapter: Chapter) -> pd.DataFrame:
