@@ -63,15 +63,16 @@ class PublishedResults(Results):
         for name in self.methods:
             mine = [run for run in self.published.runs if run["method"] == name]
             train, predict = (np.mean([run["seconds"][part] for run in mine]) for part in ("train", "predict"))
-            row = {"method": self.paper.method(name).title, "runs": len(mine), "seeds": len({r["seed"] for r in mine})}
-            row |= {"minutes to train": train / 60, "seconds to predict all": predict}
-            lines.append(row | {"device": ", ".join(sorted({run["device"] for run in mine}))})
+            seeds, devices = ({run[part] for run in mine} for part in ("seed", "device"))
+            title = self.paper.method(name).title
+            lines.append((title, len(mine), len(seeds), train / 60, predict, ", ".join(sorted(devices))))
+        names = ["method", "runs", "seeds", "minutes to train", "seconds to predict all", "device"]
         ended = [run for run in self.published.runs if run.get("status") == "diverged"]
         places = [f"{self.paper.method(run['method']).title}, fold {run['fold']}, seed {run['seed']}" for run in ended]
         caption = "A run is one fold with one seed"
         if ended:
             caption += f". The loss became no number, and the network is scored as it then was: {'; '.join(places)}"
-        return tables.show(pd.DataFrame(lines), caption, precision=1)
+        return tables.show(pd.DataFrame(lines, columns=names), caption, precision=1)
 
     def by_fold(self, metrics: dict[str, str]) -> Markdown:
         """A line for each method through the folds: means over the patients tested, of the mean over structures."""
@@ -94,17 +95,10 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
     (:mod:`npcrepro.findings.leakage`)."""
     titles, found = style.titles(paper), leakage.inflation(by_slice.cases, by_patient.cases)
     ends = zip(found.inflation, found.low, found.high, strict=True)
-    frame = pd.DataFrame(
-        {
-            "method": found.method.map(titles),
-            "structure": found.structure,
-            "patients": found.patients,
-            "slices": found.slices,
-            "DSC, split by slice": found.by_slice,
-            "DSC, split by patient": found.by_patient,
-            "inflation (95 % interval)": [f"{mean:+z.3f} ({low:+z.3f} to {high:+z.3f})" for mean, low, high in ends],
-        }
-    )
+    frame = found[["structure", "patients", "slices"]].copy()
+    frame.insert(0, "method", found.method.map(titles))
+    frame["DSC, split by slice"], frame["DSC, split by patient"] = found.by_slice, found.by_patient
+    frame["inflation (95 % interval)"] = [f"{mean:+z.3f} ({low:+z.3f} to {high:+z.3f})" for mean, low, high in ends]
     caption = f"Mean over the slices of each patient, then over patients ({_origin(by_patient)})"
     display(tables.show(frame, caption, precision=3))
     rows = leakage.differences(by_slice.cases, by_patient.cases)

@@ -80,17 +80,10 @@ def cohort(summary: pd.DataFrame) -> pd.DataFrame:
         shown = group[group.slices > 0]
         volume = shown.volume_ml
         known = f"{volume.median():.3g} ({volume.min():.3g} to {volume.max():.3g})" if volume.notna().any() else DASH
-        rows.append(
-            {
-                "structure": structure,
-                "channel": channel,
-                "cases": f"{len(shown)} of {len(group)}",
-                "volume (ml)": known,
-                "slices": f"{shown.slices.median():g}" if len(shown) else DASH,
-                "separability": shown.separability.median(),
-            }
-        )
-    return pd.DataFrame(rows)
+        slices = f"{shown.slices.median():g}" if len(shown) else DASH
+        cases = f"{len(shown)} of {len(group)}"
+        rows.append((structure, channel, cases, known, slices, shown.separability.median()))
+    return pd.DataFrame(rows, columns=["structure", "channel", "cases", "volume (ml)", "slices", "separability"])
 
 
 def layers(method: Method, profile: Profile) -> pd.DataFrame:
@@ -172,9 +165,11 @@ def by_method(patients: pd.DataFrame, methods: Sequence, metric: str) -> pd.Data
             column is their mean.
         methods: in the order of the rows; of each, ``name`` and ``title``.
     """
-    structures = list(dict.fromkeys(patients.structure))
-    whole = [over_seeds(over_structures(patients))] if len(structures) > 1 else []
-    rows = pd.concat([over_seeds(patients), *whole])
+    rows = over_seeds(patients)
+    columns = list(dict.fromkeys(patients.structure))
+    if len(columns) > 1:
+        rows = pd.concat([rows, over_seeds(over_structures(patients))])
+        columns.append(OVER_STRUCTURES)
     lines = []
     for method in methods:
         mine = rows[rows.method == method.name]
@@ -183,15 +178,15 @@ def by_method(patients: pd.DataFrame, methods: Sequence, metric: str) -> pd.Data
             for structure, values in mine.groupby("structure", sort=False)[metric]:
                 line[structure] = mean_and_interval(statistics.summarise(values), line["n"])
             lines.append(line)
-    return pd.DataFrame(lines, columns=["method", "n", *structures, *([OVER_STRUCTURES] if whole else [])])
+    return pd.DataFrame(lines, columns=["method", "n", *columns])
 
 
 def mean_and_interval(summary: statistics.Summary, n: int | None = None) -> str:
     """``0.85 (0.83 to 0.87)``, a dash without values; n is added where it is not the one given.
 
     Example:
-        >>> mean_and_interval(statistics.summarise([0.8, 0.8, 0.8]), n=4), mean_and_interval(statistics.summarise([0.8]))
-        ('0.80 (0.80 to 0.80, n = 3)', '0.80')
+        >>> mean_and_interval(statistics.summarise([0.8, 0.8, 0.8]), n=4)
+        '0.80 (0.80 to 0.80, n = 3)'
     """
     if not summary.n:
         return DASH

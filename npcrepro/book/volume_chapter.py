@@ -1,7 +1,4 @@
-"""What the chapters on volumes share beyond `chapter`: one patient in three planes, errors, surfaces, tables.
-
-What one of these chapters alone shows is in a module named for its paper, such as `chapter_chen2020`.
-"""
+"""What the chapters on volumes share beyond `chapter`: one patient in three planes, errors, surfaces."""
 
 from __future__ import annotations
 
@@ -14,14 +11,12 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from npcrepro.base.wording import middle, plural
+from npcrepro.base.wording import plural
 from npcrepro.book import tables
 from npcrepro.book.chapter import Chapter
 from npcrepro.book.figures import slices, style, surfaces
 from npcrepro.models.layers import receptive_field
-from npcrepro.runs.records import Record
 
-FEW_PATIENTS = "With few patients such tests can detect only large differences; with fewer than six there is no test."
 SLIM = 0.05  # width of networks of which only the shape matters
 
 
@@ -39,15 +34,13 @@ class VolumeChapter(Chapter):
     """A paper with 3-D networks on the cohort of the settings; see `Chapter`."""
 
     def series(self, count: int = 3) -> Markdown:
-        """One slice of the first cases in all series of the proposed method, and how the windows lie."""
+        """One slice of the first cases in all MRI sequences of the proposed method, and how the windows lie."""
+        channels = {name: self.prepared.channels.index(name) for name in self.data.channels}
         rows = {}
-        for name in self.prepared.cases[:count]:
-            case, masks = self.prepared.case(name), self.masks(name)
-            z = int(sum(mask.sum(axis=(1, 2)) for mask in masks.values()).argmax())
-            drawn = {structure: mask[z] for structure, mask in masks.items() if mask[z].any()}
-            channels = {series: self.prepared.channels.index(series) for series in self.data.channels}
-            rows[f"{name}, slice {z + 1}"] = {
-                series: (np.asarray(case.image[number, z]), drawn) for series, number in channels.items()
+        for case in self.prepared.cases[:count]:
+            z, image = self.largest_slice(case), self.prepared.case(case).image
+            rows[f"{case}, slice {z + 1}"] = {
+                name: (np.asarray(image[number, z]), self.drawn(case, z)) for name, number in channels.items()
             }
         slices.show_images(self.source, self.settings, slices.sheet, rows)
         outside = [share for name in self.prepared.cases for share in self.data.share_outside(name).values()]
@@ -68,22 +61,52 @@ class VolumeChapter(Chapter):
             rows.append((method.title, len(method.channels), layers["parameters"].sum(), macs))
         return pd.DataFrame(rows, columns=["network", "series", "parameters", "billion multiply-accumulates"])
 
+    def receptive_fields(self, *methods: str, side: int = 144) -> pd.DataFrame:
+        """Voxels along an axis that one logit depends on, counted up to ``side``.
+
+        Args:
+            methods: names; without any, those of the page that are trained.
+        """
+        chosen = [self.paper.method(name) for name in methods] or [method for method in self.chosen if method.stages]
+        rows = []
+        for method in chosen:
+            # The field does not depend on the width. A row along one axis shows as much of it as a cube.
+            seen, *_ = receptive_field(method.build(SLIM), method.in_channels, (side, 8, 8))
+            rows.append((method.title, f"{seen}" if seen < side else "all"))
+        return pd.DataFrame(rows, columns=["network", "voxels in sight along an axis"])
+
+    def seconds_for_a_patient(self) -> pd.DataFrame:
+        """Time to predict one patient, mean over the patients of the first fold, with the number of windows."""
+        rows = []
+        for record in filter(self.first, self.found):
+            cases = self.prepared.cases_of(record.config["fold"]["test"])
+            windows = len(self.data.samples(cases)) / len(cases)
+            seconds = record.provenance["seconds"]["predict"] / len(cases)
+            rows.append((record.config["method"]["title"], len(cases), windows, seconds, record.provenance["device"]))
+        columns = ["method", "cases", "windows of a case", "seconds for a case", "device"]
+        groups = pd.DataFrame(rows, columns=columns).groupby(["method", "device"], sort=False)
+        means = groups[columns[1:4]].mean().reset_index()[columns]
+        whole = {"cases": int} | ({"windows of a case": int} if (means["windows of a case"] % 1 == 0).all() else {})
+        return means.astype(whole)
+
     @cached_property
     def shown(self) -> Shown:
         """The patient of the first fold in the middle by the DSC of the leading method, with the masks of all."""
-        patients = self.ranked_of_first_fold()
-        return self._shown(patients[len(patients) // 2])
+        return self._shown(self.middle_case()[0])
 
-    def _shown(self, patient: str) -> Shown:
-        case = self.prepared.cases_of([patient])[0]
+    def _shown(self, case: str) -> Shown:
         masks = {name: record.prediction(case)[0] == 1 for name, record in self.first_fold().items()}
         return Shown(case, self.image(case), self.masks(case)[self.structures[0]], masks, self.spacing_mm(case))
+
+    def about_shown(self) -> Markdown:
+        """What a caption says of the patient of `shown`."""
+        return Markdown(f"*{self.shown.case}, {self.structures[0]}; {self.middle_case()[1]} ({self.made}).*")
 
     def patients_shown(self, count: int = 3) -> list[Shown]:
         """Patients that the first fold tests, evenly spaced from best to worst; fewer where it tests fewer."""
         patients = self.ranked_of_first_fold()
         places = np.linspace(0, len(patients) - 1, min(count, len(patients))).round().astype(int)
-        return [self._shown(patients[place]) for place in places]
+        return [self._shown(self.prepared.cases_of([patients[place]])[0]) for place in places]
 
     def planes(self, *methods: str) -> Markdown:
         """The patient of `shown` in three planes, with the contours of these methods."""
@@ -93,6 +116,14 @@ class VolumeChapter(Chapter):
         outlines = {"Reference": (reference, style.REFERENCE)}
         outlines |= {titles[name]: (predictions[name], colours[name]) for name in there}
         slices.show_images(self.source, self.settings, slices.planes, image, outlines, spacing)
+        return self.about_shown()
+
+    def surfaces(self, *methods: str) -> Markdown:
+        """Surfaces of the reference and of these methods in the same patient."""
+        case, _, reference, predictions, spacing = self.shown
+        chosen = {name: predictions[name] for name in methods if name in predictions}
+        surfaces.surfaces({case: (reference, chosen)}, {case: spacing}, self.paper)
+        plt.show()
         return self.about_shown()
 
     def errors(self) -> Markdown:
@@ -119,49 +150,3 @@ class VolumeChapter(Chapter):
             f"*{self.structures[0]}, {patients}, {which} that the first fold tests. Numbers: DSC of the "
             f"slice ({self.made}).*"
         )
-
-    def receptive_fields(self, *methods: str, side: int = 144) -> pd.DataFrame:
-        """Voxels along an axis that one logit depends on, counted up to ``side``.
-
-        Args:
-            methods: names; without any, those of the page that are trained.
-        """
-        chosen = [self.paper.method(name) for name in methods] or [method for method in self.chosen if method.stages]
-        rows = []
-        for method in chosen:
-            # The field does not depend on the width. A row along one axis shows as much of it as a cube.
-            seen, *_ = receptive_field(method.build(SLIM), method.in_channels, (side, 8, 8))
-            rows.append((method.title, f"{seen}" if seen < side else "all"))
-        return pd.DataFrame(rows, columns=["network", "voxels in sight along an axis"])
-
-    def surfaces(self, *methods: str) -> Markdown:
-        """Surfaces of the reference and of these methods in the same patient."""
-        case, _, reference, predictions, spacing = self.shown
-        chosen = {name: predictions[name] for name in methods if name in predictions}
-        surfaces.surfaces({case: (reference, chosen)}, {case: spacing}, self.paper)
-        plt.show()
-        return self.about_shown()
-
-    def seconds_for_a_patient(self) -> pd.DataFrame:
-        """Time to predict one patient, mean over the patients of the first fold, with the number of windows."""
-        rows = []
-        for record in (r for r in self.found if self.first(r)):
-            cases = self.prepared.cases_of(record.config["fold"]["test"])
-            windows = len(self.data.samples(cases)) / len(cases)
-            seconds = record.provenance["seconds"]["predict"] / len(cases)
-            rows.append((record.config["method"]["title"], len(cases), windows, seconds, record.provenance["device"]))
-        columns = ["method", "cases", "windows of a case", "seconds for a case", "device"]
-        frame = pd.DataFrame(rows, columns=columns)
-        groups = frame.groupby(["method", "device"], sort=False)
-        means = groups[columns[1:4]].mean().reset_index()[columns]
-        whole = {"cases": int} | ({"windows of a case": int} if (means["windows of a case"] % 1 == 0).all() else {})
-        return means.astype(whole)
-
-    def first(self, record: Record) -> bool:
-        """Whether a run is of the first seed."""
-        return record.config["seed"] == self.settings.seeds[0]
-
-    def about_shown(self) -> Markdown:
-        """What a caption says of the patient of `shown`."""
-        place = middle(len(self.ranked_of_first_fold()), style.titles(self.paper)[self.ranked()[0]])
-        return Markdown(f"*{self.shown.case}, {self.structures[0]}; {place} ({self.made}).*")
