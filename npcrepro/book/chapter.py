@@ -90,7 +90,7 @@ class Chapter:
         label = np.asarray(self.prepared.case(case).label)
         return {name: mask_of(label, self.prepared.structures, name) for name in self.structures}
 
-    def drawn(self, case: str, z: int) -> dict[str, np.ndarray]:
+    def drawn(self, case: str, z: np.integer | int) -> dict[str, np.ndarray]:
         """Reference masks ``(y, x)`` of the structures that a slice shows."""
         return {name: mask[z] for name, mask in self.masks(case).items() if mask[z].any()}
 
@@ -230,7 +230,9 @@ class Chapter:
         """Slices of tested patients, evenly spaced over those that show a structure: reference and each method."""
         made, titles = self.first_fold(), style.titles(self.paper)
         cases = self.prepared.cases_of(self.found[0].config["fold"]["test"], include_suspect=False)
-        places = [(case, z) for case in cases for z in np.flatnonzero(sum(self.masks(case).values()).any(axis=(1, 2)))]
+        places = [
+            (case, z) for case in cases for z in np.flatnonzero(np.any([*self.masks(case).values()], axis=(0, 2, 3)))
+        ]
         rows = {}
         for part in range(count):
             case, z = places[int((part + 0.5) * len(places) / count)]

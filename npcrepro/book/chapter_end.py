@@ -250,6 +250,6 @@ def _compute(found: Sequence[Published], chapter: Chapter | None) -> str:
         where = f"{runs[0]['device']}, {processors}, {plural(runs[0]['threads'], 'thread')}"
         parts.append(f"{plural(len(runs), 'published run')} on {runs[0]['cohort']}: {took} ({where}).")
     if chapter:
-        runs = plural(len(chapter.every_run), "run")
-        parts.append(f"{runs} of this page: {chapter.seconds:.0f} s ({chapter.made}).")
+        number = plural(len(chapter.every_run), "run")
+        parts.append(f"{number} of this page: {chapter.seconds:.0f} s ({chapter.made}).")
     return escape(" ".join(parts)) or "No run is published."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -150,9 +150,9 @@ def training_line(published: Published) -> str:
 
 def _origin(published: Published) -> str:
     """Cohort, profile, folds and seeds of published runs; how many methods have which seeds, where they differ."""
-    first, methods = published.runs[0], {}
+    first, methods = published.runs[0], defaultdict(set)
     for run in published.runs:
-        methods.setdefault(run["method"], set()).add(run["seed"])
+        methods[run["method"]].add(run["seed"])
     number = Counter(tuple(sorted(seeds)) for seeds in methods.values())
     seeds = [
         seeds_line(each) + (f" of {plural(number[each], 'method')}" if len(number) > 1 else "")

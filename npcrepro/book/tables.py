@@ -134,7 +134,7 @@ def slice_times(methods: Sequence[Method], profile: Profile, repeats: int = 5) -
     return pd.DataFrame(rows, columns=["network", "parameters", "MAC (billions)", "ms"])
 
 
-def scores(patients: pd.DataFrame, paper: Paper, metrics: dict[str, str]) -> pd.DataFrame:
+def scores(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> pd.DataFrame:
     """Mean, spread, interval and n of each method over patients.
 
     Args:
@@ -243,11 +243,11 @@ def differences(
     names = [method.name for method in paper.methods if method.name in set(patients.method)]
     proposed = paper.methods[0].name
     pairs = pairs or [(name, paper.comparisons.get(name, proposed)) for name in names if name != proposed]
-    tests = {}
+    tests: dict[tuple[str, str], statistics.PairedTest] = {}
     for pair in pairs:
         if set(pair) <= set(names):
             wide = side_by_side(patients, pair, metric)
-            tests[tuple(pair)] = statistics.paired(*(wide[name] for name in pair))
+            tests[pair] = statistics.paired(*(wide[name] for name in pair))
     rows = []
     for (pair, test), p in zip(tests.items(), adjusted(list(tests.values())), strict=True):
         found = test.difference

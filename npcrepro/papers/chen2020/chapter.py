@@ -62,7 +62,7 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
     windows = f"{plural(found.windows, 'window')} of {matrix}"
     caption = f"{case}, {windows}, {found.device}, at {size.width:g} times the paper's width"
     display(tables.show(pd.DataFrame(rows, columns=["part", "seconds", "share"]), caption))
-    most = max(list(parts)[:3], key=parts.get)
+    most = max(list(parts)[:3], key=lambda name: parts[name])
     return Markdown(
         f"Most of the time goes into {most}. The paper prints about {printed_seconds} s for a patient; the number of "
         f"windows, and whether reading the images is part of it, are not stated."
