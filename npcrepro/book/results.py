@@ -116,8 +116,7 @@ class Results:
         for title in metrics.values():
             cells = zip(frame[title], frame.patients, strict=True)
             frame[title] = [tables.mean_and_interval(summary, n) for summary, n in cells]
-        titles = style.titles(self.paper)
-        empty = {titles[name]: f"{self.empty(name)} of {self.tested(name)}" for name in self.methods}
+        empty = {self.paper.method(name).title: "{} of {}".format(*self.empty(name)) for name in self.methods}
         frame["empty predictions"] = frame.method.map(empty)
         return tables.show(frame, f"{self._over()}, mean over patients (95 % interval). {self.made}")
 
@@ -167,13 +166,10 @@ class Results:
         """Mean DSC over patients, one for each seed."""
         return self._of((method,), self.over_structures).groupby("seed").dsc.mean().tolist()
 
-    def empty(self, method: str) -> int:
-        """Predictions of a method without a voxel where there is something to find, over all folds and seeds."""
-        return int((self._of((method,), self.cases).status == "pred_empty").sum())
-
-    def tested(self, method: str) -> int:
-        """Predictions of a method, over all folds and seeds."""
-        return len(self._of((method,), self.cases))
+    def empty(self, method: str) -> tuple[int, int]:
+        """Predictions of a method without a voxel where there is something to find, and all, of every fold and seed."""
+        status = self._of((method,), self.cases).status
+        return int((status == "pred_empty").sum()), len(status)
 
     def volume_ratios(self) -> dict[str, float]:
         """Volume found over volume of the reference, median over patients, by title of the method."""
@@ -266,36 +262,18 @@ class Results:
 
     def forest(self, pairs: Sequence[tuple[str, str]], metric: str = "dsc", printed: Mapping[str, float] | None = None):
         """`differences` as a figure and as a table; those of printed means, by title of the method, are crosses."""
-        there = [pair for pair in pairs if set(pair) <= set(self.methods)]
-        found = {tables.minus(self.paper, *pair): self.difference(*pair, metric).difference for pair in there}
-        theirs = {
-            name: value
-            for name, pair in zip(found, there, strict=True)
-            if (value := tables.printed_difference(self.paper, pair, printed or {})) is not None
-        }
-        volumes.forest(found, f"difference of the {style.METRIC_TITLES[metric]}", theirs)
+        pairs = [pair for pair in pairs if set(pair) <= set(self.methods)]
+        if not pairs:
+            return Markdown("*Both methods of no pair were run.*")
+        found = {tables.minus(self.paper, *pair): self.difference(*pair, metric).difference for pair in pairs}
+        theirs = [tables.printed_difference(self.paper, pair, printed or {}) for pair in pairs]
+        crosses = {name: value for name, value in zip(found, theirs, strict=True) if value is not None}
+        volumes.forest(found, f"difference of the {style.METRIC_TITLES[metric]}", crosses)
         plt.show()
         display(self.differences(*pairs, metric=metric, printed=printed))
         return Markdown(
             f"*Paired differences over patients, mean with 95 % bootstrap interval ({self.made}). {FEW_PATIENTS}*"
         )
-
-    def ablation(self, printed: Sequence[Mapping]) -> Markdown:
-        """DSC of each method minus that of its partner in `Paper.comparisons`, with the difference of printed means.
-
-        Args:
-            printed: rows with ``model``, which is the title of a method, and ``dsc``.
-        """
-        pairs = tables.partners(self.patients, self.paper)
-        if not pairs:
-            return Markdown("*Both methods of no pair were run.*")
-        return self.forest(pairs, printed={row["model"]: row["dsc"] for row in printed})
-
-    def against_proposed(self, printed: Sequence[Mapping]):
-        """DSC of the proposed method minus that of each other row of a printed table, see `ablation`."""
-        proposed, means = self.paper.methods[0], {row["model"]: row["dsc"] for row in printed}
-        pairs = [(proposed.name, other.name) for other in self.paper.methods[1:] if other.title in means]
-        return self.differences(*pairs, printed=means)
 
     # Figures
 

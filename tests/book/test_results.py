@@ -197,17 +197,7 @@ def test_differences_stand_beside_the_printed_ones(tumours, forest, shown):
     assert ours["CSCN minus CNN"].mean == pytest.approx(tumours.mean("cscn").mean - tumours.mean("cnn").mean)
     assert printed == {"CSCN minus CNN": pytest.approx(0.034)}
     assert shown[0].data.printed.tolist() == ["+0.034", "–"]
-
-
-def test_the_ablation_has_the_pairs_of_the_protocol(tumours, forest, monkeypatch):
-    tumours.paper = GUO.__class__(**{**vars(GUO), "comparisons": {"vnet": "bunet", "cnn": "deeplab"}})
-    tumours.ablation([{"model": "V-Net", "dsc": None}])
-    ((ours, _, printed),) = forest
-    assert (list(ours), printed) == (["V-Net minus BUNet"], {})
-    rows = tumours.against_proposed([{"model": "CSCN", "dsc": 0.72}, {"model": "CNN", "dsc": 0.7}]).data
-    assert (rows.comparison.tolist(), rows.printed.tolist()) == (["CSCN minus CNN"], ["+0.020"])
-    tumours.paper = GUO.__class__(**{**vars(GUO), "comparisons": {}})
-    assert "no pair" in tumours.ablation([]).data
+    assert "no pair" in tumours.forest(pairs[2:]).data
 
 
 def test_figures_of_chosen_methods(two_organs, tumours, monkeypatch):
