@@ -228,7 +228,7 @@ class Chapter:
 
     def samples(self, count: int = 3) -> Markdown:
         """Slices of tested patients, evenly spaced over those that show a structure: reference and each method."""
-        made, titles = self.first_fold(), style.titles(self.paper)
+        titles = style.titles(self.paper)
         cases = self.prepared.cases_of(self.found[0].config["fold"]["test"], include_suspect=False)
         places = [
             (case, z) for case in cases for z in np.flatnonzero(np.any([*self.masks(case).values()], axis=(0, 2, 3)))
@@ -237,14 +237,17 @@ class Chapter:
         for part in range(count):
             case, z = places[int((part + 0.5) * len(places) / count)]
             row = {"Reference": (self.image(case)[z], self.drawn(case, z))}
-            for method, record in made.items():
-                label = record.prediction(case)[0][z]
-                found = {name: label == i for i, name in enumerate(self.structures, 1) if (label == i).any()}
+            for method, label in self.labels(case).items():
+                found = {name: label[z] == i for i, name in enumerate(self.structures, 1) if (label[z] == i).any()}
                 row[titles[method]] = (self.image(case)[z], found)
             rows[f"{case}\nslice {z + 1}"] = row
         slices.show_images(self.source, self.settings, slices.sheet, rows, structures=self.structures)
-        networks = plural(len(made), "network")
+        networks = plural(len(self.first_fold()), "network")
         return Markdown(f"*Reference and {networks} on {plural(count, 'slice')} of test patients ({self.made}).*")
+
+    def labels(self, case: str) -> dict[str, np.ndarray]:
+        """Label maps ``(z, y, x)`` of a case that the first fold tests, by method; structures count from 1."""
+        return {name: record.prediction(case)[0] for name, record in self.first_fold().items()}
 
     def browse(self, limits: tuple[float, float] | None = None) -> Markdown:
         """All slices of one tested patient, to move through on the page: the middle one of the leading method.
@@ -257,7 +260,7 @@ class Chapter:
         """
         case, place = self.middle_case()
         truth, titles = self.masks(case), style.titles(self.paper)
-        labels = {name: record.prediction(case)[0] for name, record in self.first_fold().items()}
+        labels = self.labels(case)
         if len(truth) > 1:
             colours = dict(zip(truth, style.structure_colours(list(truth)), strict=True))
             panels = {"Reference": truth}

@@ -115,17 +115,13 @@ def on_both(phantom: Results, patients: Results, *pairs: tuple[str, str]):
 
     Nothing is tested. A pair that one of the two records lacks has a dash there.
     """
-    rows = []
-    for pair in pairs:
-        row = {"comparison": tables.minus(patients.paper, *pair)}
-        for one, where in ((phantom, "phantom"), (patients, "patients")):
-            known = set(pair) <= set(one.methods)
-            row[f"{where}, n = {one.patients.patient.nunique()}"] = (
-                one.difference_text(*pair).replace("95 % interval ", "") if known else DASH  # the caption says it once
-            )
-        rows.append(row)
+    frame = pd.DataFrame({"comparison": [tables.minus(patients.paper, *pair) for pair in pairs]})
+    for one, where in ((phantom, "phantom"), (patients, "patients")):
+        cells = [one.difference_text(*pair) if set(pair) <= set(one.methods) else DASH for pair in pairs]
+        # The caption says once what the numbers in brackets are.
+        frame[f"{where}, n = {one.patients.patient.nunique()}"] = [cell.replace("95 % interval ", "") for cell in cells]
     caption = f"DSC, paired differences (95 % interval), not tested. Phantom: {phantom.made}. Patients: {patients.made}"
-    return tables.show(pd.DataFrame(rows), caption)
+    return tables.show(frame, caption)
 
 
 def published_line(published: Published) -> str:
@@ -138,13 +134,14 @@ def published_line(published: Published) -> str:
 def training_line(published: Published) -> str:
     """Size of the networks of published runs and of their training, and how many patients each fold has for what."""
     size = published.runs[0]["profile"]
-    folds = published.folds.values()
-    parts = {part: span([len(fold[part]) for fold in folds]) for part in ("train", "validation", "test")}
+    train, validation, test = (
+        span([len(fold[part]) for fold in published.folds.values()]) for part in ("train", "validation", "test")
+    )
     matrix = " x ".join(map(str, size["matrix"]))
     return (
         f"Networks have {size['width']:g} times the channels of profile `paper`, a matrix of {matrix} and "
-        f"{size['updates']:,} updates. A fold has {parts['train']} patients to train, {parts['validation']} to "
-        f"validate and {parts['test']} to test."
+        f"{size['updates']:,} updates. A fold has {train} patients to train, {validation} to validate and {test} to "
+        "test."
     )
 
 
@@ -153,10 +150,10 @@ def _origin(published: Published) -> str:
     first, methods = published.runs[0], defaultdict(set)
     for run in published.runs:
         methods[run["method"]].add(run["seed"])
-    number = Counter(tuple(sorted(seeds)) for seeds in methods.values())
+    counts = Counter(tuple(sorted(seeds)) for seeds in methods.values())
     seeds = [
-        seeds_line(each) + (f" of {plural(number[each], 'method')}" if len(number) > 1 else "")
-        for each in sorted(number, key=len, reverse=True)
+        seeds_line(each) + (f" of {plural(counts[each], 'method')}" if len(counts) > 1 else "")
+        for each in sorted(counts, key=len, reverse=True)
     ]
     folds = plural(len({run["fold"] for run in published.runs}), "fold")
     return f"cohort {first['cohort']}, profile {first['profile']['name']}, {folds}, {in_words(seeds)}"

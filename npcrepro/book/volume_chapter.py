@@ -95,7 +95,7 @@ class VolumeChapter(Chapter):
         return self._shown(self.middle_case()[0])
 
     def _shown(self, case: str) -> Shown:
-        masks = {name: record.prediction(case)[0] == 1 for name, record in self.first_fold().items()}
+        masks = {name: label == 1 for name, label in self.labels(case).items()}
         return Shown(case, self.image(case), self.masks(case)[self.structures[0]], masks, self.spacing_mm(case))
 
     def about_shown(self) -> Markdown:
