@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from typing import Self
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -68,7 +69,7 @@ class Results:
         there = set(patients.method)
         self.methods: tuple[str, ...] = tuple(method.name for method in self.paper.methods if method.name in there)
 
-    def only(self, region: str = "", structure: str = ""):
+    def only(self, region: str = "", structure: str = "") -> Self:
         """The same runs in another region, or of one structure."""
         narrowed = copy(self)
         narrowed._narrow(region or self.region, (structure,) if structure else self.structures)
@@ -159,8 +160,7 @@ class Results:
 
     def mean(self, method: str) -> statistics.Summary:
         """DSC over patients."""
-        rows = self.averaged
-        return statistics.summarise(rows[rows.method == method].dsc)
+        return statistics.summarise(self._of((method,), self.averaged).dsc)
 
     def means_by_seed(self, method: str) -> list[float]:
         """Mean DSC over patients, one for each seed."""

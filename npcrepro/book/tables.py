@@ -138,7 +138,7 @@ def scores(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> 
     """Mean, spread, interval and n of each method over patients.
 
     Args:
-        patients: from :func:`npcrepro.runs.per_patient.select`; seeds are averaged within a patient first.
+        patients: rows of one structure in one region; seeds are averaged within a patient first.
         metrics: metric to column title.
 
     Raises:
@@ -226,19 +226,16 @@ def differences(
     pairs: Sequence[tuple[str, str]] = (),
     printed: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Each method against the one that the paper's protocol compares it with: paired differences over patients.
-
-    Args:
-        patients: from :func:`npcrepro.runs.per_patient.select`; seeds are those that both of a pair have.
-        paper: for the order and titles of methods.
-        metric: name of the column.
-        pairs: two methods each, the first minus the second, in place of the protocol's; one that was not run is left
-            out.
-        printed: title of a method to its printed mean; adds a column with the differences of these.
+    """Paired differences over patients between each method and the one that the paper's protocol compares it with.
 
     The p values are adjusted for the number of comparisons in the table (Holm). A comparison of fewer than `TESTABLE`
-    patients is not tested. `UNSUPPORTED` stands behind a p that does not support its interval; `show_differences` says
-    what it means.
+    patients is not tested. A p that does not support its interval is marked; `show_differences` says what that means.
+
+    Args:
+        patients: rows of one structure; seeds are those that both of a pair have.
+        pairs: two methods each, the first minus the second, in place of the protocol's. A pair is left out if one of
+            its methods was not run.
+        printed: title of a method to its printed mean; adds a column with the differences of these.
     """
     names = [method.name for method in paper.methods if method.name in set(patients.method)]
     proposed = paper.methods[0].name
