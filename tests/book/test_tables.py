@@ -48,7 +48,9 @@ def test_every_network_takes_in_what_its_table_is_made_with(key):
     without = []
     for method in networks.values():
         try:
-            assert len(tables.layers(method, size)), method.name
+            rows = tables.layers(method, size)
+            axes = "C x D x H x W" if len(size.matrix) == 3 else "C x H x W"
+            assert rows[f"output ({axes})"].str.count(" x ").max() == axes.count(" x "), method.name
         except NotImplementedError:  # what runs there depends on what is found in the image
             without.append(method.name)
     assert without == (["mask-rcnn", "mask-rcnn-enlarged", "crop"] if key == "luo2020" else [])
@@ -68,14 +70,6 @@ def test_the_input_of_a_network_is_what_the_data_gives(name, tiny_prepared):
     data = method.data.build(tiny_prepared, size.matrix, method.channels, method.structures)
     image, *_ = data.batch(data.samples(["P0"])[:1])
     assert tuple(data.finish(image).shape) == (1, *method.input_shape(size))
-
-
-@pytest.mark.parametrize(("name", "axes"), [("luo2020/unet", "C x H x W"), ("guo2021/bunet", "C x D x H x W")])
-def test_layers_name_the_axes_of_their_outputs(name, axes):
-    paper, method = registry.find_method(name)
-    rows = tables.layers(method, paper.profile("smoke"))
-    assert rows.columns[4] == f"output ({axes})"
-    assert rows.iloc[0, 4].count(" x ") == axes.count(" x ")
 
 
 def test_times_of_methods_with_maps_and_large_blocks():
