@@ -16,7 +16,8 @@ from npcrepro.base.labels import NOT_CONTOURED
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.sampling import blocks as blocks_module
-from npcrepro.sampling.blocks import FUSIONS, BlockData, resample_to
+from npcrepro.sampling.blocks import FUSIONS, BlockData
+from npcrepro.sampling.grid import resample_to
 
 pytest_plugins = ["core_fixtures"]
 
