@@ -60,11 +60,9 @@ class BlockData(Data):
     volume and averages where they overlap. Testing reads no label.
 
     Args:
-        cohort, structures: see :class:`npcrepro.sampling.samples.Data`.
+        cohort, structures, maps: see :class:`npcrepro.sampling.samples.Data`. Maps become the last channels.
         matrix: ``(z, y, x)`` of an axial block, its short side first.
-        channels: see :class:`npcrepro.sampling.samples.Data`. The first one that a case has shows where its head is.
-        maps: for each case, the ``.npz`` of a coarse ``probability`` (S, z, y, x) in steps of 1/255; they become the
-            last channels of the image, in [0, 1].
+        channels: as there; the first one that a case has shows where its head is.
         views: ``"axial"``, or ``"three"``: training draws blocks of all three, testing averages the three.
         tumour_share: of the blocks drawn, so many (rounded up) hold a voxel of a structure for certain.
         distance_weight: ``"none"``, or a form of :func:`npcrepro.losses.distance_weight.distance_weight`; batches then
@@ -147,30 +145,24 @@ class BlockData(Data):
 
     def label(self, case: str) -> np.ndarray:
         """Label ``(S, z, y, x)`` uint8 on the block grid, memory-mapped."""
+        return self.store.get(case, "label", lambda: {"label": self._resampled_label(self.cohort.case(case))})
 
-        def make() -> dict[str, np.ndarray]:
-            prepared = self.cohort.case(case)
-            take = lambda mask: self._take(prepared, mask.numpy())  # noqa: E731
-            return {"label": np.stack([self._label(prepared, name, take) for name in self.structures])}
-
-        return self.store.get(case, "label", make)
+    def _resampled_label(self, case: PreparedCase) -> np.ndarray:
+        return np.stack(
+            [self._label(case, name, lambda mask: self._take(case, mask.numpy())) for name in self.structures]
+        )
 
     def weight(self, case: str) -> np.ndarray:
         """Distance weight ``(S, z, y, x)`` float32 on the block grid; 1 for a structure that was not contoured."""
+        # Kept: a distance transform in the training loop would cost more than the network.
+        return self.store.get(case, self.distance_weight, lambda: {self.distance_weight: self._weight(case)})
 
-        def make() -> dict[str, np.ndarray]:
-            # Once for each case: a transform in the training loop would cost more than the network.
-            spacing = (self.grid(case).spacing_mm,) * 3
-            weights = [distance_weight(mask == 1, spacing, self.distance_weight) for mask in self.label(case)]
-            return {self.distance_weight: np.stack(weights)}
-
-        return self.store.get(case, self.distance_weight, make)
+    def _weight(self, case: str) -> np.ndarray:
+        spacing = (self.grid(case).spacing_mm,) * 3
+        return np.stack([distance_weight(mask == 1, spacing, self.distance_weight) for mask in self.label(case)])
 
     def share_outside(self, case: str) -> dict[str, float]:
-        """Share of each structure's voxels that no block of testing sees; nan where there are none.
-
-        They lie beyond the cut, or in blocks that are passed over, wholly outside the head.
-        """
+        """Share of each structure's voxels beyond the cut, or in no block that holds a part of the head; see `Data`."""
         prepared, grid = self.cohort.case(case), self.grid(case)
         seen = np.zeros(grid.size, bool)
         for block in (block for view in self.views for block in self.tested(case, view)):
@@ -229,10 +221,7 @@ class BlockData(Data):
     # Blocks
 
     def samples(self, cases: list[str]) -> list[Block]:
-        """Blocks side by side that hold a structure, and others of the head in the proportion of `tumour_share`.
-
-        The same for every call. Validation goes through them; training draws from the cases that have some.
-        """
+        """Blocks side by side that hold a structure, and others of the head in the proportion of `tumour_share`."""
         return [block for case in cases for view in self.views for block in self._blocks(case, view)]
 
     def _blocks(self, case: str, view: str) -> list[Block]:
@@ -286,10 +275,7 @@ class BlockData(Data):
         return self._voxels[case]
 
     def batch(self, samples: Sequence[Block]) -> tuple[Tensor, ...]:
-        """Image ``(B, C, 8, 24, 24)`` float32, label ``(B, S, ...)`` uint8, and with a distance weight that too.
-
-        The image is normalised already; maps are its last channels.
-        """
+        """Image ``(B, C, 8, 24, 24)``, already normalised, label ``(B, S, ...)``, and the distance weight if any."""
         volumes = [self.label] if self.distance_weight == "none" else [self.label, self.weight]
         parts = [np.stack([self._cut(volume(block.case), block) for block in samples]) for volume in volumes]
         return self.inputs(samples), *map(torch.from_numpy, parts)
@@ -320,10 +306,7 @@ class BlockData(Data):
 
     @torch.no_grad()
     def predict(self, network, case: str, *, activation: str, batch_size: int, device) -> Tensor:
-        """Probability of each structure; see :meth:`Data.predict`.
-
-        Blocks wholly outside the head are passed over: the probability is 0 there.
-        """
+        """Probability of each structure, see :meth:`Data.predict`; 0 in blocks wholly outside the head."""
         fine = torch.zeros(len(self.structures), *self.grid(case).size)
         for view in self.views:
             blocks = self.tested(case, view)

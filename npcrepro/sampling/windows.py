@@ -55,10 +55,9 @@ def body_mask(image: np.ndarray, closing: int) -> np.ndarray:
 
 
 def head_box(image: np.ndarray) -> tuple[slice, slice]:
-    """Box ``(y, x)`` around the largest connected part of a series above its Otsu threshold; all of a flat image.
+    """Box ``(y, x)`` around the largest connected part of a series (z, y, x) above its Otsu threshold.
 
-    Args:
-        image: ``(z, y, x)``.
+    All of an image of one value.
     """
     # PAPER: Otsu's threshold gives the box (Chen 2020, Section IV-A). SILENT: Chen 2020, of which part; the largest.
     return ndimage.find_objects(head_mask(image, share=1.0).astype(np.uint8))[0][1:]
@@ -166,7 +165,7 @@ class WindowData(Data):
         return [Sample(s.case, s.z + z, s.y + y, s.x + x) for s, z, y, x in zip(picked, *moves, strict=True)]
 
     def batch(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        """Image ``(B, C, z, y, x)`` float32, normalised, and label ``(B, S, z, y, x)`` uint8 of the windows.
+        """Image ``(B, C, z, y, x)``, already normalised, and label ``(B, S, z, y, x)``.
 
         Beyond the volume the image has its lower clip value.
         """
@@ -177,10 +176,7 @@ class WindowData(Data):
 
     @torch.no_grad()
     def predict(self, network, case: str, *, activation: str, batch_size: int, device) -> Tensor:
-        """Probability of each structure; see :meth:`Data.predict`.
-
-        The mean over all windows that see a voxel; 0 outside the region.
-        """
+        """Probability of each structure, see :meth:`Data.predict`; 0 outside the region."""
         region, native = self.region(case), self.cohort.case(case).label.shape[1:]
         samples = [Sample(case, z) for z in self._starts(region.size[0])]
 
@@ -194,10 +190,7 @@ class WindowData(Data):
         return F.interpolate(volume.transpose(0, 1), size=native, mode="bilinear", align_corners=False).transpose(0, 1)
 
     def share_outside(self, case: str) -> dict[str, float]:
-        """For each structure the share of its reference voxels that lie outside the region and cannot be found.
-
-        ``nan`` where the case shows none.
-        """
+        """For each structure the share of its voxels that lie outside the region; nan where the case shows none."""
         return self._share_outside(case, self.region(case).covers(self.cohort.case(case).label.shape[1:]))
 
     def _depth(self, case: str) -> int:
@@ -269,13 +262,11 @@ class WindowData(Data):
     def _mask(self, case: str, name: str) -> np.ndarray:
         """Label of a structure in a region with its margin, uint8."""
         file = f"label.{name}"
+        return self.store.get(case, file, lambda: {file: self._resampled_label(self.cohort.case(case), name)})
 
-        def make() -> dict[str, np.ndarray]:
-            # SILENT: Chen 2020, interpolation; linear, labels from one half on.
-            prepared = self.cohort.case(case)
-            return {file: self._label(prepared, name, lambda mask: self._cut(prepared, mask, 0.0))}
-
-        return self.store.get(case, file, make)
+    def _resampled_label(self, case: PreparedCase, name: str) -> np.ndarray:
+        # SILENT: Chen 2020, interpolation; linear, labels from one half on.
+        return self._label(case, name, lambda mask: self._cut(case, mask, 0.0))
 
     def _cut(self, case: PreparedCase, volume: Tensor, fill: float) -> Tensor:
         """A volume on the grid of its case resampled in the plane, and the region of it with its margin."""
