@@ -94,18 +94,13 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_whatever_the_callers_g
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_another_seed_gives_other_weights_from_the_start():
-    method = PAPER.method("stepwise")
-    first, again, other = (training.build_network(method, TINY, seed).conv1.weight for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-def test_a_generator_is_a_function_of_its_keys():
+def test_another_key_gives_other_numbers_and_another_seed_other_weights_from_the_start():
     keys = (0, "a", 1), (0, "a", 1), (1, "a", 1), (0, "b", 1)
     first, again, *others = [torch.rand(3, generator=training.generator_for(*key)).tolist() for key in keys]
     assert first == again
     assert first not in others
+    zero, one = (training.build_network(PAPER.method("stepwise"), TINY, seed).conv1.weight for seed in (0, 1))
+    assert not torch.equal(zero, one)
 
 
 # Stages
@@ -341,29 +336,17 @@ def test_a_network_may_compute_its_own_loss(learn):
     assert all(math.isnan(row["validation_loss"]) and row["validation_dsc"] >= 0 for row in state.history)
 
 
-def test_patience_starts_anew_in_each_stage(learn, monkeypatch):
-    stages = (*one_stage(patience=2, share=0.5), *one_stage(name="second", patience=2, share=0.5))
-    # The second stage is worse than the best of the first, and is not held against it.
-    scripted(monkeypatch, [0.1, 0.2, 0.3, 9.0, 8.0, 7.0])
-    _, state = learn(stages=stages)
-    assert [(row["stage"], row["update"]) for row in state.history] == [
-        ("all layers", 2), ("all layers", 4), ("all layers", 6), ("second", 2), ("second", 4), ("second", 6)
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_a_stage_may_keep_what_it_started_with(learn, monkeypatch, at_every_update, tmp_path, interrupted):
-    first = one_stage(keep_best=True, share=0.5)
-    values = [3.0, 1.0, 2.0, 9.0, 8.0, 7.0]
-    scripted(monkeypatch, [3.0, 1.0])
+def test_a_stage_may_keep_what_it_started_with(learn, monkeypatch, at_every_update, tmp_path):
+    values, checkpoint = [3.0, 1.0, 2.0, 9.0, 8.0, 7.0], tmp_path / "c.safetensors"
+    scripted(monkeypatch, values[:2])
     best, _ = learn(stages=one_stage(keep_best=True), profile=replace(TINY, updates=4))
+    # Patience starts anew in the second stage, which is worse than the first and not held against it.
+    stages = [Stage(n, CROSS_ENTROPY, SGD, share=0.5, keep_best=True, patience=2) for n in ("all layers", "second")]
     scripted(monkeypatch, values)
-    checkpoint = tmp_path / "c.safetensors"
-    stages = (*first, *one_stage(name="second", keep_best=True, share=0.5))
-    if interrupted:
-        interrupt(learn, checkpoint, 7, stages=stages)
-    assert same(learn(stages=stages, checkpoint=checkpoint)[0], best)
-
+    interrupt(learn, checkpoint, 7, stages=stages)
+    found, state = learn(stages=stages, checkpoint=checkpoint)
+    assert same(found, best)
+    assert [row["update"] for row in state.history] == [2, 4, 6, 2, 4, 6]
     scripted(monkeypatch, [*values[:5], 0.5])
     assert not same(learn(stages=stages)[0], best)
 

@@ -164,13 +164,6 @@ def test_shift_is_a_share_of_width_and_height():
     assert offsets.mean(0).tolist() == pytest.approx([0, 0], abs=0.4)
 
 
-def test_rotation_is_that_of_pixels_of_equal_size():
-    affine, start = Affine(degrees=30, zoom=(1, 1), shift=0), square(size=(64, 96), at=(29, 60), side=8)
-    offsets = centres(affine, 200, *start) - torch.tensor([32.0, 48.0])
-    assert offsets.norm(dim=1).tolist() == pytest.approx([16.03] * 200, abs=0.7)
-    assert torch.atan2(offsets[:, 0], offsets[:, 1]).rad2deg().abs().max().item() == pytest.approx(30, abs=5)
-
-
 def test_image_and_label_move_together_and_darkness_comes_in():
     image, label = (each.expand(20, -1, -1, -1) for each in square())
     unknown = torch.full_like(label, NOT_CONTOURED)
