@@ -55,11 +55,9 @@ def train_in_processes(device: str, devices: int, deterministic: bool, report: R
 def _train_one_share(lines: Connection, arguments: tuple, fabric: Fabric) -> None:
     """What each process does; the first one reports and writes for all."""
     warnings.filterwarnings("ignore", module="lightning_fabric")  # of names that torch will change
-    *before, checkpoint, initial, log = arguments
-    if fabric.is_global_zero:
-        train(*before, fabric, checkpoint, lines.send, initial, log)
-    else:
-        train(*before, fabric, checkpoint, lambda line: None, initial)
+    *task, checkpoint, initial, log = arguments
+    told = (lines.send, initial, log) if fabric.is_global_zero else (lambda line: None, initial)
+    train(*(*task, fabric, checkpoint, *told))
 
 
 def _pass_on(lines: Connection, report: Report) -> None:

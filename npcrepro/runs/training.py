@@ -108,10 +108,8 @@ def train(
         optimiser = stage.optimiser.build(list(trainable.values()))
         initial_rates = [group["lr"] for group in optimiser.param_groups]
         if optimiser_state:
-            optimiser.load_state_dict(
-                {"state": optimiser_state, "param_groups": optimiser.state_dict()["param_groups"]}
-            )
-        optimiser_state = None
+            optimiser.load_state_dict(optimiser.state_dict() | {"state": optimiser_state})
+        optimiser_state = {}
         stepper = fabric.setup_optimizers(optimiser)
 
         finished = state.update >= updates
@@ -190,7 +188,7 @@ def train(
 
 
 def _culprit(state: State, stage: Stage, picked: Sequence) -> dict:
-    """Where a training diverged, and with which samples."""
+    """Where a training diverged, and with which samples; slices are pairs without names."""
     samples = [each._asdict() if hasattr(each, "_asdict") else dict(zip(("case", "z"), each)) for each in picked]
     return {"stage": stage.name, "update": state.update, "loss": str(state.loss_sum), "samples": samples}
 
