@@ -17,8 +17,10 @@ def scaled(channels: int, width: float) -> int:
 
 
 def require_divisible(image: Tensor, factor: int | tuple[int, ...]) -> None:
-    """Raise a ``ValueError`` unless the sides of ``(B, C, H, W)`` or ``(B, C, D, H, W)`` are multiples of a factor, or
-    each of its own."""
+    """Raise a ``ValueError`` unless the sides of ``(B, C, H, W)`` or ``(B, C, D, H, W)`` are multiples of a factor.
+
+    ``factor`` is one for all sides, or one for each.
+    """
     sides = tuple(image.shape[2:])
     factors = (factor,) * len(sides) if isinstance(factor, int) else factor
     if any(side % each for side, each in zip(sides, factors, strict=True)):
@@ -29,8 +31,8 @@ def require_divisible(image: Tensor, factor: int | tuple[int, ...]) -> None:
 def initialise_he(network: nn.Module) -> None:
     """Draw the weights of all convolutions from He's normal distribution, ``sd = sqrt(2 / fan_in)``; biases are zero.
 
-    The fan-in of a grouped convolution is that of one group. Of a transposed convolution with stride equal to its
-    kernel, each output pixel sees one tap of every input channel, and that is its fan-in.
+    The fan-in of a grouped convolution is that of one group. In a transposed convolution with stride equal to its
+    kernel, each output pixel depends on one tap of every input channel, so its fan-in is the number of channels.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):

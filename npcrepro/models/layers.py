@@ -1,9 +1,11 @@
-"""What a network is made of and what it sees: its layer table, and the voxels that one logit depends on."""
+"""The layers of a network with sizes and parameters, and the voxels that one logit depends on."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import torch
@@ -15,7 +17,7 @@ class Layer:
     """One row of a layer table.
 
     Attributes:
-        name: attribute path in the network.
+        name: attribute path in the network, for instance ``"down.0.3"``.
         kind: class of the layer.
         kernel, stride, padding: of a convolution or pooling layer, else empty.
         output: shape without the batch, ``(C, H, W)`` or ``(C, D, H, W)``.
@@ -34,12 +36,10 @@ class Layer:
 
 
 def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
-    """Rows of the leaf layers that one sample passes, in the order of the forward pass.
-
-    Output sizes, parameters and multiply-accumulates are read off that pass.
+    """Rows of the layers that one sample passes, in the order of the forward pass.
 
     Args:
-        network: on any device; a network built under ``torch.device("meta")`` costs neither memory nor time.
+        network: on any device. On the meta device, the pass costs neither memory nor time.
         input_shape: of one sample, ``(C, H, W)`` or ``(C, D, H, W)``.
 
     Example:
@@ -49,29 +49,26 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]
     """
     rows: list[Layer] = []
 
-    def record(name: str):
-        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            shape = tuple(output.shape[1:])
-            transposed = isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d)
-            weight = getattr(module, "weight", None)
-            positions = prod(inputs[0].shape[2:]) if transposed else prod(shape[1:])
-            rows.append(
-                Layer(
-                    name=name,
-                    kind=type(module).__name__,
-                    kernel=_per_axis(module, "kernel_size", len(shape) - 1),
-                    stride=_per_axis(module, "stride", len(shape) - 1),
-                    padding=_per_axis(module, "padding", len(shape) - 1),
-                    output=shape,
-                    parameters=sum(p.numel() for p in module.parameters()),
-                    macs=weight.numel() * positions if weight is not None and weight.ndim > 1 else 0,
-                )
+    def record(name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        shape = tuple(output.shape[1:])
+        transposed = isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d)
+        weight = getattr(module, "weight", None)
+        positions = prod(inputs[0].shape[2:]) if transposed else prod(shape[1:])
+        rows.append(
+            Layer(
+                name=name,
+                kind=type(module).__name__,
+                kernel=_per_axis(module, "kernel_size", len(shape) - 1),
+                stride=_per_axis(module, "stride", len(shape) - 1),
+                padding=_per_axis(module, "padding", len(shape) - 1),
+                output=shape,
+                parameters=sum(p.numel() for p in module.parameters()),
+                macs=weight.numel() * positions if weight is not None and weight.ndim > 1 else 0,
             )
-
-        return hook
+        )
 
     leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
-    handles = [module.register_forward_hook(record(name)) for name, module in leaves]
+    handles = [module.register_forward_hook(partial(record, name)) for name, module in leaves]
     training = network.training
     try:
         device = next(network.parameters()).device
@@ -84,15 +81,43 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]
     return rows
 
 
-def receptive_field(network: nn.Module, in_channels: int, size: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Voxels along (z, y, x) that one logit in the middle of a block depends on, border of the block included.
+def count_layers(
+    build: Callable[[], nn.Module], input_shape: tuple[int, ...]
+) -> tuple[int, list[Layer] | None, int | None]:
+    """Parameters, layer table and multiply-accumulates of a network that is built on the meta device.
 
-    Counted by gradients, in a copy with positive weights and average in place of maximum pooling, so that each voxel in
-    sight has one.
+    Args:
+        build: makes the network.
+        input_shape: of one sample, as in :func:`layer_table`.
+
+    Returns:
+        The number of parameters, the rows of :func:`layer_table`, and the sum of their multiply-accumulates. The last
+        two are ``None`` where the layers that run depend on what is found in an image, as in Mask R-CNN.
+
+    Example:
+        >>> parameters, layers, macs = count_layers(lambda: nn.Conv2d(1, 2, 3, padding=1), (1, 4, 4))
+        >>> parameters, len(layers), macs
+        (20, 1, 288)
+    """
+    with torch.device("meta"):
+        network = build()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    try:
+        layers = layer_table(network, input_shape)
+    except NotImplementedError:  # a tensor on the meta device has no values, which such a network asks for
+        return parameters, None, None
+    return parameters, layers, sum(layer.macs for layer in layers)
+
+
+def receptive_field(network: nn.Module, in_channels: int, size: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Extent along (z, y, x), in voxels, of the region that one logit in the middle of a block depends on.
+
+    A copy of the network gets positive weights and average in place of maximum pooling. Each voxel on which the logit
+    depends then has a gradient.
 
     Args:
         network: ``(B, in_channels, D, H, W)`` to logits ``(B, C, D, H, W)``; it is not changed.
-        size: of the block; a field that reaches its borders is counted up to these.
+        size: of the block, ``(z, y, x)``. A field that reaches beyond the block is counted up to its border.
 
     Example:
         >>> convolution = nn.Conv3d(1, 1, 3, padding=(1, 2, 3), dilation=(1, 2, 3))
@@ -102,8 +127,7 @@ def receptive_field(network: nn.Module, in_channels: int, size: tuple[int, int, 
     positive = copy.deepcopy(network).eval().double()
     for name, module in list(positive.named_modules()):
         if isinstance(module, nn.MaxPool3d):
-            average = nn.AvgPool3d(module.kernel_size, module.stride, module.padding)
-            positive.set_submodule(name, average)
+            positive.set_submodule(name, nn.AvgPool3d(module.kernel_size, module.stride, module.padding))
     with torch.no_grad():
         for parameter in positive.parameters():
             parameter.fill_(0.01)

@@ -42,24 +42,16 @@ def save_checkpoint(path: Path, network: nn.Module, state: State, best: dict, op
     """Everything in one file, so that weights, momentum and position can never disagree."""
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
-    scalars: dict[str, float] = {}
     moments = optimiser.state_dict()["state"] if optimiser else {}
-    for index, values in moments.items():
-        for key, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimiser.{index}.{key}"] = value
-            elif value is not None:
-                scalars[f"{index}.{key}"] = value
+    values = {f"{index}.{key}": value for index, each in moments.items() for key, value in each.items()}
+    tensors |= {f"optimiser.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {
-        "state": json.dumps(asdict(state)),
-        "scalars": json.dumps(scalars),
-        "checksum": _checksum(tensors),
-    }
+    scalars = {name: value for name, value in values.items() if not isinstance(value, Tensor) and value is not None}
+    metadata = {"state": json.dumps(asdict(state)), "scalars": json.dumps(scalars), "checksum": _checksum(tensors)}
     write_tensors(path, tensors, metadata)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """A safetensors file in one piece.
 
     Raises:
@@ -86,7 +78,11 @@ def load_checkpoint(path: Path, network: nn.Module, report: Report) -> tuple[Sta
     if not path.exists():
         return State(), {}, {}
     try:
-        tensors, metadata = _read(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        if _checksum(tensors) != metadata["checksum"]:
+            raise ValueError("its checksum is another one")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as problem:
         report(f"{path} is damaged ({problem}): the training starts from the beginning")
         return State(), {}, {}
@@ -100,13 +96,3 @@ def load_checkpoint(path: Path, network: nn.Module, report: Report) -> tuple[Sta
         index, key = name.split(".", 1)
         moments.setdefault(int(index), {})[key] = value
     return State(**json.loads(metadata["state"])), groups["best"], moments
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and words of a checkpoint. Raises ValueError where they are not what was written."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    if _checksum(tensors) != metadata["checksum"]:
-        raise ValueError("its checksum is another one")
-    return tensors, metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import torch
@@ -10,15 +11,18 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from npcrepro.base.errors import InputError, pick
+from npcrepro.base.errors import InputError, one_of
 from npcrepro.protocol.settings import DEVICES
+
+# Lightning's notes on precision and processes are nothing that a reader of a log or a page asked for.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 def make_fabric(device: str, devices: int = 1, deterministic: bool = False) -> Fabric:
     """Fabric on the device asked for, in the precision that is fast there.
 
-    bf16 autocast (weights stay fp32) on GPUs and on processors with bf16 matrix units (AMX); on most other processors
-    it is emulated and several times slower than fp32.
+    That is bf16 autocast (weights stay fp32) on GPUs and on processors with bf16 matrix units (AMX). Most other
+    processors emulate it, several times slower than fp32.
 
     Args:
         device: one of `DEVICES`; auto is a GPU where there is one.
@@ -29,7 +33,7 @@ def make_fabric(device: str, devices: int = 1, deterministic: bool = False) -> F
     Raises:
         InputError: an unknown device, with the near miss; ``cuda`` asked for and not there, or not so often.
     """
-    pick(dict.fromkeys(DEVICES), device, "device")
+    one_of(DEVICES, device, "device")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda' was asked for, but torch sees no CUDA device; use --device cpu or auto")
     accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -44,11 +48,8 @@ def make_fabric(device: str, devices: int = 1, deterministic: bool = False) -> F
         # of a 3-D convolution over fewer slices than its kernel has reads memory that nobody wrote. Two slices and a
         # kernel of three give NaN, or worse, a number.
         has_bf16 = torch.cpu.get_capabilities().get("amx_bf16", False)
-    several = DDPStrategy(
-        start_method="spawn",
-        find_unused_parameters=True,  # stages may stop at an inner output
-        broadcast_buffers=False,
-    )
+    # Parameters are unused in stages that stop at an inner output.
+    several = DDPStrategy(start_method="spawn", find_unused_parameters=True, broadcast_buffers=False)
     return Fabric(
         accelerator=accelerator,
         devices=devices,
@@ -59,13 +60,10 @@ def make_fabric(device: str, devices: int = 1, deterministic: bool = False) -> F
 
 
 def memory_format_of(network: nn.Module, dimensions: int) -> torch.memory_format:
-    """Channels last, in which networks train faster, but for a few small ones that would crash.
+    """Channels last, in which networks of 2 or 3 ``dimensions`` train faster, but for small ones that would crash.
 
     oneDNN, which computes convolutions on processors, writes past its memory in the gradient of the weights of strided
     1 x 1 convolutions with fewer than 16 channels that are last (seen in torch 2.13 with AVX-512, on large images).
-
-    Args:
-        dimensions: of the images, 2 or 3.
 
     Example:
         >>> memory_format_of(nn.Conv2d(8, 16, 1, stride=2), 2), memory_format_of(nn.Conv2d(16, 16, 1, stride=2), 2)
@@ -93,8 +91,7 @@ def own_rows(count: int, fabric: Fabric) -> slice:
 def of_all_devices(logits: Tensor | tuple, fabric: Fabric) -> Tensor | tuple:
     """Logits of the whole batch: those of other processes are added as constants.
 
-    A loss may look at several images together, as a Dice over the batch does. The mean of the processes' losses would
-    be another one then.
+    A Dice loss over the batch looks at all images together, and is not the mean of the losses of the processes.
     """
     if fabric.world_size == 1:
         return logits

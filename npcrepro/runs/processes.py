@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import warnings
@@ -22,9 +21,9 @@ def train_in_processes(device: str, devices: int, deterministic: bool, report: R
     """Train on several devices, a process for each, up to the last checkpoint; :func:`train` then finds nothing to do.
 
     Args:
-        device, devices, deterministic: as in :func:`make_fabric`.
+        device, devices, deterministic: see :func:`npcrepro.runs.devices.make_fabric`.
         report: called with the first process's lines, from another thread.
-        arguments: of :func:`train`: method, profile, data, cases and seed; then checkpoint, initial and log.
+        arguments: of :func:`npcrepro.runs.training.train`, without ``fabric`` and ``report``.
 
     Raises:
         InputError: a batch that cannot be shared equally, or devices that are not there.
@@ -54,14 +53,11 @@ def train_in_processes(device: str, devices: int, deterministic: bool, report: R
 
 
 def _train_one_share(lines: Connection, arguments: tuple, fabric: Fabric) -> None:
-    """What each process does; the first one tells and writes for all."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    """What each process does; the first one reports and writes for all."""
     warnings.filterwarnings("ignore", module="lightning_fabric")  # of names that torch will change
-    *before, checkpoint, initial, log = arguments
-    report = lines.send
-    if not fabric.is_global_zero:
-        report, log = (lambda line: None), (lambda event, **about: None)
-    train(*before, fabric, checkpoint, report, initial, log)
+    *task, checkpoint, initial, log = arguments
+    told = (lines.send, initial, log) if fabric.is_global_zero else (lambda line: None, initial)
+    train(*(*task, fabric, checkpoint, *told))
 
 
 def _pass_on(lines: Connection, report: Report) -> None:

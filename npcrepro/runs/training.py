@@ -1,10 +1,9 @@
 """The training loop, from top to bottom.
 
 All randomness of an update comes from a generator seeded by (seed, stage, update), never from a running state. A run
-that is killed and started again therefore draws what it would have drawn, and ends in the same weights.
-
-Several devices share each batch: every process draws and augments all of it, takes its rows through the network, and
-the loss is that of the whole batch. N devices therefore give the numbers of one, up to rounding.
+that is killed and started again therefore draws what it would have drawn, and ends in the same weights. Several devices
+share each batch: every process draws and augments all of it, takes its rows through the network, and the loss is that
+of the whole batch. N devices therefore give the numbers of one, up to rounding.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def train(
     """Train a method through all its stages, going on from ``checkpoint`` if it exists.
 
     Args:
-        train_cases, validation_cases: names; the validation cases may be empty, then nothing is stopped early.
+        validation_cases: names; without any, nothing is stopped early.
         checkpoint: file that is replaced every few seconds; the caller removes it when the run is finished. One that
             cannot be read is reported, and the training starts from the beginning.
         report: called with a passing line of progress every second.
@@ -75,8 +74,8 @@ def train(
 
     Returns:
         The trained network in evaluation mode, and the state with the learning curve. A loss that is not finite ends
-        the training with ``state.diverged``; ``state.culprit`` then says at which update and with which samples, and
-        ``diverged.npz`` beside the checkpoint holds that batch as the network saw it.
+        the training: ``state.diverged`` is true, ``state.culprit`` names the update and its samples, and
+        ``diverged.npz`` beside the checkpoint holds the batch as the network saw it.
 
     Raises:
         InputError: no training case shows a structure.
@@ -109,10 +108,8 @@ def train(
         optimiser = stage.optimiser.build(list(trainable.values()))
         initial_rates = [group["lr"] for group in optimiser.param_groups]
         if optimiser_state:
-            optimiser.load_state_dict(
-                {"state": optimiser_state, "param_groups": optimiser.state_dict()["param_groups"]}
-            )
-        optimiser_state = None
+            optimiser.load_state_dict(optimiser.state_dict() | {"state": optimiser_state})
+        optimiser_state = {}
         stepper = fabric.setup_optimizers(optimiser)
 
         finished = state.update >= updates
@@ -151,8 +148,17 @@ def train(
                     row |= _validate(method, profile, stage, module, data, validation, loss_function, fabric)
                 state.history.append(row)
                 log("check", **row)
-                if validation and _improved(state, stage) and _keeps_best(stage):
-                    best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+                if validation:
+                    value = row[stage.monitor] * (-1 if stage.monitor == "validation_dsc" else 1)
+                    if value < state.best:
+                        state.best, state.checks_since_best = value, 0
+                    else:
+                        state.checks_since_best += 1
+                        if stage.plateau and state.checks_since_best % stage.plateau == 0:
+                            state.rate_factor *= stage.decay
+                    if _keeps_best(stage) and value < state.kept:
+                        state.kept = value
+                        best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
             stopped = stage.patience is not None and state.checks_since_best >= stage.patience
             finished = state.diverged or stopped or state.update >= updates
 
@@ -168,7 +174,7 @@ def train(
 
         if best and not state.diverged:
             network.load_state_dict(best)
-        if not _same_criterion(*method.stages[state.stage : state.stage + 2]):
+        if not _comparable(*method.stages[state.stage : state.stage + 2]):
             best, state.kept = {}, math.inf
         state.stage, state.update, state.loss_sum = state.stage + 1, 0, 0.0
         state.best, state.checks_since_best, state.rate_factor = math.inf, 0, 1.0
@@ -182,13 +188,12 @@ def train(
 
 
 def _culprit(state: State, stage: Stage, picked: Sequence) -> dict:
-    """Where a training stopped, and with which samples."""
+    """Where a training diverged, and with which samples; slices are pairs without names."""
     samples = [each._asdict() if hasattr(each, "_asdict") else dict(zip(("case", "z"), each)) for each in picked]
     return {"stage": stage.name, "update": state.update, "loss": str(state.loss_sum), "samples": samples}
 
 
 def _save_batch(path: Path, *tensors: Tensor) -> None:
-    """Image, label and weight, as far as there are."""
     arrays = {name: tensor.cpu().numpy() for name, tensor in zip(("image", "label", "weight"), tensors)}
     with writing(path) as temporary:
         np.savez_compressed(temporary, **arrays)
@@ -202,7 +207,7 @@ def _decay(stage: Stage, state: State, updates: int) -> float:
 
 
 def _free(network: nn.Module, stage: Stage) -> dict[str, nn.Parameter]:
-    """Let only the stage's parameters move, and return them by name."""
+    """Freeze all parameters but those of the stage, and return these by name."""
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not stage.trainable or name.startswith(tuple(f"{part}." for part in stage.trainable)))
     _training_mode(network)
@@ -221,13 +226,10 @@ def _training_mode(network: nn.Module) -> None:
 def _without_gradient(stage: Stage, trainable: dict[str, nn.Parameter]) -> list[str]:
     """Parameters that the first update of a stage does not reach, for instance behind a ReLU that is zero everywhere.
 
-    A stage that stops at an inner output leaves the later layers without gradient on purpose; these are not named.
+    Layers behind the inner output that a stage stops at have no gradient at all, on purpose; they are not named.
     """
-    return [
-        f"{stage.name}: {name}"
-        for name, parameter in trainable.items()
-        if parameter.grad is not None and not parameter.grad.any()
-    ]
+    reached = {name: parameter.grad for name, parameter in trainable.items() if parameter.grad is not None}
+    return [f"{stage.name}: {name}" for name, gradient in reached.items() if not gradient.any()]
 
 
 def _history_row(state: State, stage: Stage, optimiser: torch.optim.Optimizer) -> dict:
@@ -247,7 +249,7 @@ def _history_row(state: State, stage: Stage, optimiser: torch.optim.Optimizer) -
 
 @torch.no_grad()
 def _validate(method, profile, stage, module, data, validation, loss_function, fabric) -> dict:
-    """Loss and pooled DSC of the validation samples at the stage's output; several processes share the batches."""
+    """Loss and pooled DSC of the validation samples; several processes share the batches."""
     module.eval()
     loss, overlap, size = 0.0 if loss_function else math.nan, 0, 0
     own = range(fabric.global_rank * profile.batch_size, len(validation), fabric.world_size * profile.batch_size)
@@ -276,31 +278,18 @@ def _validate(method, profile, stage, module, data, validation, loss_function, f
     return {"validation_loss": loss, "validation_dsc": overlap / size if size else math.nan}
 
 
-def _improved(state: State, stage: Stage) -> bool:
-    """Whether the last check is better than what is kept; lowers the learning rate on a plateau."""
-    value = state.history[-1][stage.monitor] * (-1 if stage.monitor == "validation_dsc" else 1)
-    state.checks_since_best += 1
-    if value < state.best:
-        state.best, state.checks_since_best = value, 0
-    elif stage.plateau and state.checks_since_best % stage.plateau == 0:
-        state.rate_factor *= stage.decay
-    improved = value < state.kept
-    state.kept = value if improved else state.kept
-    return improved
-
-
 def _keeps_best(stage: Stage) -> bool:
     return stage.keep_best or stage.patience is not None
 
 
-def _same_criterion(stage: Stage, *following: Stage) -> bool:
-    """Whether weights kept in a stage may still be the best after the next one, which starts from them.
+def _comparable(*stages: Stage) -> bool:
+    """Whether two stages follow each other and judge the same output by the same number.
 
-    It has to judge the same output by the same number. A stage that trains another output, or starts with random
-    layers behind it, has nothing to be held against.
+    The best weights of the first may then still be the best after the second, which starts from them. A stage that
+    trains another output has nothing to be compared with.
     """
-    criteria = [(each.loss, each.forward, each.activation, each.monitor) for each in (stage, *following)]
-    return len(criteria) == 2 and criteria[0] == criteria[1] and all(map(_keeps_best, (stage, *following)))
+    criteria = [(stage.loss, stage.forward, stage.activation, stage.monitor) for stage in stages]
+    return len(stages) == 2 and criteria[0] == criteria[1] and all(map(_keeps_best, stages))
 
 
 def _progress(state: State, updates: int, method: Method) -> Passing:

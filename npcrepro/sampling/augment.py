@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import radians
+from math import prod, radians
 
 import torch
 import torch.nn.functional as F
@@ -25,18 +25,18 @@ def rotate(image: Tensor, label: Tensor, degrees: Tensor) -> tuple[Tensor, Tenso
         Image and label (both bilinear) of the same shapes.
     """
     angle = degrees.to(image.device, torch.float32) * radians(1)
-    moved, masks = _move(image, label, torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1), 0.0)
+    matrix = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1)
+    moved, masks = _move(image, label, matrix, torch.zeros(len(image), 2, device=image.device))
     return moved, _decided(masks, label)
 
 
-def _move(image: Tensor, masks: Tensor, matrix: Tensor, shift: Tensor | float) -> tuple[Tensor, Tensor]:
+def _move(image: Tensor, masks: Tensor, matrix: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """Each slice through ``matrix`` (B, 4), row by row and in pixels of equal size, after a shift (B, 2) as (x, y).
 
     The shift is in half widths and half heights of the slice.
     """
     ratio = image.shape[-2] / image.shape[-1]
     matrix = matrix * matrix.new_tensor([1.0, ratio, 1 / ratio, 1.0])
-    shift = torch.broadcast_to(torch.as_tensor(shift, dtype=matrix.dtype, device=matrix.device), (len(image), 2))
     theta = torch.cat([matrix.reshape(-1, 2, 2), shift.unsqueeze(2)], dim=2)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     floor = image.amin(dim=(1, 2, 3), keepdim=True)
@@ -101,7 +101,7 @@ class Affine:
         flip: float = 0.0,
         moved: float = 1.0,
     ):
-        self.degrees, self.zoom, self.shift, self.flip, self.moved = degrees, tuple(zoom), shift, flip, moved
+        self.degrees, self.zoom, self.shift, self.flip, self.moved = degrees, zoom, shift, flip, moved
 
     def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         moved, masks = self.move(image, label, generator)
@@ -134,11 +134,6 @@ class VolumeAffine:
 
     Raises:
         InputError: unknown axis.
-
-    Example:
-        >>> image, label = torch.zeros(1, 3, 4, 8, 8), torch.zeros(1, 1, 4, 8, 8, dtype=torch.uint8)
-        >>> VolumeAffine()(image, label, torch.Generator().manual_seed(0))[1].shape
-        torch.Size([1, 1, 4, 8, 8])
     """
 
     # PAPER: Chen 2020, rotation in the plane from -5 to 5 degrees.
@@ -154,14 +149,12 @@ class VolumeAffine:
         self.slices = Affine(degrees, zoom, shift, flip)
         self.across = pick({"x": False, "y": True}, flip_axis, "axis of a flip")
 
-    def __call__(
-        self, image: Tensor, label: Tensor, generator: torch.Generator, *weight: Tensor
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+    def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator, *weight: Tensor) -> tuple[Tensor, ...]:
         floor = image.amin(dim=(2, 3, 4), keepdim=True)
         masks = torch.cat([label.float(), *weight], dim=1)
         # Slices as channels move together. Rows as columns are mirrored along y, all else being alike in both.
-        slices = [self._turned((image - floor).flatten(1, 2)), self._turned(masks.flatten(1, 2))]
-        moved, masks_moved = (self._turned(each) for each in self.slices.move(*slices, generator))
+        slices, mask_slices = self._turned((image - floor).flatten(1, 2)), self._turned(masks.flatten(1, 2))
+        moved, masks_moved = map(self._turned, self.slices.move(slices, mask_slices, generator))
         label_moved, *weight_moved = masks_moved.reshape(masks.shape).split(label.shape[1], dim=1)
         return moved.reshape(image.shape) + floor, _decided(label_moved, label), *weight_moved
 
@@ -184,8 +177,7 @@ class RotationContrastNoise:
         image ``(B, C, H, W)``, label ``(B, S, H, W)``, both returned with their shapes; the image is in about [0, 1].
 
     Example:
-        >>> augmentation = RotationContrastNoise()
-        >>> augmentation.combinations
+        >>> RotationContrastNoise().combinations
         726
     """
 
@@ -200,23 +192,13 @@ class RotationContrastNoise:
         noise_variances: Sequence[float] = (0.0, 1e-8),
     ):
         self.axes = [torch.tensor(axis, dtype=torch.float32) for axis in (rotations, gammas, clipped, noise_variances)]
-
-    @property
-    def combinations(self) -> int:
-        """How many images one slice stands for."""
-        total = 1
-        for axis in self.axes:
-            total *= len(axis)
-        return total
+        self.combinations = prod(map(len, self.axes))
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Rotation, gamma, clipped share and noise variance of ``count`` samples, each of shape ``(count,)``."""
         index = torch.randint(self.combinations, (count,), generator=generator)
-        drawn = []
-        for axis in reversed(self.axes):
-            drawn.append(axis[index % len(axis)])
-            index = index // len(axis)
-        return tuple(reversed(drawn))
+        places = torch.unravel_index(index, tuple(map(len, self.axes)))
+        return tuple(axis[place] for axis, place in zip(self.axes, places, strict=True))
 
     def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         # SILENT: the order; rotation, contrast, noise, and normalisation afterwards.

@@ -30,7 +30,7 @@ def bright(image: np.ndarray, share: float = 0.5) -> np.ndarray:
     if image.max() == floor:
         return np.zeros(image.shape, bool)
     highest = np.percentile(image, BRIGHTEST)
-    clipped = image.clip(max=highest if highest > floor else None)
+    clipped = image.clip(max=highest) if highest > floor else image
     finder = sitk.OtsuThresholdImageFilter()
     finder.Execute(sitk.GetImageFromArray(clipped.reshape(1, -1).astype(np.float32)))
     # Otsu's threshold is the middle of the two means. Where no value lies between the parts, all thresholds there are

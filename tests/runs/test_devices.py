@@ -1,6 +1,8 @@
 """Several devices share each batch: here two processes on a processor, with gloo between them."""
 
 import json
+import logging.handlers
+import math
 import multiprocessing
 import os
 import signal
@@ -84,6 +86,7 @@ def test_two_devices_give_the_numbers_of_one(pair):
     assert one.provenance["precision"] == two.provenance["precision"]
     close = {"rtol": 1e-4, "atol": 1e-5} if one.provenance["precision"] == "32-true" else {"rtol": 0.05, "atol": 0.02}
     numbers = ["update", "loss", "validation_loss", "validation_dsc"]
+    print(one.history, two.history)
     torch.testing.assert_close(*(torch.tensor(r.history[numbers].to_numpy()) for r in (two, one)), **close)
     weights = [load_file(record.folder / "model.safetensors") for record in (two, one)]
     torch.testing.assert_close(*weights, **close)
@@ -124,6 +127,63 @@ def test_a_batch_that_cannot_be_shared(tiny_root, tmp_path):
     words = "has batches of 4, which 3 devices cannot share equally; give --devices a divisor of it"
     with pytest.raises(InputError, match=f"li2018/stepwise in profile tiny {words}"):
         finish(tiny_root, tmp_path, 3, paper_of())
+
+
+# The device and its precision
+
+
+@pytest.mark.parametrize(
+    ("has", "precision"),
+    [
+        ({"amx_bf16": True}, "bf16-mixed"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "32-true"),  # whose weight gradients can be garbage
+        ({}, "32-true"),
+    ],
+)
+def test_bf16_only_where_the_processor_has_matrix_units_for_it(monkeypatch, has, precision):
+    said = logging.handlers.BufferingHandler(100)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(logging.getLogger("lightning_fabric"), "handlers", [said])
+    fabric = devices.make_fabric("auto")
+    assert (fabric._precision.precision, fabric.device.type) == (precision, "cpu")
+    assert said.buffer == []  # Lightning would tell the precision
+
+
+def test_bf16_trains_and_keeps_its_weights_in_fp32(tiny_prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    method = PAPER.method("linear-scores")
+    data = method.data.build(tiny_prepared, TINY.matrix, method.channels, method.structures)
+    task = method, TINY, data, ["P0", "P1"], ["P2"], 0
+    network, state = training.train(*task, devices.make_fabric("cpu"), tmp_path / "checkpoint", print)
+    assert all(math.isfinite(row["validation_loss"]) for row in state.history)
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+    assert not state.diverged
+
+
+def test_a_device_that_is_not_there_or_mistyped(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="device 'cuda' was asked for, but torch sees no CUDA device"):
+        devices.make_fabric("cuda")
+    with pytest.raises(InputError, match=r"unknown device 'cdua'; did you mean 'cuda'\? choices: auto, cpu, cuda"):
+        devices.make_fabric("cdua")
+
+
+@pytest.mark.parametrize(
+    ("convolution", "arguments", "options", "memory_format"),
+    [
+        (nn.Conv2d, (8, 16, 1), {"stride": 2}, torch.contiguous_format),
+        (nn.Conv2d, (15, 16, 1), {"stride": (1, 2)}, torch.contiguous_format),
+        (nn.Conv2d, (16, 16, 1), {"stride": 2}, torch.channels_last),
+        (nn.Conv2d, (8, 16, 1), {}, torch.channels_last),
+        (nn.Conv2d, (8, 16, 3), {"stride": 2}, torch.channels_last),
+        (nn.Conv3d, (8, 16, 1), {"stride": 2}, torch.channels_last_3d),
+    ],
+)
+def test_channels_are_last_but_where_the_processor_library_would_crash(convolution, arguments, options, memory_format):
+    layer = convolution(*arguments, **options)
+    network = nn.Sequential(nn.ReLU(), nn.Sequential(layer))
+    assert devices.memory_format_of(network, layer.weight.ndim - 2) == memory_format
 
 
 def test_more_gpus_than_there_are(monkeypatch):

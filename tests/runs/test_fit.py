@@ -72,5 +72,5 @@ def test_build_executes_the_other_chapters_with_the_cohort(tmp_path, repository,
     assert "li2018" not in asked["names"]
     title, said = json.loads(asked["staged"]["li2018"].read_text("utf-8"))["cells"]
     assert title["source"] == "# Li et al. 2018: one network, three training steps"
-    assert "not told on this cohort" in said["source"]
+    assert "cannot run on this cohort" in said["source"]
     assert asked["staged"]["xue2020"].name == "xue2020.ipynb"

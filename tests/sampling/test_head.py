@@ -14,14 +14,9 @@ def t1_head():
 
 def test_tissue_belongs_to_the_head_where_fat_is_much_brighter():
     image, head = t1_head()
-    found = head_mask(image)
-    assert (found == head).mean() > 0.99
+    assert (head_mask(image) == head).mean() > 0.99
     assert not bright(image, share=1.0)[:, 14:18, 14:18].any()  # what Otsu's threshold itself would give
-
-
-def test_half_of_the_threshold_keeps_tissue_without_a_closed_rim_of_fat():
-    image, head = t1_head()
-    image[:, 17:][image[:, 17:] > 200] = 100
+    image[:, 17:][image[:, 17:] > 200] = 100  # the rim of fat is no longer closed
     assert head_mask(image)[head].mean() > 0.99
     assert head_mask(image, share=1.0)[head].mean() < 0.5
 
@@ -52,16 +47,6 @@ def test_an_image_of_one_value():
     assert not bright(flat).any()
     assert head_mask(flat).all()
     assert not zscore(flat, np.ones(flat.shape, bool)).any()
-
-
-def test_zscore_agrees_with_a_slow_reference():
-    random = np.random.default_rng(1)
-    image = random.normal(50, 20, (3, 4, 5)).astype(np.float32)
-    inside = random.random(image.shape) < 0.4
-    values = [float(value) for value, here in zip(image.ravel(), inside.ravel(), strict=True) if here]
-    mean = sum(values) / len(values)
-    sd = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
-    np.testing.assert_allclose(zscore(image, inside), (image - mean) / sd, rtol=1e-5)
 
 
 @pytest.mark.parametrize("inside", [[False, False, False], [True, True, False]])

@@ -77,20 +77,13 @@ class Entry:
 
         Of a network whose layers depend on what is in an image there is no number of multiply-accumulates.
         """
-        import torch
-
-        from npcrepro.models.layers import layer_table
+        from npcrepro.models.layers import count_layers
 
         if "network" not in self.method:
             return None, None
         method, profile = Method.from_data(self.method), SimpleNamespace(**self.runs[0]["profile"])
-        with torch.device("meta"):
-            network = method.build(profile.width)
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-        try:
-            return parameters, sum(layer.macs for layer in layer_table(network, method.input_shape(profile)))
-        except NotImplementedError:
-            return parameters, None
+        parameters, _, macs = count_layers(lambda: method.build(profile.width), method.input_shape(profile))
+        return parameters, macs
 
 
 @dataclass(frozen=True)

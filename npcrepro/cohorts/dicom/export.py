@@ -14,7 +14,8 @@ from npcrepro import __version__
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import writing
 from npcrepro.cohorts.check import grid_defects
-from npcrepro.cohorts.dicom.series import Grid, Slice, read_grid, reading
+from npcrepro.cohorts.dicom.headers import reading
+from npcrepro.cohorts.dicom.series import Grid, Slice, read_grid
 from npcrepro.cohorts.images import read_image, to_mask
 from npcrepro.cohorts.layout import scan
 from npcrepro.cohorts.structures import Structures, is_target, mask_of
@@ -41,9 +42,9 @@ def export_rtstruct(
     """Write a label image as an RTSTRUCT.
 
     ``prediction`` lies on the grid of ``series``, the folder of a DICOM series, as `import_dicom` makes it.
-    ``structures`` names the codes of each structure. Contours run halfway between voxels inside and outside, holes
-    are contours of their own. Patient and study are those of the series, as a planning system asks for: the file is
-    as confidential as the images. A structure without voxels is left out, which ``report`` hears.
+    ``structures`` names the codes of each structure. Contours run halfway between voxels inside and outside, and holes
+    are contours of their own. Patient and study are those of the series, because a planning system needs them. The file
+    is therefore as confidential as the images. ``report`` is told of structures without voxels, which are left out.
 
     Raises InputError for files that cannot be read, a prediction on another grid or with an unknown code, one that is
     all background, and a series without a frame of reference.
@@ -63,10 +64,13 @@ def export_rtstruct(
     mask, defects = to_mask(label, codes, str(prediction))
     if mask is None:
         raise InputError(str(defects[0]))
-    contours = {name: contours_of(mask_of(mask, codes, name), grid) for name in codes}
-    for name in [name for name, found in contours.items() if not found]:
-        report(f"{name} has no voxel and is left out")
-        del contours[name]
+    contours = {}
+    for name in codes:
+        found = contours_of(mask_of(mask, codes, name), grid)
+        if found:
+            contours[name] = found
+        else:
+            report(f"{name} has no voxel and is left out")
     if not contours:
         raise InputError(f"{prediction}: all background: nothing to export")
     dataset = _dataset(grid, contours)
@@ -130,11 +134,11 @@ def _dataset(grid: Grid, contours: Mapping[str, list[tuple[Slice, np.ndarray]]])
     dataset.ROIContourSequence = []
     dataset.RTROIObservationsSequence = []
     for number, (name, found) in enumerate(contours.items(), 1):
-        roi = _item(ROINumber=number, ReferencedFrameOfReferenceUID=first.frame_of_reference, ROIName=name)
-        roi.ROIGenerationAlgorithm = "AUTOMATIC"
+        roi = _item(ROINumber=number, ROIName=name, ROIGenerationAlgorithm="AUTOMATIC")
+        roi.ReferencedFrameOfReferenceUID = first.frame_of_reference
         dataset.StructureSetROISequence.append(roi)
-        outline = _item(ROIDisplayColor=list(COLOURS[(number - 1) % len(COLOURS)]), ReferencedROINumber=number)
-        outline.ContourSequence = [_contour(*each) for each in found]
+        outline = _item(ReferencedROINumber=number, ContourSequence=[_contour(*each) for each in found])
+        outline.ROIDisplayColor = list(COLOURS[(number - 1) % len(COLOURS)])
         dataset.ROIContourSequence.append(outline)
         kind = name[:3].upper() if is_target(name) else "ORGAN"
         observed = _item(ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType=kind)

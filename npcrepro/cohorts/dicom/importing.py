@@ -10,8 +10,9 @@ import numpy as np
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.progress import Report
+from npcrepro.cohorts.dicom.find import Series, find_series
 from npcrepro.cohorts.dicom.rules import Rules, read_rules
-from npcrepro.cohorts.dicom.series import Series, find_series, read_grid, read_series
+from npcrepro.cohorts.dicom.series import read_grid, read_series
 from npcrepro.cohorts.dicom.structures import rasterise, read_structures
 from npcrepro.cohorts.images import from_itk, to_itk
 from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
@@ -44,8 +45,10 @@ class _Patient:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is imported of a patient: a series for each channel, and the drawn names behind each structure.
-    ``drawn_on`` is the series whose slices carry the contours."""
+    """What is imported of a patient: a series for each channel, and the drawn names that each structure is made of.
+
+    ``drawn_on`` is the series on whose slices the contours were drawn.
+    """
 
     folder: Path
     channels: Mapping[str, Series]
@@ -65,8 +68,8 @@ def import_dicom(
     of another frame of reference are registered only where the rules say so.
 
     Cases are called CASE_000, CASE_001, ...; neither names, identifiers, dates nor descriptions get into the cohort.
-    ``report`` hears which case comes from which folder, which patients are skipped and why, and which structures fit no
-    rule; nothing of that is stored.
+    ``report`` is told which case comes from which folder, which patients are skipped and why, and which structures fit
+    no rule. Nothing of that is stored.
 
     Raises InputError for a missing or empty folder, rules that cannot be read, a file that is broken in its header,
     and where no patient is left.
@@ -220,7 +223,8 @@ def _drawn(patient: _Patient, chosen: Mapping[str, Series], reference: str) -> t
 def _case(name: str, plan: _Plan, reference: str, structures: tuple[str, ...], report: Report) -> CaseArrays:
     target = plan.channels[reference]
     grid = to_itk(*read_series(target.files))
-    arrays, transforms = [], {}
+    arrays: list[np.ndarray] = []
+    transforms: dict[str, sitk.Transform | None] = {}
     for channel, series in plan.channels.items():
         image = grid if channel == reference else to_itk(*read_series(series.files))
         transforms[series.uid] = None

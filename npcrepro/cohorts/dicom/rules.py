@@ -14,7 +14,7 @@ Descriptions and names are searched with regular expressions, in which case make
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import ItemsView, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import yaml
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.defects import slip
-from npcrepro.cohorts.dicom.series import Series
+from npcrepro.cohorts.dicom.find import Series
 
 # Words for contrast agent in the descriptions of MR series, and words for a series without.
 CONTRAST = r"((?<![a-z])(gd|gad\w*|ce|post|km|contrast\w*|enh\w*)(?![a-z])|[+] ?c(?![a-z])|(?<![a-z])c[+])"
@@ -142,12 +142,10 @@ def read_rules(path: str | Path | None) -> Rules:
     fields = _fields(Path(path))
     channels, structures = rules.channels, rules.structures
     if "channels" in fields:
-        channels = tuple(_channel(path, name, rule) for name, rule in _mapping(path, fields, "channels").items())
+        channels = tuple(_channel(path, name, rule) for name, rule in _mapping(path, fields, "channels"))
     if "structures" in fields:
-        structures = {
-            _text(path, "structures", name): _pattern(path, name, pattern)
-            for name, pattern in _mapping(path, fields, "structures").items()
-        }
+        named = _mapping(path, fields, "structures")
+        structures = {_text(path, "structures", name): _pattern(path, name, pattern) for name, pattern in named}
     reference, register = fields.get("reference"), fields.get("register", False)
     names = [rule.name for rule in channels]
     if reference is not None and reference not in names:
@@ -174,11 +172,11 @@ def _fields(path: Path) -> dict[str, Any]:
     return fields
 
 
-def _mapping(path: str | Path, fields: dict[str, Any], key: str) -> dict[Any, Any]:
+def _mapping(path: str | Path, fields: dict[str, Any], key: str) -> ItemsView[Any, Any]:
     value = fields[key]
     if not isinstance(value, dict) or not value:
         raise InputError(f"{path}: {key} is {value!r}; it looks like 'NAME: rule', one a line")
-    return value
+    return value.items()
 
 
 def _channel(path: str | Path, name: object, rule: object) -> ChannelRule:
@@ -196,7 +194,7 @@ def _text(path: str | Path, what: str, value: object) -> str:
     return value
 
 
-def _pattern(path: str | Path, name: object, pattern: object) -> re.Pattern[str]:
+def _pattern(path: str | Path, name: object, pattern: Any) -> re.Pattern[str]:
     try:
         return re.compile(pattern, re.IGNORECASE)
     except (re.error, TypeError, RecursionError, OverflowError) as problem:

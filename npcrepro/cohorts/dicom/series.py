@@ -1,23 +1,20 @@
-"""DICOM series: found in a folder tree, put in order by position, checked and read.
+"""A DICOM series of single-frame images becomes one volume: its slices are sorted by position, checked and read.
 
-A series of single-frame images becomes one volume. What would turn up as a wrong volume in silence (a missing slice, a
-slice twice, a tilted gantry, two series in one folder) is an InputError.
+Whatever would give a wrong volume without notice is an InputError, for instance a missing slice, a slice that is there
+twice, a tilted gantry, or two series in one folder.
 """
 
 import math
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import MediaStorageDirectoryStorage
 
 from npcrepro.base.errors import InputError
+from npcrepro.cohorts.dicom.find import find_series
+from npcrepro.cohorts.dicom.headers import HEADER, numbers, reading, reason_of, short, text
 from npcrepro.cohorts.images import SPACING_RANGE_MM
 
 # In millimetres; smaller steps are rounding in the header.
@@ -28,36 +25,6 @@ UNEVEN = 0.1
 SHIFTED = 0.5
 # Farther from the origin of the scanner, and the header is broken.
 FARTHEST_MM = 1e5
-
-NO_IMAGES = ("RTSTRUCT", "RTPLAN", "RTRECORD", "RTDOSE", "SEG", "SR", "PR", "REG")
-
-HEADER = [
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "FrameOfReferenceUID"),
-    *("Modality", "SeriesDescription", "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "SliceThickness"),
-    *("ImageOrientationPatient", "NumberOfFrames", "SamplesPerPixel", "ImageType"),
-]
-
-
-@dataclass(frozen=True)
-class Series:
-    """One series of a folder tree, not yet read. ``patient`` is the patient ID, or the study where there is none.
-
-    RTSTRUCTs are series of the modality ``RTSTRUCT``; ``scout`` marks the projections that a scan is planned on.
-    """
-
-    uid: str
-    modality: str
-    description: str
-    study: str
-    patient: str
-    frame_of_reference: str
-    files: tuple[Path, ...]
-    scout: bool = False
-
-    @property
-    def is_image(self) -> bool:
-        """Whether these are images that can become a volume."""
-        return self.modality not in NO_IMAGES and not self.scout
 
 
 @dataclass(frozen=True)
@@ -104,33 +71,6 @@ class Grid:
         return (points - self.geometry["origin"]) @ direction / self.spacing_mm[::-1]
 
 
-def find_series(root: str | Path) -> list[Series]:
-    """The series of a folder tree, sorted by patient, study and path; pixels are not read.
-
-    Files that are not DICOM are passed over, unless they are named ``.dcm``. Raises InputError for a folder that is
-    missing, and a DICOM file that cannot be read or names no series.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder: a mistyped path, or data that are not mounted here")
-    headers: dict[str, pydicom.Dataset] = {}
-    files: dict[str, list[Path]] = {}
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        if not is_dicom(path):
-            continue
-        with reading(path):
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER)
-            uid, kind = text(header, "SeriesInstanceUID"), text(header.file_meta, "MediaStorageSOPClassUID")
-        if kind == MediaStorageDirectoryStorage:
-            continue
-        if not uid:
-            raise InputError(f"{path}: no SeriesInstanceUID: truncated or damaged; copy it anew or remove it")
-        headers.setdefault(uid, header)
-        files.setdefault(uid, []).append(path)
-    series = [_series(uid, header, files[uid]) for uid, header in headers.items()]
-    return sorted(series, key=lambda one: (one.patient, one.study, one.files[0]))
-
-
 def read_series(
     files: str | Path | Sequence[str | Path],
 ) -> tuple[np.ndarray, tuple[float, float, float], dict[str, list[float]]]:
@@ -165,72 +105,6 @@ def read_grid(files: str | Path | Sequence[str | Path]) -> Grid:
     )
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """What pydicom raises for a broken file becomes an InputError; its warnings about the standard are not shown.
-
-    pydicom hands on whatever its parsers raise, among it struct.error and exceptions without a common base.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except InputError:
-        raise
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as problem:
-        raise InputError(f"{path} cannot be read: {problem.strerror}: moved, mistyped, or not yours to read") from None
-    except InvalidDicomError:
-        raise InputError(f"{path} is not a DICOM file: another format under this name, or an empty file") from None
-    except Exception as problem:
-        reason = _reason(problem)
-        cause = "truncated or damaged: an interrupted copy or download"
-        raise InputError(f"{path}: broken DICOM file ({reason}); likely cause: {cause}") from None
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file carries the mark of DICOM; one named ``.dcm`` is taken at its word."""
-    if path.suffix.lower() == ".dcm":
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError as problem:
-        raise InputError(f"{path} cannot be read: {problem.strerror}") from None
-
-
-def text(dataset: pydicom.Dataset, keyword: str) -> str:
-    """A value as one line of text without blanks at its ends; empty where there is none."""
-    value = dataset.get(keyword)
-    return "" if value is None else _line(str(value))
-
-
-def numbers(dataset: pydicom.Dataset, keyword: str, count: int, path: Path) -> np.ndarray:
-    """``count`` finite numbers of a header, or an InputError."""
-    value = dataset.get(keyword)
-    if value is None or value == "":
-        raise InputError(f"{path}: no {keyword}: not a slice of a volume (a scout or a report), or a damaged header")
-    values = np.atleast_1d(np.asarray(value, float))
-    if values.shape != (count,) or not np.isfinite(values).all():
-        raise InputError(f"{path}: {keyword} is {_short(value)}, not {count} numbers: a damaged header")
-    return values
-
-
-def _series(uid: str, header: pydicom.Dataset, files: list[Path]) -> Series:
-    """A series by the header of its first file."""
-    with reading(files[0]):
-        study = text(header, "StudyInstanceUID")
-        return Series(
-            uid=uid,
-            modality=text(header, "Modality"),
-            description=text(header, "SeriesDescription"),
-            study=study,
-            patient=text(header, "PatientID") or study,
-            frame_of_reference=text(header, "FrameOfReferenceUID"),
-            files=tuple(files),
-            scout="LOCALIZER" in text(header, "ImageType"),
-        )
-
-
 def _image_files(files: str | Path | Sequence[str | Path]) -> list[Path]:
     """Files of one series, at least one; from a folder those that are images."""
     if not isinstance(files, str | Path):
@@ -259,7 +133,7 @@ def _read_slice(path: Path) -> Slice:
         _check_spacing(path, "PixelSpacing", *spacing)
         position = numbers(header, "ImagePositionPatient", 3, path)
         if np.abs(position).max() > FARTHEST_MM:
-            raise InputError(f"{path}: ImagePositionPatient is {_short(position)} mm: a damaged header")
+            raise InputError(f"{path}: ImagePositionPatient is {short(position)} mm: a damaged header")
         thickness = header.get("SliceThickness")
         return Slice(
             path=path,
@@ -278,7 +152,7 @@ def _read_slice(path: Path) -> Slice:
 def _axes(header: pydicom.Dataset, path: Path) -> np.ndarray:
     axes = numbers(header, "ImageOrientationPatient", 6, path).reshape(2, 3)
     if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-3):
-        raise InputError(f"{path}: ImageOrientationPatient is {_short(axes.ravel())}, not two perpendicular directions")
+        raise InputError(f"{path}: ImageOrientationPatient is {short(axes.ravel())}, not two perpendicular directions")
     # Headers are rounded, NIfTI wants exact right angles.
     x = axes[0] / np.linalg.norm(axes[0])
     y = axes[1] - (axes[1] @ x) * x
@@ -288,7 +162,7 @@ def _axes(header: pydicom.Dataset, path: Path) -> np.ndarray:
 def _check_spacing(path: Path, keyword: str, *values: float) -> None:
     low, high = SPACING_RANGE_MM
     if not all(low <= value <= high for value in values):
-        raise InputError(f"{path}: {keyword} is {_short(values)} mm: no scanner has it; a damaged header")
+        raise InputError(f"{path}: {keyword} is {short(values)} mm: no scanner has it; a damaged header")
 
 
 def _check_same(first: Slice, other: Slice) -> None:
@@ -367,24 +241,10 @@ def _read_pixels(one: Slice) -> np.ndarray:
             if not syntax.is_compressed:
                 raise
             cause = "export without compression, or install pylibjpeg"
-            raise InputError(f"{one.path}: cannot decode {syntax.name} ({_reason(problem)}): {cause}") from None
+            raise InputError(f"{one.path}: cannot decode {syntax.name} ({reason_of(problem)}): {cause}") from None
         if raw.shape != one.shape:
             raise InputError(f"{one.path}: pixels of shape {raw.shape} where the header says {one.shape}: damaged")
         values = np.asarray(apply_modality_lut(raw, dataset), np.float32)
         if not np.isfinite(values).all():
             raise InputError(f"{one.path}: values that are not finite after rescaling: a damaged rescale slope")
         return values
-
-
-def _line(words: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in words).strip()
-
-
-def _reason(problem: Exception) -> str:
-    return _line(str(problem))[:200] or type(problem).__name__
-
-
-def _short(values: Any) -> str:
-    items = values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
-    listed = [f"{v:g}" if isinstance(v, int | float) else str(v) for v in items]
-    return ", ".join(listed[:6]) + (", ..." if len(listed) > 6 else "")

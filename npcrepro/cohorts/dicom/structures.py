@@ -8,7 +8,8 @@ import numpy as np
 import pydicom
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.dicom.series import FARTHEST_MM, Grid, reading, text
+from npcrepro.cohorts.dicom.headers import reading, text
+from npcrepro.cohorts.dicom.series import FARTHEST_MM, Grid
 
 # In slices: farther out of the plane of the images, and a contour was drawn on another plane.
 OUT_OF_PLANE = 0.5
@@ -46,7 +47,7 @@ def read_structures(path: str | Path) -> StructureSet:
         dataset = pydicom.dcmread(path)
         if text(dataset, "Modality") != "RTSTRUCT":
             raise InputError(f"{path} is not an RTSTRUCT but {text(dataset, 'Modality') or 'of unknown modality'}")
-        items = {}
+        items: dict[int, list[pydicom.Dataset]] = {}
         for item in dataset.get("ROIContourSequence") or []:
             items.setdefault(int(item.ReferencedROINumber), []).extend(item.get("ContourSequence") or [])
         rois = list(dataset.get("StructureSetROISequence") or [])
@@ -66,7 +67,7 @@ def rasterise(
 
     A voxel is inside where its centre is, by the even-odd rule over all contours of a slice: a contour within another
     is a hole, and so is a loop entered by a keyhole. A contour between two slices goes to the nearer one; where
-    several planes fall on one slice, the nearest counts. ``report`` hears of what is left out: contours beyond the
+    several planes fall on one slice, the nearest counts. ``report`` is told what is left out: contours beyond the
     slices or across them, and contours that are there twice. No contours give an empty mask.
     """
     mask = np.zeros(grid.shape, bool)

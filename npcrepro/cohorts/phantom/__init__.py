@@ -21,8 +21,9 @@ from atlas knowledge; they are not fitted to a data set. What the phantom shows 
 from __future__ import annotations
 
 from npcrepro.cohorts.phantom.anatomy import Anatomy
-from npcrepro.cohorts.phantom.cohort import KINDS, LICENCE, REFERENCE, Kind, PhantomPatient, make_patient, write_phantom
+from npcrepro.cohorts.phantom.cohort import LICENCE, REFERENCE, PhantomPatient, make_patient, write_phantom
 from npcrepro.cohorts.phantom.ct import ComputedTomography
+from npcrepro.cohorts.phantom.kinds import KINDS, Kind
 from npcrepro.cohorts.phantom.observers import second_observer
 from npcrepro.cohorts.phantom.signal import SpinEcho, SpoiledGradientEcho
 from npcrepro.cohorts.phantom.tissues import Structure, Tissue

@@ -161,8 +161,6 @@ def texture(fields: Sequence[RandomField], axes: Sequence[np.ndarray]) -> np.nda
 
 def soften(fractions: np.ndarray, grid: Grid, axes: Sequence[np.ndarray], field: RandomField) -> None:
     """Mix the tissues along the border of the tumour, slice by slice and in place."""
-    if SOFT_BORDER <= 0:
-        return
     sigma = [SOFT_BORDER_MM / s for s in grid.spacing_mm[1:]]
     margin = [int(np.ceil(3 * s)) for s in sigma]
     present = sum(fractions[..., kind] for kind in TUMOUR_TISSUES) > 0
@@ -186,5 +184,5 @@ def rician(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.nda
     """Magnitude of a signal with complex Gaussian noise of standard deviation `sigma`; float32, 0 and more."""
     real = rng.standard_normal(signal.shape, np.float32)
     imaginary = rng.standard_normal(signal.shape, np.float32)
-    sigma = np.float32(sigma)
-    return np.hypot(np.maximum(signal, 0) + sigma * real, sigma * imaginary)
+    scale = np.float32(sigma)
+    return np.hypot(np.maximum(signal, 0) + scale * real, scale * imaginary)

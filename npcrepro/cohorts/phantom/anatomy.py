@@ -9,7 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.phantom.organs import SIDES, Patient, head, organs
+from npcrepro.cohorts.phantom.muscles import head
+from npcrepro.cohorts.phantom.organs import organs
+from npcrepro.cohorts.phantom.patient import SIDES, Patient
 from npcrepro.cohorts.phantom.shapes import Organ, RandomField
 from npcrepro.cohorts.phantom.tissues import STRUCTURE_STEP, Structure, Tissue, code_of
 from npcrepro.cohorts.phantom.tumour import STAGE_MIX, Tumour

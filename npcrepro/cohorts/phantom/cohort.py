@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from npcrepro.base.errors import InputError, pick
-from npcrepro.cohorts.phantom.acquisition import Fields, Grid, Sampled, partition, rician, sample, soften, texture
+from npcrepro.cohorts.phantom.acquisition import Fields, Grid, partition, sample, soften
 from npcrepro.cohorts.phantom.anatomy import Anatomy
-from npcrepro.cohorts.phantom.ct import CTV_MARGINS_MM, ComputedTomography, ct_slice, draw_ct, marker_place, with_margin
+from npcrepro.cohorts.phantom.ct import CTV_MARGINS_MM, marker_place, with_margin
+from npcrepro.cohorts.phantom.kinds import KINDS, MARKER, Kind
 from npcrepro.cohorts.phantom.observers import check_agreement
 from npcrepro.cohorts.phantom.observers import second_observer as draw_again
-from npcrepro.cohorts.phantom.shapes import RandomField, Triple
-from npcrepro.cohorts.phantom.signal import (
-    PatientTissues,
-    Series,
-    SpinEcho,
-    SpoiledGradientEcho,
-    draw_tissues,
-    series_signal,
-)
-from npcrepro.cohorts.phantom.tissues import Structure, Tissue
+from npcrepro.cohorts.phantom.scan import CtScan, Draw, MriScan, draw_motion
+from npcrepro.cohorts.phantom.shapes import Triple
+from npcrepro.cohorts.phantom.signal import draw_tissues
+from npcrepro.cohorts.phantom.tissues import Structure
 
 if TYPE_CHECKING:
     from npcrepro.cohorts.layout import CaseArrays, Cohort
@@ -35,96 +28,6 @@ if TYPE_CHECKING:
 REFERENCE = "Digital phantom of NPC made by npcrepro.cohorts.phantom; synthetic, no patient data."
 LICENCE = "CC0 (synthetic)"
 SECOND_OBSERVER_FOLDER = "labels_observer2"
-MARKER = "LocRef"  # a ball on the skin, the small reference structure of a simulation CT
-
-# Grey matter has this intensity (before contrast agent) where the gain of the scanner is 1.
-GREY_MATTER_LEVEL = 300.0
-GAIN_VARIATION = 0.30  # log-normal sd of the gain, drawn for each patient and series
-BIAS_FIELD = 0.16  # log-normal sd of the sensitivity over the head
-BIAS_FIELD_MM = 80.0
-NOISE_RANGE = (9.0, 18.0)  # sd of the complex noise over patients, in units of the level above
-POINT_SPREAD = 0.45  # sd of the point spread function in the plane, in voxels
-
-# Every tenth patient moves during the dynamic series, from this range of frames on and by about this much (z, y, x).
-MOTION_EVERY, MOTION_PATIENT = 10, 1
-MOTION_FRAMES = (15, 45)
-MOTION_MM = (1.5, 3.0, 1.5)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of phantom cohort: its series, its default grid (z, y, x; mm), and the structures of its labels."""
-
-    series: tuple[Series | ComputedTomography, ...]
-    matrix: tuple[int, int, int]
-    spacing_mm: Triple
-    structures: tuple[str, ...] = ("GTVp",)
-    centre_mm: Triple = (0.0, 0.0, 0.0)
-
-    @property
-    def channels(self) -> dict[str, tuple[int, int]]:
-        """Name of each channel: which series, and which frame of it."""
-        names = {}
-        for number, series in enumerate(self.series):
-            frames = getattr(series, "frames", 1)
-            for frame in range(frames):
-                names[series.name if frames == 1 else f"frame_{frame + 1:02d}"] = (number, frame)
-        return names
-
-
-KINDS = {
-    "mri": Kind(
-        series=(
-            SpinEcho("T1", repetition_ms=600, echo_ms=10),
-            SpinEcho("T2", repetition_ms=4000, echo_ms=90, arterial_flow=0.1, venous_flow=0.4),
-            SpinEcho("CET1", repetition_ms=600, echo_ms=10, contrast_after_s=150),
-        ),
-        matrix=(24, 160, 160),
-        spacing_mm=(3.0, 1.375, 1.375),
-    ),
-    "thrive": Kind(
-        series=(
-            SpoiledGradientEcho(
-                "THRIVE", repetition_ms=5, echo_ms=2.3, flip_deg=12, contrast_after_s=240, fat_suppressed=True
-            ),
-        ),
-        matrix=(24, 256, 256),
-        spacing_mm=(3.0, 0.6, 0.6),
-    ),
-    "dce": Kind(
-        series=(
-            SpoiledGradientEcho(
-                "DCE", repetition_ms=4, echo_ms=1.5, flip_deg=15, frames=65, interval_s=5, arrival=8
-            ),
-        ),
-        matrix=(20, 144, 144),
-        spacing_mm=(3.0, 1.53, 1.53),
-    ),
-    "ct": Kind(
-        series=(ComputedTomography(),),
-        matrix=(72, 256, 256),
-        spacing_mm=(3.0, 1.0, 1.0),
-        structures=(
-            "GTVp",
-            "GTVnd",
-            "CTV2",
-            "CTVnd",
-            "Mandible_L",
-            "Mandible_R",
-            "Parotid_L",
-            "Parotid_R",
-            "BrainStem",
-            "SpinalCord",
-            "Eye_L",
-            "Eye_R",
-            "OpticNerve_L",
-            "OpticNerve_R",
-            "OpticChiasm",
-            MARKER,
-        ),
-        centre_mm=(-10.0, 0.0, 0.0),
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -186,11 +89,11 @@ def make_patient(
     anatomy_rng, tissue_rng, field_rng, place_rng = np.random.default_rng([seed, patient]).spawn(4)
     anatomy = Anatomy(anatomy_rng)
     fields = Fields.draw(field_rng)
-    draw = _Draw(seed, patient)
+    draw = Draw(seed, patient)
     if kind == "ct":
-        scan = _Ct(chosen.series[0], grid, draw, marker_place(anatomy, place_rng))
+        scan = CtScan(chosen.series[0], grid, draw, marker_place(anatomy, place_rng))
     else:
-        scan = _Mri(chosen, names, grid, draw, draw_tissues(tissue_rng), _motion(kind, patient, place_rng))
+        scan = MriScan(chosen, names, grid, draw, draw_tissues(tissue_rng), draw_motion(kind, patient, place_rng))
     wanted = sorted({part for name in chosen.structures for part in _parts(name)})
     image = np.empty((len(names), *grid.matrix), np.int16)
     tissue, structure = np.empty((2, *grid.matrix), np.uint8)
@@ -218,105 +121,6 @@ def make_patient(
         stage=anatomy.stage,
         volume_ml=tumour / math.prod(grid.samples()) * grid.voxel_ml,
     )
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """Independent random numbers for each thing that has a name, whatever else is drawn."""
-
-    seed: int
-    patient: int
-
-    def __call__(self, name: str) -> np.random.Generator:
-        return np.random.default_rng([self.seed, self.patient, zlib.crc32(name.encode())])
-
-
-class _Ct:
-    """The CT of one patient."""
-
-    motion = None
-
-    def __init__(self, series: ComputedTomography, grid: Grid, draw: _Draw, marker_mm: Triple) -> None:
-        self.series, self.grid, self.marker_mm = series, grid, marker_mm
-        self.patient = draw_ct(series, draw(series.name))
-        self.noise = draw(f"{series.name} noise")
-
-    def slab(self, out: np.ndarray, sampled: Sampled, moved: None, axes: Sequence[np.ndarray], fields: Fields) -> None:
-        """Fill `out` (1, z, y, x)."""
-        fine = texture(fields.water, axes)
-        for number, fractions in enumerate(sampled.fractions):
-            parts = fractions, fine[number], sampled.marker[number]
-            out[0, number] = np.rint(ct_slice(self.series, self.patient, self.grid, *parts, self.noise))
-
-
-class _Mri:
-    """The wanted channels of one patient's MRI. `motion`: frame from which on the head is elsewhere, and where."""
-
-    marker_mm = None
-
-    def __init__(
-        self,
-        kind: Kind,
-        names: Sequence[str],
-        grid: Grid,
-        draw: _Draw,
-        tissues: PatientTissues,
-        motion: tuple[int, Triple] | None,
-    ) -> None:
-        self.grid, self.motion = grid, motion
-        self.places = [kind.channels[name] for name in names]
-        self.series = kind.series
-        self.noises = [draw(f"{name} noise") for name in names]
-        self.tables, self.bias, self.sigma = {}, {}, {}
-        for number in sorted({number for number, _ in self.places}):
-            rng = draw(kind.series[number].name)
-            table = series_signal(kind.series[number], tissues)
-            level = GREY_MATTER_LEVEL / table[0, Tissue.GREY_MATTER, 0]
-            gain = np.exp(GAIN_VARIATION * np.clip(rng.standard_normal(), -2, 2))
-            self.tables[number] = (gain * level * table).astype(np.float32)
-            self.sigma[number] = gain * rng.uniform(*NOISE_RANGE)
-            self.bias[number] = RandomField(rng, BIAS_FIELD_MM, knots=8)
-        # (tissue, channel, 3), to take all channels of a slice in one product.
-        self.table = np.stack([self.tables[number][frame] for number, frame in self.places], 1)
-
-    def slab(
-        self, out: np.ndarray, sampled: Sampled, moved: Sampled | None, axes: Sequence[np.ndarray], fields: Fields
-    ) -> None:
-        """Fill `out` (C, z, y, x)."""
-        water, uptake = texture(fields.water, axes), texture(fields.uptake, axes)
-        bias = {n: np.exp(np.float32(BIAS_FIELD) * field(*axes)) for n, field in self.bias.items()}
-        before = [moved is None or frame < self.motion[0] for _, frame in self.places]
-        for z in range(len(axes[0])):
-            still = self._signal(sampled.fractions[z], water[z], uptake[z])
-            after = None if moved is None else self._signal(moved.fractions[z], water[z], uptake[z])
-            for channel, (number, _) in enumerate(self.places):
-                source, signal = (sampled, still) if before[channel] else (moved, after)
-                plane = ndimage.gaussian_filter(signal[channel], POINT_SPREAD, truncate=3)
-                metal = source.fractions[z][..., Tissue.METAL]
-                if metal.any():
-                    plane *= self._void(metal, self.series[number].void_mm)
-                plane *= bias[number][z]
-                out[channel, z] = np.rint(rician(plane, self.sigma[number], self.noises[channel]))
-
-    def _signal(self, fractions: np.ndarray, water: np.ndarray, uptake: np.ndarray) -> np.ndarray:
-        """Signal (C, y, x) of a slice from tissue fractions and textures."""
-        kinds, channels, _ = self.table.shape
-        parts = fractions.reshape(-1, kinds) @ self.table.transpose(0, 2, 1).reshape(kinds, 3 * channels)
-        parts = parts.reshape(*water.shape, 3, channels)
-        signal = parts[:, :, 0] + water[..., None] * parts[:, :, 1] + uptake[..., None] * parts[:, :, 2]
-        return np.ascontiguousarray(np.moveaxis(signal, -1, 0))
-
-    def _void(self, metal: np.ndarray, void_mm: float) -> np.ndarray:
-        """What the field about a filling leaves of the signal, 0-1."""
-        spread = ndimage.gaussian_filter(metal, [void_mm / s for s in self.grid.spacing_mm[1:]])
-        return np.clip(1 - 6 * spread, 0, 1)
-
-
-def _motion(kind: str, patient: int, rng: np.random.Generator) -> tuple[int, Triple] | None:
-    if kind != "dce" or patient % MOTION_EVERY != MOTION_PATIENT:
-        return None
-    shift = rng.choice([-1, 1], 3) * rng.uniform(0.6, 1.4, 3) * MOTION_MM
-    return int(rng.integers(*MOTION_FRAMES)), tuple(shift.tolist())
 
 
 def _masks(
@@ -430,7 +234,7 @@ def _write_second_observer(cohort: Cohort, agreement: float, seed: int) -> None:
             label, spacing_mm, geometry = read_image(case.label)
             second = np.zeros_like(label)
             for name in gross:
-                rng = _Draw(seed, number)(f"second observer of {name}")
+                rng = Draw(seed, number)(f"second observer of {name}")
                 drawn = draw_again(mask_of(label, cohort.structures, name), spacing_mm, rng, agreement)
                 second[drawn] = cohort.structures[name][0]
             sitk.WriteImage(to_itk(second, spacing_mm, geometry), str(folder / case.label.name))

@@ -10,41 +10,8 @@ from scipy import ndimage
 from npcrepro.cohorts.phantom.acquisition import MARKER_RADIUS_MM, Grid
 from npcrepro.cohorts.phantom.anatomy import Anatomy
 from npcrepro.cohorts.phantom.shapes import Triple
-from npcrepro.cohorts.phantom.tissues import Tissue
+from npcrepro.cohorts.phantom.tissues import PROPERTIES, Tissue
 
-# Mean and texture (standard deviation) in HU after contrast agent.
-HU = {
-    Tissue.OUTSIDE: (-1000, 0),
-    Tissue.SKIN: (20, 15),
-    Tissue.FAT: (-98, 10),
-    Tissue.MUSCLE: (62, 7),
-    Tissue.CORTICAL_BONE: (950, 120),
-    Tissue.MARROW: (260, 90),
-    Tissue.TOOTH: (1900, 200),
-    Tissue.METAL: (3071, 0),
-    Tissue.AIR: (-1000, 0),
-    Tissue.LUMEN: (-1000, 0),
-    Tissue.MUCOSA: (82, 7),
-    Tissue.ADENOID: (78, 6),
-    Tissue.PAROTID: (22, 14),
-    Tissue.SUBMANDIBULAR: (70, 8),
-    Tissue.TONGUE: (60, 14),
-    Tissue.ARTERY: (170, 4),
-    Tissue.VEIN: (150, 8),
-    Tissue.NODE: (76, 6),
-    Tissue.CSF: (9, 2),
-    Tissue.GREY_MATTER: (42, 2),
-    Tissue.WHITE_MATTER: (33, 2),
-    Tissue.SPINAL_CORD: (38, 2),
-    Tissue.OPTIC_NERVE: (36, 2),
-    Tissue.VITREOUS: (8, 2),
-    Tissue.LENS: (85, 3),
-    Tissue.FLUID: (20, 3),
-    Tissue.CARTILAGE: (95, 15),
-    Tissue.TUMOUR: (76, 7),
-    Tissue.NECROSIS: (35, 6),
-    Tissue.METASTATIC_NODE: (80, 7),
-}
 # Standard deviation in HU between patients: of any soft tissue, and of the tumour, whose contrast to muscle is small.
 SOFT_TISSUE_VARIATION_HU = 3.0
 TUMOUR_VARIATION_HU = 5.0
@@ -57,22 +24,11 @@ LARGEST_NUMBER_OF_FILLINGS = 24
 
 # Margins in mm from gross tumour to clinical target volume, and what cuts them.
 CTV_MARGINS_MM = {"CTV2": ("GTVp", 8.0), "CTVnd": ("GTVnd", 6.0)}
-BARRIERS = (
-    Tissue.OUTSIDE,
-    Tissue.CORTICAL_BONE,
-    Tissue.MARROW,
-    Tissue.TOOTH,
-    Tissue.METAL,
-    Tissue.AIR,
-    Tissue.LUMEN,
-    Tissue.CSF,
-    Tissue.GREY_MATTER,
-    Tissue.WHITE_MATTER,
-    Tissue.SPINAL_CORD,
-    Tissue.OPTIC_NERVE,
-    Tissue.VITREOUS,
-    Tissue.LENS,
-)
+BARRIERS = [
+    *(Tissue.OUTSIDE, Tissue.CORTICAL_BONE, Tissue.MARROW, Tissue.TOOTH, Tissue.METAL, Tissue.AIR, Tissue.LUMEN),
+    *(Tissue.CSF, Tissue.GREY_MATTER, Tissue.WHITE_MATTER, Tissue.SPINAL_CORD),
+    *(Tissue.OPTIC_NERVE, Tissue.VITREOUS, Tissue.LENS),
+]
 
 
 @dataclass(frozen=True)
@@ -96,7 +52,7 @@ class CtPatient:
 
 def draw_ct(series: ComputedTomography, rng: np.random.Generator) -> CtPatient:
     """Draw one patient's Hounsfield units, noise and streaks."""
-    table = np.array([HU[t] for t in Tissue], float)
+    table = np.array([(PROPERTIES[t].hu, PROPERTIES[t].hu_texture) for t in Tissue], float)
     shift = np.clip(rng.standard_normal(len(Tissue)), -2, 2)
     sd = np.where(table[:, 0] > 300, 0.06 * table[:, 0], SOFT_TISSUE_VARIATION_HU)
     sd[[Tissue.TUMOUR, Tissue.METASTATIC_NODE]] = TUMOUR_VARIATION_HU

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from npcrepro.cohorts.phantom.dce import tissue_concentration
-from npcrepro.cohorts.phantom.tissues import Tissue
+from npcrepro.cohorts.phantom.tissues import PROPERTIES, Tissue
 
 # Knobs of difficulty. Raising a variation moves tissues apart from patient to patient, so that no threshold learnt on
 # one patient holds for the next.
@@ -28,64 +28,6 @@ FAT_T1_MS, FAT_T2_MS, FAT_DENSITY = 380.0, 115.0, 0.85
 FAT_LEFT = 0.12
 
 
-@dataclass(frozen=True)
-class TissueSignal:
-    """What decides the signal of one tissue at 3 T.
-
-    Attributes:
-        density: proton density, 0-1.
-        t1_ms, t2_ms: relaxation times of its water.
-        fat: fraction of fat, 0-1.
-        transfer: Ktrans per minute.
-        extracellular, plasma: volume fractions of the extended Tofts model.
-        texture: relative sd of water content and relaxation inside the tissue.
-        uptake_texture: relative sd of the uptake inside the tissue.
-    """
-
-    density: float
-    t1_ms: float
-    t2_ms: float
-    fat: float = 0.0
-    transfer: float = 0.0
-    extracellular: float = 0.1
-    plasma: float = 0.0
-    texture: float = 0.0
-    uptake_texture: float = 0.0
-
-
-# Values in the range that the literature reports at 3 T; bone, teeth and metal decay before any echo.
-SIGNALS = {
-    Tissue.OUTSIDE: TissueSignal(0.0, 1000, 50),
-    Tissue.SKIN: TissueSignal(0.70, 1000, 38, 0.15, 0.08, 0.20, 0.008, 0.10, 0.1),
-    Tissue.FAT: TissueSignal(0.70, 1000, 45, 0.90, 0.03, 0.10, 0.003, 0.11, 0.3),
-    Tissue.MUSCLE: TissueSignal(0.85, 1350, 38, 0.04, 0.035, 0.11, 0.004, 0.15, 0.3),
-    Tissue.CORTICAL_BONE: TissueSignal(0.08, 400, 8, 0.0, texture=0.3),
-    Tissue.MARROW: TissueSignal(0.60, 1100, 55, 0.50, 0.08, 0.20, 0.008, 0.20, 0.4),
-    Tissue.TOOTH: TissueSignal(0.03, 600, 5),
-    Tissue.METAL: TissueSignal(0.0, 1000, 50),
-    Tissue.AIR: TissueSignal(0.0, 1000, 50),
-    Tissue.LUMEN: TissueSignal(0.0, 1000, 50),
-    Tissue.MUCOSA: TissueSignal(0.90, 1350, 110, 0.0, 0.40, 0.46, 0.03, 0.14, 0.3),
-    Tissue.ADENOID: TissueSignal(0.88, 1280, 100, 0.0, 0.30, 0.40, 0.02, 0.10, 0.25),
-    Tissue.PAROTID: TissueSignal(0.82, 1150, 70, 0.35, 0.25, 0.28, 0.015, 0.18, 0.25),
-    Tissue.SUBMANDIBULAR: TissueSignal(0.84, 1200, 72, 0.15, 0.28, 0.30, 0.015, 0.09, 0.15),
-    Tissue.TONGUE: TissueSignal(0.84, 1300, 44, 0.18, 0.10, 0.16, 0.006, 0.22, 0.3),
-    Tissue.ARTERY: TissueSignal(0.90, 1850, 150, 0.0, plasma=0.58),
-    Tissue.VEIN: TissueSignal(0.90, 1700, 90, 0.0, plasma=0.58, texture=0.05, uptake_texture=0.1),
-    Tissue.NODE: TissueSignal(0.86, 1250, 85, 0.04, 0.20, 0.32, 0.012, 0.06, 0.15),
-    Tissue.CSF: TissueSignal(1.00, 4000, 1400, texture=0.04),
-    Tissue.GREY_MATTER: TissueSignal(0.82, 1450, 92, 0.0, 0.0, 0.1, 0.010, 0.05, 0.2),
-    Tissue.WHITE_MATTER: TissueSignal(0.70, 840, 70, 0.0, 0.0, 0.1, 0.006, 0.03, 0.2),
-    Tissue.SPINAL_CORD: TissueSignal(0.74, 950, 76, 0.0, 0.0, 0.1, 0.006, 0.03, 0.2),
-    Tissue.OPTIC_NERVE: TissueSignal(0.74, 1050, 78, 0.0, 0.01, 0.1, 0.006, 0.03, 0.2),
-    Tissue.VITREOUS: TissueSignal(1.00, 4000, 900, texture=0.03),
-    Tissue.LENS: TissueSignal(0.70, 1150, 32),
-    Tissue.FLUID: TissueSignal(0.98, 2600, 320, texture=0.05),
-    Tissue.CARTILAGE: TissueSignal(0.70, 1150, 42, 0.0, 0.03, 0.10, 0.003, 0.08),
-    Tissue.TUMOUR: TissueSignal(0.86, 1300, 78, 0.0, 0.19, 0.37, 0.010, 0.12, 0.28),
-    Tissue.NECROSIS: TissueSignal(0.95, 1900, 180, 0.0, 0.02, 0.10, 0.0, 0.10),
-    Tissue.METASTATIC_NODE: TissueSignal(0.86, 1300, 82, 0.0, 0.20, 0.37, 0.010, 0.11, 0.25),
-}
 DISEASE = (Tissue.TUMOUR, Tissue.METASTATIC_NODE)
 
 
@@ -153,7 +95,7 @@ Series = SpinEcho | SpoiledGradientEcho
 
 @dataclass(frozen=True)
 class PatientTissues:
-    """The tissues of one patient: arrays over `Tissue` for each field of `TissueSignal`."""
+    """The tissues of one patient: arrays over `Tissue` for fields of `Properties`."""
 
     density: np.ndarray
     t1_ms: np.ndarray
@@ -172,8 +114,9 @@ class PatientTissues:
 
 
 def draw_tissues(rng: np.random.Generator) -> PatientTissues:
-    """Draw the tissues of one patient about the values of `SIGNALS`."""
-    columns = {f.name: np.array([getattr(SIGNALS[t], f.name) for t in Tissue], float) for f in fields(PatientTissues)}
+    """Draw the tissues of one patient about the values of `PROPERTIES`."""
+    names = [field.name for field in fields(PatientTissues)]
+    columns = {name: np.array([getattr(PROPERTIES[t], name) for t in Tissue], float) for name in names}
 
     def factor(sd: float, sd_disease: float) -> np.ndarray:
         drawn = np.clip(rng.standard_normal(len(Tissue)), -2, 2)

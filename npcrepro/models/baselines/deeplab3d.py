@@ -16,7 +16,6 @@ class DeepLabV3(nn.Module):
     """DeepLabv3 (Chen et al. 2017) in three dimensions: residual trunk, atrous pyramid with pooling, enlargement.
 
     Args:
-        in_channels, out_channels: of images and logits.
         width: factor on ``base``.
         base: channels of the first convolution; the four stages have 1, 2, 4 and 8 times as many.
         output_stride: how much smaller the maps of the pyramid are, 8 or 4; beyond it rates take the place of strides.

@@ -33,10 +33,9 @@ class BilinearUpsampling(nn.ConvTranspose2d):
 
 
 class FCN8(nn.Module):
-    """VGG-16 turned fully convolutional, its score fused with scores of the third and fourth pooling.
+    """VGG-16 as a fully convolutional network; its logits are fused with logits of the third and fourth pooling.
 
     Args:
-        in_channels, out_channels: of images and logits.
         width: factor on all inner channel numbers; 1 is VGG-16's.
         batch_norm: behind every convolution of the trunk and of ``fc6`` and ``fc7``, before the ReLU.
 

@@ -1,15 +1,16 @@
-"""U-Nets from MONAI that a result is held against where a paper brings none: a plain one, and one of today."""
+"""Two U-Nets from MONAI for comparison: a plain one, and that of nnU-Net."""
 
 from __future__ import annotations
 
 from torch import nn
+
+from npcrepro.models.blocks import scaled
 
 
 def plain_unet(in_channels: int, out_channels: int, width: float = 1.0, dimensions: int = 2) -> nn.Module:
     """MONAI's BasicUNet: five levels, instance normalisation, leaky ReLU, transposed convolutions.
 
     Args:
-        in_channels, out_channels: of images and logits.
         width: factor on the channel numbers 32, 32, 64, 128, 256.
         dimensions: 2 or 3.
 
@@ -23,19 +24,18 @@ def plain_unet(in_channels: int, out_channels: int, width: float = 1.0, dimensio
     """
     from monai.networks.nets import BasicUNet
 
-    features = [max(1, round(width * channels)) for channels in (32, 32, 64, 128, 256, 32)]
+    features = [scaled(channels, width) for channels in (32, 32, 64, 128, 256, 32)]
     return BasicUNet(dimensions, in_channels, out_channels, features)
 
 
 def nnunet_unet(
     in_channels: int, out_channels: int, width: float = 1.0, dimensions: int = 2, levels: int = 5
 ) -> nn.Module:
-    """MONAI's DynUNet with residual blocks: the U-Net of nnU-Net, the reference of today.
+    """MONAI's DynUNet with residual blocks: the U-Net of nnU-Net, without deep supervision.
 
-    Instance normalisation, leaky ReLU, strided and transposed convolutions; no deep supervision.
+    Instance normalisation, leaky ReLU, strided and transposed convolutions.
 
     Args:
-        in_channels, out_channels: of images and logits.
         width: factor on the channel numbers 32, 64, 128, 256, 320, of which the first ``levels`` are taken.
         dimensions: 2 or 3.
         levels: resolutions, at most five, each half of the one above along all axes.
@@ -45,8 +45,7 @@ def nnunet_unet(
         divides.
 
     Source:
-        Isensee F, Jaeger PF, Kohl SAA, et al. nnU-Net: a self-configuring method for deep learning-based biomedical
-        image segmentation. Nature Methods 2021;18:203-211, for the plan of the network.
+        Isensee et al., nnU-Net, Nature Methods 2021;18:203-211.
 
     Example:
         >>> import torch
@@ -55,7 +54,7 @@ def nnunet_unet(
     """
     from monai.networks.nets import DynUNet
 
-    filters = [max(1, round(width * channels)) for channels in (32, 64, 128, 256, 320)]
+    filters = [scaled(channels, width) for channels in (32, 64, 128, 256, 320)]
     network = DynUNet(
         dimensions,
         in_channels,
@@ -66,6 +65,6 @@ def nnunet_unet(
         filters=filters[:levels],
         res_block=True,
     )
-    # DynUNet registers each block twice, in lists and in the chain that its forward pass takes. The chain alone has
-    # each weight once, as a checkpoint wants it.
+    # DynUNet registers each block twice, in lists and in the chain of its forward pass. A checkpoint of the chain alone
+    # holds each weight once.
     return nn.Sequential(network.skip_layers, network.output_block)

@@ -11,14 +11,13 @@ from npcrepro.models.blocks import IN_PLANE, IN_PLANE_STEP, Triple, scaled
 class PatchNetwork(nn.Module):
     """A classifier of the pixel in the middle of a 32 x 32 patch of a slice, run on all patches of a volume at once.
 
-    Two 3 x 3 convolutions and a 2 x 2 maximum pooling, twice, two more convolutions, which leave one value of each
-    channel, and two layers that see all series. A convolution with holes in place of each reduced map does this for
-    all patches in one pass: what comes out is what the classifier would say to the patches one by one.
+    It has two 3 x 3 convolutions and a 2 x 2 maximum pooling, twice, two more convolutions, which leave one value of
+    each channel, and two last layers. Dilated convolutions take the place of the reduced maps, so that one pass gives
+    the same logits as the classifier would give for each patch alone.
 
-    Several series go through the same convolutions, one after the other (Siamese), and meet in the last two layers.
+    Several MRI sequences go through the same convolutions (Siamese network) and are joined in the last two layers.
 
     Args:
-        in_channels, out_channels: of images and logits.
         width: factor on the channel numbers.
 
     Shape:
@@ -55,12 +54,12 @@ class PatchNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         half = self.PATCH // 2
-        # The series stand in the batch, so that one normalisation holds for all.
+        # The MRI sequences are part of the batch, so that one normalisation holds for all.
         patches = F.pad(image.flatten(0, 1)[:, None], (half, half - 1, half, half - 1, 0, 0), mode="replicate")
         features = self.trunk(patches)
         return self.classify(features.reshape(len(image), -1, *features.shape[2:]))
 
 
 def _holes(level: int) -> Triple:
-    """Dilation that stands for ``level`` poolings before it."""
+    """Dilation in place of ``level`` poolings."""
     return (1, 2**level, 2**level)

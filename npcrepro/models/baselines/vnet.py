@@ -29,10 +29,9 @@ class ResidualBlock(nn.Module):
 class VNet(nn.Module):
     """V-Net (Milletari et al. 2016), made of MONAI's parts so that it can have fewer halvings.
 
-    With 4 halvings at width 1 it is MONAI's ``VNet`` without dropout, 16 channels at the finest level.
+    With 4 halvings at width 1 it is MONAI's ``VNet`` without dropout, with 16 channels at the finest level.
 
     Args:
-        in_channels, out_channels: of images and logits.
         width: factor on the channel numbers.
         halvings: from the finest to the coarsest level.
 

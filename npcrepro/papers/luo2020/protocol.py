@@ -132,6 +132,7 @@ def _one_network(
 
 
 UNET = "npcrepro.models.unet:UNet"
+MULTI_SCALE_UNET = "npcrepro.papers.luo2020.network:MultiScaleUNet"
 
 PRESENT = {"dice": {"absent": "skip"}}
 PRESENT_LOSS = _loss(**PRESENT)
@@ -174,7 +175,7 @@ METHODS = (
         "one-stage",
         "One stage",
         "The first stage alone, with multi-scale pooling, on the structures",
-        **_one_network(UNET, multi_scale="bottleneck"),
+        **_one_network(MULTI_SCALE_UNET, multi_scale="bottleneck"),
     ),
     _variant("no-pooling", "No multi-scale pooling", "Two stages without the block", **_network(multi_scale=None)),
     _variant("dice", "Dice alone", "Without the focal loss", stages=_stages({"beta": 1.0})),
@@ -202,7 +203,7 @@ METHODS = (
         "one-stage-present",
         "One stage, present structures",
         "The first stage alone, with the Dice loss that FCN-8 has",
-        **_one_network(UNET, PRESENT_LOSS, multi_scale="bottleneck"),
+        **_one_network(MULTI_SCALE_UNET, PRESENT_LOSS, multi_scale="bottleneck"),
     ),
     _variant(
         "mask-rcnn-enlarged",

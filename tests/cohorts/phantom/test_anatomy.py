@@ -1,9 +1,5 @@
 """The anatomy of the phantom: organs of clinical size, tumours of their stage, the same patient on any grid."""
 
-import hashlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -25,24 +21,17 @@ MIDDLE_ML = 2.5**3 / 1000
 
 # Smallest and largest volume in ml that clinical contours have, with a margin for small and large heads.
 CLINICAL_ML = {
-    Structure.Mandible_L: (22, 45),
-    Structure.Mandible_R: (22, 45),
-    Structure.Parotid_L: (19, 36),
-    Structure.Parotid_R: (19, 36),
-    Structure.BrainStem: (18, 35),
-    Structure.SpinalCord: (8, 20),
-    Structure.Eye_L: (5.5, 10.5),
-    Structure.Eye_R: (5.5, 10.5),
-    Structure.Lens_L: (0.08, 0.35),
-    Structure.Lens_R: (0.08, 0.35),
-    Structure.OpticNerve_L: (0.4, 1.0),
-    Structure.OpticNerve_R: (0.4, 1.0),
-    Structure.OpticChiasm: (0.3, 0.8),
-    Structure.TemporalLobe_L: (45, 100),
-    Structure.TemporalLobe_R: (45, 100),
-    Structure.Submandibular_L: (5, 12),
-    Structure.Submandibular_R: (5, 12),
-    Structure.Pituitary: (0.2, 0.8),
+    "Mandible": (22, 45),
+    "Parotid": (19, 36),
+    "BrainStem": (18, 35),
+    "SpinalCord": (8, 20),
+    "Eye": (5.5, 10.5),
+    "Lens": (0.08, 0.35),
+    "OpticNerve": (0.4, 1.0),
+    "OpticChiasm": (0.3, 0.8),
+    "TemporalLobe": (45, 100),
+    "Submandibular": (5, 12),
+    "Pituitary": (0.2, 0.8),
 }
 PAIRS = [(s, Structure[s.name[:-1] + "R"]) for s in Structure if s.name.endswith("_L")]
 
@@ -76,12 +65,12 @@ def fraction(tissue: np.ndarray, mask: np.ndarray, kinds: tuple[Tissue, ...]) ->
     return float(np.isin(tissue[mask], kinds).mean())
 
 
-@pytest.mark.parametrize("structure", CLINICAL_ML, ids=lambda s: s.name)
-def test_organs_have_clinical_volumes(wholes, structure: Structure) -> None:
-    low, high = CLINICAL_ML[structure]
-    volumes = [VOXEL_ML * np.count_nonzero(regions == structure) for _, _, regions in wholes]
-    assert min(volumes) > low
-    assert max(volumes) < high
+def test_organs_have_clinical_volumes(wholes) -> None:
+    for _, _, regions in wholes:
+        volumes = np.bincount(regions.ravel(), minlength=len(Structure)) * VOXEL_ML
+        for name, (low, high) in CLINICAL_ML.items():
+            found = [s for s in Structure if s.name.removesuffix("_L").removesuffix("_R") == name]
+            assert all(low < volumes[s] < high for s in found), name
 
 
 def test_left_organs_lie_left_and_in_one_piece(wholes) -> None:
@@ -116,14 +105,6 @@ def test_structures_hold_the_tissues_they_should(wholes) -> None:
             assert set(np.unique(regions[tissue == kind])) <= {structure}
 
 
-def test_cord_ends_where_the_brain_stem_begins(wholes) -> None:
-    for _, _, regions in wholes:
-        heights = [WHOLE[0][np.nonzero(regions == s)[0]] for s in (Structure.SpinalCord, Structure.BrainStem)]
-        assert heights[0].min() == WHOLE[0][0]
-        assert abs(heights[0].max() - heights[1].min()) < 16
-        assert heights[1].max() > 30
-
-
 def test_skin_covers_the_head(wholes) -> None:
     for _, tissue, _ in wholes:
         outside = tissue == Tissue.OUTSIDE
@@ -133,13 +114,6 @@ def test_skin_covers_the_head(wholes) -> None:
         assert np.isin(inner[touching], (Tissue.SKIN, Tissue.FAT)).mean() > 0.998
         _, pieces = ndimage.label(~outside)
         assert pieces == 1
-
-
-def test_shoulders_are_wider_than_the_neck(wholes) -> None:
-    for _, tissue, _ in wholes:
-        width = (tissue[WHOLE[0] < -60] != Tissue.OUTSIDE).any(1).sum(1) * 2
-        assert width[0] > 1.3 * width.min()
-        assert 80 < width.min() < 150
 
 
 def test_the_airway_is_open_from_nose_to_trachea(wholes) -> None:
@@ -160,35 +134,12 @@ def test_teeth_nodes_and_vessels_are_there(wholes) -> None:
         assert 800 < ml[[Tissue.GREY_MATTER, Tissue.WHITE_MATTER]].sum() < 1800
 
 
-def test_some_patients_have_fillings_and_nodes(drawn) -> None:
-    layers = [{tissue for organ in made.organs for _, tissue in organ.layers} for made in drawn]
-    assert 3 <= sum(Tissue.METAL in tissues for tissues in layers) <= 12
-    assert sum(Tissue.METASTATIC_NODE not in tissues for tissues in layers) <= 6
-    nodes = sum(organ.structure == Structure.GTVnd for made in drawn for organ in made.organs) / len(drawn)
-    assert 1.5 < nodes < 4
-
-
-def test_metastatic_nodes_have_the_size_of_disease(wholes) -> None:
-    sizes = []
-    for _, _, regions in wholes:
-        pieces, number = ndimage.label(regions == Structure.GTVnd)
-        sizes += list(np.bincount(pieces.ravel())[1 : number + 1] * VOXEL_ML)
-    assert 1 <= len(sizes) <= 24
-    assert 0.3 < np.median(sizes) < 8
-    assert max(sizes) < 25
-
-
 def test_tumour_volume_is_the_one_promised(tumours) -> None:
     for made, mask, _, _ in tumours:
         _, low, high = VOLUME_ML[made.stage]
         assert 2 <= made.volume_ml <= 60
         assert low * 0.7 <= made.volume_ml <= high * 1.1
         assert mask.sum() * MIDDLE_ML == pytest.approx(made.volume_ml, rel=0.1, abs=0.3)
-
-
-def test_tumours_grow_with_the_stage(tumours) -> None:
-    stages, volumes = zip(*((made.stage, made.volume_ml) for made, *_ in tumours))
-    assert np.corrcoef(stages, np.log(volumes))[0, 1] > 0.5
 
 
 def test_tumours_invade_what_makes_their_stage(tumours) -> None:
@@ -210,16 +161,6 @@ def test_a_tumour_is_in_one_piece_at_the_airway(tumours) -> None:
         assert np.median(MIDDLE[2][np.nonzero(mask)[2]] - made.shift_mm[0]) * made.side > -6
 
 
-def test_some_tumours_cross_the_midline_and_some_are_necrotic(tumours) -> None:
-    across = [
-        ((MIDDLE[2][np.nonzero(mask)[2]] - made.shift_mm[0]) * made.side < -2).mean() for made, mask, _, _ in tumours
-    ]
-    assert 3 <= sum(share > 0.05 for share in across) <= 14
-    dead = [((tissue == Tissue.NECROSIS) & mask).sum() / mask.sum() for _, mask, tissue, _ in tumours]
-    assert 1 <= sum(share > 0 for share in dead) <= 12
-    assert max(dead) < 0.4
-
-
 def test_stage_and_side_are_drawn_as_in_the_cohort(drawn) -> None:
     assert sum(STAGE_MIX) == pytest.approx(1)
     stages = [made.stage for made in drawn]
@@ -229,10 +170,12 @@ def test_stage_and_side_are_drawn_as_in_the_cohort(drawn) -> None:
     assert 3 <= sum(made.side == 1 for made in drawn) <= 17
 
 
-@pytest.mark.parametrize("stage", [0, 5, "T3", 2.5])
-def test_an_unknown_stage_is_named(stage) -> None:
-    with pytest.raises(InputError, match=r"T stage .* not"):
-        patient(0, stage)
+def test_a_stage_or_an_axis_that_cannot_be_is_named() -> None:
+    with pytest.raises(InputError, match=r"T stage .* not 5"):
+        patient(0, 5)
+    for axis in ([1.0, 0.0], [0.0, np.nan], [[0.0, 1.0]]):
+        with pytest.raises(InputError, match="y axis"):
+            patient(2).tissue(np.zeros(1), np.array(axis), np.zeros(1))
 
 
 def test_the_same_patient_on_any_grid() -> None:
@@ -253,31 +196,3 @@ def test_slabs_and_chunks_do_not_show(monkeypatch) -> None:
     monkeypatch.setattr(anatomy_module, "SLAB_POINTS", 20_000)
     monkeypatch.setattr(anatomy_module, "CHUNK_POINTS", 3_000)
     assert (made.tissue(*MIDDLE) != whole).mean() < 1e-3
-
-
-def test_the_same_bytes_in_another_process() -> None:
-    code = (
-        "import hashlib, numpy as np; from npcrepro.cohorts.phantom.anatomy import Anatomy\n"
-        "axis = np.arange(-40.0, 41, 4)\n"
-        "arrays = Anatomy(np.random.default_rng(8)).regions(axis, axis, axis)\n"
-        "print(hashlib.sha256(b''.join(a.tobytes() for a in arrays)).hexdigest())"
-    )
-    axis = np.arange(-40.0, 41, 4)
-    here = hashlib.sha256(b"".join(a.tobytes() for a in patient(8).regions(axis, axis, axis))).hexdigest()
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    assert here == there
-
-
-def test_types_and_shapes() -> None:
-    made = patient(2)
-    for array in (made.tissue(*(a[:9] for a in MIDDLE)), *made.regions(*(a[:9] for a in MIDDLE))):
-        assert array.dtype == np.uint8
-        assert array.shape == (9, 9, 9)
-    assert made.tissue(np.zeros(0), *MIDDLE[1:]).shape == (0, 37, 37)
-    assert (made.tissue(np.array([400.0]), *MIDDLE[1:]) == Tissue.OUTSIDE).all()
-
-
-@pytest.mark.parametrize("axis", [[1.0, 0.0], [0.0, 0.0], [0.0, np.nan], [[0.0, 1.0]]])
-def test_an_axis_that_does_not_rise_is_named(axis) -> None:
-    with pytest.raises(InputError, match="y axis"):
-        patient(2).tissue(np.zeros(1), np.array(axis), np.zeros(1))

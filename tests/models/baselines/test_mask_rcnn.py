@@ -6,38 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from npcrepro.models.baselines.mask_rcnn import (
-    Instances,
-    MaskRCNN,
-    ProposalHead,
-    anchor_boxes,
-    decode_boxes,
-    draw_sample,
-    encode_boxes,
-    find_instances,
-    intersection_over_union,
-    non_maximum_suppression,
-    paste_masks,
-    region_align,
-)
+from npcrepro.models.baselines.boxes import anchor_boxes, encode_boxes, intersection_over_union
+from npcrepro.models.baselines.feature_pyramid import ProposalHead
+from npcrepro.models.baselines.mask_rcnn import Instances, MaskRCNN, draw_sample, find_instances
 
 pytest_plugins = ["core_fixtures"]
 
 SIZES = (8, 16, 32, 64, 128)
-
-
-def torchvision_ops():
-    """Skips where torchvision is missing, or was built for another torch and stops with one of several errors."""
-    try:
-        import torchvision.ops
-    except Exception as error:
-        pytest.skip(f"torchvision does not import: {error}")
-    return torchvision.ops
-
-
-def random_boxes(*shape: int, extent: float) -> torch.Tensor:
-    ends = torch.rand(*shape, 2, 2) * extent
-    return torch.cat([ends.amin(dim=-2), ends.amax(dim=-2)], dim=-1)
 
 
 def scene() -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,65 +48,6 @@ def dice(found: torch.Tensor, label: torch.Tensor) -> list[float]:
     return (2 * overlap / (found.sum(dim=(0, 2, 3)) + (label == 1).sum(dim=(0, 2, 3)))).tolist()
 
 
-# Boxes
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        ((0, 0, 4, 2), (0, 0, 4, 2), 1),
-        ((0, 0, 4, 2), (2, 1, 6, 3), 2 / 14),
-        ((0, 0, 4, 4), (1, 1, 3, 3), 4 / 16),
-        ((0, 0, 2, 2), (2, 0, 4, 2), 0),
-        ((0, 0, 2, 2), (3, 3, 4, 4), 0),
-        ((1, 1, 1, 1), (1, 1, 1, 1), 0),
-    ],
-)
-def test_intersection_over_union(first, second, expected):
-    boxes = [torch.tensor([box], dtype=torch.float32) for box in (first, second)]
-    assert intersection_over_union(*boxes).item() == pytest.approx(expected)
-    assert intersection_over_union(*reversed(boxes)).item() == pytest.approx(expected)
-
-
-def test_overlaps_of_every_box_with_every_other():
-    first, second = random_boxes(2, 3, extent=10), random_boxes(2, 5, extent=10)
-    table = intersection_over_union(first, second)
-    assert table.shape == (2, 3, 5)
-    assert table[1, 2, 4] == intersection_over_union(first[1, 2:], second[1, 4:])
-
-
-def test_offsets_between_two_boxes():
-    origin, box = torch.tensor([10.0, 20, 30, 30]), torch.tensor([15.0, 20, 35, 40])
-    # Centre 5 right of 20 wide, 5 down of 10 high; as wide, twice as high.
-    torch.testing.assert_close(encode_boxes(box, origin), torch.tensor([0.25, 0.5, 0, math.log(2)]))
-
-
-def test_encoding_and_decoding_are_inverse():
-    torch.manual_seed(0)
-    boxes, origin = (random_boxes(50, extent=60) + torch.tensor([0, 0, 2.0, 2.0]) for _ in range(2))
-    torch.testing.assert_close(decode_boxes(encode_boxes(boxes, origin), origin, (64, 64)), boxes, rtol=0, atol=1e-3)
-
-
-def test_decoded_boxes_stay_inside_the_slice():
-    origin = torch.tensor([[10.0, 10, 20, 20]])
-    offsets = torch.tensor([[0.0, 0, 50, 50]])
-    assert decode_boxes(offsets, origin, (32, 64)).tolist() == [[0, 0, 64, 32]]
-    for value in (math.nan, math.inf, -math.inf):
-        box = decode_boxes(torch.full((1, 4), value), origin, (32, 64))
-        assert ((box >= 0) & (box <= 64)).all()
-
-
-def test_anchors():
-    levels = anchor_boxes((64, 96), SIZES)
-    assert [len(level) for level in levels] == [3 * 16 * 24, 3 * 8 * 12, 3 * 4 * 6, 3 * 2 * 3, 3 * 1 * 2]
-    for level, size in zip(levels, SIZES):
-        width, height = (level[:, 2:] - level[:, :2]).unbind(dim=1)
-        torch.testing.assert_close(width * height, torch.full_like(width, size**2))
-        torch.testing.assert_close((height / width).view(-1, 3), torch.tensor([0.5, 1, 2]).expand(len(level) // 3, 3))
-    # The square one of the third cell of the second row of P2, around (10, 6).
-    assert levels[0][(24 + 2) * 3 + 1].tolist() == [6, 2, 14, 10]
-
-
 def test_proposals_are_in_the_order_of_the_anchors():
     head = ProposalHead(8)
     with torch.no_grad():
@@ -145,144 +61,6 @@ def test_proposals_are_in_the_order_of_the_anchors():
     assert logits.shape == (1, 3 * (8 * 12 + 4 * 6))
     assert logits.nonzero().tolist() == [[0, place]]
     assert offsets.nonzero().tolist() == [[0, place, 2]]
-
-
-# Suppression
-
-
-def greedy(boxes, scores, threshold) -> set[int]:
-    kept = []
-    for i in scores.argsort(descending=True).tolist():
-        if all(intersection_over_union(boxes[i : i + 1], boxes[j : j + 1]) <= threshold for j in kept):
-            kept.append(i)
-    return set(kept)
-
-
-def test_a_suppressed_box_suppresses_nobody():
-    """Of three in a row the middle one overlaps both others by a third, these not each other."""
-    boxes = torch.tensor([[2.0, 0, 6, 2], [0, 0, 4, 2], [4, 0, 8, 2]])
-    for scores, kept in (((0.5, 0.9, 0.1), [False, True, True]), ((0.9, 0.5, 0.1), [True, False, False])):
-        assert non_maximum_suppression(boxes, torch.tensor(scores), 0.3).tolist() == kept
-
-
-def test_suppression_begins_above_the_threshold():
-    boxes = torch.tensor([[0.0, 0, 4, 1], [0, 0, 2, 1]])
-    scores = torch.tensor([0.5, 0.5])
-    assert non_maximum_suppression(boxes, scores, 0.5).tolist() == [True, True]
-    assert non_maximum_suppression(boxes, scores, 0.49).tolist() == [True, False]
-
-
-def test_suppression_is_greedy():
-    torch.manual_seed(0)
-    boxes, scores = random_boxes(3, 60, extent=10), torch.rand(3, 60)
-    for threshold in (0.1, 0.5):
-        kept = non_maximum_suppression(boxes, scores, threshold)
-        for sample in range(3):
-            expected = greedy(boxes[sample], scores[sample], threshold)
-            assert set(kept[sample].nonzero().flatten().tolist()) == expected
-
-
-def test_suppression_of_nothing():
-    assert non_maximum_suppression(torch.zeros(2, 0, 4), torch.zeros(2, 0), 0.5).shape == (2, 0)
-
-
-def test_suppression_against_torchvision():
-    ops = torchvision_ops()
-    torch.manual_seed(0)
-    boxes, scores = random_boxes(300, extent=20), torch.rand(300)
-    for threshold in (0.1, 0.3, 0.7):
-        kept = non_maximum_suppression(boxes, scores, threshold).nonzero().flatten().tolist()
-        assert kept == sorted(ops.nms(boxes, scores, threshold).tolist())
-
-
-# Regions
-
-
-def test_region_by_hand():
-    """The whole of a 4 x 4 map in one bin: samples at 1 and 3, each the mean of the four cells around it."""
-    cells = torch.arange(16.0).view(1, 1, 4, 4)
-    whole = torch.tensor([[[0.0, 0, 4, 4]]])
-    assert region_align([cells], whole, 1).item() == 7.5
-    assert region_align([cells], whole, 2).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
-    # One cell: its four samples lie a quarter beside its centre, and their mean is its own value.
-    assert region_align([cells], torch.tensor([[[1.0, 2, 2, 3]]]), 1).item() == 9
-
-
-def test_a_linear_ramp_is_read_exactly():
-    torch.manual_seed(0)
-    boxes = random_boxes(2, 20, extent=28) + 2
-    y, x = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(32) + 0.5, indexing="ij")
-    ramp = torch.stack([3 * x - 2 * y, x])[None].expand(2, -1, -1, -1)
-    maps = [ramp, F.avg_pool2d(ramp, 2), F.avg_pool2d(ramp, 4)]
-    found = region_align(maps, boxes, 7)
-    centre = (torch.arange(7) + 0.5) / 7
-    at_x, at_y = (boxes[..., i, None] + (boxes[..., i + 2, None] - boxes[..., i, None]) * centre for i in (0, 1))
-    expected = torch.stack([3 * at_x[:, :, None] - 2 * at_y[..., None], at_x[:, :, None].expand(-1, -1, 7, -1)], dim=2)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize(("side", "level"), [(2, 0), (13.9, 0), (14.1, 1), (27.9, 1), (28.1, 2), (60, 3), (130, 3)])
-def test_the_level_of_a_region_follows_from_its_size(side, level):
-    maps = [torch.full((1, 1, 160 >> k, 160 >> k), float(k)) for k in range(4)]
-    regions = torch.tensor([[[10, 10, 10 + side, 10 + side], [10, 20, 10 + side / 2, 20 + 2 * side]]])
-    assert region_align(maps, regions.clamp(max=160), 2).unique().tolist() == [level]
-
-
-def test_levels_do_not_run_into_each_other_at_their_edges():
-    maps = [torch.full((1, 2, 32 >> k, 48 >> k), float(k)) for k in range(4)]
-    for side, level in ((10, 0), (20, 1), (32, 2)):
-        corners = [(0, 0), (48 - side, 0), (0, 32 - side), (48 - side, 32 - side)]
-        boxes = torch.tensor([[[x, y, x + side, y + side] for x, y in corners]], dtype=torch.float32)
-        torch.testing.assert_close(region_align(maps, boxes, 7), torch.full((1, 4, 2, 7, 7), float(level)))
-
-
-def test_regions_are_what_grid_sample_reads():
-    torch.manual_seed(0)
-    cells, boxes = torch.randn(2, 3, 9, 13), random_boxes(2, 6, extent=9)
-    found = region_align([cells], boxes, 5)
-    samples = (torch.arange(10) + 0.5) / 10
-    for image in range(2):
-        for number, (x1, y1, x2, y2) in enumerate(boxes[image]):
-            at_x, at_y = (x1 + (x2 - x1) * samples) / 13 * 2 - 1, (y1 + (y2 - y1) * samples) / 9 * 2 - 1
-            grid = torch.stack(torch.meshgrid(at_x, at_y, indexing="xy"), dim=-1)[None]
-            read = F.grid_sample(cells[image : image + 1], grid, padding_mode="border", align_corners=False)
-            torch.testing.assert_close(found[image, number], F.avg_pool2d(read, 2)[0], rtol=0, atol=1e-5)
-
-
-def test_regions_against_torchvision():
-    ops = torchvision_ops()
-    torch.manual_seed(0)
-    cells, boxes = torch.randn(2, 3, 16, 16), random_boxes(2, 12, extent=16)
-    theirs = ops.roi_align(cells, list(boxes), 7, spatial_scale=1.0, sampling_ratio=2, aligned=True)
-    torch.testing.assert_close(region_align([cells], boxes, 7).flatten(0, 1), theirs, rtol=0, atol=1e-5)
-
-
-def test_no_regions():
-    assert region_align([torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 4, 4)], torch.zeros(1, 0, 4), 7).shape[1] == 0
-
-
-def test_a_mask_fills_its_box_and_nothing_else():
-    box = torch.tensor([[3.0, 5, 9, 7]])
-    pasted = paste_masks(torch.ones(1, 28, 28), box, (16, 12))
-    assert pasted.shape == (1, 16, 12)
-    expected = torch.zeros(16, 12)
-    expected[5:7, 3:9] = 1
-    torch.testing.assert_close(pasted[0], expected)
-
-
-def test_a_pasted_mask_is_not_turned_round():
-    mask = torch.arange(28.0)[None, None, :].expand(1, 28, 28)  # grows with x
-    # A box as large as the mask, cell on pixel.
-    box = torch.tensor([[2.0, 1, 30, 29]])
-    torch.testing.assert_close(paste_masks(mask, box, (32, 32))[0, 1:29, 2:30], mask[0])
-    torch.testing.assert_close(paste_masks(mask.mT, box, (32, 32))[0, 1:29, 2:30], mask[0].T)
-
-
-def test_a_structure_cut_out_and_pasted_is_itself_again():
-    _, label = scene()
-    box = torch.tensor([[[5.0, 10, 26, 31]]])
-    mask = region_align([label[:, :1].float()], box, 28)[0, :, 0]
-    assert ((paste_masks(mask, box[0], (64, 64)) >= 0.5) == (label[0, :1] == 1)).float().mean() > 0.999
 
 
 # Instances and samples
@@ -303,22 +81,6 @@ def test_instances_are_the_connected_pieces_of_each_structure():
     assert instances.contoured.all()
 
 
-def test_nine_pixels_are_an_instance():
-    label = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
-    label[0, 0, 4:7, 4:7] = 1
-    assert find_instances(label).boxes.tolist() == [[[4, 4, 7, 7]]]
-    label[0, 0, 4, 4] = 0
-    assert not find_instances(label).boxes.any()
-
-
-def test_a_piece_inside_the_box_of_another_is_its_own():
-    label = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
-    label[0, 0, 2:30, 2:30] = 1
-    label[0, 0, 5:25, 5:25] = 0
-    label[0, 0, 10:14, 10:14] = 1
-    assert find_instances(label).boxes.tolist() == [[[2, 2, 30, 30], [10, 10, 14, 14]]]
-
-
 def test_pixels_of_another_piece_do_not_make_a_small_one_larger():
     label = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
     label[0, 0, 10:20, 10:20] = 1
@@ -333,12 +95,6 @@ def test_a_structure_that_was_not_contoured_has_no_instances():
     instances = find_instances(label)
     assert instances.contoured.tolist() == [[True, False]]
     assert instances.boxes.tolist() == [[[4, 4, 12, 12]]]
-
-
-def test_an_empty_label_has_no_instances():
-    instances = find_instances(torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
-    assert not instances.boxes.any()
-    assert instances.boxes.shape == (2, 1, 4)
 
 
 def test_a_sample_has_the_positive_ones_first_and_no_more_than_asked_for():
@@ -356,25 +112,6 @@ def test_a_sample_has_the_positive_ones_first_and_no_more_than_asked_for():
     for sample in range(3):
         assert len(index[sample].unique()) == 20
         assert torch.equal(positive[sample, index[sample]], is_positive[sample])
-
-
-def test_a_sample_of_too_few():
-    positive, negative = torch.zeros(2, 1, 8, dtype=torch.bool)
-    positive[0, 2] = negative[0, 5] = True
-    index, is_positive, drawn = draw_sample(positive, negative, 20, 5, torch.Generator().manual_seed(0))
-    assert index[0, :2].tolist() == [2, 5]
-    assert is_positive.tolist() == [[True] + [False] * 7]
-    assert drawn.tolist() == [[True, True] + [False] * 6]
-
-
-def test_every_candidate_has_its_turn():
-    candidates = torch.ones(1, 6, dtype=torch.bool)
-    generator, seen = torch.Generator().manual_seed(0), set()
-    for _ in range(30):
-        index, is_positive, _ = draw_sample(candidates, ~candidates, 2, 2, generator)
-        assert is_positive.all()
-        seen |= set(index[0].tolist())
-    assert seen == set(range(6))
 
 
 # Losses
@@ -411,11 +148,6 @@ def test_perfect_proposals_cost_nothing_and_doubtful_anchors_do_not_count():
     # All boxes one offset aside: smooth L1 costs two coordinates 1 - 1/18 each.
     aside = proposal_loss(boxes, logits, offsets + torch.tensor([1.0, 1.0, 0, 0]))
     assert aside == pytest.approx(2 * (1 - 1 / 18) * min(64, int(positive.sum())) / 128, rel=1e-3)
-
-
-def test_without_a_structure_no_anchor_is_positive():
-    anchors = torch.cat(anchor_boxes((64, 64), SIZES))
-    assert proposal_loss([[0, 0, 0, 0]], torch.full((1, len(anchors)), -30.0), torch.ones(1, len(anchors), 4)) < 1e-5
 
 
 class SameMask(nn.Module):
@@ -471,15 +203,6 @@ def test_masks_are_held_against_their_own_structure():
     assert region_loss([30.0, 30.0]) < 0.2 * 30
     assert region_loss([30.0, -30.0]) == pytest.approx(15, rel=0.2)
     assert region_loss([-30.0, 30.0]) == pytest.approx(15, rel=0.2)
-
-
-def test_a_fresh_network_knows_nothing():
-    """About log 2 for the proposals, log(1 + S) for the names, and masks and boxes beside."""
-    image, label = scene()
-    loss = small_network()(image, label)
-    assert loss.shape == ()
-    assert loss.dtype == torch.float32
-    assert 2 * math.log(2) + math.log(4) < loss.item() < 5
 
 
 def test_initial_weights():
@@ -539,14 +262,6 @@ def test_an_absent_structure_is_a_negative_one():
     assert not mask.any()
 
 
-def test_a_case_without_any_contour():
-    network = small_network()
-    loss = network(torch.randn(1, 1, 32, 32), torch.full((1, 3, 32, 32), 255, dtype=torch.uint8))
-    loss.backward()
-    assert math.isfinite(loss.item())
-    assert not network.box_head.logits.weight.grad.any()
-
-
 # Repetition
 
 
@@ -566,18 +281,6 @@ def test_only_training_counts():
     assert network(image, label) == network(image, label)
     network(image)
     assert network.steps == 0
-
-
-def test_networks_of_different_seeds_draw_differently():
-    image, label = scene()
-    network = small_network(sampled_anchors=16, sampled_regions=8)
-    torch.manual_seed(1)
-    other = MaskRCNN(1, 3, width=0.1)
-    assert network.seed != other.seed
-    loss = network(image, label)
-    network.steps.zero_()
-    network.seed.copy_(other.seed)
-    assert network(image, label) != loss
 
 
 def test_drawing_leaves_the_random_numbers_of_others_alone():
@@ -603,16 +306,6 @@ def test_training_goes_on_from_a_saved_state_as_if_it_had_not_stopped():
 # The network as a whole
 
 
-@pytest.mark.parametrize("size", [(32, 32), (64, 96)])
-def test_maps_of_a_fresh_network(size):
-    network = small_network(score_threshold=0.0).eval()
-    maps = network(torch.randn(2, 1, *size))
-    assert maps.shape == (2, 3, *size)
-    assert maps.dtype == torch.float32
-    assert ((maps >= 0) & (maps <= 1)).all()
-    assert maps.any()
-
-
 def test_an_enlarged_slice_has_four_pixels_for_each():
     image, label = scene()
     plain, enlarged = small_network(score_threshold=0.0), small_network(score_threshold=0.0, enlarge=2)
@@ -622,15 +315,6 @@ def test_an_enlarged_slice_has_four_pixels_for_each():
     by_hand = (maps[..., ::2, ::2] + maps[..., ::2, 1::2] + maps[..., 1::2, ::2] + maps[..., 1::2, 1::2]) / 4
     torch.testing.assert_close(enlarged.eval()(image), by_hand)
     assert by_hand.any()
-
-
-@pytest.mark.parametrize(("enlarge", "taught"), [(1, False), (2, True)])
-def test_a_structure_of_four_pixels_is_an_instance_where_slices_are_enlarged(enlarge, taught):
-    label = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
-    label[..., 10:12, 20:22] = 1
-    network = small_network(1, enlarge=enlarge)
-    network(torch.randn(1, 1, 32, 32), label).backward()
-    assert network.mask_head.logits.weight.grad.any() == taught
 
 
 def test_where_nothing_is_found_all_is_zero():
@@ -677,7 +361,7 @@ def test_what_is_found_is_united_in_the_map_of_its_structure():
     torch.testing.assert_close(maps, expected)
 
 
-@pytest.mark.parametrize("size", [(48, 32), (32, 65), (16, 16)])
+@pytest.mark.parametrize("size", [(48, 32), (32, 65)])
 def test_other_sizes_are_filled_with_zeros_to_multiples_of_32(size):
     network = small_network(score_threshold=0.0).eval()
     image, label = torch.randn(2, 1, *size), torch.zeros(2, 3, *size, dtype=torch.uint8)
@@ -689,14 +373,6 @@ def test_other_sizes_are_filled_with_zeros_to_multiples_of_32(size):
     torch.testing.assert_close(maps, network(filled)[..., : size[0], : size[1]])
     zeros = F.pad(label, (0, -size[1] % 32, 0, -size[0] % 32))
     torch.testing.assert_close(network(image, label), network(filled, zeros))
-
-
-def test_images_of_a_batch_do_not_touch_each_other():
-    network = small_network(score_threshold=0.0).eval()
-    images = torch.randn(3, 1, 32, 32)
-    together = network(images)
-    for number in range(3):
-        torch.testing.assert_close(network(images[number : number + 1])[0], together[number], rtol=0, atol=1e-4)
 
 
 def test_bf16_and_channels_last():
@@ -724,9 +400,7 @@ def test_a_diverged_network_ends_in_a_loss_that_is_not_finite():
     assert network.eval()(image).shape == label.shape
 
 
-@pytest.mark.parametrize(
-    ("width", "trunk", "pyramid", "hidden"), [(1, 512, 256, 1024), (0.25, 128, 64, 256), (0, 8, 8, 8)]
-)
+@pytest.mark.parametrize(("width", "trunk", "pyramid", "hidden"), [(1, 512, 256, 1024), (0, 8, 8, 8)])
 def test_width_scales_all_inner_channels_and_never_to_none(width, trunk, pyramid, hidden):
     with torch.device("meta"):
         network = MaskRCNN(3, 14, width=width)
@@ -738,33 +412,18 @@ def test_width_scales_all_inner_channels_and_never_to_none(width, trunk, pyramid
     assert network.pyramid.stem[0].in_channels == 3
 
 
-@pytest.fixture(scope="module")
-def learnt():
-    """A network that knows one slice by heart."""
+@pytest.mark.slow
+def test_one_case_can_be_learnt_by_heart():
     torch.manual_seed(0)
     network = MaskRCNN(1, 3, width=0.25, sampled_regions=32, proposals=64)
-    losses = train(network, *scene(), 100)
-    return network.eval(), losses
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_one_case_can_be_learnt_by_heart(learnt):
-    network, losses = learnt
     image, label = scene()
+    losses = train(network, image, label, 100)
     # Single losses jump with what is drawn.
     assert sum(losses[-20:]) / 20 < 0.2 * losses[0]
-    maps = network(image)
+    with torch.no_grad():
+        maps = network.eval()(image)
     assert ((maps >= 0) & (maps <= 1)).all()
     assert min(dice(maps >= 0.5, label)) > 0.9
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_left_and_right_are_told_apart(learnt):
-    """They look alike, so nothing but their place tells which is which."""
-    network, _ = learnt
-    image, label = scene()
-    maps = network(image) >= 0.5
-    assert not (maps[:, 0] & (label[:, 1] == 1)).any()
-    assert not (maps[:, 1] & (label[:, 0] == 1)).any()
+    # Left and right look alike, so nothing but their place tells which is which.
+    assert not ((maps[:, 0] >= 0.5) & (label[:, 1] == 1)).any()
+    assert not ((maps[:, 1] >= 0.5) & (label[:, 0] == 1)).any()

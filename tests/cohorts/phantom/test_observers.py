@@ -39,13 +39,6 @@ def test_both_directions_of_disagreement() -> None:
     assert max(sizes) > 1.1
 
 
-def test_same_generator_same_drawing() -> None:
-    first = ball(10)
-    drawn = [second_observer(first, SPACING, np.random.default_rng(seed)) for seed in (3, 3, 4)]
-    np.testing.assert_array_equal(drawn[0], drawn[1])
-    assert (drawn[0] != drawn[2]).any()
-
-
 def test_empty_stays_empty_and_the_mask_is_not_changed() -> None:
     empty = np.zeros((4, 8, 8), bool)
     assert not second_observer(empty, SPACING, np.random.default_rng(0)).any()
@@ -63,13 +56,7 @@ def test_a_structure_at_the_edge_and_one_that_fills_the_image() -> None:
     np.testing.assert_array_equal(second_observer(full, SPACING, np.random.default_rng(0)), full)
 
 
-def test_one_voxel_is_drawn_as_well_as_it_can_be() -> None:
-    one = np.zeros((5, 9, 9), bool)
-    one[2, 4, 4] = True
-    assert 0 < dsc(one, second_observer(one, SPACING, np.random.default_rng(0), 0.64)) <= 1
-
-
-@pytest.mark.parametrize("agreement", [0.0, 1.0, -0.5, 64, float("nan")])
+@pytest.mark.parametrize("agreement", [0.0, 64, float("nan")])
 def test_an_agreement_is_a_dsc(agreement) -> None:
     with pytest.raises(InputError, match="agreement"):
         second_observer(ball(8), SPACING, np.random.default_rng(0), agreement)

@@ -7,7 +7,6 @@ from dicom_cases import DATE, NAME, PATIENT, SPACING, ramp, square, uid, write_p
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.dicom import import_dicom
-from npcrepro.cohorts.dicom.rules import default_rules, read_rules
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.structures import mask_of
 
@@ -41,6 +40,18 @@ def refused(importing, tmp_path, words, rules=None):
     return str(caught.value)
 
 
+def skipped(tmp_path, words, rules=None):
+    """The only patient of tmp_path / "dicom" is skipped for this reason, and nothing is written."""
+    if rules:
+        (tmp_path / "rules.yaml").write_text(rules)
+        rules = tmp_path / "rules.yaml"
+    said = []
+    with pytest.raises(InputError, match="none of 1 patients"):
+        import_dicom(tmp_path / "dicom", tmp_path / "cohort", rules=rules, report=said.append)
+    assert words in said[-1]
+    assert not (tmp_path / "cohort").exists()
+
+
 def mask(cohort, name, case=0):
     return mask_of(read_image(cohort.cases[case].label)[0], cohort.structures, name)
 
@@ -54,11 +65,7 @@ def box(shape=(6, 12, 10)):
 def test_a_patient_becomes_a_case(tmp_path, importing):
     write_patient(tmp_path / "dicom")
     cohort, said = importing()
-    assert (cohort.channels, list(cohort.structures), [c.name for c in cohort.cases]) == (
-        ("CT",),
-        ["GTVp"],
-        ["CASE_000"],
-    )
+    assert (cohort.channels, list(cohort.structures)) == (("CT",), ["GTVp"])
     image, spacing, geometry = read_image(cohort.cases[0].images[0])
     np.testing.assert_array_equal(image, ramp() - 1024)
     assert spacing == pytest.approx(SPACING)
@@ -73,20 +80,7 @@ def test_no_identifier_is_written(tmp_path, importing):
         write_patient(tmp_path / "dicom" / f"Doe-{number}", patient=f"{PATIENT}{number}", description="Secret series")
     cohort, _ = importing()
     assert len(cohort.cases) == 2
-    secrets = [
-        NAME,
-        "Doe",
-        PATIENT,
-        DATE,
-        "Secret",
-        "ACC-0815",
-        "Roe",
-        uid(""),
-        uid(PATIENT),
-        "1.2.826",
-        "IM000",
-        ".dcm",
-    ]
+    secrets = [NAME, "Doe", PATIENT, DATE, "Secret", "ACC-0815", "Roe", uid(""), uid(PATIENT), "1.2.826", "IM0", ".dcm"]
     files = [path for path in (tmp_path / "cohort").rglob("*") if path.is_file()]
     assert len(files) == 5
     for path in files:
@@ -106,9 +100,7 @@ def test_cases_are_counted_over_patients(tmp_path, importing):
     assert [line.split(":")[1] for line in said if line.startswith("CASE")] == [
         f" {tmp_path / 'dicom' / patient}" for patient in ("B", "C")
     ]
-    assert (
-        f"{tmp_path / 'dicom' / 'A' / 'images'}: skipped: no RTSTRUCT that can be read; a cohort needs contours" in said
-    )
+    assert any("no RTSTRUCT that can be read" in line for line in said)
 
 
 # Several channels on one grid
@@ -151,21 +143,6 @@ def test_contours_drawn_on_a_series_that_is_no_channel(tmp_path, importing):
     np.testing.assert_array_equal(mask(cohort, "GTVp"), box())
 
 
-def test_the_rtstruct_of_the_reference_is_taken(tmp_path, importing):
-    write_patient(tmp_path / "dicom")
-    write_series(tmp_path / "dicom" / "mr", ramp(), **MR)
-    write_rtstruct(tmp_path / "dicom" / "RS_mr.dcm", {"GTVp": [square(0.5, 0.5, 3.5, 3.5, 0)]}, series="mr")
-    cohort, _ = importing()
-    np.testing.assert_array_equal(mask(cohort, "GTVp"), box())
-
-
-def test_the_reference_of_the_rules(tmp_path, importing):
-    write_patient(tmp_path / "dicom")
-    write_series(tmp_path / "dicom" / "mr", ramp((4, 9, 8)), spacing=(4.0, 1.2, 2.2), **MR)
-    cohort, _ = importing("reference: T1")
-    assert read_image(cohort.cases[0].images[0])[0].shape == (4, 9, 8)
-
-
 def test_a_reference_that_not_all_patients_have(tmp_path, importing):
     write_patient(tmp_path / "dicom")
     refused(importing, tmp_path, "reference T1: not all patients have it; take one of CT", "reference: T1")
@@ -197,10 +174,7 @@ def test_a_patient_without_a_channel_of_the_rules_is_skipped(tmp_path, importing
 def test_two_series_for_one_channel(tmp_path, importing):
     write_patient(tmp_path / "dicom")
     write_series(tmp_path / "dicom" / "late", ramp(), series="late", description="HEAD late")
-    said = []
-    with pytest.raises(InputError, match="none of 1 patients"):
-        import_dicom(tmp_path / "dicom", tmp_path / "cohort", report=said.append)
-    assert "2 series for channel CT among 'HEAD', 'HEAD late': narrow the rules" in said[-1]
+    skipped(tmp_path, "2 series for channel CT among 'HEAD', 'HEAD late': narrow the rules")
     cohort, _ = importing("channels: {CT: {modality: CT, description: ^head$}}")
     assert len(cohort.cases) == 1
 
@@ -222,17 +196,9 @@ def two_frames(root):
     write_rtstruct(root / "RS.dcm", {"GTVp": [square(10, 10, 20, 20, 8, **grid)]})
 
 
-def test_another_frame_of_reference_is_refused(tmp_path):
+def test_another_frame_of_reference_is_registered_only_if_the_rules_say_so(tmp_path, importing):
     two_frames(tmp_path / "dicom")
-    said = []
-    with pytest.raises(InputError):
-        import_dicom(tmp_path / "dicom", tmp_path / "cohort", report=said.append)
-    assert "T1 and CT have different frames of reference" in said[-1]
-    assert "register: true" in said[-1]
-
-
-def test_another_frame_of_reference_is_registered_if_the_rules_say_so(tmp_path, importing):
-    two_frames(tmp_path / "dicom")
+    skipped(tmp_path, "T1 and CT have different frames of reference")
     cohort, said = importing("register: true")
     assert any("T1 registered to CT" in line for line in said)
     ct, mr = (read_image(path)[0] for path in cohort.cases[0].images)
@@ -245,19 +211,7 @@ def test_another_frame_of_reference_is_registered_if_the_rules_say_so(tmp_path, 
 def test_a_registration_that_fails(tmp_path):
     write_patient(tmp_path / "dicom")
     write_series(tmp_path / "dicom" / "mr", ramp(), frame="elsewhere", origin=(900.0, 900.0, 900.0), **MR)
-    (tmp_path / "rules.yaml").write_text("register: true")
-    said = []
-    with pytest.raises(InputError, match="none of 1 patients"):
-        import_dicom(tmp_path / "dicom", tmp_path / "cohort", rules=tmp_path / "rules.yaml", report=said.append)
-    assert "cannot be registered" in said[-1]
-
-
-def test_a_structure_beyond_the_reference_is_said(tmp_path, importing):
-    write_patient(tmp_path / "dicom")
-    write_series(tmp_path / "dicom" / "mr", ramp(), origin=(900.0, 900.0, 900.0), **MR)
-    cohort, said = importing("reference: T1")
-    assert not mask(cohort, "GTVp").any()
-    assert any("GTVp lies beyond the reference images" in line for line in said)
+    skipped(tmp_path, "cannot be registered", "register: true")
 
 
 def test_no_frame_of_reference_is_not_a_common_one(tmp_path):
@@ -266,20 +220,13 @@ def test_no_frame_of_reference_is_not_a_common_one(tmp_path):
 
     write_patient(tmp_path / "dicom", change=change)
     write_series(tmp_path / "dicom" / "mr", ramp(), change=change, **MR)
-    said = []
-    with pytest.raises(InputError, match="none of 1 patients"):
-        import_dicom(tmp_path / "dicom", tmp_path / "cohort", report=said.append)
-    assert "T1 and CT have different frames of reference" in said[-1]
+    skipped(tmp_path, "T1 and CT have different frames of reference")
 
 
 def test_contours_on_a_series_of_another_frame_that_is_no_channel(tmp_path):
     write_patient(tmp_path / "dicom", series="planning", frame="elsewhere")
     write_series(tmp_path / "dicom" / "mr", ramp(), **MR)
-    (tmp_path / "rules.yaml").write_text("channels: {T1: {modality: MR}}")
-    said = []
-    with pytest.raises(InputError, match="none of 1 patients"):
-        import_dicom(tmp_path / "dicom", tmp_path / "cohort", rules=tmp_path / "rules.yaml", report=said.append)
-    assert "drawn in another frame of reference than T1" in said[-1]
+    skipped(tmp_path, "drawn in another frame of reference than T1", "channels: {T1: {modality: MR}}")
 
 
 @pytest.mark.parametrize(
@@ -292,45 +239,27 @@ def test_contours_on_a_series_of_another_frame_that_is_no_channel(tmp_path):
 def test_an_rtstruct_of_other_images(tmp_path, fields, words):
     write_patient(tmp_path / "dicom")
     write_rtstruct(tmp_path / "dicom" / "RS.dcm", {"GTVp": BOXES}, **fields)
-    said = []
-    with pytest.raises(InputError, match="none of 1 patients"):
-        import_dicom(tmp_path / "dicom", tmp_path / "cohort", report=said.append)
-    assert words in said[-1]
+    skipped(tmp_path, words)
 
 
 def test_two_rtstructs_on_one_series(tmp_path):
     write_patient(tmp_path / "dicom")
     write_rtstruct(tmp_path / "dicom" / "RS2.dcm", {"GTVp": BOXES})
-    said = []
-    with pytest.raises(InputError, match="none of 1 patients"):
-        import_dicom(tmp_path / "dicom", tmp_path / "cohort", report=said.append)
-    assert "2 RTSTRUCTs were drawn on one series" in said[-1]
+    skipped(tmp_path, "2 RTSTRUCTs were drawn on one series")
 
 
 # Structures
 
 
-def test_structures_may_overlap(tmp_path, importing):
-    inner = [square(2.5, 3.5, 4.5, 6.5, 2)]
-    write_patient(tmp_path / "dicom", {"GTV_p": BOXES, "brainstem": inner})
-    cohort, _ = importing()
-    assert list(cohort.structures) == ["GTVp", "BrainStem"]
-    np.testing.assert_array_equal(mask(cohort, "GTVp"), box())
-    assert mask(cohort, "BrainStem").sum() == 6
-
-
-def test_several_names_for_one_structure_are_put_together(tmp_path, importing):
+def test_structures_may_overlap_have_several_names_or_fit_no_rule(tmp_path, importing):
     near, far = [square(0.5, 0.5, 3.5, 3.5, 1)], [square(2.5, 0.5, 6.5, 3.5, 1)]
-    write_patient(tmp_path / "dicom", {"GTVn1": near, "GTVn2": far})
+    drawn = {"GTV_p": BOXES, "brainstem": [square(2.5, 3.5, 4.5, 6.5, 2)], "GTVn1": near, "GTVn2": far}
+    write_patient(tmp_path / "dicom", {**drawn, "Couch": BOXES, "zz_help": BOXES, "Empty": []})
     cohort, said = importing()
-    assert mask(cohort, "GTVnd").sum() == 3 * 6
+    assert list(cohort.structures) == ["GTVp", "GTVnd", "BrainStem"]
+    np.testing.assert_array_equal(mask(cohort, "GTVp"), box())
+    assert (mask(cohort, "BrainStem").sum(), mask(cohort, "GTVnd").sum()) == (6, 3 * 6)
     assert "CASE_000: GTVnd is put together from 'GTVn1', 'GTVn2'" in said
-
-
-def test_names_that_fit_no_rule_are_said(tmp_path, importing):
-    write_patient(tmp_path / "dicom", {"GTVp": BOXES, "Couch": BOXES, "zz_help": BOXES, "Empty": []})
-    cohort, said = importing()
-    assert list(cohort.structures) == ["GTVp"]
     assert "structures that fit no rule and are left out: 'Couch', 'zz_help'" in said
 
 
@@ -348,18 +277,7 @@ def test_what_is_not_drawn_is_no_target_but_an_organ_not_contoured(tmp_path, imp
 
 def test_contours_beyond_the_images_are_not_an_empty_mask(tmp_path):
     write_patient(tmp_path / "dicom", {"GTVp": [square(1.5, 2.5, 6.5, 9.5, 70)]})
-    said = []
-    with pytest.raises(InputError, match="none of 1 patients can be read"):
-        import_dicom(tmp_path / "dicom", tmp_path / "cohort", report=said.append)
-    assert "they lie beyond the images" in said[-1]
-    assert not (tmp_path / "cohort").exists()
-
-
-def test_points_are_left_out_and_said(tmp_path, importing):
-    write_patient(tmp_path / "dicom")
-    write_rtstruct(tmp_path / "dicom" / "RS.dcm", {"GTVp": [*BOXES, BOXES[0][:2]]})
-    _, said = importing()
-    assert "CASE_000: 'GTVp': points and open lines left out, which enclose nothing: 1" in said
+    skipped(tmp_path, "they lie beyond the images")
 
 
 # Broken input
@@ -372,13 +290,6 @@ def test_a_patient_with_a_gap_is_skipped(tmp_path, importing):
     assert [case.name for case in cohort.cases] == ["CASE_000"]
     assert any("A: skipped:" in line and "missing between them: 1" in line for line in said)
     assert f"CASE_000: {tmp_path / 'dicom' / 'B'}" in said
-
-
-def test_a_truncated_slice_leaves_nothing_behind(tmp_path, importing):
-    write_patient(tmp_path / "dicom")
-    file = sorted((tmp_path / "dicom" / "images").iterdir())[0]
-    file.write_bytes(file.read_bytes()[:-30])
-    refused(importing, tmp_path, "none of 1 patients can be read")
 
 
 def test_a_broken_rtstruct_is_said(tmp_path):
@@ -404,87 +315,3 @@ def test_no_source(tmp_path, importing):
     refused(importing, tmp_path, "is not a folder")
     (tmp_path / "dicom").mkdir()
     refused(importing, tmp_path, "no patient with images and an RTSTRUCT")
-
-
-# Rules
-
-
-@pytest.mark.parametrize(
-    ("description", "channel"),
-    [
-        ("T1 tse tra", "T1"),
-        ("t1_space_sag", "T1"),
-        ("T2W_TSE", "T2"),
-        ("T2 FLAIR", None),
-        ("T1+C", "CET1"),
-        ("t1_tse_tra_gd", "CET1"),
-        ("T1C", "CET1"),
-        ("sT1W_TSE post contrast", "CET1"),
-        ("Gd T1 fs", "CET1"),
-        ("THRIVE", "CET1"),
-        ("T1 + C", "CET1"),
-        ("T1 c+ fs", "CET1"),
-        ("T1 non-contrast", "T1"),
-        ("T1 pre Gd", "T1"),
-        ("T1 native", "T1"),
-        ("T1 C-spine", "T1"),
-        ("DWI b1000", None),
-    ],
-)
-def test_channels_by_description(tmp_path, description, channel):
-    from npcrepro.cohorts.dicom import find_series
-
-    write_series(tmp_path, ramp((1, 2, 2)), modality="MR", description=description)
-    (series,) = find_series(tmp_path)
-    assert default_rules().channel_of(series) == channel
-
-
-@pytest.mark.parametrize(
-    ("name", "structure"),
-    [
-        *(("GTVp", "GTVp"), ("gtv_t", "GTVp"), ("GTVnx", "GTVp"), ("GTV-Primary", "GTVp"), ("GTV", "GTVp")),
-        *(("GTVnd", "GTVnd"), ("GTVn_L", "GTVnd"), ("GTVn2", "GTVnd"), ("GTV_Nodal", "GTVnd"), ("CTVn_L", "CTVnd")),
-        *(("CTV1", "CTV1"), ("CTV_p2", "CTV2"), ("Brainstem", "BrainStem"), ("Brain Stem", "BrainStem")),
-        *(("Brain", "Brain"), ("SpinalCord", "SpinalCord")),
-        *(("Parotid_L", "Parotid_L"), ("Lt. parotid", "Parotid_L"), ("Right Parotid Gland", "Parotid_R")),
-        *(("Glnd_Submand_R", "Submandibular_R"), ("OpticNrv_L", "OpticNerve_L"), ("L optic nerve", "OpticNerve_L")),
-        *(("Bone_Mandible", "Mandible"), ("Lobe_Temporal_L", "TemporalLobe_L"), ("OpticChiasm", "OpticChiasm")),
-        *(("Lens_R", "Lens_R"), ("Eye_L", "Eye_L"), ("Joint_TM_R", "TMjoint_R"), ("Chiasma", "OpticChiasm")),
-        *(("Cochlea_R", "Cochlea_R"), ("Inner Ear L", "InnerEar_L")),
-        *(("SpinalCord_PRV", None), ("GTVp_old", None), ("PTV70", None), ("Parotids", None), ("Brainstem_03", None)),
-    ],
-)
-def test_structures_by_name(name, structure):
-    assert default_rules().structure_of(name) == structure
-
-
-@pytest.mark.parametrize(
-    ("rules", "words"),
-    [
-        ("chanels: {}", "a typing slip for 'channels'"),
-        ("- CT", "rules are fields"),
-        ("channels: [CT]", "channels is"),
-        ("channels: {}", "channels is"),
-        ("channels: {CT: CT}", "looks like .modality"),
-        ("channels: {CT: {modality: 3}}", "is not text"),
-        ("channels: {CT: {modality: CT, name: x}}", "looks like .modality"),
-        ("structures: {GTVp: 'gtv('}", "not a regular expression"),
-        ("structures: {GTVp: 7}", "not a regular expression"),
-        ("structures: {1: gtv}", "is not text"),
-        ("reference: PET", "is not one of the channels CT, CET1, T1, T2"),
-        ("register: maybe", "it is true or false"),
-        ("a: [", "not a YAML file"),
-    ],
-)
-def test_rules_that_cannot_be_used(tmp_path, rules, words):
-    path = tmp_path / "rules.yaml"
-    path.write_text(rules)
-    with pytest.raises(InputError, match=words) as caught:
-        read_rules(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_rules_that_are_not_there(tmp_path):
-    with pytest.raises(InputError, match=r"typo\.yaml: no such file"):
-        read_rules(tmp_path / "typo.yaml")

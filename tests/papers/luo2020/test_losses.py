@@ -1,0 +1,116 @@
+from math import log
+
+import pytest
+import torch
+
+from npcrepro.base.errors import InputError
+from npcrepro.losses.focal import FocalLoss
+from npcrepro.papers.luo2020.losses import LuoDiceLoss, LuoJointLoss, LuoLoss
+
+
+def one(*values):
+    """A 1 x 1 x 1 x n tensor."""
+    return torch.tensor(values, dtype=torch.float32)[None, None, None]
+
+
+def random_case(structures=2, images=3, size=(6, 5), activation="sigmoid", seed=0):
+    """Random logits that want a gradient, and a label in which structures do not overlap."""
+    generator = torch.Generator().manual_seed(seed)
+    channels = structures + (activation == "softmax")
+    logits = torch.randn(images, channels, *size, generator=generator).requires_grad_()
+    picked = torch.randint(structures + 1, (images, *size), generator=generator)
+    label = torch.stack([picked == s + 1 for s in range(structures)], dim=1).to(torch.uint8)
+    return logits, label
+
+
+def sure(mask):
+    """Logits that answer with exactly this mask."""
+    return torch.where(mask > 0, 100.0, -100.0)
+
+
+# Equation 1 of Luo et al. 2020 on masks of 512 x 512 pixels with 1000 of the structure: with epsilon 1e-5.
+@pytest.mark.parametrize(
+    ("found", "labelled", "printed", "factor_2"),
+    [
+        ("structure", "structure", 0.0, 0.0),
+        ("nothing", "structure", 0.501, 0.501),
+        ("inverted", "structure", 1.0, 1.0),
+        ("nothing", "nothing", -0.5, 0.0),
+    ],
+)
+def test_dice_of_luo_on_plain_masks(found, labelled, printed, factor_2):
+    structure = torch.zeros(1, 1, 512, 512)
+    structure.view(-1)[:1000] = 1
+    masks = {"structure": structure, "nothing": 0 * structure, "inverted": 1 - structure}
+    for form, expected in (("printed", printed), ("factor 2", factor_2)):
+        loss = LuoDiceLoss(form)(sure(masks[found]), masks[labelled])
+        assert loss.item() == pytest.approx(expected, abs=5e-5)
+
+
+def test_one_false_pixel_on_an_empty_slice_costs_luo_half():
+    found = torch.zeros(1, 1, 512, 512)
+    found[0, 0, 9, 9] = 1
+    assert LuoDiceLoss(smoothing=1e-5)(sure(found), 0 * found).item() == pytest.approx(0.5, abs=1e-4)
+
+
+def test_dice_of_luo_by_hand():
+    # Probabilities 1/2, 1/2, 1/2, 3/4 of labels 1, 0, 0, 0; epsilon 0.1.
+    logits, label = one(0, 0, 0, log(3)), one(1, 0, 0, 0)
+    inside, outside = (0.5 + 0.1) / (3.25 + 0.1), (1.25 + 0.1) / (1.75 + 3 + 0.1)
+    assert LuoDiceLoss(smoothing=0.1)(logits, label).item() == pytest.approx(1 - inside - outside)
+    inside, outside = (1.0 + 0.1) / (3.25 + 0.1), (2.5 + 0.1) / (1.75 + 3 + 0.1)
+    assert LuoDiceLoss("factor 2", smoothing=0.1)(logits, label).item() == pytest.approx(1 - (inside + outside) / 2)
+
+
+@pytest.mark.parametrize("form", ["printed", "factor 2"])
+def test_the_two_forms_have_one_gradient_where_epsilon_is_small(form):
+    logits, label = random_case()
+    (expected,) = torch.autograd.grad(LuoDiceLoss(smoothing=1e-6)(logits, label), logits)
+    (found,) = torch.autograd.grad(LuoDiceLoss(form, smoothing=1e-6)(logits, label), logits)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_luo_weighs_dice_and_focal():
+    logits, label = random_case(activation="softmax")
+    options = {"activation": "softmax"}
+    for beta in (0.0, 0.3, 1.0):
+        expected = beta * LuoDiceLoss("factor 2", **options)(logits, label)
+        expected = expected + (1 - beta) * FocalLoss(0.7, 1.0, **options)(logits, label)
+        found = LuoLoss(beta, dice={"form": "factor 2"}, focal={"alpha": 0.7, "gamma": 1.0}, **options)(logits, label)
+        torch.testing.assert_close(found, expected)
+    plain = LuoDiceLoss(**options)(logits, label) / 2 + FocalLoss(**options)(logits, label) / 2
+    torch.testing.assert_close(LuoLoss(**options)(logits, label), plain)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_two_stages_together_are_the_sum_of_both(activation):
+    fine, label = random_case(3, activation=activation)
+    union, _ = random_case(1, seed=1)
+    expected = LuoLoss(0.3, activation=activation)(fine, label) + LuoLoss(0.3, target="union")(union, label)
+    torch.testing.assert_close(LuoJointLoss(activation=activation, beta=0.3)((union, fine), label), expected)
+
+
+def test_choices_that_the_paper_leaves_open():
+    options = vars(FocalLoss()) | vars(LuoLoss()) | {"epsilon": LuoDiceLoss().smoothing}
+    assert [options[name] for name in ("alpha", "gamma", "beta", "epsilon")] == [0.25, 2.0, 0.5, 1e-5]
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("loss", [LuoDiceLoss, LuoLoss])
+def test_what_was_not_contoured_has_no_gradient_and_no_say(loss, activation):
+    logits, label = random_case(3, activation=activation)
+    channel = 1 + (activation == "softmax")
+    label[0, 1] = 255
+    value = loss(activation=activation)(logits, label)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert not gradient[0, channel].any()
+    assert gradient.isfinite().all()
+    assert gradient[1:, channel].any()
+    assert gradient[0, channel - 1].any()
+    label[:] = 255
+    assert loss(activation=activation)(logits, label) == 0
+
+
+def test_a_misspelt_option_names_the_near_miss():
+    with pytest.raises(InputError, match="did you mean 'printed'"):
+        LuoDiceLoss("print")
