@@ -1,4 +1,4 @@
-"""Chen et al. 2020: MMFNet, one 3-D encoder for each MRI sequence and attention that fuses them, for the primary tumour.
+"""Chen et al. 2020: MMFNet, one 3-D encoder for each MRI sequence, fused by attention, for the primary tumour.
 
 Chen H, Qi Y, Yin Y, et al. MMFNet: a multi-modality MRI fusion network for segmentation of nasopharyngeal carcinoma.
 Neurocomputing 2020;394:27-40.
@@ -13,6 +13,7 @@ from typing import Any
 
 from npcrepro.base.errors import InputError
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage, Use
+from npcrepro.protocol.rows import Row, methods_of, network, phantom
 
 SERIES = ("T1", "T2", "CET1")
 FULL = "MMFNet+multi-MLP+stdPool+self-transfer"
@@ -27,9 +28,7 @@ BASE = {"separate_mlps": False, "std_in_channel_attention": False, "std_in_spati
 MULTI_MLP = {"std_in_channel_attention": False, "std_in_spatial_attention": False}
 STD_CHANNEL = {"std_in_spatial_attention": False}
 STD_SPATIAL = {"std_in_channel_attention": False}
-CONCATENATION = {"skips": "concat"}
-
-Row = tuple[str, str, str, dict[str, Any]]  # name, title, summary, and what is not as in the proposed method
+CONCATENATION: dict[str, Any] = {"skips": "concat"}
 
 # PAPER: epsilon is 1 (equation 1).
 # DIFFERS: equation 1 has epsilon inside the factor 2, so that a correct empty window has a loss of -1; it stands
@@ -85,19 +84,15 @@ def _slug(series: str) -> str:
     return re.sub("[^a-z0-9]+", "-", series.lower()).strip("-")
 
 
-def _network(target: str, **options: Any) -> dict[str, Any]:
-    return {"network": Component(target, options)}
-
-
 def _from_scratch(target: str, **options: Any) -> dict[str, Any]:
     """A network of several series that takes nothing over."""
-    return {**_network(target, **options), "stages": TWO_RATES, "uses": ()}
+    return {**network(target, **options), "stages": TWO_RATES, "uses": ()}
 
 
 def _transferred(**options: Any) -> dict[str, Any]:
     """MMFNet with other options, which takes over trained encoders like the proposed method."""
     trainable = ("decoder",) if options == CONCATENATION else ("fusions", "decoder")
-    return {**_network(MMFNET, **options), "stages": _warmed_up(*trainable)}
+    return {**network(MMFNET, **options), "stages": _warmed_up(*trainable)}
 
 
 def _of_pair(pair: tuple[str, ...]) -> dict[str, Any]:
@@ -138,7 +133,7 @@ def _variants(series: tuple[str, ...]) -> tuple[Row, ...]:
     def one_series(kind: str, title: str, summary: str, target: str, **options: Any) -> list[Row]:
         return [
             (f"{kind}-{_slug(name)}", f"{title} ({name})", f"{summary}: {name}",
-             {**_network(target, **options), "channels": (name,), "stages": ONE_RATE, "uses": ()})
+             {**network(target, **options), "channels": (name,), "stages": ONE_RATE, "uses": ()})
             for name in series
         ]  # fmt: skip
 
@@ -236,10 +231,6 @@ def _comparisons(series: tuple[str, ...]) -> dict[str, str]:
     }
 
 
-def _phantom(patients: int, matrix: tuple[int, int, int]) -> dict[str, Any]:
-    return {"kind": "mri", "patients": patients, "matrix": matrix}
-
-
 def with_modalities(series: tuple[str, ...]) -> Paper:
     """The paper on two or more MRI sequences under other names; rows of two sequences are there for three or more.
 
@@ -250,22 +241,17 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
         raise InputError(f"chen2020 fuses several series, so modalities={list(series)} has to name two or more")
     if len({_slug(name) for name in series}) < len(series):
         raise InputError(f"modalities={list(series)} have to differ in letters or digits; they name the methods")
-    mmfnet = _proposed(series)
-    methods = (
-        mmfnet,
-        *(replace(mmfnet, name=name, title=title, summary=summary, **changes)
-          for name, title, summary, changes in _variants(series)),
-    )  # fmt: skip
+    methods = methods_of(_proposed(series), _variants(series))
     rows = tuple(method.name for method in methods)
     alone = tuple(f"unet-3d-{_slug(name)}" for name in series)
     few = ("mmfnet", *alone, "single-encoder", "multi-encoder", "mmfnet-no-transfer")
     # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
     profiles = (
-        Profile("smoke", (16, 32, 32), 0.125, 2, 4, 2, 1, few, _phantom(5, (16, 48, 48))),
-        Profile("quick", (16, 48, 48), 0.5, 2, 125, 25, 1, few, _phantom(6, (20, 96, 96))),
-        Profile("bench", (16, 64, 64), 0.5, 2, 800, 40, 1, rows, _phantom(20, (20, 160, 160))),
+        Profile("smoke", (16, 32, 32), 0.125, 2, 4, 2, 1, few, phantom("mri", 5, (16, 48, 48))),
+        Profile("quick", (16, 48, 48), 0.5, 2, 125, 25, 1, few, phantom("mri", 6, (20, 96, 96))),
+        Profile("bench", (16, 64, 64), 0.5, 2, 800, 40, 1, rows, phantom("mri", 20, (20, 160, 160))),
         # PAPER: 16 x 256 x 256, 149 patients, five folds, batch of 8, 100 epochs of 75 updates.
-        Profile("paper", (16, 256, 256), 1.0, 8, 7500, 75, None, rows, _phantom(149, (18, 512, 512))),
+        Profile("paper", (16, 256, 256), 1.0, 8, 7500, 75, None, rows, phantom("mri", 149, (18, 512, 512))),
     )
     return Paper(
         key="chen2020",

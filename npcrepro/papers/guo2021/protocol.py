@@ -6,10 +6,10 @@ convolutional network. Intelligent Automation & Soft Computing 2021;31(3):1771-1
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage, Use
+from npcrepro.protocol.rows import Row, methods_of, network, phantom
 
 ACDNET = "npcrepro.papers.guo2021.network:ACDNet"
 BUNET = "npcrepro.papers.guo2021.network:BUNet"
@@ -49,10 +49,6 @@ def _data(distance_weight: str = "core", **options: Any) -> dict[str, Any]:
     return {"data": Component("npcrepro.sampling.blocks:BlockData", options)}
 
 
-def _network(target: str, **options: Any) -> dict[str, Any]:
-    return {"network": Component(target, options)}
-
-
 # SILENT: order of training, and what the second network is trained on; BUNet first, and its maps of patients that it
 # did not see, as those of its own training patients are too good.
 # SILENT: in how many parts these patients are split for it; two, as each costs a training. Networks behind such maps
@@ -73,7 +69,7 @@ CSCN = Method(
     activation="softmax",
     threshold=None,
     uses=(MAPS,),
-    **_network(ACDNET),
+    **network(ACDNET),
     # SILENT: what probability fusion is; the mean of both maps.
     **_data(fusion="mean"),
     **_stages(),
@@ -87,14 +83,14 @@ def _fused(fusion: str) -> dict[str, Any]:
 
 def _alone(target: str, **options: Any) -> dict[str, Any]:
     """One network on the image, without a second."""
-    return {**_network(target, **options), **_data(), "uses": ()}
+    return {**network(target, **options), **_data(), "uses": ()}
 
 
 # DIFFERS: V-Net on its own terms, blocks of 48 x 48 x 16 (as x, y, z), where the paper gives it 24 x 24 x 8.
 LARGE_BLOCKS = _data(enlarge=2)
 
 # Name, title, summary, and what is not as in CSCN.
-VARIANTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+VARIANTS: tuple[Row, ...] = (
     # Table 1
     ("cnn", "CNN", "3-D encoder and decoder without skip connections", _alone(BUNET, skips=False)),
     # SILENT: what ACDNet sees where it is compared as a network of its own; the image alone.
@@ -120,7 +116,7 @@ VARIANTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("bunet-printed-decay", "Printed decay", "BUNet, the learning rate falls 99 times as printed",
      _alone(BUNET) | _stages(decays=99)),
     # The second network
-    ("map-only", "Map only", "ACDNet on the map of BUNet alone", _network(ACDNET, uses_image=False)),
+    ("map-only", "Map only", "ACDNet on the map of BUNet alone", network(ACDNET, uses_image=False)),
     ("joint", "Joint", "BUNet and ACDNet as one network, trained together on the mean of their maps", _alone(CASCADE)),
     # DIFFERS: blocks of three directions are trained on (Sections 4.2 and 5) and their maps fused (abstract only); both
     # are left out of CSCN, and both are in this method, which does not tell one from the other.
@@ -140,28 +136,21 @@ VARIANTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("bunet-large-blocks", "BUNet, large blocks", "BUNet on blocks of twice the side", _alone(BUNET) | LARGE_BLOCKS),
 )  # fmt: skip
 
-METHODS = (
-    CSCN,
-    *(replace(CSCN, name=name, title=title, summary=summary, **changes) for name, title, summary, changes in VARIANTS),
-)
+METHODS = methods_of(CSCN, VARIANTS)
 
 PRINTED = ("cscn", "cnn", "acdnet", "deeplab", "vnet")
 ROWS = (*PRINTED, "bunet")
 FULL = (*ROWS, "cascade-unfused", "fusion-product", "fusion-maximum", "acdnet-long")
 
 
-def _phantom(patients: int, matrix: tuple[int, int, int]) -> dict[str, Any]:
-    return {"kind": "thrive", "patients": patients, "matrix": matrix}
-
-
 # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
 PROFILES = (
-    Profile("smoke", (8, 24, 24), 0.125, 2, 4, 2, 1, ROWS, _phantom(5, (8, 32, 32))),
-    Profile("quick", (8, 24, 24), 0.25, 4, 120, 30, 1, (*ROWS, "cascade-unfused"), _phantom(11, (12, 48, 48))),
-    Profile("bench", (8, 24, 24), 0.25, 8, 600, 60, 1, FULL, _phantom(20, (24, 96, 96))),
+    Profile("smoke", (8, 24, 24), 0.125, 2, 4, 2, 1, ROWS, phantom("thrive", 5, (8, 32, 32))),
+    Profile("quick", (8, 24, 24), 0.25, 4, 120, 30, 1, (*ROWS, "cascade-unfused"), phantom("thrive", 11, (12, 48, 48))),
+    Profile("bench", (8, 24, 24), 0.25, 8, 600, 60, 1, FULL, phantom("thrive", 20, (24, 96, 96))),
     # PAPER: 24 x 24 x 8, 120 patients, five folds, 50,000 iterations of each network.
     # SILENT: batch size; 16.
-    Profile("paper", (8, 24, 24), 1.0, 16, 50_000, 500, None, FULL, _phantom(120, (24, 256, 256))),
+    Profile("paper", (8, 24, 24), 1.0, 16, 50_000, 500, None, FULL, phantom("thrive", 120, (24, 256, 256))),
 )
 
 PAPER = Paper(

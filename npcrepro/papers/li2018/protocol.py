@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
+from npcrepro.protocol.rows import Row, methods_of, network
 
 NETWORK = "npcrepro.papers.li2018.network:Li2018Network"
 NNUNET = "npcrepro.models.baselines.nnunet:nnunet_unet"
@@ -22,7 +23,7 @@ EUCLIDEAN = Component("npcrepro.papers.li2018.losses:EuclideanLoss")
 
 # PAPER: rate x 0.1 every 1e5 iterations (Section 2.3).
 # SILENT: how many iterations there are; no step has 1e5 of them here, at no profile, so that the rate stays.
-DECAY = {"decay_every": 100_000, "decay": 0.1}
+DECAY: dict[str, Any] = {"decay_every": 100_000, "decay": 0.1}
 
 # Outputs of the three steps of Section 2.3, and the layers that each adds.
 STEPS = {
@@ -77,10 +78,6 @@ def _tuned(rate: float) -> dict[str, Any]:
     return {"stages": (Stage("all layers", loss, Component("torch.optim:Adam", {"lr": rate}), decay=0.88, decays=24),)}
 
 
-def _network(target: str = NETWORK, **options: Any) -> dict[str, Any]:
-    return {"network": Component(target, options)}
-
-
 def _data(normalisation: str = "zscore", **options: Any) -> dict[str, Any]:
     options = {"normalisation": normalisation, **options}
     return {"data": Component("npcrepro.sampling.slices:SliceData", options)}
@@ -101,33 +98,32 @@ STEPWISE = Method(
     structures=("GTVp",),
     # SILENT: the threshold; 0.5, never tuned on the patient left out.
     threshold=0.5,
-    **_network(),
+    **network(NETWORK),
     **_data(),
     **_augmentation(),
     **_steps(),
 )
 
-LINEAR = _network(relu_on_scores=False)
+LINEAR = network(NETWORK, relu_on_scores=False)
 ONE_SHOT = {"stages": (Stage("all layers", CROSS_ENTROPY, _sgd(RATE), **DECAY),)}
 
 # Name, title, summary, and what is not as in STEPWISE.
 # SILENT: the loss that the printed rate goes with; cross-entropy, summed so that the rate moves something.
-VARIANTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+VARIANTS: tuple[Row, ...] = (
     ("linear-scores", "Stepwise, linear scores", "Stepwise, without Relu6 and Relu7 on the one-channel scores", LINEAR),
     ("linear-one-shot", "One-shot, linear scores",
      "Linear scores, all layers trained from the start in as many updates", LINEAR | ONE_SHOT),
     ("linear-unfused", "No fusion, linear scores",
      "Linear scores, without Concat1 and Concat2: no fine features reach the score",
-     _network(relu_on_scores=False, fused=False)),
+     network(NETWORK, relu_on_scores=False, fused=False)),
     # What the paper cannot have: the loss and the network of today, on the same images in as many updates.
     ("one-shot-tuned", "One-shot, tuned",
      "Linear scores, all layers trained from the start, by Dice with cross-entropy and Adam", LINEAR | _tuned(1e-3)),
     ("nnunet-unet", "U-Net of nnU-Net",
      "The reference of today, MONAI's DynUNet with residual blocks, by Dice with cross-entropy and Adam",
-     _network(NNUNET) | _tuned(3e-3)),
-    ("one-shot", "One-shot",
-     "The printed network, all layers trained from the start in as many updates", ONE_SHOT),
-    ("unfused", "No fusion", "Stepwise, without Concat1 and Concat2", _network(fused=False)),
+     network(NNUNET) | _tuned(3e-3)),
+    ("one-shot", "One-shot", "The printed network, all layers trained from the start in as many updates", ONE_SHOT),
+    ("unfused", "No fusion", "Stepwise, without Concat1 and Concat2", network(NETWORK, fused=False)),
     ("fine-tune", "Stepwise, fine-tuned", "Stepwise, with all layers moving in every step", _steps(freeze=False)),
     ("joint", "Stepwise, then joint",
      "Stepwise with frozen steps, then a fourth step for all layers", _steps(joint=True)),
@@ -146,17 +142,14 @@ VARIANTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
      "Stepwise, with nearest-neighbour instead of soft targets for the inner scores", _steps(NEAREST_TARGETS)),
     ("euclidean", "Euclidean loss", "Stepwise, with half the squared distance instead of cross-entropy",
      _steps(EUCLIDEAN, rate=0.003, rate_of_few=0.1) | {"activation": "identity"}),
-    ("small-weights", "Initial sd 0.01", "Stepwise, from normal weights with sd 0.01", _network(initialisation=0.01)),
+    ("small-weights", "Initial sd 0.01", "Stepwise, from normal weights with sd 0.01",
+     network(NETWORK, initialisation=0.01)),
     ("literal", "Printed settings, literally",
      "Initial weights with sd 1 and a learning rate of 1e-7, both as printed, and a loss summed over pixels",
-     _network(initialisation=1.0) | _steps(SUMMED, rate=1e-7, rate_of_few=1e-7)),
+     network(NETWORK, initialisation=1.0) | _steps(SUMMED, rate=1e-7, rate_of_few=1e-7)),
 )  # fmt: skip
 
-METHODS = (
-    STEPWISE,
-    *(replace(STEPWISE, name=name, title=title, summary=summary, **changes)
-      for name, title, summary, changes in VARIANTS),
-)  # fmt: skip
+METHODS = methods_of(STEPWISE, VARIANTS)
 
 FEW = ("stepwise", "linear-scores", "linear-one-shot", "linear-unfused")
 

@@ -7,10 +7,10 @@ Materials & Continua 2020;65(2):1771-1780.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
+from npcrepro.protocol.rows import Row, methods_of, network, phantom
 
 # PAPER: 14 structures (Section 3.1).
 # DIFFERS: locref is a reference point of the planning system; a ball on the skin takes its place in the phantom.
@@ -19,7 +19,7 @@ STRUCTURES = (
     "Eye_L", "Eye_R", "OpticNerve_L", "OpticNerve_R", "OpticChiasm",
 )  # fmt: skip
 
-TWO_STAGE_UNET = "npcrepro.papers.luo2020.network:TwoStageUNet"
+TWO_UNETS = "npcrepro.papers.luo2020.network:TwoStageUNet"
 UNET = "npcrepro.models.unet:UNet"
 FCN8 = "npcrepro.models.baselines.fcn8:FCN8"
 MASK_RCNN = "npcrepro.models.baselines.mask_rcnn:MaskRCNN"
@@ -37,10 +37,10 @@ ADAM = Component("torch.optim:Adam", {"lr": 1e-3})
 
 # PAPER: the rate x 0.9 every 10 iterations, 100 epochs.
 # DIFFERS: every 10 of 100 epochs; by iterations the rate is gone within the first epoch (method iteration-decay).
-DECAY = {"decay": 0.9, "decays": 9}
+DECAY: dict[str, Any] = {"decay": 0.9, "decays": 9}
 
 # DIFFERS: the paper keeps the model that is best on the test data; here a validation patient chooses.
-CHOICE = {"keep_best": True, "monitor": "validation_dsc"}
+CHOICE: dict[str, Any] = {"keep_best": True, "monitor": "validation_dsc"}
 
 
 def _two_stages(
@@ -85,10 +85,6 @@ def _one_stage(
     return {"stages": (Stage("all layers", component, optimiser, **decay, **CHOICE),)}
 
 
-def _network(target: str = TWO_STAGE_UNET, **options: Any) -> dict[str, Any]:
-    return {"network": Component(target, options)}
-
-
 def _data(*windows: tuple[float, float], **options: Any) -> dict[str, Any]:
     options = {"normalisation": "none", "windows": windows, **options}
     return {"data": Component("npcrepro.sampling.slices:SliceData", options)}
@@ -106,18 +102,18 @@ TWO_STAGE = Method(
     # SILENT: number of outputs and decision; softmax over background and structures, the most probable one.
     activation="softmax",
     threshold=None,
-    **_network(),
+    **network(TWO_UNETS),
     # PAPER: two-dimensional slices with a label, others removed (Section 3.1).
     **_data(SOFT_TISSUE_HU),
     **_two_stages(),
 )
 
-PRESENT = {"dice": {"absent": "skip"}}
+PRESENT: dict[str, Any] = {"dice": {"absent": "skip"}}
 # Mask R-CNN computes its own loss and gives probabilities.
 OWN_LOSS = {**_one_stage(None), "activation": "identity", "threshold": 0.5}
 # Three times the printed rate, which batch normalisation bears, falling to a twentieth, and three times the updates.
 # Half of the slices are moved, as interpolation blurs.
-TODAY = {
+TODAY: dict[str, Any] = {
     "kind": DICE_CROSS_ENTROPY,
     "decay": {"decay": 0.88, "decays": 24},
     "optimiser": Component("torch.optim:Adam", {"lr": 3e-3}),
@@ -129,18 +125,18 @@ TUNED = {
 }
 
 # Name, title, summary, and what is not as in TWO_STAGE.
-VARIANTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+VARIANTS: tuple[Row, ...] = (
     # SILENT: configuration and training of the three baselines; the same slices, updates, loss and schedule. But for
     # FCN-8 the Dice loss leaves out structures that a slice does not show: it starts slowly, and the reward for marking
     # none of them where most are absent kept it from ever marking one, or took back what it had learnt without it. So
     # FCN-8 is judged beside networks with its own loss (dice-present, one-stage-present and no-pooling-present).
-    ("unet", "U-Net", "One U-Net of five levels", _network(UNET) | _one_stage()),
-    ("fcn8", "FCN-8", "VGG-16 trunk with scores at three scales", _network(FCN8) | _one_stage(**PRESENT)),
+    ("unet", "U-Net", "One U-Net of five levels", network(UNET) | _one_stage()),
+    ("fcn8", "FCN-8", "VGG-16 trunk with scores at three scales", network(FCN8) | _one_stage(**PRESENT)),
     ("mask-rcnn", "Mask R-CNN", "Boxes first, then a mask in each; instances of a structure are united",
-     _network(MASK_RCNN) | OWN_LOSS),
+     network(MASK_RCNN) | OWN_LOSS),
     ("one-stage", "One stage", "The first stage alone, with multi-scale pooling, on the structures",
-     _network(UNET, multi_scale="bottleneck") | _one_stage()),
-    ("no-pooling", "No multi-scale pooling", "Two stages without the block", _network(multi_scale=None)),
+     network(UNET, multi_scale="bottleneck") | _one_stage()),
+    ("no-pooling", "No multi-scale pooling", "Two stages without the block", network(TWO_UNETS, multi_scale=None)),
     ("dice", "Dice alone", "Without the focal loss", _two_stages({"beta": 1.0})),
     ("focal", "Focal alone", "Without the Dice loss", _two_stages({"beta": 0.0})),
     ("dice-present", "Dice over present structures",
@@ -150,61 +146,54 @@ VARIANTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
      _two_stages(decay={"decay": 0.9, "decay_every": 10})),
     ("no-pooling-present", "No pooling, present structures",
      "Two stages without the block, with the Dice loss that FCN-8 has",
-     _network(multi_scale=None) | _two_stages(PRESENT)),
+     network(TWO_UNETS, multi_scale=None) | _two_stages(PRESENT)),
     ("one-stage-present", "One stage, present structures", "The first stage alone, with the Dice loss that FCN-8 has",
-     _network(UNET, multi_scale="bottleneck") | _one_stage(**PRESENT)),
+     network(UNET, multi_scale="bottleneck") | _one_stage(**PRESENT)),
     ("mask-rcnn-enlarged", "Mask R-CNN, slices enlarged",
-     "Mask R-CNN on slices of twice the pixels in each direction", _network(MASK_RCNN, enlarge=2) | OWN_LOSS),
+     "Mask R-CNN on slices of twice the pixels in each direction", network(MASK_RCNN, enlarge=2) | OWN_LOSS),
     ("two-stage-enlarged", "Proposed, slices enlarged",
-     "Both stages on slices of twice the pixels in each direction, as one Mask R-CNN has them", _network(enlarge=2)),
-    ("pooling-at-input", "Pooling at the input", "The block first in each stage", _network(multi_scale="input")),
-    ("pooling-on-skips", "Pooling on skips", "The block on each skip", _network(multi_scale="skips")),
-    ("map-only", "Map only", "Stage 2 sees the map of stage 1 alone", _network(stage2_input="map")),
-    ("masked-image", "Masked image", "Stage 2 sees image times map", _network(stage2_input="masked")),
-    ("crop", "Crop", "Stage 2 sees the image inside the box of the map", _network(stage2_input="crop")),
-    ("four-levels", "Stage 2 of four levels", "A deeper second stage", _network(fine_levels=4)),
-    ("five-levels", "Stage 2 of five levels", "A second stage as deep as the first", _network(fine_levels=5)),
+     "Both stages on slices of twice the pixels in each direction, as one Mask R-CNN has them",
+     network(TWO_UNETS, enlarge=2)),
+    ("pooling-at-input", "Pooling at the input", "The block first in each stage", network(TWO_UNETS, multi_scale="input")),
+    ("pooling-on-skips", "Pooling on skips", "The block on each skip", network(TWO_UNETS, multi_scale="skips")),
+    ("map-only", "Map only", "Stage 2 sees the map of stage 1 alone", network(TWO_UNETS, stage2_input="map")),
+    ("masked-image", "Masked image", "Stage 2 sees image times map", network(TWO_UNETS, stage2_input="masked")),
+    ("crop", "Crop", "Stage 2 sees the image inside the box of the map", network(TWO_UNETS, stage2_input="crop")),
+    ("four-levels", "Stage 2 of four levels", "A deeper second stage", network(TWO_UNETS, fine_levels=4)),
+    ("five-levels", "Stage 2 of five levels", "A second stage as deep as the first", network(TWO_UNETS, fine_levels=5)),
     ("joint", "Joint", "Stage by stage, then both together", _two_stages(joint=True)),
     ("dice-factor-2", "Dice with factor 2", "The Dice loss with the factor 2 that equation 1 lacks",
      _two_stages({"dice": {"form": "factor 2"}})),
     ("two-windows", "Two windows", "Soft tissue and bone windows as two channels",
-     _data(SOFT_TISSUE_HU, BONE_HU) | _network(in_channels=2)),
+     _data(SOFT_TISSUE_HU, BONE_HU) | network(TWO_UNETS, in_channels=2)),
     # Two networks share the updates of one; here each is trained as long as the plain U-Net.
     ("two-stage-long", "Proposed, twice the updates", "As many updates in each stage as U-Net has", {"budget": 2.0}),
     # The recipe of today on the paper's network and on the plain one: what the idea adds when both are trained well.
     ("two-stage-tuned", "Proposed, tuned",
      "Two windows, augmentation, Dice and cross-entropy, slices without structures, three times the updates",
-     TUNED | _network(in_channels=2) | _two_stages(**TODAY)),
+     TUNED | network(TWO_UNETS, in_channels=2) | _two_stages(**TODAY)),
     ("unet-tuned", "U-Net, tuned", "One U-Net trained in the same way as the tuned two stages",
-     TUNED | _network(UNET, in_channels=2) | _one_stage(**TODAY)),
+     TUNED | network(UNET, in_channels=2) | _one_stage(**TODAY)),
     # What the paper cannot have: the network that is hard to beat today, in the same training.
     ("nnunet-unet-tuned", "U-Net of nnU-Net, tuned",
      "The reference of today, MONAI's DynUNet with residual blocks, trained in the same way as the tuned two stages",
-     TUNED | _network(NNUNET, in_channels=2) | _one_stage(**TODAY)),
+     TUNED | network(NNUNET, in_channels=2) | _one_stage(**TODAY)),
 )  # fmt: skip
 
-METHODS = (
-    TWO_STAGE,
-    *(replace(TWO_STAGE, name=name, title=title, summary=summary, **changes)
-      for name, title, summary, changes in VARIANTS),
-)  # fmt: skip
+METHODS = methods_of(TWO_STAGE, VARIANTS)
 
 ROWS = ("two-stage", "unet", "fcn8", "mask-rcnn")
 CONTROLS = ("two-stage-long", "two-stage-tuned", "unet-tuned", "nnunet-unet-tuned")
 
 
-def _phantom(patients: int, matrix: tuple[int, int, int]) -> dict[str, Any]:
-    return {"kind": "ct", "patients": patients, "matrix": matrix}
-
-
 # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
 PROFILES = (
-    Profile("smoke", (64, 64), 0.125, 2, 6, 2, 1, ROWS, _phantom(5, (10, 48, 48))),
-    Profile("quick", (96, 96), 0.25, 4, 150, 30, 1, ROWS, _phantom(6, (36, 96, 96))),
-    Profile("bench", (80, 80), 0.5, 16, 1000, 100, 1, (*ROWS, *CONTROLS), _phantom(20, (72, 128, 128))),
+    Profile("smoke", (64, 64), 0.125, 2, 6, 2, 1, ROWS, phantom("ct", 5, (10, 48, 48))),
+    Profile("quick", (96, 96), 0.25, 4, 150, 30, 1, ROWS, phantom("ct", 6, (36, 96, 96))),
+    Profile("bench", (80, 80), 0.5, 16, 1000, 100, 1, (*ROWS, *CONTROLS), phantom("ct", 20, (72, 128, 128))),
     # PAPER: 512 x 512, 124 patients, five folds, 100 epochs of about 7,112 slices.
     # SILENT: batch size; 8.
-    Profile("paper", (512, 512), 1.0, 8, 88_900, 889, None, ROWS, _phantom(124, (72, 512, 512))),
+    Profile("paper", (512, 512), 1.0, 8, 88_900, 889, None, ROWS, phantom("ct", 124, (72, 512, 512))),
 )
 
 PAPER = Paper(

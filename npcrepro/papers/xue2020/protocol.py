@@ -6,10 +6,10 @@ nasopharyngeal carcinoma. Journal of Image and Graphics 2020;25(10):2151-2158 (i
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
+from npcrepro.protocol.rows import Row, methods_of, network, phantom
 
 DEEPLAB = "npcrepro.papers.xue2020.network:DeepLabV3Plus"
 UNET = "npcrepro.models.unet:UNet"
@@ -35,10 +35,6 @@ def _data(background_share: float = 0.25) -> dict[str, Any]:
     return {"data": Component("npcrepro.sampling.slices:SliceData", options)}
 
 
-def _network(target: str, **options: Any) -> dict[str, Any]:
-    return {"network": Component(target, options)}
-
-
 DEEPLABV3PLUS = Method(
     paper="xue2020",
     name="deeplabv3plus",
@@ -52,57 +48,48 @@ DEEPLABV3PLUS = Method(
     augmentation=Component("npcrepro.sampling.augment:Affine", {"flip": 0.5}),
     # SILENT: the threshold; 0.5.
     threshold=0.5,
-    **_network(DEEPLAB),
+    **network(DEEPLAB),
     **_data(),
     **_stages(),
 )
 
 # Name, title, summary, and what is not as in DEEPLABV3PLUS.
-VARIANTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+VARIANTS: tuple[Row, ...] = (
     # SILENT: width, normalisation and training of the U-Net; 64 channels at the finest level, the same loss, schedule
     # and augmentation, and batch normalisation as in the network it is held against: without it the printed learning
     # rate is too high (method unet-plain). 14 ms for a slice fit a narrower one (methods unet-32 and unet-16).
-    ("unet", "U-Net", "U-Net with 64 channels at the finest level", _network(UNET, base=64, batch_norm=True)),
+    ("unet", "U-Net", "U-Net with 64 channels at the finest level", network(UNET, base=64, batch_norm=True)),
     ("unet-plain", "U-Net without normalisation", "U-Net without batch normalisation, at the printed learning rate",
-     _network(UNET, base=64, batch_norm=False)),
-    ("unet-32", "U-Net, 32 channels", "U-Net of half the width", _network(UNET, base=32, batch_norm=True)),
-    ("unet-16", "U-Net, 16 channels", "U-Net of a quarter of the width", _network(UNET, base=16, batch_norm=True)),
+     network(UNET, base=64, batch_norm=False)),
+    ("unet-32", "U-Net, 32 channels", "U-Net of half the width", network(UNET, base=32, batch_norm=True)),
+    ("unet-16", "U-Net, 16 channels", "U-Net of a quarter of the width", network(UNET, base=16, batch_norm=True)),
     ("stride-8", "Output stride 8", "DeepLabv3+ whose trunk is reduced eight times only",
-     _network(DEEPLAB, output_stride=8)),
+     network(DEEPLAB, output_stride=8)),
     # DIFFERS: on slices of 96 pixels or fewer the rates 6, 12 and 18 reach beyond a map of a sixteenth of the side, and
     # all but the middle of each kernel reads padding. These are to the map of 80 pixels what those are to that of 512.
     ("rates-1-2-3", "Rates 1, 2, 3", "DeepLabv3+ with a pyramid whose rates fit maps of a few pixels",
-     _network(DEEPLAB, rates=(1, 2, 3))),
+     network(DEEPLAB, rates=(1, 2, 3))),
     ("full-convolutions", "Full convolutions", "DeepLabv3+ without separable convolutions in pyramid and decoder",
-     _network(DEEPLAB, separable=False)),
+     network(DEEPLAB, separable=False)),
     ("tumour-slices", "Tumour slices only",
      "DeepLabv3+ trained on slices with tumour alone, as the printed times suggest", _data(background_share=0.0)),
     ("rate-0.001", "Rate 0.001", "DeepLabv3+ from a learning rate of 0.001", _stages(0.001)),
     ("unaugmented", "No augmentation", "DeepLabv3+ without augmentation", {"augmentation": None}),
 )  # fmt: skip
 
-METHODS = (
-    DEEPLABV3PLUS,
-    *(replace(DEEPLABV3PLUS, name=name, title=title, summary=summary, **changes)
-      for name, title, summary, changes in VARIANTS),
-)  # fmt: skip
+METHODS = methods_of(DEEPLABV3PLUS, VARIANTS)
 
 ROWS = ("deeplabv3plus", "unet")
-
-
-def _phantom(patients: int, matrix: tuple[int, int, int]) -> dict[str, Any]:
-    return {"kind": "ct", "patients": patients, "matrix": matrix}
+FULL = (*ROWS, "unet-32", "unet-16")
 
 
 # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
 PROFILES = (
-    Profile("smoke", (64, 64), 0.125, 2, 6, 2, 1, ROWS, _phantom(5, (10, 48, 48))),
-    Profile("quick", (96, 96), 0.25, 4, 200, 20, 1, ROWS, _phantom(6, (36, 96, 96))),
-    Profile("bench", (80, 80), 0.5, 16, 800, 40, 1, ROWS, _phantom(20, (72, 128, 128))),
+    Profile("smoke", (64, 64), 0.125, 2, 6, 2, 1, ROWS, phantom("ct", 5, (10, 48, 48))),
+    Profile("quick", (96, 96), 0.25, 4, 200, 20, 1, ROWS, phantom("ct", 6, (36, 96, 96))),
+    Profile("bench", (80, 80), 0.5, 16, 800, 40, 1, ROWS, phantom("ct", 20, (72, 128, 128))),
     # PAPER: 512 x 512, 150 patients, batch of 8, 200 epochs; about 2,340 tumour slices of 120 patients (X12).
-    Profile(
-        "paper", (512, 512), 1.0, 8, 58_500, 293, None, (*ROWS, "unet-32", "unet-16"), _phantom(150, (72, 512, 512))
-    ),
+    Profile("paper", (512, 512), 1.0, 8, 58_500, 293, None, FULL, phantom("ct", 150, (72, 512, 512))),
 )
 
 PAPER = Paper(
