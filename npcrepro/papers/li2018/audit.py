@@ -38,13 +38,10 @@ def _harmonic(first, second):
     return 2 / (1 / first + 1 / second)
 
 
-@check(
-    "L01",
+@check("L01", where="Table 2",
     claim="DSC and JSC describe the same masks: DSC = 2J / (1 + J) in every row.",
-    where="Table 2",
     reading="As printed.",
-    consequence="The two columns are one measurement; a reproduction needs one of them.",
-)
+    consequence="The two columns are one measurement; a reproduction needs one of them.")  # fmt: skip
 def dsc_and_jsc(reported: Reported) -> Finding:
     ((dsc, size),) = _known(reported, "dsc")
     fits = within(dsc, size, *reach(lambda j: 2 * j / (1 + j), *_known(reported, "jsc")))
@@ -54,13 +51,11 @@ def dsc_and_jsc(reported: Reported) -> Finding:
     return Finding("consistent" if fits.all() else "inconsistent", (line,), {"rows": fits.sum()})
 
 
-@check(
-    "L02",
+@check("L02", where="Equations 3, 5 and 6, Table 2",
     claim="DSC is the harmonic mean of 'percent match' and 'recall', and JSC follows from the two.",
-    where="Equations 3, 5 and 6, Table 2",
     reading="As printed.",
-    consequence="The two columns are precision and sensitivity in some order; symmetric formulae cannot tell which.",
-)
+    consequence="The two columns are precision and sensitivity in some order; symmetric formulae cannot tell which."
+)  # fmt: skip
 def harmonic_mean(reported: Reported) -> Finding:
     pair = _known(reported, "percent_match", "recall")
     formulae = {"dsc": _harmonic, "jsc": lambda a, b: 1 / (1 / a + 1 / b - 1)}
@@ -69,13 +64,11 @@ def harmonic_mean(reported: Reported) -> Finding:
     return Finding("consistent" if all(rows.all() for rows in fits.values()) else "inconsistent", (f"{line}.",))
 
 
-@check(
-    "L03",
+@check("L03", where="Equation 4, Table 2",
     claim="CR = (TP - 0.5 FP) / (TP + FN).",
-    where="Equation 4, Table 2",
     reading="The paper's own equations 1 and 5, in which 'recall' is what others call precision.",
-    consequence="Within the columns the paper used its own equations: PM is sensitivity, 'recall' is precision.",
-)
+    consequence="Within the columns the paper used its own equations: PM is sensitivity, 'recall' is precision."
+)  # fmt: skip
 def corresponding_ratio(reported: Reported) -> Finding:
     ((printed, size),) = _known(reported, "corresponding_ratio")
     own = within(printed, size, *reach(_ratio_of_equation_4, *_known(reported, "percent_match", "recall")))
@@ -88,13 +81,11 @@ def corresponding_ratio(reported: Reported) -> Finding:
     return Finding("consistent" if own.all() else "inconsistent", lines, numbers)
 
 
-@check(
-    "L04",
+@check("L04", where="Table 2 and its equations",
     claim="Volumes and overlaps are of the same masks: V(automatic) / V(readers) = PM / 'recall'.",
-    where="Table 2 and its equations",
     reading="FP and FN were exchanged in the evaluation, or the two columns of volumes in the table.",
-    consequence="If FP and FN were exchanged, the printed PM is precision and the printed 'recall' the sensitivity.",
-)
+    consequence="If FP and FN were exchanged, the printed PM is precision and the printed 'recall' the sensitivity."
+)  # fmt: skip
 def volumes(reported: Reported) -> Finding:
     volume = reach(lambda auto, readers: auto / readers, *_known(reported, "volume_auto", "volume_readers"))
     defined = reach(lambda match, recall: match / recall, *_known(reported, "percent_match", "recall"))
@@ -121,13 +112,11 @@ def volumes(reported: Reported) -> Finding:
     return Finding(verdict, tuple(lines), {"defined": meets[0].sum(), "inverse": meets[1].sum(), "larger": len(names)})
 
 
-@check(
-    "L05",
+@check("L05", where="Equations 1, 2 and 5",
     claim="Recall is TP / (TP + FP) and precision is TP / (TP + FN); PM has the formula of precision.",
-    where="Equations 1, 2 and 5",
     reading="One slip explains the exchanged names and the volumes of L04: FP and FN were exchanged.",
-    consequence="Use the standard names, show PM and CR under both readings, and compare DSC and JSC alone.",
-)
+    consequence="Use the standard names, show PM and CR under both readings, and compare DSC and JSC alone."
+)  # fmt: skip
 def names_of_recall_and_precision(reported: Reported) -> Finding:
     data, equations = patients(reported), reported["text"]["equations"]
     exchanged = _ratio_of_equation_4(data["recall"], data["percent_match"])
@@ -144,13 +133,10 @@ def names_of_recall_and_precision(reported: Reported) -> Finding:
     return Finding("consistent" if usual else "inconsistent", lines, {"percent_match": match.mean()})
 
 
-@check(
-    "L06",
+@check("L06", where="Table 2, last row",
     claim="The last row holds mean and standard deviation of the five columns.",
-    where="Table 2, last row",
     reading="Means were taken before the cells were rounded; the spread is the standard deviation with n - 1.",
-    consequence="Report the standard deviation with n - 1; the text says variance where it means it.",
-)
+    consequence="Report the standard deviation with n - 1; the text says variance where it means it.")  # fmt: skip
 def means(reported: Reported) -> Finding:
     data, table = patients(reported), reported["tables"]["table2"]
     lines, verdicts = [], set()
@@ -169,13 +155,10 @@ def means(reported: Reported) -> Finding:
     return Finding(verdict, tuple(lines))
 
 
-@check(
-    "L07",
+@check("L07", where="Section 3",
     claim="PM runs from 0.71 to 0.92, CR from 0.83 to 0.96 and DSC from 0.80 to 0.95.",
-    where="Section 3",
     reading="The ranges of PM and CR changed places in the text; Tables 2 and 3 have them right.",
-    consequence="Take the ranges from the tables.",
-)
+    consequence="Take the ranges from the tables.")  # fmt: skip
 def ranges(reported: Reported) -> Finding:
     data = patients(reported)
     found = {name: (data[name].min(), data[name].max()) for name in reported["text"]["ranges"]}
@@ -202,35 +185,26 @@ def _figure(reported: Reported, figure: str) -> Finding:
     return Finding("consistent" if fits else "inconsistent", lines, {"patients": same.sum()})
 
 
-@check(
-    "L08",
+@check("L08", where="Figure 2",
     claim="DSC 0.941, CR 0.915 and PM 0.950 belong to one image.",
-    where="Figure 2",
     reading="As printed.",
-    consequence="The figures use the metrics of the table.",
-)
+    consequence="The figures use the metrics of the table.")  # fmt: skip
 def figure_2(reported: Reported) -> Finding:
     return _figure(reported, "figure2")
 
 
-@check(
-    "L09",
+@check("L09", where="Figure 3",
     claim="DSC 0.797, CR 0.731 and PM 0.937 belong to one image.",
-    where="Figure 3",
     reading="As printed, for a single slice.",
-    consequence="No patient of Table 2 has these values: figures are of slices, the table of patients.",
-)
+    consequence="No patient of Table 2 has these values: figures are of slices, the table of patients.")  # fmt: skip
 def figure_3(reported: Reported) -> Finding:
     return _figure(reported, "figure3")
 
 
-@check(
-    "L10",
+@check("L10", where="Section 2.1",
     claim="11 x 33 x 2 = 726 images of each slice, 63,126 in all.",
-    where="Section 2.1",
     reading="Two digits of the total were exchanged.",
-    consequence="726 images of each slice; originals count among the 33 and the 2.",
-)
+    consequence="726 images of each slice; originals count among the 33 and the 2.")  # fmt: skip
 def augmentation(reported: Reported) -> Finding:
     text, slices = reported["text"], reported["paper"]["slices"]
     each = text["rotations"] * text["contrasts"] * text["noises"]
@@ -244,13 +218,10 @@ def augmentation(reported: Reported) -> Finding:
     return Finding("consistent" if fits else "inconsistent", lines, {"total": total, "fold": fold})
 
 
-@check(
-    "L11",
+@check("L11", where="Text, Table 2",
     claim="87 slices show the tumours whose volumes are in Table 2.",
-    where="Text, Table 2",
     reading="Only about three slices of each patient were segmented, and the volumes come from elsewhere.",
-    consequence="The number of slices of a patient is a parameter: all with tumour, or three.",
-)
+    consequence="The number of slices of a patient is a parameter: all with tumour, or three.")  # fmt: skip
 def slices_and_volumes(reported: Reported) -> Finding:
     paper, volume = reported["paper"], patients(reported)["volume_readers"]
     thickness_cm = paper["spacing_mm"][0] / 10
@@ -268,13 +239,10 @@ def slices_and_volumes(reported: Reported) -> Finding:
     return Finding("inconsistent" if area > section else "consistent", lines, {"spanned": spanned, "area_cm2": area})
 
 
-@check(
-    "L12",
+@check("L12", where="Section 2.1",
     claim="33 contrasts and 2 noise copies add different images, which are then normalised.",
-    where="Section 2.1",
     reading="The contrast changes clip or bend the intensities, which a z-score does not undo.",
-    consequence="The effective augmentation may be near 11 rotations; contrast and noise are parameters.",
-)
+    consequence="The effective augmentation may be near 11 rotations; contrast and noise are parameters.")  # fmt: skip
 def normalised_augmentation(reported: Reported) -> Finding:
     text = reported["text"]
     noise = sqrt(text["noise_power"]) * GREY_LEVELS
@@ -327,13 +295,10 @@ def layers(reported: Reported) -> list[dict]:
     return rows
 
 
-@check(
-    "L13",
+@check("L13", where="Table 1",
     claim="Every output size follows from kernel, stride and padding.",
-    where="Table 1",
     reading="As printed.",
-    consequence="Table 1 can be built as it stands; the skips are Relu2 and Relu1, by their channels.",
-)
+    consequence="Table 1 can be built as it stands; the skips are Relu2 and Relu1, by their channels.")  # fmt: skip
 def layer_table(reported: Reported) -> Finding:
     rows = layers(reported)
     fits, weights = sum(row["fits"] for row in rows), sum(row["parameters"] for row in rows)
@@ -342,13 +307,10 @@ def layer_table(reported: Reported) -> Finding:
     return Finding("consistent" if fits == len(rows) else "inconsistent", (line,), {"parameters": weights})
 
 
-@check(
-    "L14",
+@check("L14", where="Section 2.3",
     claim="Kernels start from a normal distribution of standard deviation 1; the learning rate is 1e-7.",
-    where="Section 2.3",
     reading="Another initialisation was used than the one stated, or the inputs were very small.",
-    consequence="He initialisation with a rate of its own; the printed pair is kept to show what it does.",
-)
+    consequence="He initialisation with a rate of its own; the printed pair is kept to show what it does.")  # fmt: skip
 def initial_weights(reported: Reported) -> Finding:
     text, square, before_relu = reported["text"], 1.0, {}
     for row in layers(reported):
@@ -370,13 +332,10 @@ def initial_weights(reported: Reported) -> Finding:
     return Finding("inconsistent" if step > text["initial_sd"] else "consistent", lines, {"step": step})
 
 
-@check(
-    "L15",
+@check("L15", where="Section 2.3",
     claim="A complete training took 52 hours on one GTX 980, with leave-one-out over 29 patients.",
-    where="Section 2.3",
     reading="52 hours are one fold.",
-    consequence="A fixed number of updates, not of hours.",
-)
+    consequence="A fixed number of updates, not of hours.")  # fmt: skip
 def training_time(reported: Reported) -> Finding:
     paper = reported["paper"]
     # Forward and backward pass cost three times a forward pass; a multiply-accumulate is two operations.
@@ -394,13 +353,10 @@ def training_time(reported: Reported) -> Finding:
     return Finding({0: "impossible", 1: "consistent", 2: "cannot tell"}[len(possible)], lines, {"days": days})
 
 
-@check(
-    "L16",
+@check("L16", where="Abstract, Table 3",
     claim="All three means are better than those of similar studies.",
-    where="Abstract, Table 3",
     reading="The means as printed are the larger ones.",
-    consequence="No superiority is carried over: other patients, no test, and PM depends on L04.",
-)
+    consequence="No superiority is carried over: other patients, no test, and PM depends on L04.")  # fmt: skip
 def other_studies(reported: Reported) -> Finding:
     own, *others = reported["tables"]["table3"]
     lines, better, missing = [], True, 0
@@ -417,13 +373,10 @@ def other_studies(reported: Reported) -> Finding:
     return Finding("cannot tell" if better else "inconsistent", tuple(lines), {"missing": missing})
 
 
-@check(
-    "L17",
+@check("L17", where="Text, Figure 1",
     claim="The feature phase has two blocks with pooling and four without (text), or three (caption).",
-    where="Text, Figure 1",
     reading="The caption does not count the layer that makes the score.",
-    consequence="Follow Table 1 and the text.",
-)
+    consequence="Follow Table 1 and the text.")  # fmt: skip
 def blocks(reported: Reported) -> Finding:
     rows = layers(reported)
     phase = rows[: [row["layer"] for row in rows].index("Deconv1")]
