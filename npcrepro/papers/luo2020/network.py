@@ -1,7 +1,11 @@
-"""The two-stage U-Net with multi-scale pooling of Luo et al. 2020, and the plain U-Net that two papers compare with.
+"""The two-stage U-Net of Luo et al. 2020 (Computers, Materials & Continua 65(2):1771-1780).
 
-A deep U-Net outlines the region of the structures; a shallow one works on what it found. At width 1 the two have
-7,765,409 and 467,983 parameters for one image channel and 15 classes, besides the fusions of their pooling blocks.
+A deep U-Net outlines the region of all structures. A shallow U-Net works on the image and on what the first one found.
+Each has a block of average poolings at its coarsest level (:class:`npcrepro.models.unet.MultiScalePooling`); the paper
+has no equation of the network.
+
+Input: slices ``(B, 1, 512, 512)``. Output: one logit for each class and pixel. At width 1 the stages have 7,765,409
+and 467,983 parameters for one image channel and 15 classes, besides the fusions of their pooling blocks.
 """
 
 from __future__ import annotations
@@ -33,11 +37,12 @@ class TwoStageUNet(nn.Module):
         multi_scale, enlarge: see :class:`UNet`; the same in both stages.
 
     The first stage gives one logit for the union of all structures. The second reads its probabilities, and its
-    gradient runs back through them into the first unless that is frozen. With ``"crop"`` no gradient reaches the first
-    stage: the box is where the map is at least 0.5, a little enlarged, and where it is so nowhere, the whole image.
-    Pixels outside the box are background. In evaluation each image has a box of its own, so that its result does not
-    depend on the images beside it; in training one box holds those of the whole batch, for one batch normalisation
-    over all.
+    gradient runs back through them into the first unless that is frozen.
+
+    With ``"crop"`` no gradient reaches the first stage. The box holds the pixels of probability 0.5 or more and a
+    margin; without such pixels it is the whole image. Pixels outside the box are background. In evaluation each image
+    has a box of its own, so that its result does not depend on the images beside it. In training one box holds those
+    of the whole batch, so that batch normalisation runs over all images.
 
     Shape:
         ``(B, in_channels, H, W)``, H and W divisible by ``2 ** (levels - 1)`` of the deeper stage, to logits
@@ -79,12 +84,13 @@ class TwoStageUNet(nn.Module):
         options = {"width": width, "base": base, "multi_scale": multi_scale, "enlarge": enlarge}
         fine_channels = {"both": in_channels + 1, "map": 1}.get(stage2_input, in_channels)
         # SILENT: the target of the first stage; the union of all structures, as it is to outline the target area.
-        self.coarse = UNet(in_channels, 1, levels=coarse_levels, **options)
-        self.fine = UNet(fine_channels, out_channels, levels=fine_levels, **options)
+        self.coarse = UNet(in_channels, 1, levels=coarse_levels, **options)  # type: ignore[arg-type]
+        self.fine = UNet(fine_channels, out_channels, levels=fine_levels, **options)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor, output: str = "fine") -> Tensor | tuple[Tensor, Tensor]:
         if output not in OUTPUTS:
             raise ValueError(f"unknown output {output!r}; choices: {', '.join(OUTPUTS)}")
+        # Section 2.1: the denoising module outlines the region, the precise segmentation module refines it
         coarse = self.coarse(image)
         if output == "coarse":
             return coarse
