@@ -5,22 +5,21 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from npcrepro.base.errors import pick
+from npcrepro.base.errors import one_of
 from npcrepro.losses.dice import DiceLoss
 from npcrepro.losses.focal import FocalLoss
 from npcrepro.losses.targets import reduce_label
 
 
 class CrossEntropyLoss:
-    """Sigmoid cross-entropy of one-channel scores, ``-[y log s(x) + (1 - y) log(1 - s(x))]``.
+    """Sigmoid cross-entropy of logits, ``-[y log p + (1 - y) log(1 - p)]``.
 
     Args:
         reduction: ``"mean"`` over all pixels, or ``"sum"`` over the pixels of an image and mean over images.
-        target: how the label is brought to the logits' size, see :func:`reduce_label`.
+        target: how the label is brought to the size of the logits, see :func:`reduce_label`.
 
     Shape:
-        logits ``(B, C, *small)``, label ``(B, C, *full)`` in [0, 1]; returns a scalar >= 0. An image without tumour is
-        an ordinary image here.
+        logits ``(B, C, *small)``, label ``(B, C, *full)`` in [0, 1]; returns a scalar >= 0.
 
     Example:
         >>> import torch
@@ -29,7 +28,7 @@ class CrossEntropyLoss:
     """
 
     def __init__(self, reduction: str = "mean", target: str = "area"):
-        self.reduction = pick({"mean": "mean", "sum": "sum"}, reduction, "reduction")
+        self.reduction = one_of(("mean", "sum"), reduction, "reduction")
         self.target = target
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -39,12 +38,12 @@ class CrossEntropyLoss:
 
 
 class DiceCrossEntropyLoss:
-    """Dice loss over the batch plus cross-entropy, what segmentation networks are commonly trained with today.
+    """Dice loss over the batch plus cross-entropy, the loss that most segmentation networks are trained with today.
 
-    The cross-entropy is that of each structure against all else, mean over pixels and sum over structures.
+    The cross-entropy of each structure against everything else is averaged over pixels and summed over structures.
 
     Args:
-        activation, target: as in :class:`DiceLoss`, also for shapes and structures not contoured.
+        activation, target: as in :class:`DiceLoss`, which also says what the shapes are.
 
     Example:
         >>> import torch

@@ -14,23 +14,23 @@ class DiceLoss:
 
     Args:
         smoothing: ``s`` > 0. The larger it is, the less it costs to find a little where there is nothing.
-        pooled: ``"batch"`` sums over all images of the batch, ``"image"`` makes a coefficient for each image.
-        absent: structures without a labelled pixel in what is summed ``"count"`` like others, or are left out
-            (``"skip"``).
+        pooled: ``"batch"`` sums over all images of the batch. ``"image"`` makes one coefficient for each image.
+        absent: what happens to a structure without a labelled pixel. ``"count"`` treats it like the others, ``"skip"``
+            leaves it out.
         activation: ``"sigmoid"``, or ``"softmax"`` over background (first) and structures.
-        target: ``"structures"``, or ``"union"``: one structure in the logits against all of the label taken together.
+        target: ``"structures"``, or ``"union"``: the logits have one structure, the union of those in the label.
 
     Shape:
         logits ``(B, S, ...)``, for softmax ``(B, 1 + S, ...)``, with S = 1 for the union; label ``(B, S, ...)`` of 0
-        and 1, brought to the logits' size. Returns a scalar in [0, 1].
+        and 1, which is brought to the size of the logits. Returns a scalar in [0, 1].
 
-        A structure with the value 255 anywhere in its channel was not contoured in that image and takes no part: its
-        channel counts nowhere, a softmax of that image runs over the other channels, and an image in which any
-        structure is missing has no union. If nothing is left, the loss is zero, with zero gradient.
+        The value 255 anywhere in a channel of the label says that this structure was not contoured in this image. Its
+        channel then counts nowhere, and a softmax runs over the other channels. An image in which any structure was
+        not contoured has no union. If nothing is left, the loss and its gradient are zero.
 
     Raises:
         InputError: an unknown option.
-        ValueError: numbers of channels of logits and label that do not go together.
+        ValueError: the channels of logits and label do not go together.
 
     Example:
         >>> import torch
@@ -63,6 +63,7 @@ class DiceLoss:
         return mean_where(self._loss(probability, truth, contoured), counted)
 
     def _loss(self, probability: Tensor, truth: Tensor, contoured: Tensor) -> Tensor:
+        # eq. 1 of Chen 2020, with s outside of the factor 2: L = 1 - (2 sum p g + s) / (sum p + sum g + s)
         return 1 - self._coefficient(probability, truth, contoured, factor=2)
 
     def _coefficient(self, probability: Tensor, truth: Tensor, contoured: Tensor, factor: int) -> Tensor:

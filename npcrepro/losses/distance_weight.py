@@ -1,6 +1,6 @@
-"""How much a voxel counts in a loss, by its distance to the boundary of a structure (Guo et al. 2021, equation 7).
+"""How much a voxel counts in a loss, by its distance to the boundary of a structure.
 
-Axis order is (z, y, x). Arrays in, arrays out; one transform for a case, never one in the training loop.
+It is computed once for each case, before training.
 """
 
 from __future__ import annotations
@@ -9,39 +9,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npcrepro.base.errors import pick
+from npcrepro.base.errors import one_of
 
 # SILENT: Guo 2021, how fast the exponential variant falls; to 1/e in 5 mm, from 11 at the boundary to 1 far away.
 BOUNDARY_HEIGHT, BOUNDARY_LENGTH_MM = 10.0, 5.0
 
 
-def _core_weight(mask: np.ndarray, depth: np.ndarray, away: np.ndarray) -> np.ndarray:
-    # PAPER: Guo 2021, d(v, edge) + 1 inside the tumour, 1 outside (equation 7).
-    return np.where(mask, depth + 1, 1)
-
-
-def _boundary_weight(mask: np.ndarray, depth: np.ndarray, away: np.ndarray) -> np.ndarray:
-    # DIFFERS: Guo 2021, the text wants mistakes at the boundary to cost more, on both sides alike, and the printed
-    # formula does the opposite; this variant does what the text wants.
-    return 1 + np.maximum(depth.max() - np.where(mask, depth, away), 0)
-
-
-def _exponential_weight(mask: np.ndarray, depth: np.ndarray, away: np.ndarray) -> np.ndarray:
-    return 1 + BOUNDARY_HEIGHT * np.exp(-np.where(mask, depth, away) / BOUNDARY_LENGTH_MM)
-
-
-FORMS = {"core": _core_weight, "boundary": _boundary_weight, "exponential": _exponential_weight}
+FORMS = ("core", "boundary", "exponential")
 
 
 def distance_weight(mask: np.ndarray, spacing_mm: Sequence[float], form: str) -> np.ndarray:
-    """Weight of each voxel by its distance to the boundary of a structure (equation 7).
+    """Weight of each voxel by its distance to the boundary of a structure (Guo et al. 2021, equation 7).
 
     Args:
         mask: ``(z, y, x)``, bool. What lies outside the array is background.
-        spacing_mm: (z, y, x).
-        form: ``"core"``, as printed: distance to the boundary in mm plus 1 inside, 1 outside. ``"boundary"``, the
-            reverse: largest on both sides of the boundary, as large as the core's in ``"core"``, and falling by 1 for
-            each mm to 1. ``"exponential"``: 11 on both sides of the boundary, falling to 1.
+        spacing_mm: ``(z, y, x)``.
+        form: ``"core"`` is as printed: distance to the boundary in mm plus 1 inside, 1 outside. ``"boundary"`` is the
+            reverse: it is largest on both sides of the boundary, as large as ``"core"`` is in the middle, and falls by
+            1 for each mm, down to 1. ``"exponential"`` is 11 on both sides of the boundary and falls to 1.
 
     Returns:
         float32 of the same shape, at least 1; 1 everywhere for an empty mask.
@@ -55,15 +40,26 @@ def distance_weight(mask: np.ndarray, spacing_mm: Sequence[float], form: str) ->
     """
     from scipy.ndimage import distance_transform_edt
 
-    way = pick(FORMS, form, "distance weight")
+    one_of(FORMS, form, "distance weight")
     if not mask.any():
         return np.ones(mask.shape, np.float32)
     padded = np.pad(mask, 1)
-    # SILENT: Guo 2021, the distance of voxels at the boundary, and the unit; 0, and mm (voxels at 1 mm). That "the
-    # minimum distance" inside "is not less than 1" is read of the weight; of the distance, it would make that weight 2.
-    # The transform measures to the middle of the nearest voxel outside, one voxel too far.
+    # SILENT: Guo 2021, the distance of voxels at the boundary, and the unit; 0, and mm (voxels at 1 mm). "The minimum
+    # distance is not less than 1" is taken as said of the weight; of the distance, it would make that weight 2.
+    # The transform measures to the middle of the nearest voxel outside, which is one voxel too far.
     depth, away = (
         np.maximum(distance_transform_edt(side, sampling=spacing_mm)[1:-1, 1:-1, 1:-1] - min(spacing_mm), 0)
         for side in (padded, ~padded)
     )
-    return way(mask, depth, away).astype(np.float32)
+    distance = np.where(mask, depth, away)
+    # PAPER: Guo 2021, d(v, edge) + 1 inside the tumour, 1 outside (equation 7).
+    # DIFFERS: Guo 2021, the text wants mistakes at the boundary to cost more, on both sides alike, and the printed
+    # formula does the opposite; the form "boundary" does what the text wants.
+    if form == "core":
+        # eq. 7 of Guo 2021: alpha = d(v, edge) + 1 inside, 1 outside
+        weight = np.where(mask, distance + 1, 1)
+    elif form == "boundary":
+        weight = 1 + np.maximum(depth.max() - distance, 0)
+    else:
+        weight = 1 + BOUNDARY_HEIGHT * np.exp(-distance / BOUNDARY_LENGTH_MM)
+    return np.asarray(weight, np.float32)

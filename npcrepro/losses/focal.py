@@ -11,15 +11,15 @@ from npcrepro.losses.targets import IMPOSSIBLE, mean_where, target_of, without_m
 
 
 class FocalLoss:
-    """Cross-entropy that counts sure pixels less, ``-a (1-p)^g log p`` inside, ``-(1-a) p^g log(1-p)`` outside.
+    """Cross-entropy in which sure pixels weigh less, ``-a (1-p)^g log p`` inside, ``-(1-a) p^g log(1-p)`` outside.
 
-    Mean over pixels and structures. In a softmax each structure is taken against all else, so that background takes
-    part through the probabilities only.
+    It is the mean over pixels and structures. With a softmax, each structure is compared with everything else, so that
+    the background takes part through the probabilities only.
 
     Args:
         alpha: weight of labelled pixels, in [0, 1].
         gamma: >= 0; 0 makes it a weighted cross-entropy.
-        activation, target: as in :class:`DiceLoss`, also for shapes and structures not contoured.
+        activation, target: as in :class:`DiceLoss`, which also says what the shapes are.
 
     Example:
         >>> import torch
@@ -40,22 +40,21 @@ class FocalLoss:
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         truth, contoured = target_of(logits, label, self.activation, self.target)
         logits = without_missing(logits, contoured, self.activation)
-        log_p, log_not_p = log_sigmoid(logits) if self.activation == "sigmoid" else log_softmax(logits)
+        if self.activation == "sigmoid":
+            log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
+        else:
+            log_p, log_not_p = log_softmax(logits)
+        # eq. 2 of Luo 2020: y = 1: -alpha (1 - p)^gamma log p; y = 0: -(1 - alpha) p^gamma log(1 - p)
         inside = self.alpha * truth * (self.gamma * log_not_p).exp() * log_p
         outside = (1 - self.alpha) * (1 - truth) * (self.gamma * log_p).exp() * log_not_p
         return mean_where(-(inside + outside).flatten(2).mean(dim=2), contoured)
 
 
-def log_sigmoid(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Logarithms of the probability and of its complement."""
-    return F.logsigmoid(logits), F.logsigmoid(-logits)
-
-
 def log_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Logarithms of the probability of each structure and of its complement, without background.
 
-    The complement of the largest channel is summed over the others; one minus a probability that rounds to 1 would
-    lose it. Any other probability is at most 1/2.
+    The complement of the most probable channel is the sum of the others, because one minus a probability that rounds
+    to 1 would be zero. Every other probability is at most 1/2.
     """
     log_p = logits.log_softmax(dim=1)
     largest = logits.argmax(dim=1, keepdim=True)

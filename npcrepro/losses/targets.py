@@ -1,4 +1,4 @@
-"""Losses: logits and labels in, one number out. Each takes the label at full size and brings it to the logits' size."""
+"""Labels as losses need them: at the size of the logits, without what was not contoured."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from npcrepro.base.errors import pick
+from npcrepro.base.errors import one_of
 from npcrepro.base.labels import NOT_CONTOURED
 
-# Stands for minus infinity: its exponential is zero as well, and it times zero is zero.
+# In place of minus infinity: its exponential is zero too, but its product with zero is zero and not nan.
 IMPOSSIBLE = -1e30
 
 
@@ -18,15 +18,15 @@ def reduce_label(label: Tensor, size: tuple[int, ...], how: str = "area") -> Ten
 
     Args:
         label: ``(B, C, ...)`` with values in [0, 1].
-        size: spatial size to reach; each side has to divide the label's.
-        how: ``"area"`` (fraction of the pixel covered) or ``"nearest"``.
+        size: spatial size to reach; each side has to divide that of the label.
+        how: ``"area"`` (fraction of the pixel that is covered) or ``"nearest"``.
 
     Returns:
         ``(B, C, *size)``, float.
 
     Raises:
         InputError: unknown ``how``.
-        ValueError: ``size`` does not divide the label's size.
+        ValueError: ``size`` does not divide the size of the label.
 
     Example:
         >>> import torch
@@ -39,17 +39,12 @@ def reduce_label(label: Tensor, size: tuple[int, ...], how: str = "area") -> Ten
         return label
     if any(a % b for a, b in zip(full, size, strict=True)):
         raise ValueError(f"a label of size {full} cannot be reduced to {tuple(size)}: the sizes do not divide")
-    pool = F.avg_pool2d if len(full) == 2 else F.avg_pool3d
-    factor = tuple(a // b for a, b in zip(full, size, strict=True))
-    ways = {
-        "area": lambda: pool(label, factor),
-        "nearest": lambda: F.interpolate(label, size=tuple(size), mode="nearest"),
-    }
-    return pick(ways, how, "way to reduce a label")()
+    one_of(("area", "nearest"), how, "way to reduce a label")
+    return F.interpolate(label, size=tuple(size), mode=how)
 
 
 def target_of(logits: Tensor, label: Tensor, activation: str, target: str) -> tuple[Tensor, Tensor]:
-    """Label at the logits' size, ``(B, S, ...)`` float, and where it means something, ``(B, S)``."""
+    """Label at the size of the logits, ``(B, S, ...)`` float, and which structures were contoured, ``(B, S)`` bool."""
     contoured = (label != NOT_CONTOURED).flatten(2).all(dim=2)
     if target == "union":
         label, contoured = label.amax(dim=1, keepdim=True), contoured.all(dim=1, keepdim=True)
@@ -62,12 +57,12 @@ def target_of(logits: Tensor, label: Tensor, activation: str, target: str) -> tu
 
 
 def beside(flags: Tensor, maps: Tensor) -> Tensor:
-    """Flags ``(B, S)`` with axes for the pixels of ``maps``."""
+    """Flags ``(B, S)`` with one more axis of length 1 for each spatial axis of ``maps``."""
     return flags.reshape(*flags.shape, *(1,) * (maps.ndim - 2))
 
 
 def without_missing(logits: Tensor, contoured: Tensor, activation: str) -> Tensor:
-    """Logits in single precision, with nothing left for structures that were not contoured."""
+    """Logits in single precision; those of structures that were not contoured give the probability 0."""
     logits = logits.float()
     if activation == "softmax":
         contoured = F.pad(contoured, (1, 0), value=True)  # background
@@ -75,4 +70,5 @@ def without_missing(logits: Tensor, contoured: Tensor, activation: str) -> Tenso
 
 
 def mean_where(loss: Tensor, counted: Tensor) -> Tensor:
+    """Mean of the losses ``(B, S)`` that are counted; 0 if none is."""
     return torch.where(counted, loss, 0.0).sum() / counted.sum().clamp(min=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,64 +14,28 @@ from npcrepro.models.blocks import initialise_he, require_divisible, scaled
 BLOCK_POSITIONS = ("bottleneck", "input", "skips")
 
 
-class MultiScalePooling(nn.Module):
-    """Average poolings of several kernels side by side, fused by a 1 x 1 convolution to the channels that came in.
-
-    At the border the average runs over the pixels that exist. Zeros counted in would darken the border, the more the
-    larger the kernel, and on the few pixels of a bottleneck that is most of the map.
-
-    Args:
-        channels: in and out.
-        kernels: odd sides; a kernel of 1 is the map itself.
-
-    Shape:
-        ``(B, channels, H, W)`` to the same, for any H and W.
-
-    Raises:
-        ValueError: an even kernel.
-
-    Example:
-        >>> MultiScalePooling(2)(torch.zeros(1, 2, 4, 4)).shape
-        torch.Size([1, 2, 4, 4])
-    """
-
-    # PAPER: Luo 2020, four average poolings with kernels 1, 3, 5 and 7, their outputs fused (Section 2.1.1).
-    def __init__(self, channels: int, kernels: tuple[int, ...] = (1, 3, 5, 7)):
-        super().__init__()
-        if any(kernel % 2 == 0 for kernel in kernels):
-            raise ValueError(f"pooling kernels have to be odd to keep the size, got {tuple(kernels)}")
-        # SILENT: Luo 2020, the stride; 1, without which the four outputs have different sizes.
-        self.pools = nn.ModuleList(
-            nn.AvgPool2d(kernel, stride=1, padding=kernel // 2, count_include_pad=False) for kernel in kernels
-        )
-        # SILENT: Luo 2020, sum or concatenation; concatenation and a linear 1 x 1 convolution back to the channels.
-        self.fuse = nn.Conv2d(channels * len(kernels), channels, 1)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return self.fuse(torch.cat([pool(maps) for pool in self.pools], dim=1))
-
-
 class UNet(nn.Module):
-    """U-Net with padding, so that logits have the size of the image.
+    """U-Net with padding, so that the logits have the size of the image.
 
     Args:
         in_channels, out_channels: of images and logits.
         width: factor on ``base``.
         base: channels of the finest level; each level below has twice as many.
         levels: resolutions, so that the coarsest map is smaller by ``2 ** (levels - 1)``.
-        multi_scale: where :class:`MultiScalePooling` stands: behind the coarsest level (``"bottleneck"``), before the
-            first convolution (``"input"``), on every skip connection (``"skips"``), or nowhere (``None``).
         batch_norm: behind every 3 x 3 convolution.
-        enlarge: times that the image is enlarged in both directions before it goes in; a logit is the mean over the
-            pixels that one became.
+        enlarge: factor by which the image is enlarged in both directions before it goes in. The logit of a pixel is
+            the mean over the pixels that it was enlarged to.
+        block: makes an additional module for a number of channels, which it keeps.
+        block_at: where this module stands: behind the coarsest level (``"bottleneck"``), before the first convolution
+            (``"input"``), on every skip connection (``"skips"``), or nowhere (``None``).
 
     Shape:
-        ``(B, in_channels, H, W)`` with H and W, enlarged, divisible by ``2 ** (levels - 1)`` to logits
-        ``(B, out_channels, H, W)``. With batch normalisation, training needs more than one value per channel at the
-        coarsest level.
+        ``(B, in_channels, H, W)`` to logits ``(B, out_channels, H, W)``. H and W, enlarged, are divisible by
+        ``2 ** (levels - 1)``. With batch normalisation, training needs more than one value per channel at the coarsest
+        level.
 
     Raises:
-        ValueError: H or W not divisible.
+        ValueError: H or W is not divisible.
         InputError: unknown position of the block.
 
     Example:
@@ -85,26 +51,30 @@ class UNet(nn.Module):
         # SILENT: Luo 2020, channels of any level; 32, doubled from level to level.
         base: int = 32,
         levels: int = 5,
-        multi_scale: str | None = None,
         batch_norm: bool = True,
         enlarge: int = 1,
+        block: Callable[[int], nn.Module] | None = None,
+        block_at: str | None = None,
     ):
         super().__init__()
         self.enlarge_image = enlarge
-        position = multi_scale and one_of(BLOCK_POSITIONS, multi_scale, "position of the multi-scale block")
+        if block_at:
+            one_of(BLOCK_POSITIONS, block_at, "position of the additional block")
+
+        def block_if(position: str, channels: int) -> nn.Module:
+            return block(channels) if block and position == block_at else nn.Identity()
+
         self.factor = 2 ** (levels - 1)
         channels = [scaled(base, width) * 2**level for level in range(levels)]
-        self.input_block = MultiScalePooling(in_channels) if position == "input" else nn.Identity()
+        self.input_block = block_if("input", in_channels)
         self.down = nn.ModuleList(
             self._level(before, after, batch_norm)
             for before, after in zip([in_channels, *channels], channels, strict=False)
         )
         # SILENT: Luo 2020, the kind of pooling; maximum, 2 x 2.
         self.pool = nn.MaxPool2d(2)
-        self.bottleneck_block = MultiScalePooling(channels[-1]) if position == "bottleneck" else nn.Identity()
-        self.skip_blocks = nn.ModuleList(
-            MultiScalePooling(fine) if position == "skips" else nn.Identity() for fine in channels[:-1]
-        )
+        self.bottleneck_block = block_if("bottleneck", channels[-1])
+        self.skip_blocks = nn.ModuleList(block_if("skips", fine) for fine in channels[:-1])
         self.enlarge = nn.ModuleList(nn.ConvTranspose2d(2 * fine, fine, 2, stride=2) for fine in channels[:-1])
         self.up = nn.ModuleList(self._level(2 * fine, fine, batch_norm) for fine in channels[:-1])
         self.score = nn.Conv2d(channels[0], out_channels, 1)

@@ -1,14 +1,16 @@
 """The two-stage U-Net of Luo et al. 2020 (Computers, Materials & Continua 65(2):1771-1780).
 
 A deep U-Net outlines the region of all structures. A shallow U-Net works on the image and on what the first one found.
-Each has a block of average poolings at its coarsest level (:class:`npcrepro.models.unet.MultiScalePooling`); the paper
-has no equation of the network.
+Each has a block of average poolings at its coarsest level (:class:`MultiScalePooling`); the paper has no equation of the
+network.
 
 Input: slices ``(B, 1, 512, 512)``. Output: one logit for each class and pixel. At width 1 the stages have 7,765,409
 and 467,983 parameters for one image channel and 15 classes, besides the fusions of their pooling blocks.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,56 @@ OUTPUTS = ("fine", "coarse", "both")
 STAGE_2_INPUTS = ("both", "map", "masked", "crop")
 ACTIVATIONS = ("softmax", "sigmoid")
 OUTSIDE_LOGIT = -20.0
+
+
+class MultiScalePooling(nn.Module):
+    """Average poolings of several kernels side by side, fused by a 1 x 1 convolution to the channels that came in.
+
+    At the border, the average runs over the pixels that exist. Zeros would darken the border, more so for the larger
+    kernels, and the border is most of the small map of a bottleneck.
+
+    Args:
+        kernels: odd sides; a kernel of 1 is the map itself.
+
+    Shape:
+        ``(B, channels, H, W)`` to the same, for any H and W.
+
+    Raises:
+        ValueError: an even kernel.
+
+    Example:
+        >>> MultiScalePooling(2)(torch.zeros(1, 2, 4, 4)).shape
+        torch.Size([1, 2, 4, 4])
+    """
+
+    # PAPER: four average poolings with kernels 1, 3, 5 and 7, their outputs fused (Section 2.1.1).
+    def __init__(self, channels: int, kernels: tuple[int, ...] = (1, 3, 5, 7)):
+        super().__init__()
+        if any(kernel % 2 == 0 for kernel in kernels):
+            raise ValueError(f"pooling kernels have to be odd to keep the size, got {tuple(kernels)}")
+        # SILENT: the stride; 1, without which the four outputs have different sizes.
+        self.pools = nn.ModuleList(
+            nn.AvgPool2d(kernel, stride=1, padding=kernel // 2, count_include_pad=False) for kernel in kernels
+        )
+        # SILENT: sum or concatenation; concatenation and a linear 1 x 1 convolution back to the channels.
+        self.fuse = nn.Conv2d(channels * len(kernels), channels, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        # Section 2.1.1: average poolings with kernels 1, 3, 5 and 7 side by side, fused
+        return self.fuse(torch.cat([pool(maps) for pool in self.pools], dim=1))
+
+
+class MultiScaleUNet(UNet):
+    """A U-Net with :class:`MultiScalePooling`.
+
+    Args:
+        multi_scale: where the pooling stands, ``"bottleneck"``, ``"input"`` or ``"skips"``, as ``block_at`` of
+            :class:`UNet`; ``None`` for a U-Net without it.
+        options: of :class:`UNet`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, multi_scale: str | None = "bottleneck", **options: Any):
+        super().__init__(in_channels, out_channels, block=MultiScalePooling, block_at=multi_scale, **options)
 
 
 class TwoStageUNet(nn.Module):
@@ -34,7 +86,7 @@ class TwoStageUNet(nn.Module):
         stage2_input: what the second stage receives: image and map (``"both"``), the map alone, the image times the
             map (``"masked"``), or the image inside the box of the map (``"crop"``).
         activation: of the final logits.
-        multi_scale, enlarge: see :class:`UNet`; the same in both stages.
+        multi_scale, enlarge: see :class:`MultiScaleUNet`; the same in both stages.
 
     The first stage gives one logit for the union of all structures. The second reads its probabilities, and its
     gradient runs back through them into the first unless that is frozen.
@@ -81,11 +133,11 @@ class TwoStageUNet(nn.Module):
         super().__init__()
         self.stage2_input = one_of(STAGE_2_INPUTS, stage2_input, "input of stage 2")
         self.activation = one_of(ACTIVATIONS, activation, "activation")
-        options = {"width": width, "base": base, "multi_scale": multi_scale, "enlarge": enlarge}
+        options: dict[str, Any] = {"width": width, "base": base, "multi_scale": multi_scale, "enlarge": enlarge}
         fine_channels = {"both": in_channels + 1, "map": 1}.get(stage2_input, in_channels)
         # SILENT: the target of the first stage; the union of all structures, as it is to outline the target area.
-        self.coarse = UNet(in_channels, 1, levels=coarse_levels, **options)  # type: ignore[arg-type]
-        self.fine = UNet(fine_channels, out_channels, levels=fine_levels, **options)  # type: ignore[arg-type]
+        self.coarse = MultiScaleUNet(in_channels, 1, levels=coarse_levels, **options)
+        self.fine = MultiScaleUNet(fine_channels, out_channels, levels=fine_levels, **options)
 
     def forward(self, image: Tensor, output: str = "fine") -> Tensor | tuple[Tensor, Tensor]:
         if output not in OUTPUTS:

@@ -21,6 +21,7 @@ STRUCTURES = (
 
 TWO_UNETS = "npcrepro.papers.luo2020.network:TwoStageUNet"
 UNET = "npcrepro.models.unet:UNet"
+MULTI_SCALE_UNET = "npcrepro.papers.luo2020.network:MultiScaleUNet"
 FCN8 = "npcrepro.models.baselines.fcn8:FCN8"
 MASK_RCNN = "npcrepro.models.baselines.mask_rcnn:MaskRCNN"
 NNUNET = "npcrepro.models.baselines.nnunet:nnunet_unet"
@@ -135,7 +136,7 @@ VARIANTS: tuple[Row, ...] = (
     ("mask-rcnn", "Mask R-CNN", "Boxes first, then a mask in each; instances of a structure are united",
      network(MASK_RCNN) | OWN_LOSS),
     ("one-stage", "One stage", "The first stage alone, with multi-scale pooling, on the structures",
-     network(UNET, multi_scale="bottleneck") | _one_stage()),
+     network(MULTI_SCALE_UNET, multi_scale="bottleneck") | _one_stage()),
     ("no-pooling", "No multi-scale pooling", "Two stages without the block", network(TWO_UNETS, multi_scale=None)),
     ("dice", "Dice alone", "Without the focal loss", _two_stages({"beta": 1.0})),
     ("focal", "Focal alone", "Without the Dice loss", _two_stages({"beta": 0.0})),
@@ -148,7 +149,7 @@ VARIANTS: tuple[Row, ...] = (
      "Two stages without the block, with the Dice loss that FCN-8 has",
      network(TWO_UNETS, multi_scale=None) | _two_stages(PRESENT)),
     ("one-stage-present", "One stage, present structures", "The first stage alone, with the Dice loss that FCN-8 has",
-     network(UNET, multi_scale="bottleneck") | _one_stage(**PRESENT)),
+     network(MULTI_SCALE_UNET, multi_scale="bottleneck") | _one_stage(**PRESENT)),
     ("mask-rcnn-enlarged", "Mask R-CNN, slices enlarged",
      "Mask R-CNN on slices of twice the pixels in each direction", network(MASK_RCNN, enlarge=2) | OWN_LOSS),
     ("two-stage-enlarged", "Proposed, slices enlarged",

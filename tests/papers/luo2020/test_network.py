@@ -5,13 +5,16 @@ from torch import nn
 
 from npcrepro.base.errors import InputError
 from npcrepro.models.layers import layer_table
-from npcrepro.models.unet import MultiScalePooling, UNet
-from npcrepro.papers.luo2020.network import OUTSIDE_LOGIT, TwoStageUNet
+from npcrepro.papers.luo2020.network import OUTSIDE_LOGIT, MultiScalePooling, MultiScaleUNet, TwoStageUNet
 
 pytest_plugins = ["core_fixtures"]
 
 POSITIONS = ["bottleneck", "input", "skips", None]
 INPUTS = ["both", "map", "masked", "crop"]
+
+
+def UNet(*channels, multi_scale=None, **options):
+    return MultiScaleUNet(*channels, multi_scale=multi_scale, **options)
 
 
 def parameters(network) -> int:
