@@ -1,8 +1,7 @@
 """The two-stage U-Net of Luo et al. 2020 (Computers, Materials & Continua 65(2):1771-1780).
 
 A deep U-Net outlines the region of all structures. A shallow U-Net works on the image and on what the first one found.
-Each has a block of average poolings at its coarsest level (:class:`MultiScalePooling`); the paper has no equation of the
-network.
+Each has a block of average poolings at its coarsest level. The paper has no equation of the network.
 
 Input: slices ``(B, 1, 512, 512)``. Output: one logit for each class and pixel. At width 1 the stages have 7,765,409
 and 467,983 parameters for one image channel and 15 classes, besides the fusions of their pooling blocks.
