@@ -168,12 +168,12 @@ def noisy_balls(series):
     return label * signs + 0.2 * torch.randn(2, series, 16, 32, 16), label
 
 
-@pytest.mark.parametrize("name", ["2-D U-Net", "single encoder", "multi-encoder", "MMFNet"])
+@pytest.mark.parametrize("name", ["2-D U-Net", "single encoder", "MMFNet"])
 def test_one_case_can_be_learnt_by_heart(name):
     torch.manual_seed(0)
     image, label = noisy_balls(series_of(NETWORKS[name]))
     network = NETWORKS[name](1, width=0.25)
-    learn(network, image, lambda logits: DiceLoss(pooled="image")(logits, label), 30, rate=0.05)
+    learn(network, image, lambda logits: DiceLoss(pooled="image")(logits, label), 60, rate=0.05)
     assert dice((settled(network, image)(image) >= 0).float(), label) > 0.95
 
 
