@@ -62,17 +62,14 @@ def gains(reported: Reported) -> Finding:
     found, printed = recomputed_gains(reported), printed_gains(reported)
     exact = sum(abs(found[other][name] - printed[other][name]) < 1e-6 for other in found for name in found[other])
     relative = {other: found[other]["dsc"] / rows(reported)[other]["dsc"] for other in COMPARED}
-    lines = [f"{exact} of {3 * len(found)} agree with Table I."]
+    total = 3 * len(found)
+    lines = [f"{exact} of {total} agree with Table I."]
     lines += [
         f"Against {other}: DSC {each['dsc']:.2f} and AP {each['ap']:.2f} points, loss {each['loss_dice']:.4f}; "
         f"relative gain of the DSC {relative[other]:.1f} %."
         for other, each in found.items()
     ]
-    return Finding(
-        "consistent" if exact == 3 * len(found) else "inconsistent",
-        tuple(lines),
-        {"exact": exact, "gains": 3 * len(found)},
-    )
+    return Finding("consistent" if exact == total else "inconsistent", tuple(lines), {"exact": exact, "gains": total})
 
 
 @check("C02", where="Equations 1 and 14, Tables I and II",
@@ -181,7 +178,7 @@ def order_of_series(reported: Reported) -> Finding:
     table = rows(reported)
     kinds = ("Patch-based CNN", "U-net", "3D U-net")
     dsc = {kind: {series: table[f"{kind} ({series})"]["dsc"] for series in MODALITIES} for kind in kinds}
-    orders = {kind: sorted(MODALITIES, key=each.get, reverse=True) for kind, each in dsc.items()}
+    orders = {kind: sorted(MODALITIES, key=each.__getitem__, reverse=True) for kind, each in dsc.items()}
     single = table[SINGLE]["dsc"]
     better = [series for series, value in dsc["3D U-net"].items() if value > single]
     lines = (

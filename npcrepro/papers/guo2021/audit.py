@@ -61,7 +61,8 @@ def f1_is_dsc(reported: Reported) -> Finding:
             f"{row['model']}: F1 - DSC = {difference:+z.3f}; "
             f"sd of precision - recall about {spreads[row['model']]:.2f}."
         )
-    fits = fits_f1_of_means(*([row[name] for row in rows(reported)] for name in ("dsc", "f1")), size)
+    dsc, f1 = ([row[name] for row in rows(reported)] for name in ("dsc", "f1"))
+    fits = fits_f1_of_means(dsc, f1, size)
     lines.append(
         f"An F1 of mean precision and mean recall is never below the mean DSC: {fits.sum()} of {len(fits)} rows fit. "
         "How F1 was averaged is not stated."

@@ -122,10 +122,10 @@ def names_of_recall_and_precision(reported: Reported) -> Finding:
     exchanged = _ratio_of_equation_4(data["recall"], data["percent_match"])
     larger = int((data["volume_auto"] > data["volume_readers"]).sum())
     smaller = int((data["volume_auto"] < data["volume_readers"]).sum())
-    match, ratio = data["recall"], exchanged
+    match = data["recall"]
     lines = (
-        f"Read so, the percent match is {match.mean():.3f} ± {match.std(ddof=1):.3f} and CR {ratio.mean():.3f} ± "
-        f"{ratio.std(ddof=1):.3f}; DSC and JSC stay.",
+        f"Read so, the percent match is {match.mean():.3f} ± {match.std(ddof=1):.3f} and CR {exchanged.mean():.3f} ± "
+        f"{exchanged.std(ddof=1):.3f}; DSC and JSC stay.",
         f"The automatic volume is the larger one in {larger} patients and the smaller one in {smaller}; the sums are "
         f"{data['volume_auto'].sum():.1f} and {data['volume_readers'].sum():.1f} cm³.",
     )
@@ -270,7 +270,7 @@ def layers(reported: Reported) -> list[dict]:
     side, channels = reported["paper"]["matrix"][0], 1
     # Concat1 joins the map of one channel with Relu2, Concat2 with Relu1.
     skips = {"Concat1": "Conv2", "Concat2": "Conv1"}
-    widths = {}
+    widths: dict[str, int] = {}
     for row in rows:
         inputs, taps = channels, row["kernel"] ** 2
         outputs, macs = row["channels"], 0
