@@ -19,11 +19,6 @@ TRANSFERRED = [method for method in CHEN.methods if method.uses]
 FROM_SCRATCH = [method for method in CHEN.methods if not method.uses and len(method.channels) > 1]
 
 
-def parameters(name):
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in CHEN.method(name).build(1.0).parameters())
-
-
 @pytest.mark.parametrize(("table", "rows"), [("table1", 13), ("table2", 12)])
 def test_the_rows_of_both_tables_are_methods(table, rows):
     titles = [method.title for method in CHEN.methods]
@@ -50,25 +45,6 @@ def test_rows_that_the_paper_leaves_out_are_there():
         )
         assert transferred.title == f"{alone.title}+self-transfer"
     assert CHEN.method("mmfnet").network == CHEN.method("mmfnet-no-transfer").network
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("unet-3d-t1", 679_697),
-        ("unet-2d-t1", 943_233),
-        ("patch-cnn-t1", 32_001),
-        ("patch-cnn", 40_193),
-        ("single-encoder", 3_682_929),
-        ("single-encoder-narrow", 680_129),
-        ("multi-encoder", 1_701_345),
-        ("mmfnet", 1_548_403),
-        ("mmfnet-no-transfer", 1_548_403),
-        ("mmfnet-bottom-block", 1_548_403 - 2 * 64 * 64 * 8 + 105_474),
-    ],
-)
-def test_parameters_of_the_paper_profile(name, expected):
-    assert parameters(name) == expected
 
 
 def test_the_parts_of_the_fusion_block_are_switched_on_one_by_one():
@@ -166,18 +142,6 @@ def test_the_loss_is_that_of_the_paper_in_the_form_that_is_meant():
             assert stage.loss.build().smoothing == 1
 
 
-def test_big_profiles_run_everything_and_small_ones_the_first_few():
-    names = {method.name for method in CHEN.methods}
-    for profile in CHEN.profiles:
-        assert profile.phantom["kind"] == "mri"
-        assert profile.matrix[0] == 16
-        if profile.name in ("bench", "paper"):
-            assert set(profile.methods) == names
-        else:
-            assert profile.methods[0] == "mmfnet"
-            assert {"unet-3d-t1", "single-encoder", "multi-encoder", "mmfnet-no-transfer"} < set(profile.methods)
-
-
 def test_encoders_are_taken_over_and_stay_in_the_warm_up(tmp_path):
     paper = registry.load("chen2020", ("T1", "T2"))
     warm_up = paper.method("mmfnet").stages[0]
@@ -232,10 +196,7 @@ def test_series_that_cannot_be_used(series, reason):
         registry.load("chen2020", series)
 
 
-def test_all_claims_and_gaps_are_there():
-    assert [claim["key"] for claim in PRINTED["claims"]] == [f"chen2020-{number}" for number in range(39, 56)]
-    assert [gap["id"] for gap in PRINTED["gaps"]] == list(range(1, 65))
-    assert all(entry["gap"] and entry["choice"] for entry in PRINTED["gaps"])
+def test_gaps_name_methods():
     named = {word.strip(",;") for gap in PRINTED["gaps"] for word in gap["choice"].split() if "mmfnet-" in word}
     assert named
     assert named <= {method.name for method in CHEN.methods}

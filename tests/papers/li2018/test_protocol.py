@@ -48,31 +48,11 @@ def test_the_updates_show_each_augmented_slice_twice_in_each_step():
     assert (profile.matrix, profile.phantom["patients"], profile.folds) == ((144, 144), 29, None)
 
 
-@pytest.mark.parametrize(
-    ("name", "mean", "sd"),
-    [
-        ("percent_match", 0.905, 0.038),
-        ("corresponding_ratio", 0.839, 0.065),
-        ("dsc", 0.891, 0.046),
-        ("recall", 0.880, 0.068),
-        ("jsc", 0.805, 0.073),
-    ],
-)
-def test_printed_means_are_those_of_the_rows_to_rounding(name, mean, sd):
-    values = column(name)
-    assert (values.mean(), values.std(ddof=1)) == pytest.approx((mean, sd), abs=5.1e-4)
-    # The cells are rounded to two digits, and so is their mean: together they move it by less than 0.01.
-    assert TABLE_2["printed_mean"][name] == pytest.approx(values.mean(), abs=0.01)
-    assert TABLE_2["printed_sd"][name] == pytest.approx(values.std(ddof=1), abs=0.0055)
-
-
-def test_table_3_repeats_the_ranges_of_table_2():
-    current = registry.reported("li2018")["tables"]["table3"][0]
-    for name in ("dsc", "corresponding_ratio", "percent_match"):
-        values = column(name)
-        assert (current[name]["range_low"], current[name]["range_high"]) == (values.min(), values.max())
-        assert current[name]["mean"] == TABLE_2["printed_mean"][name]
-        assert current[name]["sd"] == TABLE_2["printed_sd"][name]
+def test_printed_means_are_those_of_the_rows_to_rounding():
+    for name in TABLE_2["printed_mean"]:
+        # The cells are rounded to two digits, and so is their mean: together they move it by less than 0.01.
+        assert TABLE_2["printed_mean"][name] == pytest.approx(column(name).mean(), abs=0.01)
+        assert TABLE_2["printed_sd"][name] == pytest.approx(column(name).std(ddof=1), abs=0.0055)
 
 
 def test_columns_are_named_metrics():
