@@ -10,23 +10,12 @@ from scipy import stats
 
 from npcrepro.base.wording import in_words
 from npcrepro.findings.audit.checks import Finding, Reported, check, half, reach, within
+from npcrepro.papers.li2018.tables import known, layers, patients
 
 PEAK_FLOPS = 5e12  # GTX 980, single precision, nominal
 GREY_LEVELS = 255
 SHOWN = {"percent_match": "PM", "corresponding_ratio": "CR", "dsc": "DSC", "recall": "Recall", "jsc": "JSC"}
 OVERLAPS = tuple(SHOWN)
-
-
-def patients(reported: Reported) -> dict[str, np.ndarray]:
-    """Columns of Table 2, one value for each patient."""
-    table = reported["tables"]["table2"]
-    return dict(zip(table["columns"], np.array(table["rows"], dtype=float).T, strict=True))
-
-
-def _known(reported: Reported, *names: str) -> tuple[tuple[np.ndarray, float], ...]:
-    """Columns of Table 2 with the half unit of their last digit."""
-    columns = patients(reported)
-    return tuple((columns[name], half(reported, name)) for name in names)
 
 
 def _ratio_of_equation_4(sensitivity, precision):
@@ -43,8 +32,8 @@ def _harmonic(first, second):
     reading="As printed.",
     consequence="The two columns are one measurement; a reproduction needs one of them.")  # fmt: skip
 def dsc_and_jsc(reported: Reported) -> Finding:
-    ((dsc, size),) = _known(reported, "dsc")
-    fits = within(dsc, size, *reach(lambda j: 2 * j / (1 + j), *_known(reported, "jsc")))
+    ((dsc, size),) = known(reported, "dsc")
+    fits = within(dsc, size, *reach(lambda j: 2 * j / (1 + j), *known(reported, "jsc")))
     jsc = patients(reported)["jsc"]
     largest = np.abs(dsc - 2 * jsc / (1 + jsc)).max()
     line = f"{fits.sum()} of {len(fits)} rows agree within rounding; the largest difference is {largest:.4f}."
@@ -57,9 +46,9 @@ def dsc_and_jsc(reported: Reported) -> Finding:
     consequence="The two columns are precision and sensitivity in some order; symmetric formulae cannot tell which."
 )  # fmt: skip
 def harmonic_mean(reported: Reported) -> Finding:
-    pair = _known(reported, "percent_match", "recall")
+    pair = known(reported, "percent_match", "recall")
     formulae = {"dsc": _harmonic, "jsc": lambda a, b: 1 / (1 / a + 1 / b - 1)}
-    fits = {name: within(*_known(reported, name)[0], *reach(formula, *pair)) for name, formula in formulae.items()}
+    fits = {name: within(*known(reported, name)[0], *reach(formula, *pair)) for name, formula in formulae.items()}
     line = "; ".join(f"{SHOWN[name]} fits in {rows.sum()} of {len(rows)} rows" for name, rows in fits.items())
     return Finding("consistent" if all(rows.all() for rows in fits.values()) else "inconsistent", (f"{line}.",))
 
@@ -70,9 +59,9 @@ def harmonic_mean(reported: Reported) -> Finding:
     consequence="Within the columns the paper used its own equations: PM is sensitivity, 'recall' is precision."
 )  # fmt: skip
 def corresponding_ratio(reported: Reported) -> Finding:
-    ((printed, size),) = _known(reported, "corresponding_ratio")
-    own = within(printed, size, *reach(_ratio_of_equation_4, *_known(reported, "percent_match", "recall")))
-    usual = within(printed, size, *reach(_ratio_of_equation_4, *_known(reported, "recall", "percent_match")))
+    ((printed, size),) = known(reported, "corresponding_ratio")
+    own = within(printed, size, *reach(_ratio_of_equation_4, *known(reported, "percent_match", "recall")))
+    usual = within(printed, size, *reach(_ratio_of_equation_4, *known(reported, "recall", "percent_match")))
     lines = (
         f"With PM as sensitivity and 'recall' as precision, {own.sum()} of {len(own)} rows agree.",
         f"With the usual meaning of recall, {usual.sum()} of {len(usual)} do.",
@@ -87,12 +76,12 @@ def corresponding_ratio(reported: Reported) -> Finding:
     consequence="If FP and FN were exchanged, the printed PM is precision and the printed 'recall' the sensitivity."
 )  # fmt: skip
 def volumes(reported: Reported) -> Finding:
-    volume = reach(lambda auto, readers: auto / readers, *_known(reported, "volume_auto", "volume_readers"))
-    defined = reach(lambda match, recall: match / recall, *_known(reported, "percent_match", "recall"))
-    inverse = reach(lambda match, recall: recall / match, *_known(reported, "percent_match", "recall"))
+    volume = reach(lambda auto, readers: auto / readers, *known(reported, "volume_auto", "volume_readers"))
+    defined = reach(lambda match, recall: match / recall, *known(reported, "percent_match", "recall"))
+    inverse = reach(lambda match, recall: recall / match, *known(reported, "percent_match", "recall"))
     meets = [(volume[0] <= ratio[1]) & (ratio[0] <= volume[1]) for ratio in (defined, inverse)]
     data = patients(reported)
-    least_overlap = reach(lambda match, readers: match * readers, *_known(reported, "percent_match", "volume_readers"))
+    least_overlap = reach(lambda match, readers: match * readers, *known(reported, "percent_match", "volume_readers"))
     more = least_overlap[0] > data["volume_auto"] + half(reported, "volume_auto")
     names = [int(name) for name in data["patient"][more]]
     correlation = np.corrcoef(data["volume_auto"] / data["volume_readers"], data["percent_match"] / data["recall"])
@@ -261,38 +250,6 @@ def normalised_augmentation(reported: Reported) -> Finding:
     )
     visible = noise >= 0.5 and text["contrast_settings"] is not None
     return Finding("consistent" if visible else "cannot tell", lines, {"noise": noise})
-
-
-def layers(reported: Reported) -> list[dict]:
-    """Rows of Table 1 with what follows from kernel, stride and padding: input, output, parameters and MAC."""
-    table = reported["tables"]["table1"]
-    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-    side, channels = reported["paper"]["matrix"][0], 1
-    # Concat1 joins the map of one channel with Relu2, Concat2 with Relu1.
-    skips = {"Concat1": "Conv2", "Concat2": "Conv1"}
-    widths: dict[str, int] = {}
-    for row in rows:
-        inputs, taps = channels, row["kernel"] ** 2
-        outputs, macs = row["channels"], 0
-        before = side
-        if row["kind"] == "deconvolution":
-            side = (side - 1) * row["stride"] - 2 * row["padding"] + row["kernel"]
-            macs = before**2 * taps * inputs * outputs
-        elif row["kind"] == "concatenation":
-            outputs = channels + widths[skips[row["layer"]]]
-        else:
-            side = (side + 2 * row["padding"] - row["kernel"]) // row["stride"] + 1
-            if row["kind"] == "pooling":
-                outputs = channels
-            else:
-                macs = side**2 * taps * inputs * outputs
-        weights = macs and taps * inputs * outputs + outputs
-        fits = (side, outputs) == (row["side"], row["channels"])
-        row |= {"inputs": inputs, "computed_side": side, "macs": macs, "parameters": weights, "fits": fits}
-        # The next layer goes on from what is printed, so that one misprint counts once.
-        side, channels = row["side"], row["channels"]
-        widths[row["layer"]] = channels
-    return rows
 
 
 @check("L13", where="Table 1",
