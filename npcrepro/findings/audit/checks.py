@@ -9,9 +9,11 @@ from math import log
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from npcrepro.base.errors import pick
+from npcrepro.base.errors import one_of, pick
 from npcrepro.base.wording import DASH
+from npcrepro.findings.tally import tally, text_table
 from npcrepro.protocol import registry
 
 VERDICTS = {
@@ -40,8 +42,11 @@ class Finding:
     computed: tuple[str, ...]
     numbers: Mapping[str, float] = field(default_factory=dict)
 
-    def __post_init__(self):
-        pick(VERDICTS, self.verdict, "verdict")
+    def __post_init__(self) -> None:
+        one_of(VERDICTS, self.verdict, "verdict")
+
+
+Compute = Callable[[Reported], Finding]
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Check:
     where: str
     reading: str
     consequence: str
-    compute: Callable[[Reported], Finding]
+    compute: Compute
 
     @property
     def paper(self) -> str:
@@ -89,7 +94,7 @@ CHECKS: dict[str, Check] = {}
 def check(key: str, **about: str) -> Callable:
     """Register a function as the computation of a check; ``about`` are the texts of :class:`Check`."""
 
-    def register(compute: Callable[[Reported], Finding]) -> Callable[[Reported], Finding]:
+    def register(compute: Compute) -> Compute:
         if key in CHECKS:
             raise ValueError(f"there are two checks {key}")
         CHECKS[key] = Check(key, compute=compute, **about)
@@ -113,31 +118,23 @@ def audit(keys: Iterable[str] = ()) -> list[Result]:
     return [Result(each, each.compute(registry.reported(each.paper))) for each in ordered]
 
 
-def table(results: Sequence[Result]):
+def table(results: Sequence[Result]) -> pd.DataFrame:
     """One row for each check, as a data frame."""
-    import pandas as pd
-
-    columns = ["check", "paper", "verdict", "printed", "where", "saved by", "computed", "consequence"]
-    rows = [
-        (
-            each.check.key,
-            each.check.paper,
-            each.finding.verdict,
-            each.check.claim,
-            each.check.where,
-            DASH if each.check.reading == AS_PRINTED else each.check.reading,
-            " ".join(each.finding.computed),
-            each.check.consequence,
-        )
-        for each in results
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    columns = {
+        "check": lambda one: one.check.key,
+        "paper": lambda one: one.check.paper,
+        "verdict": lambda one: one.finding.verdict,
+        "printed": lambda one: one.check.claim,
+        "where": lambda one: one.check.where,
+        "saved by": lambda one: DASH if one.check.reading == AS_PRINTED else one.check.reading,
+        "computed": lambda one: " ".join(one.finding.computed),
+        "consequence": lambda one: one.check.consequence,
+    }
+    return text_table(results, columns)
 
 
-def counts(results: Sequence[Result]):
+def counts(results: Sequence[Result]) -> pd.DataFrame:
     """How many checks of each paper came to each verdict, with sums, as a data frame."""
-    from npcrepro.findings.tally import tally
-
     return tally(table(results), by="paper", of="verdict", order=VERDICTS)
 
 
