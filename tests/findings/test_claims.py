@@ -9,7 +9,7 @@ import pytest
 from npcrepro.base.errors import InputError
 from npcrepro.findings.claims import Claim, Decision, all_of, decide_together
 from npcrepro.runs.evaluation import VOLUMES
-from npcrepro.runs.per_patient import by_patient, over_structures, select
+from npcrepro.runs.per_patient import over_structures
 
 EXAMPLE = {"key": "c", "paper": "p", "text": "The cascade beats the single network", "where": "Table 1"}
 EXAMPLE |= {"form": "difference", "metric": "dsc", "reported": 0.029}
@@ -301,15 +301,6 @@ def test_like_spreads_need_a_test_beside_the_interval(monkeypatch):
     assert (decision.verdict, decision.numbers["p of equivalence"]) == ("undecided", 0.06)
 
 
-def test_seeds_whose_spreads_differ_leave_likeness_undecided():
-    one = claim(form="spread", arms=[{"method": "a"}, {"method": "b"}], direction="less", reported=0.85)
-    centred = exact(60, 0, 0.1)
-    varied = 0.5 + centred * np.array([0.95, 1.0, 1.05])
-    decision = decide(one, rows({"a": varied, "b": 0.5 + centred}))
-    assert decision.verdict == "undecided"
-    assert "between seeds (a factor 1.05) exceeds half of the distance" in decision.reason
-
-
 @pytest.mark.parametrize(
     ("mean", "sd", "verdict"),
     [
@@ -494,23 +485,3 @@ def test_rows_that_do_not_fit_a_claim():
         decide(claim(metric="dcs", rule="leave_out"), records)
     with pytest.raises(InputError, match="select one structure"):
         decide(claim(), pd.concat([records, records]))
-
-
-def test_a_decision_from_the_rows_of_records():
-    """cases.csv rows, pooled by patient and selected, are what a claim is decided on."""
-    ids = {"paper": "p", "cohort": "c", "profile": "quick", "suspect": False, "structure": "GTVp"}
-    cases = [
-        ids
-        | {"method": method, "seed": seed, "case": f"P{i}_{part}", "patient": f"P{i}", "region": region}
-        | {"status": "ok", "tp": hit + i, "fp": 0, "fn": 10 + part, "tn": 50, "reference_ml": 1.0, "predicted_ml": 1.0}
-        for method, hit in {"a": 30, "b": 20}.items()
-        for seed in range(3)
-        for i in range(20)
-        for part in range(2)
-        for region in ("all_slices", "reference_slices")
-    ]
-    patients = select(by_patient(pd.DataFrame(cases)), "GTVp", "all_slices")
-    decision = decide(claim(), patients)
-    assert decision.verdict == "confirmed"
-    dsc = [[4 * (hit + i) / (4 * (hit + i) + 21) for i in range(20)] for hit in (30, 20)]  # both slices: 2 TP, 21 FN
-    assert decision.numbers["mean"] == pytest.approx(np.mean(dsc[0]) - np.mean(dsc[1]))
