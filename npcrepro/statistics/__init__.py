@@ -1,7 +1,8 @@
 """Means, intervals and tests over patients. SciPy computes them; this package fixes which ones are used, and how.
 
 The unit is the patient: average over seeds first (:func:`npcrepro.runs.per_patient.over_seeds`), and do not pool slices
-or voxels. What is random takes a ``seed`` and gives the same numbers with the same seed.
+or voxels. Lists of values of the same patients that differ in length are a ValueError. What is random takes a ``seed``
+and gives the same numbers with the same seed.
 
 | question | function |
 |---|---|

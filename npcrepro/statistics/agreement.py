@@ -43,9 +43,6 @@ def bland_altman(first: ArrayLike, second: ArrayLike) -> Agreement:
         first, second: one value for each patient, in one unit; pairs with a ``nan`` are left out and counted. Fewer
             than two pairs give ``nan``.
 
-    Raises:
-        ValueError: the two lists differ in length.
-
     Example:
         >>> found = bland_altman([11.0, 12.0, 16.0], [10.0, 10.0, 13.0])
         >>> round(found.bias, 2), round(found.low, 2), round(found.high, 2)

@@ -65,16 +65,8 @@ def bootstrap(
 
 @dataclass(frozen=True)
 class Share:
-    """A share of patients or of training runs.
+    """The exact 95 % interval (Clopper and Pearson) and the exact one-sided 95 % bounds of a share."""
 
-    Attributes:
-        count, n: ``count`` of ``n``.
-        interval: exact 95 % interval (Clopper and Pearson).
-        at_least, at_most: exact one-sided 95 % bounds.
-    """
-
-    count: int
-    n: int
     interval: Interval
     at_least: float
     at_most: float
@@ -88,10 +80,10 @@ def share(count: int, n: int) -> Share:
         0.098
     """
     if not n:
-        return Share(0, 0, Interval(0.0, 1.0), 0.0, 1.0)
+        return Share(Interval(0.0, 1.0), 0.0, 1.0)
 
     def bounds(alternative: str) -> Interval:
         result = stats.binomtest(count, n, alternative=alternative).proportion_ci(0.95, method="exact")
         return Interval(float(result.low), float(result.high))
 
-    return Share(count, n, bounds("two-sided"), bounds("greater").low, bounds("less").high)
+    return Share(bounds("two-sided"), bounds("greater").low, bounds("less").high)

@@ -47,9 +47,6 @@ def paired(first: ArrayLike, second: ArrayLike, seed: int = 0) -> PairedTest:
 
     If a missing result has to count as a failure, pass both through :func:`npcrepro.statistics.fill` before.
 
-    Raises:
-        ValueError: the two lists differ in length.
-
     Example:
         >>> test = paired([0.8, 0.7, 0.9, 0.6], [0.7, 0.65, 0.8, 0.62])
         >>> round(test.difference.mean, 4), test.p, test.above
@@ -69,11 +66,13 @@ def one_sample(differences: ArrayLike, seed: int = 0) -> PairedTest:
     rounded = np.round(np.asarray(differences, dtype=float), DECIMALS)
     summary, kept = summarise(rounded, seed), rounded[~np.isnan(rounded)]
     above, below = int((kept > 0).sum()), int((kept < 0).sum())
-    ranks = stats.rankdata(np.abs(kept))
+    ranks, wilcoxon_p = stats.rankdata(np.abs(kept)), nan
+    if len(kept) > 1:
+        wilcoxon_p = float(stats.wilcoxon(kept, zero_method="pratt").pvalue) if kept.any() else 1.0
     return PairedTest(
         difference=summary,
         p=_sign_flip(kept, "two-sided", seed),
-        wilcoxon_p=_wilcoxon(kept),
+        wilcoxon_p=wilcoxon_p,
         effect_size=_effect_size(summary),
         rank_biserial=float((ranks * np.sign(kept)).sum() / ranks.sum()) if len(kept) else nan,
         above=above,
@@ -90,13 +89,11 @@ class Equivalence:
         margin: the largest difference that counts as alike.
         interval: 90 % bootstrap interval of the mean difference.
         p: larger p of two one-sided sign-flip tests, against a mean of ``-margin`` and of ``margin``.
-        n: patients.
     """
 
     margin: float
     interval: Interval
     p: float
-    n: int
 
     @property
     def inside(self) -> bool:
@@ -125,7 +122,7 @@ def equivalence(differences: ArrayLike, margin: float, seed: int = 0) -> Equival
     (kept,), _ = known(columns(differences))
     above = _sign_flip(np.round(kept + margin, DECIMALS), "greater", seed)
     below = _sign_flip(np.round(kept - margin, DECIMALS), "less", seed)
-    return Equivalence(margin, bootstrap((kept,), seed=seed, level=0.9), max(above, below), len(kept))
+    return Equivalence(margin, bootstrap((kept,), seed=seed, level=0.9), max(above, below))
 
 
 @dataclass(frozen=True)
@@ -152,9 +149,6 @@ class SpreadTest:
 
 def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0) -> SpreadTest:
     """Compare two standard deviations over the same patients; fewer than three pairs give ``nan``.
-
-    Raises:
-        ValueError: the two lists differ in length.
 
     Example:
         >>> round(compare_spread([0.5, 0.7, 0.9], [0.6, 0.7, 0.8]).ratio, 3)
@@ -183,11 +177,8 @@ def spread_equivalence(first: ArrayLike, second: ArrayLike, margin: float) -> fl
     The larger p of two one-sided Pitman-Morgan tests, against a ratio of ``1 / margin`` and of ``margin``; ``nan`` for
     fewer than three pairs, and where one of the two does not vary.
 
-    Args:
-        margin: the largest ratio that counts as alike, above 1.
-
     Raises:
-        ValueError: the two lists differ in length, or the margin is not above 1.
+        ValueError: the margin, the largest ratio that counts as alike, is not above 1.
 
     Example:
         >>> print(spread_equivalence([0.6, 0.7, 0.8, 0.9], [0.61, 0.70, 0.79, 0.90], margin=1.5) < 0.05)
@@ -228,14 +219,6 @@ def _sign_flip(differences: np.ndarray, alternative: str, seed: int) -> float:
         rng=np.random.default_rng(seed),
     )
     return float(test.pvalue)
-
-
-def _wilcoxon(differences: np.ndarray) -> float:
-    if len(differences) < 2:
-        return nan
-    if not differences.any():
-        return 1.0
-    return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)
 
 
 def _effect_size(summary: Summary) -> float:

@@ -20,8 +20,7 @@ class Rank:
     """Where a method stands.
 
     Attributes:
-        method: its name.
-        mean: of the metric over patients.
+        method, mean: its name, and the mean of the metric over patients.
         rank: 1 is best; equal means share the better rank.
         shares: share of the resamples in which it has rank 1, 2, ...
         low, high: ranks between which 95 % of the resamples lie.
@@ -58,7 +57,7 @@ def rank_stability(values: Mapping[str, ArrayLike], seed: int = 0) -> RankStabil
             :func:`npcrepro.statistics.fill`.
 
     Raises:
-        ValueError: no method, lists of different length, or no patient with a value of every method.
+        ValueError: no method, or no patient with a value of every method.
 
     Example:
         >>> best, _ = rank_stability({"A": [0.7, 0.8, 0.9], "B": [0.6, 0.8, 0.8]}).ranks
@@ -132,7 +131,7 @@ def friedman(values: Mapping[str, ArrayLike]) -> Friedman:
             with a ``nan`` are left out for all methods.
 
     Raises:
-        ValueError: fewer than three methods, lists of different length, or no patient with a value of every method.
+        ValueError: fewer than three methods, or no patient with a value of every method.
 
     Example:
         >>> found = friedman({"a": [0.9, 0.8, 0.9, 0.8], "b": [0.8, 0.7, 0.8, 0.6], "c": [0.7, 0.9, 0.6, 0.5]})

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -55,9 +55,8 @@ class Check:
 
     Attributes:
         key: ``"L01"``.
-        claim: what the paper prints, or what it implies.
-        where: place in the paper.
-        reading: the reading under which the paper is right, or is nearest to it.
+        claim, where: what the paper prints or implies, and the place.
+        reading: under which the paper is right, or nearest to it.
         consequence: for the reproduction.
         compute: the finding from the content of the paper's YAML file.
 
@@ -80,8 +79,7 @@ class Check:
         return self.compute.__module__.split(".")[-2]
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """A check and what it found."""
 
     check: Check
@@ -138,7 +136,7 @@ def counts(results: Sequence[Result]) -> pd.DataFrame:
     return tally(table(results), by="paper", of="verdict", order=VERDICTS)
 
 
-# --- What several papers need ------------------------------------------------------------------------------------
+# --- What the checks of several papers need -----------------------------------------------------------------------
 
 
 def half(reported: Reported, column: str) -> float:
@@ -182,10 +180,7 @@ def fits_f1_of_means(dsc: Any, f1: Any, size: float) -> np.ndarray:
     For one mask DSC = 2 P R / (P + R). That is concave, so that F1 of the means is never below the mean DSC; and it is
     at least P + R - 1, whose mean is at least 2 F1 - 1, for the mean of P and R is at least F1.
 
-    Args:
-        dsc: printed means.
-        f1: printed values.
-        size: half a unit of their last digit.
+    ``size`` is half a unit of the last printed digit.
 
     Example:
         >>> fits_f1_of_means([0.70, 0.70, 0.80], [0.75, 0.65, 0.95], 0.005).tolist()

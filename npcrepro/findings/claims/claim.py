@@ -116,9 +116,7 @@ class Claim:
             raise InputError(f"claim {self.key}: {problem}")
 
     def _problems(self) -> Iterator[str]:
-        if self.form in TESTED:
-            yield from self._problems_of_a_test()
-        elif self.arms:
+        if self.form not in TESTED and self.arms:
             yield f"the form {self.form} compares no arms by itself"
         if self.form == "all" and not all(part.form in TESTED for part in self.parts or (self,)):
             yield "the form all needs parts that can be tested by themselves"
@@ -130,8 +128,8 @@ class Claim:
             yield "first belongs to the claim, not to a part of it"
         if self.form != "all" and self.parts:
             yield f"parts belong to the form all, not to {self.form}"
-
-    def _problems_of_a_test(self) -> Iterator[str]:
+        if self.form not in TESTED:
+            return
         if not self.metric:
             yield "metric is empty, so there is nothing to compare by"
         if not self.arms:
