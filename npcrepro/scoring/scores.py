@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from npcrepro.base.errors import InputError, pick
+from npcrepro.base.errors import InputError, one_of
 from npcrepro.cohorts.check import grid_defects
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.structures import Structures
@@ -64,20 +64,22 @@ def score(
         spacing_mm: ``(z, y, x)`` of every case, ``nan`` if unknown; None takes it from the images, and then grids have
             to agree in spacing, direction and origin too, not in shape alone.
         tolerances_mm: of the NSD, see `parse_tolerances`.
-        cases: that are looked at; by default every case of the reference.
-        track: wraps the list of cases while it is gone through, to show progress.
+        cases: that are scored; by default every case of the reference.
+        track: wraps the list of cases, to show progress.
 
     Raises:
-        InputError: see the top of this package; nothing in common between a prediction and the reference; no case or
-            structure left by ``labels``; a spacing or tolerance that is none.
+        InputError: see the top of this package; a prediction has nothing in common with the reference; ``labels`` leave
+            no case or structure; a spacing or tolerance cannot be one.
     """
     labels = labels or Labels()
     plan = _plan(predictions, reference, labels, spacing_mm, tolerances_mm or {}, cases)
     rows = []
     for case in track(list(plan.references)):
         about = {"case": case, "patient": labels.patients.get(case, case), "suspect": case in labels.suspect}
-        rows += [about | row for row in _score_case(case, plan)]
-    return Scores(_table(rows, list(plan.sides), list(plan.tolerances_mm)), plan.tolerances_mm, plan.notes)
+        rows += [{"prediction": row["prediction"]} | about | row for row in _score_case(case, plan)]
+    structures, names = list(plan.tolerances_mm), list(predictions)
+    rows.sort(key=lambda row: (structures.index(row["structure"]), names.index(row["prediction"]), row["case"]))
+    return Scores(pd.DataFrame(rows), plan.tolerances_mm, plan.notes)
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,7 @@ def _plan(
     wrong = [case for case in references if case in labels.wrong]
     references = {case: files for case, files in references.items() if case not in wrong}
     if set(references) <= set(labels.suspect):
-        raise InputError(
-            f"{reference}: dataset.json calls every label wrong or suspect, so there is nothing to average"
-        )
+        raise InputError(f"{reference}: dataset.json calls every label wrong or suspect: there is nothing to average")
     sides = {name: _matched(path, reference, references, labels.wrong) for name, path in predictions.items()}
     sides = {name: _only(files, cases) for name, files in sides.items()}
     codes, known = _codes(reference, references, labels)
@@ -147,7 +147,7 @@ def _spacing(spacing_mm: Sequence[float] | None, labels: Labels) -> tuple[float,
 
 def _tolerances(given: Mapping[str, Sequence[float]], names: Sequence[str]) -> dict[str, tuple[float, ...]]:
     for name in set(given) - {"", *names}:
-        pick(dict.fromkeys(names), name, "structure in --nsd-tolerance")
+        one_of(names, name, "structure in --nsd-tolerance")
     others = given.get("", (NSD_TOLERANCE_MM,))
     return {name: tuple(given.get(name, others)) for name in names}
 
@@ -204,10 +204,8 @@ def _score_case(case: str, plan: _Plan) -> list[dict]:
 def _refuse_other_grid(found: Mask, wanted: Mask, shape_only: bool) -> None:
     cause = "the two were drawn on different images, or one was resampled: bring it to the grid of the reference"
     spacing_mm, geometry = (wanted.spacing_mm, wanted.geometry) if shape_only else (found.spacing_mm, found.geometry)
-    grid = (found.array.shape, spacing_mm, geometry)
-    defects = grid_defects(
-        str(found.file), grid, str(wanted.file), wanted.array.shape, wanted.spacing_mm, wanted.geometry, cause
-    )
+    grid, other = (found.array.shape, spacing_mm, geometry), (wanted.array.shape, wanted.spacing_mm, wanted.geometry)
+    defects = grid_defects(str(found.file), grid, str(wanted.file), *other, cause)
     if defects:
         raise Refused(defects[0])
 
@@ -236,14 +234,3 @@ def _score(
 def nsd_column(convention: str, tolerance_mm: float) -> str:
     """Column of the NSD in the table of cases, such as ``surfel_nsd_2mm``."""
     return f"{convention}_nsd_{tolerance_mm:g}mm"
-
-
-def _table(rows: list[dict], predictions: list[str], structures: list[str]) -> pd.DataFrame:
-    table = pd.DataFrame(rows)
-    first = ["prediction", "case", "patient", "suspect", "structure", "status"]
-    table = table[[*first, *(column for column in table if column not in first)]]
-    ranks = {"prediction": {name: i for i, name in enumerate(predictions)}}
-    ranks["structure"] = {name: i for i, name in enumerate(structures)}
-    return table.sort_values(
-        ["structure", "prediction", "case"], key=lambda column: column.map(ranks.get(column.name, lambda x: x))
-    ).reset_index(drop=True)
