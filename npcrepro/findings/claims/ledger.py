@@ -85,7 +85,7 @@ def claims(paper: str) -> list[Claim]:
         'xue2020-56'
     """
     read = [Claim.from_data({"paper": paper, **entry}) for entry in registry.reported(paper).get("claims", [])]
-    # Misspelt, a method would wait for its runs for ever, and a metric would be missed only when there are runs.
+    # A misspelt method would never find its runs, and a misspelt metric would be noticed only once there are runs.
     methods = {method.name: method for method in registry.load(paper).methods} if read else {}
     asked = chain(read, (claim.first for claim in read if claim.first))
     for part in chain.from_iterable(claim.tested for claim in asked):
