@@ -222,10 +222,10 @@ def surface_distances(
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
     """Smallest box that holds a mask; empty if the mask is."""
-    if not mask.any():
+    rows: Sequence[int] = np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1)).tolist() if mask.size else ()
+    if not rows:
         return ()
-    rows = np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1))
-    first = slice(int(rows[0]), int(rows[-1]) + 1)
+    first = slice(rows[0], rows[-1] + 1)
     return (first, *_box(np.any(mask[first], axis=0))) if mask.ndim > 1 else (first,)
 
 

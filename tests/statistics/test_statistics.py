@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from npcrepro.protocol.registry import reported
 from npcrepro.statistics import (
     Friedman,
     bland_altman,
@@ -46,20 +45,7 @@ def test_few_values_have_no_interval_and_equal_ones_one_without_width():
     assert all(isnan(number) for number in (none.mean, none.sd, none.low, none.smallest, one.sd, one.low, two.high))
     assert two.sd == pytest.approx(0.02**0.5)
     assert (equal.low, equal.high, equal.sd) == (0.8, 0.8, pytest.approx(0))
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ([0.5], ["0.50", "n = 1"]),
-        ([0.8, 0.8, 0.8], ["0.80 ± 0.00", "95 % interval 0.80 to 0.80", "n = 3"]),
-        ([0.5, nan, 0.7], ["0.60 ± 0.14", "n = 2"]),
-    ],
-)
-def test_a_summary_in_words_says_its_n(values, words):
-    text = str(summarise(values))
-    assert all(word in text for word in words)
-    assert "nan" not in text
+    assert str(equal) == "0.80 ± 0.00, 95 % interval 0.80 to 0.80, n = 5"
 
 
 def test_the_interval_is_the_bias_corrected_accelerated_bootstrap():
@@ -87,14 +73,6 @@ def test_the_order_of_the_patients_changes_nothing():
     first, second = np.random.default_rng(0).normal(size=(2, 20))
     spread = [compare_spread(*pair).interval for pair in ((first, second), (first[::-1], second[::-1]))]
     assert spread[1] == spread[0]
-
-
-def test_the_summary_of_the_papers_dsc():
-    columns = reported("li2018")["tables"]["table2"]["columns"]
-    dsc = [row[columns.index("dsc")] for row in reported("li2018")["tables"]["table2"]["rows"]]
-    summary = summarise(dsc)
-    assert (summary.n, round(summary.mean, 2), round(summary.sd, 2)) == (29, 0.89, 0.05)
-    assert (summary.low, summary.high) == pytest.approx((0.873, 0.906), abs=0.002)
 
 
 def sign_flips(differences):
@@ -241,13 +219,6 @@ def test_effect_size_is_corrected_for_few_patients():
     many = one_sample(np.random.default_rng(0).normal(1, 1, 200))
     assert many.effect_size == pytest.approx(many.difference.mean / many.difference.sd, rel=0.005)
     assert isnan(one_sample([0.1] * 5).effect_size)
-
-
-def test_the_printed_volumes_of_li2018_are_larger_equal_and_smaller():
-    columns = reported("li2018")["tables"]["table2"]["columns"]
-    rows = np.array(reported("li2018")["tables"]["table2"]["rows"])
-    test = paired(rows[:, columns.index("volume_auto")], rows[:, columns.index("volume_readers")])
-    assert (test.above, test.equal, test.below) == (10, 1, 18)
 
 
 def test_equivalence_against_all_signs():
@@ -479,14 +450,6 @@ def test_limits_of_agreement_of_a_literal():
     for limit, interval in ((result.low, result.low_interval), (result.high, result.high_interval)):
         assert interval.low < limit < interval.high
     assert isnan(bland_altman([1.0], [2.0]).high_interval.low)
-
-
-def test_intervals_of_the_limits_of_agreement_are_those_of_bland_and_altman_for_many():
-    differences = np.random.default_rng(0).normal(2, 3, 4000)
-    result = bland_altman(differences, np.zeros(4000))
-    half = 1.96 * differences.std(ddof=1) * (1 / 4000 + 1.96**2 / (2 * 3999)) ** 0.5
-    assert result.high_interval == pytest.approx((result.high - half, result.high + half), abs=0.05 * half)
-    assert result.low_interval == pytest.approx((result.low - half, result.low + half), abs=0.05 * half)
 
 
 def test_intervals_of_the_limits_of_agreement_cover_them():
