@@ -40,7 +40,7 @@ class Evidence:
 
 
 def weigh(claim: Claim, patients: pd.DataFrame, seed: int) -> Evidence | str:
-    """The evidence on a claim, or a sentence that says why there is none; see :func:`.decision.decide_together`."""
+    """The evidence on a claim, or a sentence that says why there is none."""
     tables = _tables(claim, patients)
     if isinstance(tables, str):
         return tables
