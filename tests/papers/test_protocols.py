@@ -60,13 +60,6 @@ def test_every_paper_is_in_the_tables_of_the_front_pages(repository):
     assert titles == [entry.title for entry in registry.PAPERS.values()]
 
 
-def test_letters_of_the_checks_are_single_and_differ():
-    """A check finds its paper by the first letter of its key."""
-    letters = [entry.letter for entry in registry.PAPERS.values() if entry.letter]
-    assert all(len(letter) == 1 for letter in letters)
-    assert len(set(letters)) == len(letters)
-
-
 GAPS = {"li2018": 49, "luo2020": 47, "guo2021": 52, "chen2020": 64, "xue2020": 44}
 
 

@@ -27,7 +27,7 @@ import pandas as pd
 from npcrepro.base.errors import InputError
 from npcrepro.book.topics import leaderboard
 from npcrepro.book.topics.leaderboard import Board
-from npcrepro.findings.claims.ledger import PHANTOM
+from npcrepro.findings.claims.source import PHANTOM
 from npcrepro.runs.per_patient import by_patient, over_seeds
 from npcrepro.runs.published import RESULTS
 
