@@ -69,13 +69,13 @@ class Chapter:
     def images(self, count: int = 4, limits: tuple[float, float] | None = None) -> Markdown:
         """One slice of each of the first cases with the contours of the structures, and a line on the cohort."""
         shown = {}
-        for name in self.prepared.cases[:count]:
+        for name in self.prepared.case_names[:count]:
             masks = self.masks(name)
             z = int(sum(mask.sum(axis=(1, 2)) for mask in masks.values()).argmax())
             drawn = {structure: mask[z] for structure, mask in masks.items() if mask[z].any()}
             shown[f"{name}, slice {z + 1}"] = (self.image(name)[z], drawn)
         slices.show_images(self.source, self.settings, slices.sheet, {"": shown}, limits)
-        samples = len(self.data.samples(self.prepared.cases))
+        samples = len(self.data.samples(self.prepared.case_names))
         kind = "slice" if len(self.size.matrix) == 2 else "sample"
         return Markdown(
             f"*{self.counts()}, {plural(samples, kind)} with "

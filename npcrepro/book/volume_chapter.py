@@ -45,7 +45,7 @@ class VolumeChapter(Chapter):
     def series(self, count: int = 3) -> Markdown:
         """One slice of the first cases in all series of the proposed method, and how the windows lie."""
         rows = {}
-        for name in self.prepared.cases[:count]:
+        for name in self.prepared.case_names[:count]:
             case, masks = self.prepared.case(name), self.masks(name)
             z = int(sum(mask.sum(axis=(1, 2)) for mask in masks.values()).argmax())
             drawn = {structure: mask[z] for structure, mask in masks.items() if mask[z].any()}
@@ -54,9 +54,9 @@ class VolumeChapter(Chapter):
                 series: (np.asarray(case.image[number, z]), drawn) for series, number in channels.items()
             }
         slices.show_images(self.source, self.settings, slices.sheet, rows)
-        outside = [share for name in self.prepared.cases for share in self.data.share_outside(name).values()]
+        outside = [share for name in self.prepared.case_names for share in self.data.share_outside(name).values()]
         largest = f"at most {np.nanmax(outside):.1%}" if not np.isnan(outside).all() else "nothing"
-        windows = plural(len(self.data.samples(self.prepared.cases)), "window")
+        windows = plural(len(self.data.samples(self.prepared.case_names)), "window")
         return Markdown(
             f"*{self.counts()}, {windows} of "
             f"{' x '.join(map(str, self.size.matrix))} voxels; {largest} of a case's reference lies outside its region "

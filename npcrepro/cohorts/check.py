@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from npcrepro.cohorts.cohort import NO_IMAGE, Case
 from npcrepro.cohorts.defects import Defect, Refused
 from npcrepro.cohorts.images import read_image, to_mask, value_defects
-from npcrepro.cohorts.layout import NO_IMAGE, Case, scan
+from npcrepro.cohorts.listing import scan
 from npcrepro.cohorts.structures import Structures
 
 # Half a voxel at the edge of a 512 matrix: what rounding a spacing to three decimals does, and no more.

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.files import sha256_of
 from npcrepro.base.wording import plural
-from npcrepro.cohorts.layout import Cohort
-from npcrepro.cohorts.prepared import PreparedCohort
+from npcrepro.cohorts.cohort import Cohort
 
 KINDS = ("leave-one-out", "k-fold", "all")
 
@@ -57,7 +56,7 @@ def as_nnunet(split: Split, cohort: Cohort) -> list[dict[str, list[str]]]:
 
 
 def split_patients(
-    cohort: Cohort | PreparedCohort,
+    cohort: Cohort,
     kind: str,
     *,
     folds: int = 5,
@@ -73,10 +72,8 @@ def split_patients(
     Raises InputError for an unknown kind, and where too few patients are left.
 
     Example:
-        >>> from pathlib import Path
-        >>> from npcrepro.cohorts.layout import Case
-        >>> cases = tuple(Case(name, name, (), Path()) for name in "ABCD")
-        >>> cohort = Cohort(Path(), "mine", ("CT",), {"GTVp": (1,)}, cases, (), True, "", "", False)
+        >>> from npcrepro.cohorts.cohort import Case
+        >>> cohort = Cohort("mine", ("CT",), {"GTVp": (1,)}, tuple(Case(name, name) for name in "ABCD"))
         >>> [fold.test for fold in split_patients(cohort, "k-fold", folds=2).folds]
         [('A', 'D'), ('B', 'C')]
     """

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ from npcrepro.base.code_hash import code_sha256
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import read_json, sha256_of, write_json, writing_folder
 from npcrepro.cohorts.check import inspect_case
-from npcrepro.cohorts.defects import Refused, slip
+from npcrepro.cohorts.cohort import NO_IMAGE, Case, Cohort
+from npcrepro.cohorts.defects import Refused, likely_cause
 from npcrepro.cohorts.images import unreadable
-from npcrepro.cohorts.layout import NO_IMAGE, Case, Cohort, cases_of
-from npcrepro.cohorts.structures import Structures
 
 KEPT_DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32")
 
@@ -41,43 +39,18 @@ class PreparedCase:
 
 
 @dataclass(frozen=True)
-class PreparedCohort:
-    """A cohort as NumPy files, checked once; training needs no image library. Make it with `prepare` or
-    `read_prepared`."""
+class PreparedCohort(Cohort):
+    """A cohort with its arrays in ``folder``; ``entries`` is what ``prepared.json`` says of each case.
 
-    folder: Path
-    name: str
-    fingerprint: str
-    channels: tuple[str, ...]
-    structures: Structures
-    spacing_known: bool
-    publishable: bool
-    licence: str
-    reference: str
-    entries: dict[str, dict[str, Any]] = field(repr=False)
+    Make it with `prepare` or `read_prepared`. Training needs nothing else, and no image library.
+    """
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    @property
-    def cases(self) -> list[str]:
-        """Names of the cases, sorted."""
-        return list(self.entries)
-
-    @property
-    def patients(self) -> tuple[str, ...]:
-        """Patients, sorted, each once."""
-        return tuple(sorted({entry["patient"] for entry in self.entries.values()}))
-
-    def cases_of(self, patients: Iterable[str], include_suspect: bool = True) -> list[str]:
-        """Names of the cases of these patients, sorted. An unknown patient is an InputError."""
-        rows = [(name, entry["patient"], entry["suspect"]) for name, entry in self.entries.items()]
-        return cases_of(self.name, rows, patients, include_suspect)
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     def case(self, name: str) -> PreparedCase:
         """Open one case; voxels are read when they are used. An unknown name is an InputError."""
         if name not in self.entries:
-            cause = slip(name, self.entries, "a mistyped name, or a case that was excluded")
+            cause = likely_cause(name, self.entries, "a mistyped name, or a case that was excluded")
             raise InputError(f"cohort {self.name} has no case {name!r}: {cause}")
         entry = self.entries[name]
         arrays = []
@@ -87,9 +60,8 @@ class PreparedCohort:
                 arrays.append(np.load(path, mmap_mode="r"))
             except (OSError, EOFError, ValueError) as problem:
                 raise unreadable(path, problem, "damaged: remove the folder and prepare the cohort again") from None
-        spacing = tuple(entry["spacing_mm"])
-        missing = tuple(entry["not_contoured"])
-        return PreparedCase(name, entry["patient"], entry["suspect"], *arrays, spacing, entry["geometry"], missing)
+        spacing_mm, missing = tuple(entry["spacing_mm"]), tuple(entry["not_contoured"])
+        return PreparedCase(name, entry["patient"], entry["suspect"], *arrays, spacing_mm, entry["geometry"], missing)
 
 
 def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
@@ -104,7 +76,7 @@ def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
     folder = Path(folder)
     digest = fingerprint(cohort, cache=folder / "fingerprints.json")
     target = prepared_folder(folder, cohort.name, digest)
-    words = {"licence": cohort.licence, "reference": cohort.reference, "publishable": cohort.publishable}
+    words = {key: getattr(cohort, key) for key in ("licence", "reference", "publishable")}
     try:
         prepared = read_prepared(target)
     except InputError:
@@ -164,20 +136,24 @@ def missing_series(cohort: PreparedCohort, case: str) -> tuple[str, ...]:
 
 
 def read_prepared(folder: str | Path) -> PreparedCohort:
-    """Read back what `prepare` wrote; needs no SimpleITK. Raises InputError where it is missing or not complete."""
+    """Read back what `prepare` wrote. Raises InputError where it is missing or not complete."""
     folder = Path(folder)
     path = folder / "prepared.json"
     try:
         about = read_json(path)
         entries = about.pop("cases")
-        channels = tuple(about.pop("channels"))
-        structures = {name: tuple(codes) for name, codes in about.pop("structures").items()}
-        prepared = PreparedCohort(folder=folder, channels=channels, structures=structures, entries=entries, **about)
+        about["channels"] = tuple(about["channels"])
+        about["structures"] = {name: tuple(codes) for name, codes in about["structures"].items()}
+        about["cases"] = tuple(
+            Case(name, each["patient"], suspect=each["suspect"], not_contoured=tuple(each["not_contoured"]))
+            for name, each in entries.items()
+        )
+        prepared = PreparedCohort(folder=folder, entries=entries, **about)
     except FileNotFoundError:
         raise InputError(f"{path}: missing: not the folder of a prepared cohort, or a mistyped path") from None
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise InputError(f"{path}: not a prepared cohort ({problem!r}): remove the folder and prepare again") from None
-    for name in entries:
+    for name in prepared.case_names:
         for kind in ("image", "label"):
             if not (folder / f"{name}.{kind}.npy").is_file():
                 raise InputError(f"{folder / f'{name}.{kind}.npy'}: missing: remove the folder and prepare again")

@@ -32,7 +32,7 @@ def write_slices(
     """
     if patients is not None and patients < 1:
         raise InputError(f"slices of {patients} patients are asked for: give 1 or more")
-    names = cohort.cases
+    names = cohort.case_names
     if patients is not None:
         certain = [patient for patient in cohort.patients if cohort.cases_of([patient], include_suspect=False)]
         names = cohort.cases_of(certain[:patients], include_suspect=False)

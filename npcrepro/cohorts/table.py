@@ -28,9 +28,11 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.wording import plural
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import LABEL_TOLERANCE, from_itk, not_finite, read_image, to_itk
-from npcrepro.cohorts.layout import NO_STRUCTURES, CaseArrays, Cohort, write_cohort
+from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
 from npcrepro.cohorts.resample import ELSEWHERE, inside, resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import LARGEST_CODE, is_target
+
+KEPT_NAMES = ("background", "ignore")  # names with a meaning of their own in nnU-Net
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def _columns(table: Path, names: list[str]) -> _Columns:
 
 
 def _require_structure(table: Path, column: str, name: str) -> None:
-    if name in ("", *NO_STRUCTURES):
+    if name in ("", *KEPT_NAMES):
         what = f"{name!r}, which nnU-Net keeps for itself" if name else "no structure"
         raise InputError(f"{table}: column {column!r} names {what}: it looks like mask:GTVp or label:GTVp=1")
 

@@ -170,7 +170,7 @@ def test_a_case_without_a_series_is_left_out_unless_zeros_stand_in(root, tmp_pat
     full = prepare(read_cohort(root), tmp_path / "prepared")
     (root / "imagesTr" / "b_0000.nii.gz").unlink()
     left = prepare(read_cohort(root), tmp_path / "prepared")
-    assert left.cases == ["a", "c"]
+    assert left.case_names == ["a", "c"]
     edit(root, missing_series="zero")
     assert (only(root).severity, only(root).problem) == ("warning", "missing channel, which becomes zeros")
     cohort = read_cohort(root)

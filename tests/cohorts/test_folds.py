@@ -10,7 +10,7 @@ from npcrepro.cohorts.layout import Case, Cohort
 def cohort_of(groups, suspects=()):
     """A cohort without files, from case: patient."""
     cases = tuple(Case(name, patient, (), None, name in suspects) for name, patient in sorted(groups.items()))
-    return Cohort(None, "tiny", ("T1",), {"GTVp": 1}, cases, (), True, "", "", False)
+    return Cohort("tiny", ("T1",), {"GTVp": (1,)}, cases)
 
 
 def patients(n):

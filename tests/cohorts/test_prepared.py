@@ -25,7 +25,7 @@ def test_prepared_cohort_holds_what_was_written(tmp_path):
     assert prepared.folder == tmp_path / "prepared" / f"tiny-{digest[:8]}-{version[:8]}"
     assert (prepared.name, prepared.fingerprint, prepared.licence) == ("tiny", digest, "CC0")
     assert (prepared.channels, prepared.structures, prepared.spacing_known) == (("T1", "CT"), {"GTVp": (1,)}, False)
-    assert (len(prepared), prepared.cases, prepared.patients) == (3, ["a", "b", "c"], ("c", "p"))
+    assert (len(prepared.cases), prepared.case_names, prepared.patients) == (3, ["a", "b", "c"], ("c", "p"))
     assert prepared.cases_of(["p"]) == ["a", "b"]
     assert prepared.cases_of(["p"], include_suspect=False) == ["a"]
     case = prepared.case("b")
@@ -102,7 +102,7 @@ def test_changed_cohort_is_prepared_beside_the_old_one(root, tmp_path):
     edit(root, wrong_labels=["b"])
     second = prepare(read_cohort(root), tmp_path / "prepared")
     assert second.folder != first.folder
-    assert (first.cases, second.cases) == (["a", "b", "c"], ["a", "c"])
+    assert (first.case_names, second.case_names) == (["a", "b", "c"], ["a", "c"])
 
 
 def test_failing_case_leaves_nothing_half_written(root, tmp_path):
