@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from npcrepro.cohorts.cohort import NO_IMAGE, Case
 from npcrepro.cohorts.defects import Defects, likely_cause
@@ -25,7 +25,7 @@ def is_file_name(name: str) -> bool:
     return bool(name) and not name.startswith(".") and not set(name) & set("/\\:\0")
 
 
-def _is_names(value: object) -> bool:
+def _is_names(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
@@ -33,7 +33,7 @@ def _is_mapping(value: object, fits: Callable[[Any], bool]) -> bool:
     return isinstance(value, dict) and all(fits(item) for item in value.values())
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str)
 
 

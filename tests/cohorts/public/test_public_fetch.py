@@ -16,8 +16,9 @@ import pytest
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts import public
 from npcrepro.cohorts.public import download as download_module
-from npcrepro.cohorts.public.download import download, fetch, unpack
+from npcrepro.cohorts.public.download import download, fetch
 from npcrepro.cohorts.public.sets import Download
+from npcrepro.cohorts.public.unpack import unpack
 
 CONTENT = bytes(range(256)) * 20_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
