@@ -43,15 +43,6 @@ def read_cohort(root: str | Path) -> Cohort:
     Raises InputError for a missing folder or ``dataset.json``, bad JSON, a missing field, a missing label, a case that
     is there twice, and for a cohort without cases. Cases with wrong labels may lack files; for a case that lacks a
     channel see ``missing_series`` above.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> case = CaseArrays("A", "A", np.zeros((1, 2, 4, 4)), np.zeros((2, 4, 4), int), (3.0, 1.0, 1.0))
-        >>> with TemporaryDirectory() as folder:
-        ...     _ = write_cohort(f"{folder}/mine", [case], name="mine", channels=["CT"], structures={"GTVp": 1})
-        ...     cohort = read_cohort(f"{folder}/mine")
-        >>> cohort.channels, cohort.structures, [case.label.name for case in cohort.cases]
-        (('CT',), {'GTVp': (1,)}, ['A.nii.gz'])
     """
     root = Path(root)
     listing = scan(root)
@@ -85,10 +76,9 @@ def write_cohort(
     """Write a cohort in the nnU-Net raw layout and return it as read back.
 
     ``cases`` may be a generator: one case is in memory at a time. ``structures`` leaves the background out: names with
-    the codes of the labels, or names alone where the labels are masks (see `Coding`). Everything
-    is written to a folder beside ``root`` and moved into place at the end. Raises InputError where ``root`` holds
-    something already, for arrays that do not fit together, a case name given twice, an unknown label value, and no
-    cases.
+    the codes of the labels, or names alone where the labels are masks (see `Coding`). The folder appears when it is
+    complete. Raises InputError where ``root`` holds something already, for arrays that do not fit together, a case name
+    given twice, an unknown label value, and no cases.
 
     Example:
         >>> from tempfile import TemporaryDirectory

@@ -116,7 +116,8 @@ def scan(root: Path) -> Listing:
             cause = "'wrong_labels' names every case, or every other one lacks a channel"
             defects.error(where, "no cases left", f"{len(excluded)} excluded", cause)
         else:
-            others = _other_endings(root, ending)
+            files = [*_files(root / "imagesTr"), *_files(root / "labelsTr")]
+            others = ", ".join(sorted({_ending(path) for path in files} - {ending, ""}))
             cause = f"'file_ending' is {ending} but the files end with {others}" if others else "the folder is empty"
             defects.error(where, "no cases", f"file_ending {ending}", cause)
     return Listing(header, channels or (), structures, cases, excluded, defects)
@@ -211,7 +212,7 @@ def _is_region(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_code, value)) and len(set(value)) == len(value)
 
 
-_Listed = dict[str, tuple[list[Path], Path]]
+_Listed = dict[str, tuple[list[Path], Path]]  # case to images and label
 
 
 def _mapped_files(
@@ -258,9 +259,7 @@ def _scanned_files(
         _report_other_endings(root / folder, ending, defects)
 
     numbers = sorted(range(len(channels)) if channels else {number for found in images.values() for number in found})
-    for name in sorted(set(images) | set(labels)):
-        if name in wrong:
-            continue
+    for name in sorted({*images, *labels} - set(wrong)):
         found = images.get(name, {})
         if name not in labels:
             cause = "the label was not exported, or carries another name"
@@ -285,27 +284,18 @@ def _scanned_files(
             cause = "channel_names does not list this channel; it is ignored"
             defects.warning(f"imagesTr/{found[number].name}", "image of an unknown channel", f"channel {number}", cause)
     return {
-        name: (
-            [images.get(name, {}).get(n, NO_IMAGE) for n in numbers],
-            labels.get(name, root / "labelsTr" / f"{name}{ending}"),
-        )
-        for name in sorted(set(images) | set(labels))
+        name: ([images.get(name, {}).get(number, NO_IMAGE) for number in numbers], labels.get(name, NO_IMAGE))
+        for name in {*images, *labels}
     }
 
 
 def _files(folder: Path) -> list[Path]:
-    # Hidden files are left behind by macOS ("._CASE.nii.gz") and are no images.
-    # A link that leads nowhere is a missing file.
+    # macOS leaves hidden files behind ("._CASE.nii.gz"). A link that leads nowhere is a missing file.
     return sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != ".") if folder.is_dir() else []
 
 
 def _ending(path: Path) -> str:
     return next((ending for ending in IMAGE_ENDINGS if path.name.endswith(ending)), "")
-
-
-def _other_endings(root: Path, ending: str) -> str:
-    files = [*_files(root / "imagesTr"), *_files(root / "labelsTr")]
-    return ", ".join(sorted({_ending(path) for path in files} - {ending, ""}))
 
 
 def _report_other_endings(folder: Path, ending: str, defects: Defects) -> None:

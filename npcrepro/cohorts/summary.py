@@ -12,16 +12,8 @@ from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
 
 COLUMNS = (
-    "case",
-    "patient",
-    "suspect",
-    "structure",
-    "volume_ml",
-    "slices",
-    "channel",
-    "mean_inside",
-    "mean_around",
-    "separability",
+    *("case", "patient", "suspect", "structure", "volume_ml", "slices", "channel"),
+    *("mean_inside", "mean_around", "separability"),
 )
 
 
