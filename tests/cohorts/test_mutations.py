@@ -88,7 +88,7 @@ def originals(tmp_path_factory):
 def test_a_damaged_file_gives_a_cohort_or_a_sentence(tmp_path, originals, ending, kind):
     changes = [*ANY, *(NIFTI if ".nii" in ending else [header_text])]
     refused = 0
-    for number in range(40):
+    for number in range(24):
         folder = tmp_path / str(number)
         folder.mkdir()
         rng = np.random.default_rng([number, ENDINGS.index(ending), kind == "mask"])
@@ -115,4 +115,4 @@ def test_a_damaged_file_gives_a_cohort_or_a_sentence(tmp_path, originals, ending
             assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
         else:
             assert [defect for defect in check(folder / "cohort") if defect.severity == "error"] == []
-    assert refused >= 10
+    assert refused >= 6
