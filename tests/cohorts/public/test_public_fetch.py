@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import shutil
 import stat
 import tarfile
 import threading
@@ -90,11 +91,6 @@ def lines():
     return []
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
-    monkeypatch.setattr(download_module, "CHUNK", 1 << 16)
-
-
 def files_of(folder):
     return {path.name: path.stat().st_size for path in folder.iterdir()}
 
@@ -102,18 +98,14 @@ def files_of(folder):
 # Download
 
 
-def test_a_file_is_downloaded_with_progress(file, tmp_path, lines, small_chunks):
-    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
-    assert files_of(tmp_path) == {"set.zip": len(CONTENT)}
-    assert lines[0] == "set.zip: 0.1 MB of 5.1 MB (1%)"
-    assert lines[-1] == "set.zip: 5.1 MB of 5.1 MB (100%)"
-    assert 18 <= len(lines) <= 21
-
-
-def test_a_file_that_is_there_is_not_downloaded_again(file, server, tmp_path, lines):
-    download(file, tmp_path, lines.append)
-    download(file, tmp_path, lines.append)
+def test_a_file_is_downloaded_once_with_progress(file, server, tmp_path, lines, monkeypatch):
+    monkeypatch.setattr(download_module, "CHUNK", 1 << 16)
+    for _ in range(2):
+        assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
     assert server.asked == [None]
+    assert files_of(tmp_path) == {"set.zip": len(CONTENT)}
+    assert (lines[0], lines[-1]) == ("set.zip: 0.1 MB of 5.1 MB (1%)", "set.zip: 5.1 MB of 5.1 MB (100%)")
+    assert 18 <= len(lines) <= 21
 
 
 def test_an_interrupted_transfer_goes_on_at_once(file, server, tmp_path, lines):
@@ -132,34 +124,26 @@ def test_a_transfer_that_keeps_breaking_is_kept_for_the_next_call(file, server, 
     assert server.asked[-1] == f"bytes={1000 * download_module.ATTEMPTS}-"
 
 
-def test_a_server_that_cannot_go_on_starts_again(file, server, tmp_path, lines):
-    server.ranges = False
+def test_a_server_that_cannot_go_on_or_says_no_length_starts_again(file, server, tmp_path, lines):
+    server.ranges = server.says_length = False
     (tmp_path / "set.zip.part").write_bytes(b"another beginning")
     assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
 
 
-def test_a_part_that_is_already_whole(file, server, tmp_path, lines):
-    (tmp_path / "set.zip.part").write_bytes(CONTENT)
+@pytest.mark.parametrize("more", [b"", b"more"])
+def test_a_part_that_is_whole_or_longer_than_the_file(file, server, tmp_path, lines, more):
+    (tmp_path / "set.zip.part").write_bytes(CONTENT + more)
     assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
-    assert server.asked == [f"bytes={len(CONTENT)}-"]
+    assert server.asked == [f"bytes={len(CONTENT + more)}-"] + [None] * bool(more)
 
 
-def test_a_part_that_is_longer_than_the_file_starts_again(file, tmp_path, lines):
-    (tmp_path / "set.zip.part").write_bytes(CONTENT + b"more")
-    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
-
-
-def test_a_wrong_sum_removes_the_file(file, server, tmp_path, lines):
-    server.content = CONTENT[:-1] + b"x"
+@pytest.mark.parametrize("there", [True, False])
+def test_a_wrong_sum_removes_the_file(file, server, tmp_path, lines, there):
+    server.content = b"an error page"
+    if there:
+        (tmp_path / "set.zip").write_bytes(server.content)
     found = hashlib.sha256(server.content).hexdigest()
     with pytest.raises(InputError, match=f"has the sha256 {found} and not {SHA256}"):
-        download(file, tmp_path, lines.append)
-    assert files_of(tmp_path) == {}
-
-
-def test_a_wrong_sum_of_a_file_that_is_there(file, tmp_path, lines):
-    (tmp_path / "set.zip").write_bytes(b"an error page")
-    with pytest.raises(InputError, match="sha256"):
         download(file, tmp_path, lines.append)
     assert files_of(tmp_path) == {}
 
@@ -171,14 +155,8 @@ def test_without_a_sum_nothing_is_glued_to_an_old_part(file, server, tmp_path, l
     assert lines[-1].startswith(f"set.zip: sha256 {SHA256}")
 
 
-def test_a_length_that_is_not_said(file, server, tmp_path, lines):
-    server.says_length = False
-    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
-
-
 @pytest.mark.parametrize(
-    ("status", "cause"),
-    [(404, "moved or withdrawn"), (403, "asks for a registration"), (503, "try again later")],
+    ("status", "cause"), [(404, "moved or withdrawn"), (403, "asks for a registration"), (503, "try again later")]
 )
 def test_a_refusal_is_one_sentence(file, server, tmp_path, lines, status, cause):
     server.status = status
@@ -194,7 +172,7 @@ def test_no_connection(file, tmp_path, lines):
 
 
 def test_a_disk_without_room_is_noticed_before(file, tmp_path, lines, monkeypatch):
-    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: Usage(10**7, 10**7 - 10**6, 10**6))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**7, 10**7 - 10**6, 10**6))
     with pytest.raises(InputError, match=r"set\.zip needs 5\.1 MB in .*, and 1\.0 MB are free: make room first"):
         download(file, tmp_path, lines.append)
     assert files_of(tmp_path) == {}
@@ -221,19 +199,15 @@ def chosen(server):
     return replace(public.find("openkbp"), downloads=(Download(server.url, "set.zip", sha256),))
 
 
-def test_fetch_downloads_and_unpacks(chosen, tmp_path, lines):
-    assert fetch(chosen, tmp_path / "new/place", lines.append) == [tmp_path / "new/place/set"]
+def test_fetch_downloads_and_unpacks_once(chosen, server, tmp_path, lines):
+    for _ in range(2):
+        assert fetch(chosen, tmp_path / "new/place", lines.append) == [tmp_path / "new/place/set"]
     assert (tmp_path / "new/place/set/data/a.txt").read_text() == "a" * 10_000
     assert (tmp_path / "new/place/set/data/empty").is_dir()
-    assert lines[0].startswith("OpenKBP: licence MIT; cite Babier")
     assert sorted(path.name for path in (tmp_path / "new/place").iterdir()) == ["set", "set.zip"]
-
-
-def test_fetch_again_changes_nothing(chosen, server, tmp_path, lines):
-    for _ in range(2):
-        fetch(chosen, tmp_path, lines.append)
-    assert len(server.asked) == 1
+    assert lines[0].startswith("OpenKBP: licence MIT; cite Babier")
     assert lines[-1].endswith("set is there already")
+    assert len(server.asked) == 1
 
 
 def test_fetch_leaves_locked_archives_packed(chosen, tmp_path, lines):
@@ -242,24 +216,20 @@ def test_fetch_leaves_locked_archives_packed(chosen, tmp_path, lines):
     assert lines[-1].endswith("asks for a password: unpack it with 7z")
 
 
-@pytest.mark.parametrize("key", ["segrap2023", "structseg2019", "deepmind-tcia"])
-def test_sets_that_have_to_be_asked_for(key, tmp_path, lines):
-    chosen = public.find(key)
-    with pytest.raises(InputError) as problem:
-        fetch(chosen, tmp_path / "new", lines.append)
-    assert chosen.access in str(problem.value)
-    assert "data convert" in str(problem.value)
+def test_sets_that_have_to_be_asked_for(tmp_path, lines):
+    for chosen in public.SETS.values():
+        if not chosen.downloads:
+            with pytest.raises(InputError, match="then use 'data convert'") as problem:
+                fetch(chosen, tmp_path / "new", lines.append)
+            assert chosen.access in str(problem.value)
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_a_disk_that_fills_up_keeps_the_part(chosen, tmp_path, lines):
+def test_a_disk_that_fills_up_and_a_destination_that_is_a_file(chosen, tmp_path, lines):
     (tmp_path / "set.zip.part").symlink_to("/dev/full")
     with pytest.raises(InputError, match=f"cannot write to {tmp_path}: the disk is full"):
         fetch(chosen, tmp_path, lines.append)
-
-
-def test_a_destination_that_is_a_file(chosen, tmp_path, lines):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(InputError, match=r"cannot write to .*mine\.txt"):
         fetch(chosen, tmp_path / "mine.txt", lines.append)
@@ -268,28 +238,25 @@ def test_a_destination_that_is_a_file(chosen, tmp_path, lines):
 # Unpacking
 
 
-def zip_of(path, *entries, flags=0):
-    """``entries``: (name, kind in the Unix mode)."""
+def zip_of(path, name, kind=stat.S_IFREG, flags=0):
+    """An archive with a harmless file and another one of this kind in the Unix mode."""
     with zipfile.ZipFile(path, "w") as archive:
-        for name, kind in entries:
-            info = zipfile.ZipInfo("x")
-            info.filename = name
-            info.external_attr = (kind | 0o644) << 16
-            archive.writestr(info, "/etc/passwd")
-    if flags:
-        data = bytearray(path.read_bytes())
-        data[6] |= flags
-        data[data.rindex(b"PK\1\2") + 8] |= flags
-        path.write_bytes(data)
+        archive.writestr("fine.txt", "abc")
+        info = zipfile.ZipInfo("x")
+        info.filename = name
+        info.external_attr = (kind | 0o644) << 16
+        archive.writestr(info, "/etc/passwd")
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"PK\1\2") + 8] |= flags
+    path.write_bytes(data)
     return path
 
 
-def tar_of(path, *entries):
-    """``entries``: (name, type of tar)."""
+def tar_of(path, name, kind=tarfile.REGTYPE):
     with tarfile.open(path, "w:gz") as archive:
-        for name, kind in entries:
-            info = tarfile.TarInfo(name)
-            info.type, info.size, info.linkname = kind, 3 if kind == tarfile.REGTYPE else 0, "/etc/passwd"
+        for each, type_ in (("fine.txt", tarfile.REGTYPE), (name, kind)):
+            info = tarfile.TarInfo(each)
+            info.type, info.size, info.linkname = type_, 3 if type_ == tarfile.REGTYPE else 0, "/etc/passwd"
             archive.addfile(info, io.BytesIO(b"abc"))
     return path
 
@@ -301,69 +268,44 @@ def nothing_unpacked(archive):
     return str(problem.value)
 
 
-OUTSIDE = ["../a", "b/../../a", "/tmp/npcrepro-a", "C:\\a", "..\\a", "\\a", "c:a"]
+@pytest.mark.parametrize("name", ["../a", "b/../../a", "/tmp/npcrepro-a", "C:\\a", "..\\a", "\\a", "c:a"])
+@pytest.mark.parametrize("make", [zip_of, tar_of])
+def test_paths_outside_are_refused(make, name, tmp_path):
+    assert "a path outside the folder" in nothing_unpacked(make(tmp_path / "a", name))
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
-def test_zip_paths_outside_are_refused(name, tmp_path):
-    archive = zip_of(tmp_path / "a.zip", ("fine.txt", stat.S_IFREG), (name, stat.S_IFREG))
-    assert "a path outside the folder" in nothing_unpacked(archive)
+ODD = [(zip_of, kind) for kind in (stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO)]
+ODD += [(tar_of, kind) for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)]
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
-def test_tar_paths_outside_are_refused(name, tmp_path):
-    archive = tar_of(tmp_path / "a.tar.gz", ("fine.txt", tarfile.REGTYPE), (name, tarfile.REGTYPE))
-    assert "a path outside the folder" in nothing_unpacked(archive)
-
-
-@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])
-def test_zip_links_and_devices_are_refused(kind, tmp_path):
-    archive = zip_of(tmp_path / "a.zip", ("fine.txt", stat.S_IFREG), ("odd", kind))
-    assert "'odd', which is a link or a device" in nothing_unpacked(archive)
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_tar_links_and_devices_are_refused(kind, tmp_path):
-    archive = tar_of(tmp_path / "a.tar.gz", ("fine.txt", tarfile.REGTYPE), ("odd", kind))
-    assert "'odd', which is a link or a device" in nothing_unpacked(archive)
+@pytest.mark.parametrize(("make", "kind"), ODD)
+def test_links_and_devices_are_refused(make, kind, tmp_path):
+    assert "'odd', which is a link or a device" in nothing_unpacked(make(tmp_path / "a", "odd", kind))
 
 
 def test_zip_with_a_password_is_refused(tmp_path):
-    archive = zip_of(tmp_path / "a.zip", ("a.txt", stat.S_IFREG), flags=1)
-    assert "locked with a password (unpack it with 7z)" in nothing_unpacked(archive)
+    assert "locked with a password (unpack it with 7z)" in nothing_unpacked(zip_of(tmp_path / "a.zip", "a", flags=1))
 
 
 def test_more_than_the_disk_holds_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.zip").write_bytes(archive_of({"zeros": b"\0" * 5_000_000}))
-    assert (tmp_path / "a.zip").stat().st_size < 10_000
-    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: Usage(0, 0, 4_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 4_000_000))
     assert "a.zip, unpacked, needs 5.0 MB" in nothing_unpacked(tmp_path / "a.zip")
 
 
-@pytest.mark.parametrize("content", [os.urandom(1000), bytes(range(256)) * 100], ids=["sum", "stream"])
-def test_damaged_archives_are_refused_and_leave_nothing(content, tmp_path):
-    data = bytearray(archive_of({"a.txt": content, "b.txt": "b"}))
-    data[50:60] = b"\xff" * 10
-    (tmp_path / "a.zip").write_bytes(data)
-    assert "cannot be unpacked" in nothing_unpacked(tmp_path / "a.zip")
+def test_damaged_archives_are_refused_and_leave_nothing(tmp_path):
+    for content in (os.urandom(1000), bytes(range(256)) * 100):  # a wrong sum, and a stream that cannot be read
+        data = bytearray(archive_of({"a.txt": content, "b.txt": "b"}))
+        data[50:60] = b"\xff" * 10
+        (tmp_path / "a").write_bytes(data)
+        assert "cannot be unpacked" in nothing_unpacked(tmp_path / "a")
+    (tmp_path / "a").write_bytes(tar_of(tmp_path / "a", "b").read_bytes()[:-20])
+    assert "cannot be unpacked" in nothing_unpacked(tmp_path / "a")
+    (tmp_path / "a").write_text("<html>log in</html>")
+    assert "no zip or tar archive: an interrupted download, or an error page" in nothing_unpacked(tmp_path / "a")
 
 
-def test_cut_tar_is_refused(tmp_path):
-    archive = tmp_path / "a.tar"
-    with tarfile.open(archive, "w") as opened:
-        info = tarfile.TarInfo("a")
-        info.size = 50_000
-        opened.addfile(info, io.BytesIO(os.urandom(50_000)))
-    archive.write_bytes(archive.read_bytes()[:20_000])
-    assert "cannot be unpacked" in nothing_unpacked(archive)
-
-
-def test_another_format_is_refused(tmp_path):
-    (tmp_path / "a.zip").write_text("<html>log in</html>")
-    assert "no zip or tar archive: an interrupted download, or an error page" in nothing_unpacked(tmp_path / "a.zip")
-
-
-def test_tar_is_unpacked(tmp_path):
-    archive = tar_of(tmp_path / "a.tar.gz", ("b", tarfile.DIRTYPE), ("b/c.txt", tarfile.REGTYPE))
-    unpack(archive, tmp_path / "there")
-    assert (tmp_path / "there/b/c.txt").read_bytes() == b"abc"
+@pytest.mark.parametrize("make", [zip_of, tar_of])
+def test_archives_of_windows_have_folders(make, tmp_path):
+    unpack(make(tmp_path / "a", "b\\c.txt"), tmp_path / "there")
+    assert (tmp_path / "there/b/c.txt").read_bytes() in (b"abc", b"/etc/passwd")
