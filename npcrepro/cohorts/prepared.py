@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,24 +170,19 @@ def fingerprint(cohort: Cohort, cache: Path | None = None) -> str:
     """
     known: dict[str, list] = {}
     if cache is not None and cache.is_file():
-        try:
+        with suppress(ValueError):  # a damaged cache costs time and nothing else
             known = read_json(cache)
-        except ValueError:
-            known = {}  # a damaged cache costs time and nothing else
-    fresh: dict[str, list] = {}
+    before = dict(known)
 
     def content(path: Path) -> str:
         try:
-            stat = path.stat()
-            key = str(path.resolve())
-            entry = known.get(key)
-            if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
+            stat, key = path.stat(), str(path.resolve())
+            if known.get(key, [])[:2] != [stat.st_size, stat.st_mtime_ns]:
                 with open(path, "rb") as file:
-                    entry = [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
-                fresh[key] = entry
+                    known[key] = [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
         except OSError as problem:
             raise unreadable(path, problem, "moved or removed since the cohort was read") from None
-        return entry[2]
+        return known[key][2]
 
     meaning = {
         "channels": cohort.channels,
@@ -194,13 +190,10 @@ def fingerprint(cohort: Cohort, cache: Path | None = None) -> str:
         "spacing_known": cohort.spacing_known,
         "excluded": cohort.excluded,
         "cases": [
-            [
-                *(case.name, case.patient, case.suspect, case.not_contoured),
-                *([content(image) for image in case.images], content(case.label)),
-            ]
-            for case in cohort.cases
+            [c.name, c.patient, c.suspect, c.not_contoured, [content(image) for image in c.images], content(c.label)]
+            for c in cohort.cases
         ],
     }
-    if cache is not None and fresh:
-        write_json(cache, known | fresh)
+    if cache is not None and known != before:
+        write_json(cache, known)
     return sha256_of(meaning)

@@ -11,6 +11,7 @@ from npcrepro.cohorts.images import from_itk
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
 from npcrepro.cohorts.public.volumes import Volume, binary, case_folders, mask_on, registered, stack
+from npcrepro.metrics.overlap import count
 
 # Channel: folder of the series, name of its mask.
 SERIES = {"T1": ("T1WI", "ROI-T1"), "T2": ("T2WI", "ROI-T2"), "CET1": ("CE-T1WI", "ROI-CE-T1")}
@@ -78,14 +79,9 @@ def _moved(
     if own is not None:
         drawn = Volume(own, series.spacing_mm, series.geometry)
         own = from_itk(resample_mask(drawn.itk(), fixed.itk(), transform))[0].astype(bool)
-        text += f"; DSC of its own mask with the reference mask {_dsc(own, reference):.2f}"
+        text += f"; DSC of its own mask with the reference mask {count(own, reference).dsc:.2f}"
     log.note(name, text)
     return image, own
-
-
-def _dsc(one: np.ndarray, other: np.ndarray) -> float:
-    total = one.sum() + other.sum()
-    return float(2 * (one & other).sum() / total) if total else float("nan")
 
 
 def _sheet(
@@ -121,10 +117,11 @@ def _sheet(
                     axis.contour(masks[one][cut], levels=[0.5], colors=colour, linewidths=1)
             axis.set_axis_off()
         axes[0, column].set_title(channel, fontsize=9)
-    lines = [Line2D([], [], color=REFERENCE), Line2D([], [], color=METHODS[0])]
-    figure.legend(
-        lines, [f"mask of {reference}", "mask of the series"], loc="outside lower center", ncols=2, fontsize=8
-    )
+    lines = [
+        Line2D([], [], color=REFERENCE, label=f"mask of {reference}"),
+        Line2D([], [], color=METHODS[0], label="mask of the series"),
+    ]
+    figure.legend(handles=lines, loc="outside lower center", ncols=2, fontsize=8)
     figure.suptitle(name, fontsize=10)
     figure.savefig(path, dpi=80)
 

@@ -91,7 +91,7 @@ def _organs(
     masks = PackedMasks(image.array.shape)
     for name, organ in organs.items():
         if name in files:
-            masks.add(organ, cropped_mask_on(files[name], image))
+            masks[organ] = cropped_mask_on(files[name], image)
     if not masks:
         raise InputError(f"{case} has no mask of a known organ: the archive is not unpacked in full")
     missing = log.missing(case, organs.values(), masks)

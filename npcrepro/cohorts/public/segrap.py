@@ -109,7 +109,7 @@ def _organ_files(
         if path is None:
             continue
         mask, note = mask_on(path, image)
-        masks.add(organ, binary(mask))
+        masks[organ] = binary(mask)
         log.note(name, note and f"{organ}: {note}")
     if not masks:
         raise InputError(

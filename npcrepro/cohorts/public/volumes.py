@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import UserDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,25 +39,18 @@ class Volume:
         return to_itk(self.array, self.spacing_mm, self.geometry)
 
 
-class PackedMasks(Mapping[str, np.ndarray]):
-    """Masks by name, one bit a voxel: 45 organs of a fine CT do not fit into memory otherwise."""
+class PackedMasks(UserDict[str, np.ndarray]):
+    """Masks of one shape by name, one bit a voxel: 45 organs of a fine CT do not fit into memory otherwise."""
 
-    def __init__(self, shape: Sequence[int]):
-        self.shape = tuple(shape)
-        self._bits: dict[str, np.ndarray] = {}
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__()
+        self.shape = shape
 
-    def add(self, name: str, mask: np.ndarray) -> None:
-        """Keep a mask (bool, of the shape of all)."""
-        self._bits[name] = np.packbits(mask)
+    def __setitem__(self, name: str, mask: np.ndarray) -> None:
+        self.data[name] = np.packbits(mask)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return np.unpackbits(self._bits[name], count=int(np.prod(self.shape))).reshape(self.shape).astype(bool)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._bits)
-
-    def __len__(self) -> int:
-        return len(self._bits)
+        return np.unpackbits(self.data[name], count=prod(self.shape)).reshape(self.shape).astype(bool)
 
 
 def read(path: Path) -> Volume:
@@ -76,7 +71,7 @@ def find(source: Path, pattern: str, layout: str) -> list[Path]:
         if found:
             return sorted(found, key=natural)
     inside = sorted(path.name for path in source.iterdir() if path.name[0] != ".")
-    shown = ", ".join(inside[:4]) + (", ..." if len(inside) > 4 else "") if inside else "nothing"
+    shown = ", ".join([*inside[:4], "..."] if len(inside) > 4 else inside) or "nothing"
     archives = [name for name in inside if name.endswith((".zip", ".tar", ".gz", ".7z"))]
     hint = f"; unpack {archives[0]} first" if archives and not any(".nii" in name for name in archives) else ""
     raise InputError(f"{source} does not hold {layout}: it holds {shown}{hint}")
@@ -103,8 +98,7 @@ def natural(path: Path) -> list[tuple[int, str]]:
 
 
 def stack(channels: Sequence[np.ndarray]) -> np.ndarray:
-    """Image (C, z, y, x) of channels (z, y, x), in a number type that NIfTI tools share: integers stay, the rest is
-    float32."""
+    """Image (C, z, y, x) of channels (z, y, x): integers keep their number type, the rest becomes float32."""
     image = np.stack(channels)
     return image if image.dtype.kind in "iu" and image.dtype.itemsize < 8 else image.astype(np.float32)
 
