@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def check(root: str | Path) -> list[Defect]:
         twins = set()
         for path, array in content.images:
             digest = hashlib.sha256(repr((array.shape, array.dtype.name)).encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
             first = seen.setdefault(digest.hexdigest(), case)
             if first.name != case.name and first.name not in twins:
                 twins.add(first.name)
@@ -131,7 +131,7 @@ def grid_defects(
 ) -> list[Defect]:
     """What differs between the grid of ``file`` and that of ``other``."""
 
-    def differs(what: str, mine: Sequence, theirs: Sequence, why: str) -> Defect:
+    def differs(what: str, mine: Iterable[float], theirs: Iterable[float], why: str) -> Defect:
         value = f"{_numbers(mine)} and {_numbers(theirs)} in {other}"
         return Defect("error", file, f"another grid: {what} differs", value, why)
 
@@ -153,7 +153,7 @@ def grid_defects(
     return defects
 
 
-def _numbers(values: Sequence) -> str:
+def _numbers(values: Iterable[float]) -> str:
     return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
 
 

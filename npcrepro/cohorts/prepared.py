@@ -54,15 +54,23 @@ class PreparedCohort(Cohort):
             cause = likely_cause(name, self.entries, "a mistyped name, or a case that was excluded")
             raise InputError(f"cohort {self.name} has no case {name!r}: {cause}")
         entry = self.entries[name]
-        arrays = []
-        for kind in ("image", "label"):
-            path = self.folder / f"{name}.{kind}.npy"
-            try:
-                arrays.append(np.load(path, mmap_mode="r"))
-            except (OSError, EOFError, ValueError) as problem:
-                raise unreadable(path, problem, "damaged: remove the folder and prepare the cohort again") from None
-        spacing_mm, missing = tuple(entry["spacing_mm"]), tuple(entry["not_contoured"])
-        return PreparedCase(name, entry["patient"], entry["suspect"], *arrays, spacing_mm, entry["geometry"], missing)
+        return PreparedCase(
+            name=name,
+            patient=entry["patient"],
+            suspect=entry["suspect"],
+            image=_open(self.folder / f"{name}.image.npy"),
+            label=_open(self.folder / f"{name}.label.npy"),
+            spacing_mm=tuple(entry["spacing_mm"]),
+            geometry=entry["geometry"],
+            not_contoured=tuple(entry["not_contoured"]),
+        )
+
+
+def _open(path: Path) -> np.memmap:
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, EOFError, ValueError) as problem:
+        raise unreadable(path, problem, "damaged: remove the folder and prepare the cohort again") from None
 
 
 def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
@@ -91,7 +99,7 @@ def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
     try:
         with writing_folder(target) as temporary:
             entries = {case.name: _prepare_case(case, cohort, temporary) for case in cohort.cases}
-            about = {"name": cohort.name, "fingerprint": digest, "channels": cohort.channels}
+            about: dict[str, Any] = {"name": cohort.name, "fingerprint": digest, "channels": cohort.channels}
             about |= {"structures": cohort.structures, "spacing_known": cohort.spacing_known, **words}
             write_json(temporary / "prepared.json", about | {"cases": entries})
     except OSError:

@@ -1,14 +1,22 @@
 """Small folders in exactly the layout of the public sets: a head of simple solids, its organs, its tumour."""
 
+import io
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 import SimpleITK as sitk
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from npcrepro.cohorts.images import to_itk
+from npcrepro.base.errors import InputError
+from npcrepro.cohorts import public
+from npcrepro.cohorts.check import check
+from npcrepro.cohorts.images import read_image, to_itk
 from npcrepro.cohorts.public.volumes import Volume
+from npcrepro.cohorts.structures import mask_of
 
 IDENTITY = [1.0, 0, 0, 0, 1, 0, 0, 0, 1]
 FLIPPED = [1.0, 0, 0, 0, 1, 0, 0, 0, -1]
@@ -145,3 +153,45 @@ def npc_mri(root, patients=("001",)):
             mask.array[:] = mask.array * 0.9998
             save(mask, root / "data/MRI-Segments" / patient / f"ROI-{sequence}.nii")
     return root
+
+
+def archive_of(names):
+    """A zip archive of texts by name."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in names.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+class Converted:
+    """A conversion, and what it said."""
+
+    def __init__(self, key, source, destination, variant=None):
+        self.lines = []
+        self.cohort = public.convert(public.find(key), source, destination, variant, self.lines.append)
+        self.record = json.loads((destination / "conversion.json").read_text())
+        self.defects = [str(defect) for defect in check(destination)]
+
+    def case(self, name):
+        return self.cohort.cases[self.cohort.case_names.index(name)]
+
+    def image(self, case, channel=0):
+        return read_image(self.case(case).images[channel])
+
+    def label(self, case):
+        return read_image(self.case(case).label)
+
+    def mask(self, case, structure):
+        return mask_of(self.label(case)[0], self.cohort.structures, structure)
+
+    def centre(self, case, structure):
+        array, spacing_mm, geometry = self.label(case)
+        return centre_mm(mask_of(array, self.cohort.structures, structure), spacing_mm, geometry)
+
+
+def refused(source, key, variant=None):
+    with pytest.raises(InputError) as problem:
+        public.convert(public.find(key), source, source.parent / "cohort", variant, lambda _: None)
+    assert sorted(path.name for path in source.parent.iterdir()) == [source.name]
+    return str(problem.value)
