@@ -7,15 +7,13 @@ from public_sources import block, ct, filled, grid, save
 
 from npcrepro.cohorts.public.segrap import SEGRAP_ORGANS, STRUCTSEG_ORGANS
 
+SET = "SegRap2023_Training_Set_120cases"
+
 
 def segrap(source, case, label, task="Task001"):
     for number, name in enumerate(("image", "image_contrast")):
-        save(
-            ct(grid(), 2 * case + number),
-            source / f"SegRap2023_Training_Set_120cases/segrap_{case:04d}/{name}.nii.gz",
-        )
-    path = source / f"SegRap2023_Training_Set_120cases_OneHot_Labels/{task}/segrap_{case:04d}.nii.gz"
-    save(filled(grid(), label), path)
+        save(ct(grid(), 2 * case + number), source / f"{SET}/segrap_{case:04d}/{name}.nii.gz")
+    save(filled(grid(), label), source / f"{SET}_OneHot_Labels/{task}/segrap_{case:04d}.nii.gz")
 
 
 def test_segrap_unites_the_parts(source, conversion):
@@ -44,7 +42,7 @@ def test_segrap_targets(source, conversion):
     parts = block(grid(), 1).array + block(grid(), 2, corner=(5, 8, 9)).array
     segrap(source, 0, parts, "Task002")
     segrap(source, 1, parts * 3, "Task002")
-    save(block(grid()), source / "SegRap2023_Training_Set_120cases_OneHot_Labels/Task002/segrap_0005.nii.gz")
+    save(block(grid()), source / f"{SET}_OneHot_Labels/Task002/segrap_0005.nii.gz")
     done = conversion("segrap2023", "targets")
     assert done.cohort.structures == {"GTVp": (1,), "GTVnd": (2,)}
     np.testing.assert_array_equal(done.label("segrap_0000")[0], parts)
@@ -53,14 +51,14 @@ def test_segrap_targets(source, conversion):
 
 
 def test_segrap_from_one_file_an_organ(source, conversion):
-    images = source / "SegRap2023_Training_Set_120cases"
+    images = source / SET
     for name in ("image", "image_contrast"):
         save(ct(grid(), len(name)), images / f"segrap_0000/{name}.nii.gz")
     save(block(grid(), corner=(0, 0, 0), size=(8, 12, 14)), images / "segrap_0000/Brain.nii.gz")
     save(block(grid(), 1), images / "segrap_0000/Chiasm.nii.gz")
     # The corrected label replaces the first one.
     corrected = block(grid(), 1, corner=(3, 3, 3))
-    save(corrected, source / "SegRap2023_Training_Set_120cases_Update_Labels/segrap_0000/Chiasm.nii.gz")
+    save(corrected, source / f"{SET}_Update_Labels/segrap_0000/Chiasm.nii.gz")
     done = conversion("segrap2023")
     np.testing.assert_array_equal(done.mask("segrap_0000", "OpticChiasm"), corrected.array == 1)
     assert done.mask("segrap_0000", "Brain").all()
@@ -73,12 +71,9 @@ def test_segrap_from_one_file_an_organ(source, conversion):
 def test_segrap_contrast_on_another_grid_is_resampled_and_of_another_place_skipped(source, conversion):
     for number in range(2):
         segrap(source, number, block(grid(), 1).array, "Task002")
-    images = source / "SegRap2023_Training_Set_120cases"
-    coarse = grid((4, 6, 7), (6.0, 3.0, 3.0))
-    slices = np.array([70, 78, 86, 94], np.int16)[:, None, None]
-    save(
-        filled(coarse, np.broadcast_to(slices, coarse.array.shape).copy()), images / "segrap_0000/image_contrast.nii.gz"
-    )
+    images, coarse = source / SET, grid((4, 6, 7), (6.0, 3.0, 3.0))
+    slices = np.array([70, 78, 86, 94], np.int16)[:, None, None] * np.ones((1, 6, 7), np.int16)
+    save(filled(coarse, slices), images / "segrap_0000/image_contrast.nii.gz")
     save(grid(origin=(1000.0, 0.0, 0.0)), images / "segrap_0001/image_contrast.nii.gz")
     done = conversion("segrap2023", "targets")
     between = np.array([70, 72, 76, 80, 84, 88, 92, 94])[:, None, None]
