@@ -42,9 +42,7 @@ def as_nnunet(split: Split, cohort: Cohort) -> list[dict[str, list[str]]]:
 
     ``val`` holds the cases that are tested here, for nnU-Net predicts and scores ``val`` at the end of a fold and does
     not choose its final weights by it. ``train`` holds those that train or validate here, without suspect labels.
-
-    Raises:
-        InputError: a patient of the split who is not in the cohort.
+    Raises InputError for a patient of the split who is not in the cohort.
     """
     return [
         {
@@ -56,12 +54,7 @@ def as_nnunet(split: Split, cohort: Cohort) -> list[dict[str, list[str]]]:
 
 
 def split_patients(
-    cohort: Cohort,
-    kind: str,
-    *,
-    folds: int = 5,
-    seed: int = 12345,
-    validation: int | float = 1,
+    cohort: Cohort, kind: str, *, folds: int = 5, seed: int = 12345, validation: int | float = 1
 ) -> Split:
     """Split the patients of a cohort; the same arguments give the same split on every machine.
 
@@ -92,9 +85,8 @@ def split_patients(
     elif kind == "k-fold":
         if folds < 2 or folds > len(patients):
             cause = "k-fold needs 2 folds or more" if folds < 2 else "each fold tests at least one"
-            raise InputError(
-                f"cohort {cohort.name} has {plural(len(patients), 'patient')} for {plural(folds, 'fold')}: {cause}"
-            )
+            has = f"{plural(len(patients), 'patient')} for {plural(folds, 'fold')}"
+            raise InputError(f"cohort {cohort.name} has {has}: {cause}")
         # Dealt one after the other, so that neither kind of patient crowds into one fold.
         order = [*shuffled(usable, "k-fold"), *shuffled(set(patients) - set(usable), "k-fold")]
         tests = [sorted(order[i::folds]) for i in range(folds)]

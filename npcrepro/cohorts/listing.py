@@ -13,12 +13,6 @@ from npcrepro.cohorts.defects import Defects, likely_cause
 from npcrepro.cohorts.images import IMAGE_ENDINGS
 from npcrepro.cohorts.structures import LARGEST_CODE, Structures, as_codes
 
-OUR_FIELDS = (
-    *("name", "reference", "licence", "publishable", "spacing_known", "groups", "wrong_labels", "suspect_labels"),
-    *("not_contoured", "missing_series"),
-)
-NNUNET_FIELDS = ("channel_names", "labels", "regions_class_order", "numTraining", "file_ending", "dataset")
-
 
 def is_file_name(name: str) -> bool:
     """Whether a name of a case or cohort can be part of a file name, and is no hidden file and no path."""
@@ -29,12 +23,8 @@ def _is_names(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _is_mapping(value: object, fits: Callable[[Any], bool]) -> bool:
-    return isinstance(value, dict) and all(fits(item) for item in value.values())
-
-
-def _is_text(value: object) -> TypeGuard[str]:
-    return isinstance(value, str)
+def _is_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 TYPING_SLIP = "a typing slip in dataset.json"
@@ -46,18 +36,14 @@ RULES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     "name": (is_file_name, "cannot be part of a file name", "a path was given as name"),
     "wrong_labels": (_is_names, "is not a list of case names", 'it looks like ["CASE", "CASE"]'),
     "suspect_labels": (_is_names, "is not a list of case names", 'it looks like ["CASE", "CASE"]'),
-    "groups": (
-        lambda value: _is_mapping(value, _is_text),
-        "does not map cases to patients",
-        'it looks like {"CASE": "PATIENT"}',
-    ),
+    "groups": (_is_texts, "does not map cases to patients", 'it looks like {"CASE": "PATIENT"}'),
     "not_contoured": (
-        lambda value: _is_mapping(value, _is_names),
-        "does not map cases to lists of structures",
-        'it looks like {"CASE": ["Parotid_L"]}',
+        lambda value: isinstance(value, dict) and all(map(_is_names, value.values())),
+        *("does not map cases to lists of structures", 'it looks like {"CASE": ["Parotid_L"]}'),
     ),
     "missing_series": (lambda value: value in ("leave-out", "zero"), 'is neither "leave-out" nor "zero"', TYPING_SLIP),
 }
+KNOWN = {*TYPES, *RULES, "channel_names", "labels", "regions_class_order"}
 
 
 @dataclass
@@ -145,8 +131,8 @@ def _read_header(root: Path, defects: Defects) -> dict[str, Any] | None:
         return None
     for name in twice:
         defects.header("the same name twice", name, "an entry was copied and not renamed; only the last one counts")
-    for key in sorted(set(header) - {*OUR_FIELDS, *NNUNET_FIELDS}):
-        cause = likely_cause(key, [*OUR_FIELDS, *NNUNET_FIELDS], "", cutoff=0.8)
+    for key in sorted(set(header) - KNOWN):
+        cause = likely_cause(key, sorted(KNOWN), "", cutoff=0.8)
         if cause:
             defects.warning("dataset.json", "unknown field, which is ignored", key, cause)
     if "file_ending" not in header:
@@ -166,7 +152,7 @@ def _channels(header: dict[str, Any], defects: Defects) -> tuple[str, ...] | Non
         defects.header("missing field", "channel_names", cause)
         return None
     names = header["channel_names"]
-    if not _is_mapping(names, _is_text) or not names or set(names) != {str(i) for i in range(len(names))}:
+    if not _is_texts(names) or not names or set(names) != {str(i) for i in range(len(names))}:
         cause = 'channels are numbered from "0", as in {"0": "T1", "1": "CT"}'
         defects.header("'channel_names' does not number the channels", names, cause)
         return None
@@ -224,7 +210,7 @@ def _mapped_files(
         if not is_file_name(name):
             defects.header("case name cannot be part of a file name", repr(name), "a path was given as case name")
             continue
-        if not _is_names(images) or not _is_text(label):
+        if not _is_names(images) or not isinstance(label, str):
             cause = 'an entry of \'dataset\' looks like {"images": ["a_0000.nii.gz"], "label": "a.nii.gz"}'
             defects.header("case without 'images' and 'label'", name, cause)
             continue
