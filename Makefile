@@ -4,7 +4,7 @@
 # make test-slurm  a sweep through a SLURM of one node on this machine; needs root, for a container
 # make bench   speed and memory of each part against a named peer, about an hour; needs an idle machine
 # make serve   the book at http://127.0.0.1:8000/
-# make lint    style of code and notebooks
+# make lint    style of code and notebooks, and types
 # make clean   removes what was built (the environment and the records stay)
 #
 # PYTHON=python3.12 chooses the interpreter. PIP_OPTIONS are passed to every `pip install`; see README.md for the
@@ -60,6 +60,7 @@ serve: book
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/nbstripout --keep-id --verify $(STRIP) notebooks/*.ipynb
 
 clean:

@@ -1,4 +1,4 @@
-"""One training step of every network of the five papers: ``python benchmarks/training.py [--only NAME]``.
+"""One training step of every network of the five papers: ``python benchmarks/training.py [--only PAPER/METHOD]``.
 
 Forward pass, loss, backward pass and optimiser as this project's loop has them (the precision and memory format that
 are fast here) against the same network in plain PyTorch (contiguous, 32 bits): medians in turns, in one process. Peak
@@ -7,36 +7,30 @@ are such that a processor core needs seconds.
 """
 
 import argparse
+import math
 
 from common import Table, in_child, in_turns, machine, peak_mb
 
 from npcrepro.protocol import registry
+from npcrepro.protocol.method import Profile
 
-# Matrix and batch; the width is the paper's. Two are references: the 2-D U-Net from 64 to 1,024 channels at 160 x 160
-# in batches of 8, and the 3-D one from 16 channels at 64 cubed in batches of 2.
-SIZES = {
-    "li2018/linear-one-shot": ((144, 144), 8),
-    "luo2020/joint": ((160, 160), 4),
-    "luo2020/unet": ((160, 160), 4),
-    "luo2020/fcn8": ((160, 160), 4),
-    "luo2020/mask-rcnn": ((160, 160), 4),
-    "luo2020/nnunet-unet-tuned": ((160, 160), 4),
-    "guo2021/bunet": ((8, 24, 24), 16),
-    "guo2021/cnn": ((8, 24, 24), 16),
-    "guo2021/acdnet": ((8, 24, 24), 4),
-    "guo2021/cscn": ((8, 24, 24), 4),
-    "guo2021/joint": ((8, 24, 24), 4),
-    "guo2021/deeplab": ((8, 24, 24), 16),
-    "guo2021/vnet": ((8, 24, 24), 16),
-    "chen2020/mmfnet": ((16, 128, 128), 2),
-    "chen2020/multi-encoder": ((16, 128, 128), 2),
-    "chen2020/single-encoder": ((16, 128, 128), 2),
-    "chen2020/unet-3d-t1": ((64, 64, 64), 2),
-    "chen2020/unet-2d-t1": ((16, 128, 128), 2),
-    "chen2020/patch-cnn": ((16, 128, 128), 2),
-    "xue2020/deeplabv3plus": ((160, 160), 8),
-    "xue2020/unet": ((160, 160), 8),
-}
+LARGEST_SIDE = {2: 160, 3: 128}  # of the matrix, by its dimensions
+MOST_VOXELS = 2**19  # of a batch
+
+
+def networks() -> list[str]:
+    """The first method of each paper with each of its networks."""
+    found = {}
+    for key in registry.KEYS:
+        for method in registry.load(key).methods:
+            found.setdefault((key, method.network.target), method.full_name)
+    return list(found.values())
+
+
+def size_of(profile: Profile) -> tuple[tuple[int, ...], int]:
+    """The matrix and batch of a profile, cut so that a step takes a processor core seconds."""
+    matrix = tuple(min(side, LARGEST_SIDE[len(profile.matrix)]) for side in profile.matrix)
+    return matrix, min(profile.batch_size, max(1, MOST_VOXELS // math.prod(matrix)))
 
 
 class Trainer:
@@ -49,10 +43,8 @@ class Trainer:
 
         self.plain = plain
         paper = registry.load(name.split("/")[0])
-        method, (matrix, batch) = paper.method(name), SIZES[name]
-        profile = paper.profile("smoke" if smoke else "paper")
-        if smoke:
-            matrix, batch = profile.matrix, profile.batch_size
+        method, profile = paper.method(name), paper.profile("smoke" if smoke else "paper")
+        matrix, batch = size_of(profile)
         self.fabric = make_fabric(device)
         self.stage = method.stages[-1]
         self.loss = self.stage.loss.build() if self.stage.loss else None
@@ -114,13 +106,13 @@ def child(name: str, device: str, turns: int, smoke: bool, plain: bool | None = 
 def main(arguments=None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=SIZES, metavar="NAME", help=f"of: {', '.join(SIZES)}")
+    parser.add_argument("--only", action="append", metavar="PAPER/METHOD", help=f"by default: {', '.join(networks())}")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--turns", type=int, default=3, help="steps of each, after one that warms up")
     parser.add_argument("--smoke", action="store_true", help="the tiny sizes of profile smoke, to see that all works")
     chosen = parser.parse_args(arguments)
     table = None
-    for name in chosen.only or SIZES:
+    for name in chosen.only or networks():
         task = {"name": name, "device": chosen.device, "turns": chosen.turns, "smoke": chosen.smoke}
         memory = [in_child("training", **task, plain=plain)["mb"] for plain in (False, True)]
         found = in_child("training", **task)

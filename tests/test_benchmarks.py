@@ -32,10 +32,10 @@ def test_help_says_what_it_measures(load, name, capsys):
 
 
 def test_every_network_of_the_papers_takes_a_training_step(load):
-    sizes = load("training").SIZES
-    timed = {registry.load(name.split("/")[0]).method(name).network.target for name in sizes}
-    everything = {method.network.target for key in registry.KEYS for method in registry.load(key).methods}
-    assert timed == everything
+    training = load("training")
+    timed = {registry.find_method(name)[1].network.target for name in training.networks()}
+    assert timed == {method.network.target for key in registry.KEYS for method in registry.load(key).methods}
+    assert training.size_of(registry.load("chen2020").profile("paper")) == ((16, 128, 128), 2)
 
 
 @pytest.mark.parametrize("name", ["guo2021/bunet", "luo2020/mask-rcnn", "luo2020/joint"])

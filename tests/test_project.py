@@ -154,7 +154,7 @@ def test_pages_and_styles_name_no_content_network(tracked):
 
 def test_continuous_integration_runs_make_test(repository):
     script = repository / ".ci" / "run"
-    assert re.search(r"^make test\b", script.read_text(), re.MULTILINE)
+    assert re.search(r"\bmake lint && make test\b", script.read_text(), re.MULTILINE)
     assert script.stat().st_mode & 0o111
 
 

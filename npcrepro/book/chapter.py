@@ -10,16 +10,15 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from npcrepro import statistics
-from npcrepro.base.wording import DASH, middle, plural, seeds_line
+from npcrepro.base.wording import middle, plural, seeds_line
 from npcrepro.book import tables
-from npcrepro.book.figures import charts, slices, style
+from npcrepro.book.figures import slices, style
 from npcrepro.book.html import slice_browser
+from npcrepro.book.results import Results
 from npcrepro.cohorts.layout import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.cohorts.structures import mask_of
@@ -27,7 +26,7 @@ from npcrepro.metrics.overlap import count
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Method, Paper, Profile
 from npcrepro.protocol.settings import Settings
-from npcrepro.runs import evaluation, per_patient, records
+from npcrepro.runs import evaluation, records
 from npcrepro.runs.plan import open_cohort
 from npcrepro.runs.queue import run_paper
 from npcrepro.runs.records import Record
@@ -70,10 +69,8 @@ class Chapter:
         """One slice of each of the first cases with the contours of the structures, and a line on the cohort."""
         shown = {}
         for name in self.prepared.case_names[:count]:
-            masks = self.masks(name)
-            z = int(sum(mask.sum(axis=(1, 2)) for mask in masks.values()).argmax())
-            drawn = {structure: mask[z] for structure, mask in masks.items() if mask[z].any()}
-            shown[f"{name}, slice {z + 1}"] = (self.image(name)[z], drawn)
+            z = self.largest_slice(name)
+            shown[f"{name}, slice {z + 1}"] = (self.image(name)[z], self.drawn(name, z))
         slices.show_images(self.source, self.settings, slices.sheet, {"": shown}, limits)
         samples = len(self.data.samples(self.prepared.case_names))
         kind = "slice" if len(self.size.matrix) == 2 else "sample"
@@ -86,12 +83,20 @@ class Chapter:
 
     def counts(self) -> str:
         """``"6 patients, 6 cases"``: what the cohort has."""
-        return f"{plural(len(self.prepared.patients), 'patient')}, {plural(len(self.prepared.cases), 'case')}"
+        return f"{plural(len(self.prepared.patients), 'patient')}, {plural(len(self.prepared.case_names), 'case')}"
 
     def masks(self, case: str) -> dict[str, np.ndarray]:
         """Reference masks ``(z, y, x)`` of a case by structure."""
         label = np.asarray(self.prepared.case(case).label)
         return {name: mask_of(label, self.prepared.structures, name) for name in self.structures}
+
+    def drawn(self, case: str, z: np.integer | int) -> dict[str, np.ndarray]:
+        """Reference masks ``(y, x)`` of the structures that a slice shows."""
+        return {name: mask[z] for name, mask in self.masks(case).items() if mask[z].any()}
+
+    def largest_slice(self, case: str) -> int:
+        """Number of the slice with the most voxels of structures."""
+        return int(sum(mask.sum(axis=(1, 2)) for mask in self.masks(case).values()).argmax())
 
     def image(self, case: str) -> np.ndarray:
         """Image ``(z, y, x)`` of a case, of the first channel of the proposed method."""
@@ -101,10 +106,9 @@ class Chapter:
         """Spacing ``(z, y, x)`` of a case; ``nan`` where the cohort's is not known."""
         return self.prepared.case(case).spacing_mm if self.prepared.spacing_known else evaluation.UNKNOWN_SPACING
 
-    def layers(self, name: str = "") -> Markdown:
-        """The layer table of a method (the proposed one) as printed in the paper, and its size in this profile."""
-        method = self.paper.method(name) if name else self.paper.methods[0]
-        rows, here = tables.layers(method, self.paper.profile("paper")), tables.layers(method, self.size)
+    def layers(self) -> Markdown:
+        """The layer table of the proposed method as printed in the paper, and its size in this profile."""
+        rows, here = (tables.layers(self.paper.methods[0], size) for size in (self.paper.profile("paper"), self.size))
         display(tables.show(rows))
         return Markdown(
             f"{rows['parameters'].sum():,} parameters, {rows['MAC (millions)'].sum() / 1000:.2f} billion "
@@ -129,7 +133,16 @@ class Chapter:
         """Runs of further methods on the first fold and with the first seed of this page."""
         first = self.found[0].config["fold"]["number"]
         settings = replace(self.settings, methods=methods, folds=(first,), seeds=self.settings.seeds[:1])
-        return run_paper(self.paper, settings, report=_silent)
+        return run_paper(self.paper, settings, report=lambda line: None)
+
+    def first(self, record: Record) -> bool:
+        """Whether a run is of the first seed."""
+        return record.config["seed"] == self.settings.seeds[0]
+
+    def first_fold(self) -> dict[str, Record]:
+        """The record of each method on the first fold, with the first seed."""
+        fold = self.found[0].config["fold"]
+        return {r.config["method"]["name"]: r for r in self.found if r.config["fold"] == fold and self.first(r)}
 
     @cached_property
     def made(self) -> str:
@@ -141,11 +154,12 @@ class Chapter:
         )
 
     @cached_property
-    def patients(self) -> pd.DataFrame:
-        """One row for each patient, method, seed, structure and region."""
-        return per_patient.by_patient(records.case_table(self.found))
+    def results(self) -> Results:
+        """The scores and learning curves of the runs of the page, as tables and figures."""
+        cases, history = records.case_table(self.found), records.history_table(self.found)
+        return Results(self.paper, cases, history, self.made)
 
-    @cached_property
+    @property
     def every_run(self) -> list[Record]:
         """The runs of the page, and those that they were built on; each once."""
         used = chain.from_iterable(chain.from_iterable(record.used.values()) for record in self.found)
@@ -163,24 +177,11 @@ class Chapter:
         runs = plural(len(self.every_run), "run")
         return Markdown(f"{runs}{others} ({self.made}), {self.seconds:.0f} s of training and prediction in all.")
 
-    def learning_curves(self) -> Markdown:
-        """Training and validation loss."""
-        charts.learning_curves(records.history_table(self.found), self.paper)
-        plt.show()
-        return Markdown(
-            f"*Loss of the score that is trained in each step: one thin line for each fold, thick lines are means "
-            f"({self.made}).*"
-        )
-
-    # Results
-
-    def scores(self, region: str = "all_slices", structure: str = "") -> pd.DataFrame:
-        """Rows of `patients` of one structure (the first) in one region."""
-        return per_patient.select(self.patients, structure or self.structures[0], region)
+    # Patients
 
     def first_seed(self, region: str = "all_slices", structure: str = "") -> pd.DataFrame:
-        """The same, of the first seed alone."""
-        rows = self.scores(region, structure)
+        """Rows of `Results.patients` of one structure (the first) in one region and with the first seed."""
+        rows = self.results.only(region, structure or self.structures[0]).patients
         return rows[rows.seed == self.settings.seeds[0]]
 
     def ranked(self, region: str = "all_slices", structure: str = "") -> tuple[str, pd.DataFrame]:
@@ -190,6 +191,17 @@ class Chapter:
         leader = rows.groupby("method").dsc.mean().fillna(-1).idxmax()
         mine = rows[rows.method == leader].sort_values(["dsc", "patient"], ascending=[False, True])
         return leader, mine.reset_index(drop=True)
+
+    def ranked_of_first_fold(self) -> list[str]:
+        """Patients that the first fold tests, from best to worst by the DSC of the leading method."""
+        _, ranked = self.ranked()
+        return ranked.patient[ranked.patient.isin(self.found[0].config["fold"]["test"])].tolist()
+
+    def middle_case(self) -> tuple[str, str]:
+        """A case of the patient in the middle of `ranked_of_first_fold`, and where that patient stands, in words."""
+        tested = self.ranked_of_first_fold()
+        case = self.prepared.cases_of([tested[len(tested) // 2]])[0]
+        return case, middle(len(tested), style.titles(self.paper)[self.ranked()[0]])
 
     def examples(self, region: str = "all_slices", structure: str = "") -> Markdown:
         """Best, middle and worst patient of the leading method, with the contours of all methods."""
@@ -207,7 +219,7 @@ class Chapter:
             drawn = {
                 record.config["method"]["name"]: record.prediction(case)[0][z] == number
                 for record in self.found
-                if patient in record.config["fold"]["test"] and record.config["seed"] == self.settings.seeds[0]
+                if patient in record.config["fold"]["test"] and self.first(record)
             }
             rows[f"{word}: {patient}"] = (self.image(case)[z], truth[z], drawn)
         slices.show_images(self.source, self.settings, slices.contours, rows, self.paper)
@@ -216,87 +228,58 @@ class Chapter:
 
     def samples(self, count: int = 3) -> Markdown:
         """Slices of tested patients, evenly spaced over those that show a structure: reference and each method."""
-        made = list(self.first_fold().values())
-        cases = self.prepared.cases_of(made[0].config["fold"]["test"], include_suspect=False)
-        shown = {case: np.flatnonzero(np.any([m.any(axis=(1, 2)) for m in self.masks(case).values()], axis=0))
-                 for case in cases}  # fmt: skip
-        places = [(case, z) for case, slices in shown.items() for z in slices]
+        titles = style.titles(self.paper)
+        cases = self.prepared.cases_of(self.found[0].config["fold"]["test"], include_suspect=False)
+        places = [
+            (case, z) for case in cases for z in np.flatnonzero(np.any([*self.masks(case).values()], axis=(0, 2, 3)))
+        ]
         rows = {}
         for part in range(count):
             case, z = places[int((part + 0.5) * len(places) / count)]
-            image, truth = self.image(case)[z], self.masks(case)
-            row = {"Reference": (image, {name: mask[z] for name, mask in truth.items() if mask[z].any()})}
-            for record in made:
-                label = record.prediction(case)[0][z]
-                found = {name: label == i for i, name in enumerate(self.structures, 1) if (label == i).any()}
-                row[style.titles(self.paper)[record.config["method"]["name"]]] = (image, found)
+            row = {"Reference": (self.image(case)[z], self.drawn(case, z))}
+            for method, label in self.labels(case).items():
+                found = {name: label[z] == i for i, name in enumerate(self.structures, 1) if (label[z] == i).any()}
+                row[titles[method]] = (self.image(case)[z], found)
             rows[f"{case}\nslice {z + 1}"] = row
         slices.show_images(self.source, self.settings, slices.sheet, rows, structures=self.structures)
-        networks = plural(len(made), "network")
+        networks = plural(len(self.first_fold()), "network")
         return Markdown(f"*Reference and {networks} on {plural(count, 'slice')} of test patients ({self.made}).*")
 
-    def ranked_of_first_fold(self) -> list[str]:
-        """Patients that the first fold tests, from best to worst by the DSC of the leading method."""
-        _, ranked = self.ranked()
-        return ranked.patient[ranked.patient.isin(self.found[0].config["fold"]["test"])].tolist()
+    def labels(self, case: str) -> dict[str, np.ndarray]:
+        """Label maps ``(z, y, x)`` of a case that the first fold tests, by method; structures count from 1."""
+        return {name: record.prediction(case)[0] for name, record in self.first_fold().items()}
 
-    def first_fold(self) -> dict[str, Record]:
-        """The record of each method on the first fold, with the first seed."""
-        fold, seed = self.found[0].config["fold"], self.settings.seeds[0]
-        made = [record for record in self.found if record.config["fold"] == fold and record.config["seed"] == seed]
-        return {record.config["method"]["name"]: record for record in made}
-
-    def browse(self, *methods: str, limits: tuple[float, float] | None = None) -> Markdown:
+    def browse(self, limits: tuple[float, float] | None = None) -> Markdown:
         """All slices of one tested patient, to move through on the page: the middle one of the leading method.
 
+        With one structure each method has a panel with the reference and its own outline, with several the reference
+        has a panel of its own.
+
         Args:
-            methods: names, by default all; those that were not run are left out. With one structure each has a panel
-                with the reference and its own outline, with several the reference has a panel of its own.
             limits: intensities shown as black and white.
         """
-        leader, tested = self.ranked()[0], self.ranked_of_first_fold()
-        case = self.prepared.cases_of([tested[len(tested) // 2]])[0]
+        case, place = self.middle_case()
         truth, titles = self.masks(case), style.titles(self.paper)
-        labels = {n: r.prediction(case)[0] for n, r in self.first_fold().items() if not methods or n in methods}
+        labels = self.labels(case)
         if len(truth) > 1:
             colours = dict(zip(truth, style.structure_colours(list(truth)), strict=True))
             panels = {"Reference": truth}
             panels |= {titles[n]: {s: label == i for i, s in enumerate(truth, 1)} for n, label in labels.items()}
         else:
-            colours = style.colours(self.paper, list(labels))
-            colours = {"Reference": style.REFERENCE} | {titles[name]: colours[name] for name in labels}
+            own = style.colours(self.paper, list(labels))
+            colours = {"Reference": style.REFERENCE} | {titles[name]: own[name] for name in labels}
             (reference,) = truth.values()
             panels = {titles[n]: {"Reference": reference, titles[n]: label == 1} for n, label in labels.items()}
         given = (self.image(case), panels, colours, self.spacing_mm(case), limits)
         slices.show_images(self.source, self.settings, slice_browser.show, *given)
-        return Markdown(f"*{case}, {middle(len(tested), titles[leader])} ({self.made}).*")
-
-    def table(self, metrics: dict[str, str]):
-        """Mean and standard deviation of each method over its patients, of the first structure in all slices.
-
-        A cell with fewer patients says n.
-        """
-        frame = tables.scores(self.scores(), self.paper, metrics)
-        for title in metrics.values():
-            frame[title] = [summary.mean_and_sd for summary in frame[title]]
-        return tables.show(frame, f"{self.structures[0]}, all slices, mean ± sd ({self.made})")
-
-    def compare(self, metric: str = "dsc", region: str = "all_slices", structure: str = "", printed=None) -> Markdown:
-        """Dots for each patient, and the paired differences between methods."""
-        rows = self.scores(region, structure)
-        charts.by_patient(per_patient.over_seeds(rows), self.paper, metric, printed)
-        plt.show()
-        display(tables.show_differences(tables.differences(rows, self.paper, metric)))
-        what = f"{style.METRIC_TITLES[metric]}, {structure or self.structures[0]}, {style.REGION_TITLES[region]}"
-        few = "With few patients these tests can detect only large differences."
-        return Markdown(f"*{what} ({self.made}). Dots: patients, joined by lines; bars: means. {few}*")
+        return Markdown(f"*{case}, {place} ({self.made}).*")
 
     def by_slice(self, *methods: str) -> pd.DataFrame:
         """DSC of each slice that shows the first structure: columns patient, slice, method, dsc; first seed."""
         rows = []
-        for record in self.found:
+        for record in filter(self.first, self.found):
             name = record.config["method"]["name"]
-            if name not in methods or record.config["seed"] != self.settings.seeds[0]:
+            if name not in methods:
                 continue
             for case in self.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
                 truth, label = self.masks(case)[self.structures[0]], record.prediction(case)[0] == 1
@@ -304,22 +287,3 @@ class Chapter:
                 for z in np.flatnonzero(truth.any(axis=(1, 2))):
                     rows.append((patient, f"{case} {z}", name, count(label[z], truth[z]).dsc))
         return pd.DataFrame(rows, columns=["patient", "slice", "method", "dsc"])
-
-    def by_structure(self, metric: str = "dsc", region: str = "all_slices"):
-        """Mean of each method for each structure over patients; a cell with fewer than ``n`` values says how many."""
-        rows = per_patient.over_seeds(self.patients[(self.patients.region == region) & ~self.patients.suspect])
-        lines = []
-        for structure in self.structures:
-            mine = rows[rows.structure == structure]
-            line = {"structure": structure, "n": int(mine.groupby("method")[metric].count().max() or 0)}
-            for method in self.chosen:
-                summary = statistics.summarise(mine[mine.method == method.name][metric])
-                fewer = f" (n = {summary.n})" if summary.n < line["n"] else ""
-                line[method.title] = f"{summary.mean:.2f}{fewer}" if summary.n else DASH
-            lines.append(line)
-        caption = f"{style.METRIC_TITLES[metric]}, {style.REGION_TITLES[region]}, mean over patients ({self.made})"
-        return tables.show(pd.DataFrame(lines), caption)
-
-
-def _silent(line: str) -> None:
-    pass

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 import pandas as pd
+from IPython.display import HTML
 
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.wording import plural
@@ -33,7 +34,7 @@ CRITERIA = {
     "statistics": "the spread over patients, and tests on the same patients",
 }
 MET = {"full": "yes", "partly": "in part", "none": "no"}
-STANDINGS = {
+OVERALL_VERDICTS = {
     "holds so far": "some claims are confirmed, none is refuted",
     "mixed": "some claims are confirmed or weakened, others are refuted",
     "weaker than printed": "claims are borne out, but none in the printed size",
@@ -53,34 +54,26 @@ _COLOURS = {
 }
 
 
-class Html(str):
-    """HTML that Jupyter and the book show as such."""
-
-    def _repr_html_(self) -> str:
-        return str(self)
-
-
-def standing(verdicts: Sequence[str]) -> str:
-    """One of `STANDINGS` for the verdicts of a paper's claims.
+def overall_verdict(verdicts: Sequence[str]) -> str:
+    """One of `OVERALL_VERDICTS` for the verdicts of a paper's claims.
 
     A few claims say little of a paper, and the one that it is about may not be among them: where fewer than half are
     decided, it is open.
 
     Example:
-        >>> standing(["confirmed", "undecided"]), standing(["weakened", "refuted"]), standing(["undecided"])
-        ('holds so far', 'mixed', 'open')
+        >>> overall_verdict(["confirmed", "undecided"]), overall_verdict(["undecided"])
+        ('holds so far', 'open')
     """
     confirmed, weakened, refuted = (verdict in verdicts for verdict in ledger.DECIDED)
-    if 2 * sum(verdict in ledger.DECIDED for verdict in verdicts) < len(verdicts):
+    decided = sum(verdict in ledger.DECIDED for verdict in verdicts)
+    if not decided or 2 * decided < len(verdicts):
         return "open"
     if refuted:
         return "mixed" if confirmed or weakened else "does not hold so far"
-    if confirmed or weakened:
-        return "holds so far" if confirmed else "weaker than printed"
-    return "open"
+    return "holds so far" if confirmed else "weaker than printed"
 
 
-def frame(key: str, chapter: Chapter | None = None) -> Html:
+def chapter_end(key: str, chapter: Chapter | None = None) -> HTML:
     """The end of a chapter: verdict, scope, what was easy and difficult, departures, chance and computing time.
 
     Args:
@@ -92,29 +85,28 @@ def frame(key: str, chapter: Chapter | None = None) -> Html:
     """
     lines, found = _lines(key), _published(key)
     rows = {
-        "Verdict": f"{badge(standing([line.verdict for line in lines]))} {_decided(lines)}",
+        "Verdict": f"{badge(overall_verdict([line.verdict for line in lines]))} {_decided(lines)}",
         "Scope": _scope(lines),
-        "What was easy": escape(_told(key, "experience", "easy")),
-        "What was difficult": escape(_told(key, "experience", "difficult")),
+        "What was easy": escape(_entry(key, "experience", "easy")),
+        "What was difficult": escape(_entry(key, "experience", "difficult")),
         "Departures": _departures(key),
         "Arithmetic": f'{_checked(key)} (<a href="audit.html">what each asks</a>).',
         "Effect of chance": _chance(key, found),
-        "Compute": f"{escape(_told(key, 'compute'))} (the paper). {_compute(found, chapter)}",
+        "Compute": f"{escape(_entry(key, 'compute'))} (the paper). {_compute(found, chapter)}",
     }
-    body = "".join(f'<tr><th scope="row">{name}</th><td>{cell}</td></tr>' for name, cell in rows.items())
-    return Html(f'<table class="dataframe npc-frame" style="text-align: left"><tbody>{body}</tbody></table>')
+    return HTML(_table("dataframe npc-frame", (_row(name, cell) for name, cell in rows.items())))
 
 
-def scorecard() -> Html:
+def scorecard() -> HTML:
     """All papers on one page: what each gives for a check, whether its numbers fit, and how its claims stand."""
+    rows = []
+    for key, entry in registry.PAPERS.items():
+        given = [badge(*_given(key, name)) for name in CRITERIA]
+        about = _checked(key), str(len(_entry(key, "gaps"))), _overall(_lines(key))
+        rows.append(_row(f'<a href="{key}.html">{escape(entry.short)}</a>', *given, *about))
     head = ("paper", *CRITERIA, "arithmetic", "gaps", "claims")
-    rows = "".join(_scores(key) for key in registry.PAPERS)
-    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
-    return Html(
-        '<table class="dataframe npc-wide-table npc-scorecard" style="text-align: left">'
-        "<caption>What each paper gives; the reasons stand below</caption>"
-        f"<thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
-    )
+    caption = "What each paper gives; the reasons stand below"
+    return HTML(_table("dataframe npc-wide-table npc-scorecard", rows, head, caption))
 
 
 def reasons() -> pd.DataFrame:
@@ -124,7 +116,7 @@ def reasons() -> pd.DataFrame:
 
 
 def badge(word: str, why: str = "") -> str:
-    """A word of `STANDINGS` or `MET` with its sign on its colour, as HTML.
+    """A word of `OVERALL_VERDICTS` or `MET` with its sign on its colour, as HTML.
 
     Args:
         word: to be shown.
@@ -136,24 +128,25 @@ def badge(word: str, why: str = "") -> str:
     return f'<span class="npc-badge" style="{style}"{title}>{sign} {escape(word)}</span>'
 
 
-def _scores(key: str) -> str:
-    cells = [badge(*_given(key, name)) for name in CRITERIA]
-    cells += [
-        _checked(key),
-        str(len(_told(key, "gaps"))),
-        _standing(_lines(key)),
-    ]
-    link = f'<a href="{key}.html">{escape(registry.PAPERS[key].short)}</a>'
-    return f'<tr><th scope="row">{link}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+def _table(classes: str, rows: Iterable[str], head: Sequence[str] = (), caption: str = "") -> str:
+    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
+    return (
+        f'<table class="{classes}" style="text-align: left">{f"<caption>{caption}</caption>" if caption else ""}'
+        f"{f'<thead><tr>{titles}</tr></thead>' if head else ''}<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _row(title: str, *cells: str) -> str:
+    return f'<tr><th scope="row">{title}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 
 def _given(key: str, name: str) -> tuple[str, str]:
     """One of the words of `MET` for a criterion, and why."""
-    met = pick(MET, _told(key, "scorecard", name, "met"), f"answer to scorecard: {name} in {key}.yaml")
-    return met, _told(key, "scorecard", name, "says")
+    met = pick(MET, _entry(key, "scorecard", name, "met"), f"answer to scorecard: {name} in {key}.yaml")
+    return met, _entry(key, "scorecard", name, "says")
 
 
-def _told(key: str, *path: str):
+def _entry(key: str, *path: str):
     """An entry of a paper's YAML file; one that a page shows and the file lacks is an `InputError`."""
     found = registry.reported(key)
     for name in path:
@@ -172,12 +165,11 @@ def _published(key: str) -> list[Published]:
     return [found for found in map(read_published, published_folders()) if found.runs[0]["paper"] == key]
 
 
-def _standing(lines: Sequence[Line]) -> str:
+def _overall(lines: Sequence[Line]) -> str:
     """The badge of a paper; where it is open although claims are decided, they stand behind it."""
     verdicts = [line.verdict for line in lines]
-    word, decided = standing(verdicts), _counted(verdicts, ledger.DECIDED)
-    behind = f" ({decided} of {len(lines)})" if word == "open" and decided else ""
-    return badge(word, _decided(lines)) + behind
+    word, decided = overall_verdict(verdicts), _counted(verdicts, ledger.DECIDED)
+    return badge(word, _decided(lines)) + (f" ({decided} of {len(lines)})" if word == "open" and decided else "")
 
 
 def _decided(lines: Sequence[Line]) -> str:
@@ -192,25 +184,22 @@ def _counted(verdicts: Iterable[str], order: Iterable[str]) -> str:
 
 
 def _scope(lines: Sequence[Line]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(line.claim.text)}</td><td>{escape(line.claim.printed)} ({escape(line.claim.where)})</td>"
-        f"<td>{escape(line.verdict)}</td></tr>"
+    rows = (
+        _row(escape(line.claim.text), f"{escape(line.claim.printed)} ({escape(line.claim.where)})", line.verdict)
         for line in lines
     )
-    head = "".join(f'<th scope="col">{title}</th>' for title in ("claim", "printed", "verdict"))
     return (
         f"<details><summary>{plural(len(lines), 'claim')} that this chapter is about</summary>"
-        f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>'
+        f"{_table('dataframe', rows, ('claim', 'printed', 'verdict'))}</details>"
         'Tests, effects and commands are in the <a href="claims.html">ledger of claims</a>.'
     )
 
 
 def _departures(key: str) -> str:
-    mine = [entry for entry in departures() if entry.paper == key]
-    counts = ", ".join(f"{sum(entry.kind == kind for entry in mine)} {kind}" for kind in KINDS)
+    kinds = [entry.kind for entry in departures() if entry.paper == key]
     anchor = registry.PAPERS[key].title.lower().replace(" ", "-").replace(".", "")
     return (
-        f"{len(mine)} lines of code are tagged: {counts} "
+        f"{len(kinds)} lines of code are tagged: {', '.join(f'{kinds.count(kind)} {kind}' for kind in KINDS)} "
         f'(<a href="../book/departures.html#{anchor}">listed with their places</a>).'
     )
 
@@ -226,12 +215,11 @@ def _checked(key: str) -> str:
 
 def _chance(key: str, found: Sequence[Published]) -> str:
     """How far means move from seed to seed, or the command that would show it."""
-    told = [said for published in found if (said := _spread(published))]
-    if told:
-        return " ".join(told)
-    known = "All published runs have one seed" if found else "No run is published"
+    if known := " ".join(filter(None, map(_spread, found))):
+        return known
+    why = "All published runs have one seed" if found else "No run is published"
     command = f"npcrepro run {key} --cohort COHORT --seeds 0 --seeds 1 --seeds 2"
-    return f"{known}, so that nobody knows yet how much of a difference is luck. <code>{command}</code> would tell."
+    return f"{why}, so that nobody knows yet how much of a difference is luck. <code>{command}</code> would tell."
 
 
 def _spread(published: Published) -> str:
@@ -254,16 +242,14 @@ def _spread(published: Published) -> str:
 
 def _compute(found: Sequence[Published], chapter: Chapter | None) -> str:
     """Machine and hours of the published runs, and seconds of those of the page."""
-    told = []
-    for published in found:
-        runs = published.runs
+    parts = []
+    for runs in (published.runs for published in found):
         seconds = sum(run["seconds"]["all"] for run in runs)
         took = f"{seconds / 3600:.1f} h" if seconds >= 360 else f"{seconds:.0f} s"
-        threads = runs[0]["threads"]
         processors = " and ".join(dict.fromkeys(run["processor"] for run in runs))
-        where = f"{runs[0]['device']}, {processors}, {plural(threads, 'thread')}"
-        told.append(f"{plural(len(runs), 'published run')} on {runs[0]['cohort']}: {took} ({where}).")
+        where = f"{runs[0]['device']}, {processors}, {plural(runs[0]['threads'], 'thread')}"
+        parts.append(f"{plural(len(runs), 'published run')} on {runs[0]['cohort']}: {took} ({where}).")
     if chapter:
-        runs = plural(len(chapter.every_run), "run")
-        told.append(f"{runs} of this page: {chapter.seconds:.0f} s ({chapter.made}).")
-    return escape(" ".join(told)) or "No run is published."
+        number = plural(len(chapter.every_run), "run")
+        parts.append(f"{number} of this page: {chapter.seconds:.0f} s ({chapter.made}).")
+    return escape(" ".join(parts)) or "No run is published."

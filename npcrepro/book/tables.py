@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 
@@ -80,17 +80,10 @@ def cohort(summary: pd.DataFrame) -> pd.DataFrame:
         shown = group[group.slices > 0]
         volume = shown.volume_ml
         known = f"{volume.median():.3g} ({volume.min():.3g} to {volume.max():.3g})" if volume.notna().any() else DASH
-        rows.append(
-            {
-                "structure": structure,
-                "channel": channel,
-                "cases": f"{len(shown)} of {len(group)}",
-                "volume (ml)": known,
-                "slices": f"{shown.slices.median():g}" if len(shown) else DASH,
-                "separability": shown.separability.median(),
-            }
-        )
-    return pd.DataFrame(rows)
+        slices = f"{shown.slices.median():g}" if len(shown) else DASH
+        cases = f"{len(shown)} of {len(group)}"
+        rows.append((structure, channel, cases, known, slices, shown.separability.median()))
+    return pd.DataFrame(rows, columns=["structure", "channel", "cases", "volume (ml)", "slices", "separability"])
 
 
 def layers(method: Method, profile: Profile) -> pd.DataFrame:
@@ -141,11 +134,11 @@ def slice_times(methods: Sequence[Method], profile: Profile, repeats: int = 5) -
     return pd.DataFrame(rows, columns=["network", "parameters", "MAC (billions)", "ms"])
 
 
-def scores(patients: pd.DataFrame, paper: Paper, metrics: dict[str, str]) -> pd.DataFrame:
+def scores(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> pd.DataFrame:
     """Mean, spread, interval and n of each method over patients.
 
     Args:
-        patients: from :func:`npcrepro.runs.per_patient.select`; seeds are averaged within a patient first.
+        patients: rows of one structure in one region; seeds are averaged within a patient first.
         metrics: metric to column title.
 
     Raises:
@@ -172,9 +165,11 @@ def by_method(patients: pd.DataFrame, methods: Sequence, metric: str) -> pd.Data
             column is their mean.
         methods: in the order of the rows; of each, ``name`` and ``title``.
     """
-    structures = list(dict.fromkeys(patients.structure))
-    whole = [over_seeds(over_structures(patients))] if len(structures) > 1 else []
-    rows = pd.concat([over_seeds(patients), *whole])
+    rows = over_seeds(patients)
+    columns = list(dict.fromkeys(patients.structure))
+    if len(columns) > 1:
+        rows = pd.concat([rows, over_seeds(over_structures(patients))])
+        columns.append(OVER_STRUCTURES)
     lines = []
     for method in methods:
         mine = rows[rows.method == method.name]
@@ -183,7 +178,7 @@ def by_method(patients: pd.DataFrame, methods: Sequence, metric: str) -> pd.Data
             for structure, values in mine.groupby("structure", sort=False)[metric]:
                 line[structure] = mean_and_interval(statistics.summarise(values), line["n"])
             lines.append(line)
-    return pd.DataFrame(lines, columns=["method", "n", *structures, *([OVER_STRUCTURES] if whole else [])])
+    return pd.DataFrame(lines, columns=["method", "n", *columns])
 
 
 def mean_and_interval(summary: statistics.Summary, n: int | None = None) -> str:
@@ -195,8 +190,9 @@ def mean_and_interval(summary: statistics.Summary, n: int | None = None) -> str:
     """
     if not summary.n:
         return DASH
-    fewer = "" if n in (None, summary.n) else f", n = {summary.n}"
-    return f"{summary.mean:.2f} ({summary.interval}{fewer})"
+    known = [] if np.isnan(summary.low) else [summary.interval]
+    known += [] if n in (None, summary.n) else [f"n = {summary.n}"]
+    return f"{summary.mean:.2f}" + (f" ({', '.join(known)})" if known else "")
 
 
 def printed_cell(cell: dict | None) -> str:
@@ -224,41 +220,51 @@ def partners(patients: pd.DataFrame, paper: Paper) -> list[tuple[str, str]]:
 
 
 def differences(
-    patients: pd.DataFrame, paper: Paper, metric: str, pairs: Sequence[tuple[str, str]] = ()
-) -> pd.DataFrame:  # fmt: skip
-    """Each method against the one that the paper's protocol compares it with: paired differences over patients.
-
-    Args:
-        patients: from :func:`npcrepro.runs.per_patient.select`; seeds are those that both of a pair have.
-        paper: for the order and titles of methods.
-        metric: name of the column.
-        pairs: two methods each, the first minus the second, in place of the protocol's.
+    patients: pd.DataFrame,
+    paper: Paper,
+    metric: str,
+    pairs: Sequence[tuple[str, str]] = (),
+    printed: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
+    """Paired differences over patients between each method and the one that the paper's protocol compares it with.
 
     The p values are adjusted for the number of comparisons in the table (Holm). A comparison of fewer than `TESTABLE`
-    patients is not tested. `UNSUPPORTED` stands behind a p that does not support its interval; `show_differences` says
-    what it means.
+    patients is not tested. A p that does not support its interval is marked; `show_differences` says what that means.
+
+    Args:
+        patients: rows of one structure; seeds are those that both of a pair have.
+        pairs: two methods each, the first minus the second, in place of the protocol's. A pair is left out if one of
+            its methods was not run.
+        printed: title of a method to its printed mean; adds a column with the differences of these.
     """
     names = [method.name for method in paper.methods if method.name in set(patients.method)]
     proposed = paper.methods[0].name
     pairs = pairs or [(name, paper.comparisons.get(name, proposed)) for name in names if name != proposed]
-    tests = {}
+    tests: dict[tuple[str, str], statistics.PairedTest] = {}
     for pair in pairs:
         if set(pair) <= set(names):
             wide = side_by_side(patients, pair, metric)
-            tests[tuple(pair)] = statistics.paired(*(wide[name] for name in pair))
-    return pd.DataFrame(
-        [
-            {
-                "comparison": minus(paper, *pair),
-                "patients": test.difference.n,
-                "mean difference": f"{test.difference.mean:+z.3f}",
-                "95 % interval": _signed_interval(test.difference),
-                P: _p(test.difference, p),
-            }
-            for (pair, test), p in zip(tests.items(), adjusted(list(tests.values())), strict=True)
-        ],
-        columns=["comparison", "patients", "mean difference", "95 % interval", P],
-    )
+            tests[pair] = statistics.paired(*(wide[name] for name in pair))
+    rows = []
+    for (pair, test), p in zip(tests.items(), adjusted(list(tests.values())), strict=True):
+        found = test.difference
+        interval = DASH if np.isnan(found.low) else f"{found.low:+z.3f} to {found.high:+z.3f}"
+        rows.append((minus(paper, *pair), found.n, f"{found.mean:+z.3f}", interval, _p(found, p)))
+    frame = pd.DataFrame(rows, columns=["comparison", "patients", "mean difference", "95 % interval", P])
+    if not printed:
+        return frame
+    theirs = [printed_difference(paper, pair, printed) for pair in tests]
+    return frame.assign(printed=[DASH if value is None else f"{value:+z.3f}" for value in theirs])
+
+
+def printed_difference(paper: Paper, pair: tuple[str, str], printed: Mapping[str, float]) -> float | None:
+    """Difference of the printed means of two methods; ``None`` where one is not printed.
+
+    Args:
+        printed: title of a method to its printed mean.
+    """
+    first, second = (printed.get(paper.method(name).title) for name in pair)
+    return None if first is None or second is None else first - second
 
 
 def adjusted(tests: Sequence[statistics.PairedTest]) -> list[float]:
@@ -295,10 +301,6 @@ def _p(difference: statistics.Summary, p: float) -> str:
 def minus(paper: Paper, first: str, second: str) -> str:
     """How a comparison of two methods is named: the first minus the second, by their titles."""
     return f"{paper.method(first).title} minus {paper.method(second).title}"
-
-
-def _signed_interval(summary: statistics.Summary) -> str:
-    return DASH if np.isnan(summary.low) else f"{summary.low:+z.3f} to {summary.high:+z.3f}"
 
 
 def spread_of_means(patients: pd.DataFrame, metric: str) -> pd.Series:

@@ -12,7 +12,6 @@ from npcrepro.metrics.overlap import METRICS
 from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Component
-from npcrepro.runs import per_patient
 
 pytest_plugins = ["core_fixtures"]
 
@@ -25,7 +24,7 @@ def convolution(in_channels, out_channels, width):
 
 
 def patients(dsc: dict[str, list[float]], structure="GTVp", seeds=(0,)) -> pd.DataFrame:
-    """Rows as of evaluation.by_patient: one value for each patient, the same for all metrics and seeds."""
+    """Rows as of per_patient.by_patient: one value for each patient, the same for all metrics and seeds."""
     rows = [
         {"paper": "li2018", "method": method, "cohort": "c", "profile": "p", "seed": seed, "patient": f"P{i}"}
         | {"suspect": False, "structure": structure, "region": "all_slices", "reference_ml": 1.0, "predicted_ml": 1.0}
@@ -49,27 +48,19 @@ def test_every_network_takes_in_what_its_table_is_made_with(key):
     without = []
     for method in networks.values():
         try:
-            assert len(tables.layers(method, size)), method.name
+            rows = tables.layers(method, size)
+            axes = "C x D x H x W" if len(size.matrix) == 3 else "C x H x W"
+            assert rows[f"output ({axes})"].str.count(" x ").max() == axes.count(" x "), method.name
         except NotImplementedError:  # what runs there depends on what is found in the image
             without.append(method.name)
     assert without == (["mask-rcnn", "mask-rcnn-enlarged", "crop"] if key == "luo2020" else [])
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [
-        ("luo2020/unet", (1, 64, 64)),
-        ("luo2020/unet-tuned", (2, 64, 64)),
-        ("guo2021/bunet", (1, 8, 24, 24)),
-        ("guo2021/cscn", (2, 8, 24, 24)),
-        ("guo2021/fusion-maximum", (2, 8, 24, 24)),
-        ("guo2021/vnet-large-blocks", (1, 16, 48, 48)),
-        ("chen2020/mmfnet", (3, 16, 32, 32)),
-    ],
-)
-def test_the_input_of_a_network(name, shape):
-    paper, method = registry.find_method(name)
-    assert method.input_shape(paper.profile("smoke")) == shape
+def test_maps_and_windows_are_channels_of_the_input_of_a_network():
+    shapes = {"luo2020/unet-tuned": (2, 64, 64), "guo2021/cscn": (2, 8, 24, 24), "chen2020/mmfnet": (3, 16, 32, 32)}
+    for name, shape in shapes.items():
+        paper, method = registry.find_method(name)
+        assert method.input_shape(paper.profile("smoke")) == shape
 
 
 @pytest.mark.parametrize("name", ["li2018/stepwise", "luo2020/two-windows", "guo2021/bunet-large-blocks"])
@@ -81,20 +72,20 @@ def test_the_input_of_a_network_is_what_the_data_gives(name, tiny_prepared):
     assert tuple(data.finish(image).shape) == (1, *method.input_shape(size))
 
 
-@pytest.mark.parametrize(("name", "axes"), [("luo2020/unet", "C x H x W"), ("guo2021/bunet", "C x D x H x W")])
-def test_layers_name_the_axes_of_their_outputs(name, axes):
-    paper, method = registry.find_method(name)
-    rows = tables.layers(method, paper.profile("smoke"))
-    assert rows.columns[4] == f"output ({axes})"
-    assert rows.iloc[0, 4].count(" x ") == axes.count(" x ")
-
-
 def test_times_of_methods_with_maps_and_large_blocks():
     paper = registry.load("guo2021")
     methods = [replace(paper.method(name), network=TOY) for name in ("bunet", "cscn", "bunet-large-blocks")]
     rows = tables.slice_times(methods, paper.profile("smoke"), repeats=1)
     assert rows.parameters.tolist() == [1 * 2 + 2, 2 * 2 + 2, 1 * 2 + 2]
     assert rows["MAC (billions)"].tolist() == pytest.approx([0.00001, 0.00002, 0.00007])
+
+
+def test_slice_times_at_the_papers_widths():
+    methods = [registry.load("xue2020").method(name) for name in ("deeplabv3plus", "unet-16")]
+    table = tables.slice_times(methods, registry.load("xue2020").profile("smoke"), repeats=1)
+    assert table.parameters.tolist() == [2_714_097, 1_943_761]
+    assert (table.ms > 0).all()
+    assert table["MAC (billions)"][1] == pytest.approx(12.1 * (64 / 512) ** 2, rel=0.02)
 
 
 # Scores
@@ -105,42 +96,48 @@ def test_scores_count_patients_and_not_seeds():
     assert (rows.patients[0], rows.seeds[0]) == (3, 2)
     assert rows.DSC[0].mean == pytest.approx(0.45)
     assert rows.DSC[0].n == 3
+    spread = tables.spread_of_means(patients({"stepwise": [0.2, 0.4]}, seeds=(0, 1, 2)), "dsc")
+    assert spread["stepwise"] == pytest.approx(np.std([0.3, 0.4, 0.5], ddof=1))
 
 
 def test_two_structures_in_one_mean_are_an_error():
     both = pd.concat([patients({"stepwise": [0.2, 0.4]}), patients({"stepwise": [0.3, 0.5]}, structure="GTVnd")])
     with pytest.raises(ValueError, match="select one structure"):
         tables.scores(both, PAPER, {"dsc": "DSC"})
-    assert len(tables.scores(per_patient.select(both, "GTVnd", "all_slices"), PAPER, {"dsc": "DSC"})) == 1
 
 
-def test_differences_are_paired_with_the_first_method():
+def test_differences_are_those_of_the_protocol_and_change_one_thing():
     first = [0.2, 0.4, 0.6, 0.2, 0.4, 0.6]
-    rows = tables.differences(
-        patients({"stepwise": first, "linear-scores": [1.5 * dsc for dsc in first]}), PAPER, "dsc"
-    )
-    assert rows.comparison.tolist() == ["Stepwise, linear scores minus Stepwise, ReLU scores"]
-    assert rows["mean difference"].tolist() == ["+0.200"]
-    assert rows["p (sign-flip, Holm)"].tolist() == ["0.031"]  # 2 of the 64 sign flips are as extreme
-    both = patients({"stepwise": 2 * first, "linear-scores": [1.5 * dsc for dsc in 2 * first]})
-    (row,) = tables.differences(both, PAPER, "dsc").to_dict("records")
-    assert row["p (sign-flip, Holm)"] == "below 0.001"  # 2 of 4,096; a p of 0 there is none
+    values = {"stepwise": first, "linear-scores": [1.5 * dsc for dsc in first], "linear-unfused": first}
+    rows = tables.differences(patients(values), PAPER, "dsc")
+    assert rows.comparison.tolist() == [
+        "Stepwise, linear scores minus Stepwise, ReLU scores",
+        "No fusion, linear scores minus Stepwise, linear scores",
+    ]
+    assert rows["mean difference"].tolist() == ["+0.200", "-0.200"]
+    assert rows[tables.P].tolist() == ["0.062*", "0.062*"]  # two tests, 2 of the 64 sign flips are as extreme
+    long = {name: 2 * values[name] for name in ("stepwise", "linear-scores")}
+    (row,) = tables.differences(patients(long), PAPER, "dsc").to_dict("records")
+    assert row[tables.P] == "below 0.001"  # 2 of 4,096; a p of 0 there is none
+    # The partner of the one that is left was not run.
+    assert tables.differences(patients({"stepwise": first, "linear-unfused": first}), PAPER, "dsc").empty
 
 
 def test_too_few_patients_for_a_p_below_a_twentieth_are_not_tested():
-    five, missing = [0.2, 0.4, 0.6, 0.8, 0.5], float("nan")
-    rows = tables.differences(
-        patients({
-            "stepwise": [*five, 0.3],
-            "linear-scores": [0.1, 0.3, 0.5, 0.7, 0.4, 0.2],
-            "linear-unfused": [*(0.5 * dsc for dsc in five), missing],
-        }),
-        PAPER, "dsc", [("linear-scores", "stepwise"), ("linear-unfused", "stepwise")],
-    )  # fmt: skip
+    five = [0.2, 0.4, 0.6, 0.8, 0.5]
+    values = {
+        "stepwise": [*five, 0.3],
+        "linear-scores": [0.1, 0.3, 0.5, 0.7, 0.4, 0.2],
+        "linear-unfused": [*(0.5 * dsc for dsc in five), np.nan],
+    }
+    pairs = [("linear-scores", "stepwise"), ("linear-unfused", "stepwise")]
+    titles = {PAPER.method("linear-scores").title: 0.7, PAPER.method("stepwise").title: 0.8}
+    rows = tables.differences(patients(values), PAPER, "dsc", pairs, titles)
     assert rows.patients.tolist() == [6, 5]
     # The one that is not tested does not count among those that are.
-    assert rows["p (sign-flip, Holm)"].tolist() == ["0.031", "–"]
+    assert rows[tables.P].tolist() == ["0.031", "–"]
     assert "–" not in rows["95 % interval"].tolist()
+    assert rows.printed.tolist() == ["-0.100", "–"]
 
 
 def test_a_p_that_does_not_support_its_interval_is_marked():
@@ -155,79 +152,40 @@ def test_a_p_that_does_not_support_its_interval_is_marked():
 
 
 def test_partners_are_those_that_the_protocol_names():
-    values = {
-        name: [0.2, 0.4] for name in ("stepwise", "one-shot", "linear-scores", "linear-unfused", "linear-one-shot")
-    }
-    assert tables.partners(patients(values), PAPER) == [
-        ("linear-one-shot", "linear-scores"),
-        ("linear-unfused", "linear-scores"),
-    ]
+    names = ("stepwise", "one-shot", "linear-scores", "linear-unfused", "linear-one-shot")
+    values = {name: [0.2, 0.4] for name in names}
+    found = [("linear-one-shot", "linear-scores"), ("linear-unfused", "linear-scores")]
+    assert tables.partners(patients(values), PAPER) == found
     # Neither a method without a partner of its own, nor one whose partner was not run, stands against the first.
     del values["linear-scores"]
     assert tables.partners(patients(values), PAPER) == []
 
 
-def test_each_comparison_changes_one_thing():
-    values = {"stepwise": [0.1, 0.2], "linear-scores": [0.3, 0.5], "linear-unfused": [0.2, 0.4]}
-    rows = tables.differences(patients(values), PAPER, "dsc")
-    assert rows.comparison.tolist() == [
-        "Stepwise, linear scores minus Stepwise, ReLU scores",
-        "No fusion, linear scores minus Stepwise, linear scores",
-    ]
-    assert rows["mean difference"].tolist() == ["+0.250", "-0.100"]
-    without = tables.differences(
-        patients({name: values[name] for name in ("stepwise", "linear-unfused")}), PAPER, "dsc"
-    )
-    assert without.empty
-
-
-def test_one_method_leaves_nothing_to_compare():
-    assert tables.differences(patients({"stepwise": [0.2, 0.4]}), PAPER, "dsc").empty
-
-
-def test_spread_over_seeds_is_that_of_the_cohort_mean():
-    spread = tables.spread_of_means(patients({"stepwise": [0.2, 0.4]}, seeds=(0, 1, 2)), "dsc")
-    assert spread["stepwise"] == pytest.approx(np.std([0.3, 0.4, 0.5], ddof=1))
+# Pages
 
 
 def test_a_table_has_no_negative_zero_and_short_texts_do_not_break():
-    html = tables.show(
-        pd.DataFrame({"x": [-0.04, -0.06, np.nan], "y": ["0 of 23", "a longer text", "z"]}), precision=1
-    ).to_html()
-    assert re.findall(r"<td[^>]*>([^<]*)<", html) == [
-        "0.0",
-        "0\N{NO-BREAK SPACE}of\N{NO-BREAK SPACE}23",
-        "-0.1",
-        "a longer text",
-        "–",
-        "z",
-    ]
+    frame = pd.DataFrame({"x": [-0.04, -0.06, np.nan], "y": ["0 of 23", "a longer text", "z"]})
+    html = tables.show(frame, precision=1).to_html()
+    cells = ["0.0", "0\N{NO-BREAK SPACE}of\N{NO-BREAK SPACE}23", "-0.1", "a longer text", "–", "z"]
+    assert re.findall(r"<td[^>]*>([^<]*)<", html) == cells
     assert "npc-wide-table" not in html
-
-
-def test_a_table_of_many_columns_has_smaller_letters():
-    frame = pd.DataFrame([range(tables.MANY_COLUMNS)])
-    assert 'class="dataframe npc-wide-table"' in tables.show(frame).to_html()
+    assert "npc-wide-table" in tables.show(pd.DataFrame([range(tables.MANY_COLUMNS)])).to_html()
 
 
 def test_a_table_wider_than_a_page_is_turned():
     frame = pd.DataFrame([{"method": name, "n": 4} | {f"s{i}": i / 4 for i in range(11)} for name in ("a", "b")])
-    shown = tables.show(frame, "DSC").data
-    assert list(shown) == ["", "a", "b"]
-    assert shown[""].tolist() == ["n", *(f"s{i}" for i in range(11))]
-    html = tables.show(frame, "DSC").to_html()
-    assert ">4<" in html
-    assert ">0.25<" in html
-    assert "npc-wide-table" not in html
-    long = pd.concat([frame] * 7)
-    assert list(tables.show(long).data) == list(frame)
-    assert list(tables.show(frame.drop(columns="s0")).data) == list(frame.drop(columns="s0"))
+    shown = tables.show(frame, "DSC")
+    assert list(shown.data) == ["", "a", "b"]
+    assert shown.data[""].tolist() == ["n", *(f"s{i}" for i in range(11))]
+    assert ">4<" in shown.to_html()
+    assert ">0.25<" in shown.to_html()
+    for other in (pd.concat([frame] * 7), frame.drop(columns="s0")):
+        assert list(tables.show(other).data) == list(other)
 
 
 def test_a_printed_cell_shows_what_is_printed():
-    assert (
-        tables.printed_cell({"mean": 0.89, "sd": 0.05, "range_low": 0.8, "range_high": 0.95})
-        == "0.89 ± 0.05, 0.80 to 0.95"
-    )
+    whole = {"mean": 0.89, "sd": 0.05, "range_low": 0.8, "range_high": 0.95}
+    assert tables.printed_cell(whole) == "0.89 ± 0.05, 0.80 to 0.95"
     assert tables.printed_cell({"range_high": 0.8}) == "n.a., up to 0.80"
     assert tables.printed_cell(None) == "n.a."

@@ -6,10 +6,8 @@ import sys
 
 import pytest
 from core_cases import case_arrays, write_tiny
-from typer.testing import CliRunner
 
-from npcrepro import __version__
-from npcrepro.cli import commands
+from npcrepro.cli import options
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.papers.li2018.protocol import METHODS, PAPER
@@ -90,15 +88,6 @@ def test_describe_as_json(call):
     layers = {layer["name"]: layer for layer in described["layers"]}
     assert layers["concat1"]["output"] == [121, 72, 72]
     assert layers["conv3"]["kernel"] == [9, 9]
-
-
-def test_describe_of_a_paper_is_its_proposed_method(call):
-    assert call("describe", "li2018", "--json") == call("describe", "li2018/stepwise", "--json")
-
-
-def test_describe_at_another_profile(call):
-    described = json.loads(call("describe", "li2018/unfused", "--profile", "smoke", "--json")[1])
-    assert described["layers"][0]["output"] == [8, 48, 48]
 
 
 @pytest.mark.parametrize(("name", "channels"), [("guo2021", 2), ("guo2021/bunet", 1), ("luo2020/two-windows", 2)])
@@ -200,8 +189,8 @@ def test_a_slip_is_one_line_that_says_what_is_wrong(call, tmp_path, monkeypatch,
 
 
 def test_blanks_around_commas_belong_to_no_name():
-    assert commands._names("T1, T2 ,CE T1") == ("T1", "T2", "CE T1")
-    assert commands._names(None) == commands._names("") == ()
+    assert options.names_of("T1, T2 ,CE T1") == ("T1", "T2", "CE T1")
+    assert options.names_of(None) == options.names_of("") == ()
 
 
 @pytest.mark.parametrize(
@@ -262,24 +251,6 @@ def test_a_case_without_a_file_of_a_channel_is_named(call, tmp_path):
     assert out.startswith("warning: imagesTr/P2_0001.nii.gz: missing channel, so that the case is left out")
 
 
-def test_a_channel_that_the_cohort_does_not_have(call, tmp_path):
-    root, runs = tmp_path / "cohort", tmp_path / "runs"
-    write_tiny(root, [case_arrays(f"P{i}", i, channels=2) for i in range(4)], channels=("CT", "T2"))
-    line = refused(call("run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"))
-    assert "cohort tiny has the channels CT, T2, the method needs CET1" in line
-    assert not list(runs.rglob("provenance.json"))
-
-
-def test_a_cohort_of_one_patient(call, tmp_path):
-    root = tmp_path / "cohort"
-    write_tiny(root, ["P0"])
-    runs = tmp_path / "runs"
-    line = refused(call("run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"))
-    assert "cohort tiny has 1 patient" in line
-    assert "needs at least 3" in line
-    assert not (runs / "li2018").exists()
-
-
 def test_a_folder_for_runs_that_cannot_be_written(call, tmp_path, tiny_root):
     (tmp_path / "runs").write_text("in the way")
     line = refused(call("run", "li2018", "--cohort", tiny_root, "--profile", "smoke", "--runs", tmp_path / "runs"))
@@ -292,11 +263,6 @@ def test_strict_refuses_what_is_otherwise_noted(call, tmp_path):
     arguments = ["run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"]
     assert "cohort tiny has CT but no CET1" in refused(call(*arguments, "--strict"))
     assert call(*arguments, "--methods", "one-shot")[0] == 0
-
-
-def test_train_hands_the_number_of_devices_on(call, tiny_root, tmp_path):
-    arguments = ["train", "luo2020/unet", "--cohort", tiny_root, "--profile", "smoke", "--device", "cpu"]
-    assert "3 devices cannot share equally" in refused(call(*arguments, "--devices", 3, "--runs", tmp_path / "runs"))
 
 
 @pytest.mark.parametrize(
@@ -326,10 +292,6 @@ def test_slices_by_patient_and_by_slice(call, tmp_path):
     outcome = call("data", "slices", tmp_path / "c", tmp_path / "other", "--by", "patients", *arguments)
     assert "unknown unit of --by 'patients'; did you mean 'patient'?" in refused(outcome)
     assert "not empty" in refused(call("data", "slices", tmp_path / "c", tmp_path / "slice", *arguments))
-
-
-def test_check_of_a_sound_cohort(call, tiny_root):
-    assert call("data", "check", tiny_root) == (0, f"{tiny_root}: 0 errors, 0 warnings\n", "")
 
 
 def test_check_names_the_label_errors_that_are_known(call, tmp_path):
@@ -391,18 +353,6 @@ def test_phantom_of_another_kind_with_its_options(call, tmp_path):
 def test_a_phantom_that_cannot_be_made_leaves_nothing(call, tmp_path, options, words):
     assert words in refused(call("data", "phantom", tmp_path / "p", *options))
     assert not list(tmp_path.iterdir())
-
-
-def test_without_a_command_the_help_is_shown():
-    result = CliRunner().invoke(commands.app, [])
-    assert "run" in result.output
-    assert "describe" in result.output
-
-
-def test_version_is_that_of_the_package():
-    from importlib.metadata import version
-
-    assert version("npcrepro") == __version__
 
 
 def test_the_home_of_the_user_behind_an_equals_sign(call, tiny_root, tmp_path, monkeypatch):

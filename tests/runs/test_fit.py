@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.build import notebooks
+from npcrepro.book.build import book
 from npcrepro.cohorts.layout import CaseArrays, write_cohort
 from npcrepro.runs import fit
 
@@ -57,10 +57,10 @@ def test_folder_that_is_no_cohort_is_refused(tmp_path):
 
 def test_page_keeps_the_title_and_says_why(repository):
     notebook = repository / "notebooks" / "li2018.ipynb"
-    told = json.loads(notebooks.page_instead(notebook, "it has no CET1"))
+    told = json.loads(book._page_instead(notebook, "it has no CET1"))
     title, said = (cell["source"] for cell in told["cells"])
     assert title == "# Li et al. 2018: one network, three training steps"
-    assert "not told on this cohort: it has no CET1." in said
+    assert "cannot run on this cohort: it has no CET1." in said
     assert told["nbformat"] == json.loads(notebook.read_text("utf-8"))["nbformat"]
 
 
@@ -91,5 +91,5 @@ def test_build_executes_the_other_chapters_with_the_cohort(tmp_path, repository,
     assert asked["private"] is True
     assert {"luo2020", "xue2020", "cohort"} <= set(asked["names"])
     assert "li2018" not in asked["names"]
-    assert "not told on this cohort" in asked["staged"]["li2018"].read_text("utf-8")
+    assert "cannot run on this cohort" in asked["staged"]["li2018"].read_text("utf-8")
     assert asked["staged"]["xue2020"].name == "xue2020.ipynb"

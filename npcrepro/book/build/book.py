@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import json
 import os
 import re
 import shutil
@@ -30,7 +31,7 @@ from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import write_bytes, write_text
 from npcrepro.book.build import pages
-from npcrepro.book.build.notebooks import Done, execute, page_instead, shown
+from npcrepro.book.build.notebooks import Done, execute, shown
 from npcrepro.book.html import viewer
 from npcrepro.runs import fit
 
@@ -82,7 +83,8 @@ def build(
 
     with _alone(output):
         start = time.monotonic()
-        parameters, reasons = {"profile": profile, "runs": str(runs)}, {}
+        parameters: dict[str, object] = {"profile": profile, "runs": str(runs)}
+        reasons: dict[str, str] = {}
         if cohort != "phantom":
             # Notebooks run in the folder of the book's sources, wherever the user is.
             parameters |= {"cohort": str(Path(cohort).resolve()), "private": private}
@@ -90,9 +92,9 @@ def build(
         done = execute(root, [name for name in wanted if name not in reasons], parameters, output)
         executed = {name: output / "executed" / f"{name}.ipynb" for name in listed}
         for name, reason in reasons.items():
-            print(f"{name}: not told on this cohort, {reason}")
+            print(f"{name}: cannot run on this cohort, {reason}")
             executed[name] = output / "executed" / f"{name}.untold.ipynb"
-            write_text(executed[name], page_instead(root / "notebooks" / f"{name}.ipynb", reason))
+            write_text(executed[name], _page_instead(root / "notebooks" / f"{name}.ipynb", reason))
         for name, path in executed.items():
             if not path.exists():
                 raise InputError(
@@ -108,6 +110,22 @@ def build(
     print(f"{_told(done, notebooks_s)} HTML: {html_s:.0f} s. Logs: {shown(output / 'logs')}")
     print(f"Open {index}")
     return index
+
+
+def _page_instead(notebook: Path, reason: str) -> str:
+    """A notebook of two cells in the place of one that cannot run on a cohort: its title, and the reason."""
+    source = json.loads(notebook.read_text("utf-8"))
+    title = "".join(source["cells"][0]["source"]).splitlines()[0]
+    text = (
+        f"This chapter cannot run on this cohort: {reason}.\n\n"
+        "Where another channel may take the place of the paper's, name it: the parameter `modalities` does that for "
+        "one chapter (see [the parameters](../book/papermill.md))."
+    )
+    cells = [
+        {"cell_type": "markdown", "id": name, "metadata": {}, "source": part}
+        for name, part in (("title", title), ("reason", text))
+    ]
+    return json.dumps({**source, "cells": cells})
 
 
 def _told(done: Done, wall_s: float) -> str:
@@ -230,6 +248,7 @@ def _stage(root: Path, stage: Path, executed: Mapping[str, Path], vendored: Mapp
     wanted |= {f"book/_static/vendor/{name}": path for name, path in vendored.items()}
     for name in [name for name in wanted if name.endswith(".md")]:
         wanted[name] = pages.fill((root / name).read_text("utf-8"), root).encode()
+    wanted["book/references.bib"] = pages.bibliography(root).encode()
 
     for name, source in wanted.items():
         content = source.read_bytes() if isinstance(source, Path) else source

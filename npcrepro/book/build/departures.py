@@ -57,9 +57,8 @@ def departures(package: str | Path | None = None) -> list[Departure]:
         text = path.read_text(encoding)
         for line, kind, what in _tags(text):
             # A file that two papers share names the one that a tag is about: "Luo 2020, ...".
-            about = re.match(r"(\w+) (\d{4}), ", what)
-            key = f"{about[1]}{about[2]}".lower() if about else ""
-            if key in registry.KEYS:
+            about, key = re.match(r"(\w+) (\d{4}), ", what), ""
+            if about and (key := f"{about[1]}{about[2]}".lower()) in registry.KEYS:
                 what = what[about.end() :]
             place = path.relative_to(package.parent).as_posix()
             found.append(Departure(key if key in registry.KEYS else paper, kind, what, place, line))

@@ -98,10 +98,10 @@ def _run(command: list[str], log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as stream:
         try:
-            status = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, timeout=LIMIT_S).returncode
+            subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, timeout=LIMIT_S, check=True)
+            return
         except subprocess.TimeoutExpired:
-            status = f"no end after {LIMIT_S} s"
-    if status:
-        raise InputError(
-            f"The book could not be printed: {Path(command[0]).name} ended with {status} (log: {shown(log)})."
-        )
+            ended = f"no end after {LIMIT_S} s"
+        except subprocess.CalledProcessError as error:
+            ended = str(error.returncode)
+    raise InputError(f"The book could not be printed: {Path(command[0]).name} ended with {ended} (log: {shown(log)}).")

@@ -3,21 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from npcrepro.book.build import departures
-
-if TYPE_CHECKING:
-    pass
-
-
-def tagged(root: Path) -> str:
-    """The departures from the papers, a table for each, with links to their lines."""
-    import yaml
-
-    repository = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["repository"]["url"]
-    return departures.page(departures.departures(), repository)
 
 
 def setup(app) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from npcrepro import statistics
 from npcrepro.base.wording import plural
 from npcrepro.book.figures import style
-from npcrepro.book.published import Results
+from npcrepro.book.published import PublishedResults
 from npcrepro.protocol import registry
 from npcrepro.runs import published
 
@@ -69,12 +69,12 @@ def effects(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["paper", "what", "mean", "low", "high", "patients", "seeds"])
 
 
-def results(paper: str, region: str = "", record: str = "") -> Results:
+def results(paper: str, region: str = "", record: str = "") -> PublishedResults:
     """The record of a paper that this page reads, or another; in other slices than its chapter's if ``region`` names
     some."""
     usual = registry.reported(paper)["lessons"]
     place = published.RESULTS / (record or usual["record"])
-    return Results(registry.load(paper), place, region or usual["region"])
+    return PublishedResults(registry.load(paper), place, region or usual["region"])
 
 
 def draw(groups: dict[str, pd.DataFrame]) -> Figure:

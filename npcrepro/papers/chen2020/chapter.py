@@ -18,7 +18,6 @@ from npcrepro.book.volume_chapter import VolumeChapter
 from npcrepro.findings.audit.checks import Reported
 from npcrepro.metrics.curves import BYTE_LEVELS, ScoreCounts, count_scores
 from npcrepro.papers.chen2020 import audit
-from npcrepro.runs import per_patient
 from npcrepro.runs.cost import time_case
 from npcrepro.runs.run import load_data, load_network
 
@@ -63,7 +62,7 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
     windows = f"{plural(found.windows, 'window')} of {matrix}"
     caption = f"{case}, {windows}, {found.device}, at {size.width:g} times the paper's width"
     display(tables.show(pd.DataFrame(rows, columns=["part", "seconds", "share"]), caption))
-    most = max(list(parts)[:3], key=parts.get)
+    most = max(list(parts)[:3], key=lambda name: parts[name])
     return Markdown(
         f"Most of the time goes into {most}. The paper prints about {printed_seconds} s for a patient; the number of "
         f"windows, and whether reading the images is part of it, are not stated."
@@ -71,8 +70,8 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
 
 
 def with_soft_dice(chapter: Chapter) -> pd.DataFrame:
-    """The scores of each patient and method, averaged over seeds, with a column ``Loss_dice`` (see `soft_dice`)."""
-    return per_patient.over_seeds(chapter.scores()).merge(soft_dice(chapter), on=["patient", "method"])
+    """`Results.averaged` with a column ``Loss_dice`` (see `soft_dice`)."""
+    return chapter.results.averaged.merge(soft_dice(chapter), on=["patient", "method"])
 
 
 def soft_dice(chapter: Chapter) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
@@ -31,7 +33,8 @@ def maps_of_training_patients(chapter: VolumeChapter, coarse: str, refined: str,
     kept, network = load_data(second, chapter.prepared).maps, load_network(first)
     data, device = load_data(first, chapter.prepared), next(network.parameters()).device
     activation, structure = chapter.paper.method(coarse).activation, chapter.structures[0]
-    rows, shown = [], {}
+    rows: list[tuple] = []
+    shown: dict[str, Any] = {}
     for case in chapter.prepared.cases_of(second.config["fold"]["train"], include_suspect=False)[:count]:
         own = data.predict(network, case, activation=activation, batch_size=16, device=device)[0].numpy()
         with np.load(kept[case]) as arrays:
@@ -61,7 +64,8 @@ def against_two_observers(chapter: VolumeChapter, agreement: float) -> pd.DataFr
         Columns ``method`` (title), ``cases``, ``reference``, ``second`` and ``observers`` (the two with each other),
         for the first structure and the first seed, doubtful labels left out.
     """
-    structure, rows, others = chapter.structures[0], [], {}
+    structure, rows = chapter.structures[0], []
+    others: dict[str, np.ndarray] = {}
     for record in filter(chapter.first, chapter.found):
         for case in chapter.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
             truth = chapter.masks(case)[structure]

@@ -29,3 +29,18 @@ def jsc_above_dsc(reported: Reported) -> Picture:
         "that no average of masks can reach."
     )
     return Picture(figure, alt)
+
+
+def window_share(side: int, reach: int = 3) -> float:
+    """Share of a map of ``side`` x ``side`` pixels that a window covers, mean over the pixels that it is centred on.
+
+    Args:
+        reach: pixels on each side of the middle; what lies beyond the border of the map does not count.
+
+    Example:
+        >>> window_share(2), window_share(1)
+        (1.0, 1.0)
+    """
+    places = np.arange(side)
+    covered = np.minimum(places + reach, side - 1) - np.maximum(places - reach, 0) + 1
+    return float((covered.mean() / side) ** 2)

@@ -12,7 +12,6 @@ import pytest
 
 from npcrepro.base.errors import InputError
 from npcrepro.book.build import book, departures, pdf
-from npcrepro.book.build.notebooks import Done
 
 
 def write(path: Path, text: str) -> Path:
@@ -35,14 +34,6 @@ def test_second_build_in_the_same_folder_is_refused(tmp_path, repository, monkey
     monkeypatch.chdir(repository)
     with book._alone(tmp_path), pytest.raises(InputError, match="Another build is working in"):
         book.build(output=tmp_path)
-
-
-def test_build_says_what_was_executed_and_kept():
-    first = Done({"one": 3.0, "two": 4.0}, at_once=2, kept=0)
-    assert book._told(first, 4.2) == "Notebooks: 2 executed in 4 s (2 at a time, 7 s in all)."
-    assert book._told(Done({"one": 3.0}, 1, kept=1), 3.4) == "Notebooks: 1 executed in 3 s, 1 kept."
-    assert book._told(Done({}, 0, kept=2), 0.1) == "Notebooks: 2 kept."
-    assert book._told(Done({}, 0, kept=0), 0.1) == "Notebooks: none asked for."
 
 
 def test_warning_of_a_page_fails_the_build_again_and_again(tmp_path, repository):

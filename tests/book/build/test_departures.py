@@ -15,7 +15,7 @@ def write(path: Path, text: str) -> Path:
 def test_departures_are_gathered_with_paper_kind_text_and_line(tmp_path):
     package = tmp_path / "package"
     write(
-        package / "models" / "li2018.py",
+        package / "papers" / "li2018" / "network.py",
         '"""Says # PAPER: in a string only."""\n'
         "RATE = 1e-7  # PAPER: printed as 1e-7\n"
         "\n"
@@ -26,11 +26,15 @@ def test_departures_are_gathered_with_paper_kind_text_and_line(tmp_path):
     )
     write(package / "losses.py", "def loss():\n    # SILENT: epsilon\n    # is ours.\n    return 0\n")
     assert departures.departures(package) == [
-        departures.Departure("li2018", "PAPER", "printed as 1e-7", "package/models/li2018.py", 2),
+        departures.Departure("li2018", "PAPER", "printed as 1e-7", "package/papers/li2018/network.py", 2),
         departures.Departure(
-            "li2018", "SILENT", "how long a stage lasts; we stop when the loss settles", "package/models/li2018.py", 4
+            "li2018",
+            "SILENT",
+            "how long a stage lasts; we stop when the loss settles",
+            "package/papers/li2018/network.py",
+            4,
         ),
-        departures.Departure("li2018", "DIFFERS", "mean loss, not the sum", "package/models/li2018.py", 6),
+        departures.Departure("li2018", "DIFFERS", "mean loss, not the sum", "package/papers/li2018/network.py", 6),
         departures.Departure("shared", "SILENT", "epsilon is ours.", "package/losses.py", 2),
     ]
 

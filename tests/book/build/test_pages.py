@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.build import pages, sphinx_extension
+from npcrepro.book.build import evidence, pages, sphinx_extension
 from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.layout import Case, Cohort
 from npcrepro.cohorts.phantom import KINDS
@@ -47,13 +47,13 @@ def test_every_part_is_used_and_every_page_is_filled(repository):
     marks = []
     for path in sorted((repository / "book").glob("*.md")):
         text = path.read_text("utf-8")
-        marks += [mark["name"] for mark in pages.MARK.finditer(text)]
+        marks += [mark["name"] for mark in pages.MARK.finditer(pages.MODULES.sub("", text))]
         assert not pages.MARK.search(pages.fill(text, repository)), path.name
     assert sorted(marks) == sorted(pages.PARTS)
 
 
 def test_the_front_page_names_what_was_decided(repository, tmp_path):
-    told = pages.answer(repository)
+    told = evidence.answer(repository)
     decided = [line for line in ledger.ledger() if line.verdict in ("confirmed", "weakened", "refuted")]
     assert told.count("\n* ") == len(decided) > 0
     for line in decided:
@@ -63,9 +63,9 @@ def test_the_front_page_names_what_was_decided(repository, tmp_path):
     assert set(marked) == turning & {line.claim.text for line in decided}
     limited = re.findall(r"\): (.+); on .+; \*has a limit that the ledger tells\*", told)
     assert set(limited) == {line.claim.text for line in decided if line.claim.limits} != set()
-    assert pages._shown("IBSI_STS (bench)") == "soft-tissue sarcomas, IBSI_STS (bench)"
-    assert pages._shown("mine (paper)") == "mine (paper)"
-    nothing = pages.answer(tmp_path)
+    assert evidence._shown("IBSI_STS (bench)") == "soft-tissue sarcomas, IBSI_STS (bench)"
+    assert evidence._shown("mine (paper)") == "mine (paper)"
+    nothing = evidence.answer(tmp_path)
     assert "0 confirmed, 0 weakened, 0 refuted and 0 undecided" in nothing
     assert "\n* " not in nothing
 
@@ -97,30 +97,12 @@ def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     methods = {"a": {"stages": [stage], "budget": 3.0}, "b": {"stages": [stage]}, "c": {"stages": []}}
     content = {"common": common, "methods": methods, "folds": folds, "runs": own}
     (folder / "runs.json").write_text(json.dumps(content))
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.published_runs(tmp_path).splitlines()]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.published_runs(tmp_path).splitlines()]
     assert ["`mine`", "c", "quick", "8 x 24 x 24", "0.25", "1", "2 to 3", "1", "1 to 2"] in rows
     assert ["`mine`", "`a`", "1,800", "1", "2", "1.5", "a card"] in rows
     assert ["", "`b`", "600", "1", "1", "0.5", "a card"] in rows
     assert ["", "`c`", "0", "0", "1", "0.1", "a card"] in rows
     assert rows[-1] == ["`mine`", "–", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026‑01‑02"]
-
-
-def test_a_record_made_elsewhere_knows_no_sizes(tmp_path):
-    folder = tmp_path / "book" / "results" / "mine"
-    folder.mkdir(parents=True)
-    (folder / "cases-a.csv").write_text("method,case,patient,suspect\na,1,A,False\n")
-    run = {
-        "method": "a",
-        "cohort": "c",
-        "profile": {"name": "elsewhere"},
-        "finished": "2026-01-02",
-        "fold": 0,
-        "seed": 0,
-    }
-    (folder / "runs.json").write_text(json.dumps({"common": {}, "methods": {"a": {"title": "a"}}, "runs": [run]}))
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.published_runs(tmp_path).splitlines()]
-    assert ["`mine`", "c", "elsewhere", "–", "–", "1", "–", "–", "–"] in rows
-    assert ["`mine`", "`a`", "–", "1", "1", "–", "–"] in rows
 
 
 def dsc_record(folder, rows, **common):
@@ -142,21 +124,21 @@ def test_a_repeated_run_stands_beside_the_published_one(tmp_path):
     dsc_record(results / "mine", [(0, "A", 4), (0, "B", 4), (1, "A", 0), (1, "B", 0)], processor="old", precision="32")
     again = results / "repeated" / "why" / "mine"
     dsc_record(again, [(0, "A", 4), (0, "B", 2), (0, "Z", 0)], processor="new", precision="bf16")
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.repeated(tmp_path).splitlines()]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.repeated(tmp_path).splitlines()]
     assert rows[2:] == [["`mine`", "`a`", "0", "old, 32", "1.000", "new, bf16", "0.833", "-0.167", "0.333"]]
     shutil.rmtree(again)
     with pytest.raises(InputError, match="repeated holds no runs that were made again"):
-        pages.repeated(tmp_path)
+        evidence.repeated(tmp_path)
     dsc_record(again, [(2, "A", 4)], processor="new", precision="bf16")
     with pytest.raises(InputError, match="method a, fold 0, seed 2 is no run of"):
-        pages.repeated(tmp_path)
+        evidence.repeated(tmp_path)
 
 
 def test_every_cohort_of_real_images_is_told(repository):
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in pages.cohorts(repository).splitlines()[2:]]
-    assert [row[0] for row in rows] == list(pages.COHORTS)
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.cohorts(repository).splitlines()[2:]]
+    assert [row[0] for row in rows] == list(evidence.COHORTS)
     measured = {path.stem.partition("_")[2] for path in (repository / "book" / "results" / "cohorts").glob("*.csv")}
-    assert set(pages.COHORTS) == measured
+    assert set(evidence.COHORTS) == measured
     assert rows[-1][1:4] == ["23", "21", "4"]
 
 
@@ -164,15 +146,17 @@ def test_cohort_that_nobody_has_told_is_named_with_the_place_for_it(tmp_path):
     folder = tmp_path / "book" / "results" / "cohorts"
     folder.mkdir(parents=True)
     (folder / "505_Mine.csv").write_text("case,patient,suspect\nA,A,False\n")
-    with pytest.raises(InputError, match=r"505_Mine\.csv: COHORTS in npcrepro/pages\.py does not say what 'Mine' is"):
-        pages.cohorts(tmp_path)
+    with pytest.raises(
+        InputError, match=r"505_Mine\.csv: COHORTS in npcrepro/book/build/evidence\.py does not say what 'Mine' is"
+    ):
+        evidence.cohorts(tmp_path)
 
 
 def test_departures_link_to_the_repository_of_the_project(repository):
-    told = sphinx_extension.tagged(repository)
+    told = pages.tagged(repository)
     url = re.search(r"^  url: (\S+)", (repository / "_config.yml").read_text("utf-8"), re.MULTILINE)[1]
     assert "## Shared by all papers" in told
-    assert f"({url}/blob/main/npcrepro/losses/targets.py#L" in told
+    assert f"({url}/blob/main/npcrepro/losses/dice.py#L" in told
 
 
 @dataclasses.dataclass
@@ -185,10 +169,6 @@ class Told:
     """
 
     one: int = 1
-
-
-def test_words_on_a_field_may_take_several_lines():
-    assert pages.described(Told) == {"one": "of this we know a little."}
 
 
 def test_field_without_a_word_on_it_is_refused():
@@ -225,30 +205,16 @@ def test_first_line_of_a_property_is_no_type():
     assert plain == ["Channels of the input."]
 
 
-def test_api_pages_name_modules_that_exist(repository):
-    import importlib.util
-
-    pages_of_modules = sorted((repository / "book").glob("api-*.md"))
-    text = "".join(path.read_text("utf-8") for path in pages_of_modules)
+def test_every_module_has_its_place_in_the_reference(repository):
+    text = "".join(
+        pages.fill(page(repository, path.stem), repository) for path in (repository / "book").glob("api-*.md")
+    )
     named = re.findall(r"automodule:: (\S+)", text)
-    assert len(named) > 40
-    assert [name for name in named if importlib.util.find_spec(name) is None] == []
-    assert named == re.findall(r"^## `(\S+)`", text, re.MULTILINE)
-    listed = re.findall(r"\((api-\w+)\.md\) \| (.+) \|$", page(repository, "api"), re.MULTILINE)
-    assert sorted(name for name, _ in listed) == [path.stem for path in pages_of_modules]
-    assert sorted(f"npcrepro.{name}" for _, row in listed for name in re.findall(r"`(.+?)`", row)) == sorted(named)
-
-
-def test_every_module_is_on_a_page_or_named_as_one_without(repository):
-    text = page(repository, "api")
-    table, internal = text.split("Inside the package alone")
-    told = {f"npcrepro.{name}" for name in re.findall(r"`([a-z][\w.]*)`", table)}
-    left_out = {f"npcrepro.{name}" for name in re.findall(r"`([a-z][\w.]*)`", internal)}
-    package = repository / "npcrepro"
-    modules = {".".join(path.relative_to(repository).with_suffix("").parts) for path in package.rglob("[!_]*.py")}
-    # A page on a package tells what its modules offer.
-    without = {name for name in modules if not {name, name.rpartition(".")[0]} & told}
-    assert without == left_out
+    assert len(named) == len(set(named)) > 100
+    paths = [path for path in (repository / "npcrepro").rglob("[!_]*.py") if path.parent.name != "cli"]
+    modules = {".".join(path.relative_to(repository).with_suffix("").parts) for path in paths}
+    # What the face of a folder hands on is described there.
+    assert {name for name in modules if not {name, name.rpartition(".")[0]} & set(named)} == set()
 
 
 # --- The tutorial ------------------------------------------------------------------------------------------------
@@ -263,15 +229,12 @@ def clone(tmp_path_factory, repository) -> Path:
     (folder / "notebooks").mkdir()
     shutil.copyfile(repository / "notebooks" / "xue2020.ipynb", folder / "notebooks" / "xue2020.ipynb")
     for _, caption, code in BLOCK.findall(page(repository, "add-a-paper")):
-        name, _, more = caption.replace("\\", "").partition(", ")
-        if more.startswith("the last entry of PAPERS"):
-            text = (folder / name).read_text("utf-8")
-            head, end, rest = text.partition("\n}\nKEYS")
-            assert end, "the end of PAPERS is not where the tutorial expects it"
-            (folder / name).write_text(head + "\n" + code.rstrip("\n") + end + rest, "utf-8")
-        elif name != "in the clone":
-            assert not (folder / name).exists(), name
-            (folder / name).write_text(code, "utf-8")
+        name = caption.replace("\\", "").partition(", ")[0]
+        if name != "in the clone":
+            path = folder / name
+            assert not path.exists(), name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(code, "utf-8")
     subprocess.run([sys.executable, "new_chapter.py"], cwd=folder, check=True)
     return folder
 
@@ -295,6 +258,18 @@ def test_split_of_the_tutorial_for_a_paper_with_one(repository):
     assert set(re.findall(r"`(\w+)`", told)) - {"channels"} == set(KINDS)
 
 
+def test_a_paper_takes_seven_files_at_most(clone, repository):
+    """The toy's folder and its notebook; the line of _toc.yml is one more, and the script goes."""
+    added = [
+        path.relative_to(clone).as_posix()
+        for path in clone.rglob("*")
+        if path.is_file() and not (repository / path.relative_to(clone)).exists() and "__pycache__" not in path.parts
+    ]
+    kept = sorted(set(added) - {"new_chapter.py", "toy.ipynb"})
+    assert len(kept) + 1 <= 7, kept
+    assert {path.split("/")[-2] for path in kept} <= {"toy2026", "notebooks"}
+
+
 @pytest.mark.slow
 def test_commands_of_the_tutorial_work_on_its_code(clone, repository):
     """The toy is listed, trained, and told in its own chapter with the frame that all chapters have."""
@@ -312,14 +287,6 @@ def test_commands_of_the_tutorial_work_on_its_code(clone, repository):
     text = (clone / "toy.ipynb").read_text("utf-8")
     for word in ("What was difficult", "A batch norm helps", "no evidence yet", "1 SILENT", "The intensity window"):
         assert word in text, word
-
-
-def test_toggles_are_named_by_their_words_and_the_bibliography_is_a_list():
-    context = {"body": '<summary aria-label="Toggle hidden content"><p>Show</p><div role="doc-biblioentry">'}
-    sphinx_extension._accessible(context)
-    assert context == {"body": '<summary><p>Show</p><div role="listitem">'}
-    sphinx_extension._accessible(without := {})
-    assert without == {}
 
 
 def run(folder: Path, command: str) -> str:

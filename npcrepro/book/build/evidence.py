@@ -1,0 +1,213 @@
+"""Tables of pages that are made of published runs: what was trained, on whom, by what, and what it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from npcrepro.base.errors import InputError
+from npcrepro.base.wording import DASH, span
+from npcrepro.findings.claims import ledger, sensitivity
+from npcrepro.protocol import registry
+from npcrepro.runs import per_patient
+from npcrepro.runs.published import PLACE, Published, published_folders, read_published
+
+# What each of them shows; what it is part of, and what was done to it.
+COHORTS = {
+    "OpenKBP_OAR": (
+        "planning CT of cancers of the head and neck",
+        " from OpenKBP {cite:p}`babier2021`, MIT; of its 128 x 128 x 128 coarse voxels of dose planning, "
+        "112 x 72 x 72; all five organs are contoured in each case; some scans are cut off at an end",
+    ),
+    "OpenKBP_PTV70": ("planning target volumes of 70 Gy", " on the scans of `OpenKBP_OAR`"),
+    "IBSI_STS": (
+        "soft-tissue sarcomas",
+        " from the validation set of the Image Biomarker Standardisation Initiative {cite:p}`vallieres2015`, "
+        "CC BY 3.0; T1 MRI, CT and PET on the grid of the T1",
+    ),
+    "NPC_T2Slices": (
+        "single T2 slices of NPC",
+        " {cite:p}`li2025`, CC BY 4.0, as a public repository of code shows them; size of voxels unknown",
+    ),
+}
+
+
+# What of a run's provenance the third table shows.
+MADE_BY = {
+    "processor": lambda run: run.get("processor", DASH),
+    "threads": lambda run: str(run.get("threads", DASH)),
+    "precision": lambda run: run.get("precision", DASH),
+    "torch": lambda run: run.get("versions", {}).get("torch", DASH),
+    "Python": lambda run: run.get("python", DASH),
+    "commit": lambda run: f"`{run['git_commit'][:7]}`" if run.get("git_commit") else DASH,
+    "made": lambda run: run["finished"][:10].replace("-", "\N{NON-BREAKING HYPHEN}"),
+}
+
+
+def published_runs(root: Path) -> str:
+    """Every published run, in three tables: on whom and at what size, what was trained and how long, and by what.
+
+    The first has a row for each record: size of input and network, and patients that train, choose and test in a fold
+    (slices where the split goes by slice). The second has a row for each method: updates of the method itself, all
+    patients tested (n), seeds, and minutes of training and prediction for one run. The third has a row for each record:
+    the machine and the code.
+    """
+    records = list(map(read_published, published_folders(root / "book" / "results")))
+    methods = [row for record in records for row in _methods_of(record)]
+    sizes, machines = list(map(_size_of, records)), list(map(_made_by, records))
+    return "\n\n".join([markdown(sizes), markdown(methods), markdown(machines)])
+
+
+def _size_of(record: Published) -> dict[str, object]:
+    first, folds = record.runs[0], record.folds.values()
+    return {
+        "record": f"`{record.folder.name}`",
+        "cohort": first["cohort"],
+        "profile": first["profile"]["name"],
+        "input": _all(record.runs, lambda run: " x ".join(map(str, run["profile"].get("matrix", ()))) or DASH),
+        "width": _all(record.runs, lambda run: str(run["profile"].get("width", DASH))),
+        "folds": len({run["fold"] for run in record.runs}),
+        **{name: span([len(fold[name]) for fold in folds]) for name in ("train", "validation", "test")},
+    }
+
+
+def _methods_of(record: Published) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for method in dict.fromkeys(run["method"] for run in record.runs):
+        runs = [run for run in record.runs if run["method"] == method]
+        minutes = sum(run["seconds"]["all"] for run in runs) / 60 / len(runs) if "seconds" in runs[0] else None
+        rows.append(
+            {
+                "record": "" if rows else f"`{record.folder.name}`",
+                "method": f"`{method}`",
+                "updates": _all(runs, partial(_updates, record.methods.get(method, {}))),
+                "n": record.cases[record.cases.method == method].patient.nunique(),
+                "seeds": len({run["seed"] for run in runs}),
+                "minutes a run": DASH if minutes is None else f"{minutes:.1f}",
+                "device": _all(runs, lambda run: run.get("device", DASH)),
+            }
+        )
+    return rows
+
+
+def _made_by(record: Published) -> dict[str, str]:
+    return {"record": f"`{record.folder.name}`"} | {name: _all(record.runs, of) for name, of in MADE_BY.items()}
+
+
+def _updates(method: Mapping, run: Mapping) -> str:
+    """Of a run. Records of before methods had a budget say nothing of it; a method without stages trains nothing."""
+    if "updates" not in run["profile"]:
+        return DASH
+    return f"{round(run['profile']['updates'] * method.get('budget', 1.0)) if method.get('stages', True) else 0:,}"
+
+
+def _all(runs: Sequence[dict], of: Callable[[dict], str]) -> str:
+    return ", ".join(dict.fromkeys(map(of, runs)))
+
+
+def repeated(root: Path) -> str:
+    """Published runs that were made again somewhere else, as a table: the means of both, and how patients differ.
+
+    They lie in ``book/results/repeated/WHY/RECORD`` and are held against the same method, fold and seed in
+    ``book/results/RECORD``; doubtful labels are left out.
+
+    Raises:
+        InputError: no such runs, or one that was not published in the first place.
+    """
+    results, rows = root / "book" / "results", []
+    for path in sorted((results / "repeated").glob("*/*/runs.json")):
+        first, again = read_published(results / path.parent.name), read_published(path.parent)
+        for run in again.runs:
+            before = next((other for other in first.runs if all(other[key] == run[key] for key in PLACE)), None)
+            if before is None:
+                told = ", ".join(f"{key} {run[key]}" for key in PLACE)
+                raise InputError(f"{path}: {told} is no run of {first.folder}, which it should repeat")
+            dsc, other = (_dsc_of(*each) for each in ((first, before), (again, run)))
+            rows.append(
+                {
+                    "record": f"`{first.folder.name}`",
+                    "method": f"`{run['method']}`",
+                    "seed": run["seed"],
+                    "published on": _machine_of(before),
+                    "mean DSC": f"{dsc.mean():.3f}",
+                    "again on": _machine_of(run),
+                    "mean DSC again": f"{other.mean():.3f}",
+                    "difference": f"{other.mean() - dsc.mean():+z.3f}",
+                    "of one patient, at most": f"{(other - dsc).abs().max():.3f}",
+                }
+            )
+    if not rows:
+        raise InputError(f"{results / 'repeated'} holds no runs that were made again")
+    return markdown(rows)
+
+
+def _dsc_of(record: Published, run: Mapping):
+    """DSC of each patient of a run, mean over structures."""
+    cases = record.cases
+    mine = (cases[PLACE] == [run[column] for column in PLACE]).all(axis=1)
+    cases = cases[mine & (cases.region == "all_slices") & ~cases.suspect]
+    return per_patient.over_structures(per_patient.by_patient(cases)).set_index("patient").dsc
+
+
+def _machine_of(run: Mapping) -> str:
+    return f"{run['processor']}, {run['precision']}"
+
+
+def cohorts(root: Path) -> str:
+    """The cohorts of real images that published runs are on: what they are part of, and how many cases, as a table.
+
+    Raises:
+        InputError: nothing says what a cohort is.
+    """
+    import pandas as pd
+
+    rows = []
+    for path in sorted((root / "book" / "results" / "cohorts").glob("*.csv")):
+        name, cases = path.stem.partition("_")[2], pd.read_csv(path).drop_duplicates("case")
+        if name not in COHORTS:
+            raise InputError(
+                f"book/results/cohorts/{path.name}: COHORTS in npcrepro/book/build/evidence.py does not say what "
+                f"{name!r} is"
+            )
+        numbers = {"cases": len(cases), "patients": cases.patient.nunique(), "doubtful": cases.suspect.sum()}
+        rows.append({"cohort": name} | numbers | {"what it is": "".join(COHORTS[name])})
+    return markdown(rows)
+
+
+def answer(root: Path) -> str:
+    """How the claims of the papers stand after all published runs: a sentence, those decided, a row for each paper."""
+    found = ledger.sources(root / "book" / "results")
+    lines = ledger.ledger(found)
+    papers_of = dict.fromkeys(line.claim.paper for line in lines if line.verdict in ledger.DECIDED)
+    turning = (
+        {one.before.claim.key for one in sensitivity.otherwise(found, papers_of) if one.turns} if papers_of else ()
+    )
+    sums, short = ledger.counts(lines), {key: entry.short for key, entry in registry.PAPERS.items()}
+    last, verdicts = sums.iloc[-1], ("confirmed", "weakened", "refuted")
+    decided = [
+        f"* **{verdict}** ({short[line.claim.paper]}): {line.claim.text}; on {_shown(line.cohort)}"
+        f"{'; *hangs on a choice of the test*' if line.claim.key in turning else ''}"
+        f"{'; *has a limit that the ledger tells*' if line.claim.limits else ''}\n"
+        for verdict in verdicts
+        for line in lines
+        if line.verdict == verdict
+    ]
+    return (
+        f"Of {last['all']} statements, most made by the {len(registry.KEYS)} papers, some implied by them and some by "
+        f"the audit, published runs leave {', '.join(f'{last[verdict]} {verdict}' for verdict in verdicts)} and "
+        f"{last['undecided']} undecided. The others have no runs yet, or need something that runs cannot give.\n\n"
+        f"{''.join(decided)}\n{markdown(sums.replace({'paper': short}).to_dict('records'))}"
+    )
+
+
+def _shown(cohort: str) -> str:
+    """A cohort of the ledger, as ``IBSI_STS (bench)``, behind what it shows."""
+    shows = COHORTS.get(cohort.partition(" (")[0], ("",))[0]
+    return f"{shows}, {cohort}" if shows else cohort
+
+
+def markdown(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as a table of MyST; the keys of the first are the head."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

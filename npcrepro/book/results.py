@@ -1,0 +1,320 @@
+"""Runs of a paper as tables, figures and captions: those that a page has just made, or published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from typing import Self
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown, display
+
+from npcrepro import statistics
+from npcrepro.base.wording import DASH, in_words, plural, seeds_line
+from npcrepro.book import tables
+from npcrepro.book.figures import charts, style, volumes
+from npcrepro.findings import observers
+from npcrepro.protocol import registry
+from npcrepro.protocol.method import Paper
+from npcrepro.runs import per_patient
+
+FEW_PATIENTS = "With few patients such tests can detect only large differences; with fewer than six there is no test."
+QUARTILES = "Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients"
+
+
+class Results:
+    """Runs of a paper on one cohort: means, paired differences and learning curves, each with a caption.
+
+    Doubtful labels are left out. Seeds are averaged within a patient, and so are structures, unless a table has a
+    column for each. :attr:`npcrepro.book.chapter.Chapter.results` has the runs of a page,
+    :class:`npcrepro.book.published.PublishedResults` those of a record.
+
+    Where a method takes names of methods, none stands for all.
+
+    Args:
+        paper: whose methods these are.
+        cases: rows of ``cases.csv`` of all runs.
+        history: rows of ``history.csv`` of all runs.
+        origin: what a caption says of the runs after the number of patients: cohort, profile and seeds.
+        region: where voxels count; false positives do so outside the reference's slices in ``"all_slices"`` alone.
+
+    Attributes:
+        cases: the rows that count: of this region and these structures, without doubtful labels.
+        patients: one row for each patient, method, seed and structure.
+        over_structures: one row for each patient, method and seed: the mean over the structures.
+        averaged: one row for each patient and method: the mean over structures and seeds.
+        structures, methods: names, in the order of the rows and of the paper.
+    """
+
+    def __init__(
+        self, paper: Paper, cases: pd.DataFrame, history: pd.DataFrame, origin: str, region: str = "all_slices"
+    ):
+        self.paper, self.history, self.origin, self._every_case = paper, history, origin, cases
+        self._narrow(region, dict.fromkeys(cases.structure))
+
+    def _narrow(self, region: str, structures: Iterable[str]) -> None:
+        self.region, self.structures = region, tuple(structures)
+        cases = self._every_case
+        self.cases: pd.DataFrame = cases[
+            (cases.region == region) & cases.structure.isin(self.structures) & ~cases.suspect
+        ]
+        patients = per_patient.by_patient(self.cases)
+        self.patients: pd.DataFrame = patients.sort_values(
+            "structure", key=lambda names: names.map(self.structures.index), kind="stable"
+        )
+        self.over_structures: pd.DataFrame = per_patient.over_structures(self.patients)
+        self.averaged: pd.DataFrame = per_patient.over_seeds(self.over_structures)
+        there = set(patients.method)
+        self.methods: tuple[str, ...] = tuple(method.name for method in self.paper.methods if method.name in there)
+
+    def only(self, region: str = "", structure: str = "") -> Self:
+        """The same runs in another region, or of one structure."""
+        narrowed = copy(self)
+        narrowed._narrow(region or self.region, (structure,) if structure else self.structures)
+        return narrowed
+
+    @property
+    def made(self) -> str:
+        """What a caption says: patients tested, slices if not all of them, and the origin of the runs."""
+        where = "slices that show the structure, " if self.region == "reference_slices" else ""
+        return f"{plural(self.patients.patient.nunique(), 'patient')}, {where}{self.origin}"
+
+    def _of(self, methods: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
+        return rows[rows.method.isin(methods or self.methods)]
+
+    def _over(self) -> str:
+        return f"Mean over {len(self.structures)} structures" if len(self.structures) > 1 else self.structures[0]
+
+    # Tables of means
+
+    def table(self, metric: str = "dsc"):
+        """Methods down, structures across: mean over patients with its 95 % interval; two people in the last row.
+
+        The two people (:mod:`npcrepro.findings.observers`) drew on other scans. Structures that nobody drew twice have
+        a dash.
+        """
+        frame = tables.by_method(self.patients, self.paper.methods, metric).astype(object)
+        missed = (frame == DASH).any(axis=None)
+        people = observers.agreement()
+        if metric in people and set(people.index) & set(self.structures):
+            known = people[people.index.isin(self.structures)]
+            numbers = {name: f"{row[metric]:.2f} (n = {row.n:.0f})" for name, row in known.iterrows()}
+            frame.loc[len(frame)] = {"method": "two people, median, other scans", "n": DASH, **numbers}
+        caption = f"{style.METRIC_TITLES[metric]}, mean over n patients (95 % interval). {self.made}"
+        if missed:
+            caption += f". {DASH}: no patient has one, as with some seed the structure was not found"
+        return tables.show(frame, caption)
+
+    def overview(self, metrics: Mapping[str, str], *methods: str):
+        """Methods down, metrics across: mean over patients with its 95 % interval, and predictions without a voxel.
+
+        Args:
+            metrics: metric to column title.
+        """
+        frame = tables.scores(self._of(methods, self.over_structures), self.paper, metrics)
+        for title in metrics.values():
+            cells = zip(frame[title], frame.patients, strict=True)
+            frame[title] = [tables.mean_and_interval(summary, n) for summary, n in cells]
+        empty = {self.paper.method(name).title: "{} of {}".format(*self.empty(name)) for name in self.methods}
+        frame["empty predictions"] = frame.method.map(empty)
+        return tables.show(frame, f"{self._over()}, mean over patients (95 % interval). {self.made}")
+
+    def mean_and_sd(self, metrics: Mapping[str, str]):
+        """Methods down, metrics across: mean and standard deviation over patients; a cell with fewer says n."""
+        frame = tables.scores(self.over_structures, self.paper, metrics)
+        for title in metrics.values():
+            frame[title] = [summary.mean_and_sd for summary in frame[title]]
+        return tables.show(frame, f"{self._over()}, mean ± sd ({self.made})")
+
+    def beside(self, printed: Sequence[Mapping], metrics: Mapping[str, str], numbers: pd.DataFrame | None = None):
+        """Rows of a printed table beside ours: mean over patients with its 95 % interval.
+
+        The patients are others, so that no difference of the two is shown.
+
+        Args:
+            printed: rows with ``model``, which is the title of a method, and numbers, ``None`` where none is printed.
+            metrics: column of the rows to column of ``numbers``.
+            numbers: one row for each patient and method, by default `averaged`.
+        """
+        numbers = self.averaged if numbers is None else numbers
+        decimals = registry.reported(self.paper.key)["decimals"]
+        lines = []
+        for row in printed:
+            mine = numbers[numbers.method.map(style.titles(self.paper)) == row["model"]]
+            line: dict = {"method": row["model"], "n": len(mine) or DASH}
+            for column, metric in metrics.items():
+                name = style.METRIC_TITLES.get(metric, metric)
+                ours, theirs = statistics.summarise(mine[metric]), row.get(column)
+                line[f"{name} printed"] = DASH if theirs is None else f"{theirs:.{decimals[column]}f}"
+                interval = "" if np.isnan(ours.low) else f" ({ours.interval})"
+                line[f"{name} ours"] = f"{ours.mean:.3f}{interval}" if ours.n else DASH
+            lines.append(line)
+        frame = pd.DataFrame(lines)
+        # Too few patients leave means without an interval.
+        known = " with 95 % interval" if frame.filter(like=" ours").map(lambda cell: "(" in cell).any(axis=None) else ""
+        return tables.show(frame, f"Printed means (sd not stated); ours{known}; n: our patients ({self.made})")
+
+    # Single numbers
+
+    def mean(self, method: str) -> statistics.Summary:
+        """DSC over patients."""
+        return statistics.summarise(self._of((method,), self.averaged).dsc)
+
+    def means_by_seed(self, method: str) -> list[float]:
+        """Mean DSC over patients, one for each seed."""
+        return self._of((method,), self.over_structures).groupby("seed").dsc.mean().tolist()
+
+    def empty(self, method: str) -> tuple[int, int]:
+        """Predictions of a method without a voxel where there is something to find, and all, of every fold and seed."""
+        status = self._of((method,), self.cases).status
+        return int((status == "pred_empty").sum()), len(status)
+
+    def volume_ratios(self) -> dict[str, float]:
+        """Volume found over volume of the reference, median over patients, by title of the method."""
+        rows = self.averaged
+        ratios = (rows.predicted_ml / rows.reference_ml).groupby(rows.method).median()
+        return {self.paper.method(name).title: float(ratios[name]) for name in self.methods}
+
+    # Differences
+
+    def difference(self, first: str, second: str, metric: str = "dsc") -> statistics.PairedTest:
+        """A metric of the first method minus the second on the same patients, from the seeds that both have; see
+        :func:`npcrepro.statistics.paired`."""
+        wide = per_patient.side_by_side(self.over_structures, (first, second), metric)
+        return statistics.paired(wide[first], wide[second])
+
+    def difference_text(self, first: str, second: str, metric: str = "dsc") -> str:
+        """`difference` in words: the mean and its interval, and the seeds where one method has more of them."""
+        found = self.difference(first, second, metric).difference
+        interval = f"95 % interval {found.low:+z.3f} to {found.high:+z.3f}"
+        if np.isnan(found.low):
+            interval = "too few patients for an interval"
+        seeds = [set(self.patients.seed[self.patients.method == name]) for name in (first, second)]
+        shared = "" if seeds[0] == seeds[1] else f"; {seeds_line(sorted(seeds[0] & seeds[1]))}, which both have"
+        return f"{found.mean:+z.3f} ({interval}{shared})"
+
+    def by_seed(self, first: str, second: str) -> pd.DataFrame:
+        """DSC of one method minus another: a row for each patient, a column for each seed that both have."""
+        wide = self.over_structures.pivot(index=["patient", "seed"], columns="method", values="dsc")
+        return (wide[first] - wide[second]).dropna().unstack("seed")
+
+    def seed_by_seed(self, first: str, second: str) -> str:
+        """The least and the largest mean difference of a seed, in words."""
+        means = self.by_seed(first, second).mean()
+        return f"seed by seed {means.min():+z.3f} to {means.max():+z.3f}"
+
+    def ranking_text(self, method: str, others: Sequence[str]) -> str:
+        """``above that of CNN; not told apart from those of V-Net and BUNet``: the DSC, by intervals and tests.
+
+        An interval that excludes zero counts where p supports it, adjusted for the number of ``others``. A difference
+        without an interval or a test, as of fewer than `tables.TESTABLE` patients, tells nothing apart.
+        """
+        titles, words = style.titles(self.paper), {1: "above", -1: "below", 0: "not told apart from"}
+        found = {other: self.difference(method, other) for other in others if other in self.methods}
+        sides: dict[str, list[str]] = {word: [] for word in words.values()}
+        for (other, test), p in zip(found.items(), tables.adjusted(list(found.values())), strict=True):
+            sides[words[tables.side(test.difference) if p <= tables.ALPHA else 0]].append(titles[other])
+        return "; ".join(
+            f"{side} {'those' if names[1:] else 'that'} of {in_words(names)}" for side, names in sides.items() if names
+        )
+
+    def caution(self, *methods: str) -> str:
+        """What the intervals of these methods do not show: few patients, and chance of a single training.
+
+        Markdown, a sentence each; empty where there are six patients or more and several seeds of each method.
+        """
+        shown = [name for name in methods or self.methods if name in self.methods]
+        once = [f"*{self.paper.method(name).title}*" for name in shown if len(self.means_by_seed(name)) == 1]
+        sentences = []
+        if self.patients.patient.nunique() < tables.TESTABLE:
+            sentences.append("Intervals of so few patients are easily too narrow, and no test could confirm them.")
+        if once:
+            who = "Each method has" if len(once) == len(shown) else f"Of {in_words(once)} there is"
+            sentences.append(f"{who} one seed only, so that chance of training is not in these intervals.")
+        return " ".join(sentences)
+
+    def differences(self, *pairs: tuple[str, str], metric: str = "dsc", printed: Mapping[str, float] | None = None):
+        """The first of each pair minus the second on the same patients, from the seeds that both have, with a test.
+
+        With several structures a second table has the difference and interval of each, untested: the question is one.
+
+        Args:
+            pairs: by default those of :func:`npcrepro.book.tables.differences`.
+            printed: title of a method to its printed mean; adds a column with the differences of these.
+        """
+        title = f"{style.METRIC_TITLES[metric]}, paired differences"
+        tested = tables.differences(self.over_structures, self.paper, metric, pairs, printed)
+        compared = self._of([name for pair in pairs for name in pair], self.patients)
+        seeds = set(compared.groupby("method").seed.agg(frozenset))
+        shared = ". Where two methods have different seeds, only those that both have count" if len(seeds) > 1 else ""
+        shown = tables.show_differences(tested, f"{title}. {self._over()} ({self.made}){shared}")
+        if len(self.structures) == 1:
+            return shown
+        display(shown)
+        each = tested[["comparison"]].copy()
+        for structure in self.structures:
+            rows = self.patients[self.patients.structure == structure]
+            rows = tables.differences(rows, self.paper, metric, pairs).set_index("comparison")
+            each[structure] = each.comparison.map(rows["mean difference"] + " (" + rows["95 % interval"] + ")")
+        return tables.show(each, f"{title} by structure (95 % interval), not tested ({self.made})")
+
+    def forest(self, pairs: Sequence[tuple[str, str]], metric: str = "dsc", printed: Mapping[str, float] | None = None):
+        """`differences` as a figure and as a table; those of printed means, by title of the method, are crosses."""
+        pairs = [pair for pair in pairs if set(pair) <= set(self.methods)]
+        if not pairs:
+            return Markdown("*Both methods of no pair were run.*")
+        found = {tables.minus(self.paper, *pair): self.difference(*pair, metric).difference for pair in pairs}
+        theirs = [tables.printed_difference(self.paper, pair, printed or {}) for pair in pairs]
+        crosses = {name: value for name, value in zip(found, theirs, strict=True) if value is not None}
+        volumes.forest(found, f"difference of the {style.METRIC_TITLES[metric]}", crosses)
+        plt.show()
+        display(self.differences(*pairs, metric=metric, printed=printed))
+        return Markdown(
+            f"*Paired differences over patients, mean with 95 % bootstrap interval ({self.made}). {FEW_PATIENTS}*"
+        )
+
+    # Figures
+
+    def by_patient(self, metric: str, *methods: str, printed: float | None = None) -> Markdown:
+        """A dot for each patient, joined through these methods; means as bars, and a printed mean as a line."""
+        charts.by_patient(self._of(methods, self.averaged), self.paper, metric, printed)
+        plt.show()
+        return Markdown(f"*{self._over()}: dots are patients, joined by lines; bars are means ({self.made}).*")
+
+    def compare(self, metric: str = "dsc", printed: float | None = None) -> Markdown:
+        """`by_patient`, and the differences that the paper's protocol names."""
+        caption = self.by_patient(metric, printed=printed)
+        display(self.differences(metric=metric))
+        return Markdown(f"{caption.data} {FEW_PATIENTS}")
+
+    def boxes(self, metrics: dict[str, str], *methods: str) -> Markdown:
+        """Boxes of each method over patients.
+
+        Args:
+            metrics: metric to title.
+        """
+        charts.boxes(self._of(methods, self.averaged), self.paper, metrics)
+        plt.show()
+        return Markdown(f"*{self._over()} ({self.made}). {QUARTILES}.*")
+
+    def boxes_by_structure(self, metric: str = "dsc", *methods: str) -> Markdown:
+        """Boxes of each method over patients, structure by structure."""
+        charts.boxes_by_structure(self._of(methods, self.patients), self.paper, metric)
+        plt.show()
+        return Markdown(f"*{QUARTILES} beyond them ({self.made}).*")
+
+    def learning_curves(self, *methods: str) -> Markdown:
+        """Training and validation loss."""
+        charts.learning_curves(self._of(methods, self.history), self.paper)
+        plt.show()
+        return Markdown(
+            f"*Loss of the score that is trained in each stage: thin lines are runs, thick lines means ({self.made}).*"
+        )
+
+    def validation(self, *methods: str, metric: str = "validation_loss") -> Markdown:
+        """Validation loss of these methods on one axis, or another column of their history."""
+        volumes.validation_curves(self._of(methods, self.history), self.paper, metric)
+        plt.show()
+        return Markdown(f"*Thin lines: folds and seeds; thick lines: means. Dots end a stage ({self.made}).*")

@@ -1,0 +1,82 @@
+"""Options that several commands have, and how commands print tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from npcrepro.base.errors import InputError
+from npcrepro.protocol.settings import Settings
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Modalities = Annotated[
+    str | None,
+    typer.Option(help="Channels of the cohort in place of the paper's, in its order, for instance T1,CT,PET."),
+]
+CohortPath = Annotated[
+    str, typer.Option(help="Folder in the nnU-Net raw layout, or 'phantom' for the embedded cohort.")
+]
+Size = Annotated[str, typer.Option(help="Size of the run: smoke, quick, bench or paper.")]
+Methods = Annotated[
+    list[str] | None, typer.Option(help="Method, may be given several times; by default the profile's.")
+]
+Folds = Annotated[list[int] | None, typer.Option(help="Fold, may be given several times; by default the profile's.")]
+Seeds = Annotated[list[int] | None, typer.Option(help="Seed, may be given several times; by default 0.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Devices = Annotated[int, typer.Option(min=1, help="GPUs that share each batch; the numbers are those of one.")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="The same bits on a GPU each time; slower. A CPU needs no asking.")
+]
+Runs = Annotated[str, typer.Option(help="Folder for runs; finished ones in it are read back.")]
+Papers = Annotated[
+    list[str] | None, typer.Argument(metavar="[PAPER]...", help="For instance li2018; by default all of them.")
+]
+DEFAULT = Settings()
+
+
+def settings_of(cohort, profile, methods, folds, seeds, device, runs, modalities) -> Settings:
+    """Settings from options, of which those that may be repeated are None if not given."""
+    return Settings(
+        cohort=cohort,
+        profile=profile,
+        methods=tuple(methods or ()),
+        folds=tuple(folds or ()),
+        seeds=tuple(seeds or DEFAULT.seeds),
+        device=device,
+        runs=runs,
+        modalities=names_of(modalities),
+    )
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Names from ``T1,CT,PET``, with or without blanks behind the commas."""
+    names = tuple(name.strip() for name in text.split(",")) if text else ()
+    if not all(names):
+        raise InputError(f"--modalities {text!r} has an empty name, perhaps a comma too many: it looks like T1,CT,PET")
+    return names
+
+
+def three_numbers(option: str, text: str, separator: str, number: type, example: str) -> list:
+    """Three numbers (z, y, x) from the text of an option."""
+    try:
+        values = [number(part) for part in text.split(separator)]
+    except ValueError:
+        values = []
+    if len(values) != 3:
+        raise InputError(f"{option} {text!r} is not three numbers along z, y and x: it looks like {example}")
+    return values
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    # Without a terminal, rich would fold lines at 80 columns and break what a pipe reads.
+    # Without markup, what a user named "GTV [old]" keeps its brackets.
+    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)

@@ -1,0 +1,233 @@
+"""Tables, figures and words on the runs of a paper."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from record_cases import dsc, publish, rows_of
+
+from npcrepro.book import results as results_module
+from npcrepro.book.figures import charts, style, volumes
+from npcrepro.book.published import PublishedResults
+from npcrepro.findings import observers
+from npcrepro.protocol import registry
+
+LUO, GUO = registry.load("luo2020"), registry.load("guo2021")
+ORGANS = ("BrainStem", "Mandible")
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch):
+    """Figures are closed; what is displayed is collected."""
+    tables = []
+    monkeypatch.setattr(results_module, "display", tables.append)
+    yield tables
+    plt.close("all")
+
+
+@pytest.fixture
+def forest(monkeypatch):
+    """What was drawn as a forest."""
+    drawn = []
+    monkeypatch.setattr(volumes, "forest", lambda *arguments: drawn.append(arguments))
+    return drawn
+
+
+@pytest.fixture
+def two_organs(tmp_path):
+    """Five patients in two folds; U-Net finds fewer voxels than two stages, and misses one organ. F is doubtful."""
+    rows = []
+    for i, patient in enumerate("ABCDE"):
+        rows += rows_of("two-stage", 8, patient, fold=i % 2)
+        rows += rows_of("two-stage", 6, patient, fold=i % 2, structure="Mandible")
+        rows += rows_of("unet", 7 - (i == 0) * 7, patient, fold=i % 2)
+        rows += rows_of("unet", 6, patient, fold=i % 2, structure="Mandible")
+    rows += rows_of("two-stage", 0, "F", suspect=True) + rows_of("unet", 0, "F", suspect=True)
+    return PublishedResults(LUO, publish(tmp_path / "luo", rows))
+
+
+# CNN is always better than CSCN, BUNet always worse and once empty; V-Net is now better, now worse.
+HITS = {"cscn": (5, 6, 5, 6), "cnn": (7, 8, 8, 8), "vnet": (4, 7, 5, 6), "bunet": (4, 5, 4, 0)}
+
+
+def of_hits(folder, hits, patients):
+    rows = [
+        row
+        for name, numbers in hits.items()
+        for patient, number in zip(patients, numbers, strict=True)
+        for row in rows_of(name, number, patient, structure="GTV", paper="guo2021", suspect=patient == "E")
+    ]
+    return PublishedResults(GUO, publish(folder, rows))
+
+
+@pytest.fixture
+def tumours(tmp_path):
+    """`HITS` in four patients, and a doubtful fifth in whom nothing is found."""
+    return of_hits(tmp_path / "guo", {name: (*numbers, 0) for name, numbers in HITS.items()}, "ABCDE")
+
+
+def test_what_counts(two_organs):
+    assert (two_organs.structures, two_organs.methods) == (ORGANS, ("two-stage", "unet"))
+    assert set(two_organs.patients.patient) == set("ABCDE")
+    one = two_organs.only(structure="Mandible")
+    assert (set(one.patients.structure), set(two_organs.patients.structure)) == ({"Mandible"}, set(ORGANS))
+    inside = two_organs.only("reference_slices")
+    assert set(inside.patients.region) == {"reference_slices"}
+    assert inside.made.startswith("5 patients, slices that show the structure, cohort c, ")
+
+
+def test_captions_say_where_a_table_comes_from(two_organs, shown):
+    made = "5 patients, cohort c, profile p, 2 folds, seed 0"
+    assert two_organs.made == made
+    for table in (two_organs.table(), two_organs.differences(("two-stage", "unet")), *shown):
+        assert made in table.caption
+    assert made in two_organs.boxes_by_structure().data
+
+
+def test_means_are_over_structures_and_then_over_patients(two_organs):
+    assert two_organs.mean("two-stage").mean == pytest.approx((dsc(8) + dsc(6)) / 2)
+    missed, found = dsc(6) / 2, (dsc(7) + dsc(6)) / 2
+    assert two_organs.mean("unet").mean == pytest.approx((missed + 4 * found) / 5)
+    # A distance to what was missed is not left out of the patient's mean: the patient is.
+    whole = two_organs.table("surfel_hd95_mm").data["mean"]
+    assert (whole[0], whole[1]) == ("2.00 (2.00 to 2.00)", "2.00 (2.00 to 2.00, n = 4)")
+
+
+def test_the_table_has_a_row_for_two_people(two_organs):
+    frame = two_organs.table("dsc").data
+    assert frame.columns.tolist() == ["method", "n", *ORGANS, "mean"]
+    assert frame.method.tolist() == ["Proposed", "U-Net", "two people, median, other scans"]
+    assert frame.BrainStem[0] == f"{dsc(8):.2f} ({dsc(8):.2f} to {dsc(8):.2f})"
+    people = observers.agreement().loc["BrainStem"]
+    assert frame.BrainStem[2] == f"{people.dsc:.2f} (n = {people.n:.0f})"
+    # Nobody measured this one for two people.
+    assert len(two_organs.table("surfel_assd_mm").data) == 2
+    assert two_organs.only(structure="BrainStem").table().data.columns.tolist() == ["method", "n", "BrainStem"]
+
+
+def test_a_network_that_finds_nothing_is_seen(tumours):
+    frame = tumours.overview({"dsc": "DSC", "sensitivity": "recall", "precision": "precision"}).data
+    assert frame.columns.tolist() == ["method", "patients", "seeds", "DSC", "recall", "precision", "empty predictions"]
+    assert frame.method.tolist() == ["CSCN", "CNN", "V-Net", "BUNet"]
+    # The doubtful fifth patient, in whom all predictions are empty, counts nowhere.
+    assert frame["empty predictions"].tolist() == ["0 of 4", "0 of 4", "0 of 4", "1 of 4"]
+    assert frame.recall[3].startswith(f"{(0.4 + 0.5 + 0.4) / 4:.2f} (")
+    assert frame.precision[3] == "1.00 (1.00 to 1.00, n = 3)"
+    assert tumours.overview({"dsc": "DSC"}, "bunet", "cscn").data.method.tolist() == ["CSCN", "BUNet"]
+    assert tumours.mean_and_sd({"precision": "precision"}).data.precision[3] == "1.00 ± 0.00 (n = 3, 1 left out)"
+    assert tumours.volume_ratios() == pytest.approx({"CSCN": 0.55, "CNN": 0.8, "V-Net": 0.55, "BUNet": 0.4})
+
+
+def test_a_printed_table_beside_ours(tumours):
+    printed = [{"model": "CSCN", "assd_mm": 1.212}, {"model": "nobody's", "assd_mm": 2}, {"model": "CNN"}]
+    given = pd.DataFrame({"method": ["cscn"] * 3 + ["cnn"] * 2, "voxel_masd_mm": [1, 1, 1, 2, 3]})
+    shown = tumours.beside(printed, {"assd_mm": "voxel_masd_mm"}, given)
+    assert shown.data.n.tolist() == [3, "–", 2]
+    assert shown.data["MASD (mm) printed"].tolist() == ["1.212", "2.000", "–"]
+    # Two patients have no interval.
+    assert shown.data["MASD (mm) ours"].tolist() == ["1.000 (1.00 to 1.00)", "–", "2.500"]
+    assert "ours with 95 % interval" in shown.caption
+    assert "; ours; n: our" in tumours.beside(printed[2:], {"assd_mm": "voxel_masd_mm"}, given).caption
+    assert (
+        tumours.beside(printed[:1], {"dsc": "dsc"}).data["DSC ours"][0].startswith(f"{tumours.mean('cscn').mean:.3f}")
+    )
+
+
+def test_differences_are_paired_and_only_the_mean_is_tested(two_organs, shown):
+    found = two_organs.difference("two-stage", "unet").difference
+    assert found.n == 5
+    assert found.mean == pytest.approx(two_organs.mean("two-stage").mean - two_organs.mean("unet").mean)
+    each, (tested,) = two_organs.differences(("two-stage", "unet")).data, shown
+    assert tested.data.comparison.tolist() == each.comparison.tolist() == ["Proposed minus U-Net"]
+    assert tested.data["mean difference"][0] == f"{found.mean:+.3f}"
+    assert each.columns.tolist() == ["comparison", *ORGANS]
+    assert each.Mandible[0] == "+0.000 (+0.000 to +0.000)"
+    interval = f"95 % interval +{found.low:.3f} to +{found.high:.3f}"
+    assert two_organs.difference_text("two-stage", "unet") == f"+{found.mean:.3f} ({interval})"
+
+
+def test_a_difference_is_of_the_seeds_that_both_have(tmp_path):
+    """The seed that one of them lacks would be taken for a difference between the two."""
+    found = (("two-stage", 0, 8), ("two-stage", 1, 2), ("unet", 0, 6), ("fcn8", 2, 6))
+    one = PublishedResults(
+        LUO, publish(tmp_path / "r", [row for m, s, hits in found for p in "AB" for row in rows_of(m, hits, p, seed=s)])
+    )
+    assert one.by_seed("two-stage", "unet").columns.tolist() == [0]
+    step = f"{dsc(8) - dsc(6):+.3f}"
+    assert one.seed_by_seed("two-stage", "unet") == f"seed by seed {step} to {step}"
+    assert one.means_by_seed("two-stage") == pytest.approx([dsc(8), dsc(2)])
+    shown = one.differences(("two-stage", "unet"))
+    assert shown.data["mean difference"].tolist() == [step]
+    assert "Where two methods have different seeds" in shown.caption
+    expected = f"{step} (too few patients for an interval; seed 0, which both have)"
+    assert one.difference_text("two-stage", "unet") == expected
+    assert one.made.endswith("1 fold, seeds 0, 1 of 1 method, seed 0 of 1 method and seed 2 of 1 method")
+    assert np.isnan(one.difference("fcn8", "unet").difference.mean)
+
+
+def test_few_patients_and_single_seeds_are_told(two_organs, tmp_path):
+    told = two_organs.caution("two-stage", "unet", "fcn8")
+    assert told.startswith("Intervals of so few patients")
+    assert told.endswith("Each method has one seed only, so that chance of training is not in these intervals.")
+    rows = [row for seed in (0, 1) for p in "ABCDEF" for row in rows_of("unet", 8, p, seed=seed)]
+    rows += [row for p in "ABCDEF" for row in rows_of("two-stage", 8, p)]
+    six = PublishedResults(LUO, publish(tmp_path / "six", rows))
+    assert six.caution().startswith("Of *Proposed* there is one seed only")
+    assert six.caution("unet") == ""
+
+
+def test_a_rank_needs_an_interval_and_a_test(tumours, tmp_path):
+    eight = of_hits(tmp_path / "eight", {name: 2 * numbers for name, numbers in HITS.items()}, "ABCDFGHI")
+    assert eight.ranking_text("cscn", ["cnn", "vnet", "bunet"]) == (
+        "above that of BUNet; below that of CNN; not told apart from that of V-Net"
+    )
+    assert eight.ranking_text("cnn", ["cscn", "vnet", "deeplab"]) == "above those of CSCN and V-Net"
+    # Four patients have an interval that excludes zero, and no test that could support it.
+    assert tumours.difference("cscn", "cnn").difference.high < 0
+    assert tumours.ranking_text("cscn", ["cnn"]) == "not told apart from that of CNN"
+
+
+def test_differences_stand_beside_the_printed_ones(tumours, forest, shown):
+    pairs = [("cscn", other) for other in ("cnn", "bunet", "deeplab")]
+    assert "Paired differences" in tumours.forest(pairs, printed={"CSCN": 0.741, "CNN": 0.707, "Deeplab": 0.714}).data
+    ((ours, label, printed),) = forest
+    assert label == "difference of the DSC"
+    # DeepLab was not run, and BUNet is not printed.
+    assert list(ours) == shown[0].data.comparison.tolist() == ["CSCN minus CNN", "CSCN minus BUNet"]
+    assert ours["CSCN minus CNN"].mean == pytest.approx(tumours.mean("cscn").mean - tumours.mean("cnn").mean)
+    assert printed == {"CSCN minus CNN": pytest.approx(0.034)}
+    assert shown[0].data.printed.tolist() == ["+0.034", "–"]
+    assert "no pair" in tumours.forest(pairs[2:]).data
+
+
+def test_figures_of_chosen_methods(two_organs, tumours, monkeypatch):
+    assert "Mean over 2 structures" in two_organs.boxes({"dsc": "DSC"}, "unet").data
+    drawn = {}
+    monkeypatch.setattr(charts, "boxes_by_structure", lambda rows, *_: drawn.update(boxes=set(rows.method)))
+    two_organs.boxes_by_structure("dsc", "unet")
+    assert drawn == {"boxes": {"unet"}}
+    for asked, titles in (((), ["Proposed", "U-Net"]), (("unet",), ["U-Net"])):
+        two_organs.learning_curves(*asked)
+        assert [axis.get_title() for axis in plt.gcf().axes] == titles
+    assert "GTV" in tumours.by_patient("dsc", "cscn", "bunet", "deeplab").data
+    (axis,) = plt.gcf().axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["CSCN\nn = 4", "BUNet\nn = 4"]
+    tumours.history["validation_dsc"] = 0.5
+    tumours.validation("bunet", "cscn", metric="validation_dsc")
+    (axis,) = plt.gcf().axes
+    assert axis.get_ylabel() == "validation DSC"
+    assert axis.lines[0].get_ydata().tolist() == [0.5, 0.5]
+
+
+def test_a_comparison_has_dots_and_the_pairs_of_the_protocol(tumours, shown):
+    assert "few patients" in tumours.compare("dsc", printed=0.7).data
+    assert "CNN minus CSCN" in shown[0].data.comparison.tolist()
+
+
+def test_the_methods_of_a_figure_have_colours_of_their_own():
+    names = ["two-stage", "unet", "fcn8", "mask-rcnn", "two-stage-tuned", "unet-tuned", "nnunet-unet-tuned"]
+    names.append("two-stage-long")
+    chosen = style.colours(LUO, names)
+    assert len({chosen[name] for name in names}) == len(names)
+    assert [chosen[name] for name in names[:4]] == [style.colours(LUO)[name] for name in names[:4]]
+    assert {chosen["nnunet-unet-tuned"], style.colours(registry.load("li2018"))["nnunet-unet"]} == {style.NNUNET}
