@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -21,22 +22,16 @@ from npcrepro.runs.locking import require_writable
 from npcrepro.runs.records import Configuration
 
 
-def outline(cohort: Cohort, folder: Path) -> PreparedCohort:
-    """A cohort as :func:`prepare` makes it in ``folder``, as far as plans need it; no image is decoded.
+def outline(cohort: Cohort, folder: Path) -> Cohort:
+    """A cohort with its fingerprint and the folder where :func:`prepare` puts it; no image is decoded.
 
     Nothing is written where ``folder`` is not there or belongs to somebody else, so that one can look at any runs.
     """
     digest = fingerprint(cohort, cache=folder / "fingerprints.json" if os.access(folder, os.W_OK) else None)
-    return PreparedCohort(
-        folder=prepared_folder(folder, cohort.name, digest),
-        fingerprint=digest,
-        entries={case.name: {"patient": case.patient, "suspect": case.suspect} for case in cohort.cases},
-        **{name: getattr(cohort, name) for name in ("name", "channels", "structures", "spacing_known")},
-        **{name: getattr(cohort, name) for name in ("publishable", "licence", "reference")},
-    )
+    return replace(cohort, fingerprint=digest, folder=prepared_folder(folder, cohort.name, digest))
 
 
-def plan(paper: Paper, settings: Settings, cohort: PreparedCohort) -> tuple[Split, list[Configuration]]:
+def plan(paper: Paper, settings: Settings, cohort: Cohort) -> tuple[Split, list[Configuration]]:
     """The runs that settings ask for: methods x seeds x folds. :func:`in_order` adds the runs that these use.
 
     Raises:
@@ -62,7 +57,7 @@ def used_by(configuration: Configuration) -> Iterator[Configuration]:
 
 
 def configure(
-    paper: Paper, method: Method, profile: Profile, cohort: PreparedCohort, split_sha256: str, fold: Fold, seed: int
+    paper: Paper, method: Method, profile: Profile, cohort: Cohort, split_sha256: str, fold: Fold, seed: int
 ) -> Configuration:
     """The run of a method on a fold, together with the runs of other methods that it uses."""
 
@@ -141,7 +136,7 @@ def prepare_and_report(cohort: Cohort, folder: Path, report: Report) -> Prepared
     return prepared
 
 
-def _choose_folds(settings: Settings, profile: Profile, split: Split, cohort: PreparedCohort) -> list[int]:
+def _choose_folds(settings: Settings, profile: Profile, split: Split, cohort: Cohort) -> list[int]:
     there = {str(fold.number): fold.number for fold in split.folds}
     if settings.folds:
         return [pick(there, str(number), f"fold of cohort {cohort.name}") for number in settings.folds]

@@ -102,12 +102,13 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
                 back = from_itk(sitk.DICOMOrient(image, axes_of(grids[case][1])))[0]
                 image = to_itk(back, *grids[case])
             sitk.WriteImage(image, str(folder / f"{case}.nii.gz"))
-            report(f"[{number}/{len(prepared)}] {case}{', axes turned for the network and back' if turned else ''}")
+            said = ", axes turned for the network and back" if turned else ""
+            report(f"[{number}/{len(prepared.cases)}] {case}{said}")
         header = {"name": f"{prepared.name}-{method.name}", "reference": f"predicted by {record.folder.name}"}
-        header |= {"licence": prepared.licence, "file_ending": ".nii.gz", "numTraining": len(prepared)}
+        header |= {"licence": prepared.licence, "file_ending": ".nii.gz", "numTraining": len(prepared.cases)}
         header |= {"channel_names": {str(i): channel for i, channel in enumerate(method.channels)}}
         write_json(folder / "dataset.json", header | {"labels": {"background": 0, **codes}})
-    return len(prepared)
+    return len(prepared.cases)
 
 
 def read_run(folder: Path) -> Record:
@@ -257,7 +258,7 @@ def _probabilities(
     network = fabric.setup_module(load_network(record)).eval()
     options = {"maps": maps} if maps else {}
     data = method.data.build(prepared, profile["matrix"], method.channels, method.structures, **options)
-    for case in prepared.cases:
+    for case in prepared.case_names:
         yield (
             case,
             data.predict(

@@ -10,8 +10,7 @@ import numpy as np
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.defects import Refused
-from npcrepro.cohorts.images import LABEL_TOLERANCE, read_image, to_mask
-from npcrepro.cohorts.layout import IMAGE_ENDINGS
+from npcrepro.cohorts.images import IMAGE_ENDINGS, LABEL_TOLERANCE, read_image, to_mask
 from npcrepro.cohorts.structures import Structures, mask_of
 
 MOST_NAMED = 5

@@ -1,7 +1,6 @@
 """What holds for every paper and every method."""
 
 import json
-import re
 from copy import deepcopy
 from dataclasses import replace
 
@@ -43,21 +42,6 @@ def test_other_modalities_have_to_be_as_many(monkeypatch):
     with pytest.raises(InputError, match=r"takes CT and PET, so modalities=\['T1'\] has to be 2 names$"):
         registry.load("li2018", ["T1"])
     assert registry.load("li2018", ["T1", "T2"]).methods[0].channels == ("T1", "T2")
-
-
-def test_every_paper_is_in_the_bibliography(repository):
-    bibliography = (repository / "book" / "references.bib").read_text("utf-8")
-    assert [key for key in registry.KEYS if f"{{{key}," not in bibliography] == []
-
-
-def test_every_paper_is_in_the_tables_of_the_front_pages(repository):
-    """The book's and the repository's; both in the order of the papers."""
-    intro = (repository / "book" / "intro.md").read_text("utf-8")
-    row = r"^\| \{cite:t\}`(\w+)` \| \[read\]\(../notebooks/\1\.ipynb\) \|"
-    assert tuple(re.findall(row, intro, re.MULTILINE)) == registry.KEYS
-    readme = (repository / "README.md").read_text("utf-8")
-    titles = re.findall(r"^\| (\w+ et al\. \d{4}), ", readme, re.MULTILINE)
-    assert titles == [entry.title for entry in registry.PAPERS.values()]
 
 
 GAPS = {"li2018": 49, "luo2020": 47, "guo2021": 52, "chen2020": 64, "xue2020": 44}
