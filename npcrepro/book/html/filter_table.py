@@ -46,7 +46,7 @@ SCRIPT = """
 """
 
 
-def filterable(
+def filter_table(
     frame: pd.DataFrame, by: Sequence[str] = (), folded: Sequence[str] = (), under: str = "", caption: str = ""
 ) -> str:
     """HTML of a table with a list of choices for some of its columns.
@@ -62,7 +62,7 @@ def filterable(
         KeyError: a column that is not there.
 
     Example:
-        >>> html = filterable(pd.DataFrame({"paper": ["a", "b"], "n": [1, 2]}), by=["paper"])
+        >>> html = filter_table(pd.DataFrame({"paper": ["a", "b"], "n": [1, 2]}), by=["paper"])
         >>> html.count("<tr data-"), html.count("<option")
         (2, 3)
     """

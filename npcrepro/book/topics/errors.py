@@ -117,7 +117,7 @@ def readings(path: Path = READINGS) -> pd.DataFrame:
     return table[COLUMNS]
 
 
-def looked_at(cases: pd.DataFrame, read: pd.DataFrame) -> pd.DataFrame:
+def reviewed(cases: pd.DataFrame, read: pd.DataFrame) -> pd.DataFrame:
     """Rows of :func:`worst` that were read, with cause, note and what was measured."""
     rows = cases.merge(read, on=SEEN, how="inner")
     return rows.assign(place=(rows.size_rank - 1) / (rows["of"] - 1).clip(lower=1))
@@ -158,7 +158,7 @@ def held_against(rows: pd.DataFrame) -> pd.DataFrame:
     """The reader's verdict against what is measured: medians of the cases with a cause and of all others.
 
     Args:
-        rows: from :func:`looked_at`. A measure that a case does not have (slices above a single slice, HU of MRI) is
+        rows: from :func:`reviewed`. A measure that a case does not have (slices above a single slice, HU of MRI) is
             left out, so n may be smaller than the number of cases with a cause.
     """
     lines = []
@@ -321,7 +321,7 @@ def bars(rows: pd.DataFrame):
     """Cases by cause, a bar for each cohort, as a figure; numbers stand in the bars.
 
     Args:
-        rows: from :func:`looked_at`.
+        rows: from :func:`reviewed`.
     """
     import matplotlib.pyplot as plt
 
@@ -348,7 +348,7 @@ def bars(rows: pd.DataFrame):
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of :func:`looked_at` as text for :func:`npcrepro.book.html.filter_table.filterable`."""
+    """Rows of :func:`reviewed` as text for :func:`npcrepro.book.html.filter_table.filter_table`."""
 
     def number(values: pd.Series, spec: str) -> list[str]:
         return ["" if np.isnan(value) else format(value, spec) for value in values]
@@ -365,7 +365,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def learnt(rows: pd.DataFrame) -> str:
+def summary_text(rows: pd.DataFrame) -> str:
     """What the causes say together, in a few sentences with their numbers."""
     counts = rows.cause.value_counts()
     first = ", ".join(f"{cause} ({count})" for cause, count in counts.head(3).items())

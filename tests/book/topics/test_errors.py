@@ -115,9 +115,9 @@ def test_cases_that_nobody_read_are_named_and_the_rest_is_kept():
     read = pd.DataFrame([reading(f"P{i}") for i in (1, 2, 3, 4, 5, 6)] + [reading("P0", cohort="d"), reading("P9")])
     told = errors.unread(cases, read)
     assert told == "2 of the 8 worst cases by the rule were not read yet: P0 GTV (c); P7 GTV (c)."
-    assert errors.looked_at(cases, read).case.tolist() == [f"P{i}" for i in range(1, 7)]
+    assert errors.reviewed(cases, read).case.tolist() == [f"P{i}" for i in range(1, 7)]
     of_another_series = pd.DataFrame([reading(f"P{i}", channels="PET") for i in range(8)])
-    assert errors.looked_at(cases, of_another_series).empty
+    assert errors.reviewed(cases, of_another_series).empty
     everything = pd.DataFrame([reading(f"P{i}") for i in range(8)])
     assert errors.unread(cases, everything) == "All 8 worst cases by the rule were read."
 
@@ -142,7 +142,7 @@ def test_record_is_checked(tmp_path):
 def test_reading_is_held_against_the_measure():
     read = pd.DataFrame([reading("P0", errors.EARLY, beyond=0.8), reading("P1", beyond=0.1),
                          reading("P2", errors.METAL, beyond=nan, bright=40.0)])  # fmt: skip
-    found = errors.held_against(errors.looked_at(errors.worst([ten()]), read)).set_index("cause")
+    found = errors.held_against(errors.reviewed(errors.worst([ten()]), read)).set_index("cause")
     early = found.loc[errors.EARLY]
     assert (early.n, early["median"], early["n of others"], early["median of others"]) == (1, 0.8, 1, 0.1)
     assert found.loc[errors.METAL, "median"] == 40
@@ -257,7 +257,7 @@ def test_a_board_is_told_what_its_images_show():
 
 def test_bars_and_table_hold_every_case():
     read = pd.DataFrame([reading("P0", "metal"), reading("P1", "metal"), reading("P2", bright=nan)])
-    rows = errors.looked_at(errors.worst([ten()]), read)
+    rows = errors.reviewed(errors.worst([ten()]), read)
     (axis,) = errors.bars(rows).axes
     assert sum(patch.get_width() for patch in axis.patches) == 3
     assert sorted(text.get_text() for text in axis.texts) == ["1", "2"]
@@ -265,7 +265,7 @@ def test_bars_and_table_hold_every_case():
     assert listed["size, 1 is the smallest"].tolist() == ["1 of 10", "2 of 10", "3 of 10"]
     assert listed["marked as doubtful before"].tolist() == ["", "yes", ""]
     assert listed.iloc[2][errors.MEASURES["metal"][1]] == ""
-    assert "most frequent causes are metal (2), network (1)" in errors.learnt(rows)
+    assert "most frequent causes are metal (2), network (1)" in errors.summary_text(rows)
 
 
 def test_committed_readings_are_of_scored_structures():
@@ -283,13 +283,13 @@ def test_committed_readings_are_of_scored_structures():
 def test_page_is_made_of_the_committed_records():
     boards, read = leaderboard.boards(), errors.readings()
     cases = errors.worst(boards)
-    rows = errors.looked_at(cases, read)
+    rows = errors.reviewed(cases, read)
     assert len(rows) > 20
     assert set(cases.cohort) == {"OpenKBP_OAR", "OpenKBP_PTV70", "IBSI_STS", "NPC_T2Slices"}
     assert errors.unread(cases, read).endswith(".")
     drawn = [text.get_text() for text in errors.bars(rows).axes[0].texts]
     assert sum(int(text) for text in drawn if text) == len(rows)
-    assert f"Of {len(rows)} worst cases" in errors.learnt(rows)
+    assert f"Of {len(rows)} worst cases" in errors.summary_text(rows)
     assert (errors.table(rows)["what was seen"] != "").all()
     effect = errors.without_doubtful(boards, read)
     assert (effect.n > effect.n_sure).any()
