@@ -15,15 +15,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import SimpleITK as sitk
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH
+from npcrepro.book.figures import style
+from npcrepro.book.figures.slices import box_around, largest_slices, planes, show_images
+from npcrepro.book.html.parts import data_uri, number_text, unique_name
+from npcrepro.cohorts.images import to_itk
+from npcrepro.cohorts.structures import mask_of
+from npcrepro.metrics import overlap
 
 if TYPE_CHECKING:
     from npcrepro.book.volume_chapter import VolumeChapter
@@ -86,8 +94,6 @@ def show(patients: Sequence[Patient], colours: Mapping[str, str]) -> None:
 
 def patient_of(prepared: PreparedCohort, case: str) -> Patient:
     """A case of a cohort in all its channels, with the first structures that it shows, and their volumes."""
-    from npcrepro.cohorts.structures import mask_of
-
     about = prepared.case(case)
     masks = {name: mask_of(np.asarray(about.label), prepared.structures, name) for name in prepared.structures}
     # Without any, the first, which is empty: slices then go through the middle.
@@ -107,32 +113,20 @@ def show_chapter(chapter: VolumeChapter, *methods: str, count: int = 3) -> None:
         methods: names; those that were not run are left out.
         count: of patients, see `VolumeChapter.patients_shown`.
     """
-    from npcrepro.book.figures import slices, style
-    from npcrepro.metrics import overlap
-
-    patients, titles = [], {}
+    prepared, patients, titles = chapter.prepared, [], {}
     methods = tuple(dict.fromkeys((chapter.ranked()[0], *methods)))
     for one in chapter.patients_shown(count):
-        case = chapter.prepared.case(one.case)
+        case = prepared.case(one.case)
         titles = {name: style.titles(chapter.paper)[name] for name in methods if name in one.predictions}
         masks = {title: one.predictions[name] for name, title in titles.items()}
-        patients.append(
-            Patient(
-                one.case,
-                {name: np.asarray(case.image[chapter.prepared.channels.index(name)]) for name in chapter.data.channels},
-                {"Reference": one.reference} | masks,
-                one.spacing_mm,
-                {f"DSC, {title}": _score(overlap.count(mask, one.reference).dsc) for title, mask in masks.items()},
-                case.geometry,
-            )
-        )
-    drawn = style.colours(chapter.paper, list(titles))
-    colours = {"Reference": style.REFERENCE} | {title: drawn[name] for name, title in titles.items()}
-    slices.show_images(chapter.source, chapter.settings, show, patients, colours)
-
-
-def _score(value: float) -> str:
-    return DASH if np.isnan(value) else f"{value:.2f}"
+        series = {name: np.asarray(case.image[prepared.channels.index(name)]) for name in chapter.data.channels}
+        about = {
+            f"DSC, {title}": number_text(overlap.count(mask, one.reference).dsc, 2) for title, mask in masks.items()
+        }
+        outlines = {"Reference": one.reference} | masks
+        patients.append(Patient(one.case, series, outlines, one.spacing_mm, about, case.geometry))
+    colours = {"Reference": style.REFERENCE} | style.key(chapter.paper, list(titles))
+    show_images(chapter.source, chapter.settings, show, patients, colours)
 
 
 def bundle(patients: Sequence[Patient], colours: Mapping[str, str]) -> dict:
@@ -186,20 +180,17 @@ def _require_one_grid(patient: Patient) -> None:
 def _cut(patient: Patient) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
     """Series, outlines and spacing within `SET_VOXELS`: cut to the masks with a margin, then every n-th pixel."""
     spacing_mm = np.nan_to_num(np.asarray(patient.spacing_mm, float), nan=1.0)
-    arrays = {"series": dict(patient.series), "outlines": dict(patient.outlines)}
-    masks = np.any(list(patient.outlines.values()), axis=0)
-    count, step = len(patient.series), 1
-    if count * masks.size > SET_VOXELS and masks.any():
-        box = []
-        for axis, margin in enumerate(np.ceil(MARGIN_MM / spacing_mm).astype(int)):
-            there = np.flatnonzero(masks.any(axis=tuple(other for other in range(3) if other != axis)))
-            box.append(slice(max(0, there[0] - margin), there[-1] + 1 + margin))
-        masks = masks[tuple(box)]
-        arrays = {kind: {t: a[tuple(box)] for t, a in titles.items()} for kind, titles in arrays.items()}
-    while count * masks[:, ::step, ::step].size > SET_VOXELS:
+    masks = list(patient.outlines.values())
+    box, step = (slice(None),) * 3, 1
+    if len(patient.series) * masks[0].size > SET_VOXELS:
+        box = box_around(masks, np.ceil(MARGIN_MM / spacing_mm).astype(int))
+    while len(patient.series) * masks[0][box][:, ::step, ::step].size > SET_VOXELS:
         step += 1
-    thinned = {kind: {t: a[:, ::step, ::step] for t, a in titles.items()} for kind, titles in arrays.items()}
-    return thinned["series"], thinned["outlines"], spacing_mm * (1, step, step)
+    series, outlines = (
+        {title: array[box][:, ::step, ::step] for title, array in arrays.items()}
+        for arrays in (patient.series, patient.outlines)
+    )
+    return series, outlines, spacing_mm * (1, step, step)
 
 
 def _packed(
@@ -209,34 +200,29 @@ def _packed(
     geometry: Mapping[str, Sequence[float]] | None,
 ) -> tuple[list[float], dict[str, dict[str, tuple[str, bytes]]]]:
     """Where slices go through at the start, as parts of the (x, y, z) extent, and the files by kind and title."""
-    import SimpleITK as sitk
 
-    from npcrepro.book.figures.slices import largest_slices
-    from npcrepro.cohorts.images import to_itk
-
-    def as_file(array: np.ndarray) -> tuple[np.ndarray, tuple[str, bytes]]:
+    def upright(array: np.ndarray) -> sitk.Image:
         image = sitk.DICOMOrient(to_itk(array, tuple(spacing_mm), geometry), "RAS")
         # Planes are those of the scanner: a tilt of a few degrees would only blur them.
         image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
         image.SetOrigin((0, 0, 0))
-        content = _nifti(image)
-        return sitk.GetArrayFromImage(image), (f"{sha256(content).hexdigest()[:16]}.nii.gz", content)
+        return image
 
-    images = {title: as_file(_as_bytes(image))[1] for title, image in series.items()}
-    masks = {title: as_file(np.asarray(mask, bool).astype(np.uint8)) for title, mask in outlines.items()}
-    first = next(iter(masks.values()))[0]
-    start = [(int(place) + 0.5) / size for place, size in zip(largest_slices(first), first.shape, strict=True)]
-    return start[::-1], {"series": images, "outlines": {title: file for title, (_, file) in masks.items()}}
+    images = {title: upright(_as_bytes(image)) for title, image in series.items()}
+    masks = {title: upright(np.asarray(mask, bool).astype(np.uint8)) for title, mask in outlines.items()}
+    first = sitk.GetArrayFromImage(next(iter(masks.values())))
+    start = [(place + 0.5) / size for place, size in zip(largest_slices(first), first.shape, strict=True)]
+    kinds = {"series": images, "outlines": masks}
+    return start[::-1], {kind: {title: _file(image) for title, image in of.items()} for kind, of in kinds.items()}
 
 
-def _nifti(image) -> bytes:
-    """A gzipped NIfTI file; the same image gives the same bytes."""
-    import SimpleITK as sitk
-
+def _file(image: sitk.Image) -> tuple[str, bytes]:
+    """Name and content of a gzipped NIfTI file; the same image gives the same bytes."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "volume.nii"
         sitk.WriteImage(image, str(path))
-        return gzip.compress(path.read_bytes(), mtime=0)
+        content = gzip.compress(path.read_bytes(), mtime=0)
+    return f"{sha256(content).hexdigest()[:16]}.nii.gz", content
 
 
 def _as_bytes(image: np.ndarray) -> np.ndarray:
@@ -254,27 +240,16 @@ def _html(patients: Sequence[Patient], colours: Mapping[str, str], described: Se
     content = {"patients": described, "colours": {title: colours[title] for title in titles}}
     # "</" would end the element early.
     data = json.dumps(content, ensure_ascii=False).replace("</", "<\\/")
-    name = "viewer-" + sha256(data.encode()).hexdigest()[:8]
+    name = unique_name("viewer", data)
+    rows = pd.DataFrame([{"patient": patient.name} | dict(patient.about) for patient in patients])
+    table = rows.to_html(index=False, border=0, justify="left", na_rep=DASH)
     stills = "".join(_still(patient, colours, shown=number == 0) for number, patient in enumerate(patients))
     return (
-        f'<div class="npc-viewer" id="{name}">{_table(patients)}'
+        f'<div class="npc-viewer" id="{name}"><div class="npc-cases">{table}</div>'
         f'<div class="npc-still">{stills}</div>{_controls(patients, {title: colours[title] for title in titles}, name)}'
         f'<p class="npc-note" role="status"></p><script type="application/json">{data}</script></div>'
         f'<script type="module">{SCRIPT.replace("ID", name)}</script>'
     )
-
-
-def _table(patients: Sequence[Patient]) -> str:
-    heads = ["patient", *dict.fromkeys(title for patient in patients for title in patient.about)]
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in heads)
-    rows = "".join(
-        f"<tr><td>{escape(patient.name)}</td>"
-        + "".join(f"<td>{escape(patient.about.get(title, DASH))}</td>" for title in heads[1:])
-        + "</tr>"
-        for patient in patients
-    )
-    table = f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    return f'<div class="npc-cases">{table}</div>'
 
 
 def _controls(patients: Sequence[Patient], colours: Mapping[str, str], name: str) -> str:
@@ -311,20 +286,13 @@ def _controls(patients: Sequence[Patient], colours: Mapping[str, str], name: str
 
 def _still(patient: Patient, colours: Mapping[str, str], shown: bool) -> str:
     """Three planes of the first series through the middle of the first outline, as an image inside the page."""
-    import matplotlib.pyplot as plt
-
-    from npcrepro.book.figures.slices import planes
-
     title, image = next(iter(patient.series.items()))
     outlines = {name: (mask, colours[name]) for name, mask in patient.outlines.items()}
     figure = planes(image, outlines, patient.spacing_mm)
-    stream = BytesIO()
-    figure.savefig(stream, format="webp", dpi=100, pil_kwargs={"quality": 80})
+    data = data_uri(figure.savefig, "webp", dpi=100, pil_kwargs={"quality": 80})
     plt.close(figure)
     alt = (
         f"{patient.name}, {title}: an axial, a coronal and a sagittal slice through {next(iter(patient.outlines))}, "
         f"with the outlines of {', '.join(patient.outlines)}"
     )
-    data = base64.b64encode(stream.getvalue()).decode()
-    hidden = "" if shown else " hidden"
-    return f'<img alt="{escape(alt)}" src="data:image/webp;base64,{data}"{hidden}>'
+    return f'<img alt="{escape(alt)}" src="{data}"{"" if shown else " hidden"}>'
