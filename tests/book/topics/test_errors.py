@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.topics import errors, leaderboard
+from npcrepro.book.topics import cut_out, errors, leaderboard
 from npcrepro.book.topics.leaderboard import Board, Entry
 from npcrepro.runs.per_patient import by_patient
 from npcrepro.runs.records import write_csv
@@ -127,7 +127,7 @@ def test_record_is_checked(tmp_path):
     with pytest.raises(InputError, match=r"cases\.csv is missing: it comes with a clone"):
         errors.readings(path)
     with pytest.raises(InputError, match=r"cut_out\.csv is missing"):
-        errors.cut_out(tmp_path / "cut_out.csv")
+        cut_out.shares(tmp_path / "cut_out.csv")
     write_csv(path, [reading("P1", "bad luck")], errors.COLUMNS)
     with pytest.raises(InputError, match="names the cause 'bad luck': one of label fault"):
         errors.readings(path)
@@ -227,11 +227,11 @@ def test_dsc_of_organs_that_are_cut_out():
     shares = pd.DataFrame(
         [{"cohort": "c", "case": f"P{i}", "structure": "GTV", "share": 0.5 if i > 7 else 0.05} for i in range(10)]
     )
-    (found,) = errors.dsc_by_cut_out(shares, [ten()]).to_dict("records")
+    (found,) = cut_out.dsc_with_and_without(shares, [ten()]).to_dict("records")
     assert (found["n_cut"], found["n_whole"]) == (2, 7)  # the doubtful one is on no board
     assert found["cut"] == pytest.approx((2 * 8 / 26 + 2 * 9 / 28) / 2)
-    assert "GTV: 0.63 in 2 patients" in errors.cut_out_told(pd.DataFrame([found]))
-    assert "No structure" in errors.cut_out_told(errors.dsc_by_cut_out(shares[:8], [ten()]))
+    assert "GTV: 0.63 in 2 patients" in cut_out.dsc_text(pd.DataFrame([found]))
+    assert "No structure" in cut_out.dsc_text(cut_out.dsc_with_and_without(shares[:8], [ten()]))
 
 
 def test_a_board_is_told_what_its_images_show():
@@ -243,13 +243,13 @@ def test_a_board_is_told_what_its_images_show():
         + [{"cohort": "c", "case": f"P{i}", "structure": "Gland", "share": i / 100} for i in range(4)]
         + [{"cohort": "c", "case": "bad", "structure": "Cord", "share": 0.9}]
     )
-    told = errors.cut_out_note(shares, mine)
+    told = cut_out.note(shares, mine)
     assert "More than 5 % of Cord in 3 of 4 cases lies in such slices" in told
     assert "Gland" not in told
-    told = errors.cut_out_note(shares[shares.structure == "Gland"], mine)
+    told = cut_out.note(shares[shares.structure == "Gland"], mine)
     assert "At most 3.0 % of Gland lies in such slices in the 4 cases tested; whether other slices" in told
-    assert "Nothing of Gland lies" in errors.cut_out_note(shares.assign(share=0.0), board(rows[1::2]))
-    assert errors.cut_out_note(shares, board(rows, cohort="d")) == ""
+    assert "Nothing of Gland lies" in cut_out.note(shares.assign(share=0.0), board(rows[1::2]))
+    assert cut_out.note(shares, board(rows, cohort="d")) == ""
 
 
 # --- The page ----------------------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def test_committed_readings_are_of_scored_structures():
     }  # fmt: skip
     assert set(read[errors.KEY].itertuples(index=False, name=None)) <= scored
     assert read.note.str.endswith(".").all()
-    assert set(errors.cut_out()[errors.KEY].itertuples(index=False, name=None)) <= scored
+    assert set(cut_out.shares()[errors.KEY].itertuples(index=False, name=None)) <= scored
     assert len(errors.CAUSES) == len(set(errors.COLOURS)) == len(errors.COLOURS)
 
 
@@ -293,4 +293,4 @@ def test_page_is_made_of_the_committed_records():
     assert (errors.table(rows)["what was seen"] != "").all()
     effect = errors.without_doubtful(boards, read)
     assert (effect.n > effect.n_sure).any()
-    assert not errors.dsc_by_cut_out(errors.cut_out(), boards).empty
+    assert not cut_out.dsc_with_and_without(cut_out.shares(), boards).empty
