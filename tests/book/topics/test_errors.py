@@ -28,15 +28,8 @@ def row(method, case, hits, structure="GTV", seed=0, suspect=False, cohort="c", 
     """A row of cases.csv with so many of ``size`` voxels found, and no other."""
     about = {"paper": "toy", "method": method, "cohort": cohort, "profile": "p", "fold": 0, "seed": seed}
     about |= {"case": case, "patient": case, "suspect": suspect, "structure": structure, "region": "all_slices"}
-    about |= {
-        "status": "ok",
-        "tp": hits,
-        "fp": 0,
-        "fn": size - hits,
-        "tn": 90,
-        "reference_ml": nan,
-        "predicted_ml": nan,
-    }
+    about |= {"status": "ok", "tp": hits, "fp": 0, "fn": size - hits, "tn": 90}
+    about |= {"reference_ml": nan, "predicted_ml": nan}
     return about | {"dsc": 2 * hits / (hits + size)}
 
 
@@ -87,17 +80,13 @@ def test_three_of_each_structure_with_seeds_averaged():
     assert not found[found.structure == "B"]["empty"].any()  # found with one seed
 
 
-def test_only_the_first_board_of_a_cohort_and_none_that_is_made_up():
+def test_only_the_first_board_of_a_cohort_and_nothing_that_is_made_up_or_shown_by_neither_mask():
     small = board([row("small", "P1", 3)])
     made_up = board([row("m", "P1", 3)], cohort="phantom")
     assert set(errors.worst([ten(), small, made_up]).method) == {"best"}
     assert errors.worst([made_up]).empty
-    assert errors.worst([]).empty
-
-
-def test_structures_that_neither_mask_shows_are_no_failure():
-    rows = [row("best", "P0", 1), row("best", "P1", 0, size=1) | {"status": "both_empty", "dsc": nan, "fn": 0}]
-    assert errors.worst([board(rows)]).case.tolist() == ["P0"]
+    neither = [row("best", "P0", 1), row("best", "P1", 0, size=1) | {"status": "both_empty", "dsc": nan, "fn": 0}]
+    assert errors.worst([board(neither)]).case.tolist() == ["P0"]
 
 
 def test_where_names_decide_it_is_said():
@@ -126,17 +115,14 @@ def test_record_is_checked(tmp_path):
     path = tmp_path / "cases.csv"
     with pytest.raises(InputError, match=r"cases\.csv is missing: it comes with a clone"):
         errors.readings(path)
-    with pytest.raises(InputError, match=r"cut_out\.csv is missing"):
-        cut_out.shares(tmp_path / "cut_out.csv")
-    write_csv(path, [reading("P1", "bad luck")], errors.COLUMNS)
-    with pytest.raises(InputError, match="names the cause 'bad luck': one of label fault"):
-        errors.readings(path)
-    write_csv(path, [reading("P1"), reading("P2"), reading("P1", "metal")], errors.COLUMNS)
-    with pytest.raises(InputError, match=r"tells twice of P1 GTV \(c\)"):
-        errors.readings(path)
-    write_csv(path, [reading("P1")], errors.COLUMNS[:-1])
-    with pytest.raises(InputError, match="has no column 'bright'"):
-        errors.readings(path)
+    for rows, columns, words in (
+        ([reading("P1", "bad luck")], errors.COLUMNS, "names the cause 'bad luck': one of label fault"),
+        ([reading("P1"), reading("P2"), reading("P1", "metal")], errors.COLUMNS, r"tells twice of P1 GTV \(c\)"),
+        ([reading("P1")], errors.COLUMNS[:-1], "has no column 'bright'"),
+    ):
+        write_csv(path, rows, columns)
+        with pytest.raises(InputError, match=words):
+            errors.readings(path)
 
 
 def test_reading_is_held_against_the_measure():
@@ -211,16 +197,54 @@ def test_means_without_doubtful_labels():
     assert "by +0.222 at most (GTV, best, n = 4 and 3)" in told
 
 
-def test_change_of_order_is_counted():
+def test_change_of_order_is_counted_and_cohorts_without_doubtful_labels_are_left_out():
     rows = [row("best", "P0", 6), row("best", "P1", 0, suspect=True)]
     rows += [row("other", "P0", 5), row("other", "P1", 5, suspect=True)]
     assert "in 0 of 1 structures the order" in errors.effect_told(errors.without_doubtful([board(rows)]))
-
-
-def test_cohorts_without_doubtful_labels_are_left_out():
     found = errors.without_doubtful([board([row("best", "P0", 5)])])
-    assert found.empty
     assert errors.effect_told(found) == "No published record has a case that is marked as doubtful."
+
+
+# --- The page ----------------------------------------------------------------------------------------------------
+
+
+def test_bars_and_table_hold_every_case():
+    read = pd.DataFrame([reading("P0", "metal"), reading("P1", "metal"), reading("P2", bright=nan)])
+    rows = errors.reviewed(errors.worst([ten()]), read)
+    (axis,) = errors.bars(rows).axes
+    assert sum(patch.get_width() for patch in axis.patches) == 3
+    assert sorted(text.get_text() for text in axis.texts) == ["1", "2"]
+    listed = errors.table(rows)
+    assert listed["size, 1 is the smallest"].tolist() == ["1 of 10", "2 of 10", "3 of 10"]
+    assert listed["marked as doubtful before"].tolist() == ["", "yes", ""]
+    assert listed.iloc[2][errors.MEASURES["metal"][1]] == ""
+    assert "most frequent causes are metal (2), network (1)" in errors.summary_text(rows)
+
+
+def test_page_is_made_of_the_committed_records():
+    boards, read, shares = leaderboard.boards(), errors.readings(), cut_out.shares()
+    scored = {
+        (each.cohort, *pair) for each in boards for entry in each.methods
+        for pair in entry.cases[["case", "structure"]].itertuples(index=False, name=None)
+    }  # fmt: skip
+    for table in (read, shares):
+        assert set(table[errors.KEY].itertuples(index=False, name=None)) <= scored
+    assert read.note.str.endswith(".").all()
+    assert len(errors.CAUSES) == len(set(errors.COLOURS)) == len(errors.COLOURS)
+    cases = errors.worst(boards)
+    rows = errors.reviewed(cases, read)
+    assert len(rows) > 20
+    assert set(cases.cohort) == {"OpenKBP_OAR", "OpenKBP_PTV70", "IBSI_STS", "NPC_T2Slices"}
+    drawn = [text.get_text() for text in errors.bars(rows).axes[0].texts]
+    assert sum(int(text) for text in drawn if text) == len(rows)
+    assert f"Of {len(rows)} worst cases" in errors.summary_text(rows)
+    assert (errors.table(rows)["what was seen"] != "").all()
+    effect = errors.without_doubtful(boards, read)
+    assert (effect.n > effect.n_sure).any()
+    assert not cut_out.dsc_with_and_without(shares, boards).empty
+
+
+# --- Structures that are cut out ---------------------------------------------------------------------------------
 
 
 def test_dsc_of_organs_that_are_cut_out():
@@ -250,47 +274,3 @@ def test_a_board_is_told_what_its_images_show():
     assert "At most 3.0 % of Gland lies in such slices in the 4 cases tested; whether other slices" in told
     assert "Nothing of Gland lies" in cut_out.note(shares.assign(share=0.0), board(rows[1::2]))
     assert cut_out.note(shares, board(rows, cohort="d")) == ""
-
-
-# --- The page ----------------------------------------------------------------------------------------------------
-
-
-def test_bars_and_table_hold_every_case():
-    read = pd.DataFrame([reading("P0", "metal"), reading("P1", "metal"), reading("P2", bright=nan)])
-    rows = errors.reviewed(errors.worst([ten()]), read)
-    (axis,) = errors.bars(rows).axes
-    assert sum(patch.get_width() for patch in axis.patches) == 3
-    assert sorted(text.get_text() for text in axis.texts) == ["1", "2"]
-    listed = errors.table(rows)
-    assert listed["size, 1 is the smallest"].tolist() == ["1 of 10", "2 of 10", "3 of 10"]
-    assert listed["marked as doubtful before"].tolist() == ["", "yes", ""]
-    assert listed.iloc[2][errors.MEASURES["metal"][1]] == ""
-    assert "most frequent causes are metal (2), network (1)" in errors.summary_text(rows)
-
-
-def test_committed_readings_are_of_scored_structures():
-    read, boards = errors.readings(), leaderboard.boards()
-    scored = {
-        (each.cohort, *pair) for each in boards for entry in each.methods
-        for pair in entry.cases[["case", "structure"]].itertuples(index=False, name=None)
-    }  # fmt: skip
-    assert set(read[errors.KEY].itertuples(index=False, name=None)) <= scored
-    assert read.note.str.endswith(".").all()
-    assert set(cut_out.shares()[errors.KEY].itertuples(index=False, name=None)) <= scored
-    assert len(errors.CAUSES) == len(set(errors.COLOURS)) == len(errors.COLOURS)
-
-
-def test_page_is_made_of_the_committed_records():
-    boards, read = leaderboard.boards(), errors.readings()
-    cases = errors.worst(boards)
-    rows = errors.reviewed(cases, read)
-    assert len(rows) > 20
-    assert set(cases.cohort) == {"OpenKBP_OAR", "OpenKBP_PTV70", "IBSI_STS", "NPC_T2Slices"}
-    assert errors.unread(cases, read).endswith(".")
-    drawn = [text.get_text() for text in errors.bars(rows).axes[0].texts]
-    assert sum(int(text) for text in drawn if text) == len(rows)
-    assert f"Of {len(rows)} worst cases" in errors.summary_text(rows)
-    assert (errors.table(rows)["what was seen"] != "").all()
-    effect = errors.without_doubtful(boards, read)
-    assert (effect.n > effect.n_sure).any()
-    assert not cut_out.dsc_with_and_without(cut_out.shares(), boards).empty
