@@ -35,17 +35,11 @@ METRIC_TITLES = {
     "average_precision": "AP",
     "auc": "AUC",
     **{
-        f"{convention}_{name}": title
+        f"{convention}_{name}_mm": f"{name.upper()} (mm)"
         for convention in ("voxel", "surfel")
-        for name, title in {
-            "hd_mm": "HD (mm)",
-            "hd95_mm": "HD95 (mm)",
-            "masd_mm": "MASD (mm)",
-            "assd_mm": "ASSD (mm)",
-            "nsd_1mm": "NSD at 1 mm",
-            "nsd_2mm": "NSD at 2 mm",
-        }.items()
+        for name in ("hd", "hd95", "masd", "assd")
     },
+    **{f"{convention}_nsd_{mm}mm": f"NSD at {mm} mm" for convention in ("voxel", "surfel") for mm in (1, 2)},
 }
 
 

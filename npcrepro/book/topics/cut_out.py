@@ -25,12 +25,12 @@ def shares(path: Path = RECORD) -> pd.DataFrame:
     return record(path)
 
 
-def dsc_with_and_without(cut: pd.DataFrame, boards: Sequence[Board] | None = None) -> pd.DataFrame:
+def dsc_with_and_without(cut: pd.DataFrame, boards: Sequence[Board]) -> pd.DataFrame:
     """Mean DSC of the best method in cases whose structure is cut out (`SHARE`) and in all others.
 
     Args:
         cut: from :func:`shares`.
-        boards: from :func:`npcrepro.book.topics.leaderboard.boards`, which is the default.
+        boards: from :func:`npcrepro.book.topics.leaderboard.boards`.
 
     Returns:
         A row for each structure that is cut out in some case: ``cohort``, ``structure``, ``n_cut`` and ``cut``,

@@ -1,17 +1,8 @@
-"""The worst cases of the published records, and what was read of them: what the page "Errors" shows.
+"""The worst cases of the published records, and what a vision-language model saw in them: the page "Errors".
 
-Rule, written down before any image was opened (:func:`worst`): of each cohort of real images, the method with the best
-mean DSC on its largest board; of each structure the `EACH` cases with its lowest DSC, seeds averaged, and of a cohort
-with few structures as many as make `AT_LEAST`. Cases with a doubtful label count too, since a label may be the cause.
-Where DSC are equal, names decide.
-
-Reading: a vision-language model saw each case once, not blinded, with image, reference and prediction side by side in
-three planes. It wrote one main cause out of `CAUSES` and one sentence. No person has checked it; a radiologist would
-judge some cases otherwise. What can be measured of a cause is measured (:func:`measure`) and kept beside the verdict.
-``book/results/worst-cases`` holds numbers and words alone, no image; benchmarks/worst_cases.py writes it.
-
-A reading belongs to a case, a structure and the series that the network saw, not to a run. Where new runs on these
-series lead, cases that are still among the worst keep their reading, and the page names those without one.
+A reading belongs to a case, a structure and the series that the network saw, not to a run: where new runs on these
+series lead, cases that are still among the worst keep theirs. ``book/results/worst-cases`` holds numbers and words
+alone, no image; benchmarks/worst_cases.py writes it.
 """
 
 from __future__ import annotations
@@ -28,7 +19,6 @@ from scipy.ndimage import distance_transform_edt
 from npcrepro.base.colours import METHODS, NNUNET, REFERENCE, YELLOW
 from npcrepro.base.errors import InputError
 from npcrepro.book.figures import style
-from npcrepro.book.topics import leaderboard
 from npcrepro.book.topics.leaderboard import Board
 from npcrepro.findings.claims.ledger import PHANTOM
 from npcrepro.runs.per_patient import by_patient, over_seeds
@@ -73,11 +63,14 @@ MEASURES = {
 COLUMNS = [*SEEN, "cause", "note", "method_seen", "dsc_seen", "beyond", "gap", "bright"]
 
 
-def worst(boards: Sequence[Board] | None = None) -> pd.DataFrame:
-    """The cases to look at, by the rule above.
+def worst(boards: Sequence[Board]) -> pd.DataFrame:
+    """The cases to look at, by `RULE`, which was written down before any image was opened.
+
+    Seeds are averaged. Cases with a doubtful label count too, since a label may be the cause. Where DSC are equal,
+    names decide.
 
     Args:
-        boards: from :func:`npcrepro.book.topics.leaderboard.boards`, which is the default, most patients first.
+        boards: from :func:`npcrepro.book.topics.leaderboard.boards`, most patients first.
 
     Returns:
         A row for each, cohort by cohort and structure by structure, from the lowest DSC up: ``cohort``, ``case``,
@@ -162,7 +155,7 @@ def held_against(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def without_doubtful(boards: Sequence[Board] | None = None, read: pd.DataFrame | None = None) -> pd.DataFrame:
+def without_doubtful(boards: Sequence[Board], read: pd.DataFrame) -> pd.DataFrame:
     """Mean DSC over patients of each method and structure: with all cases, without `suspect` ones, and without these
     and the label faults that the reading found.
 
@@ -170,19 +163,19 @@ def without_doubtful(boards: Sequence[Board] | None = None, read: pd.DataFrame |
 
     Args:
         boards: as for :func:`worst`.
-        read: from :func:`readings`; by default nothing was read.
+        read: from :func:`readings`.
 
     Returns:
         A row for each method and structure of cohorts where a case is left out: ``cohort``, ``structure``, ``method``;
         ``n`` patients and the mean ``all``; ``n_sure`` and ``sure``; ``n_read`` and ``read``; ``change`` is ``sure``
         minus ``all``, ``change_read`` is ``read`` minus ``sure``.
     """
-    faults = [] if read is None else read.loc[read.cause.isin((FAULT, EARLY)), KEY].apply(tuple, axis=1).tolist()
+    faults = pd.MultiIndex.from_frame(read.loc[read.cause.isin((FAULT, EARLY)), KEY])
     found = []
     for board in largest(boards):
         for entry in board.methods:
             cases = entry.cases.assign(cohort=board.cohort)
-            at_fault = cases.set_index(KEY).index.isin(faults) if faults else np.zeros(len(cases), bool)
+            at_fault = pd.MultiIndex.from_frame(cases[KEY]).isin(faults)
             kept = {"all": cases, "sure": cases[~cases.suspect], "read": cases[~cases.suspect & ~at_fault]}
             if len(kept["read"]) == len(cases):
                 continue
@@ -299,24 +292,21 @@ def summary_text(rows: pd.DataFrame) -> str:
     first = ", ".join(f"{cause} ({count})" for cause, count in counts.head(3).items())
     labels = rows[rows.cause.isin((FAULT, EARLY))]
     empty = labels["empty"].sum()
-    marked = f"{labels.suspect.sum()} of them had been marked as doubtful before"
-    own = f"{empty} of them have an empty prediction, so that another label would not have helped" if empty else ""
-    rest = counts.get("network", 0)
+    own = f"; {empty} of them have an empty prediction, so that another label would not have helped" if empty else ""
     return (
         f"Of {len(rows)} worst cases, the most frequent causes are {first}. In {len(labels)} the label limits the "
         f"score: in {counts.get(FAULT, 0)} it seems wrong, in {counts.get(EARLY, 0)} it stops where the structure goes "
-        f"on, which may be on purpose; {'; '.join(filter(None, (marked, own)))}. {rest} look as if a better network "
-        f"would have had them right, and {counts.get('no cause seen', 0)} show nothing unusual."
+        f"on, which may be on purpose; {labels.suspect.sum()} of them had been marked as doubtful before{own}. "
+        f"{counts.get('network', 0)} look as if a better network would have had them right, and "
+        f"{counts.get('no cause seen', 0)} show nothing unusual."
     )
 
 
-def largest(boards: Sequence[Board] | None) -> list[Board]:
+def largest(boards: Sequence[Board]) -> list[Board]:
     """The first board of each cohort of real images."""
-    found: dict[str, Board] = {}
-    for board in leaderboard.boards() if boards is None else boards:
-        if not board.cohort.startswith(PHANTOM):
-            found.setdefault(board.cohort, board)
-    return list(found.values())
+    real = [board for board in boards if not board.cohort.startswith(PHANTOM)]
+    names = [board.cohort for board in real]
+    return [board for place, board in enumerate(real) if board.cohort not in names[:place]]
 
 
 def _worst_of(board: Board) -> pd.DataFrame:

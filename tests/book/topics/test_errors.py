@@ -50,6 +50,9 @@ def reading(case, cause="network", structure="GTV", cohort="c", **more):
             "bright": 0.0} | more  # fmt: skip
 
 
+NONE = pd.DataFrame(columns=errors.COLUMNS)
+
+
 def ten():
     """Ten cases with 0 to 9 hits of the best method, and as many of another that fails where the best does well."""
     best = [row("best", f"P{i}", i, suspect=i == 1, size=10 + i) for i in range(10)]
@@ -200,8 +203,8 @@ def test_means_without_doubtful_labels():
 def test_change_of_order_is_counted_and_cohorts_without_doubtful_labels_are_left_out():
     rows = [row("best", "P0", 6), row("best", "P1", 0, suspect=True)]
     rows += [row("other", "P0", 5), row("other", "P1", 5, suspect=True)]
-    assert "in 0 of 1 structures the order" in errors.effect_told(errors.without_doubtful([board(rows)]))
-    found = errors.without_doubtful([board([row("best", "P0", 5)])])
+    assert "in 0 of 1 structures the order" in errors.effect_told(errors.without_doubtful([board(rows)], NONE))
+    found = errors.without_doubtful([board([row("best", "P0", 5)])], NONE)
     assert errors.effect_told(found) == "No published record has a case that is marked as doubtful."
 
 
