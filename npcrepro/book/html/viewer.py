@@ -1,9 +1,8 @@
 """Volumes to look around in on a page of the book: three planes, a 3-D view, series, and outlines of masks.
 
-`show` is called in a notebook. Its output carries a table of patients, a still image for each of them, and the volumes,
-small ones, in a part of the output that is no page. `unpack` takes that part out when the book is built; the volumes
-become files of the book, ``_static/volumes/``, which ``book/_static/viewer.js`` loads when a reader comes to them and
-hands to NiiVue. Where that cannot be, in a notebook, on paper or without WebGL2, the still images stay.
+The output of `show` carries still images and small volumes. When the book is built, `unpack` makes the volumes files of
+the book, which ``book/_static/viewer.js`` loads when a reader comes to them and hands to NiiVue. Where that cannot be,
+in a notebook, on paper or without WebGL2, the still images stay.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class Patient:
 def show(patients: Sequence[Patient], colours: Mapping[str, str]) -> None:
     """Display patients in a notebook, to look around in once the notebook is a page of the book.
 
-    Images of a cohort that may not be published do not belong here: ``figures.show_images(cohort, settings, show,
+    Images of a cohort that may not be published do not belong here: ``slices.show_images(cohort, settings, show,
     patients, colours)`` leaves them out.
 
     Args:
@@ -136,12 +135,9 @@ def bundle(patients: Sequence[Patient], colours: Mapping[str, str]) -> dict:
     volumes: dict[str, bytes] = {}
     described = []
     for patient in patients:
-        _require_one_grid(patient)
-        series, outlines, spacing_mm = _cut(patient)
-        start, files = _packed(series, outlines, spacing_mm, patient.geometry)
-        volumes |= {file: content for titles in files.values() for file, content in titles.values()}
-        names = {kind: {title: file for title, (file, _) in titles.items()} for kind, titles in files.items()}
-        described.append({"name": patient.name, "start": start, **names})
+        about, files = _packed(patient)
+        described.append(about)
+        volumes |= files
     return {
         "text/plain": f"Volumes of {', '.join(patient.name for patient in patients)}, to be seen in the book.",
         "text/html": _html(patients, colours, described),
@@ -166,54 +162,47 @@ def unpack(notebook: bytes) -> tuple[bytes, dict[str, bytes]]:
     return json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n", volumes
 
 
-# Volumes
+def _packed(patient: Patient) -> tuple[dict, dict[str, bytes]]:
+    """What the script is told of a patient, and the files that it names.
 
-
-def _require_one_grid(patient: Patient) -> None:
-    shapes = {title: array.shape for title, array in (*patient.series.items(), *patient.outlines.items())}
-    if len(set(shapes.values())) != 1 or not patient.series or not patient.outlines:
+    That is its name, title to file of series and outlines, and where slices go through at the start, as parts of the
+    (x, y, z) extent. Volumes are within `SET_VOXELS`: cut to the masks with a margin, then every n-th pixel.
+    """
+    kinds = {"series": patient.series, "outlines": patient.outlines}
+    shapes = {title: array.shape for arrays in kinds.values() for title, array in arrays.items()}
+    if len(set(shapes.values())) != 1 or not all(kinds.values()):
         raise InputError(
             f"viewer: patient {patient.name} needs series and outlines on one grid (z, y, x), got {shapes or 'nothing'}"
         )
-
-
-def _cut(patient: Patient) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    """Series, outlines and spacing within `SET_VOXELS`: cut to the masks with a margin, then every n-th pixel."""
     spacing_mm = np.nan_to_num(np.asarray(patient.spacing_mm, float), nan=1.0)
-    masks = list(patient.outlines.values())
+    masks, most = list(patient.outlines.values()), SET_VOXELS // len(patient.series)
     box, step = (slice(None),) * 3, 1
-    if len(patient.series) * masks[0].size > SET_VOXELS:
+    if masks[0].size > most:
         box = box_around(masks, np.ceil(MARGIN_MM / spacing_mm).astype(int))
-    while len(patient.series) * masks[0][box][:, ::step, ::step].size > SET_VOXELS:
+    while masks[0][box][:, ::step, ::step].size > most:
         step += 1
-    series, outlines = (
-        {title: array[box][:, ::step, ::step] for title, array in arrays.items()}
-        for arrays in (patient.series, patient.outlines)
-    )
-    return series, outlines, spacing_mm * (1, step, step)
+    spacing_mm = spacing_mm * (1, step, step)
 
-
-def _packed(
-    series: Mapping[str, np.ndarray],
-    outlines: Mapping[str, np.ndarray],
-    spacing_mm: np.ndarray,
-    geometry: Mapping[str, Sequence[float]] | None,
-) -> tuple[list[float], dict[str, dict[str, tuple[str, bytes]]]]:
-    """Where slices go through at the start, as parts of the (x, y, z) extent, and the files by kind and title."""
-
-    def upright(array: np.ndarray) -> sitk.Image:
-        image = sitk.DICOMOrient(to_itk(array, tuple(spacing_mm), geometry), "RAS")
+    def upright(pixels: np.ndarray) -> sitk.Image:
+        image = sitk.DICOMOrient(to_itk(pixels, tuple(spacing_mm), patient.geometry), "RAS")
         # Planes are those of the scanner: a tilt of a few degrees would only blur them.
         image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
         image.SetOrigin((0, 0, 0))
         return image
 
-    images = {title: upright(_as_bytes(image)) for title, image in series.items()}
-    masks = {title: upright(np.asarray(mask, bool).astype(np.uint8)) for title, mask in outlines.items()}
-    first = sitk.GetArrayFromImage(next(iter(masks.values())))
-    start = [(place + 0.5) / size for place, size in zip(largest_slices(first), first.shape, strict=True)]
-    kinds = {"series": images, "outlines": masks}
-    return start[::-1], {kind: {title: _file(image) for title, image in of.items()} for kind, of in kinds.items()}
+    about: dict = {"name": patient.name, "series": {}, "outlines": {}}
+    files = {}
+    for kind, arrays in kinds.items():
+        for title, array in arrays.items():
+            array = array[box][:, ::step, ::step]
+            image = upright(_as_bytes(array) if kind == "series" else np.asarray(array, np.uint8))
+            name, content = _file(image)
+            about[kind][title], files[name] = name, content
+            if kind == "outlines" and "start" not in about:
+                mask = sitk.GetArrayFromImage(image)
+                middle = zip(largest_slices(mask), mask.shape, strict=True)
+                about["start"] = [(place + 0.5) / size for place, size in middle][::-1]
+    return about, files
 
 
 def _file(image: sitk.Image) -> tuple[str, bytes]:
