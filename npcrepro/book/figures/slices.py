@@ -72,14 +72,15 @@ def contours(
     Args:
         rows: title of the row to ``(image (y, x), reference (y, x), {method: prediction (y, x)})``.
     """
-    heads = style.key(paper, list(next(iter(rows.values()))[2]))
+    names = list(next(iter(rows.values()))[2])
+    heads = style.key(paper, names)
     figure, axes = style.grid(len(rows), len(heads))
     for line, (image, reference, predictions) in zip(axes, rows.values(), strict=True):
         middle = np.zeros(reference.shape, bool)
         middle[tuple(slice(size // 4, size - size // 4) for size in reference.shape)] = True
         box = box_around([reference, middle])
-        for axis, colour, mask in zip(line, heads.values(), predictions.values(), strict=True):
-            show_slice(axis, image[box], {style.REFERENCE: reference[box], colour: mask[box]})
+        for axis, name, colour in zip(line, names, heads.values(), strict=True):
+            show_slice(axis, image[box], {style.REFERENCE: reference[box], colour: predictions[name][box]})
     style.name_lines(axes, rows, heads)
     style.legend(figure, {"Reference": style.REFERENCE} | heads)
     return figure

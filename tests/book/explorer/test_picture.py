@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.explorer.picture import GAP_PX, View, numbers, over_thresholds, picture, worst_slice
+from npcrepro.book.explorer.picture import GAP_PX, View, numbers, picture, worst_slice
 from npcrepro.book.explorer.studies import CaseData, Found
 from npcrepro.book.figures import style
 from npcrepro.book.figures.slices import ERRORS
@@ -59,10 +59,6 @@ class TestNumbers:
         found = case.found["a"]
         assert found.counts(threshold) == count(found.mask(threshold), REFERENCE)
 
-    def test_a_probability_at_the_threshold_is_marked(self):
-        steps = np.array([[[127, 128]]], np.uint8)
-        assert Found(steps, steps > 0, SPACING_MM).mask(0.5).tolist() == [[[False, True]]]
-
     @pytest.mark.parametrize("threshold", [0.0, 1.1, float("nan")])
     def test_a_threshold_that_marks_all_or_none_is_refused(self, case, threshold):
         with pytest.raises(InputError, match="above 0 and is at most 1"):
@@ -91,11 +87,6 @@ class TestNumbers:
         assert rows.dsc_of_slice.tolist() == [1.0, 0.0]
         assert [*rows.volume_ml, case.reference_ml] == pytest.approx([hit * 0.004, 0, wanted * 0.004])
         assert np.isnan(numbers(case, replace(view, threshold=0.3), distances=False).hd95_mm[0])
-
-    def test_thresholds_one_below_the_other(self, case, view):
-        rows = over_thresholds(case, view, (0.3, 0.5))
-        assert rows.threshold.tolist() == [0.3, 0.5]
-        assert rows.dsc.tolist() == [case.found["a"].counts(value).dsc for value in (0.3, 0.5)]
 
 
 class TestPicture:

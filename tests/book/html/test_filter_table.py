@@ -39,12 +39,6 @@ def test_folded_columns_lie_below_a_cell_and_empty_ones_are_left_out():
         assert absent not in html
 
 
-def test_two_tables_of_a_page_have_names_of_their_own_and_a_build_repeats_them():
-    one, other = filter_table(FRAME, by=["paper"]), filter_table(FRAME, by=["verdict"])
-    assert one == filter_table(FRAME, by=["paper"])
-    assert one.split('id="')[1][:15] != other.split('id="')[1][:15]
-
-
 def test_a_missing_column_is_an_error():
     with pytest.raises(KeyError, match="verdct"):
         filter_table(FRAME, by=["verdct"])

@@ -169,12 +169,6 @@ class TestPage:
         assert re.findall("<th>(.*?)</th>", html) == ["patient", "DSC", "HD &lt;mm&gt;"]
         assert re.findall("<td>(.*?)</td>", html) == ["P0", "0.88", "–", "P1", "–", "7 mm"]
 
-    def test_two_viewers_of_a_page_have_names_of_their_own(self):
-        pages = (viewer.bundle([patient(corner=corner)], COLOURS)["text/html"] for corner in ((4, 3, 18), (4, 3, 17)))
-        one, other = (re.findall(r'"(viewer-\w{8})"', page) for page in pages)
-        assert len(set(one)) == len(set(other)) == 1
-        assert one != other
-
     def test_chapter_shows_patients_with_their_scores_and_no_image_that_must_not_be_shown(self, monkeypatch):
         one = patient()
         shown = SimpleNamespace(
