@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -144,8 +144,11 @@ class Explorer:
         }
         for react, controls in reactions.items():
             for control in controls:
-                control.observe(lambda change, react=react: self._quiet or react(), "value")
+                self._when_moved(control, react)
         self.worst.on_click(lambda button: self.to_worst_slice())
+
+    def _when_moved(self, control: widgets.Widget, react: Callable[[], None]) -> None:
+        control.observe(lambda change: None if self._quiet else react(), "value")
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -173,7 +176,7 @@ class Explorer:
                 for number, name in enumerate(self.study.methods)
             }
             for box in self.methods.values():
-                box.observe(lambda change: self._quiet or self._draw(), "value")
+                self._when_moved(box, self._draw)
             self._ticks.children = list(self.methods.values())
             self._open_case()
 

@@ -13,12 +13,15 @@ from scipy import ndimage
 
 from npcrepro.book.figures import style
 from npcrepro.cohorts.layout import Cohort
+from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.metrics.overlap import count
 from npcrepro.protocol.method import Paper
 from npcrepro.protocol.settings import Settings
 
 
-def show_images(cohort: Cohort, settings: Settings, draw: Callable[..., Figure], *arguments, **options) -> None:
+def show_images(
+    cohort: Cohort | PreparedCohort, settings: Settings, draw: Callable[..., object], *arguments, **options
+) -> None:
     """Show a figure of a cohort's images, or where its licence forbids that, a line that says so.
 
     Args:

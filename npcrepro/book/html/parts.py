@@ -48,7 +48,7 @@ def swatch(colour: str) -> str:
     return f'<span aria-hidden="true" style="{box}; background: {colour}"></span>'
 
 
-def panel(title: str, label: str, shape: Sequence[int], spacing_mm: Sequence[float], drawing: str) -> str:
+def panel(title: str, label: str, shape: Sequence[int], spacing_mm: Sequence[float] | np.ndarray, drawing: str) -> str:
     """An SVG figure of a slice with pixels as high and wide as they are in the patient.
 
     Args:
@@ -77,7 +77,7 @@ def outline(mask: np.ndarray) -> str:
 
     # Framed, or it would stay open at the edges of the image; half a pixel from corners to middles of pixels.
     lines = contour_generator(z=np.pad(mask.astype(np.float32), 1)).lines(0.5)
-    return "".join(_path(np.rint(2 * line - 1).astype(int)) for line in lines)
+    return "".join(_path(np.rint(2 * np.asarray(line) - 1).astype(int)) for line in lines)
 
 
 def _path(points: np.ndarray) -> str:

@@ -72,7 +72,7 @@ def _panels(
     grey: np.ndarray,
     panels: Mapping[str, Mapping[str, np.ndarray]],
     colours: Mapping[str, str],
-    spacing_mm: Sequence[float],
+    spacing_mm: np.ndarray,
 ) -> str:
     """Figures side by side for one slice; the image is in the page once, and the other panels refer to it."""
     picture = Image.fromarray(grey)

@@ -176,7 +176,8 @@ def _packed(patient: Patient) -> tuple[dict, dict[str, bytes]]:
         )
     spacing_mm = np.nan_to_num(np.asarray(patient.spacing_mm, float), nan=1.0)
     masks, most = list(patient.outlines.values()), SET_VOXELS // len(patient.series)
-    box, step = (slice(None),) * 3, 1
+    box: tuple[slice, ...] = (slice(None),) * 3
+    step = 1
     if masks[0].size > most:
         box = box_around(masks, np.ceil(MARGIN_MM / spacing_mm).astype(int))
     while masks[0][box][:, ::step, ::step].size > most:

@@ -50,8 +50,9 @@ def shifted_pair(shift_mm: float) -> tuple[np.ndarray, np.ndarray]:
     return _ellipsoid((z - SPACING_MM[0], y, x - shift_mm), radii * LARGER), _ellipsoid((z, y, x), radii)
 
 
-def _ellipsoid(places_mm: Sequence[np.ndarray], radii_mm: Sequence[float]) -> np.ndarray:
-    return sum((place / radius) ** 2 for place, radius in zip(places_mm, radii_mm, strict=True)) <= 1
+def _ellipsoid(places_mm: Sequence[np.ndarray], radii_mm: np.ndarray) -> np.ndarray:
+    z, y, x = (place / radius for place, radius in zip(places_mm, radii_mm, strict=True))
+    return z**2 + y**2 + x**2 <= 1
 
 
 def overlap(prediction: np.ndarray, reference: np.ndarray) -> pd.DataFrame:

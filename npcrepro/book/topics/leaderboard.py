@@ -229,7 +229,7 @@ class Board:
         """
         lines = [{"method": title} for title in self.titles]
         for structure, line in product(self.structures, lines):
-            volumes, found = (of(structure, line["method"]) for of in (self.volumes, self.agreement))
+            volumes, found = self.volumes(structure, line["method"]), self.agreement(structure, line["method"])
             if found.n > 1:
                 heading = f"{structure} ({volumes.reference_ml.mean():.0f} ml)"
                 line[heading] = f"{found.bias:+z.1f} ({found.low:+z.1f} to {found.high:+z.1f})"
