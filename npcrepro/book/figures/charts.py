@@ -72,7 +72,7 @@ def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
             text = {"rotation": 90, "va": "bottom", "fontsize": 7, "color": "0.3", "zorder": 5, "bbox": ground}
             axis.annotate(stage, (start, 0), **place, **text)
             for column, dashes in {"loss": "-", "validation_loss": "--"}.items():
-                each = of_stage.pivot(index="total", columns=["fold", "seed"], values=column)
+                each = of_stage.pivot_table(index="total", columns=["fold", "seed"], values=column)
                 for run in each:
                     axis.plot(each[run].dropna(), dashes, color=colour, alpha=0.3, linewidth=0.7)
                 axis.plot(each.mean(axis=1), dashes, marker=".", color=colour, linewidth=1.8)

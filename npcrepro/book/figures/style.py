@@ -172,6 +172,9 @@ def boxes(axis: Axes, data, **options) -> None:
     Args:
         data: a data frame, with ``options`` as seaborn has them; without these, a box for each column.
     """
+    shown = data[options["y"]] if "y" in options else data
+    if not shown.notna().to_numpy().any():
+        return  # seaborn needs a value
     with warnings.catch_warnings():
         # seaborn 0.13 tells matplotlib 3.11 the orientation in the old way.
         warnings.filterwarnings("ignore", "vert", MatplotlibDeprecationWarning)

@@ -148,3 +148,10 @@ def test_weights_of_channels_stand_over_their_level():
     np.testing.assert_allclose(bars[:, :, 0].mean(axis=1), [-0.2, 0.8, 0.2, 1.2])
     dots = [part.get_offsets()[:, 1].tolist() for part in axis.collections if hasattr(part, "get_sizes")]
     assert [0.2, 0.4] in dots
+
+
+def test_a_metric_without_any_value_leaves_an_empty_figure(patients):
+    unknown = patients[patients.structure == "Mandible"].assign(surfel_hd95_mm=np.nan)
+    figure = charts.boxes(unknown, PAPER, {"surfel_hd95_mm": "HD95 (mm)", "dsc": "DSC"})
+    assert [bool(len(axis.lines)) for axis in figure.axes] == [False, True]
+    assert not charts.boxes_by_structure(unknown, PAPER, "surfel_hd95_mm").axes[0].lines
