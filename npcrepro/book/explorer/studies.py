@@ -238,6 +238,10 @@ class CaseData:
         low, high = np.percentile(self.series[series], (0.5, 99.5))
         return (float(low) + float(high)) / 2, max(float(high) - float(low), 1e-6)
 
+    def slices(self, plane: str) -> int:
+        """How many slices there are in a plane."""
+        return self.reference.shape[PLANES.index(plane)]
+
     def largest(self, plane: str) -> int:
         """The slice with the largest area of the reference; the middle one where it is empty."""
         return largest_slices(self.reference)[PLANES.index(plane)]

@@ -66,19 +66,10 @@ class Explorer:
     @property
     def view(self) -> View:
         """What the controls are set to."""
-        return View(
-            plane=self.plane.value,
-            slice=self.slice.value - 1,
-            series=self.series.value,
-            level=self.level.value,
-            width=self.width.value,
-            mode=self.mode.value,
-            methods=tuple(name for name, box in self.methods.items() if box.value),
-            first=self.first.value,
-            second=self.second.value,
-            opacity=self.opacity.value,
-            threshold=self.threshold.value,
-        )
+        alike = ("plane", "series", "level", "width", "mode", "first", "second", "opacity", "threshold")
+        ticked = tuple(name for name, box in self.methods.items() if box.value)
+        values = {name: getattr(self, name).value for name in alike}
+        return View(slice=self.slice.value - 1, methods=ticked, **values)
 
     def _make_controls(self) -> None:
         def choice(description: str, tooltip: str, options: Sequence = (), width: str = "18rem") -> widgets.Dropdown:
@@ -86,8 +77,8 @@ class Explorer:
             return widgets.Dropdown(options=options, description=description, tooltip=tooltip, **look)
 
         def buttons(description: str, options: Sequence[str], *tooltips: str) -> widgets.ToggleButtons:
-            look = {"style": STYLE | {"button_width": "auto"}}
-            look["layout"] = Layout(width="auto", margin="2px 2rem 2px 2px")
+            place = Layout(width="auto", margin="2px 2rem 2px 2px")
+            look = {"style": STYLE | {"button_width": "auto"}, "layout": place}
             return widgets.ToggleButtons(options=options, description=description, tooltips=tooltips, **look)
 
         def slider(kind: type, description: str, tooltip: str, **options) -> widgets.Widget:
@@ -209,7 +200,7 @@ class Explorer:
 
     def _open_plane(self) -> None:
         with self._together():
-            _set_range(self.slice, 1, self.case.reference.shape[PLANES.index(self.plane.value)])
+            _set_range(self.slice, 1, self.case.slices(self.plane.value))
             self.slice.value = self.case.largest(self.plane.value) + 1
 
     def to_worst_slice(self) -> None:
