@@ -44,7 +44,7 @@ def make_data(folder: Path) -> BlockData:
     """One patient of the phantom as blocks; says how long the volume and its weights take, which are made once."""
     cohort = write_phantom(folder / "cohort", patients=1, matrix=MATRIX, spacing_mm=SPACING_MM, channels=("CET1",))
     data = read_data(prepare(cohort, folder / "prepared"))
-    (case,) = data.cohort.cases
+    (case,) = data.cohort.case_names
     start = time.perf_counter()
     data.weight(case)
     size = " x ".join(map(str, data.grid(case).size))
@@ -98,7 +98,7 @@ def compare(name: str, device: str, batch: tuple[torch.Tensor, ...], turns: int 
 
 def drawing(data: BlockData, turns: int = 50) -> None:
     """Print how many training samples are drawn and cut in a second."""
-    samples = data.samples(data.cohort.cases)
+    samples = data.samples(data.cohort.case_names)
     start = time.perf_counter()
     for seed in range(turns):
         data.batch(data.draw(samples, BATCH, torch.Generator().manual_seed(seed)))
@@ -124,7 +124,7 @@ def window(name: str, prepared: Path, device: str) -> None:
 def predict(name: str, prepared: str, device: str) -> None:
     """Predict, in the process that `window` starts; prints seconds, blocks, and peak of the process and of the card."""
     cohort = read_prepared(Path(prepared))
-    (case,) = cohort.cases
+    (case,) = cohort.case_names
     coarse = Path(prepared) / "coarse.npz"
     data = read_data(cohort, maps={case: coarse} if name == "CSCN" else None)
     network = NETWORKS[name]().eval().to(device)
@@ -149,7 +149,7 @@ def main(device: str = "cpu") -> None:
     """Print everything."""
     with tempfile.TemporaryDirectory() as name:
         data = make_data(Path(name))
-        samples = data.samples(data.cohort.cases)
+        samples = data.samples(data.cohort.case_names)
         batch = data.batch(data.draw(samples, BATCH, torch.Generator().manual_seed(0)))
         drawing(data)
         for network in TRAINED:

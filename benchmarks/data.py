@@ -44,7 +44,7 @@ def make_data(name: str, matrix: tuple[int, ...], folder: Path, patients: int = 
 def our_updates(name: str, data, batch: int, updates: int):
     """The batches of so many updates, as the training loop makes them."""
     augment = {"slices": Affine(**SLICES), "windows": VolumeAffine(**WINDOWS)}.get(name)
-    samples = data.samples(data.cohort.cases)
+    samples = data.samples(data.cohort.case_names)
     for update in range(updates):
         generator = torch.Generator().manual_seed(update)
         image, label, *weight = data.batch(data.draw(samples, batch, generator))
@@ -59,10 +59,11 @@ def monais(name: str, data, batch: int, updates: int):
     from monai.data import Dataset
 
     keys = ["image", "label"]
-    samples = data.samples(data.cohort.cases)
+    samples = data.samples(data.cohort.case_names)
     mirror = transforms.RandFlipd(keys, prob=0.5, spatial_axis=-1)
     if name == "blocks":
-        whole = [{"image": data.image(case).copy(), "label": data.label(case).copy()} for case in data.cohort.cases]
+        names = data.cohort.case_names
+        whole = [{"image": data.image(case).copy(), "label": data.label(case).copy()} for case in names]
         # Where the tumour is, is found once, as by this project.
         whole = [transforms.FgBgToIndicesd("label")(case) for case in whole]
         indices = {"fg_indices_key": "label_fg_indices", "bg_indices_key": "label_bg_indices"}

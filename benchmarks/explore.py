@@ -13,9 +13,12 @@ from statistics import median
 
 import numpy as np
 from common import Table, machine
+from PIL import Image
 from scipy.ndimage import gaussian_filter, shift
 
-from npcrepro.book import explorer
+from npcrepro.book.explorer.picture import View, numbers, picture
+from npcrepro.book.explorer.studies import STEPS, CaseData, Found
+from npcrepro.book.html.parts import data_uri
 from npcrepro.cohorts.phantom import make_patient
 
 SIZE, SMOKE = (20, 256, 256), (8, 48, 48)
@@ -23,37 +26,37 @@ COLOURS = {"one": "#56B4E9", "two": "#009E73", "three": "#CC79A7"}
 THRESHOLDS = np.linspace(0.02, 0.98, 49)
 
 
-def make_case(matrix: tuple[int, int, int]) -> explorer.CaseData:
+def make_case(matrix: tuple[int, int, int]) -> CaseData:
     """A patient whose tumour three methods have found, each a little beside it and with a soft edge."""
     patient = make_patient(0, matrix=matrix)
     reference = patient.masks["GTVp"]
     found = {}
     for number, name in enumerate(COLOURS):
         moved = shift(reference.astype(np.float32), (0, number, number), order=0)
-        steps = np.rint(gaussian_filter(moved, (0.5, 2, 2)) * explorer.STEPS).astype(np.uint8)
-        found[name] = explorer.Found(steps, reference, patient.spacing_mm)
+        steps = np.rint(gaussian_filter(moved, (0.5, 2, 2)) * STEPS).astype(np.uint8)
+        found[name] = Found(steps, reference, patient.spacing_mm)
     series = {"T1": patient.image[0].astype(np.float32)}
-    return explorer.CaseData("phantom", series, reference, found, patient.spacing_mm)
+    return CaseData("phantom", series, reference, found, patient.spacing_mm)
 
 
-def start(case: explorer.CaseData, plane: str, mode: str) -> explorer.View:
+def start(case: CaseData, plane: str, mode: str) -> View:
     """All methods on the largest slice."""
     names = tuple(COLOURS)
-    return explorer.View(plane, case.largest(plane), "T1", *case.limits("T1"), mode, names, names[0], names[1])
+    return View(plane, case.largest(plane), "T1", *case.limits("T1"), mode, names, names[0], names[1])
 
 
-def step_ms(case: explorer.CaseData, views: list[explorer.View], turns: int) -> tuple[float, float]:
+def step_ms(case: CaseData, views: list[View], turns: int) -> tuple[float, float]:
     """Milliseconds of a step through these views: the median, and the slowest one of all."""
     times = []
     for _, view in zip(range(turns * len(views)), cycle(views), strict=False):
         start = time.perf_counter()
-        explorer.png(explorer.picture(case, view, COLOURS))
-        explorer.numbers(case, view, distances=False)
+        data_uri(Image.fromarray(picture(case, view, COLOURS)).save, "png", compress_level=1)
+        numbers(case, view, distances=False)
         times.append(time.perf_counter() - start)
     return 1000 * median(times), 1000 * max(times)
 
 
-def hd95_ms(case: explorer.CaseData) -> tuple[float, float]:
+def hd95_ms(case: CaseData) -> tuple[float, float]:
     """Milliseconds to measure HD95 of all methods at a threshold: the median, and the slowest one of all."""
     case.found["one"].hd95_mm(0.005)  # reads the tables of surface elements
     times = []
@@ -74,7 +77,7 @@ def main(arguments=None) -> None:
     matrix = SMOKE if chosen.smoke else SIZE
     print(machine())
     case = make_case(matrix)
-    print(f"{' x '.join(map(str, matrix))}, {len(case.found)} methods, tumour of {explorer.reference_ml(case):.0f} ml")
+    print(f"{' x '.join(map(str, matrix))}, {len(case.found)} methods, tumour of {case.reference_ml:.0f} ml")
     table = Table("step", "median ms", "slowest ms", first=34)
     for plane, mode in (
         ("axial", "contours"),

@@ -67,8 +67,8 @@ def whole_training(name: str, patients: int, device: str, smoke: bool, folder: P
     cohort = prepare(write_phantom(folder / key, **options), folder / "prepared")
     method = method.on(cohort.structures)
     data = method.data.build(cohort, profile.matrix, method.channels, method.structures)
-    train, validation = cohort.cases[:-1], cohort.cases[-1:]
-    data.samples(cohort.cases)  # slices are made before, as they are for every fold but the first
+    train, validation = cohort.case_names[:-1], cohort.case_names[-1:]
+    data.samples(cohort.case_names)  # slices are made before, as they are for every fold but the first
     fabric, seconds, busy = devices.make_fabric(device), [], []
     # The first call is not counted: it also looks for the fastest kernels.
     for intervals in (1, 1, 2):  # the longest last: what is watched in it is told

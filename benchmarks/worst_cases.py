@@ -11,6 +11,7 @@ import sys
 import pandas as pd
 
 from npcrepro.book.topics import errors, leaderboard
+from npcrepro.book.topics.cut_out import RECORD as CUT_OUT
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.structures import mask_of
@@ -71,5 +72,5 @@ if __name__ == "__main__":
     ]
     write_csv(errors.READINGS, rows, errors.COLUMNS)
     shares = [row for name, cohort in cohorts.items() if cohort.channels == CT for row in cut_out(boards[name], cohort)]
-    write_csv(errors.CUT_OUT, shares, [*errors.KEY, "share"])
-    print(f"{len(rows)} readings in {errors.READINGS}, {len(shares)} shares in {errors.CUT_OUT}")
+    write_csv(CUT_OUT, shares, [*errors.KEY, "share"])
+    print(f"{len(rows)} readings in {errors.READINGS}, {len(shares)} shares in {CUT_OUT}")

@@ -1,7 +1,7 @@
-"""Which code a result depends on, as a hash: the definitions that a function or class reaches inside the package.
+"""A hash of the code that a result depends on: the definitions that a function or class reaches inside the package.
 
-A run made by other code is another run. Hashing whole files would make every run another one whenever a loss for the
-next paper is added beside the one it used; following the names that a definition mentions does not.
+A run made by other code is another run. If whole files were hashed, a new loss in a file would make every run that
+uses another loss of this file a new run. Following the names that a definition mentions avoids that.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import npcrepro
 from npcrepro.base.files import sha256_of
@@ -19,7 +20,7 @@ PACKAGE = Path(npcrepro.__file__).parent
 
 
 def without_address(text: str) -> str:
-    """``"npcrepro.module:Name"`` as ``"Name"``: code of this package is known by its name, for its module may move.
+    """``"npcrepro.module:Name"`` as ``"Name"``, because the module of a class of this package may change.
 
     Example:
         >>> without_address("npcrepro.base.code_hash:code_sha256"), without_address("torch.optim:SGD")
@@ -31,14 +32,13 @@ def without_address(text: str) -> str:
 def code_sha256(roots: Iterable[str]) -> str:
     """Hash of the definitions that ``roots`` reach, each by its name and its syntax tree.
 
-    Blind to comments, docstrings and annotations, and to the module that a definition stands in: code that moves to
-    another file is the same code.
+    Comments, docstrings, annotations and the module of a definition do not count: code that moves to another file is
+    the same code. Names of functions, classes and constants of the same module are followed, and so are names imported
+    from other modules of the package. Code that is reached otherwise (as an attribute of an imported module or of a
+    variable, or by a string) has to be a root itself.
 
-    A root is ``"npcrepro.module:name"``, or ``"npcrepro.module:Class.method"`` for one part of a class.
-
-    Followed are names of functions, classes and constants of the same module, and names imported from other modules of
-    the package. What is reached by other ways (an attribute of an imported module or of a variable, a string) has to be
-    a root itself.
+    Args:
+        roots: ``"npcrepro.module:name"``, or ``"npcrepro.module:Class.method"`` for one part of a class.
 
     Raises:
         KeyError: a root that its module does not define.
@@ -62,7 +62,7 @@ def _definition(target: str) -> tuple[str, tuple[str, ...]]:
     name, _, part = name.partition(".")
     defined, imported = _names(module)
     if name in imported and name not in defined:
-        return "", (imported[name],)  # re-exported by the face of a package
+        return "", (imported[name],)  # re-exported by the __init__ of a package
     node = defined[name]
     if part:
         node = {child.name: child for child in node.body if isinstance(child, ast.FunctionDef)}[part]
@@ -73,7 +73,7 @@ def _definition(target: str) -> tuple[str, tuple[str, ...]]:
 
 
 @cache
-def _names(module: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
+def _names(module: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Top-level definitions of a module, and where the names come from that it imports from the package."""
     path = PACKAGE.joinpath(*module.split(".")[1:])
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -92,8 +92,7 @@ def _names(module: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
 
 
 def _without_words(tree: ast.Module) -> ast.Module:
-    """Without what is there for readers (docstrings, and annotations, which decide nothing when the code runs) and
-    without addresses of the package's own code."""
+    """The tree without docstrings, annotations and addresses of the package's own code."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.returns = None

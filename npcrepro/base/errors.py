@@ -2,19 +2,21 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TypeVar
+
+Choice = TypeVar("Choice")
 
 
 class InputError(ValueError):
     """Something given by the user cannot be used.
 
-    The message is one sentence that names the file or value and the likely cause. The command line prints it
-    without a traceback and ends with exit status 1; in a notebook it is the last line of the error.
+    The message is one sentence that names the file or value and the likely cause. The command line prints it without a
+    traceback and ends with exit status 1. In a notebook it is the last line of the error.
     """
 
 
-def pick(choices: Mapping[str, Any], name: str, what: str):
-    """``choices[name]``, or an :class:`InputError` that names the near miss and all choices.
+def pick(choices: Mapping[str, Choice], name: str, what: str) -> Choice:
+    """``choices[name]``; an unknown name is an :class:`InputError` with the nearest choice and all of them.
 
     Example:
         >>> pick({"dice": 1, "focal": 2}, "dice", "loss")

@@ -1,4 +1,4 @@
-"""Files and folders written in one piece: a kill at any moment leaves the old one or the new one, never a half."""
+"""Files and folders written in one piece: a kill at any moment leaves the old one or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from npcrepro.base.errors import InputError
 
@@ -80,7 +81,7 @@ def check_writable(folder: Path) -> None:
 
 
 def _is_full(error: OSError, folder: Path) -> bool:
-    """Whether the disk is full; NumPy says then only how many numbers it has written."""
+    """Whether the disk is full. NumPy's error has no number then: it says only how many values were written."""
     if error.errno is None:
         return shutil.disk_usage(folder).free < NO_ROOM_BYTES
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -102,7 +103,7 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path):
+def read_json(path: Path) -> Any:
     """What `write_json` wrote. A file that is missing or not JSON raises OSError or ValueError."""
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -113,7 +114,7 @@ def sha256_of(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def as_data(value):
+def as_data(value: Any) -> Any:
     """Dataclasses, mappings and sequences as plain dictionaries and lists, ready for JSON.
 
     Example:

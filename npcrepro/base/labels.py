@@ -1,7 +1,7 @@
-"""A value that masks have beside 0 and 1."""
+"""The value that masks may have beside 0 and 1."""
 
 from __future__ import annotations
 
-# Fills the channel of a structure that nobody drew in a case, which is not the same as its not being there. A label is
-# 0 or 1 otherwise.
+# Fills the channel of a structure that nobody drew in a case. The structure may be there all the same; 0 would say that
+# it is not.
 NOT_CONTOURED = 255

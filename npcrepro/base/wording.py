@@ -1,4 +1,4 @@
-"""Words around numbers, as captions, tables and messages have them."""
+"""Numbers and lists in words, for captions, tables and messages."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def in_words(values: Iterable[object], form: str = "") -> str:
-    """``A, B and C``; ``none`` of nothing.
-
-    Args:
-        values: names, or numbers.
-        form: how each is formatted.
+    """``A, B and C``, each formatted by ``form``; ``none`` if there are no values.
 
     Example:
         >>> in_words("ABC"), in_words([0.5, 0.25], ".2f"), in_words([])
@@ -33,7 +29,7 @@ def in_words(values: Iterable[object], form: str = "") -> str:
 
 
 def span(numbers: Sequence[int]) -> str:
-    """The smallest and the largest; the number where all are alike, a dash for none.
+    """The smallest and the largest number; one number where all are equal, a dash for none.
 
     Example:
         >>> span([16, 15, 16]), span([1, 1]), span([])
@@ -53,7 +49,7 @@ def seeds_line(seeds: Sequence[int]) -> str:
 
 
 def middle(count: int, leader: str) -> str:
-    """Which patient stands halfway down the order by the DSC of a method.
+    """Which patient a figure shows: the median one of ``count`` patients by the DSC of ``leader``.
 
     Example:
         >>> middle(2, "U-Net"), middle(5, "U-Net")

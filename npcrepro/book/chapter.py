@@ -68,11 +68,11 @@ class Chapter:
     def images(self, count: int = 4, limits: tuple[float, float] | None = None) -> Markdown:
         """One slice of each of the first cases with the contours of the structures, and a line on the cohort."""
         shown = {}
-        for name in self.prepared.cases[:count]:
+        for name in self.prepared.case_names[:count]:
             z = self.largest_slice(name)
             shown[f"{name}, slice {z + 1}"] = (self.image(name)[z], self.drawn(name, z))
         slices.show_images(self.source, self.settings, slices.sheet, {"": shown}, limits)
-        samples = len(self.data.samples(self.prepared.cases))
+        samples = len(self.data.samples(self.prepared.case_names))
         kind = "slice" if len(self.size.matrix) == 2 else "sample"
         return Markdown(
             f"*{self.counts()}, {plural(samples, kind)} with "
@@ -83,7 +83,7 @@ class Chapter:
 
     def counts(self) -> str:
         """``"6 patients, 6 cases"``: what the cohort has."""
-        return f"{plural(len(self.prepared.patients), 'patient')}, {plural(len(self.prepared.cases), 'case')}"
+        return f"{plural(len(self.prepared.patients), 'patient')}, {plural(len(self.prepared.case_names), 'case')}"
 
     def masks(self, case: str) -> dict[str, np.ndarray]:
         """Reference masks ``(z, y, x)`` of a case by structure."""

@@ -37,15 +37,15 @@ class VolumeChapter(Chapter):
         """One slice of the first cases in all MRI sequences of the proposed method, and how the windows lie."""
         channels = {name: self.prepared.channels.index(name) for name in self.data.channels}
         rows = {}
-        for case in self.prepared.cases[:count]:
+        for case in self.prepared.case_names[:count]:
             z, image = self.largest_slice(case), self.prepared.case(case).image
             rows[f"{case}, slice {z + 1}"] = {
                 name: (np.asarray(image[number, z]), self.drawn(case, z)) for name, number in channels.items()
             }
         slices.show_images(self.source, self.settings, slices.sheet, rows)
-        outside = [share for name in self.prepared.cases for share in self.data.share_outside(name).values()]
+        outside = [share for name in self.prepared.case_names for share in self.data.share_outside(name).values()]
         largest = f"at most {np.nanmax(outside):.1%}" if not np.isnan(outside).all() else "nothing"
-        windows = plural(len(self.data.samples(self.prepared.cases)), "window")
+        windows = plural(len(self.data.samples(self.prepared.case_names)), "window")
         return Markdown(
             f"*{self.counts()}, {windows} of "
             f"{' x '.join(map(str, self.size.matrix))} voxels; {largest} of a case's reference lies outside its region "

@@ -2,15 +2,16 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from npcrepro.cohorts.cohort import NO_IMAGE, Case
 from npcrepro.cohorts.defects import Defect, Refused
-from npcrepro.cohorts.images import read_image, to_mask, value_defects
-from npcrepro.cohorts.layout import NO_IMAGE, Case, scan
+from npcrepro.cohorts.images import axes_of, read_image, to_mask, value_defects
+from npcrepro.cohorts.listing import scan
 from npcrepro.cohorts.structures import Structures
 
 # Half a voxel at the edge of a 512 matrix: what rounding a spacing to three decimals does, and no more.
@@ -51,12 +52,12 @@ def check(root: str | Path) -> list[Defect]:
         twins = set()
         for path, array in content.images:
             digest = hashlib.sha256(repr((array.shape, array.dtype.name)).encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
             first = seen.setdefault(digest.hexdigest(), case)
             if first.name != case.name and first.name not in twins:
                 twins.add(first.name)
                 defects.append(_twin(first, case, shown(path, root)))
-    defects += _orientation_defects({file: geometry["direction"] for file, (_, geometry) in grids.items()})
+    defects += _orientation_defects({file: geometry for file, (_, geometry) in grids.items()})
     if listing.header.get("spacing_known", True):
         defects += _spacing_defects({file: spacing for file, (spacing, _) in grids.items()})
     return defects
@@ -130,7 +131,7 @@ def grid_defects(
 ) -> list[Defect]:
     """What differs between the grid of ``file`` and that of ``other``."""
 
-    def differs(what: str, mine: Sequence, theirs: Sequence, why: str) -> Defect:
+    def differs(what: str, mine: Iterable[float], theirs: Iterable[float], why: str) -> Defect:
         value = f"{_numbers(mine)} and {_numbers(theirs)} in {other}"
         return Defect("error", file, f"another grid: {what} differs", value, why)
 
@@ -152,27 +153,16 @@ def grid_defects(
     return defects
 
 
-def _numbers(values: Sequence) -> str:
+def _numbers(values: Iterable[float]) -> str:
     return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
 
 
-def _axes(direction: Sequence[float]) -> tuple[str, float]:
-    """Where the x, y and z axes of the array point to ("LPS" is the identity), and how far off they are, in degrees."""
-    matrix = np.array(direction).reshape(3, 3)
-    letters, off = "", 0.0
-    for column in matrix.T:
-        axis = int(np.abs(column).argmax())
-        letters += ("LPS" if column[axis] > 0 else "RAI")[axis]
-        off = max(off, float(np.degrees(np.arccos(min(1.0, abs(column[axis]))))))
-    return letters, off
-
-
-def _orientation_defects(directions: dict[str, Sequence[float]]) -> list[Defect]:
-    axes = {file: _axes(direction) for file, direction in directions.items()}
-    counts = Counter(letters for letters, _ in axes.values())
+def _orientation_defects(geometries: dict[str, dict[str, list[float]]]) -> list[Defect]:
+    axes = {file: axes_of(geometry) for file, geometry in geometries.items()}
+    counts = Counter(axes.values())
     usual = min(counts, key=lambda letters: (-counts[letters], letters != "LPS", letters), default="LPS")
     defects = []
-    for file, (letters, off) in axes.items():
+    for file, letters in axes.items():
         if letters[2] not in "SI":
             cause = "a coronal or sagittal series, or axes transposed on export"
             defects.append(Defect("warning", file, "slices are not axial", f"axes {letters}", cause))
@@ -180,6 +170,9 @@ def _orientation_defects(directions: dict[str, Sequence[float]]) -> list[Defect]
             cause = "a flip on export: arrays of this case are mirrored relative to the others"
             value = f"axes {letters}, {usual} in most cases"
             defects.append(Defect("warning", file, "another orientation than the other cases", value, cause))
+        # How far each axis of the array is off the nearest axis of the patient.
+        cosines = np.abs(geometries[file]["direction"]).reshape(3, 3).max(axis=0)
+        off = float(np.degrees(np.arccos(cosines.min().clip(max=1))))
         if off > OBLIQUE_TOLERANCE_DEG:
             cause = "an oblique acquisition that was not resampled"
             defects.append(Defect("warning", file, "oblique axes", f"{off:.0f} degrees off the patient's axes", cause))

@@ -43,7 +43,7 @@ class Refused(InputError):
         self.defect = defect
 
 
-def slip(word: str, options: Iterable[str], otherwise: str, cutoff: float = 0.6) -> str:
+def likely_cause(word: str, options: Iterable[str], otherwise: str, cutoff: float = 0.6) -> str:
     """The likely cause of an unknown word: a typing slip for an option that resembles it, or else ``otherwise``."""
     near = difflib.get_close_matches(word, list(options), n=1, cutoff=cutoff)
     return f"a typing slip for {near[0]!r}" if near else otherwise

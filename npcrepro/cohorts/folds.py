@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.files import sha256_of
 from npcrepro.base.wording import plural
-from npcrepro.cohorts.layout import Cohort
-from npcrepro.cohorts.prepared import PreparedCohort
+from npcrepro.cohorts.cohort import Cohort
 
 KINDS = ("leave-one-out", "k-fold", "all")
 
@@ -43,9 +42,7 @@ def as_nnunet(split: Split, cohort: Cohort) -> list[dict[str, list[str]]]:
 
     ``val`` holds the cases that are tested here, for nnU-Net predicts and scores ``val`` at the end of a fold and does
     not choose its final weights by it. ``train`` holds those that train or validate here, without suspect labels.
-
-    Raises:
-        InputError: a patient of the split who is not in the cohort.
+    Raises InputError for a patient of the split who is not in the cohort.
     """
     return [
         {
@@ -57,12 +54,7 @@ def as_nnunet(split: Split, cohort: Cohort) -> list[dict[str, list[str]]]:
 
 
 def split_patients(
-    cohort: Cohort | PreparedCohort,
-    kind: str,
-    *,
-    folds: int = 5,
-    seed: int = 12345,
-    validation: int | float = 1,
+    cohort: Cohort, kind: str, *, folds: int = 5, seed: int = 12345, validation: int | float = 1
 ) -> Split:
     """Split the patients of a cohort; the same arguments give the same split on every machine.
 
@@ -73,10 +65,8 @@ def split_patients(
     Raises InputError for an unknown kind, and where too few patients are left.
 
     Example:
-        >>> from pathlib import Path
-        >>> from npcrepro.cohorts.layout import Case
-        >>> cases = tuple(Case(name, name, (), Path()) for name in "ABCD")
-        >>> cohort = Cohort(Path(), "mine", ("CT",), {"GTVp": (1,)}, cases, (), True, "", "", False)
+        >>> from npcrepro.cohorts.cohort import Case
+        >>> cohort = Cohort("mine", ("CT",), {"GTVp": (1,)}, tuple(Case(name, name) for name in "ABCD"))
         >>> [fold.test for fold in split_patients(cohort, "k-fold", folds=2).folds]
         [('A', 'D'), ('B', 'C')]
     """
@@ -95,9 +85,8 @@ def split_patients(
     elif kind == "k-fold":
         if folds < 2 or folds > len(patients):
             cause = "k-fold needs 2 folds or more" if folds < 2 else "each fold tests at least one"
-            raise InputError(
-                f"cohort {cohort.name} has {plural(len(patients), 'patient')} for {plural(folds, 'fold')}: {cause}"
-            )
+            has = f"{plural(len(patients), 'patient')} for {plural(folds, 'fold')}"
+            raise InputError(f"cohort {cohort.name} has {has}: {cause}")
         # Dealt one after the other, so that neither kind of patient crowds into one fold.
         order = [*shuffled(usable, "k-fold"), *shuffled(set(patients) - set(usable), "k-fold")]
         tests = [sorted(order[i::folds]) for i in range(folds)]

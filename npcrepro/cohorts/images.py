@@ -16,6 +16,7 @@ from npcrepro.cohorts.structures import LARGEST_CODE, Structures, smallest_type
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff")
 LABEL_TOLERANCE = 1e-3
 HIGHEST_COMPRESSION = 1100  # deflate cannot do better, and a voxel has a byte at least
 SPACING_RANGE_MM = (1e-3, 100.0)  # a voxel of a medical image has micrometres at least and a few centimetres at most

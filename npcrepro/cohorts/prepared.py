@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ from npcrepro.base.code_hash import code_sha256
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import read_json, sha256_of, write_json, writing_folder
 from npcrepro.cohorts.check import inspect_case
-from npcrepro.cohorts.defects import Refused, slip
+from npcrepro.cohorts.cohort import NO_IMAGE, Case, Cohort
+from npcrepro.cohorts.defects import Refused, likely_cause
 from npcrepro.cohorts.images import unreadable
-from npcrepro.cohorts.layout import NO_IMAGE, Case, Cohort, cases_of
-from npcrepro.cohorts.structures import Structures
 
 KEPT_DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32")
 
@@ -41,55 +40,37 @@ class PreparedCase:
 
 
 @dataclass(frozen=True)
-class PreparedCohort:
-    """A cohort as NumPy files, checked once; training needs no image library. Make it with `prepare` or
-    `read_prepared`."""
+class PreparedCohort(Cohort):
+    """A cohort with its arrays in ``folder``; ``entries`` is what ``prepared.json`` says of each case.
 
-    folder: Path
-    name: str
-    fingerprint: str
-    channels: tuple[str, ...]
-    structures: Structures
-    spacing_known: bool
-    publishable: bool
-    licence: str
-    reference: str
-    entries: dict[str, dict[str, Any]] = field(repr=False)
+    Make it with `prepare` or `read_prepared`. Training needs nothing else, and no image library.
+    """
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    @property
-    def cases(self) -> list[str]:
-        """Names of the cases, sorted."""
-        return list(self.entries)
-
-    @property
-    def patients(self) -> tuple[str, ...]:
-        """Patients, sorted, each once."""
-        return tuple(sorted({entry["patient"] for entry in self.entries.values()}))
-
-    def cases_of(self, patients: Iterable[str], include_suspect: bool = True) -> list[str]:
-        """Names of the cases of these patients, sorted. An unknown patient is an InputError."""
-        rows = [(name, entry["patient"], entry["suspect"]) for name, entry in self.entries.items()]
-        return cases_of(self.name, rows, patients, include_suspect)
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     def case(self, name: str) -> PreparedCase:
         """Open one case; voxels are read when they are used. An unknown name is an InputError."""
         if name not in self.entries:
-            cause = slip(name, self.entries, "a mistyped name, or a case that was excluded")
+            cause = likely_cause(name, self.entries, "a mistyped name, or a case that was excluded")
             raise InputError(f"cohort {self.name} has no case {name!r}: {cause}")
         entry = self.entries[name]
-        arrays = []
-        for kind in ("image", "label"):
-            path = self.folder / f"{name}.{kind}.npy"
-            try:
-                arrays.append(np.load(path, mmap_mode="r"))
-            except (OSError, EOFError, ValueError) as problem:
-                raise unreadable(path, problem, "damaged: remove the folder and prepare the cohort again") from None
-        spacing = tuple(entry["spacing_mm"])
-        missing = tuple(entry["not_contoured"])
-        return PreparedCase(name, entry["patient"], entry["suspect"], *arrays, spacing, entry["geometry"], missing)
+        return PreparedCase(
+            name=name,
+            patient=entry["patient"],
+            suspect=entry["suspect"],
+            image=_open(self.folder / f"{name}.image.npy"),
+            label=_open(self.folder / f"{name}.label.npy"),
+            spacing_mm=tuple(entry["spacing_mm"]),
+            geometry=entry["geometry"],
+            not_contoured=tuple(entry["not_contoured"]),
+        )
+
+
+def _open(path: Path) -> np.memmap:
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, EOFError, ValueError) as problem:
+        raise unreadable(path, problem, "damaged: remove the folder and prepare the cohort again") from None
 
 
 def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
@@ -104,7 +85,7 @@ def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
     folder = Path(folder)
     digest = fingerprint(cohort, cache=folder / "fingerprints.json")
     target = prepared_folder(folder, cohort.name, digest)
-    words = {"licence": cohort.licence, "reference": cohort.reference, "publishable": cohort.publishable}
+    words = {key: getattr(cohort, key) for key in ("licence", "reference", "publishable")}
     try:
         prepared = read_prepared(target)
     except InputError:
@@ -118,7 +99,7 @@ def prepare(cohort: Cohort, folder: str | Path) -> PreparedCohort:
     try:
         with writing_folder(target) as temporary:
             entries = {case.name: _prepare_case(case, cohort, temporary) for case in cohort.cases}
-            about = {"name": cohort.name, "fingerprint": digest, "channels": cohort.channels}
+            about: dict[str, Any] = {"name": cohort.name, "fingerprint": digest, "channels": cohort.channels}
             about |= {"structures": cohort.structures, "spacing_known": cohort.spacing_known, **words}
             write_json(temporary / "prepared.json", about | {"cases": entries})
     except OSError:
@@ -164,20 +145,24 @@ def missing_series(cohort: PreparedCohort, case: str) -> tuple[str, ...]:
 
 
 def read_prepared(folder: str | Path) -> PreparedCohort:
-    """Read back what `prepare` wrote; needs no SimpleITK. Raises InputError where it is missing or not complete."""
+    """Read back what `prepare` wrote. Raises InputError where it is missing or not complete."""
     folder = Path(folder)
     path = folder / "prepared.json"
     try:
         about = read_json(path)
         entries = about.pop("cases")
-        channels = tuple(about.pop("channels"))
-        structures = {name: tuple(codes) for name, codes in about.pop("structures").items()}
-        prepared = PreparedCohort(folder=folder, channels=channels, structures=structures, entries=entries, **about)
+        about["channels"] = tuple(about["channels"])
+        about["structures"] = {name: tuple(codes) for name, codes in about["structures"].items()}
+        about["cases"] = tuple(
+            Case(name, each["patient"], suspect=each["suspect"], not_contoured=tuple(each["not_contoured"]))
+            for name, each in entries.items()
+        )
+        prepared = PreparedCohort(folder=folder, entries=entries, **about)
     except FileNotFoundError:
         raise InputError(f"{path}: missing: not the folder of a prepared cohort, or a mistyped path") from None
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise InputError(f"{path}: not a prepared cohort ({problem!r}): remove the folder and prepare again") from None
-    for name in entries:
+    for name in prepared.case_names:
         for kind in ("image", "label"):
             if not (folder / f"{name}.{kind}.npy").is_file():
                 raise InputError(f"{folder / f'{name}.{kind}.npy'}: missing: remove the folder and prepare again")
@@ -193,24 +178,19 @@ def fingerprint(cohort: Cohort, cache: Path | None = None) -> str:
     """
     known: dict[str, list] = {}
     if cache is not None and cache.is_file():
-        try:
+        with suppress(ValueError):  # a damaged cache costs time and nothing else
             known = read_json(cache)
-        except ValueError:
-            known = {}  # a damaged cache costs time and nothing else
-    fresh: dict[str, list] = {}
+    before = dict(known)
 
     def content(path: Path) -> str:
         try:
-            stat = path.stat()
-            key = str(path.resolve())
-            entry = known.get(key)
-            if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
+            stat, key = path.stat(), str(path.resolve())
+            if known.get(key, [])[:2] != [stat.st_size, stat.st_mtime_ns]:
                 with open(path, "rb") as file:
-                    entry = [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
-                fresh[key] = entry
+                    known[key] = [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
         except OSError as problem:
             raise unreadable(path, problem, "moved or removed since the cohort was read") from None
-        return entry[2]
+        return known[key][2]
 
     meaning = {
         "channels": cohort.channels,
@@ -218,13 +198,10 @@ def fingerprint(cohort: Cohort, cache: Path | None = None) -> str:
         "spacing_known": cohort.spacing_known,
         "excluded": cohort.excluded,
         "cases": [
-            [
-                *(case.name, case.patient, case.suspect, case.not_contoured),
-                *([content(image) for image in case.images], content(case.label)),
-            ]
-            for case in cohort.cases
+            [c.name, c.patient, c.suspect, c.not_contoured, [content(image) for image in c.images], content(c.label)]
+            for c in cohort.cases
         ],
     }
-    if cache is not None and fresh:
-        write_json(cache, known | fresh)
+    if cache is not None and known != before:
+        write_json(cache, known)
     return sha256_of(meaning)

@@ -38,9 +38,8 @@ def resample(image: sitk.Image, reference: sitk.Image, transform: sitk.Transform
     """
     import SimpleITK as sitk
 
-    statistics = sitk.MinimumMaximumImageFilter()
-    statistics.Execute(image)
-    return sitk.Resample(image, reference, transform or sitk.Transform(), sitk.sitkLinear, statistics.GetMinimum())
+    darkest = float(sitk.GetArrayViewFromImage(image).min())
+    return sitk.Resample(image, reference, transform or sitk.Transform(), sitk.sitkLinear, darkest)
 
 
 def inside(image: sitk.Image, reference: sitk.Image) -> np.ndarray:
@@ -108,18 +107,24 @@ def register_rigid(fixed: sitk.Image, moving: sitk.Image) -> tuple[sitk.Transfor
     except RuntimeError:
         cause = "one of them is flat, or they show different parts of the body"
         raise InputError(f"two series cannot be registered: {cause}") from None
-    turn = _turn_degrees(found)
+    _, turn = rigid_motion(found, fixed)
     if turn > LARGEST_TURN_DEG:
         cause = "they show different parts of the body, or one was acquired in another position"
         raise InputError(f"two series cannot be registered: they came out turned by {turn:.0f} degrees; {cause}")
     return found, -float(method.GetMetricValue())
 
 
-def _turn_degrees(transform: sitk.Transform) -> float:
-    """Angle of a rigid transform about its own axis."""
-    origin = np.array(transform.TransformVector((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
-    columns = [np.array(transform.TransformVector(axis, (0.0, 0.0, 0.0))) - origin for axis in np.eye(3).tolist()]
-    return float(np.degrees(np.arccos(np.clip((np.trace(columns) - 1) / 2, -1, 1))))
+def rigid_motion(transform: sitk.Transform, image: sitk.Image) -> tuple[float, float]:
+    """How far a rigid transform moves the middle of an image, in mm, and by how much it turns, in degrees."""
+    middle = np.array(_middle(image))
+    moved = np.array(transform.TransformPoint(middle.tolist()))
+    turned = np.stack([np.array(transform.TransformPoint((middle + axis).tolist())) - moved for axis in np.eye(3)])
+    cosine = np.clip((np.trace(turned) - 1) / 2, -1, 1)
+    return float(np.linalg.norm(moved - middle)), float(np.degrees(np.arccos(cosine)))
+
+
+def _middle(image: sitk.Image) -> tuple[float, ...]:
+    return image.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in image.GetSize()])
 
 
 def _coarse(image: sitk.Image) -> sitk.Image:
@@ -137,13 +142,10 @@ def _coarse(image: sitk.Image) -> sitk.Image:
 def _start(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
     import SimpleITK as sitk
 
-    def middle(image: sitk.Image) -> tuple[float, ...]:
-        return image.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in image.GetSize()])
-
     start = sitk.Euler3DTransform()
     # Rotation about the middle of the image, so that rotation and translation do not pull at each other.
-    start.SetCenter(middle(fixed))
-    index = fixed.TransformPhysicalPointToContinuousIndex(middle(moving))
+    start.SetCenter(_middle(fixed))
+    index = fixed.TransformPhysicalPointToContinuousIndex(_middle(moving))
     if not all(-0.5 <= i <= size - 0.5 for i, size in zip(index, fixed.GetSize())):
-        start.SetTranslation([m - f for m, f in zip(middle(moving), middle(fixed))])
+        start.SetTranslation([m - f for m, f in zip(_middle(moving), _middle(fixed))])
     return start

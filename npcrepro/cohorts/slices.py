@@ -17,22 +17,16 @@ from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
 
 
-def write_slices(
-    cohort: PreparedCohort, root: str | Path, *, by_patient: bool, patients: int | None = None
-) -> Cohort:  # fmt: skip
+def write_slices(cohort: PreparedCohort, root: str | Path, *, by_patient: bool, patients: int | None = None) -> Cohort:
     """Write the slices that show a structure as cases of one slice, and return the cohort.
 
-    Args:
-        cohort: whose slices.
-        root: folder to write, new or empty.
-        by_patient: whether the slices of a patient stay together in a split; otherwise each is a patient of its own.
-        patients: only the first so many whose labels are not doubtful, in sorted order; ``None`` means all patients.
-
-    Raises InputError where ``root`` is not empty, or no slice shows a structure, or for fewer than one patient.
+    With ``by_patient`` the slices of a patient stay together in a split; otherwise each is a patient of its own.
+    ``patients`` takes only the first so many, in sorted order, whose labels are not doubtful. Raises InputError where
+    ``root`` is not empty, or no slice shows a structure, or for fewer than one patient.
     """
     if patients is not None and patients < 1:
         raise InputError(f"slices of {patients} patients are asked for: give 1 or more")
-    names = cohort.cases
+    names = cohort.case_names
     if patients is not None:
         certain = [patient for patient in cohort.patients if cohort.cases_of([patient], include_suspect=False)]
         names = cohort.cases_of(certain[:patients], include_suspect=False)

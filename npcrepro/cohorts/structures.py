@@ -21,6 +21,11 @@ def smallest_type(largest_code: int) -> type:
     return np.uint8 if largest_code <= 255 else np.uint16
 
 
+def as_codes(value: int | Sequence[int]) -> tuple[int, ...]:
+    """The codes of a structure, given as one or several."""
+    return (int(value),) if isinstance(value, int | np.integer) else tuple(int(v) for v in value)
+
+
 def mask_of(label: np.ndarray, structures: Structures, name: str) -> np.ndarray:
     """Where ``label`` shows the structure: bool, of the shape of ``label``.
 
@@ -73,7 +78,8 @@ class Coding:
         if len(set(shapes.values())) != 1:
             raise InputError(f"masks of the shapes {shapes or 'of no structure'}: masks of a case share one grid")
         label = np.zeros(next(iter(shapes.values())), np.uint16)
-        members = {0: frozenset()} | {code: combination for combination, code in self._codes.items()}
+        members: dict[int, frozenset[int]] = {0: frozenset()}
+        members |= {code: combination for combination, code in self._codes.items()}
         for index, name in enumerate(self.names):
             if name not in masks:
                 continue

@@ -12,16 +12,8 @@ from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
 
 COLUMNS = (
-    "case",
-    "patient",
-    "suspect",
-    "structure",
-    "volume_ml",
-    "slices",
-    "channel",
-    "mean_inside",
-    "mean_around",
-    "separability",
+    *("case", "patient", "suspect", "structure", "volume_ml", "slices", "channel"),
+    *("mean_inside", "mean_around", "separability"),
 )
 
 
@@ -38,7 +30,7 @@ def summarise_cohort(cohort: PreparedCohort) -> pd.DataFrame:
     A structure that a case does not show has volume 0 and nan for the rest.
     """
     tables = []
-    for name in cohort.cases:
+    for name in cohort.case_names:
         case = cohort.case(name)
         label = np.asarray(case.label)
         masks = {s: mask_of(label, cohort.structures, s) for s in cohort.structures if s not in case.not_contoured}

@@ -4,8 +4,8 @@ The table is CSV with one row a case. Its columns:
 
 * ``case``, and where a patient has several cases ``patient``;
 * ``mask:NAME``: a file that is not zero inside structure NAME, whatever its values; one column for each structure.
-  Masks may overlap. An empty cell means an empty mask
-  for a target volume (GTV, CTV, PTV), and an organ that was not contoured;
+  Masks may overlap. An empty cell means an empty mask for a target volume (GTV, CTV, PTV), and an organ that was not
+  contoured;
 * or ``label:NAME=1 OTHER=2``: one file with a code for each structure;
 * every other column is a channel, called as the column.
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,18 +28,20 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.wording import plural
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import LABEL_TOLERANCE, from_itk, not_finite, read_image, to_itk
-from npcrepro.cohorts.layout import NO_STRUCTURES, CaseArrays, Cohort, write_cohort
+from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
 from npcrepro.cohorts.resample import ELSEWHERE, inside, resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import LARGEST_CODE, is_target
+
+KEPT_NAMES = ("background", "ignore")  # names with a meaning of their own in nnU-Net
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """What the columns of a table mean. ``codes`` is None where there is a mask for each structure."""
+    """What the columns of a table mean. Where there is a mask for each structure, there is no label and no codes."""
 
     channels: tuple[str, ...]
     structures: tuple[str, ...]
-    label: str | None
+    label: str
     codes: Mapping[str, int] | None
 
 
@@ -47,8 +49,7 @@ def import_table(table: str | Path, destination: str | Path, report: Callable[[s
     """Write the cohort that a table lists (see the module), named as the folder ``destination``, and return it.
 
     Channels and masks on another grid are resampled to that of the first channel, in scanner coordinates and without
-    registration; ``report`` gets a line for each. Such a cohort is not publishable
-    until its ``dataset.json`` says so.
+    registration; ``report`` gets a line for each. Such a cohort is not publishable until its ``dataset.json`` says so.
 
     Raises InputError for a table that cannot be read, has no case, channel or structure or one of them twice, for a
     file that cannot be read, a mask or label with NaN, codes that the column does not name, and for a channel or a
@@ -58,13 +59,9 @@ def import_table(table: str | Path, destination: str | Path, report: Callable[[s
     rows = _read(table)
     columns = _columns(table, list(rows[0]))
 
-    def cases() -> Iterator[CaseArrays]:
-        for row in rows:
-            yield _case(table, row, columns, report)
-
     return write_cohort(
         destination,
-        cases(),
+        (_case(table, row, columns, report) for row in rows),
         name=Path(destination).resolve().name,
         channels=columns.channels,
         structures=columns.structures,
@@ -112,35 +109,35 @@ def _plain(column: str) -> str:
 def _columns(table: Path, names: list[str]) -> _Columns:
     masks = [name for name in names if name.startswith("mask:")]
     labels = [name for name in names if name.startswith("label:")]
-    channels = [name for name in names if name not in ("case", "patient", *masks, *labels)]
+    channels = tuple(name for name in names if name not in ("case", "patient", *masks, *labels))
     if not channels:
         raise InputError(f"{table}: no channel: every column that is not case, patient, mask:... or label:... is one")
     if bool(masks) == bool(labels) or len(labels) > 1:
         cause = "give mask:GTVp, mask:GTVnd, ... or one label:GTVp=1 GTVnd=2"
         raise InputError(f"{table}: {len(masks)} mask columns and {len(labels)} label columns: {cause}")
     if masks:
-        structures = [name.removeprefix("mask:") for name in masks]
-        for column, name in zip(masks, structures):
-            _require_structure(table, column, name)
-        return _Columns(tuple(channels), tuple(structures), None, None)
-    pairs = [part.partition("=") for part in labels[0].removeprefix("label:").split()]
+        structures, codes = tuple(name.removeprefix("mask:") for name in masks), None
+    else:
+        structures, codes = _codes(table, labels[0])
+    for column, name in zip(masks or labels * len(structures), structures, strict=True):
+        if name in ("", *KEPT_NAMES):
+            what = f"{name!r}, which nnU-Net keeps for itself" if name else "no structure"
+            raise InputError(f"{table}: column {column!r} names {what}: it looks like mask:GTVp or label:GTVp=1")
+    return _Columns(channels, structures, "".join(labels), codes)
+
+
+def _codes(table: Path, column: str) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Structures and their codes from the name of a column of labels."""
+    pairs = [part.partition("=") for part in column.removeprefix("label:").split()]
     if not pairs or not all(name and code.isdecimal() and 0 < int(code) <= LARGEST_CODE for name, _, code in pairs):
-        raise InputError(f"{table}: column {labels[0]!r} does not name its codes: it looks like 'label:GTVp=1 GTVnd=2'")
-    for what, given in (("structure", [name for name, _, _ in pairs]), ("code", [int(code) for _, _, code in pairs])):
+        raise InputError(f"{table}: column {column!r} does not name its codes: it looks like 'label:GTVp=1 GTVnd=2'")
+    names, numbers = [name for name, _, _ in pairs], [int(code) for _, _, code in pairs]
+    for what, given in (("structure", names), ("code", numbers)):
         for each, times in Counter(given).items():
             if times > 1:
                 cause = "a structure has one code here, and a code one structure"
-                raise InputError(f"{table}: column {labels[0]!r} names the {what} {each} twice: {cause}")
-    codes = {name: int(code) for name, _, code in pairs}
-    for name in codes:
-        _require_structure(table, labels[0], name)
-    return _Columns(tuple(channels), tuple(codes), labels[0], codes)
-
-
-def _require_structure(table: Path, column: str, name: str) -> None:
-    if name in ("", *NO_STRUCTURES):
-        what = f"{name!r}, which nnU-Net keeps for itself" if name else "no structure"
-        raise InputError(f"{table}: column {column!r} names {what}: it looks like mask:GTVp or label:GTVp=1")
+                raise InputError(f"{table}: column {column!r} names the {what} {each} twice: {cause}")
+    return tuple(names), dict(zip(names, numbers, strict=True))
 
 
 def _case(table: Path, row: Mapping[str, str], columns: _Columns, report: Callable[[str], None]) -> CaseArrays:
@@ -157,12 +154,24 @@ def _case(table: Path, row: Mapping[str, str], columns: _Columns, report: Callab
         except Refused as problem:
             raise Refused(problem.defect, place(column)) from None
 
-    def load_drawn(column: str):
-        # NaN is neither inside nor outside.
-        array, *where = from_itk(load(column))
-        if not np.isfinite(array).all():
-            raise Refused(not_finite(str(table.parent / row[column]), array), place(column))
-        return array, where
+    def drawings():
+        """Each structure that has a file: its name, column, mask, and where that lies."""
+        for column in [columns.label] if columns.codes else [f"mask:{name}" for name in columns.structures]:
+            if not columns.codes and not row[column]:
+                continue
+            array, *where = from_itk(load(column))
+            file = table.parent / row[column]
+            if not np.isfinite(array).all():  # NaN is neither inside nor outside
+                raise Refused(not_finite(str(file), array), place(column))
+            if columns.codes is None:
+                yield column.removeprefix("mask:"), column, array != 0, where
+                continue
+            for value in np.unique(array).tolist():
+                if min(abs(value - code) for code in (0, *columns.codes.values())) > LABEL_TOLERANCE:
+                    cause = f"column {column!r} does not list it, or the label was resampled with interpolation"
+                    raise InputError(f"case {place(column)}: {file}: label value {value:g}: {cause}")
+            for name, code in columns.codes.items():
+                yield name, column, np.abs(array - code) <= LABEL_TOLERANCE, where
 
     def lost(column: str, what: str, cause: str) -> InputError:
         there = f"{reference} ({table.parent / row[reference]})"
@@ -177,43 +186,25 @@ def _case(table: Path, row: Mapping[str, str], columns: _Columns, report: Callab
         report(f"case {case}: {name} resampled to the grid of {reference}")
         return resample(image, grid)
 
-    def fitted_mask(drawn: np.ndarray, where: list, structure: str, column: str):
+    def fitted_mask(structure: str, column: str, drawn: np.ndarray, where: list):
         mask = to_itk(drawn, *where)
         if same_grid(mask, grid):
-            return mask
-        found = resample_mask(mask, grid)
+            return drawn
+        found = from_itk(resample_mask(mask, grid))[0] != 0
         # What is cut off at the border is as it should be; a structure without a voxel would pass for one not there.
-        if drawn.any() and not from_itk(found)[0].any():
+        if drawn.any() and not found.any():
             marked = f"{plural(int(drawn.sum()), 'voxel')} of {structure}"
             if (drawn & inside(grid, mask)).any():
                 cause = "it is too small for this grid; take a finer image for the first channel"
                 raise lost(column, f"{marked}, which fill half of no voxel of", cause)
             raise lost(column, f"{marked}, none of them inside", ELSEWHERE)
-        label = f"label {structure}" if columns.codes else column
-        report(f"case {case}: {label} resampled to the grid of {reference}")
+        report(f"case {case}: {f'label {structure}' if columns.codes else column} resampled to the grid of {reference}")
         return found
 
     grid = load(reference)
-    images = [grid if name == reference else fitted(load(name), name) for name in columns.channels]
-    if columns.codes is None:
-        masks = {}
-        for name in columns.structures:
-            column = f"mask:{name}"
-            if row[column]:
-                array, where = load_drawn(column)
-                masks[name] = fitted_mask(array != 0, where, name, column)
-    else:
-        array, where = load_drawn(columns.label)
-        for value in np.unique(array).tolist():
-            if min(abs(value - code) for code in (0, *columns.codes.values())) > LABEL_TOLERANCE:
-                cause = f"column {columns.label!r} does not list it, or the label was resampled with interpolation"
-                file = table.parent / row[columns.label]
-                raise InputError(f"case {place(columns.label)}: {file}: label value {value:g}: {cause}")
-        masks = {}
-        for name, code in columns.codes.items():
-            masks[name] = fitted_mask(np.abs(array - code) <= LABEL_TOLERANCE, where, name, columns.label)
-    arrays, (_, spacing_mm, geometry) = [from_itk(image)[0] for image in images], from_itk(grid)
-    found = {name: from_itk(mask)[0] != 0 for name, mask in masks.items()}
+    arrays = [from_itk(grid if name == reference else fitted(load(name), name))[0] for name in columns.channels]
+    _, spacing_mm, geometry = from_itk(grid)
+    found = {name: fitted_mask(name, *drawing) for name, *drawing in drawings()}
     missing = tuple(name for name in columns.structures if name not in found and not is_target(name))
     found = found or {columns.structures[0]: np.zeros(arrays[0].shape, bool)}
     image, patient = np.stack(arrays), row.get("patient") or case

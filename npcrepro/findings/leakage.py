@@ -1,15 +1,16 @@
-"""What splitting by slice does to the numbers: the same slices tested twice, by networks that saw their neighbours and
-by networks that did not.
+"""What splitting by slice does to the numbers: the same slices are tested by networks that were trained on other slices
+of the same patients, and by networks that were not.
 
 The slices of a cohort are cases (:func:`npcrepro.cohorts.slices.write_slices`). In one cohort each is a patient of its
-own, so that slices of one patient lie on both sides of a split; in the other they stay together. With all folds of both
-every slice is tested once in each; with some folds, the slices count that were tested in both. Published pairs hold the
-rows that count: slices that were tested in both with every seed, and of these the structures that they show.
+own, so that slices of one patient lie on both sides of a split; in the other they stay together. Slices count that were
+tested in both, and published pairs hold these only, with the structures that they show.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pandas as pd
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
@@ -28,14 +29,17 @@ def pairs(results: Path, paper: str) -> list[tuple[Published, Published]]:
     """
     names = [path.name for path in sorted(results.glob(f"{paper}-leakage*")) if path.name.endswith(tuple(SPLITS))]
     stems = dict.fromkeys(name.rpartition("-")[0] for name in names)
-    return [tuple(read_published(results / f"{stem}{end}") for end in SPLITS) for stem in stems]
+    by_slice, by_patient = SPLITS
+    return [
+        (read_published(results / (stem + by_slice)), read_published(results / (stem + by_patient))) for stem in stems
+    ]
 
 
-def inflation(by_slice, by_patient):
+def inflation(by_slice: pd.DataFrame, by_patient: pd.DataFrame) -> pd.DataFrame:
     """How much higher the DSC of slices is where other slices of their patient trained the network.
 
-    Only structures that the reference of a slice shows count. The unit is the patient, for slices of a patient are no
-    independent witnesses: the mean over the slices of each patient (and over seeds), then over patients.
+    Only structures that the reference of a slice shows count. The unit is the patient, because slices of one patient
+    are not independent: the mean over the slices of each patient (and over seeds), then over patients.
 
     Args:
         by_slice: rows of ``cases.csv`` where each slice was a patient of its own; any number of methods and seeds.
@@ -49,8 +53,6 @@ def inflation(by_slice, by_patient):
     Raises:
         InputError: a method and seed of which no slice was tested in both splits.
     """
-    import pandas as pd
-
     rows, values = [], ["by_slice", "by_patient", "difference"]
     for (method, structure), group in differences(by_slice, by_patient).groupby(["method", "structure"], sort=False):
         seeds = group.groupby(["patient", "seed"])[values].mean()
@@ -62,13 +64,11 @@ def inflation(by_slice, by_patient):
     return pd.DataFrame(rows, columns=columns)
 
 
-def differences(by_slice, by_patient):
+def differences(by_slice: pd.DataFrame, by_patient: pd.DataFrame) -> pd.DataFrame:
     """One row for each method, seed, slice and structure that it shows, and for `ALL`: DSC in either split, difference.
 
     Arguments and errors are those of :func:`inflation`. ``patient`` is the one whose slice it is.
     """
-    import pandas as pd
-
     both = pd.concat({"by_slice": _dsc(by_slice), "by_patient": _dsc(by_patient)}, axis=1)
     shared = both.notna().all(axis=1)
     for (method, seed), tested in shared.groupby(["method", "seed"]):
@@ -84,7 +84,7 @@ def differences(by_slice, by_patient):
     return table.assign(patient=table.case.map(patients), difference=table.by_slice - table.by_patient)
 
 
-def _dsc(cases):
+def _dsc(cases: pd.DataFrame) -> pd.Series:
     """DSC by method, seed, case and structure; slices that do not show the structure are left out."""
     shown = cases[(cases.region == "reference_slices") & ~cases.suspect & (cases.tp + cases.fn > 0)]
     return shown.set_index(["method", "seed", "case", "structure"]).dsc

@@ -1,15 +1,17 @@
-"""How well two people agree on the same organs: the line that a model may be held against.
+"""How well two people agree on the same organs, for comparison with a model.
 
 An oncologist and a radiographer drew 21 organs on seven head-and-neck CT scans (Nikolov et al. 2018, arXiv:1809.04430,
 masks under CC BY 4.0). The numbers are published with the book; benchmarks/observers.py makes them from the masks.
 
-On one scan several organs are the same voxel for voxel in both drawings, down to a lung of 230,000 voxels. Nobody draws
-that twice: one was made from the other. That scan is marked ``suspect`` and is in no median.
+On one scan several organs are the same in both drawings voxel by voxel, among them a lung of 230,000 voxels: one was
+made from the other. That scan is marked ``suspect`` and is in no median.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pandas as pd
 
 from npcrepro.base.errors import InputError
 from npcrepro.runs.published import RESULTS
@@ -19,7 +21,7 @@ SOURCE = "Nikolov et al. 2018, arXiv:1809.04430; masks under CC BY 4.0, drawn on
 MEDIANS = ("reference_ml", "dsc", "surfel_hd95_mm", "surfel_nsd_1mm", "surfel_nsd_2mm", "voxel_hd95_mm")
 
 
-def pairs(path: Path = CASES):
+def pairs(path: Path = CASES) -> pd.DataFrame:
     """One row for each scan and structure that both people drew, with the columns of ``cases.csv``.
 
     The oncologist is the reference, the radiographer the prediction. Structures have the names of this project
@@ -28,14 +30,12 @@ def pairs(path: Path = CASES):
     Raises:
         InputError: the record is not there.
     """
-    import pandas as pd
-
     if not path.exists():
         raise InputError(f"{path} is missing: it comes with a clone of the repository, not with the package alone")
     return pd.read_csv(path, dtype={"case": str, "patient": str})
 
 
-def agreement(table=None):
+def agreement(table: pd.DataFrame | None = None) -> pd.DataFrame:
     """Medians over the scans, one row for each structure, from the best DSC down.
 
     Args:

@@ -1,13 +1,18 @@
-"""How many rows of a table have each value."""
+"""Tables of what was found: a row for each finding, and how many findings have each verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
 
-def tally(frame: pd.DataFrame, by: str, of: str, order: Sequence[str]) -> pd.DataFrame:
+def text_table(items: Iterable, columns: Mapping[str, Callable]) -> pd.DataFrame:
+    """One row for each item; ``columns`` gives the cell of each column from the item."""
+    return pd.DataFrame([{name: of(item) for name, of in columns.items()} for item in items], columns=list(columns))
+
+
+def tally(frame: pd.DataFrame, by: str, of: str, order: Iterable[str]) -> pd.DataFrame:
     """How many rows have each value, with sums in the last row and column.
 
     Args:

@@ -1,7 +1,6 @@
-"""Metrics of scores, before any threshold: from counts at every distinct score.
+"""Metrics of scores without a threshold, from the numbers of voxels at every distinct score.
 
-As for masks, counts come first: how often each score was given to voxels inside and outside the reference. All else is
-computed from these, equal scores count as one threshold, and counts of several images add up to the pooled ones.
+As for masks, counts come first: counts of several images add up to the pooled ones. Equal scores are one threshold.
 
 | here | in the papers |
 |---|---|
@@ -12,6 +11,7 @@ computed from these, equal scores count as one threshold, and counts of several 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import nan
 
@@ -74,8 +74,8 @@ class ScoreCounts:
     def auc(self) -> float:
         """Area under the ROC curve by ranks, in [0, 1]; equal scores share the mean of their ranks.
 
-        (S - n(n + 1)/2) / (n m) with S the sum of the ranks of the n reference voxels and m the others, which is the
-        chance that a voxel of the reference has a higher score than one outside. ``nan`` unless ``status`` is ``ok``.
+        The chance that one of the n reference voxels has a higher score than one of the m others: (S - n(n + 1)/2)
+        / (n m), with S the sum of the ranks of the reference voxels. ``nan`` unless ``status`` is ``ok``.
         """
         if self.status != "ok":
             return nan
@@ -100,11 +100,11 @@ def count_scores(scores: np.ndarray, reference: np.ndarray, levels: int | None =
     """Counts at every distinct score.
 
     Args:
-        scores: any shape. Bytes (``uint8``) are probabilities in steps of 1/255. Else numbers of which larger means
-            more likely inside; only soft Dice asks for probabilities.
+        scores: any shape. Bytes (``uint8``) are probabilities in steps of 1/255; for other types, larger means more
+            likely inside, and only soft Dice needs probabilities.
         reference: of the same shape; what is not zero is inside.
         levels: None keeps every distinct score, at up to 32 bytes each. A number rounds probabilities to that many
-            evenly spaced ones, which bounds the memory; with 65536 the error of a rounded score is below 8e-6.
+            evenly spaced ones, which limits the memory; with 65536 the error of a score is below 8e-6.
 
     Raises:
         ValueError: shapes differ, a score is not a number, or ``levels`` with scores outside [0, 1].
@@ -128,7 +128,9 @@ def count_scores(scores: np.ndarray, reference: np.ndarray, levels: int | None =
     return _histogram(scores.ravel(), reference.ravel(), levels, lambda part: np.rint(part * float(levels - 1)))
 
 
-def _histogram(scores: np.ndarray, reference: np.ndarray, levels: int, code) -> ScoreCounts:
+def _histogram(
+    scores: np.ndarray, reference: np.ndarray, levels: int, code: Callable[[np.ndarray], np.ndarray]
+) -> ScoreCounts:
     counts = np.zeros(2 * levels, dtype=np.int64)
     for first in range(0, len(scores), CHUNK):
         part = slice(first, first + CHUNK)
@@ -139,10 +141,7 @@ def _histogram(scores: np.ndarray, reference: np.ndarray, levels: int, code) -> 
 
 
 def _distinct(scores: np.ndarray, reference: np.ndarray) -> ScoreCounts:
-    everything = np.sort(scores)
-    last = np.append(np.flatnonzero(everything[1:] != everything[:-1]), len(everything) - 1) if len(scores) else []
-    distinct = everything[last] if len(scores) else everything
-    voxels = np.diff(last, prepend=-1)
+    distinct, voxels = np.unique(scores, return_counts=True)
     inside, count = np.unique(scores[reference], return_counts=True)
     positives = np.zeros(len(distinct), dtype=np.int64)
     positives[np.searchsorted(distinct, inside)] = count

@@ -1,8 +1,7 @@
 """Overlap of two masks, from raw counts.
 
-Counts come first and are kept, so that any other convention can be computed later and so that masks of several slices
-or images of one patient can be pooled by adding counts. No metric returns a number for no data: it returns ``nan``, and
-:meth:`Counts.status` says why.
+Counts are kept, so that other metrics can be computed later and slices or images of one patient can be pooled by adding
+counts. A metric without data is ``nan``, and :attr:`Counts.status` says why.
 
 | here | in the papers | formula |
 |---|---|---|
@@ -87,10 +86,7 @@ class Counts:
 
     @property
     def relative_volume_difference(self) -> float:
-        """(Predicted - reference volume) / reference volume, -1 or more; ``nan`` if the reference is empty.
-
-        Positive where the prediction is too large.
-        """
+        """(Predicted - reference volume) / reference volume, -1 or more; ``nan`` if the reference is empty."""
         return _ratio(self.fp - self.fn, self.tp + self.fn)
 
     def predicted_ml(self, spacing_mm: Sequence[float]) -> float:
@@ -130,14 +126,10 @@ def count(prediction: np.ndarray, reference: np.ndarray) -> Counts:
 def f1_of_means(precisions: Sequence[float], sensitivities: Sequence[float]) -> float:
     """F1 of the mean precision and the mean sensitivity over patients, in [0, 1].
 
-    Not the mean of F1 over patients: never below it, and the farther above the more the two differ within patients.
-    Guo 2021 prints an F1 above the DSC for every method, which this reading allows and the formulae given there do not.
+    It is never below the mean of F1 over patients, and farther above the more the two differ within patients. Guo 2021
+    prints an F1 above the DSC for every method, which this reading allows and the formulae given there do not.
 
-    Args:
-        precisions, sensitivities: one value for each patient; a patient with an undefined one is left out of both.
-
-    Returns:
-        ``nan`` if no patient is left.
+    A patient with an undefined value is left out; ``nan`` if none is left.
 
     Raises:
         ValueError: not as many of one as of the other.

@@ -1,22 +1,21 @@
-"""Distances between the surfaces of two masks, in mm, under conventions that are named.
+"""Distances between the surfaces of two masks in mm.
 
-The same two masks give different numbers in different packages, because these do not agree on what a surface is made
-of, how its parts are weighted, and how the two directions are joined. Every choice has a name here:
+Packages give different numbers for the same two masks, because they do not agree on what a surface is made of, how its
+parts are weighted, and how the two directions are joined. Every choice has a name here:
 
 ``voxel``
-    The surface is the border voxels: those with a background voxel across one of their faces (edges in 2-D). Each
-    counts once; distances run between voxel centres. So write Guo 2021 and Xue 2020, and so does MONAI.
+    The surface is the border voxels, which have a background voxel across one of their faces (edges in 2-D). Each
+    counts once; distances run between voxel centres. Guo 2021, Xue 2020 and MONAI do this.
 ``surfel``
-    The surface is the cells between 2 x 2 x 2 (2 x 2) voxel centres that hold both inside and outside. Each counts with
-    the area (length) of the surface through it, from marching cubes (squares); distances run between cell centres. So
-    do surface-distance of DeepMind (Nikolov et al. 2018, arXiv:1809.04430) and MONAI with ``use_subvoxels``.
+    The surface is the cells between 2 x 2 x 2 (2 x 2) voxel centres that are partly inside. Each counts with the area
+    (length) of the surface through it, from marching cubes (squares); distances run between cell centres. DeepMind's
+    surface-distance (Nikolov et al. 2018, arXiv:1809.04430) and MONAI with ``use_subvoxels`` do this.
 ``max_directed``
     A percentile of each direction, then the larger of the two (MONAI, surface-distance, Metrics Reloaded).
 ``pooled``
     One percentile over the distances of both directions together (MedPy); usually the smaller.
 
-What is outside the array is background in both conventions, so a mask that touches the border of the image has a
-surface there.
+Outside the array is background: a mask that touches the border of the image has a surface there.
 
 | `SurfaceDistances` | elsewhere |
 |---|---|
@@ -27,10 +26,9 @@ surface there.
 | ``to_reference.mean`` | average surface distance of MONAI (``symmetric=False``) |
 | ``nsd`` | NSD or surface Dice: ``surfel`` as Nikolov et al. define it, ``voxel`` as MONAI's default |
 
-Speed: masks are cropped to their joint box, and one map for each surface answers for every number. The map holds
-distances along lines of the array only, not in space: distances are wanted at the other surface alone, and there a few
-neighbouring lines are enough to find the nearest element exactly. SciPy's distance transform of the box takes several
-times as long (benchmarks/metrics.py).
+Speed: masks are cropped to their joint box. Distances are wanted at the other surface only, where a map of distances
+along the lines of the array and a few neighbouring lines give the exact nearest element. SciPy's distance transform of
+the box takes several times as long (benchmarks/metrics.py).
 """
 
 from __future__ import annotations
@@ -80,7 +78,7 @@ class DirectedDistances:
     def percentile(self, q: float) -> float:
         """Percentile of the distances in mm; ``nan`` without elements.
 
-        Without weights, linear between neighbouring distances (NumPy's and MONAI's default). With weights, the smallest
+        Without weights it is linear between neighbouring distances (NumPy, MONAI). With weights it is the smallest
         distance within which at least ``q`` per cent of the surface lies (surface-distance).
         """
         if not self.distances_mm.size:
@@ -106,9 +104,7 @@ class DirectedDistances:
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """Distances between two surfaces in both directions, and the numbers made of them.
-
-    No number is ever infinite: where a mask is empty, distances are ``nan`` and ``status`` says why.
+    """Distances between two surfaces in both directions. Where a mask is empty, they are ``nan``, never infinite.
 
     Attributes:
         convention: ``voxel`` or ``surfel``.
@@ -163,8 +159,7 @@ class SurfaceDistances:
     def nsd(self, tolerance_mm: float) -> float:
         """Normalised surface Dice: share of both surfaces within a tolerance of the other, in [0, 1].
 
-        As for the Dice coefficient, ``nan`` if both masks are empty and 0 if one is: nothing of the surface that is
-        there was met.
+        It is ``nan`` if both masks are empty and 0 if one is, as the Dice coefficient.
 
         Raises:
             ValueError: negative tolerance.
@@ -187,8 +182,8 @@ def surface_distances(
             ``(1, y, x)`` is a flat body whose every voxel is surface: give ``(y, x)`` for distances of outlines.
         reference: of the same shape.
         spacing_mm: of each axis in mm, in the order of the axes.
-        convention: ``voxel`` or ``surfel``, see the top of this module. ``surfel`` takes the areas of marching cubes
-            from MONAI, in single precision.
+        convention: ``voxel`` or ``surfel``, see the top of this module. The areas of ``surfel`` are MONAI's, in single
+            precision.
 
     Raises:
         ValueError: shapes differ, the array is not 2-D or 3-D, the spacing does not fit, or the convention is unknown.
@@ -210,32 +205,31 @@ def surface_distances(
         raise ValueError(f"spacing_mm is {spacing_mm}: every spacing is a positive number of mm")
     if convention not in CONVENTIONS:
         raise ValueError(f"convention {convention!r} is unknown: {' or '.join(CONVENTIONS)}")
-    boxes = _box(prediction), _box(reference)
-    if not all(boxes):
-        status = "pred_empty" if boxes[1] else "ref_empty" if boxes[0] else "both_empty"
+    box, other = _box(prediction), _box(reference)
+    if not (box and other):
+        status = "pred_empty" if other else "ref_empty" if box else "both_empty"
         nothing = DirectedDistances(np.empty(0))
         return SurfaceDistances(convention, status, nothing, nothing)
-    joint = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(*boxes))
+    joint = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, other))
     surface_of = CONVENTIONS[convention]
     # Flat indices count on the order of C; `np.pad` would keep that of a transposed mask.
     crops = (np.pad(np.ascontiguousarray(mask[joint]), 1) for mask in (prediction, reference))
-    surfaces, weights = zip(*(surface_of(crop, spacing_mm) for crop in crops))
-    predicted, wanted = surfaces
-    to_reference = DirectedDistances(_distances(predicted, wanted, spacing_mm), weights[0])
-    to_prediction = DirectedDistances(_distances(wanted, predicted, spacing_mm), weights[1])
+    (predicted, its_weights), (wanted, weights) = (surface_of(crop, spacing_mm) for crop in crops)
+    to_reference = DirectedDistances(_distances(predicted, wanted, spacing_mm), its_weights)
+    to_prediction = DirectedDistances(_distances(wanted, predicted, spacing_mm), weights)
     return SurfaceDistances(convention, "ok", to_reference, to_prediction)
 
 
-def _box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """Smallest box that holds a mask; None if it is empty."""
-    rows = np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1)) if mask.size else ()
-    if not len(rows):
-        return None
-    first = slice(int(rows[0]), int(rows[-1]) + 1)
-    return first, *(_box(mask[first].any(axis=0)) if mask.ndim > 1 else ())
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Smallest box that holds a mask; empty if the mask is."""
+    rows: Sequence[int] = np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1)).tolist() if mask.size else ()
+    if not rows:
+        return ()
+    first = slice(rows[0], rows[-1] + 1)
+    return (first, *_box(np.any(mask[first], axis=0))) if mask.ndim > 1 else (first,)
 
 
-def _border_voxels(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, None]:
+def _border_voxels(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, None]:
     """Border voxels of a mask with a rim of background, and no weights."""
     inner = (slice(1, -1),) * mask.ndim
     core = mask[inner].copy()
@@ -246,7 +240,7 @@ def _border_voxels(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.nd
     return mask[inner] & ~core, None
 
 
-def _surfels(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _surfels(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Mixed cells of a mask with a rim of background, and the area (length) of the surface in each of them."""
     some = every = mask
     for axis in range(mask.ndim):
@@ -258,7 +252,7 @@ def _surfels(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray,
     code = np.zeros(len(corner), dtype=np.uint8)
     for offset in product((0, 1), repeat=mask.ndim):
         code = (code << 1) | mask.ravel()[corner + steps @ offset]
-    return cells, _surfel_sizes(tuple(spacing_mm))[code]
+    return cells, _surfel_sizes(spacing_mm)[code]
 
 
 @lru_cache(maxsize=256)
@@ -266,21 +260,22 @@ def _surfel_sizes(spacing_mm: tuple[float, ...]) -> np.ndarray:
     """Area in mm² (length in mm) of the surface in a cell, for every pattern of its corners, first corner highest."""
     from monai.metrics.utils import get_code_to_measure_table
 
-    sizes = get_code_to_measure_table(spacing_mm)[0].double().numpy()
+    sizes: np.ndarray = get_code_to_measure_table(spacing_mm)[0].double().numpy()
     sizes.flags.writeable = False
     return sizes
 
 
-CONVENTIONS: dict[str, Callable] = {"voxel": _border_voxels, "surfel": _surfels}
+Surface = Callable[[np.ndarray, tuple[float, ...]], tuple[np.ndarray, np.ndarray | None]]
+CONVENTIONS: dict[str, Surface] = {"voxel": _border_voxels, "surfel": _surfels}
 
 
-def _distances(start: np.ndarray, target: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+def _distances(start: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
     """Distance in mm from every true element of ``start``, in the order of the array, to the nearest of ``target``.
 
     The nearest element lies on some line along the last axis. Lines are visited from the nearest on; a start is done
     when the next line is farther than the best found. The few that are not done after `LINES` lines ask a search tree.
     """
-    lines = _lines_around(tuple(spacing_mm[:-1]))
+    lines = _lines_around(spacing_mm[:-1])
     length = target.shape[-1]
     rim = [(int(r), int(r)) for r in lines.reach] + [(0, 0)]
     steps = np.pad(_steps_along_lines(target), rim, constant_values=length)
@@ -306,28 +301,27 @@ def _distances(start: np.ndarray, target: np.ndarray, spacing_mm: Sequence[float
         squares[left] = best
         far = best > lines.reach_mm**2
         if far.any():
-            tree = tree or _tree(np.argwhere(target) * np.array(spacing_mm))
+            if tree is None:
+                from scipy.spatial import KDTree
+
+                # Not balanced, it is built faster, and answers as fast where points fill a surface evenly.
+                tree = KDTree(np.argwhere(target) * np.array(spacing_mm), leafsize=32, balanced_tree=False)
             padded = tuple(n + 2 * r for n, (r, _) in zip(start.shape, rim))
             points = np.transpose(np.unravel_index(place[far], padded)) - [r for r, _ in rim]
             squares[left[far]] = tree.query(points * np.array(spacing_mm))[0] ** 2
-    return np.sqrt(squares)
-
-
-def _tree(points: np.ndarray):
-    from scipy.spatial import KDTree
-
-    # Not balanced, it is built faster, and answers as fast where points fill a surface evenly.
-    return KDTree(points, leafsize=32, balanced_tree=False)
+    distances: np.ndarray = np.sqrt(squares)
+    return distances
 
 
 def _steps_along_lines(target: np.ndarray) -> np.ndarray:
-    """Steps to the nearest true element on the same line along the last axis; the length of the line if none is."""
+    """Steps to the nearest true element on the same line along the last axis; the line's length if there is none."""
     length = target.shape[-1]
     place = np.arange(length, dtype=np.min_scalar_type(-2 * length - 1))
     before = np.maximum.accumulate(np.where(target, place, -length), axis=-1, dtype=place.dtype)
     after = np.where(target, place, 2 * length)[..., ::-1]
     after = np.minimum.accumulate(after, axis=-1, dtype=place.dtype)[..., ::-1]
-    return np.minimum(np.minimum(place - before, after - place), length)
+    steps: np.ndarray = np.minimum(np.minimum(place - before, after - place), length)
+    return steps
 
 
 @dataclass(frozen=True)
@@ -343,10 +337,7 @@ class _Lines:
 @lru_cache(maxsize=256)
 def _lines_around(spacing_mm: tuple[float, ...]) -> _Lines:
     """About `LINES` lines around one, for the spacing of the one or two axes across them."""
-    if len(spacing_mm) == 2:
-        reach_mm = sqrt(LINES * prod(spacing_mm) / pi)
-    else:
-        reach_mm = LINES * spacing_mm[0] / 2
+    reach_mm = sqrt(LINES * prod(spacing_mm) / pi) if len(spacing_mm) == 2 else LINES * spacing_mm[0] / 2
     reach = tuple(int(reach_mm // s) for s in spacing_mm)
     offsets = np.array(list(product(*(range(-r, r + 1) for r in reach))))
     squares = np.square(offsets * np.array(spacing_mm)).sum(axis=1)
@@ -357,7 +348,7 @@ def _lines_around(spacing_mm: tuple[float, ...]) -> _Lines:
     return _Lines(tuple(squares.tolist()), tuple(groups), reach, reach_mm)
 
 
-# What a table of cases holds for each convention; names of columns are ``voxel_hd95_mm`` and so on.
+# Columns of a table of cases, for each convention: ``voxel_hd95_mm`` and so on.
 NUMBERS: dict[str, Callable[[SurfaceDistances], float]] = {
     "hd_mm": lambda distances: distances.hausdorff,
     "hd95_mm": lambda distances: distances.hausdorff_95,
@@ -371,8 +362,5 @@ METRICS = tuple(f"{convention}_{name}" for convention in CONVENTIONS for name in
 
 def measure(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]) -> dict[str, float]:
     """Every number of `METRICS` for two masks; arguments and errors as in :func:`surface_distances`."""
-    numbers = {}
-    for convention in CONVENTIONS:
-        distances = surface_distances(prediction, reference, spacing_mm, convention)
-        numbers |= {f"{convention}_{name}": number(distances) for name, number in NUMBERS.items()}
-    return numbers
+    found = {each: surface_distances(prediction, reference, spacing_mm, each) for each in CONVENTIONS}
+    return {f"{each}_{name}": number(found[each]) for each in CONVENTIONS for name, number in NUMBERS.items()}

@@ -1,9 +1,8 @@
-"""What a paper's protocol is made of: methods, stages, profiles, and the settings that a user gives.
+"""What a paper's protocol is made of: a `Paper` has methods and profiles, and a `Method` is trained in stages.
 
-Everything here is plain data. A method names its network, losses and optimisers by where they live
-(``"npcrepro.papers.li2018.network:Li2018Network"``) and gives their options, so that a whole configuration can be
-printed, hashed and compared without importing torch. :meth:`Component.build` does the import when something is really
-built.
+Everything here is plain data. Networks, losses and optimisers are named by their import path
+(``"npcrepro.papers.li2018.network:Li2018Network"``) with their options, so that a configuration can be printed, hashed
+and compared without importing torch. :meth:`Component.build` imports them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from npcrepro.base.errors import InputError, pick
 
 @dataclass(frozen=True)
 class Component:
-    """Something to build later: where it lives (``"module:name"``) and the options it is called with.
+    """A class or function to call later: its import path ``"module:name"`` and its keyword arguments.
 
     Example:
         >>> Component("fractions:Fraction", {"numerator": 1}).build(denominator=2)
@@ -29,35 +28,35 @@ class Component:
     target: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, *arguments, **more):
-        """Import the target and call it with ``arguments``, the options and ``more``."""
+    def build(self, *arguments: Any, **more: Any) -> Any:
+        """Import the target and call it with ``arguments``, the options and ``more``, which goes before the options."""
         module, name = self.target.split(":")
         return getattr(importlib.import_module(module), name)(*arguments, **{**self.options, **more})
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training: which output of the network is trained, against which loss, and which weights move.
+    """One stage of training: its loss, its optimiser, its learning rate and when it ends.
 
     Attributes:
         name: as it appears on learning curves.
-        share: part of the method's updates that this stage gets; the shares of a method add up to one.
         loss: called with ``(logits, label)``, and with the weight of voxels where the data gives one; see
-            :mod:`npcrepro.losses.targets`. ``None`` where the network computes its own loss, when it is called with
+            :mod:`npcrepro.losses.targets`. ``None`` where the network computes its own loss; it is then called with
             ``(image, label)``.
         optimiser: called with the trainable parameters.
+        share: part of the method's updates; the shares of its stages add up to 1.
         forward: keyword arguments of the network in this stage (Li 2018 stops at an inner score map).
-        trainable: name prefixes of the parameters that move; empty means all of them.
-        decay_every: the learning rate is multiplied by ``decay`` each so many updates; ``None`` keeps it.
-        decays: the same, so many times spread over the stage, whatever its length.
-        plateau: the same, whenever so many checks in a row have not improved.
+        trainable: prefixes of the names of the parameters that are trained; empty means all.
+        decay_every: multiply the learning rate by ``decay`` after every so many updates; ``None`` for never.
+        decays: multiply it so many times, at even distances over the stage.
+        plateau: multiply it whenever so many checks in a row have not improved.
         decay: the factor.
         monitor: what a check has to improve: ``"validation_loss"`` or ``"validation_dsc"``.
         patience: end the stage when so many checks in a row have not improved, with the weights of the best check;
             ``None`` uses all updates.
-        keep_best: end with the weights of the best check, not with the last, after all updates. A check of the stage
-            before counts too where both train the same output against the same loss and both keep their best.
-        activation: as that of the method, where the score of this stage is another one.
+        keep_best: use all updates and end with the weights of the best check. A check of the stage before counts too
+            if both stages train the same output against the same loss and both keep their best.
+        activation: in place of the method's, if the output of this stage needs another one.
     """
 
     name: str
@@ -78,16 +77,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Use:
-    """A method of the same paper whose run comes first, on the same cohort, fold and seed, in the same profile.
+    """An earlier method that a method builds on: its run on the same cohort, fold, seed and profile comes first.
 
     Attributes:
-        method: its name.
-        weights: prefixes of names of its parameters, each with the prefix they have in the network that takes them
-            over; ``{"": ""}`` takes all.
-        maps: its probabilities are input; it then segments the structures of the method that uses it. The patients
-            tested get them from the run itself. Those that train or validate are split again into so many parts, and
-            each part gets them from a run that did not see it: maps of a network's own training patients are better
-            than those of new ones. 0 for no maps.
+        method: its name; it is of the same paper.
+        weights: which of its weights are the initial ones here: a prefix of its parameter names to the prefix of the
+            names here; ``{"": ""}`` takes all.
+        maps: 0, or its probability maps are input here. Patients for testing get the maps of the run itself. Patients
+            for training and validation are split into so many parts, and each part gets its maps from a run that was
+            not trained on it, because maps of a network's own training patients are too good.
     """
 
     method: str
@@ -100,29 +98,29 @@ class Method:
     """One row of a paper's table: the proposed network, a baseline or an ablation.
 
     Attributes:
-        paper, name: together the name used everywhere, ``paper/name``.
-        title: what the legend of a figure says.
+        paper, name: ``"li2018"`` and ``"stepwise"``.
+        title: for legends of figures.
         summary: one sentence for ``npcrepro list``.
-        channels: names of the image channels that go in, in order.
-        structures: names of the structures that come out, in order.
-        network: called with ``in_channels`` (of images, and of maps where the method uses some), ``out_channels``, the
+        channels: names of the image channels that the network takes in, in order.
+        structures: names of the structures that it segments, in order.
+        network: called with ``in_channels`` (images, and maps where the method uses some), ``out_channels``, the
             profile's ``width``, and the options, which may replace any of these.
-        data: how cases become training samples and test inputs; called with the prepared cohort and the profile's
+        data: turns cases into training samples and test inputs; called with the prepared cohort and the profile's
             ``matrix``; see :mod:`npcrepro.sampling.samples`.
-        augmentation: called with ``(image, label, generator)``, and with the weight of voxels where the data gives one;
-            returns image, label and weight in this order. ``None`` for none.
         stages: in the order of training.
-        activation: what makes probabilities of logits: ``"sigmoid"`` for each structure by itself, ``"softmax"`` over
-            background and structures, ``"identity"`` where the network gives them.
-        threshold: a voxel belongs to its most probable structure when that probability reaches this value; ``None``
-            means when it is more probable than background.
-        any_structures: on a cohort without all the ``structures``, segment those that it has instead.
-        uses: runs of other methods that this one builds on; one of them at most gives maps.
+        augmentation: called with ``(image, label, generator)``, and with the weight of voxels where the data gives one;
+            returns image, label and weight. ``None`` for no augmentation.
+        activation: turns logits into probabilities: ``"sigmoid"`` for each structure by itself, ``"softmax"`` over
+            background and structures, ``"identity"`` if the network gives probabilities.
+        threshold: a voxel belongs to its most probable structure if that probability reaches this value; ``None`` if
+            it is above that of the background.
+        any_structures: segment the structures of the cohort if it lacks one of ``structures``.
+        uses: other methods that this one builds on.
         budget: factor on the profile's updates.
 
     Raises:
-        InputError: stages whose shares do not add up to one, a method used twice, maps of two methods, and mirrored
-            images with structures of a side.
+        InputError: the shares of the stages do not add up to 1, one method is used twice, two methods give maps, or
+            images are mirrored although structures have a side.
     """
 
     paper: str
@@ -141,7 +139,7 @@ class Method:
     uses: tuple[Use, ...] = ()
     budget: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shares = sum(stage.share for stage in self.stages)
         if self.stages and abs(shares - 1) > 1e-6:
             raise InputError(f"{self.full_name}: the shares of its stages add up to {shares:g}, not to 1")
@@ -156,24 +154,24 @@ class Method:
 
     @property
     def full_name(self) -> str:
-        """``paper/method``, the name used in records, figures and on the command line."""
+        """``paper/name``, as on the command line and in records."""
         return f"{self.paper}/{self.name}"
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Where the classes live that the method is made of and trained with."""
+        """Import paths of everything that the method is built from and trained with."""
         trained = [component for stage in self.stages for component in (stage.loss, stage.optimiser)]
         components = [self.network, self.data, self.augmentation, *trained]
         return tuple(dict.fromkeys(component.target for component in components if component))
 
     @property
     def in_channels(self) -> int:
-        """Channels of the network's input: of the images and of maps, unless the network's options say otherwise."""
+        """Channels of the network's input: images and maps, unless an option of the network says otherwise."""
         maps = len(self.structures) if any(use.maps for use in self.uses) else 0
-        return self.network.options.get("in_channels", len(self.channels) + maps)
+        return self.network.options.get("in_channels", len(self.channels) + maps)  # type: ignore[no-any-return]
 
     def input_shape(self, profile: Profile) -> tuple[int, ...]:
-        """Shape of one sample that the network takes in at a profile's matrix: ``(C, H, W)`` or ``(C, D, H, W)``.
+        """Shape of one input of the network in a profile: ``(C, H, W)`` or ``(C, D, H, W)``.
 
         Example:
             >>> from npcrepro.papers.guo2021.protocol import PAPER
@@ -184,8 +182,8 @@ class Method:
         factor = self.data.options.get("enlarge", 1)
         return (self.in_channels, *(factor * side for side in profile.matrix))
 
-    def build(self, width: float):
-        """The network at a width, with random weights."""
+    def build(self, width: float) -> Any:
+        """The network with random weights; ``width`` is that of the profile."""
         sizes = {
             "in_channels": self.in_channels,
             "out_channels": len(self.structures) + (self.activation == "softmax"),
@@ -194,7 +192,7 @@ class Method:
         return Component(self.network.target, {**sizes, **self.network.options}).build()
 
     def on(self, structures: Iterable[str]) -> Method:
-        """The method for a cohort with these structures (see ``any_structures``)."""
+        """The method on a cohort with these structures; another one only if it is for ``any_structures``."""
         structures = tuple(structures)
         if not self.any_structures or set(self.structures) <= set(structures):
             return self
@@ -203,28 +201,29 @@ class Method:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Method:
         """The method that was written into a ``config.json``."""
-        stages = tuple(
-            Stage(**{**stage, **{part: Component(**stage[part]) for part in ("loss", "optimiser") if stage[part]}})
-            for stage in data["stages"]
-        )
-        parts = {name: Component(**data[name]) for name in ("network", "data", "augmentation") if data[name]}
-        names = {name: tuple(data[name]) for name in ("channels", "structures")}
-        uses = tuple(Use(**use) for use in data.get("uses", ()))
-        return cls(**{**data, **parts, **names, "stages": stages, "uses": uses})
+
+        def with_components(part: Mapping[str, Any], *names: str) -> dict[str, Any]:
+            return {**part, **{name: Component(**part[name]) for name in names if part[name]}}
+
+        lists = {name: tuple(data[name]) for name in ("channels", "structures")}
+        lists["stages"] = tuple(Stage(**with_components(stage, "loss", "optimiser")) for stage in data["stages"])
+        lists["uses"] = tuple(Use(**use) for use in data.get("uses", ()))
+        return cls(**{**with_components(data, "network", "data", "augmentation"), **lists})
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How big a run is. The architecture is the paper's in every profile.
+    """The size of a run. The architecture is the paper's in every profile.
 
     Attributes:
-        matrix: size of the network's input, ``(y, x)`` or ``(z, y, x)``.
-        width: factor on the channel numbers of the network; 1 is the paper's, or our choice where it is silent.
+        name: smoke, quick, bench or paper.
+        matrix: size of the network's input in voxels, ``(y, x)`` or ``(z, y, x)``.
+        width: factor on the numbers of channels; 1 is the paper's, or our choice where the paper is silent.
         batch_size: images of one update.
-        updates: updates of all stages of a method together, times the method's ``budget``.
-        check_every: updates between two looks at the validation patient; also the spacing of the learning curve.
-        folds: how many folds to run when the user does not say; ``None`` means all.
-        methods: which methods to run when the user does not say; empty means the proposed one.
+        updates: of all stages of a method together; each method multiplies it by its ``budget``.
+        check_every: updates between two checks on the validation patients, which are the points of a learning curve.
+        folds: how many folds are run by default; ``None`` for all.
+        methods: names of the methods that are run by default; empty for the proposed one.
         phantom: options of :func:`npcrepro.cohorts.phantom.write_phantom` for the embedded cohort.
     """
 
@@ -241,18 +240,18 @@ class Profile:
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper as this project runs it. What the paper prints is in the YAML file of the same name.
+    """A paper as this project runs it. What the paper prints is in its ``paper.yaml``.
 
     Attributes:
-        key: ``li2018``, also that of the paper in the bibliography.
+        key: ``"li2018"``, as in the bibliography.
         title: as in the bibliography.
-        methods: the first is the one that the paper proposes.
-        profiles: smoke, quick, bench, paper.
+        methods: the first one is the one that the paper proposes.
+        profiles: smoke, quick, bench and paper.
         split: arguments of :func:`npcrepro.cohorts.folds.split_patients`.
-        comparisons: method to the method that it is compared with, so that each comparison changes one thing; a method
-            that is not named is compared with the proposed one.
-        added: names of methods of which the paper prints no number and which this book adds: variants, controls and
-            references of today.
+        comparisons: a method to the method that it is compared with, from which it differs in one thing. The other
+            methods are compared with the proposed one.
+        added: names of methods that this book adds (variants, controls, references of today); the paper prints no
+            number of them.
     """
 
     key: str
@@ -264,27 +263,20 @@ class Paper:
     added: tuple[str, ...] = ()
 
     def method(self, name: str) -> Method:
-        """The method called ``name`` (with or without ``paper/``); an unknown one is an error naming the near miss."""
+        """The method ``name``, also as ``paper/name``; an unknown one is an `InputError` with the nearest name."""
         return pick({m.name: m for m in self.methods}, name.removeprefix(f"{self.key}/"), f"method of {self.key}")
 
     def profile(self, name: str) -> Profile:
-        """The profile called ``name``; an unknown one is an error naming the near miss."""
+        """The profile ``name``; an unknown one is an `InputError` with the nearest name."""
         return pick({p.name: p for p in self.profiles}, name, "profile")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How pages name a paper.
-
-    Attributes:
-        title: ``"Li et al. 2018"``.
-        place: in the book, counted from 1.
-        letter: with which the keys of its checks begin (:mod:`npcrepro.findings.audit`); empty if there are none.
-    """
+    """How the book names a paper (``"Li et al. 2018"``), and its place in the order of chapters, from 1."""
 
     title: str
     place: int
-    letter: str = ""
 
     @property
     def short(self) -> str:

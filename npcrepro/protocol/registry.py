@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from npcrepro.base.errors import InputError, pick
 from npcrepro.protocol.method import Entry, Method, Paper
@@ -15,24 +16,19 @@ PACKAGE = "npcrepro.papers"
 FOLDERS = Path(__file__).parents[1] / "papers"
 
 
-def _entries() -> dict[str, Entry]:
-    """The entry of each folder of ``npcrepro/papers``, in the order of the book."""
-    keys = sorted(path.parent.name for path in FOLDERS.glob("*/__init__.py"))
-    found = {key: importlib.import_module(f"{PACKAGE}.{key}").ENTRY for key in keys}
-    return dict(sorted(found.items(), key=lambda item: item[1].place))
-
-
-PAPERS = _entries()
+_FOUND = (path.parent.name for path in FOLDERS.glob("*/__init__.py"))
+_ENTRIES: dict[str, Entry] = {key: importlib.import_module(f"{PACKAGE}.{key}").ENTRY for key in _FOUND}
+PAPERS = dict(sorted(_ENTRIES.items(), key=lambda item: item[1].place))  # in the order of the book
 KEYS = tuple(PAPERS)
 
 
 def load(key: str, modalities: Sequence[str] = ()) -> Paper:
-    """The protocol of a paper, on channels of other names where ``modalities`` gives them, in the paper's order.
+    """The protocol of a paper; ``modalities``, in the paper's order, replace the names of its channels.
 
-    A paper whose methods differ in their channels brings a function ``with_modalities`` for that.
+    A paper whose methods differ in their channels has a function ``with_modalities`` for that in its protocol.
 
     Raises:
-        InputError: unknown key, with the near miss; another number of modalities than the paper's.
+        InputError: unknown key, or another number of modalities than the paper's.
 
     Example:
         >>> load("chen2020").methods[0].full_name, load("chen2020").methods[0].channels
@@ -46,7 +42,8 @@ def load(key: str, modalities: Sequence[str] = ()) -> Paper:
     if not modalities:
         return paper
     if hasattr(module, "with_modalities"):
-        return module.with_modalities(tuple(modalities))
+        paper = module.with_modalities(tuple(modalities))
+        return paper
     channels = paper.methods[0].channels
     if len(modalities) != len(channels):
         names = "one name" if len(channels) == 1 else f"{len(channels)} names"
@@ -55,7 +52,7 @@ def load(key: str, modalities: Sequence[str] = ()) -> Paper:
 
 
 def find_method(full_name: str) -> tuple[Paper, Method]:
-    """Paper and method of a name like ``li2018/stepwise``; ``li2018`` alone means the proposed method.
+    """Paper and method by a name such as ``li2018/stepwise``; ``li2018`` means the proposed method.
 
     Example:
         >>> paper, method = find_method("guo2021/cscn")
@@ -68,8 +65,8 @@ def find_method(full_name: str) -> tuple[Paper, Method]:
 
 
 @cache
-def reported(key: str) -> dict:
-    """What the paper prints, claims and leaves open: the content of its YAML file.
+def reported(key: str) -> dict[str, Any]:
+    """What the paper prints, claims and leaves open: the content of its ``paper.yaml``.
 
     Example:
         >>> reported("li2018")["paper"]["journal"]
@@ -78,4 +75,5 @@ def reported(key: str) -> dict:
     import yaml
 
     pick(PAPERS, key, "paper")
-    return yaml.safe_load((FOLDERS / key / "paper.yaml").read_text("utf-8"))
+    content: dict[str, Any] = yaml.safe_load((FOLDERS / key / "paper.yaml").read_text("utf-8"))
+    return content

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from npcrepro.base.errors import InputError, pick
+from npcrepro.base.errors import InputError, one_of
 
 DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may set: the parameters of every notebook and of ``npcrepro run``.
+    """What a user may set.
 
     Attributes:
         cohort: a folder in the nnU-Net raw layout, or ``"phantom"`` for the embedded one.
@@ -40,7 +40,7 @@ class Settings:
     modalities: tuple[str, ...] = ()
     private: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, kind in {"methods": str, "folds": int, "seeds": int, "modalities": str}.items():
             value = getattr(self, name)
             if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
@@ -57,25 +57,21 @@ class Settings:
             raise InputError("parameter seeds=[] names no seed; one run is made for each seed, so give at least one")
         if not isinstance(self.private, bool):
             raise InputError(f"parameter private={self.private!r} is neither true nor false")
-        pick(dict.fromkeys(DEVICES), self.device, "device")
+        one_of(DEVICES, self.device, "device")
 
     @classmethod
     def from_notebook(cls, variables: Mapping[str, Any]) -> Settings:
-        """Read the parameters cell of a running notebook, given its ``globals()``.
-
-        papermill injects a misspelt parameter without complaint; here it is an error. Call this in the first cell
-        after the parameters, before other variables exist.
+        """The parameters of a running notebook, from its ``globals()`` in the first cell after the parameters.
 
         Raises:
-            InputError: a variable that is no parameter, with the parameter it resembles.
+            InputError: a variable that is no parameter. papermill accepts a misspelt parameter without complaint.
         """
         plain = (str, int, float, bool, list, tuple, dict, type(None))
-        given = {
+        given: dict[str, Any] = {
             name: value
             for name, value in variables.items()
             if isinstance(value, plain) and not name.startswith("_") and name not in ("In", "Out")
         }
-        names = {f.name: None for f in dataclasses.fields(cls)}
         for name in given:
-            pick(names, name, "parameter")
+            one_of((field.name for field in dataclasses.fields(cls)), name, "parameter")
         return cls(**given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from npcrepro.base.code_hash import code_sha256
@@ -12,28 +13,22 @@ from npcrepro.base.files import as_data, check_writable, sha256_of
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.folds import Fold, inner_folds, split_patients
 from npcrepro.cohorts.layout import Cohort, read_cohort
-from npcrepro.cohorts.prepared import PreparedCohort, fingerprint, prepared_folder
+from npcrepro.cohorts.prepared import fingerprint, prepared_folder
 from npcrepro.protocol.method import Method, Paper, Profile
 from npcrepro.protocol.settings import Settings
 from npcrepro.runs.records import Configuration
 
 
-def outline(cohort: Cohort, folder: Path) -> PreparedCohort:
-    """A cohort as :func:`prepare` makes it in ``folder``, as far as plans need it; no image is decoded.
+def outline(cohort: Cohort, folder: Path) -> Cohort:
+    """A cohort with its fingerprint and the folder where :func:`prepare` puts it; no image is decoded.
 
     Nothing is written where ``folder`` is not there or belongs to somebody else, so that one can look at any runs.
     """
     digest = fingerprint(cohort, cache=folder / "fingerprints.json" if os.access(folder, os.W_OK) else None)
-    return PreparedCohort(
-        folder=prepared_folder(folder, cohort.name, digest),
-        fingerprint=digest,
-        entries={case.name: {"patient": case.patient, "suspect": case.suspect} for case in cohort.cases},
-        **{name: getattr(cohort, name) for name in ("name", "channels", "structures", "spacing_known")},
-        **{name: getattr(cohort, name) for name in ("publishable", "licence", "reference")},
-    )
+    return replace(cohort, fingerprint=digest, folder=prepared_folder(folder, cohort.name, digest))
 
 
-def plan(paper: Paper, settings: Settings, cohort: PreparedCohort) -> list[Configuration]:
+def plan(paper: Paper, settings: Settings, cohort: Cohort) -> list[Configuration]:
     """The runs that settings ask for: methods x seeds x folds. :func:`in_order` adds the runs that these use.
 
     Raises:
@@ -55,7 +50,7 @@ def plan(paper: Paper, settings: Settings, cohort: PreparedCohort) -> list[Confi
 
 
 def configure(
-    paper: Paper, method: Method, profile: Profile, cohort: PreparedCohort, split_sha256: str, fold: Fold, seed: int
+    paper: Paper, method: Method, profile: Profile, cohort: Cohort, split_sha256: str, fold: Fold, seed: int
 ) -> Configuration:
     """The run of a method on a fold, together with the runs of other methods that it uses."""
 

@@ -95,15 +95,15 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
                 image = to_itk(from_itk(sitk.DICOMOrient(image, axes))[0], *grids[case])
                 turned = ", axes turned for the network and back"
             sitk.WriteImage(image, str(folder / f"{case}.nii.gz"))
-            report(f"[{number}/{len(prepared)}] {case}{turned}")
+            report(f"[{number}/{len(prepared.cases)}] {case}{turned}")
         header: dict[str, Any] = {
             "name": f"{prepared.name}-{method.name}",
             "reference": f"predicted by {record.folder.name}",
         }
-        header |= {"licence": prepared.licence, "file_ending": ".nii.gz", "numTraining": len(prepared)}
+        header |= {"licence": prepared.licence, "file_ending": ".nii.gz", "numTraining": len(prepared.cases)}
         header |= {"channel_names": {str(i): channel for i, channel in enumerate(method.channels)}}
         write_json(folder / "dataset.json", header | {"labels": {"background": 0, **codes}})
-    return len(prepared)
+    return len(prepared.cases)
 
 
 def read_run(folder: Path) -> Record:
@@ -243,5 +243,5 @@ def _probabilities(
     network = fabric.setup_module(load_network(record)).eval()
     data = method.data.build(prepared, profile["matrix"], method.channels, method.structures, **options)
     about = {"activation": method.activation, "batch_size": profile["batch_size"], "device": fabric.device}
-    for case in prepared.cases:
+    for case in prepared.case_names:
         yield case, data.predict(network, case, **about)

@@ -17,8 +17,7 @@ from typing import Any
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.files import as_data, sha256_of
 from npcrepro.base.progress import seconds_left
-from npcrepro.cohorts.layout import read_cohort
-from npcrepro.cohorts.prepared import PreparedCohort
+from npcrepro.cohorts.layout import Case, Cohort, read_cohort
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Profile
 from npcrepro.protocol.settings import Settings
@@ -46,7 +45,7 @@ class Sweep:
     """
 
     settings: dict[str, Settings] = field(default_factory=dict)
-    cohorts: dict[str, PreparedCohort] = field(default_factory=dict)
+    cohorts: dict[str, Cohort] = field(default_factory=dict)
     sources: dict[str, Path] = field(default_factory=dict)
     runs: dict[str, Configuration] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
@@ -123,24 +122,23 @@ def make_sweep(keys: Iterable[str], settings: Settings, *, images: bool = True) 
     return sweep
 
 
-def _phantom_to_be(profile: Profile, folder: Path) -> PreparedCohort:
+def _phantom_to_be(profile: Profile, folder: Path) -> Cohort:
     """The patients of the embedded phantom before they are made."""
     from npcrepro.cohorts.phantom import KINDS, LICENCE, REFERENCE
 
     options = profile.phantom
     kind = KINDS[options["kind"]]
     names = [f"PHANTOM_{number:03d}" for number in range(options["patients"])]
-    return PreparedCohort(
-        folder=folder,
+    return Cohort(
         name="phantom" if options["kind"] == "mri" else f"phantom-{options['kind']}",
-        fingerprint=sha256_of(as_data(options)),
         channels=tuple(options.get("channels", kind.channels)),
         structures={name: (code,) for code, name in enumerate(kind.structures, 1)},
-        spacing_known=True,
-        publishable=True,
+        cases=tuple(Case(name, name) for name in names),
         licence=LICENCE,
         reference=REFERENCE,
-        entries={name: {"patient": name, "suspect": False} for name in names},
+        publishable=True,
+        fingerprint=sha256_of(as_data(options)),
+        folder=folder,
     )
 
 

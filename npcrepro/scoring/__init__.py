@@ -4,9 +4,9 @@ A side (a prediction or the reference) is one image file, a folder of label imag
 folder for each case that holds one mask for each structure (``CASE/Parotid_L.nii.gz``), as exports of RTSTRUCTs are.
 Cases belong together by their names; endings may differ. In a folder that holds images, sub-folders are not read.
 
-What cannot be scored is refused in one sentence: grids that differ, values that no reference knows, a probability map.
-What can be scored but should be known is a note: a case without prediction (it counts as the worst), a prediction
-without reference, a structure that only one side has.
+What cannot be scored is an error: grids that differ, values that no reference has, a probability map. What a reader
+should know is a note: a case without prediction (it counts as the worst), a prediction without reference, a structure
+that only one side has.
 
 Rules for values that are not defined, because a mask is empty:
 
@@ -23,38 +23,12 @@ A case or a structure without a prediction is the worst under every rule.
 
 from npcrepro.scoring.given import Labels, parse_labels, parse_paths, parse_tolerances
 from npcrepro.scoring.record import check_record, fold_cases, write_record
-from npcrepro.scoring.report import (
-    RULES,
-    as_data,
-    check_out,
-    compare,
-    comparison_table,
-    rank,
-    summarise,
-    summary_table,
-    words,
-    write,
-)
+from npcrepro.scoring.report import as_data, check_out, comparison_table, summary_table, words, write
 from npcrepro.scoring.scores import Scores, score
+from npcrepro.scoring.summary import RULES, compare, rank, summarise
 
-__all__ = [
-    "RULES",
-    "Labels",
-    "Scores",
-    "as_data",
-    "check_out",
-    "check_record",
-    "compare",
-    "comparison_table",
-    "fold_cases",
-    "parse_labels",
-    "parse_paths",
-    "parse_tolerances",
-    "rank",
-    "score",
-    "summarise",
-    "summary_table",
-    "words",
-    "write",
-    "write_record",
-]
+__all__ = ["Labels", "parse_labels", "parse_paths", "parse_tolerances"]
+__all__ += ["Scores", "score"]
+__all__ += ["RULES", "compare", "rank", "summarise"]
+__all__ += ["as_data", "check_out", "comparison_table", "summary_table", "words", "write"]
+__all__ += ["check_record", "fold_cases", "write_record"]

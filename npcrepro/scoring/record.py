@@ -1,12 +1,11 @@
-"""Segmentations that were made elsewhere as a record of their own, beside published runs on the same patients.
+"""Segmentations that were made elsewhere, as a record beside published runs on the same patients.
 
-A record says who was tested in which fold, and against which references. Whatever stands beside it has to have been
-tested on the same cases against the same references; where these differ by a single voxel, it is refused.
+Both have to be tested on the same cases against the same references. A reference that differs by a voxel is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def check_record(folder: Path) -> None:
 def write_record(scores: Scores, beside: Published, folder: Path) -> None:
     """Write scores in the form of published runs, see :func:`npcrepro.runs.published.publish`.
 
-    The paper and the profile are `ELSEWHERE`, the methods are named as the predictions are, the seed is 0. A case
+    The paper and the profile are `ELSEWHERE`, the methods have the names of the predictions, the seed is 0. A case
     without prediction has empty masks. Structures that the published runs do not have are left out.
 
     Args:
@@ -73,13 +72,12 @@ def write_record(scores: Scores, beside: Published, folder: Path) -> None:
     """
     check_record(folder)
     cases = _rows(scores, beside)
-    names = list(scores.predictions)
     first = beside.runs[0]
     shared = {key: first[key] for key in ("cohort", "data_sha256", "split_sha256") if key in first}
     shared |= {"paper": ELSEWHERE, "profile": {"name": ELSEWHERE}, "status": ELSEWHERE, "beside": beside.folder.name}
     shared |= {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
     runs = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
-    methods = {name: {"paper": ELSEWHERE, "name": name, "title": name} for name in names}
+    methods = {name: {"paper": ELSEWHERE, "name": name, "title": name} for name in scores.predictions}
     with writing_folder(folder) as made:
         write_cases(made, cases.reindex(columns=[*IDENTITY, *CASE_COLUMNS]))
         write_csv(made / "history.csv", [], [*IDENTITY, *HISTORY])
@@ -92,25 +90,21 @@ def _rows(scores: Scores, beside: Published) -> pd.DataFrame:
     wanted = wanted[wanted.fold.isin(wanted.fold[wanted.case.isin(scores.cases.case)])]
     about = wanted[["case", "structure", "patient", "suspect", "cohort", "fold", "region"]]
     mine = scores.cases.drop(columns=["patient", "suspect"]).rename(columns={"prediction": "method"})
-    _refuse_unscored(mine.structure, wanted.structure, beside)
+    lacking = set(wanted.structure) - set(mine.structure)
+    if lacking:
+        scored, theirs = listed(sorted(set(mine.structure))), listed(sorted(lacking))
+        cause = "name the structures as the cohort does, with --labels dataset.json"
+        raise InputError(f"{beside.folder} has {theirs}, which was not scored beside {scored}: {cause}")
     rows = about.merge(mine, on=["case", "structure"], how="left")
-    lacking = rows[rows.method.isna()]
-    if len(lacking):
-        where = listed([f"{row.structure} of {row.case}" for row in lacking.itertuples()])
+    unscored = [f"{row.structure} of {row.case}" for row in rows[rows.method.isna()].itertuples()]
+    if unscored:
+        where = listed(unscored)
         raise InputError(f"{beside.folder} tests {where}, which was not scored: another reference, or no case of it")
     _refuse_other_references(rows, wanted, beside)
     # A missing prediction is an empty mask.
     missing = np.where(rows.fn > 0, "pred_empty", "both_empty")
     rows["status"] = rows.status.mask(rows.status == "missing", missing)
     return rows.assign(paper=ELSEWHERE, profile=ELSEWHERE, seed=0)
-
-
-def _refuse_unscored(scored: Iterable[str], wanted: Iterable[str], beside: Published) -> None:
-    lacking = set(wanted) - set(scored)
-    if lacking:
-        mine, theirs = listed(sorted(set(scored))), listed(sorted(lacking))
-        cause = "name the structures as the cohort does, with --labels dataset.json"
-        raise InputError(f"{beside.folder} has {theirs}, which was not scored beside {mine}: {cause}")
 
 
 def _refuse_other_references(rows: pd.DataFrame, wanted: pd.DataFrame, beside: Published) -> None:
@@ -123,8 +117,8 @@ def _refuse_other_references(rows: pd.DataFrame, wanted: pd.DataFrame, beside: P
             f"{row.structure} of {row.case} has {row.tp + row.fn} voxels in the reference and "
             f"{row.tp_there + row.fn_there} in {beside.folder}: another version of the cohort, or another grid"
         )
-    spacing = [both[[f"{name}{end}" for name in SPACING]].to_numpy(float) for end in ("", "_there")]
-    for number in np.flatnonzero(~np.isclose(*spacing, rtol=1e-3, equal_nan=True).all(axis=1)):
-        mine, theirs = (" x ".join(f"{length:g}" for length in each[number]) for each in spacing)
+    here, there = (both[[f"{name}{end}" for name in SPACING]].to_numpy(float) for end in ("", "_there"))
+    for number in np.flatnonzero(~np.isclose(here, there, rtol=1e-3, equal_nan=True).all(axis=1)):
+        mine, theirs = (" x ".join(f"{length:g}" for length in each[number]) for each in (here, there))
         cause = "another version of the cohort, or --spacing"
         raise InputError(f"{both.case[number]} has voxels of {mine} mm, but {theirs} in {beside.folder}: {cause}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.defects import Refused
-from npcrepro.cohorts.images import LABEL_TOLERANCE, read_image, to_mask
-from npcrepro.cohorts.layout import IMAGE_ENDINGS
+from npcrepro.cohorts.images import IMAGE_ENDINGS, LABEL_TOLERANCE, read_image, to_mask
 from npcrepro.cohorts.structures import Structures, mask_of
 
 MOST_NAMED = 5
@@ -69,48 +68,42 @@ class Mask:
     geometry: dict[str, list[float]]
 
 
-class LabelImage:
-    """The structures of one label image; raises InputError for codes that are not ``known``."""
+Masks = Callable[[str], Mask | None]
 
-    def __init__(self, file: Path, structures: Structures, known: set[int]):
-        self._label = read_mask(file)
-        self._structures = structures
-        unknown = sorted(set(np.unique(self._label.array).tolist()) - known - {0})
+
+def open_case(files: Path | dict[str, Path] | None, structures: Structures, known: set[int]) -> Masks:
+    """The masks of a case by the name of the structure, each ``None`` if there is none.
+
+    Args:
+        files: a label image, or a mask for each structure, which is read when it is asked for; ``None`` for no file.
+        structures: codes of the structures in label images.
+        known: codes that a label image may hold; any other one is an `InputError`.
+    """
+    if isinstance(files, Path):
+        label = read_mask(files)
+        unknown = sorted(set(np.unique(label.array).tolist()) - known - {0})
         if unknown:
             cause = "another numbering (255 for 1 is usual), or a structure that no reference has: name it in --labels"
             values = listed([str(value) for value in unknown], "value")
-            raise InputError(f"{file}: {values} in no reference and not in --labels; likely cause: {cause}")
+            raise InputError(f"{files}: {values} in no reference and not in --labels; likely cause: {cause}")
 
-    def mask(self, structure: str) -> Mask | None:
-        """The mask of a structure; None if there is none of that name."""
-        if structure not in self._structures:
-            return None
-        return replace(self._label, array=mask_of(self._label.array, self._structures, structure))
+    def mask(structure: str) -> Mask | None:
+        if isinstance(files, Path):
+            if structure not in structures:
+                return None
+            return replace(label, array=mask_of(label.array, structures, structure))
+        return _single_mask(files[structure]) if files and structure in files else None
 
-
-class MaskFolder:
-    """The structures of a folder with a mask for each, read one at a time."""
-
-    def __init__(self, files: Mapping[str, Path]):
-        self._files = files
-
-    def mask(self, structure: str) -> Mask | None:
-        """The mask of a structure; None if there is none of that name."""
-        if structure not in self._files:
-            return None
-        label = read_mask(self._files[structure])
-        inside = label.array[label.array != 0]
-        if inside.size and inside.min() != inside.max():
-            values = listed([str(value) for value in np.unique(inside).tolist()], "value")
-            raise InputError(f"{label.file}: {values} in the mask of one structure: a label image in a folder of masks")
-        return replace(label, array=label.array != 0)
+    return mask
 
 
-class Nothing:
-    """A case without a prediction."""
-
-    def mask(self, structure: str) -> None:
-        """None, whatever the structure."""
+def _single_mask(file: Path) -> Mask:
+    label = read_mask(file)
+    values = np.unique(label.array[label.array != 0]).tolist()
+    if len(values) > 1:
+        told = listed([str(value) for value in values], "value")
+        raise InputError(f"{file}: {told} in the mask of one structure: a label image in a folder of masks")
+    return replace(label, array=label.array != 0)
 
 
 def read_mask(file: Path) -> Mask:
@@ -126,9 +119,10 @@ def read_mask(file: Path) -> Mask:
     return Mask(file, label, spacing_mm, geometry)
 
 
-def first_file(files: Path | dict[str, Path]) -> Path:
-    """Any file of a case."""
-    return files if isinstance(files, Path) else next(iter(files.values()))
+def is_bare(files: Path | dict[str, Path]) -> bool:
+    """Whether the files of a case hold no spacing that could be trusted."""
+    first = files if isinstance(files, Path) else next(iter(files.values()))
+    return first.name.endswith((".png", ".tif", ".tiff"))
 
 
 def listed(names: Sequence[str], what: str = "") -> str:

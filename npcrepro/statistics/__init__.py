@@ -1,7 +1,8 @@
-"""Means, intervals and tests over patients. SciPy does the computing; this package fixes the protocol.
+"""Means, intervals and tests over patients. SciPy computes them; this package fixes which ones are used, and how.
 
-The unit is the patient: average over seeds first (:func:`npcrepro.runs.per_patient.over_seeds`), never pool slices or
-voxels. Everything random takes a ``seed`` and is repeated exactly with it.
+The unit is the patient: average over seeds first (:func:`npcrepro.runs.per_patient.over_seeds`), and do not pool slices
+or voxels. Lists of values of the same patients that differ in length are a ValueError. What is random takes a ``seed``
+and gives the same numbers with the same seed.
 
 | question | function |
 |---|---|
@@ -42,38 +43,10 @@ from npcrepro.statistics.power import (
 from npcrepro.statistics.ranks import Friedman, Rank, RankStability, friedman, rank_stability
 from npcrepro.statistics.seeds import crossed, seed_spread
 
-__all__ = [
-    "RESAMPLES",
-    "RULES",
-    "Agreement",
-    "Equivalence",
-    "Filled",
-    "Friedman",
-    "Interval",
-    "PairedTest",
-    "Rank",
-    "RankStability",
-    "Share",
-    "SpreadTest",
-    "Summary",
-    "bland_altman",
-    "bootstrap",
-    "compare_spread",
-    "crossed",
-    "detectable",
-    "detectable_margin",
-    "detectable_spread",
-    "equivalence",
-    "fill",
-    "friedman",
-    "holm",
-    "one_sample",
-    "paired",
-    "patients_needed",
-    "rank_stability",
-    "seed_spread",
-    "share",
-    "smallest_paired_p",
-    "spread_equivalence",
-    "summarise",
-]
+__all__ = ["RESAMPLES", "Interval", "Share", "bootstrap", "share"]
+__all__ += ["RULES", "Filled", "Summary", "fill", "summarise"]
+__all__ += ["Equivalence", "PairedTest", "SpreadTest"]
+__all__ += ["compare_spread", "equivalence", "holm", "one_sample", "paired", "spread_equivalence"]
+__all__ += ["detectable", "detectable_margin", "detectable_spread", "patients_needed", "smallest_paired_p"]
+__all__ += ["Friedman", "Rank", "RankStability", "friedman", "rank_stability"]
+__all__ += ["Agreement", "bland_altman", "crossed", "seed_spread"]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from npcrepro.base.errors import pick
+from npcrepro.base.errors import one_of
 from npcrepro.base.wording import DASH
 from npcrepro.statistics.intervals import bootstrap
 
@@ -31,22 +32,22 @@ class Filled:
 
 
 def fill(
-    values: Sequence[float],
+    values: ArrayLike,
     rule: str = "leave_out",
     statuses: Sequence[str] | None = None,
-    worst: float | Sequence[float] | None = None,
+    worst: ArrayLike | None = None,
 ) -> Filled:
     """Apply a rule to undefined values (``nan``).
 
     Args:
-        rule: ``"leave_out"`` leaves them out. ``"worst"`` counts them as the worst value of the metric, except where
-            ``statuses`` says that both masks are empty: nothing was missed there, so that one is left out.
-            ``"both_empty_is_one"`` counts both masks empty as 1, and the others as ``worst`` if that is given.
-        statuses: ``status`` of each value (see :attr:`npcrepro.metrics.overlap.Counts.status`).
+        rule: ``"leave_out"`` leaves them out. ``"worst"`` counts them as the worst value of the metric, or leaves them
+            out where ``statuses`` says that both masks are empty, because nothing was missed. ``"both_empty_is_one"``
+            counts both masks empty as 1, and the others as ``worst`` if that is given.
+        statuses: of each value, see :attr:`npcrepro.metrics.overlap.Counts.status`.
         worst: what a failure counts as: 0 for DSC; for a distance, for instance the diagonal of each image.
 
     Raises:
-        InputError: unknown rule, with the near miss.
+        InputError: unknown rule.
         ValueError: the rule needs ``worst`` or ``statuses``, lengths differ, or a value is infinite.
 
     Example:
@@ -54,25 +55,36 @@ def fill(
         >>> filled.values.tolist(), filled.counted
         ([0.8, 0.0, 0.6], 1)
     """
-    pick(dict.fromkeys(RULES), rule, "rule for undefined values")
-    values = np.array(values, dtype=float)
-    if np.isinf(values).any():
+    one_of(RULES, rule, "rule for undefined values")
+    filled = np.array(values, dtype=float)
+    if np.isinf(filled).any():
         raise ValueError("an infinite value has no mean; metrics give nan and a status instead")
     if rule == "worst" and worst is None:
         raise ValueError("the rule 'worst' needs the worst value of the metric")
     if rule == "both_empty_is_one" and statuses is None:
         raise ValueError("the rule 'both_empty_is_one' needs the status of each value")
-    if statuses is not None and len(statuses) != len(values):
-        raise ValueError(f"{len(statuses)} statuses for {len(values)} values")
-    undefined = np.isnan(values)
-    both_empty = undefined & (np.array(["ok"] * len(values) if statuses is None else statuses) == "both_empty")
+    if statuses is not None and len(statuses) != len(filled):
+        raise ValueError(f"{len(statuses)} statuses for {len(filled)} values")
+    undefined = np.isnan(filled)
+    both_empty = undefined & (np.array(["ok"] * len(filled) if statuses is None else statuses) == "both_empty")
     if rule == "both_empty_is_one":
-        values[both_empty] = 1
+        filled[both_empty] = 1
     if rule != "leave_out" and worst is not None:
         failed = undefined & ~both_empty
-        values[failed] = np.broadcast_to(worst, values.shape)[failed]
-    counted = int(undefined.sum() - np.isnan(values).sum())
-    return Filled(values, counted, _words(rule, statuses is not None, worst))
+        filled[failed] = np.broadcast_to(worst, filled.shape)[failed]
+    counted = int(undefined.sum() - np.isnan(filled).sum())
+    return Filled(filled, counted, _in_words(rule, statuses is not None, worst))
+
+
+def _in_words(rule: str, with_statuses: bool, worst: ArrayLike | None) -> str:
+    number = "" if worst is None else f"{worst:g}" if np.ndim(worst) == 0 else "the worst value"
+    if rule == "worst":
+        empty = ", and are left out where both masks are empty" if with_statuses else ""
+        return f"undefined values count as {number}{empty}"
+    if rule == "both_empty_is_one":
+        others = f"count as {number}" if number else "are left out"
+        return f"both masks empty counts as 1, other undefined values {others}"
+    return "undefined values are left out"
 
 
 @dataclass(frozen=True)
@@ -128,12 +140,12 @@ class Summary:
 
 
 def summarise(
-    values: Sequence[float],
+    values: ArrayLike,
     seed: int = 0,
     *,
     rule: str = "leave_out",
     statuses: Sequence[str] | None = None,
-    worst: float | Sequence[float] | None = None,
+    worst: ArrayLike | None = None,
 ) -> Summary:
     """Summary of one value for each patient; an empty input gives ``nan`` with n = 0.
 
@@ -156,16 +168,19 @@ def summarise(
     return Summary(float(kept.mean()), sd, len(kept), left_out, low, high, *reach, filled.counted, filled.rule)
 
 
-def _words(rule: str, with_statuses: bool, worst) -> str:
-    if worst is None:
-        number = ""
-    else:
-        number = f"{worst:g}" if np.ndim(worst) == 0 else "the worst value"
-    if rule == "worst":
-        return f"undefined values count as {number}" + (
-            ", and are left out where both masks are empty" if with_statuses else ""
-        )
-    if rule == "both_empty_is_one":
-        others = f"count as {number}" if number else "are left out"
-        return f"both masks empty counts as 1, other undefined values {others}"
-    return "undefined values are left out"
+def columns(*lists: ArrayLike) -> np.ndarray:
+    """Lists with one value for each patient as an array ``(lists, patients)``.
+
+    Raises:
+        ValueError: the lists differ in length.
+    """
+    if len({len(np.atleast_1d(each)) for each in lists}) != 1:
+        lengths = " against ".join(str(len(np.atleast_1d(each))) for each in lists)
+        raise ValueError(f"{lengths} values: every patient needs one value in each list")
+    return np.array(lists, dtype=float)
+
+
+def known(table: np.ndarray) -> tuple[np.ndarray, int]:
+    """The patients ``(lists, patients)`` with a value in every list, and how many patients are left out."""
+    there = ~np.isnan(table).any(axis=0)
+    return table[:, there], int((~there).sum())

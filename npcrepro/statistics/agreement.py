@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
 
-import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from npcrepro.statistics.aggregation import columns, known
 from npcrepro.statistics.intervals import Interval
 
 REACH = 1.96
@@ -36,39 +36,35 @@ class Agreement:
     left_out: int
 
 
-def bland_altman(first: Sequence[float], second: Sequence[float]) -> Agreement:
+def bland_altman(first: ArrayLike, second: ArrayLike) -> Agreement:
     """Bias and limits of agreement, for instance of automatic and manual volumes.
 
     Args:
-        first, second: one value for each patient, in one unit; pairs with a ``nan`` are left out and counted.
-
-    Returns:
-        ``nan`` for fewer than two patients.
-
-    Raises:
-        ValueError: the two lists differ in length.
+        first, second: one value for each patient, in one unit; pairs with a ``nan`` are left out and counted. Fewer
+            than two pairs give ``nan``.
 
     Example:
         >>> found = bland_altman([11.0, 12.0, 16.0], [10.0, 10.0, 13.0])
         >>> round(found.bias, 2), round(found.low, 2), round(found.high, 2)
         (2.0, 0.04, 3.96)
     """
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} values against {len(second)}: pairs need one of each for every patient")
-    differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    known = ~np.isnan(differences)
-    return Agreement(*_limits(differences[known]), int(known.sum()), int((~known).sum()))
-
-
-def _limits(differences: np.ndarray) -> list:
+    pairs, left_out = known(columns(first, second))
+    differences = pairs[0] - pairs[1]
     n = len(differences)
     if n < 2:
         unknown = Interval(nan, nan)
-        return [nan, unknown, nan, nan, unknown, unknown]
+        return Agreement(nan, unknown, nan, nan, unknown, unknown, n, left_out)
     bias, sd = float(differences.mean()), float(differences.std(ddof=1))
     half = float(stats.t.ppf(0.975, n - 1)) * sd / sqrt(n)
     # The distance of a true limit from the mean, in units of sd / sqrt(n), follows a noncentral t.
     near, far = (float(x) * sd / sqrt(n) for x in stats.nct.ppf([0.025, 0.975], n - 1, REACH * sqrt(n)))
-    limits = bias - REACH * sd, bias + REACH * sd
-    outer = Interval(bias - far, bias - near), Interval(bias + near, bias + far)
-    return [bias, Interval(bias - half, bias + half), *limits, *outer]
+    return Agreement(
+        bias=bias,
+        bias_interval=Interval(bias - half, bias + half),
+        low=bias - REACH * sd,
+        high=bias + REACH * sd,
+        low_interval=Interval(bias - far, bias - near),
+        high_interval=Interval(bias + near, bias + far),
+        n=n,
+        left_out=left_out,
+    )

@@ -1,4 +1,4 @@
-"""Intervals: bootstrap over patients, and the exact one of a share."""
+"""Bootstrap intervals over patients, and the exact interval of a share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from math import nan
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 DECIMALS = 8  # of what is resampled; records have ten digits
@@ -23,7 +24,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap(
-    columns: Sequence[np.ndarray],
+    columns: Sequence[ArrayLike],
     statistic: Callable[..., np.ndarray] = np.mean,
     seed: int = 0,
     level: float = 0.95,
@@ -36,52 +37,36 @@ def bootstrap(
         level: 0.95, or 0.9 for a test of equivalence.
 
     Returns:
-        ``nan`` for fewer than three patients, and where the resamples do not allow a correction. Where every
-        resample gives the same number, as of values that are all equal, the interval has no width.
+        ``nan`` for fewer than three patients, and where the resamples allow no correction. If every resample gives the
+        same number, for instance because all values are equal, the interval has no width.
 
     Example:
         >>> interval = bootstrap([[0.6, 0.7, 0.8, 0.9]])
         >>> 0.6 < interval.low < 0.75 < interval.high < 0.9
         True
     """
-    if min(map(len, columns)) < 3:
+    # Sorted, and without the last digits, which depend on the order of a sum: the interval must not depend on the order
+    # in which patients are listed.
+    table = np.round(np.array(columns, dtype=float), DECIMALS)
+    if table.shape[1] < 3:
         return Interval(nan, nan)
-    # In one order and without the last digits, which a sum in another order changes: or the same patients, listed
-    # otherwise, would have another interval.
-    columns = tuple(np.round(column, DECIMALS) for column in columns)
-    order = np.lexsort(columns)
-    columns = tuple(column[order] for column in columns)
+    table = table[:, np.lexsort(table)]
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        result = stats.bootstrap(
-            columns,
-            statistic,
-            n_resamples=RESAMPLES,
-            vectorized=True,
-            paired=True,
-            confidence_level=level,
-            method="BCa",
-            rng=np.random.default_rng(seed),
-        )
+        options = {"n_resamples": RESAMPLES, "vectorized": True, "paired": True, "method": "BCa"}
+        rng = np.random.default_rng(seed)
+        result = stats.bootstrap(tuple(table), statistic, confidence_level=level, rng=rng, **options)
     drawn = result.bootstrap_distribution
     if np.isfinite(drawn).all() and np.ptp(drawn) <= 1e-12 * np.abs(drawn).max():
-        value = float(statistic(*columns, axis=-1))
+        value = float(statistic(*table, axis=-1))
         return Interval(value, value)
     return Interval(float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
 @dataclass(frozen=True)
 class Share:
-    """A share of patients or of training runs.
+    """The exact 95 % interval (Clopper and Pearson) and the exact one-sided 95 % bounds of a share."""
 
-    Attributes:
-        count, n: ``count`` of ``n``.
-        interval: exact 95 % interval (Clopper and Pearson).
-        at_least, at_most: exact one-sided 95 % bounds.
-    """
-
-    count: int
-    n: int
     interval: Interval
     at_least: float
     at_most: float
@@ -95,10 +80,10 @@ def share(count: int, n: int) -> Share:
         0.098
     """
     if not n:
-        return Share(0, 0, Interval(0.0, 1.0), 0.0, 1.0)
+        return Share(Interval(0.0, 1.0), 0.0, 1.0)
 
     def bounds(alternative: str) -> Interval:
         result = stats.binomtest(count, n, alternative=alternative).proportion_ci(0.95, method="exact")
         return Interval(float(result.low), float(result.high))
 
-    return Share(count, n, bounds("two-sided"), bounds("greater").low, bounds("less").high)
+    return Share(bounds("two-sided"), bounds("greater").low, bounds("less").high)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, isnan, nan, sqrt
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from npcrepro.statistics.aggregation import Summary, summarise
+from npcrepro.statistics.aggregation import Summary, columns, known, summarise
 from npcrepro.statistics.intervals import RESAMPLES, Interval, bootstrap
 
-# Differences closer than this are equal: 0.9 - 0.8 and 0.8 - 0.7 differ in the seventeenth digit, which would make a
-# tie a rank and an equality a win.
+# Differences are equal up to here: 0.9 - 0.8 and 0.8 - 0.7 differ in the seventeenth digit, and are a tie all the same.
 DECIMALS = 12
 
 
@@ -43,38 +42,37 @@ class PairedTest:
     below: int
 
 
-def paired(first: Sequence[float], second: Sequence[float], seed: int = 0) -> PairedTest:
+def paired(first: ArrayLike, second: ArrayLike, seed: int = 0) -> PairedTest:
     """Compare two methods patient by patient; pairs in which either value is ``nan`` are left out and counted.
 
-    Where a missing result has to count as a failure, pass both through :func:`npcrepro.statistics.fill` before.
-
-    Raises:
-        ValueError: the two lists differ in length.
+    If a missing result has to count as a failure, pass both through :func:`npcrepro.statistics.fill` before.
 
     Example:
         >>> test = paired([0.8, 0.7, 0.9, 0.6], [0.7, 0.65, 0.8, 0.62])
         >>> round(test.difference.mean, 4), test.p, test.above
         (0.0575, 0.25, 3)
     """
-    first, second = _columns(first, second)
-    return one_sample(first - second, seed)
+    values = columns(first, second)
+    return one_sample(values[0] - values[1], seed)
 
 
-def one_sample(differences: Sequence[float], seed: int = 0) -> PairedTest:
-    """The same for one number of each patient, tested against 0: a difference, or a difference of differences.
+def one_sample(differences: ArrayLike, seed: int = 0) -> PairedTest:
+    """The same test for one number of each patient, a difference or a difference of differences, against 0.
 
     Example:
         >>> one_sample([0.1, 0.05, 0.1, -0.02]).p
         0.25
     """
-    differences = np.round(np.asarray(differences, dtype=float), DECIMALS)
-    summary, kept = summarise(differences, seed), differences[~np.isnan(differences)]
+    rounded = np.round(np.asarray(differences, dtype=float), DECIMALS)
+    summary, kept = summarise(rounded, seed), rounded[~np.isnan(rounded)]
     above, below = int((kept > 0).sum()), int((kept < 0).sum())
-    ranks = stats.rankdata(np.abs(kept))
+    ranks, wilcoxon_p = stats.rankdata(np.abs(kept)), nan
+    if len(kept) > 1:
+        wilcoxon_p = float(stats.wilcoxon(kept, zero_method="pratt").pvalue) if kept.any() else 1.0
     return PairedTest(
         difference=summary,
         p=_sign_flip(kept, "two-sided", seed),
-        wilcoxon_p=_wilcoxon(kept),
+        wilcoxon_p=wilcoxon_p,
         effect_size=_effect_size(summary),
         rank_biserial=float((ranks * np.sign(kept)).sum() / ranks.sum()) if len(kept) else nan,
         above=above,
@@ -91,13 +89,11 @@ class Equivalence:
         margin: the largest difference that counts as alike.
         interval: 90 % bootstrap interval of the mean difference.
         p: larger p of two one-sided sign-flip tests, against a mean of ``-margin`` and of ``margin``.
-        n: patients.
     """
 
     margin: float
     interval: Interval
     p: float
-    n: int
 
     @property
     def inside(self) -> bool:
@@ -110,7 +106,7 @@ class Equivalence:
         return self.inside and self.p <= 0.05
 
 
-def equivalence(differences: Sequence[float], margin: float, seed: int = 0) -> Equivalence:
+def equivalence(differences: ArrayLike, margin: float, seed: int = 0) -> Equivalence:
     """Test whether the mean difference lies inside ``-margin`` to ``margin``; ``nan`` differences are left out.
 
     Raises:
@@ -123,11 +119,10 @@ def equivalence(differences: Sequence[float], margin: float, seed: int = 0) -> E
     """
     if not margin > 0:
         raise ValueError(f"a margin of equivalence is positive, got {margin}")
-    differences = np.asarray(differences, dtype=float)
-    kept = differences[~np.isnan(differences)]
+    (kept,), _ = known(columns(differences))
     above = _sign_flip(np.round(kept + margin, DECIMALS), "greater", seed)
     below = _sign_flip(np.round(kept - margin, DECIMALS), "less", seed)
-    return Equivalence(margin, bootstrap((kept,), seed=seed, level=0.9), max(above, below), len(kept))
+    return Equivalence(margin, bootstrap((kept,), seed=seed, level=0.9), max(above, below))
 
 
 @dataclass(frozen=True)
@@ -152,44 +147,38 @@ class SpreadTest:
     left_out: int
 
 
-def compare_spread(first: Sequence[float], second: Sequence[float], seed: int = 0) -> SpreadTest:
+def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0) -> SpreadTest:
     """Compare two standard deviations over the same patients; fewer than three pairs give ``nan``.
-
-    Raises:
-        ValueError: the two lists differ in length.
 
     Example:
         >>> round(compare_spread([0.5, 0.7, 0.9], [0.6, 0.7, 0.8]).ratio, 3)
         2.0
     """
-    first, second, left_out = _known_pairs(first, second)
-    n = len(first)
-    if n < 3 or np.ptp(second) == 0:
+    (one, other), left_out = known(columns(first, second))
+    n = len(one)
+    if n < 3 or np.ptp(other) == 0:
         return SpreadTest(nan, Interval(nan, nan), Interval(nan, nan), nan, nan, n, left_out)
-    total, difference = first + second, np.round(first - second, DECIMALS)
+    total, difference = one + other, np.round(one - other, DECIMALS)
     constant = np.ptp(difference) == 0 or np.ptp(total) == 0
     return SpreadTest(
-        ratio=float(_sd_ratio(first, second)),
-        interval=bootstrap((first, second), _sd_ratio, seed),
-        interval_90=bootstrap((first, second), _sd_ratio, seed, level=0.9),
+        ratio=float(_sd_ratio(one, other)),
+        interval=bootstrap((one, other), _sd_ratio, seed),
+        interval_90=bootstrap((one, other), _sd_ratio, seed, level=0.9),
         p=1.0 if constant else float(stats.pearsonr(total, difference).pvalue),
-        correlation=float(stats.pearsonr(first, second).statistic) if np.ptp(first) else nan,
+        correlation=float(stats.pearsonr(one, other).statistic) if np.ptp(one) else nan,
         n=n,
         left_out=left_out,
     )
 
 
-def spread_equivalence(first: Sequence[float], second: Sequence[float], margin: float) -> float:
-    """Whether two standard deviations over the same patients are alike: p that their ratio leaves the margin.
+def spread_equivalence(first: ArrayLike, second: ArrayLike, margin: float) -> float:
+    """Test whether two standard deviations over the same patients are alike; a small p says that they are.
 
     The larger p of two one-sided Pitman-Morgan tests, against a ratio of ``1 / margin`` and of ``margin``; ``nan`` for
-    fewer than three pairs, and where the second does not vary.
-
-    Args:
-        margin: the largest ratio that counts as alike, above 1.
+    fewer than three pairs, and where one of the two does not vary.
 
     Raises:
-        ValueError: the two lists differ in length, or the margin is not above 1.
+        ValueError: the margin, the largest ratio that counts as alike, is not above 1.
 
     Example:
         >>> print(spread_equivalence([0.6, 0.7, 0.8, 0.9], [0.61, 0.70, 0.79, 0.90], margin=1.5) < 0.05)
@@ -197,41 +186,25 @@ def spread_equivalence(first: Sequence[float], second: Sequence[float], margin: 
     """
     if not margin > 1:
         raise ValueError(f"a margin of a ratio is above 1, got {margin}")
-    first, second, _ = _known_pairs(first, second)
-    if len(first) < 3 or np.ptp(second) == 0 or np.ptp(first) == 0:
+    (one, other), _ = known(columns(first, second))
+    if len(one) < 3 or np.ptp(other) == 0 or np.ptp(one) == 0:
         return nan
-    sides = {"greater": second / margin, "less": second * margin}
-    return max(stats.pearsonr(first + other, first - other, alternative=side).pvalue for side, other in sides.items())
+    sides = {"greater": other / margin, "less": other * margin}
+    return max(stats.pearsonr(one + limit, one - limit, alternative=side).pvalue for side, limit in sides.items())
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: ArrayLike) -> list[float]:
     """p values adjusted for their number by Holm's step-down method; ``nan`` stays ``nan`` and is not counted.
 
     Example:
         >>> holm([0.01, 0.04])
         [0.02, 0.04]
     """
-    p_values = np.asarray(p_values, dtype=float)
-    adjusted = np.full(len(p_values), nan)
-    known = np.flatnonzero(~np.isnan(p_values))
-    order = known[np.argsort(p_values[known])]
-    largest = 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, p_values[index] * (len(order) - rank)))
-        adjusted[index] = largest
+    adjusted = np.array(p_values, dtype=float)
+    order = np.argsort(adjusted)[: np.count_nonzero(~np.isnan(adjusted))]  # nan come last
+    counts = np.arange(len(order), 0, -1)
+    adjusted[order] = np.maximum.accumulate(np.minimum(1, adjusted[order] * counts))
     return adjusted.tolist()
-
-
-def _columns(first: Sequence[float], second: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} values against {len(second)}: pairs need one of each for every patient")
-    return np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-
-
-def _known_pairs(first: Sequence[float], second: Sequence[float]) -> tuple[np.ndarray, np.ndarray, int]:
-    first, second = _columns(first, second)
-    known = ~np.isnan(first) & ~np.isnan(second)
-    return first[known], second[known], int((~known).sum())
 
 
 def _sign_flip(differences: np.ndarray, alternative: str, seed: int) -> float:
@@ -246,14 +219,6 @@ def _sign_flip(differences: np.ndarray, alternative: str, seed: int) -> float:
         rng=np.random.default_rng(seed),
     )
     return float(test.pvalue)
-
-
-def _wilcoxon(differences: np.ndarray) -> float:
-    if len(differences) < 2:
-        return nan
-    if not differences.any():
-        return 1.0
-    return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)
 
 
 def _effect_size(summary: Summary) -> float:

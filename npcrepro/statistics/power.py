@@ -105,8 +105,8 @@ def _chance_of_equivalence(n: int, margin: float) -> float:
 def smallest_paired_p(difference: float, first_sd: float, second_sd: float, n: int) -> float:
     """The smallest p that a paired t-test can give for n pairs whose two sets of values have these spreads.
 
-    The differences of pairs spread least when both sets rise together; their sd is then the difference of the two, and
-    t is largest. A smaller printed p came from other numbers or from more pairs. 0 where the spreads are equal.
+    The differences vary least if both sets rise together: their sd is then the difference of the two. A smaller printed
+    p came from other numbers or from more pairs. 0 if the spreads are equal.
 
     Args:
         difference: of the two means.
@@ -121,9 +121,7 @@ def smallest_paired_p(difference: float, first_sd: float, second_sd: float, n: i
         0.25
     """
     if n < 2 or min(first_sd, second_sd) < 0:
-        raise ValueError(
-            f"{n} pairs with spreads {first_sd} and {second_sd}: two pairs or more, and no negative spread"
-        )
+        raise ValueError(f"{n} pairs, spreads {first_sd} and {second_sd}: two pairs or more, and no negative spread")
     least = abs(first_sd - second_sd)
     if not least:
         return 0.0 if difference else 1.0

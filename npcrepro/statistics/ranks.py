@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan, sqrt
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from npcrepro.statistics.aggregation import columns, known
 from npcrepro.statistics.intervals import RESAMPLES
 from npcrepro.statistics.pairs import DECIMALS
 
@@ -18,8 +20,7 @@ class Rank:
     """Where a method stands.
 
     Attributes:
-        method: its name.
-        mean: of the metric over patients.
+        method, mean: its name, and the mean of the metric over patients.
         rank: 1 is best; equal means share the better rank.
         shares: share of the resamples in which it has rank 1, 2, ...
         low, high: ranks between which 95 % of the resamples lie.
@@ -47,7 +48,7 @@ class RankStability:
     left_out: int
 
 
-def rank_stability(values: Mapping[str, Sequence[float]], seed: int = 0) -> RankStability:
+def rank_stability(values: Mapping[str, ArrayLike], seed: int = 0) -> RankStability:
     """Rank methods by their means, and again in 10,000 cohorts drawn from the patients with replacement.
 
     Args:
@@ -56,7 +57,7 @@ def rank_stability(values: Mapping[str, Sequence[float]], seed: int = 0) -> Rank
             :func:`npcrepro.statistics.fill`.
 
     Raises:
-        ValueError: no method, lists of different length, or no patient with a value of every method.
+        ValueError: no method, or no patient with a value of every method.
 
     Example:
         >>> best, _ = rank_stability({"A": [0.7, 0.8, 0.9], "B": [0.6, 0.8, 0.8]}).ranks
@@ -65,7 +66,7 @@ def rank_stability(values: Mapping[str, Sequence[float]], seed: int = 0) -> Rank
     """
     kept, left_out = _known(values)
     n = kept.shape[1]
-    # How often each patient is drawn; a mean is then one product instead of a copy of the cohort.
+    # How often each patient is drawn: all means are then one matrix product.
     draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     observed = _ranks(kept.mean(axis=1)[None])[0]
     resampled = _ranks(draws @ kept.T / n)
@@ -122,7 +123,7 @@ class Friedman:
         return found
 
 
-def friedman(values: Mapping[str, Sequence[float]]) -> Friedman:
+def friedman(values: Mapping[str, ArrayLike]) -> Friedman:
     """Compare three methods or more on the same patients by their ranks: Friedman's test, then Nemenyi's.
 
     Args:
@@ -130,7 +131,7 @@ def friedman(values: Mapping[str, Sequence[float]]) -> Friedman:
             with a ``nan`` are left out for all methods.
 
     Raises:
-        ValueError: fewer than three methods, lists of different length, or no patient with a value of every method.
+        ValueError: fewer than three methods, or no patient with a value of every method.
 
     Example:
         >>> found = friedman({"a": [0.9, 0.8, 0.9, 0.8], "b": [0.8, 0.7, 0.8, 0.6], "c": [0.7, 0.9, 0.6, 0.5]})
@@ -152,15 +153,12 @@ def friedman(values: Mapping[str, Sequence[float]]) -> Friedman:
     return Friedman(ranked, p, w, reach, n, left_out)
 
 
-def _known(values: Mapping[str, Sequence[float]]) -> tuple[np.ndarray, int]:
-    """Methods x patients that have a value of every method, and how many patients have not."""
-    if len({len(column) for column in values.values()}) != 1:
-        raise ValueError("a ranking needs one value of each method for every patient")
-    table = np.array(list(values.values()), dtype=float)
-    known = ~np.isnan(table).any(axis=0)
-    if not known.any():
+def _known(values: Mapping[str, ArrayLike]) -> tuple[np.ndarray, int]:
+    """Values ``(methods, patients)`` of the patients that have all of them, and how many patients are left out."""
+    kept, left_out = known(columns(*values.values()))
+    if not kept.size:
         raise ValueError("no patient has a value of every method, so there is nothing to rank")
-    return table[:, known], int((~known).sum())
+    return kept, left_out
 
 
 def _ranks(means: np.ndarray) -> np.ndarray:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from math import nan, sqrt
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from npcrepro.statistics.intervals import Interval
 
 
-def seed_spread(values: np.ndarray) -> float:
+def seed_spread(values: ArrayLike) -> float:
     """Standard deviation over seeds of the cohort mean; ``nan`` with one seed.
 
     Args:
@@ -20,12 +21,12 @@ def seed_spread(values: np.ndarray) -> float:
         >>> round(seed_spread([[0.70, 0.74], [0.80, 0.82]]), 4)
         0.0212
     """
-    values = np.asarray(values, dtype=float)
-    return float(values.mean(axis=0).std(ddof=1)) if values.shape[1] > 1 and len(values) else nan
+    table = np.asarray(values, dtype=float)
+    return float(table.mean(axis=0).std(ddof=1)) if table.shape[1] > 1 and len(table) else nan
 
 
-def crossed(values: np.ndarray) -> Interval:
-    """95 % interval of the mean that allows for other patients and for other seeds: both are drawn at random.
+def crossed(values: ArrayLike) -> Interval:
+    """95 % interval of the mean over patients and seeds, both of which are drawn at random.
 
     This is the mixed model ``value ~ 1 + (1 | patient) + (1 | seed)``: as each patient is there once with each seed,
     its estimates are those of the analysis of variance. Student's t with the degrees of freedom of Satterthwaite.
@@ -38,13 +39,13 @@ def crossed(values: np.ndarray) -> Interval:
         >>> round(interval.low, 2), round(interval.high, 2)
         (0.54, 0.91)
     """
-    values = np.asarray(values, dtype=float)
-    n, k = values.shape
+    table = np.asarray(values, dtype=float)
+    n, k = table.shape
     if n < 2 or k < 2:
         return Interval(nan, nan)
-    mean = float(values.mean())
-    rows, columns = values.mean(axis=1), values.mean(axis=0)
-    residuals = values - rows[:, None] - columns + mean
+    mean = float(table.mean())
+    rows, columns = table.mean(axis=1), table.mean(axis=0)
+    residuals = table - rows[:, None] - columns + mean
     patients, seeds = k * rows.var(ddof=1), n * columns.var(ddof=1)
     rest = (residuals**2).sum() / ((n - 1) * (k - 1))
     variance, free = _variance_of_mean(patients, seeds, rest, n, k)

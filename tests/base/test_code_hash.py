@@ -58,41 +58,25 @@ def test_annotations_change_nothing_and_lead_nowhere(hashes):
     assert before != hashes("runs/checkpoint.py", "rate_factor: int = 1.0", "rate_factor: int = 2.0")
 
 
+TRAINED = {"stepwise", "euclidean", "unaugmented"}
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "changed"),
     [
         ("papers/li2018/losses.py", "half_square = (logits", "half_square = (2 * logits", {"euclidean"}),
-        (
-            "losses/targets.py",
-            "label = label.float()",
-            "label = label.double()",
-            {"stepwise", "euclidean", "unaugmented"},
-        ),
+        ("papers/li2018/network.py", "9, padding=4", "7, padding=3", TRAINED),
+        ("losses/targets.py", "label = label.float()", "label = label.double()", TRAINED),
         ("sampling/augment.py", "range(-10, 11, 2)", "range(-10, 11, 5)", {"stepwise", "euclidean"}),
-        ("sampling/augment.py", "radians(1)", "radians(2)", {"stepwise", "euclidean"}),
-        ("runs/training.py", "stepper.step()", "pass", {"stepwise", "euclidean", "unaugmented"}),
-        ("runs/training.py", "network.train()", "network.eval()", {"stepwise", "euclidean", "unaugmented"}),
-        ("sampling/samples.py", "correction=0", "correction=1", {"stepwise", "euclidean", "unaugmented"}),
-        (
-            "sampling/samples.py",
-            'size=native, mode="bilinear"',
-            'size=native, mode="area"',
-            {"stepwise", "euclidean", "unaugmented"},
-        ),
-        ("runs/run.py", "here + name.removeprefix(there)", "name", {"stepwise", "euclidean", "unaugmented"}),
-        ("runs/run.py", '{"maps": maps} if maps', '{"masks": maps} if maps', {"stepwise", "euclidean", "unaugmented"}),
-        ("runs/records.py", "* 255).round()", "* 255).floor()", {"stepwise", "euclidean", "unaugmented"}),
-        (
-            "protocol/method.py",
-            "len(self.channels) + maps",
-            "len(self.channels)",
-            {"stepwise", "euclidean", "unaugmented"},
-        ),
-        ("protocol/method.py", 'self.activation == "softmax"', "False", {"stepwise", "euclidean", "unaugmented"}),
+        ("sampling/samples.py", "correction=0", "correction=1", TRAINED),
+        ("runs/training.py", "stepper.step()", "pass", TRAINED),
+        ("runs/run.py", "here + name.removeprefix(there)", "name", TRAINED),
+        ("runs/records.py", "* 255).round()", "* 255).floor()", TRAINED),
+        ("protocol/method.py", "len(self.channels) + maps", "len(self.channels)", TRAINED),
+        ("protocol/method.py", 'self.activation == "softmax"', "False", TRAINED),
         ("protocol/method.py", "set(self.structures) <= set", "set(self.structures) < set", set()),
-        ("papers/li2018/network.py", "9, padding=4", "7, padding=3", {"stepwise", "euclidean", "unaugmented"}),
-        ("cohorts/prepared.py", "= image\n", "= image / 2\n", {"stepwise", "euclidean", "unaugmented"}),
-        ("cohorts/images.py", "COMPRESSION = 1100", "COMPRESSION = 1000", {"stepwise", "euclidean", "unaugmented"}),
+        ("cohorts/prepared.py", "= image\n", "= image / 2\n", TRAINED),
+        ("cohorts/images.py", "COMPRESSION = 1100", "COMPRESSION = 1000", TRAINED),
         ("cohorts/check.py", "OBLIQUE_TOLERANCE_DEG = ", "OBLIQUE_TOLERANCE_DEG = 2 * ", set()),
         ("metrics/surface.py", "distances.nsd(2)", "distances.nsd(3)", {"scores"}),
         ("metrics/overlap.py", "2 * self.tp,", "3 * self.tp,", {"scores"}),

@@ -48,7 +48,7 @@ def test_patients_from_best_to_worst_in_every_plane(cascade, monkeypatch):
     names = cascade.prepared.patients
     fold = cascade.found[0].config["fold"] | {"test": names}
     monkeypatch.setattr(cascade, "ranked", lambda: ("cscn", pd.DataFrame({"patient": names})))
-    truth = {case: cascade.masks(case)["GTVp"] for case in cascade.prepared.cases}
+    truth = {case: cascade.masks(case)["GTVp"] for case in cascade.prepared.case_names}
     found = [
         SimpleNamespace(
             config=record.config | {"fold": fold},

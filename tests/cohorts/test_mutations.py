@@ -28,16 +28,11 @@ def truncated(data, rng):
     return data[: rng.integers(0, len(data))]
 
 
-def flipped_bytes(data, rng):
+def other_bytes(data, rng):
     for _ in range(rng.integers(1, 6)):
         data[rng.integers(0, min(len(data), 400))] = rng.integers(0, 256)
-    return data
-
-
-def missing_bytes(data, rng):
     start = rng.integers(0, len(data))
-    del data[start : start + rng.integers(1, 64)]
-    return data
+    return data[:start] + data[start + rng.integers(0, 64) :]
 
 
 def other_file(data, rng):
@@ -58,7 +53,7 @@ def header_text(data, rng):
     return bytearray(bytes(data).replace(old, TEXT[old][rng.integers(len(TEXT[old]))], 1))
 
 
-ANY = (truncated, flipped_bytes, missing_bytes, other_file)
+ANY = (truncated, other_bytes, other_file)
 NIFTI = (
     nifti("<8h", 40, [3, 0, -1, 1, 8, 32767, -32768, 4]),  # dimensions
     nifti("<8f", 76, [1, 0, -1, 1e30, np.nan, np.inf, 1e-30]),  # spacing
@@ -88,7 +83,7 @@ def originals(tmp_path_factory):
 def test_a_damaged_file_gives_a_cohort_or_a_sentence(tmp_path, originals, ending, kind):
     changes = [*ANY, *(NIFTI if ".nii" in ending else [header_text])]
     refused = 0
-    for number in range(40):
+    for number in range(24):
         folder = tmp_path / str(number)
         folder.mkdir()
         rng = np.random.default_rng([number, ENDINGS.index(ending), kind == "mask"])
@@ -115,4 +110,4 @@ def test_a_damaged_file_gives_a_cohort_or_a_sentence(tmp_path, originals, ending
             assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
         else:
             assert [defect for defect in check(folder / "cohort") if defect.severity == "error"] == []
-    assert refused >= 10
+    assert refused >= 6

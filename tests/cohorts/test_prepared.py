@@ -9,7 +9,7 @@ from cohort_cases import SPACING, arrays, change, cut, edit, write
 
 from npcrepro.base.code_hash import code_sha256
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts import prepared
+from npcrepro.cohorts import prepared as prepared_module
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.layout import CaseArrays, read_cohort, write_cohort
@@ -25,7 +25,7 @@ def test_prepared_cohort_holds_what_was_written(tmp_path):
     assert prepared.folder == tmp_path / "prepared" / f"tiny-{digest[:8]}-{version[:8]}"
     assert (prepared.name, prepared.fingerprint, prepared.licence) == ("tiny", digest, "CC0")
     assert (prepared.channels, prepared.structures, prepared.spacing_known) == (("T1", "CT"), {"GTVp": (1,)}, False)
-    assert (len(prepared), prepared.cases, prepared.patients) == (3, ["a", "b", "c"], ("c", "p"))
+    assert (prepared.case_names, prepared.patients) == (["a", "b", "c"], ("c", "p"))
     assert prepared.cases_of(["p"]) == ["a", "b"]
     assert prepared.cases_of(["p"], include_suspect=False) == ["a"]
     case = prepared.case("b")
@@ -36,16 +36,15 @@ def test_prepared_cohort_holds_what_was_written(tmp_path):
     assert (case.image.dtype, case.label.dtype) == (np.int32, np.uint8)
     np.testing.assert_array_equal(case.image, cases[1].image)
     np.testing.assert_array_equal(case.label, cases[1].label)
-    assert split_patients(prepared, "leave-one-out", validation=0) == split_patients(
-        cohort, "leave-one-out", validation=0
-    )
+    split = {"kind": "leave-one-out", "validation": 0}
+    assert split_patients(prepared, **split) == split_patients(cohort, **split)
 
 
 def test_images_are_read_anew_by_other_code(root, tmp_path, monkeypatch):
     first = prepare(read_cohort(root), tmp_path)
     written = os.stat(first.folder / "prepared.json").st_ino
     assert prepare(read_cohort(root), tmp_path).folder == first.folder
-    monkeypatch.setattr(prepared, "code_sha256", lambda roots: "0" * 64)
+    monkeypatch.setattr(prepared_module, "code_sha256", lambda roots: "0" * 64)
     again = prepare(read_cohort(root), tmp_path)
     assert again.folder != first.folder
     assert again.fingerprint == first.fingerprint
@@ -54,13 +53,7 @@ def test_images_are_read_anew_by_other_code(root, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("first", "second", "kept"),
-    [
-        (np.int16, np.int16, np.int16),
-        (np.uint8, np.int16, np.int16),
-        (np.int16, np.float32, np.float32),
-        (np.float64, np.float64, np.float32),
-        (np.int32, np.float32, np.float32),
-    ],
+    [("int16", "int16", "int16"), ("uint8", "int16", "int16"), ("float64", "float64", "float32")],
 )
 def test_number_type_of_a_prepared_image(root, tmp_path, first, second, kept):
     for case in "abc":
@@ -69,14 +62,6 @@ def test_number_type_of_a_prepared_image(root, tmp_path, first, second, kept):
     case = prepare(read_cohort(root), tmp_path / "prepared").case("a")
     assert case.image.dtype == kept
     np.testing.assert_array_equal(case.image, arrays("a").image % 100)
-
-
-def test_values_beyond_float32_are_refused(root, tmp_path):
-    change(root / "imagesTr" / "a_0000.nii.gz", lambda array: array * 1e300)
-    with pytest.raises(
-        InputError, match=r"case a: imagesTr/a_0000.nii.gz: values beyond the range of float32 \(60 voxels"
-    ):
-        prepare(read_cohort(root), tmp_path / "prepared")
 
 
 def test_prepare_is_idempotent_and_reads_back_without_simpleitk(root, tmp_path, monkeypatch):
@@ -89,20 +74,16 @@ def test_prepare_is_idempotent_and_reads_back_without_simpleitk(root, tmp_path, 
     np.testing.assert_array_equal(second.case("c").image, arrays("c").image)
 
 
-def test_prepare_follows_a_corrected_licence(root, tmp_path):
+def test_a_corrected_licence_is_followed_and_another_content_prepared_beside(root, tmp_path):
     first = prepare(read_cohort(root), tmp_path / "prepared")
     edit(root, licence="CC BY 4.0", publishable=True)
     second = prepare(read_cohort(root), tmp_path / "prepared")
     assert second.folder == first.folder
     assert (second.licence, second.publishable) == ("CC BY 4.0", True)
-
-
-def test_changed_cohort_is_prepared_beside_the_old_one(root, tmp_path):
-    first = prepare(read_cohort(root), tmp_path / "prepared")
     edit(root, wrong_labels=["b"])
-    second = prepare(read_cohort(root), tmp_path / "prepared")
-    assert second.folder != first.folder
-    assert (first.cases, second.cases) == (["a", "b", "c"], ["a", "c"])
+    third = prepare(read_cohort(root), tmp_path / "prepared")
+    assert third.folder != first.folder
+    assert (first.case_names, third.case_names) == (["a", "b", "c"], ["a", "c"])
 
 
 def test_failing_case_leaves_nothing_half_written(root, tmp_path):
@@ -112,22 +93,18 @@ def test_failing_case_leaves_nothing_half_written(root, tmp_path):
     assert os.listdir(tmp_path / "prepared") == ["fingerprints.json"]
 
 
-def test_damaged_prepared_folder_is_made_again(root, tmp_path):
-    prepared = prepare(read_cohort(root), tmp_path / "prepared")
-    (prepared.folder / "b.label.npy").unlink()
-    with pytest.raises(InputError, match=r"b.label.npy: missing"):
-        read_prepared(prepared.folder)
-    again = prepare(read_cohort(root), tmp_path / "prepared")
-    np.testing.assert_array_equal(again.case("b").label, arrays("b").label)
-
-
-def test_prepared_folder_that_cannot_be_read(root, tmp_path):
+def test_damaged_prepared_folder_is_named_and_made_again(root, tmp_path):
     with pytest.raises(InputError, match=r"prepared.json: missing"):
         read_prepared(tmp_path)
     prepared = prepare(read_cohort(root), tmp_path / "prepared")
     (prepared.folder / "a.image.npy").write_bytes(b"")
     with pytest.raises(InputError, match=r"a.image.npy: cannot be read .*prepare the cohort again"):
         prepared.case("a")
+    (prepared.folder / "b.label.npy").unlink()
+    with pytest.raises(InputError, match=r"b.label.npy: missing"):
+        read_prepared(prepared.folder)
+    again = prepare(read_cohort(root), tmp_path / "prepared")
+    np.testing.assert_array_equal(again.case("b").label, arrays("b").label)
     (prepared.folder / "prepared.json").write_text("{}")
     with pytest.raises(InputError, match="not a prepared cohort"):
         read_prepared(prepared.folder)
@@ -151,31 +128,15 @@ def test_one_slice_cohort(tmp_path):
 # Fingerprint
 
 
-def test_moved_folder_keeps_its_fingerprint(root, tmp_path):
-    before = fingerprint(read_cohort(root))
-    assert len(before) == 64
-    shutil.move(root, tmp_path / "elsewhere")
-    assert fingerprint(read_cohort(tmp_path / "elsewhere")) == before
-
-
-def test_one_voxel_changes_the_fingerprint(root):
-    before = fingerprint(read_cohort(root))
-
-    def flip(array):
-        array[2, 3, 4] ^= 1
-        return array
-
-    change(root / "labelsTr" / "c.nii.gz", flip)
-    assert fingerprint(read_cohort(root)) != before
-
-
-def test_meaning_changes_the_fingerprint_and_wording_does_not(root):
+def test_the_fingerprint_is_that_of_meaning_and_content_wherever_the_folder_lies(root, tmp_path):
     def now(**fields):
         edit(root, **fields)
         return fingerprint(read_cohort(root))
 
     seen = [now()]
     assert now(reference="a paper", licence="CC0", note="text") == seen[0]
+    shutil.copytree(root, tmp_path / "elsewhere")
+    assert fingerprint(read_cohort(tmp_path / "elsewhere")) == seen[0]
     for fields in (
         {"groups": {"a": "p"}},
         {"suspect_labels": ["a"]},
@@ -185,7 +146,16 @@ def test_meaning_changes_the_fingerprint_and_wording_does_not(root):
         {"spacing_known": False},
     ):
         seen.append(now(**fields))
-    assert len(set(seen)) == len(seen)
+    change(root / "labelsTr" / "c.nii.gz", lambda array: np.roll(array, 1))
+    assert len({*seen, now()}) == 8
+
+
+def test_a_fingerprint_does_not_change_with_a_release(root):
+    # Records of runs name it. The hashes of files depend on how a library compresses, so that they are of text here.
+    for number, path in enumerate(sorted(root.glob("*Tr/*"))):
+        path.write_text(str(number))
+    edit(root, not_contoured={"a": ["GTVp"]}, suspect_labels=["b"], groups={"c": "p"})
+    assert fingerprint(read_cohort(root)) == ("08ef6fea8198a290ec5cb76fc6b08dc1110dd2bb9074e0317e94fbe9fa00d50b")
 
 
 def test_cache_spares_reading_and_sees_changes(root, tmp_path, monkeypatch):
@@ -203,10 +173,6 @@ def test_cache_spares_reading_and_sees_changes(root, tmp_path, monkeypatch):
     assert len(read) == 10
     cache.write_text("{")
     assert fingerprint(cohort, cache) == fingerprint(cohort)
-
-
-def test_fingerprint_of_a_file_that_went_away(root):
-    cohort = read_cohort(root)
     cohort.cases[0].label.unlink()
     with pytest.raises(InputError, match=r"a.nii.gz: cannot be read"):
         fingerprint(cohort)

@@ -3,20 +3,21 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from public_sources import T2_MOTION_MM, T2_TURN_DEG, moved, npc_series
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts import resample as resample_module
 from npcrepro.cohorts.images import from_itk, to_itk
-from npcrepro.cohorts.resample import register_rigid, resample, resample_mask, same_grid
+from npcrepro.cohorts.resample import register_rigid, resample, resample_mask, rigid_motion, same_grid
+
+# A quarter of a slice.
+ACCURATE_MM = 1.5
+PLACES = np.random.default_rng(0).uniform(-50, 50, (50, 3))
 
 
 def ball(shape, spacing_mm, centre_mm, radius_mm):
-    return ellipsoid(shape, spacing_mm, centre_mm, (radius_mm,) * 3)
-
-
-def ellipsoid(shape, spacing_mm, centre_mm, radii_mm):
     axes = np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, spacing_mm)), indexing="ij")
-    return sum(((axis - c) / r) ** 2 for axis, c, r in zip(axes, centre_mm, radii_mm)) < 1
+    return sum((axis - c) ** 2 for axis, c in zip(axes, centre_mm)) < radius_mm**2
 
 
 def test_a_coarse_mask_keeps_volume_and_place_on_a_fine_grid():
@@ -46,24 +47,44 @@ def test_grids_differ_in_any_part():
     assert not same_grid(image, to_itk(np.zeros((4, 5, 6), np.int16), (3.0, 1.0, 1.0), moved))
 
 
-def test_registration_finds_a_known_pose():
-    """Another contrast of the same solids, turned by 5 degrees and shifted by several millimetres."""
-    shape, spacing_mm = (24, 48, 48), (3.0, 2.0, 2.0)
-    # The outermost is shaped like a head: a ball looks the same however it is turned.
-    solids = [((36, 46, 46), (30, 42, 34), 300), ((30, 30, 50), (12, 12, 12), 500)]
-    solids += [((44, 62, 38), (10, 10, 10), -200), ((36, 46, 66), (8, 8, 8), 250)]
-    rng = np.random.default_rng(0)
-    first, second = (rng.normal(0, 10, shape).astype(np.float32) for _ in range(2))
-    for centre, radii, value in solids:
-        inside = ellipsoid(shape, spacing_mm, centre, radii)
-        first[inside] += value
-        second[inside] += 400 - 0.7 * value
-    fixed, other = (sitk.SmoothingRecursiveGaussian(to_itk(a, spacing_mm), 1.5) for a in (first, second))
-    pose = sitk.Euler3DTransform((46, 46, 36), 0.0, 0.0, np.radians(5), (5.0, -4.0, 3.0))
-    moving = sitk.Resample(other, fixed, pose, sitk.sitkLinear, 0.0)
-    found, _ = register_rigid(fixed, moving)
-    for point in ((30.0, 40.0, 20.0), (60.0, 50.0, 50.0), (46.0, 20.0, 36.0)):
-        assert np.linalg.norm(np.subtract(pose.TransformPoint(found.TransformPoint(point)), point)) < 1.0
+def true_places(places):
+    """Where points of T1 lie in the T2 series of `npc_series`."""
+    turn = np.radians(T2_TURN_DEG)
+    matrix = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    return places @ matrix.T + np.array(T2_MOTION_MM)
+
+
+def errors_mm(transform, expected):
+    found = [transform.TransformPoint(place.tolist()) for place in PLACES]
+    return np.linalg.norm(np.array(found) - expected, axis=1)
+
+
+def test_a_known_motion_is_found_across_contrasts_and_always_the_same():
+    np.testing.assert_allclose(moved(true_places(PLACES)), PLACES, atol=1e-9)
+    fixed, moving = (npc_series(sequence)[0].itk() for sequence in ("T1", "T2"))
+    transform, information = register_rigid(fixed, moving)
+    assert errors_mm(transform, true_places(PLACES)).max() < ACCURATE_MM
+    assert information > 0.3
+    assert register_rigid(fixed, moving)[0].GetParameters() == transform.GetParameters()
+    shift_mm, turn_deg = rigid_motion(transform, fixed)
+    assert shift_mm == pytest.approx(np.linalg.norm(T2_MOTION_MM), abs=0.7)
+    assert turn_deg == pytest.approx(T2_TURN_DEG, abs=0.5)
+
+
+def test_a_fine_matrix_and_series_of_another_scanner_give_the_same_motion():
+    fixed, moving = (npc_series(sequence)[0].itk() for sequence in ("T1", "T2"))
+    away = np.array([400.0, -300.0, 900.0])
+    moving.SetOrigin((np.array(moving.GetOrigin()) + away).tolist())
+    transform, _ = register_rigid(sitk.Expand(fixed, (4, 4, 1)), moving)
+    assert errors_mm(transform, true_places(PLACES) + away).max() < ACCURATE_MM
+
+
+def test_a_flat_series_is_refused():
+    flat = to_itk(np.zeros((12, 20, 20)), (5.0, 4.0, 4.0))
+    other = to_itk(np.random.default_rng(0).normal(size=(12, 20, 20)), (5.0, 4.0, 4.0))
+    for moving in (flat, other):
+        with pytest.raises(InputError, match="cannot be registered: one of them is flat"):
+            register_rigid(flat, moving)
 
 
 def test_an_impossible_turn_is_refused(monkeypatch):

@@ -24,7 +24,7 @@ def test_every_slice_with_a_structure_is_a_case(tmp_path, prepared, by_patient):
     assert check(tmp_path / "slices") == []
     assert [case.name for case in cohort.cases] == [f"P{i}_{z:03d}" for i in range(4) for z in (1, 2)]
     again = prepare(cohort, tmp_path / "p")
-    for case in again.cases:
+    for case in again.case_names:
         whole, z = prepared.case(case[:2]), int(case[-3:])
         np.testing.assert_array_equal(again.case(case).image[:, 0], whole.image[:, z])
         np.testing.assert_array_equal(again.case(case).label[0], whole.label[z])

@@ -18,26 +18,16 @@ def masks(seed):
     return dict(zip(NAMES, np.random.default_rng(seed).random((3, 2, 4, 5)) < 0.5))
 
 
-def test_structures_alone_have_their_place_as_code():
-    coding = Coding(NAMES)
-    np.testing.assert_array_equal(coding.encode({"CTV2": np.array([1, 0]), "BrainStem": np.array([0, 1])}), [2, 3])
-    assert coding.structures == {"GTVp": (1,), "CTV2": (2,), "BrainStem": (3,)}
-
-
 def test_masks_come_back_whatever_overlaps_in_whichever_case():
     coding = Coding(NAMES)
+    np.testing.assert_array_equal(coding.encode({"CTV2": np.array([1, 0]), "BrainStem": np.array([0, 1])}), [2, 3])
+    assert coding.structures == {"GTVp": (1,), "CTV2": (2,), "BrainStem": (3,)}  # alone: the place among the names
     labels = [coding.encode(masks(seed)) for seed in range(5)]
     for seed, label in enumerate(labels):
         for name, mask in masks(seed).items():
             np.testing.assert_array_equal(mask_of(label, coding.structures, name), mask)
     assert max(label.max() for label in labels) == 7
-
-
-def test_codes_do_not_change_for_cases_that_come_later():
-    coding = Coding(NAMES)
-    first = coding.encode(masks(0)).copy()
-    coding.encode(masks(1))
-    np.testing.assert_array_equal(coding.encode(masks(0)), first)
+    np.testing.assert_array_equal(coding.encode(masks(0)), labels[0])  # later cases change no code
 
 
 def test_a_written_cohort_holds_the_masks(tmp_path):
@@ -56,13 +46,21 @@ def test_a_written_cohort_holds_the_masks(tmp_path):
     assert header["labels"]["background"] == 0
 
 
-def test_bad_masks_are_named():
+def test_bad_masks_are_named(tmp_path):
     with pytest.raises(InputError, match="mask of 'GTV', which is not one of the structures GTVp, CTV2, BrainStem"):
         Coding(NAMES).encode({"GTV": np.ones(2)})
     with pytest.raises(InputError, match=r"shapes \{'GTVp': \(2,\), 'CTV2': \(3,\)\}"):
         Coding(NAMES).encode({"GTVp": np.ones(2), "CTV2": np.ones(3)})
     with pytest.raises(InputError, match="of no structure"):
         Coding(NAMES).encode({})
+    names = [f"s{i}" for i in range(17)]
+    every = (np.arange(2**17) >> np.arange(17)[:, None]) & 1
+    with pytest.raises(InputError, match="more than 65535 combinations"):
+        Coding(names).encode(dict(zip(names, every)))
+    case = CaseArrays("c", "c", np.ones((1, 1, 2, 2), np.int16), np.ones((1, 2, 2), np.uint8), (1.0, 1.0, 1.0))
+    with pytest.raises(InputError, match="case c: a label image without codes"):
+        write_cohort(tmp_path / "c", [case], name="c", channels=["CT"], structures=["GTVp"])
+    assert not (tmp_path / "c").exists()
 
 
 def test_many_combinations_need_wider_codes(tmp_path):
@@ -76,17 +74,3 @@ def test_many_combinations_need_wider_codes(tmp_path):
     assert label.dtype == np.uint16
     for name in names:
         np.testing.assert_array_equal(mask_of(label, cohort.structures, name), masks[name])
-
-
-def test_too_many_combinations_are_an_error():
-    names = [f"s{i}" for i in range(17)]
-    every = (np.arange(2**17) >> np.arange(17)[:, None]) & 1
-    with pytest.raises(InputError, match="more than 65535 combinations"):
-        Coding(names).encode(dict(zip(names, every)))
-
-
-def test_a_label_image_needs_codes(tmp_path):
-    case = CaseArrays("c", "c", np.ones((1, 1, 2, 2), np.int16), np.ones((1, 2, 2), np.uint8), (1.0, 1.0, 1.0))
-    with pytest.raises(InputError, match="case c: a label image without codes"):
-        write_cohort(tmp_path / "c", [case], name="c", channels=["CT"], structures=["GTVp"])
-    assert not (tmp_path / "c").exists()

@@ -1,53 +1,23 @@
-"""Decisions on invented records with known effects; three claims of the papers as the YAML would hold them."""
+"""Decisions on invented records with known effects."""
 
 from math import isnan, nan
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from npcrepro.base.errors import InputError
 from npcrepro.findings.claims import Claim, Decision, all_of, decide_together
 from npcrepro.runs.evaluation import VOLUMES
-from npcrepro.runs.per_patient import by_patient, over_structures, select
+from npcrepro.runs.per_patient import over_structures
 
-EXAMPLES = yaml.safe_load(
-    """
-- key: guo2021-24
-  paper: guo2021
-  text: The cascade beats the single network
-  where: Table 1
-  form: difference
-  metric: dsc
-  arms: [{method: cascade}, {method: single, weight: -1}]
-  reported: 0.029
-- key: xue2020-59
-  paper: xue2020
-  text: The Hausdorff distances do not differ
-  where: Section 2
-  form: equivalence
-  metric: hd_mm
-  arms: [{method: deeplab}, {method: unet, weight: -1}]
-  margin: 2
-  rule: leave_out
-- key: xue2020-60
-  paper: xue2020
-  text: DSC varies less over patients
-  where: Table 2
-  form: spread
-  metric: dsc
-  arms: [{method: deeplab}, {method: unet}]
-  direction: less
-  reported: 0.85
-"""
-)
+EXAMPLE = {"key": "c", "paper": "p", "text": "The cascade beats the single network", "where": "Table 1"}
+EXAMPLE |= {"form": "difference", "metric": "dsc", "reported": 0.029}
+EXAMPLE |= {"arms": [{"method": "a"}, {"method": "b", "weight": -1}]}
 
 
 def claim(**changes) -> Claim:
-    """The first example, with the arms a and b."""
-    base = EXAMPLES[0] | {"key": "c", "paper": "p", "arms": [{"method": "a"}, {"method": "b", "weight": -1}]}
-    return Claim.from_data(base | changes)
+    return Claim.from_data(EXAMPLE | changes)
 
 
 def decide(one: Claim, patients) -> Decision:
@@ -75,12 +45,6 @@ def exact(n: int, mean: float, sd: float, seeds: int = 3, generator: int = 0) ->
 
 def against_zero(difference: np.ndarray) -> pd.DataFrame:
     return rows({"a": 0.5 + difference, "b": np.full_like(difference, 0.5)})
-
-
-@pytest.mark.parametrize("data", EXAMPLES, ids=lambda data: data["key"])
-def test_examples_are_claims(data):
-    one = Claim.from_data(data)
-    assert (one.key, one.arms[0].weight, one.seeds) == (data["key"], 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -176,18 +140,6 @@ def test_a_claim_keeps_how_it_was_first_asked():
     assert [arm.method for arm in whole.first.arms] == ["a", "c"]
 
 
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ({"first": {"form": "elsewhere", "needs": "x", "key": "d"}}, "under the same key"),
-        ({"first": {"form": "elsewhere", "needs": "x", "first": {"form": "elsewhere", "needs": "y"}}}, "no first of"),
-    ],
-)
-def test_how_a_claim_was_first_asked_is_one_claim_of_the_same_key(change, problem):
-    with pytest.raises(InputError, match=problem):
-        claim(**change)
-
-
 def test_a_side_has_to_hold_for_other_seeds_too():
     values = exact(40, 0.03, 0.002) + np.array([-0.014, 0, 0.014])
     decision = decide(claim(), against_zero(values))
@@ -204,13 +156,6 @@ def test_a_patient_who_decides_alone_is_told():
     words = "24 of 25 are above 0 and 1 below, and by ranks (Wilcoxon) p is < 0.001 in place of "
     assert words in decision.reason
     assert "by ranks" not in decide(claim(), against_zero(values[:-1])).reason
-
-
-def test_likeness_compares_the_seeds_with_the_margin():
-    values = exact(40, 0.0, 0.02)
-    steady = decide(claim(), against_zero(values + np.array([-0.007, 0, 0.007])))
-    loose = decide(claim(), against_zero(values + np.array([-0.008, 0, 0.008])))
-    assert (steady.verdict, loose.verdict) == ("refuted", "undecided")  # half of the margin is 0.00725
 
 
 def test_a_margin_is_compared_with_what_is_left_to_it():
@@ -356,24 +301,13 @@ def test_like_spreads_need_a_test_beside_the_interval(monkeypatch):
     assert (decision.verdict, decision.numbers["p of equivalence"]) == ("undecided", 0.06)
 
 
-def test_seeds_whose_spreads_differ_leave_likeness_undecided():
-    one = claim(form="spread", arms=[{"method": "a"}, {"method": "b"}], direction="less", reported=0.85)
-    centred = exact(60, 0, 0.1)
-    varied = 0.5 + centred * np.array([0.95, 1.0, 1.05])
-    decision = decide(one, rows({"a": varied, "b": 0.5 + centred}))
-    assert decision.verdict == "undecided"
-    assert "between seeds (a factor 1.05) exceeds half of the distance" in decision.reason
-
-
 @pytest.mark.parametrize(
     ("mean", "sd", "verdict"),
     [
         (0.89, 0.05, "confirmed"),
-        (0.95, 0.05, "confirmed"),
         (0.875, 0.02, "weakened"),
         (0.80, 0.05, "refuted"),
         (0.88, 0.15, "undecided"),
-        (0.50, 0.10, "refuted"),
     ],
 )
 def test_a_value_is_reached(mean, sd, verdict):
@@ -447,20 +381,7 @@ def test_a_failure_that_is_left_out_leaves_it_undecided():
     assert decide(claim(rule="leave_out"), records).verdict == "confirmed"
 
 
-def test_no_value_at_all():
-    records = against_zero(exact(4, 0.03, 0.05)).assign(dsc=nan)
-    decision = decide(claim(rule="leave_out"), records)
-    assert decision == Decision("c", "undecided", "No patient has a value in every arm (4 left out).")
-
-
-@pytest.mark.parametrize(
-    "drop",
-    [
-        "method == 'b' and patient == 'P003'",
-        "method == 'b' and seed == 2 and patient == 'P003'",
-        "seed == 2 and patient == 'P003'",
-    ],
-)
+@pytest.mark.parametrize("drop", ["method == 'b' and patient == 'P003'", "seed == 2 and patient == 'P003'"])
 def test_arms_that_were_not_run_alike_are_not_compared(drop):
     records = against_zero(exact(40, 0.03, 0.02)).query(f"not ({drop})")
     decision = decide(claim(), records)
@@ -482,11 +403,12 @@ def test_two_patients_have_no_interval():
     assert "nan" not in decision.reason
     value = claim(form="value", arms=[{"method": "a"}], value=0.5, reported=None)
     assert decide(value, against_zero(exact(2, 0.03, 0.01))).verdict == "undecided"
+    none = decide(claim(rule="leave_out"), against_zero(exact(4, 0.03, 0.05)).assign(dsc=nan))
+    assert none == Decision("c", "undecided", "No patient has a value in every arm (4 left out).")
 
 
-@pytest.mark.parametrize("n", [20, 40])
-def test_methods_that_are_the_same_refute_a_difference(n):
-    decision = decide(claim(), against_zero(np.zeros((n, 3))))
+def test_methods_that_are_the_same_refute_a_difference():
+    decision = decide(claim(), against_zero(np.zeros((20, 3))))
     assert decision.verdict == "refuted"
     assert isnan(decision.numbers["effect size"])
 
@@ -501,42 +423,26 @@ def test_four_patients_show_no_likeness(form):
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "expected"),
+    ("verdicts", "needed", "missing", "expected"),
     [
-        (["confirmed", "confirmed"], "confirmed"),
-        (["confirmed", "weakened"], "weakened"),
-        (["weakened", "undecided"], "undecided"),
-        (["confirmed", "undecided", "refuted"], "refuted"),
+        (["confirmed", "confirmed"], 0, 0, "confirmed"),
+        (["confirmed", "weakened"], 0, 0, "weakened"),
+        (["weakened", "undecided"], 0, 0, "undecided"),
+        (["confirmed", "undecided", "refuted"], 0, 0, "refuted"),
+        (["confirmed"], 0, 1, "undecided"),
+        (["confirmed", "confirmed", "refuted"], 2, 0, "confirmed"),
+        (["confirmed", "weakened", "undecided"], 2, 0, "weakened"),
+        (["confirmed", "confirmed"], 2, 1, "confirmed"),
+        (["confirmed", "refuted", "refuted"], 2, 0, "refuted"),
+        (["confirmed", "refuted"], 2, 1, "undecided"),
     ],
 )
-def test_a_claim_of_several_parts(verdicts, expected):
-    decision = all_of("whole", [Decision(f"part{i}", v, "") for i, v in enumerate(verdicts)])
-    assert (decision.claim, decision.verdict) == ("whole", expected)
-    assert f"part1 is {verdicts[1]}" in decision.reason
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "missing", "expected"),
-    [
-        (["confirmed", "confirmed", "refuted"], 0, "confirmed"),
-        (["confirmed", "weakened", "undecided"], 0, "weakened"),
-        (["confirmed", "confirmed"], 1, "confirmed"),
-        (["confirmed", "refuted", "refuted"], 0, "refuted"),
-        (["confirmed", "refuted"], 1, "undecided"),
-    ],
-)
-def test_a_claim_that_needs_two_of_three_parts(verdicts, missing, expected):
+def test_a_claim_of_several_parts(verdicts, needed, missing, expected):
     parts = [Decision(f"part{i}", v, "") for i, v in enumerate(verdicts)]
-    decision = all_of("whole", parts, needed=2, missing=missing)
-    assert decision.verdict == expected
-    assert decision.reason.startswith("2 of 3 parts have to hold")
-
-
-def test_a_part_that_was_not_run_leaves_the_whole_undecided():
-    assert all_of("whole", [Decision("part", "confirmed", "")], missing=1).verdict == "undecided"
-
-
-def test_no_part_is_an_error():
+    decision = all_of("whole", parts, needed, missing)
+    assert (decision.claim, decision.verdict) == ("whole", expected)
+    of = len(verdicts) + missing
+    assert decision.reason.startswith(f"{needed or of} of {of} parts have to hold: part0 is {verdicts[0]}")
     with pytest.raises(ValueError, match="no part"):
         all_of("whole", [])
 
@@ -552,7 +458,6 @@ def test_no_part_is_an_error():
         ({"arms": [{"methd": "a"}]}, "cannot be read"),
         ({"form": "spread", "arms": [{"method": "a"}], "reported": None}, "compares two arms"),
         ({"form": "spread", "reported": -1.2}, "a ratio above 0"),
-        ({"form": "spread", "reported": 1.2, "margin": 0.9}, "leaves no room"),
         ({"form": "equivalence"}, "needs a margin"),
         ({"form": "equivalence", "margin": 0.02, "wider_margin": 0.01}, "not wider than margin"),
         ({"margin": 0}, "leaves no room"),
@@ -561,6 +466,8 @@ def test_no_part_is_an_error():
         ({"scale": "log"}, "worst value of dsc is not known"),
         ({"scale": "log", "worst": 0.0}, "has no logarithm"),
         ({"rule": "drop"}, "unknown rule of claim c"),
+        ({"first": {"form": "elsewhere", "needs": "x", "key": "d"}}, "under the same key"),
+        ({"text": "t", "wher": "misspelt"}, "unknown entry of claim c 'wher'"),
     ],
 )
 def test_a_claim_that_contradicts_itself(changes, message):
@@ -568,43 +475,9 @@ def test_a_claim_that_contradicts_itself(changes, message):
         claim(**changes)
 
 
-def test_a_missing_entry_is_an_error():
-    with pytest.raises(InputError, match="claim c cannot be read"):
-        Claim.from_data({"key": "c"})
-
-
-def test_a_metric_that_is_no_column():
-    with pytest.raises(InputError, match="no column 'dcs'"):
-        decide(claim(metric="dcs", rule="leave_out"), against_zero(exact(4, 0, 1)))
-
-
-def test_two_structures_at_once_are_an_error():
+def test_rows_that_do_not_fit_a_claim():
     records = against_zero(exact(4, 0, 1))
+    with pytest.raises(InputError, match="no column 'dcs'"):
+        decide(claim(metric="dcs", rule="leave_out"), records)
     with pytest.raises(InputError, match="select one structure"):
         decide(claim(), pd.concat([records, records]))
-
-
-def test_reasons_have_no_gap_and_numbers_are_plain():
-    decision = decide(claim(), against_zero(exact(40, 0.03, 0.05)))
-    assert "nan" not in decision.reason
-    assert {type(number) for number in decision.numbers.values()} == {int, float}
-
-
-def test_a_decision_from_the_rows_of_records():
-    """cases.csv rows, pooled by patient and selected, are what a claim is decided on."""
-    ids = {"paper": "p", "cohort": "c", "profile": "quick", "suspect": False, "structure": "GTVp"}
-    cases = [
-        ids
-        | {"method": method, "seed": seed, "case": f"P{i}_{part}", "patient": f"P{i}", "region": region}
-        | {"status": "ok", "tp": hit + i, "fp": 0, "fn": 10 + part, "tn": 50, "reference_ml": 1.0, "predicted_ml": 1.0}
-        for method, hit in {"a": 30, "b": 20}.items()
-        for seed in range(3)
-        for i in range(20)
-        for part in range(2)
-        for region in ("all_slices", "reference_slices")
-    ]
-    patients = select(by_patient(pd.DataFrame(cases)), "GTVp", "all_slices")
-    decision = decide(claim(), patients)
-    assert decision.verdict == "confirmed"
-    dsc = [[4 * (hit + i) / (4 * (hit + i) + 21) for i in range(20)] for hit in (30, 20)]  # both slices: 2 TP, 21 FN
-    assert decision.numbers["mean"] == pytest.approx(np.mean(dsc[0]) - np.mean(dsc[1]))

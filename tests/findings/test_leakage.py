@@ -2,11 +2,9 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from npcrepro import statistics
 from npcrepro.base.errors import InputError
 from npcrepro.findings import leakage
 
@@ -42,19 +40,6 @@ def test_slices_are_averaged_within_a_patient():
     assert 0.0999 < found.low < 0.15 < found.high < 0.3001
     # One structure is all structures.
     assert row(table, leakage.ALL).drop("structure").tolist() == found.drop("structure").tolist()
-
-
-def test_the_slices_of_a_patient_are_drawn_together():
-    rng = np.random.default_rng(0)
-    shift = {f"P{i}": rng.normal(0.1, 0.05) for i in range(12)}
-    patient_of = {f"P{i}_{z}": f"P{i}" for i in range(12) for z in range(10)}
-    low = dict.fromkeys(patient_of, 0.5)
-    high = {case: 0.5 + shift[patient] for case, patient in patient_of.items()}
-    found = row(leakage.inflation(cases(high), cases(low, patient_of)), "Organ")
-    over_patients = statistics.summarise(list(shift.values()))
-    assert (found.low, found.high) == pytest.approx((over_patients.low, over_patients.high), abs=0.002)
-    over_slices = statistics.summarise([high[case] - 0.5 for case in high])
-    assert found.high - found.low > 2 * (over_slices.high - over_slices.low)
 
 
 def test_the_mean_over_the_structures_of_a_slice():

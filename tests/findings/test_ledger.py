@@ -6,52 +6,30 @@ from math import inf, isnan, nan
 import numpy as np
 import pandas as pd
 import pytest
+from published_cases import cases, publish, scored, scores
 from typer.testing import CliRunner
 
 from npcrepro.base.errors import InputError
 from npcrepro.cli import commands
 from npcrepro.findings import leakage
-from npcrepro.findings.claims import Claim, ledger, sensitivity
+from npcrepro.findings.claims import Claim, ledger, source
 from npcrepro.findings.claims.claim import TESTED
-from npcrepro.metrics.overlap import METRICS as OVERLAP
-from npcrepro.metrics.overlap import Counts
 from npcrepro.protocol import registry
-from npcrepro.runs.evaluation import METRICS, REGIONS, VOLUMES, WHOLE
-from npcrepro.runs.published import write_cases
 
 CLAIMS = [(key, claim) for key in registry.KEYS for claim in ledger.claims(key)]
 PARTS = [(key, part) for key, claim in CLAIMS for part in claim.tested]
 PARTS += [(key, part) for key, claim in CLAIMS if claim.first for part in claim.first.tested]
-NUMBERS = {"li2018": (1, 11), "luo2020": (12, 23), "guo2021": (24, 38), "chen2020": (39, 55), "xue2020": (56, 67)}
-
-
-# --- What the papers claim ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("key", NUMBERS)
-def test_claims_keep_their_numbers(key):
-    first, last = NUMBERS[key]
-    assert [claim.key for claim in ledger.claims(key)] == [f"{key}-{number}" for number in range(first, last + 1)]
 
 
 def test_claims_are_numbered_through_the_book():
     """The ledger shows the number alone, and other pages name claims by it."""
-    keys = [(key, claim.key) for key in registry.KEYS for claim in ledger.claims(key)]
-    assert [found for _, found in keys] == [f"{key}-{number}" for number, (key, _) in enumerate(keys, 1)]
-
-
-@pytest.mark.parametrize("key", registry.KEYS)
-def test_every_claim_of_a_paper_is_data(key):
-    claims = ledger.claims(key)
-    assert all(claim.paper == key and claim.text and claim.where and claim.printed and claim.test for claim in claims)
-    assert not any(claim.text.endswith(".") for claim in claims)
-
-
-@pytest.mark.parametrize(("key", "part"), PARTS, ids=[f"{i} {part.key}" for i, (_, part) in enumerate(PARTS)])
-def test_every_arm_is_a_method_and_every_metric_a_column(key, part):
-    names = {method.name for method in registry.load(key).methods}
-    assert {arm.method for arm in part.arms} <= names
-    assert set(part.metrics) <= {*METRICS, *VOLUMES, *ledger.DERIVED}
+    assert [claim.key for _, claim in CLAIMS] == [f"{key}-{number}" for number, (key, _) in enumerate(CLAIMS, 1)]
+    parts = [part.key for _, claim in CLAIMS for part in claim.parts]
+    assert len({claim.key for _, claim in CLAIMS} | {*parts}) == len(CLAIMS) + len(parts)
+    for key, claim in CLAIMS:
+        assert claim.paper == key
+        assert all((claim.text, claim.where, claim.printed, claim.test)), claim.key
+        assert not claim.text.endswith("."), claim.key
 
 
 @pytest.mark.parametrize(
@@ -72,11 +50,8 @@ def test_a_misspelt_method_or_metric_of_a_claim_is_an_error(monkeypatch, change,
     monkeypatch.setattr(registry, "reported", lambda key: {"claims": [about | change]})
     with pytest.raises(InputError, match=problem):
         ledger.claims("xue2020")
-
-
-def test_a_paper_may_come_without_claims(monkeypatch):
     monkeypatch.setattr(registry, "reported", lambda key: {})
-    assert ledger.claims("xue2020") == []
+    assert ledger.claims("xue2020") == []  # a paper may come without claims
 
 
 def test_a_claim_repeats_one_of_the_same_paper_and_arms():
@@ -88,56 +63,9 @@ def test_a_claim_repeats_one_of_the_same_paper_and_arms():
         assert (other.paper, other.arms, other.repeats) == (part.paper, part.arms, "")
 
 
-def test_keys_of_claims_and_parts_differ():
-    keys = [claim.key for key in registry.KEYS for claim in ledger.claims(key)]
-    keys += [part.key for _, claim in CLAIMS for part in claim.parts]
-    assert len(set(keys)) == len(keys)
-
-
-# --- Invented publications ---------------------------------------------------------------------------------------
-
-
-def scored(shared: int, found: int = 100, wanted: int = 100) -> dict:
-    """A row of counts of two masks that share so many voxels of 3 mm3; distances are not measured."""
-    counts = Counts(shared, found - shared, wanted - shared, 300)
-    names = ("status", "tp", "fp", "fn", "tn", *OVERLAP)
-    row = {name: getattr(counts, name) for name in names} | dict.fromkeys(WHOLE, nan)
-    return row | {name: getattr(counts, name)((3.0, 1.0, 1.0)) for name in VOLUMES}
-
-
-def cases(dsc: dict[str, np.ndarray], cohort="made-up", structures=("GTVp",), paper="xue2020") -> pd.DataFrame:
-    """Rows of cases.csv from the DSC of each method, ``(patients, seeds)``."""
-    rows = []
-    for method, values in dsc.items():
-        for (number, seed), value in np.ndenumerate(np.asarray(values, float)):
-            about = {"paper": paper, "method": method, "cohort": cohort, "profile": "bench", "fold": 0, "seed": seed}
-            about |= {"case": f"P{number:02}", "patient": f"P{number:02}", "suspect": False}
-            # Of equal sizes, so that the share that overlaps is the DSC.
-            about |= scored(round(100 * value))
-            rows += [about | {"structure": s, "region": r} for s in structures for r in REGIONS]
-    return pd.DataFrame(rows)
-
-
-def publish(folder, rows: pd.DataFrame, falls: float = 0.5, **common):
-    folder.mkdir(parents=True)
-    write_cases(folder, rows)
-    runs = rows[["paper", "method", "cohort", "profile", "fold", "seed"]].drop_duplicates()
-    history = pd.concat([runs.assign(stage="s", update=u, loss=1 - falls * u) for u in (0, 1)])
-    history.to_csv(folder / "history.csv", index=False)
-    first = runs.iloc[0]
-    about = {"paper": first.paper, "cohort": first.cohort, "profile": {"name": "bench"}} | common
-    own = [{"method": run.method, "fold": int(run.fold), "seed": int(run.seed)} for run in runs.itertuples()]
-    (folder / "runs.json").write_text(json.dumps({"common": about, "methods": {}, "folds": {}, "runs": own}))
-
-
 def line(results, key: str):
     paper = key.split("-")[0]
     return next(one for one in ledger.ledger(ledger.sources(results), [paper]) if one.claim.key == key)
-
-
-def scores(mean: float, n: int = 20, seeds: int = 3, spread: float = 0.05, generator: int = 0) -> np.ndarray:
-    values = np.random.default_rng(generator).normal(mean, spread, n)
-    return np.tile(values[:, None], seeds)
 
 
 def test_without_publications_a_claim_stays_with_the_command_that_makes_some(tmp_path):
@@ -155,9 +83,11 @@ def test_without_publications_a_claim_stays_with_the_command_that_makes_some(tmp
 
 
 def test_publications_decide(tmp_path):
-    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}))
+    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}), substituted={"CT": "MR"})
     one = line(tmp_path, "xue2020-56")
     assert one.verdict == "confirmed", one.reason
+    assert "read padding" in one.reason  # what the test leaves out
+    assert "MR stands for CT" in one.reason
     assert one.patients == "20 / 3"
     assert one.cohort == "made-up (bench)"
     assert one.command.startswith("npcrepro run xue2020 ")
@@ -175,29 +105,25 @@ def test_the_other_way_round_it_is_refuted_and_one_seed_decides_nothing(tmp_path
     assert one.command
 
 
-def test_of_records_alike_the_longer_training_decides(tmp_path):
-    for folder, updates in (("a", 1800), ("b", 330)):
-        rows = cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)})
-        publish(tmp_path / folder, rows, profile={"name": "bench", "updates": updates})
-    assert line(tmp_path, "xue2020-56").source == "a"
-
-
 def test_one_arm_alone_is_no_evidence(tmp_path):
     publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8)}))
     publish(tmp_path / "b", cases({"unet": scores(0.7)}, cohort="another"))
     assert line(tmp_path, "xue2020-56").verdict == ledger.NO_EVIDENCE
 
 
-def test_patients_come_before_phantoms_enough_seeds_before_few_and_many_patients_before_few(tmp_path):
+def test_patients_come_before_phantoms_then_enough_seeds_many_patients_and_longer_training(tmp_path):
     arms = ("deeplabv3plus", "unet")
     for name, cohort, n, seeds in (
         ("a", "phantom-ct", 40, 3),
         ("b", "few", 6, 3),
         ("c", "more", 25, 3),
         ("d", "most", 30, 2),
+        ("e", "longer", 25, 3),
     ):
-        publish(tmp_path / name, cases({arm: scores(0.8, n, seeds) for arm in arms}, cohort=cohort))
-    assert line(tmp_path, "xue2020-56").source == "c"
+        profile = {"name": "bench", "updates": 1800 if cohort == "longer" else 330}
+        rows = cases({arm: scores(0.8, n, seeds) for arm in arms}, cohort=cohort)
+        publish(tmp_path / name, rows, profile=profile)
+    assert line(tmp_path, "xue2020-56").source == "e"
 
 
 def test_runs_count_by_the_arms_of_a_claim(tmp_path):
@@ -214,6 +140,7 @@ def test_a_number_by_itself_is_decided_at_the_size_of_the_paper_only(tmp_path):
     publish(tmp_path / "bench", missed)
     one = line(tmp_path, "li2018-1")
     assert one.verdict == "undecided"
+    assert "--profile paper" in one.command
     assert "this is profile bench" in one.reason
     publish(tmp_path / "paper", missed.assign(cohort="whole"), profile={"name": "paper"})
     small, whole = (ledger.ledger([s], ["li2018"])[0] for s in ledger.sources(tmp_path))
@@ -322,16 +249,11 @@ def test_a_claim_on_two_splits_is_made_by_commands_for_both(tmp_path):
         assert CliRunner().invoke(commands.app, [*command.replace(" N", " 9").split()[1:], "--help"]).exit_code == 0
 
 
-def test_a_number_by_itself_is_made_at_the_size_of_the_paper(tmp_path):
-    asked = {key: "--profile paper" in line(tmp_path, key).command for key in ("li2018-1", "li2018-11", "li2018-4")}
-    assert asked == {"li2018-1": True, "li2018-11": True, "li2018-4": False}
-    assert "--profile paper" in line(tmp_path, "guo2021-28").command
-
-
 def test_folds_that_depend_on_the_cohort_are_not_named():
     arms = [{"method": "stepwise", "cohort": "-slices"}, {"method": "stepwise", "cohort": "-patients", "weight": -1}]
     claim = {"key": "c", "paper": "li2018", "text": "t", "where": "w", "form": "difference", "metric": "dsc"}
     told = ledger.command(Claim.from_data(claim | {"arms": arms}))
+    assert "--profile" not in told
     assert told.count("npcrepro run li2018 --cohort COHORT-") == 2
     assert "--folds" not in told
 
@@ -350,18 +272,7 @@ def test_a_training_that_diverged_has_not_fallen(losses):
     run = {"paper": "li2018", "method": "literal", "cohort": "c", "profile": "q", "fold": 0, "stage": "score"}
     runs = {0: losses, 1: [4.0, 3.0]}
     history = pd.DataFrame([run | {"seed": seed, "loss": loss} for seed in runs for loss in runs[seed]])
-    assert ledger._training(history).set_index("seed").loss_fall.to_dict() == {0: 0.0, 1: 0.25}
-
-
-def test_another_series_in_place_of_the_papers_is_told(tmp_path):
-    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}), substituted={"CT": "MR"})
-    assert "MR stands for CT" in line(tmp_path, "xue2020-56").reason
-
-
-def test_what_a_test_leaves_out_stands_beside_its_verdict(tmp_path):
-    assert "padding" not in line(tmp_path, "xue2020-56").reason  # nothing is published, so that there is no verdict
-    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}))
-    assert "read padding" in line(tmp_path, "xue2020-56").reason
+    assert source._training(history).set_index("seed").loss_fall.to_dict() == {0: 0.0, 1: 0.25}
 
 
 def test_other_series_of_the_methods_are_told_beside_those_of_the_cohort(tmp_path):
@@ -373,9 +284,6 @@ def test_other_series_of_the_methods_are_told_beside_those_of_the_cohort(tmp_pat
     (tmp_path / "a" / "runs.json").write_text(json.dumps(content))
     reason = line(tmp_path, "chen2020-43").reason
     assert reason.endswith(" Here CT stands for T2, PET stands for CET1, GTV stands for GTVp.")
-
-
-# --- The book ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -407,8 +315,6 @@ def test_patients_needed_are_those_of_the_protocol():
     )
     assert ledger.needed(one).startswith("128 for 0.02")
 
-
-# --- Forms that are not tested by themselves ---------------------------------------------------------------------
 
 TOGETHER = {"key": "w", "paper": "p", "text": "t", "where": "Table 1", "form": "all"}
 PART = {"key": "w one", "text": "t", "form": "difference", "metric": "dsc"}
@@ -443,144 +349,3 @@ def test_a_whole_is_not_decided_by_itself():
 
     with pytest.raises(InputError, match="decide its parts"):
         decide_together([(Claim.from_data(TOGETHER | {"parts": [PART]}), pd.DataFrame())])
-
-
-# --- What a verdict hangs on -------------------------------------------------------------------------------------
-
-
-def otherwise(results, paper: str) -> list[sensitivity.Otherwise]:
-    return sensitivity.otherwise(ledger.sources(results), [paper])
-
-
-def turned(results, paper: str) -> list[tuple[str, str, str, str]]:
-    """Number of each claim whose verdict turns, with the verdict, the choice and the verdict then."""
-    rows = sensitivity.table(otherwise(results, paper))
-    changes = rows.change.str.split(" to ")
-    return [
-        (claim, before, choice, after)
-        for claim, (before, after), choice in zip(rows.claim, changes, rows["choice made otherwise"], strict=True)
-    ]
-
-
-def test_a_verdict_that_hangs_on_nothing_is_tried_and_not_listed(tmp_path):
-    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8, 25), "unet": scores(0.7, 25)}))
-    found = otherwise(tmp_path, "xue2020")
-    tried = [
-        (one.choice, one.before.verdict, one.after.verdict) for one in found if one.before.claim.key.endswith("56")
-    ]
-    assert tried == [(sensitivity.SLICES, "confirmed", "confirmed")]
-    assert not any(one.before.claim.key.endswith("56") for one in found if one.turns)
-
-
-def test_a_test_that_was_changed_is_decided_as_it_was_first_asked(tmp_path):
-    dsc = {"two-stage": scores(0.8, 25), "mask-rcnn": scores(0.7, 25), "mask-rcnn-enlarged": scores(0.9, 25)}
-    publish(tmp_path / "a", cases(dsc, paper="luo2020"))
-    first = "as it was first asked: Mask R-CNN on slices as they are alone"
-    assert ("14", "refuted", first, "confirmed") in turned(tmp_path, "luo2020")
-
-
-def test_false_positives_outside_the_slices_of_a_structure_can_turn_a_verdict(tmp_path):
-    better = cases({"deeplabv3plus": scores(0.8, 25), "unet": scores(0.7, 25)}).query("region == 'all_slices'")
-    worse = cases({"deeplabv3plus": scores(0.7, 25), "unet": scores(0.8, 25)}).query("region != 'all_slices'")
-    publish(tmp_path / "a", pd.concat([better, worse]))
-    assert ("56", "confirmed", sensitivity.SLICES, "refuted") in turned(tmp_path, "xue2020")
-
-
-def two_networks(noise: float = 0.1) -> pd.DataFrame:
-    """The cascade before ACDNet in DSC and MASD, behind it in ASSD, and in the DSC of its slices; 25 patients."""
-    better = cases({"cscn": scores(0.8, 25), "acdnet": scores(0.75, 25)}, paper="guo2021").query(
-        "region == 'all_slices'"
-    )
-    worse = cases({"cscn": scores(0.75, 25), "acdnet": scores(0.8, 25)}, paper="guo2021").query(
-        "region != 'all_slices'"
-    )
-    one, varied = better.method == "cscn", np.random.default_rng(0).normal(0, noise, len(better))
-    better = better.assign(voxel_masd_mm=np.where(one, 1, 2) + varied, voxel_assd_mm=np.where(one, 2, 1) + varied)
-    return pd.concat([better, worse])
-
-
-def test_a_distance_by_the_other_convention(tmp_path):
-    """ASSD weighs surfaces by their size, MASD does not; the paper means the second."""
-    publish(tmp_path / "a", two_networks())
-    assert ("24", "confirmed", "by ASSD in place of MASD", "refuted") in turned(tmp_path, "guo2021")
-
-
-def test_a_part_that_slices_have_is_tried_beside_one_that_they_have_not(tmp_path):
-    """There is no distance in chosen slices: that part stays as it is, and the other is refuted."""
-    publish(tmp_path / "a", two_networks())
-    (inside,) = [
-        one.after
-        for one in otherwise(tmp_path, "guo2021")
-        if one.before.claim.key.endswith("-24") and one.choice == sensitivity.SLICES
-    ]
-    assert [part.verdict for part in inside.parts] == ["refuted", "confirmed"]
-
-
-def test_the_patient_without_whom_a_verdict_turns_is_named(tmp_path):
-    """One patient lifts the interval to the printed effect, in the second of two parts."""
-    steady = np.full((22, 3), 0.9)
-    enlarged = steady - np.tile(np.random.default_rng(0).choice([0.04, 0.05, 0.06], 22)[:, None], 3)
-    enlarged[3] = 0.3
-    dsc = {"two-stage": steady, "mask-rcnn": steady - 0.1 - (steady - 0.05 - enlarged).clip(-1, 0.01)}
-    publish(tmp_path / "a", cases(dsc | {"mask-rcnn-enlarged": enlarged}, paper="luo2020"))
-    assert ("14", "confirmed", "one patient left out: P03", "weakened") in turned(tmp_path, "luo2020")
-
-
-def test_of_twenty_patients_each_is_needed_and_of_fewer_nobody_is_left_out(tmp_path):
-    """As the protocol asks for twenty."""
-    for folder, n in (("twenty", 20), ("fewer", 19)):
-        publish(tmp_path / folder / "a", cases({"deeplabv3plus": scores(0.8, n), "unet": scores(0.7, n)}))
-    words = "one patient left out: any of the 20"
-    assert ("56", "confirmed", words, "undecided") in turned(tmp_path / "twenty", "xue2020")
-    choices = {one.choice for one in otherwise(tmp_path / "fewer", "xue2020")}
-    assert sensitivity.SLICES in choices
-    assert not any(choice.startswith("one patient") for choice in choices)
-
-
-def test_patients_are_named_one_by_one():
-    assert sensitivity._one_of(["P1"], 9) == "P1"
-    assert sensitivity._one_of(["P1", "P2", "P3"], 9) == "P1, P2 or P3"
-
-
-def test_a_claim_that_is_asked_again_is_corrected_with_the_others_of_its_paper(tmp_path):
-    """Here with the spread of the same two networks, whose p value is the larger one."""
-    rows = cases({"deeplabv3plus": scores(0.8, 22), "unet": scores(0.7, 22)}).query("region == 'all_slices'")
-    unet = scores(0.7, 22, spread=0.0)
-    close = unet + np.tile(np.where(np.arange(22) < 17, 0.02, -0.02)[:, None], 3)
-    inside = cases({"deeplabv3plus": close, "unet": unet}).query("region != 'all_slices'")
-    publish(tmp_path / "a", pd.concat([rows, inside]))
-    found = [one for one in otherwise(tmp_path, "xue2020") if one.before.claim.key.endswith("-56")]
-    (after,) = [one.after for one in found if one.choice == sensitivity.SLICES]
-    numbers = after.parts[0].numbers
-    assert numbers["p after Holm"] == pytest.approx(2 * numbers["p"]) != 0
-
-
-def test_verdicts_are_counted_by_whether_they_turn(tmp_path):
-    dsc = {"two-stage": scores(0.8, 25), "mask-rcnn": scores(0.7, 25), "mask-rcnn-enlarged": scores(0.9, 25)}
-    publish(tmp_path / "a", cases(dsc | {"unet": scores(0.6, 25, seeds=1)}, paper="luo2020"))
-    found = ledger.sources(tmp_path)
-    lines, again = ledger.ledger(found, ["luo2020"]), sensitivity.otherwise(found, ["luo2020"])
-    verdicts = {one.claim.key: one.verdict for one in lines if one.parts}
-    summary = sensitivity.summarise(lines, again)
-    decided = [key for key, verdict in verdicts.items() if verdict in ledger.DECIDED]
-    assert (summary.verdicts, summary.undecided) == (len(decided), len(verdicts) - len(decided))
-    assert "luo2020-14" in decided
-    assert summary.turned == 1
-    assert 0 < summary.unsettled <= summary.undecided - summary.settled
-
-
-def test_without_records_nothing_is_asked_again(tmp_path):
-    assert sensitivity.otherwise(ledger.sources(tmp_path)) == []
-    assert sensitivity.table([]).columns[0] == "claim"
-    assert sensitivity.summarise(ledger.ledger([]), []) == (0, 0, 0, 0, 0)
-
-
-def test_what_is_asked_again_is_the_line_of_the_ledger(tmp_path):
-    """With the p values of all others, as they stand there."""
-    publish(tmp_path / "a", two_networks())
-    lines = {one.claim.key: one for one in ledger.ledger(ledger.sources(tmp_path), ["guo2021"])}
-    found = otherwise(tmp_path, "guo2021")
-    assert len(found) == 2
-    for one in found:
-        there = lines[one.before.claim.key]
-        assert (one.before.verdict, one.before.reason, one.before.source) == (there.verdict, there.reason, there.source)

@@ -1,14 +1,20 @@
 """Small folders in exactly the layout of the public sets: a head of simple solids, its organs, its tumour."""
 
-from pathlib import Path
+import io
+import json
+import zipfile
 
 import numpy as np
-import pydicom
+import pytest
 import SimpleITK as sitk
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from dicom_cases import write_series
 
-from npcrepro.cohorts.images import to_itk
+from npcrepro.base.errors import InputError
+from npcrepro.cohorts import public
+from npcrepro.cohorts.check import check
+from npcrepro.cohorts.images import read_image, to_itk
 from npcrepro.cohorts.public.volumes import Volume
+from npcrepro.cohorts.structures import mask_of
 
 IDENTITY = [1.0, 0, 0, 0, 1, 0, 0, 0, 1]
 FLIPPED = [1.0, 0, 0, 0, 1, 0, 0, 0, -1]
@@ -71,35 +77,6 @@ def upside_down(volume):
     return Volume(volume.array[::-1].copy(), volume.spacing_mm, {"origin": [x, y, top], "direction": FLIPPED})
 
 
-def save_dicom(volume, folder: Path, modality="MR"):
-    """A series; file names run against the positions."""
-    folder.mkdir(parents=True)
-    series, study, frame = generate_uid(), generate_uid(), generate_uid()
-    storage = MRImageStorage if modality == "MR" else CTImageStorage
-    count = len(volume.array)
-    for number, plane in enumerate(volume.array):
-        meta = pydicom.dataset.FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = storage, generate_uid()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        image = pydicom.Dataset()
-        image.file_meta = meta
-        image.SOPClassUID, image.SOPInstanceUID = storage, meta.MediaStorageSOPInstanceUID
-        image.SeriesInstanceUID, image.StudyInstanceUID, image.FrameOfReferenceUID = series, study, frame
-        image.PatientID, image.Modality, image.SeriesDescription = folder.parent.name, modality, folder.name
-        image.Rows, image.Columns = plane.shape
-        image.PixelSpacing = [float(s) for s in volume.spacing_mm[1:]]
-        image.SliceThickness = float(volume.spacing_mm[0])
-        image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        x, y, z = volume.geometry["origin"]
-        image.ImagePositionPatient = [x, y, z + number * volume.spacing_mm[0]]
-        image.InstanceNumber = count - number
-        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
-        image.BitsAllocated = image.BitsStored = 16
-        image.HighBit, image.PixelRepresentation = 15, 1
-        image.PixelData = plane.astype("<i2").tobytes()
-        image.save_as(folder / f"{count - number:03d}.dcm", enforce_file_format=True)
-
-
 # NPC MRI 277
 
 TUMOUR = ((6.0, -10.0, 8.0), (14.0, 12.0, 16.0))
@@ -140,8 +117,52 @@ def npc_mri(root, patients=("001",)):
     for patient in patients:
         for sequence in GRIDS:
             series, mask = npc_series(sequence, int(patient))
-            save_dicom(series, root / "data/MRI-Segments" / patient / f"{sequence}WI")
+            where = {"spacing": series.spacing_mm, "origin": series.geometry["origin"], "patient": patient}
+            folder = root / "data/MRI-Segments" / patient / f"{sequence}WI"
+            write_series(folder, series.array.astype(np.int16), modality="MR", series=sequence, **where)
             # Published masks are not exactly 0 and 1.
             mask.array[:] = mask.array * 0.9998
             save(mask, root / "data/MRI-Segments" / patient / f"ROI-{sequence}.nii")
     return root
+
+
+def archive_of(names):
+    """A zip archive of texts by name."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in names.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+class Converted:
+    """A conversion, and what it said."""
+
+    def __init__(self, key, source, destination, variant=None):
+        self.lines = []
+        self.cohort = public.convert(public.find(key), source, destination, variant, self.lines.append)
+        self.record = json.loads((destination / "conversion.json").read_text())
+        self.defects = [str(defect) for defect in check(destination)]
+
+    def case(self, name):
+        return self.cohort.cases[self.cohort.case_names.index(name)]
+
+    def image(self, case, channel=0):
+        return read_image(self.case(case).images[channel])
+
+    def label(self, case):
+        return read_image(self.case(case).label)
+
+    def mask(self, case, structure):
+        return mask_of(self.label(case)[0], self.cohort.structures, structure)
+
+    def centre(self, case, structure):
+        array, spacing_mm, geometry = self.label(case)
+        return centre_mm(mask_of(array, self.cohort.structures, structure), spacing_mm, geometry)
+
+
+def refused(source, key, variant=None):
+    with pytest.raises(InputError) as problem:
+        public.convert(public.find(key), source, source.parent / "cohort", variant, lambda _: None)
+    assert sorted(path.name for path in source.parent.iterdir()) == [source.name]
+    return str(problem.value)

@@ -3,7 +3,7 @@ from math import isnan, nan
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from npcrepro.metrics.overlap import METRICS, Counts, count, f1_of_means
@@ -14,10 +14,6 @@ some = st.integers(1, 10**6)
 
 def mask(*values):
     return np.array(values, dtype=bool)
-
-
-def test_counts_of_a_literal():
-    assert count(mask(1, 1, 1, 0, 0, 0, 0, 0), mask(1, 1, 0, 1, 0, 0, 0, 0)) == Counts(tp=2, fp=1, fn=1, tn=4)
 
 
 def test_metrics_of_a_literal():
@@ -51,16 +47,9 @@ def test_metrics_of_a_literal():
 def test_nothing_to_measure_is_no_number(prediction, reference, status, defined):
     counts = count(prediction, reference)
     assert counts.status == status
+    assert isnan(count(mask(1, 1), mask(1, 1)).specificity)  # no background
     expected = {name: defined.get(name, nan) for name in METRICS if name != "specificity"}
     assert {name: getattr(counts, name) for name in expected} == pytest.approx(expected, nan_ok=True)
-
-
-def test_specificity_without_background_is_no_number():
-    assert isnan(count(mask(1, 1), mask(1, 1)).specificity)
-
-
-def test_empty_arrays_count_nothing():
-    assert count(np.zeros((0, 4, 4)), np.zeros((0, 4, 4))) == Counts(0, 0, 0, 0)
 
 
 def test_counts_of_two_images_add_up():
@@ -69,21 +58,16 @@ def test_counts_of_two_images_add_up():
     assert count(*first) + count(*second) == count(*joined)
 
 
-def test_other_types_count_where_they_are_not_zero():
+def test_what_is_not_zero_counts_and_shapes_have_to_agree():
     assert count(np.array([2, 0, 1]), np.array([0.5, 0.0, 0.0])) == Counts(tp=1, fp=1, fn=0, tn=1)
-
-
-@pytest.mark.parametrize("shape", [(4,), (2, 2)])
-def test_different_shapes_are_an_error(shape):
     with pytest.raises(ValueError, match="prediction has the shape"):
-        count(np.zeros(shape), np.zeros((1, 4)))
+        count(np.zeros(4), np.zeros((1, 4)))
 
 
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
-def test_agrees_with_monai(share):
+def test_agrees_with_monai():
     metrics = pytest.importorskip("monai.metrics")
     rng = np.random.default_rng(0)
-    masks = rng.random((2, 6, 16, 16)) < share
+    masks = rng.random((2, 6, 16, 16)) < 0.3
     counts = count(*masks)
     prediction, reference = (torch.from_numpy(m.astype(np.float32))[None, None] for m in masks)
     tp, fp, tn, fn = metrics.get_confusion_matrix(prediction, reference)[0, 0].tolist()
@@ -100,26 +84,12 @@ def test_agrees_with_monai(share):
         assert getattr(counts, name) == pytest.approx(value.item(), rel=1e-5), name
 
 
-def test_agrees_with_monai_on_empty_masks():
-    metrics = pytest.importorskip("monai.metrics")
-    full, empty = torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
-    for prediction, reference in ((full, empty), (empty, full), (empty, empty)):
-        ours = count(prediction.numpy(), reference.numpy())
-        theirs = metrics.DiceMetric(ignore_empty=False)(prediction, reference).item()
-        # MONAI calls two empty masks 1; here that is no number.
-        assert ours.dsc == pytest.approx(nan if ours.status == "both_empty" else theirs, nan_ok=True)
-
-
 @given(numbers, numbers, numbers, numbers)
 def test_ranges_and_the_relation_of_dsc_and_jsc(tp, fp, fn, tn):
     counts = Counts(tp, fp, fn, tn)
-    for name in METRICS:
-        value = getattr(counts, name)
-        assert isnan(value) or value <= 1 or name == "relative_volume_difference"
-        assert isnan(value) or value >= 0 or name in ("corresponding_ratio", "relative_volume_difference")
-    assert counts.dsc == pytest.approx(2 * counts.jsc / (1 + counts.jsc), nan_ok=True)
+    shares = [counts.dsc, counts.jsc, counts.sensitivity, counts.precision, counts.specificity]
+    assert all(isnan(share) or 0 <= share <= 1 for share in shares)
     assert counts.jsc == pytest.approx(counts.dsc / (2 - counts.dsc), nan_ok=True)
-    assert counts.status != "ok" or not isnan(counts.dsc + counts.sensitivity + counts.precision)
 
 
 def test_volumes_and_their_signed_difference():
@@ -127,7 +97,6 @@ def test_volumes_and_their_signed_difference():
     assert counts.predicted_ml((3, 0.5, 2)) == pytest.approx(30 * 3 / 1000)
     assert counts.reference_ml((3, 0.5, 2)) == pytest.approx(40 * 3 / 1000)
     assert counts.relative_volume_difference == pytest.approx(-0.25)
-    assert Counts(tp=10, fp=30, fn=20, tn=0).relative_volume_difference > 0
     assert isnan(counts.reference_ml((nan, nan, nan)))
 
 
@@ -155,15 +124,3 @@ def test_relations_that_the_papers_table_can_be_checked_with(tp, fp, fn):
     assert counts.relative_volume_difference == pytest.approx(s / q - 1, abs=1e-6 * s / q)
     assert (tp + fp) / (tp + fn) == pytest.approx(s / q)  # automatic volume / readers' volume
     assert counts.corresponding_ratio == pytest.approx(s * (1.5 - 0.5 / q), rel=1e-6, abs=1e-6 * (1 + s / q))
-
-
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_counts_add_up_to_the_voxels_and_exchange(pairs):
-    prediction, reference = np.array(pairs).T
-    counts = count(prediction, reference)
-    assert counts.tp + counts.fp + counts.fn + counts.tn == len(pairs)
-    exchanged = count(reference, prediction)
-    assert (exchanged.fp, exchanged.fn) == (counts.fn, counts.fp)
-    assert exchanged.dsc == pytest.approx(counts.dsc, nan_ok=True)
-    assume(counts.status == "ok")
-    assert exchanged.sensitivity == counts.precision

@@ -1,7 +1,8 @@
 """Surface distances: solids with known answers, slow references, MONAI, and properties."""
 
-from itertools import combinations, permutations, product
-from math import ceil, inf, isnan, pi, sqrt
+from itertools import combinations
+from math import isnan, pi, sqrt
+from random import Random
 
 import numpy as np
 import pytest
@@ -9,6 +10,10 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from monai import metrics
+from monai.metrics.utils import get_code_to_measure_table, get_edge_surface_distance
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import ndimage
 
 from npcrepro.metrics import surface
 from npcrepro.metrics.overlap import count
@@ -45,36 +50,20 @@ def blobs(seed, shape=(9, 12, 11), share=0.25):
     return [shared ^ (rng.random(shape) < 0.05) for _ in range(2)]
 
 
-# Slow references: every definition written out once more, element by element.
+# Slow references: every definition written out once more.
 
 
-def slow_border(volume):
-    """Coordinates of border voxels."""
-    found = []
-    for index in np.argwhere(volume):
-        for axis, step in product(range(volume.ndim), (-1, 1)):
-            beside = index.copy()
-            beside[axis] += step
-            outside = beside[axis] < 0 or beside[axis] >= volume.shape[axis]
-            if outside or not volume[tuple(beside)]:
-                found.append(index)
-                break
-    return np.array(found), None
-
-
-def slow_surfels(volume, spacing_mm):
-    """Coordinates of mixed cells and the size of the surface in each."""
-    from monai.metrics.utils import get_code_to_measure_table
-
-    table = get_code_to_measure_table(spacing_mm)[0].tolist()
+def elements(volume, spacing_mm, convention):
+    """Coordinates of the elements of a surface, and their sizes."""
     padded = np.pad(volume, 1)
-    cells, sizes = [], []
-    for index in product(*(range(n - 1) for n in padded.shape)):
-        corners = [bool(padded[tuple(np.add(index, offset))]) for offset in product((0, 1), repeat=volume.ndim)]
-        if any(corners) and not all(corners):
-            cells.append(index)
-            sizes.append(table[int("".join(str(int(c)) for c in corners), 2)])
-    return np.array(cells), np.array(sizes)
+    if convention == "voxel":
+        places = np.argwhere(padded & ~ndimage.binary_erosion(padded))
+        return places, np.ones(len(places))
+    corners = sliding_window_view(padded, (2,) * volume.ndim)
+    corners = corners.reshape(*corners.shape[: volume.ndim], -1)
+    mixed = corners.any(axis=-1) & ~corners.all(axis=-1)
+    codes = corners[mixed] @ (2 ** np.arange(corners.shape[-1])[::-1])
+    return np.argwhere(mixed), get_code_to_measure_table(spacing_mm)[0].numpy()[codes]
 
 
 def slow_distances(start, target, spacing_mm):
@@ -82,63 +71,37 @@ def slow_distances(start, target, spacing_mm):
     return np.sqrt((steps**2).sum(axis=-1)).min(axis=1)
 
 
-def slow_percentile(distances, sizes, share):
-    """Smallest distance within which the share of the surface lies."""
-    for distance in sorted(distances):
-        if sizes[distances <= distance].sum() >= share * sizes.sum() * (1 - 1e-9):
-            return distance
-    raise AssertionError
+def slow_percentile(distances, sizes, convention):
+    """Of areas, the smallest distance within which 95 % of the surface lies."""
+    if convention == "voxel":
+        return np.percentile(distances, 95)
+    shares = [sizes[distances <= distance].sum() / sizes.sum() for distance in distances]
+    return distances[np.array(shares) >= 0.95 - 1e-9].min()
 
 
 def slow_measure(prediction, reference, spacing_mm, convention):
-    surfaces = [
-        slow_border(m) if convention == "voxel" else slow_surfels(m, spacing_mm) for m in (prediction, reference)
-    ]
-    (first, first_sizes), (second, second_sizes) = surfaces
+    (first, one), (second, other) = (elements(m, spacing_mm, convention) for m in (prediction, reference))
     there, back = slow_distances(first, second, spacing_mm), slow_distances(second, first, spacing_mm)
-    first_sizes = np.ones(len(first)) if first_sizes is None else first_sizes
-    second_sizes = np.ones(len(second)) if second_sizes is None else second_sizes
-    whole = first_sizes.sum() + second_sizes.sum()
-    means = [(there * first_sizes).sum() / first_sizes.sum(), (back * second_sizes).sum() / second_sizes.sum()]
-    if convention == "voxel":
-        high = [np.percentile(d, 95) for d in (there, back)]
-    else:
-        high = [slow_percentile(there, first_sizes, 0.95), slow_percentile(back, second_sizes, 0.95)]
+    both, sizes = np.append(there, back), np.append(one, other)
     numbers = {
-        "hd_mm": max(there.max(), back.max()),
-        "hd95_mm": max(high),
-        "masd_mm": sum(means) / 2,
-        "assd_mm": ((there * first_sizes).sum() + (back * second_sizes).sum()) / whole,
+        "hd_mm": both.max(),
+        "hd95_mm": max(slow_percentile(there, one, convention), slow_percentile(back, other, convention)),
+        "masd_mm": (np.average(there, weights=one) + np.average(back, weights=other)) / 2,
+        "assd_mm": np.average(both, weights=sizes),
+        "nsd_1mm": sizes[both <= 1 + 1e-6].sum() / sizes.sum(),
+        "nsd_2mm": sizes[both <= 2 + 1e-6].sum() / sizes.sum(),
     }
-    for tolerance in (1, 2):
-        near = first_sizes[there <= tolerance + 1e-6].sum() + second_sizes[back <= tolerance + 1e-6].sum()
-        numbers[f"nsd_{tolerance}mm"] = near / whole
     return {f"{convention}_{name}": number for name, number in numbers.items()}
 
 
 # Literal cases.
 
 
-@pytest.mark.parametrize(
-    ("prediction", "reference", "hausdorff"),
-    [
-        (mask([1, 0], [0, 0]), mask([0, 1], [0, 0]), 0.5),
-        (mask([1, 0], [0, 0]), mask([0, 0], [1, 0]), 2),
-        (mask([1, 0], [0, 0]), mask([0, 0], [0, 1]), sqrt(4.25)),
-        (mask([1, 1], [1, 1]), mask([1, 1], [1, 1]), 0),
-        (mask([1, 1], [0, 0]), mask([1, 0], [0, 0]), 0.5),
-    ],
-)
-def test_two_by_two_voxels(prediction, reference, hausdorff):
-    distances = surface_distances(prediction, reference, (2, 0.5))
-    assert distances.status == "ok"
-    assert distances.hausdorff == pytest.approx(hausdorff)
-
-
 def test_two_by_two_voxels_in_both_directions():
     distances = surface_distances(mask([1, 1], [0, 0]), mask([1, 0], [0, 0]), (2, 0.5))
     assert distances.to_reference.distances_mm.tolist() == [0, 0.5]
     assert distances.to_prediction.distances_mm.tolist() == [0]
+    assert (distances.status, distances.hausdorff) == ("ok", 0.5)
     assert distances.masd == pytest.approx(0.125)
     assert distances.assd == pytest.approx(0.5 / 3)
     assert distances.nsd(0) == pytest.approx(2 / 3)
@@ -158,8 +121,8 @@ def test_two_by_two_pixels_as_surfels():
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("where", [(0, 0, 0), (2, 3, 4), (1, 2, 2)])
-def test_single_voxels_anywhere_also_in_the_corner_of_the_image(convention, where):
+@pytest.mark.parametrize("where", [(0, 0, 0), (2, 3, 4)])
+def test_single_voxels_in_the_corners_of_the_image(convention, where):
     prediction, reference = np.zeros((2, 3, 4, 5), dtype=bool)
     prediction[where], reference[2, 0, 0] = True, True
     expected = np.linalg.norm((np.array(where) - (2, 0, 0)) * np.array(SPACING))
@@ -182,25 +145,19 @@ def test_single_voxels_anywhere_also_in_the_corner_of_the_image(convention, wher
 def test_nothing_to_measure_is_no_number(convention, prediction, reference, status):
     distances = surface_distances(prediction, reference, (1, 1), convention)
     assert distances.status == status == count(prediction, reference).status
-    numbers = (distances.hausdorff, distances.hausdorff_95, distances.percentile(95, "pooled"), distances.masd)
-    assert all(isnan(n) for n in (*numbers, distances.assd))
+    assert isnan(distances.percentile(95, "pooled"))
     # As the Dice coefficient: a missed structure is a number, and a bad one.
     assert distances.nsd(2) == pytest.approx(count(prediction, reference).dsc, nan_ok=True)
-
-
-def test_measure_gives_every_column_also_for_nothing():
-    prediction, reference = two_ellipsoids()
-    assert tuple(measure(prediction, reference, SPACING)) == METRICS
-    empty = measure(prediction, np.zeros_like(reference), SPACING)
-    assert {name for name, value in empty.items() if not isnan(value)} == {n for n in METRICS if "nsd" in n}
-    assert inf not in empty.values()
+    numbers = measure(prediction, reference, (1, 1))
+    assert tuple(numbers) == METRICS
+    assert all(isnan(value) for name, value in numbers.items() if "nsd" not in name)
 
 
 # Solids with known answers.
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("steps", [(1, 0, 0), (0, 4, 0), (0, 0, -3), (2, 3, 6)])
+@pytest.mark.parametrize("steps", [(1, 0, 0), (2, 3, -6)])
 def test_a_ball_that_moved(convention, steps):
     reference = ellipsoid((18, 60, 60), SPACING, (24, 15, 15), (10, 10, 10))
     prediction = np.roll(reference, steps, axis=(0, 1, 2))
@@ -214,27 +171,17 @@ def test_a_ball_that_moved(convention, steps):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize(("spacing", "bias"), [(SPACING, 0.9), ((0.5, 0.5, 0.5), 0.35)])
+@pytest.mark.parametrize(("spacing", "bias"), [(SPACING, 0.9), ((0.5, 0.5, 0.5), 0.35), ((0.25, 0.5), 0.2)])
 def test_shells_of_known_distance(convention, spacing, bias):
-    """Two balls about one centre. Voxels make stairs of them, whose points come closer by a diagonal at most."""
+    """Two balls (circles) about one centre. Voxels make stairs of them, whose points come closer by a diagonal."""
     step = np.linalg.norm(spacing)
-    shape, centre = tuple(round(46 / s) for s in spacing), (22.5,) * 3
-    small, large = (ellipsoid(shape, spacing, centre, (r,) * 3) for r in (14, 20))
+    shape, centre = tuple(round(46 / s) for s in spacing), (22.5,) * len(spacing)
+    small, large = (ellipsoid(shape, spacing, centre, (r,) * len(spacing)) for r in (14, 20))
     distances = surface_distances(small, large, spacing, convention)
     assert distances.masd == pytest.approx(6, abs=bias)
     assert 6 - step <= distances.to_reference.distances_mm.min()
     assert distances.hausdorff <= 6 + step / 2
     assert (distances.nsd(6 - step - 0.1), distances.nsd(6 + step)) == (0, 1)
-
-
-@pytest.mark.parametrize("convention", CONVENTIONS)
-def test_circles_of_known_distance(convention):
-    shape, spacing, centre = (200, 100), (0.25, 0.5), (25, 25)
-    small, large = (ellipsoid(shape, spacing, centre, (r,) * 2) for r in (12, 20))
-    distances = surface_distances(small, large, spacing, convention)
-    assert distances.masd == pytest.approx(8, abs=0.2)
-    assert distances.hausdorff == pytest.approx(8, abs=0.6)
-    assert (distances.nsd(7), distances.nsd(9)) == (0, 1)
 
 
 def test_surfels_measure_the_area_of_a_ball_and_of_a_box():
@@ -262,25 +209,7 @@ def test_area_counts_and_not_the_number_of_elements():
     assert 1 - voxel.nsd(1) == pytest.approx((10 * 30 + 6 * 26) / counted)
 
 
-def test_a_mask_that_fills_the_image_has_its_surface_at_the_border():
-    full, inner = np.ones((5, 6, 7), dtype=bool), np.zeros((5, 6, 7), dtype=bool)
-    inner[1:-1, 1:-1, 1:-1] = True
-    distances = surface_distances(full, inner, (1, 1, 1))
-    assert len(distances.to_reference.distances_mm) == 5 * 6 * 7 - 3 * 4 * 5
-    assert distances.hausdorff == pytest.approx(sqrt(3))
-    assert distances.to_prediction.maximum == 1
-
-
-def test_a_slice_is_measured_by_its_outline():
-    reference = ellipsoid((40, 40), (0.5, 0.5), (10, 10), (7, 7))
-    prediction = ellipsoid((40, 40), (0.5, 0.5), (10, 10), (4, 4))
-    outline = surface_distances(prediction, reference, (0.5, 0.5))
-    flat = surface_distances(prediction[None], reference[None], (3, 0.5, 0.5))
-    assert outline.masd == pytest.approx(3, abs=0.2)
-    assert flat.masd < 1  # every voxel of a flat body is surface
-
-
-# Rules for percentiles.
+# Rules for percentiles and tolerances.
 
 
 def test_percentile_rules_differ_as_named():
@@ -312,44 +241,42 @@ def test_a_tolerance_that_is_a_multiple_of_the_spacing_counts(convention):
 # Agreement with slow references and with MONAI.
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("lines", [1, 5, 300])
-def test_agrees_with_the_slow_reference(convention, seed, lines, monkeypatch):
+@pytest.fixture
+def with_lines(monkeypatch):
     """Few lines and small chunks send distances to the search tree, which has to give the same."""
-    monkeypatch.setattr(surface, "LINES", lines)
-    monkeypatch.setattr(surface, "CHUNK", 100)
+
+    def set_lines(lines):
+        monkeypatch.setattr(surface, "LINES", lines)
+        monkeypatch.setattr(surface, "CHUNK", 100)
+        surface._lines_around.cache_clear()
+
+    yield set_lines
     surface._lines_around.cache_clear()
-    prediction, reference = blobs(seed)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("lines", [1, 5, 300])
+@pytest.mark.parametrize(("shape", "spacing"), [((9, 12, 11), SPACING), ((23, 31), (0.7, 1.3))])
+def test_agrees_with_the_slow_reference(convention, lines, shape, spacing, with_lines):
+    with_lines(lines)
+    prediction, reference = blobs(lines, shape)
     prediction[5:] = False
-    prediction[-1, -2, -2] = True  # alone and far away
-    expected = slow_measure(prediction, reference, SPACING, convention)
-    found = measure(prediction, reference, SPACING)
-    surface._lines_around.cache_clear()
+    prediction[-1, -2] = True  # far away
+    expected = slow_measure(prediction, reference, spacing, convention)
+    found = measure(prediction, reference, spacing)
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("lines", [5, 20, 80])
-@pytest.mark.parametrize("spacing", [SPACING, (1.0, 1.0, 1.0), (0.4, 2.0, 0.7)])
-def test_distances_of_scattered_voxels_are_the_smallest(lines, spacing, monkeypatch):
+@pytest.mark.parametrize("lines", [5, 80])
+@pytest.mark.parametrize("spacing", [SPACING, (0.4, 2.0, 0.7)])
+def test_distances_of_scattered_voxels_are_the_smallest(lines, spacing, with_lines):
     """At all ranges, near the last line that is visited too."""
-    monkeypatch.setattr(surface, "LINES", lines)
-    surface._lines_around.cache_clear()
+    with_lines(lines)
     prediction, reference = np.random.default_rng(lines).random((2, 12, 30, 32)) < 0.004
     distances = surface_distances(prediction, reference, spacing)
-    surface._lines_around.cache_clear()
     first, second = np.argwhere(prediction), np.argwhere(reference)
     assert distances.to_reference.distances_mm == pytest.approx(slow_distances(first, second, spacing), abs=1e-9)
     assert distances.to_prediction.distances_mm == pytest.approx(slow_distances(second, first, spacing), abs=1e-9)
-
-
-@pytest.mark.parametrize("convention", CONVENTIONS)
-def test_agrees_with_the_slow_reference_in_two_dimensions(convention):
-    for seed in range(5):
-        prediction, reference = blobs(seed, shape=(23, 31))
-        expected = slow_measure(prediction, reference, (0.7, 1.3), convention)
-        found = measure(prediction, reference, (0.7, 1.3))
-        assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
 def pairs_for_monai():
@@ -363,9 +290,6 @@ def pairs_for_monai():
 
 @pytest.mark.parametrize(("pair", "spacing"), list(pairs_for_monai()))
 def test_agrees_with_monai(pair, spacing):
-    metrics = pytest.importorskip("monai.metrics")
-    from monai.metrics.utils import get_edge_surface_distance
-
     prediction, reference = (torch.from_numpy(m.copy())[None, None] for m in pair)
     given_to_all = {"include_background": True, "spacing": spacing}
 
@@ -384,8 +308,6 @@ def test_agrees_with_monai(pair, spacing):
     theirs = mean(prediction, reference, symmetric=True, **given_to_all)
     assert voxel.assd == pytest.approx(theirs.item(), abs=1e-5)
     assert voxel.to_reference.mean == pytest.approx(mean(prediction, reference, **given_to_all).item(), abs=1e-5)
-    directed = [mean(*masks, **given_to_all).item() for masks in ((prediction, reference), (reference, prediction))]
-    assert voxel.masd == pytest.approx(sum(directed) / 2, abs=1e-5)
     for tolerance in (0.6, 1.0, 3.0):
         assert voxel.nsd(tolerance) == pytest.approx(nsd(tolerance).item(), abs=1e-6)
         assert surfel.nsd(tolerance) == pytest.approx(nsd(tolerance, use_subvoxels=True).item(), abs=1e-6)
@@ -407,49 +329,17 @@ def pairs(draw):
     return prediction, reference, draw(spacings)[: len(shape)]
 
 
-def same(first, second):
-    return first == pytest.approx(second, rel=1e-6, abs=1e-9, nan_ok=True)
-
-
 @settings(max_examples=60)
-@given(pairs())
-@example((*blobs(3), SPACING))
-def test_exchanging_the_masks_changes_nothing(pair):
+@given(pairs(), st.randoms())
+@example((*blobs(3), SPACING), Random(0))
+def test_exchange_flips_other_axes_and_padding_change_nothing(pair, random):
     prediction, reference, spacing = pair
-    assert same(measure(reference, prediction, spacing), measure(prediction, reference, spacing))
-
-
-@settings(max_examples=30)
-@given(pairs())
-def test_a_mask_agrees_with_itself(pair):
-    numbers = measure(pair[0], pair[0], pair[2])
-    assert numbers == {name: float("nsd" in name) for name in METRICS}
-
-
-@settings(max_examples=60)
-@given(pairs(), st.integers(0, 2))
-def test_a_flip_changes_nothing(pair, axis):
-    prediction, reference, spacing = pair
-    flipped = [np.flip(m, axis % m.ndim) for m in (prediction, reference)]
-    assert same(measure(*flipped, spacing), measure(prediction, reference, spacing))
-
-
-@settings(max_examples=60)
-@given(pairs(), st.data())
-def test_exchanging_axes_with_their_spacing_changes_nothing(pair, data):
-    prediction, reference, spacing = pair
-    order = data.draw(st.sampled_from(list(permutations(range(prediction.ndim)))))
-    turned = [m.transpose(order) for m in (prediction, reference)]
-    numbers = measure(*turned, [spacing[axis] for axis in order])
-    assert same(numbers, measure(prediction, reference, spacing))
-
-
-@settings(max_examples=40)
-@given(pairs(), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=3, max_size=3))
-def test_padding_changes_nothing(pair, rim):
-    prediction, reference, spacing = pair
-    padded = [np.pad(m, rim[: m.ndim]) for m in (prediction, reference)]
-    assert measure(*padded, spacing) == measure(prediction, reference, spacing)
+    expected = pytest.approx(measure(*pair), rel=1e-6, abs=1e-9)
+    assert measure(reference, prediction, spacing) == expected
+    axes = random.sample(range(prediction.ndim), prediction.ndim)
+    rims = [(random.randint(0, 3), random.randint(0, 3)) for _ in axes]
+    turned = [np.pad(np.flip(m, axes[0]).transpose(axes), rims) for m in (prediction, reference)]
+    assert measure(*turned, [spacing[axis] for axis in axes]) == expected
 
 
 @settings(max_examples=60)
@@ -460,12 +350,12 @@ def test_order_of_the_numbers(pair, convention):
         values = [distances.percentile(q, rule) for q in (0, 50, 95, 100)]
         assert values == sorted(values)
         assert values[-1] == distances.hausdorff
-    assert distances.masd <= distances.hausdorff * (1 + 1e-9)
-    assert distances.assd <= distances.hausdorff * (1 + 1e-9)
+    assert max(distances.masd, distances.assd) <= distances.hausdorff * (1 + 1e-9)
     shares = [distances.nsd(t) for t in (0, 0.5, 1, 2, 4, distances.hausdorff)]
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
-    assert distances.nsd(ceil(distances.hausdorff) + 1) == 1
+    same = measure(pair[0], pair[0], pair[2])
+    assert same == {name: float("nsd" in name) for name in METRICS}
 
 
 # Input.
@@ -477,7 +367,6 @@ def test_order_of_the_numbers(pair, convention):
         (((2, 2), (2, 3)), (1, 1), "voxel", "prediction has the shape"),
         (((4,), (4,)), (1,), "voxel", "2 or 3 axes"),
         (((2, 2), (2, 2)), (1, 1, 1), "voxel", "2 or 3 axes"),
-        (((2, 2), (2, 2)), (1, 0), "voxel", "positive number"),
         (((2, 2), (2, 2)), (1, float("nan")), "voxel", "positive number"),
         (((2, 2), (2, 2)), (1, 1), "pixel", "convention 'pixel' is unknown: voxel or surfel"),
     ],
@@ -489,18 +378,15 @@ def test_what_cannot_be_measured_is_an_error(shapes, spacing, convention, messag
 
 def test_wrong_percentiles_rules_and_tolerances_are_errors():
     distances = surface_distances(*two_ellipsoids(), SPACING)
-    for q in (-1, 101, float("nan")):
-        with pytest.raises(ValueError, match="between 0 and 100"):
-            distances.percentile(q)
+    with pytest.raises(ValueError, match="between 0 and 100"):
+        distances.percentile(101)
     with pytest.raises(ValueError, match="rule 'mean' is unknown"):
         distances.percentile(95, "mean")
-    for tolerance in (-1, float("nan")):
-        with pytest.raises(ValueError, match="0 mm or more"):
-            distances.nsd(tolerance)
+    with pytest.raises(ValueError, match="0 mm or more"):
+        distances.nsd(float("nan"))
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
-def test_other_types_count_where_they_are_not_zero(kind):
+def test_other_types_count_where_they_are_not_zero():
     prediction, reference = two_ellipsoids()
     expected = measure(prediction, reference, SPACING)
-    assert measure(prediction.astype(kind) * 3, reference.astype(kind), SPACING) == expected
+    assert measure(prediction.astype(np.uint8) * 3, reference.astype(np.float32), SPACING) == expected

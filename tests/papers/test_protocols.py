@@ -1,7 +1,6 @@
 """What holds for every paper and every method."""
 
 import json
-import re
 from copy import deepcopy
 from dataclasses import replace
 
@@ -12,6 +11,8 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.files import as_data
 from npcrepro.models.outputs import probabilities
 from npcrepro.protocol import registry
+
+pytest_plugins = ["core_fixtures"]
 
 METHODS = [(key, method.name) for key in registry.KEYS for method in registry.load(key).methods]
 
@@ -43,44 +44,23 @@ def test_other_modalities_have_to_be_as_many(monkeypatch):
     assert registry.load("li2018", ["T1", "T2"]).methods[0].channels == ("T1", "T2")
 
 
-def test_every_paper_is_in_the_bibliography(repository):
-    bibliography = (repository / "book" / "references.bib").read_text("utf-8")
-    assert [key for key in registry.KEYS if f"{{{key}," not in bibliography] == []
-
-
-def test_every_paper_is_in_the_tables_of_the_front_pages(repository):
-    """The book's and the repository's; both in the order of the papers."""
-    intro = (repository / "book" / "intro.md").read_text("utf-8")
-    row = r"^\| \{cite:t\}`(\w+)` \| \[read\]\(../notebooks/\1\.ipynb\) \|"
-    assert tuple(re.findall(row, intro, re.MULTILINE)) == registry.KEYS
-    readme = (repository / "README.md").read_text("utf-8")
-    titles = re.findall(r"^\| (\w+ et al\. \d{4}), ", readme, re.MULTILINE)
-    assert titles == [entry.title for entry in registry.PAPERS.values()]
-
-
-def test_letters_of_the_checks_are_single_and_differ():
-    """A check finds its paper by the first letter of its key."""
-    letters = [entry.letter for entry in registry.PAPERS.values() if entry.letter]
-    assert all(len(letter) == 1 for letter in letters)
-    assert len(set(letters)) == len(letters)
+GAPS = {"li2018": 49, "luo2020": 47, "guo2021": 52, "chen2020": 64, "xue2020": 44}
 
 
 @pytest.mark.parametrize("key", registry.KEYS)
-def test_comparisons_are_of_methods(key):
-    paper = registry.load(key)
-    assert all(paper.method(name) and paper.method(other) for name, other in paper.comparisons.items())
-
-
-@pytest.mark.parametrize("key", registry.KEYS)
-def test_every_paper_has_the_profiles_and_its_own_numbers(key):
-    paper = registry.load(key)
-    assert paper.key == registry.reported(key)["paper"]["key"] == key
+def test_every_paper_has_its_profiles_comparisons_and_gaps(key):
+    paper, reported = registry.load(key), registry.reported(key)
+    assert paper.key == reported["paper"]["key"] == key
     assert [profile.name for profile in paper.profiles] == ["smoke", "quick", "bench", "paper"]
+    assert paper.profile("paper").width == 1
     names = [method.name for method in paper.methods]
     assert len(set(names)) == len(names)
-    assert all(paper.method(name) for profile in paper.profiles for name in profile.methods)
-    assert paper.profile("paper").width == 1
-    assert (registry.FOLDERS / key / "paper.yaml").exists()
+    named = [*paper.comparisons, *paper.comparisons.values(), *paper.added]
+    assert {*named, *(name for profile in paper.profiles for name in profile.methods)} <= set(names)
+    assert [gap["id"] for gap in reported["gaps"]] == list(range(1, GAPS[key] + 1))
+    assert all(gap["gap"].strip() and gap["choice"].strip() for gap in reported["gaps"])
+    claims = [int(claim["key"].removeprefix(f"{key}-")) for claim in reported["claims"]]
+    assert claims == list(range(claims[0], claims[0] + len(claims)))
 
 
 def test_every_method_builds_and_takes_its_loss_at_smoke(method):
@@ -109,36 +89,23 @@ def test_every_method_builds_and_takes_its_loss_at_smoke(method):
     assert probabilities(last, method.activation).shape == label.shape
 
 
-def test_the_shares_of_a_method_add_up(method):
-    assert sum(stage.share for stage in method.stages) == pytest.approx(1 if method.stages else 0)
-    assert len({stage.name for stage in method.stages}) == len(method.stages)
-
-
-def test_trainable_layers_exist(method):
+def test_every_layer_is_trained_in_some_stage_and_has_weights_of_its_own(method):
     with torch.device("meta"):
-        layers = {name.split(".")[0] for name, _ in method.build(0.1).named_parameters()}
+        network = method.build(0.25)
+    names = {name for name, _ in network.named_parameters()}
+    layers = {name.split(".")[0] for name in names}
     assert {layer for stage in method.stages for layer in stage.trainable} <= layers
-
-
-def test_every_layer_is_trained_in_some_stage(method):
-    with torch.device("meta"):
-        names = [name for name, _ in method.build(0.1).named_parameters()]
-    trained = [n for n in names for s in method.stages if not s.trainable or n.split(".")[0] in s.trainable]
-    taken_over = [n for n in names for use in method.uses for here in use.weights.values() if n.startswith(here)]
-    assert {*trained, *taken_over} == set(names)
-
-
-def test_a_network_has_each_weight_once(method):
-    with torch.device("meta"):
-        weights = method.build(0.25).state_dict(keep_vars=True).values()
+    trained = {n for n in names for s in method.stages if not s.trainable or n.split(".")[0] in s.trainable}
+    taken_over = {n for n in names for use in method.uses for here in use.weights.values() if n.startswith(here)}
+    assert trained | taken_over == names
+    weights = network.state_dict(keep_vars=True).values()
     assert len({id(weight) for weight in weights}) == len(weights)
 
 
 def test_a_method_is_plain_data(method):
     data = as_data(method)
     assert json.loads(json.dumps(data)) == data
-    assert method.full_name == f"{method.paper}/{method.name}"
-    assert method.threshold is None or 0 <= method.threshold <= 1
+    assert len({stage.name for stage in method.stages}) == len(method.stages)
 
 
 def test_no_two_methods_are_the_same():

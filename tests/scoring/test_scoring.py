@@ -84,9 +84,6 @@ def means(scores, **options):
     return {(line.structure, line.metric): (line.mean, line.n) for line in table.itertuples()}
 
 
-# One pair of masks
-
-
 def test_two_files_have_literal_numbers(tmp_path):
     scores = one(save(tmp_path / "mine.nii.gz", box(2)), save(tmp_path / "theirs.nii.gz", box(1)))
     (row,) = scores.cases.to_dict("records")
@@ -104,22 +101,10 @@ def test_two_files_have_literal_numbers(tmp_path):
     assert "average_precision" not in row
 
 
-def test_nsd_at_any_tolerance(tmp_path):
-    mine, theirs = save(tmp_path / "mine.nii.gz", box(2)), save(tmp_path / "theirs.nii.gz", box(1))
-    tolerances = parse_tolerances(["0.5", "1"])
-    row = one(mine, theirs, tolerances_mm=tolerances).cases.iloc[0]
-    assert (row.voxel_nsd_1mm, row["voxel_nsd_0.5mm"]) == (1, 0.5)
-    assert means(one(mine, theirs, tolerances_mm=tolerances), convention="voxel") == {
-        **{("label_1", "dsc"): (0.5, 1), ("label_1", "voxel_hd95_mm"): (1, 1), ("label_1", "voxel_masd_mm"): (0.5, 1)},
-        **{("label_1", "voxel_nsd_0.5mm"): (0.5, 1), ("label_1", "voxel_nsd_1mm"): (1, 1)},
-    }
-
-
 def test_nsd_tolerance_of_one_structure(tmp_path):
     both = np.maximum(box(0), box(3, value=2))
-    scores = one(
-        *(save(tmp_path / f"{name}.nii.gz", both) for name in "ab"), tolerances_mm=parse_tolerances(["label_2=0.25"])
-    )
+    mine, theirs = (save(tmp_path / f"{name}.nii.gz", both) for name in "ab")
+    scores = one(mine, theirs, tolerances_mm=parse_tolerances(["label_2=0.25"]))
     assert scores.tolerances_mm == {"label_1": (2.0,), "label_2": (0.25,)}
     header, rows = scoring.summary_table(scores, "worst", "surfel")
     assert header[-2:] == ["NSD 0.25 mm", "NSD 2 mm"]
@@ -135,18 +120,18 @@ def test_a_single_slice_is_scored_by_its_outline(tmp_path):
     assert row["surfel_nsd_0.5mm"] == pytest.approx(0.5)
 
 
-# Folders
-
-
-@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+@pytest.mark.parametrize("ending", [".nii", ".nrrd"])
 def test_folders_go_together_by_name_whatever_the_ending(tmp_path, ending):
     reference = folder(tmp_path / "ref", a=box(1), b=box(1))
-    predicted = folder(tmp_path / "pred", ending, a=box(1), b=box(2))
+    predicted = folder(tmp_path / "pred", ending, a=box(1).astype(np.float32), b=box(2))
     (predicted / "._a.nii.gz").write_bytes(b"left behind")
     (predicted / "plans.json").write_text("{}")
     scores = one(predicted, reference)
     assert scores.cases[["case", "dsc"]].values.tolist() == [["a", 1], ["b", 0.5]]
     assert scores.notes == ()
+    (tmp_path / "dataset.json").write_text("{}")
+    (note,) = one(predicted, reference).notes
+    assert note == f"structures have no names: --labels {tmp_path / 'dataset.json'} would give them"
 
 
 def test_missing_and_extra_cases_are_noted_and_the_missing_one_is_the_worst_under_every_rule(sides):
@@ -163,15 +148,6 @@ def test_missing_and_extra_cases_are_noted_and_the_missing_one_is_the_worst_unde
         assert found["label_1", "dsc"] == (pytest.approx(1 / 3), 3)
         assert found["label_1", "voxel_hd95_mm"] == (pytest.approx((0 + DIAGONAL + 2) / 3), 3)
         assert found["label_1", "voxel_nsd_2mm"] == (pytest.approx(2 / 3), 3)
-
-
-def test_a_missing_case_is_the_worst_even_where_nothing_is_to_find(tmp_path):
-    reference = folder(tmp_path / "ref", a=box(1), b=EMPTY)
-    scores = one(folder(tmp_path / "pred", a=box(1)), reference)
-    for rule in scoring.RULES:
-        found = means(scores, rule=rule)
-        assert found["label_1", "dsc"] == found["label_1", "surfel_nsd_2mm"] == (0.5, 2)
-        assert found["label_1", "surfel_hd95_mm"] == (pytest.approx(DIAGONAL / 2), 2)
 
 
 @pytest.mark.parametrize(
@@ -202,25 +178,6 @@ def test_rules_for_empty_masks(tmp_path, rule, dsc, hd95, nsd):
     assert any(line.startswith(f"rule '{rule}': where ") for line in scoring.words(scores, rule, "surfel"))
 
 
-def test_every_value_of_any_reference_is_a_structure(tmp_path):
-    reference = folder(tmp_path / "ref", a=box(1), b=np.maximum(box(0), box(3, value=7)))
-    scores = one(folder(tmp_path / "pred", a=box(1), b=box(0)), reference)
-    assert scores.cases[["structure", "case", "status"]].values.tolist() == [
-        *(["label_1", "a", "ok"], ["label_1", "b", "ok"]),
-        *(["label_7", "a", "both_empty"], ["label_7", "b", "pred_empty"]),
-    ]
-
-
-def test_a_dataset_json_nearby_is_pointed_out(tmp_path):
-    reference = folder(tmp_path / "cohort" / "labelsTr", a=box(1))
-    (tmp_path / "cohort" / "dataset.json").write_text("{}")
-    (note,) = one(reference, reference).notes
-    assert note == f"structures have no names: --labels {tmp_path / 'cohort' / 'dataset.json'} would give them"
-
-
-# Labels
-
-
 def dataset_json(tmp_path, **fields):
     header = {"labels": {"background": 0, "GTVp": 1, "CTV": [1, 2]}, "file_ending": ".nii.gz"}
     path = tmp_path / "dataset.json"
@@ -228,17 +185,13 @@ def dataset_json(tmp_path, **fields):
     return path
 
 
-def test_labels_of_dataset_json_with_several_codes(tmp_path):
-    label = np.maximum(box(0), box(3, value=2))
-    reference, predicted = folder(tmp_path / "ref", a=label), folder(tmp_path / "pred", a=box(0))
-    scores = one(predicted, reference, labels=parse_labels(str(dataset_json(tmp_path))))
-    assert scores.cases[["structure", "tp", "fn"]].values.tolist() == [["GTVp", 4, 0], ["CTV", 4, 4]]
-
-
 def test_what_dataset_json_says_of_cases_counts(tmp_path):
     names = "abcdef"
     reference = folder(tmp_path / "ref", **{name: box(1) for name in names})
     predicted = folder(tmp_path / "pred", **{name: box(x) for name, x in zip(names, (1, 3, 1, 3, 3, 1), strict=True)})
+    damaged = dataset_json(tmp_path, labels={"background": 0})
+    with pytest.raises(InputError, match=rf"{damaged}: 'labels' has no structure"):
+        parse_labels(str(damaged))
     said = {"groups": {"a": "P", "b": "P"}, "wrong_labels": ["e"], "suspect_labels": ["d"]}
     path = dataset_json(tmp_path, **said, not_contoured={"f": ["CTV"]})
     scores = one(predicted, reference, labels=parse_labels(str(path)))
@@ -257,12 +210,15 @@ def test_what_dataset_json_says_of_cases_counts(tmp_path):
 def test_labels_by_name(tmp_path):
     assert parse_labels("GTVp=1,GTVnd=2") == Labels({"GTVp": (1,), "GTVnd": (2,)})
     assert parse_labels("CTV=1,3,GTVnd=2") == Labels({"CTV": (1, 3), "GTVnd": (2,)})
-    assert parse_labels("GTVp=1, GTVnd=2") == parse_labels("GTVp=1,GTVnd=2")
     label = np.maximum(box(0), box(3, value=2))
     reference = folder(tmp_path / "ref", a=label)
     scores = one(reference, reference, labels=parse_labels("GTVp=1"))
     assert list(scores.cases.structure) == ["GTVp"]
     assert scores.notes == ("in the references and not in --labels, so not scored: 2",)
+    several = one(folder(tmp_path / "pred", a=box(0)), reference, labels=parse_labels("GTVp=1,CTV=1,2"))
+    assert several.cases[["structure", "tp", "fn"]].values.tolist() == [["GTVp", 4, 0], ["CTV", 4, 4]]
+    unnamed = one(folder(tmp_path / "pred", a=box(0)), reference).cases
+    assert unnamed[["structure", "status"]].values.tolist() == [["label_1", "ok"], ["label_2", "pred_empty"]]
 
 
 @pytest.mark.parametrize(
@@ -271,22 +227,12 @@ def test_labels_by_name(tmp_path):
         ("GTVp=x", "does not look like GTVp=1"),
         ("GTVp=0", "code 0, which is the background, to GTVp"),
         ("GTVp=1,GTVp=2", "names a structure twice"),
-        ("labels.json", "no such file"),
         ("dataset.json", "no such file"),
     ],
 )
 def test_labels_that_are_none(text, words):
     with pytest.raises(InputError, match=words):
         parse_labels(text)
-
-
-def test_a_damaged_dataset_json_is_named(tmp_path):
-    path = dataset_json(tmp_path, labels={"background": 0})
-    with pytest.raises(InputError, match=rf"{path}: 'labels' has no structure"):
-        parse_labels(str(path))
-
-
-# Spacing
 
 
 def test_spacing_given_stands_for_that_of_the_images(sides):
@@ -310,9 +256,6 @@ def test_png_has_no_spacing(tmp_path):
     assert scores.cases.surfel_hd95_mm.isna().all()
     assert scores.notes == ("no distances, because PNG and TIFF hold no spacing: give --spacing (case a)",)
     assert one(reference, reference, spacing_mm=SPACING).cases.surfel_hd95_mm.tolist() == [0]
-
-
-# A folder of masks for each case
 
 
 @pytest.fixture
@@ -345,12 +288,11 @@ def test_folders_of_masks(drawn, tmp_path):
         "A: not in the references or not in --labels, so not scored: structure Cord",
     )
     assert means(scores)["Parotid", "surfel_hd95_mm"] == (pytest.approx(DIAGONAL), 1)
-
-
-def test_a_structure_under_another_name_is_asked_for(drawn, tmp_path):
-    for case, name in (("a", "Parotis"), ("a", "GTVp"), ("b", "GTVp")):
-        save(tmp_path / "pred" / case / f"{name}.nii.gz", box(1))
-    assert one(tmp_path / "pred", drawn).notes[1].endswith("counts as the worst: case a; is it 'Parotis' there?")
+    save(predicted / "a" / "Parotis.nrrd", box(1))
+    assert one(predicted, drawn).notes[1].endswith("counts as the worst: case a; is it 'Parotis' there?")
+    save(predicted / "a" / "GTVp.nrrd", np.maximum(box(0), box(3, value=2)))
+    with pytest.raises(InputError, match="values 1, 2 in the mask of one structure"):
+        one(predicted, drawn)
 
 
 def test_label_images_against_folders_of_masks(drawn, tmp_path):
@@ -365,9 +307,6 @@ def test_label_images_against_folders_of_masks(drawn, tmp_path):
     assert turned.cases[["structure", "case", "status"]].values.tolist() == [
         *(["Parotid", "a", "ok"], ["Parotid", "b", "missing"], ["GTVp", "a", "ok"], ["GTVp", "b", "ok"]),
     ]
-
-
-# Several predictions
 
 
 @pytest.fixture
@@ -440,14 +379,11 @@ def test_one_prediction_has_no_comparison(sides):
     assert rows == [["label_1", "3", "0.50 ± 0.50", "1.0 ± 1.0", "0.67 ± 0.76", "1.00 ± 0.00"]]
 
 
-# The command
-
-
 def test_paths_and_names(tmp_path):
     a, b, c = (tmp_path / name for name in "abc")
     assert parse_paths([a, b], []) == ({"a": a}, b)
     assert parse_paths([c], [f"x={a}", f"y={b}=1"]) == ({"x": a, "y": b.with_name("b=1")}, c)
-    for paths, named in (([a], []), ([a, b, c], []), ([a, b], ["x=a"]), ([a], ["a"]), ([a], ["=a"]), ([a], ["x="])):
+    for paths, named in (([a], []), ([a, b, c], []), ([a, b], ["x=a"]), ([a], ["a"]), ([a], ["=a"])):
         with pytest.raises(InputError):
             parse_paths(paths, named)
     with pytest.raises(InputError, match="'x' twice"):
@@ -456,25 +392,16 @@ def test_paths_and_names(tmp_path):
         parse_paths([c], ["a/b=x"])
 
 
-def test_the_table(sides, call):
-    code, out, err = call(*sides, "--convention", "voxel")
-    assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0].split() == ["structure", "n", "DSC", "HD95", "(mm)", "MASD", "(mm)", "NSD", "2", "mm"]
-    assert lines[1].split() == [
-        *("label_1", "3", "0.50", "±", "0.50", "1.0", "±", "1.0", "0.67", "±", "0.76", "1.00", "±", "0.00")
-    ]
-    assert lines[3] == "mean ± sd over n patients; an n in brackets is that of its cell"
-    # Nothing is empty, so no rule was needed.
-    assert "rule" not in out
-
-
-def test_csv_reads_back(sides, tmp_path, call):
+def test_csv_reads_back_and_an_error_leaves_it(sides, tmp_path, call):
     out = tmp_path / "new" / "cases.csv"
     assert call(*sides, "--out", out)[0] == 0
+    written = out.read_text()
     table = pd.read_csv(out)
     expected = one(*sides).cases.assign(prediction="pred")
     pd.testing.assert_frame_equal(table, expected, rtol=1e-5, check_dtype=False)
+    (sides[0] / "c.nii.gz").write_bytes(b"no image")
+    assert call(*sides, "--out", out)[0] == 1
+    assert out.read_text() == written
     assert [path.name for path in out.parent.iterdir()] == ["cases.csv"]
 
 
@@ -509,7 +436,6 @@ def test_json_is_valid_and_the_same_on_screen_and_in_the_file(tmp_path, call):
         (["--spacing", "1,1"], "--spacing '1,1' is not three numbers along z, y and x: it looks like 3,1,1"),
         (["--spacing", "1,0,1"], "is not three positive numbers of mm"),
         (["--nsd-tolerance", "-1"], "--nsd-tolerance '-1' is not a number of mm: it looks like 2, or GTVp=1.5"),
-        (["--nsd-tolerance", "GTVp=inf"], "--nsd-tolerance 'GTVp=inf'"),
         (["--nsd-tolerance", "label_2=1"], "unknown structure in --nsd-tolerance 'label_2'; did you mean 'label_1'?"),
         (["--pred", "A=x"], "give REF alone beside --pred, not "),
     ],
@@ -522,18 +448,6 @@ def test_an_output_of_another_kind_is_refused_before_anything_is_read(call):
     code, out, err = call("no", "where", "--out", "cases.xlsx")
     assert (code, out) == (1, "")
     assert err == "error: --out cases.xlsx ends with neither .csv (rows of cases) nor .json (everything)\n"
-
-
-def test_an_error_leaves_the_old_file(sides, tmp_path, call):
-    out = tmp_path / "cases.csv"
-    out.write_text("old")
-    (sides[0] / "c.nii.gz").write_bytes(b"no image")
-    assert call(*sides, "--out", out)[0] == 1
-    assert out.read_text() == "old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cases.csv", "pred", "ref"]
-
-
-# Files that do not fit
 
 
 @pytest.mark.parametrize(
@@ -560,21 +474,12 @@ def test_a_spacing_that_is_given_overrules_headers_but_not_shapes(sides):
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_a_probability_map_is_no_mask(sides, refused, side):
+def test_a_probability_map_or_an_image_of_nan_is_no_mask(sides, refused, side):
     save(sides[side] / "b.nii.gz", (0.75 * box(1)).astype(np.float32))
     line = refused(*sides)
     assert f"{sides[side] / 'b.nii.gz'}: a probability map (fractions from 0 to 1): threshold it first" in line
-
-
-@pytest.mark.parametrize("value", [nan, np.inf])
-def test_values_that_are_no_numbers(sides, refused, value):
-    save(sides[0] / "b.nii.gz", np.where(box(1), value, 0).astype(np.float32))
+    save(sides[side] / "b.nii.gz", np.where(box(1), nan, 0).astype(np.float32))
     assert "NaN or infinite values (4 voxels)" in refused(*sides)
-
-
-def test_a_float_mask_of_zeros_and_ones_is_a_mask(sides):
-    save(sides[0] / "b.nii.gz", box(1).astype(np.float32))
-    assert one(*sides).cases.dsc.tolist() == [1, 1, 0]
 
 
 def test_values_that_nobody_knows_are_named(sides, refused):
@@ -585,7 +490,7 @@ def test_values_that_nobody_knows_are_named(sides, refused):
     assert one(*sides, labels=parse_labels("GTVp=1,255,GTVnd=9")).cases.tp.sum() == 6
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "label.dcm", ".label.nii.gz"])
+@pytest.mark.parametrize("name", ["label.dcm", ".label.nii.gz"])
 def test_a_file_that_is_no_image_by_its_name(sides, tmp_path, call, name):
     (tmp_path / name).write_text("no image")
     for given in ((tmp_path / name, tmp_path / name), (sides[0] / "a.nii.gz", tmp_path / name)):
@@ -596,7 +501,7 @@ def test_a_file_that_is_no_image_by_its_name(sides, tmp_path, call, name):
 
 def test_an_image_given_as_its_labels(sides, refused):
     save(sides[1] / "b.nii.gz", np.arange(300, dtype=np.int16).reshape(3, 10, 10))
-    assert "301 different values" not in (line := refused(*sides))
+    line = refused(*sides)
     assert f"{sides[1]}: 299 different values in the references: an image was given in place of its labels" in line
 
 
@@ -632,8 +537,3 @@ def test_references_that_cannot_be_scored(tmp_path, refused):
         assert "calls every label wrong or suspect" in refused(full, full, "--labels", path)
     path = dataset_json(tmp_path, not_contoured={"a": ["GTVp", "CTV"], "b": ["GTVp", "CTV"]})
     assert "none of the structures GTVp, CTV was drawn" in refused(full, full, "--labels", path)
-
-
-def test_a_label_image_in_a_folder_of_masks(drawn, refused):
-    save(drawn / "a" / "GTVp.nii.gz", np.maximum(box(0), box(3, value=2)))
-    assert "values 1, 2 in the mask of one structure" in refused(drawn, drawn)

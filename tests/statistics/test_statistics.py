@@ -1,12 +1,10 @@
 from itertools import product
-from math import isnan, nan
+from math import inf, isnan, nan
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from npcrepro.base.errors import InputError
-from npcrepro.protocol.registry import reported
 from npcrepro.statistics import (
     Friedman,
     bland_altman,
@@ -37,48 +35,17 @@ def test_summary_of_a_literal():
     assert summary.sd == pytest.approx((0.08 / 3) ** 0.5)
     assert (summary.smallest, summary.largest) == (0.5, 0.9)
     assert summary.smallest <= summary.low < summary.mean < summary.high <= summary.largest
+    with_gaps = summarise([0.5, nan, 0.7, nan, 0.9, 0.7])
+    assert (with_gaps.mean, with_gaps.low, with_gaps.n, with_gaps.left_out) == (summary.mean, summary.low, 4, 2)
 
 
-def test_undefined_values_are_left_out_and_counted():
-    summary = summarise([0.5, nan, 0.7, nan, 0.9])
-    assert (summary.mean, summary.n, summary.left_out) == (pytest.approx(0.7), 3, 2)
-    assert summary == summarise([nan, nan, 0.5, 0.7, 0.9])
-
-
-@pytest.mark.parametrize("values", [[], [nan], [nan, nan]])
-def test_no_value_is_no_number(values):
-    summary = summarise(values)
-    assert (summary.n, summary.left_out) == (0, len(values))
-    assert all(isnan(getattr(summary, k)) for k in ("mean", "sd", "low", "high", "smallest", "largest"))
-    assert str(summary).startswith(f"no value ({len(values)} undefined)")
-
-
-def test_few_values_have_no_interval():
-    one, two = summarise([0.5]), summarise([0.5, 0.7])
-    assert (one.mean, two.mean) == (0.5, pytest.approx(0.6))
-    assert isnan(one.sd)
+def test_few_values_have_no_interval_and_equal_ones_one_without_width():
+    none, one, two, equal = (summarise(values) for values in ([nan, nan], [0.5], [0.5, 0.7], [0.8] * 5))
+    assert (none.n, none.left_out, str(none)) == (0, 2, "no value (2 undefined)")
+    assert all(isnan(number) for number in (none.mean, none.sd, none.low, none.smallest, one.sd, one.low, two.high))
     assert two.sd == pytest.approx(0.02**0.5)
-    assert all(isnan(x) for x in (one.low, one.high, two.low, two.high))
-
-
-def test_equal_values_have_an_interval_without_width():
-    summary = summarise([0.8] * 5)
-    assert (summary.low, summary.high, summary.sd) == (0.8, 0.8, pytest.approx(0))
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ([0.5], ["0.50", "n = 1"]),
-        ([0.5, 0.7], ["0.60 ± 0.14", "n = 2"]),
-        ([0.8, 0.8, 0.8], ["0.80 ± 0.00", "95 % interval 0.80 to 0.80", "n = 3"]),
-        ([0.5, nan, 0.7], ["0.60 ± 0.14", "n = 2"]),
-    ],
-)
-def test_a_summary_in_words_says_its_n(values, words):
-    text = str(summarise(values))
-    assert all(word in text for word in words)
-    assert "nan" not in text
+    assert (equal.low, equal.high, equal.sd) == (0.8, 0.8, pytest.approx(0))
+    assert str(equal) == "0.80 ± 0.00, 95 % interval 0.80 to 0.80, n = 5"
 
 
 def test_the_interval_is_the_bias_corrected_accelerated_bootstrap():
@@ -99,13 +66,6 @@ def test_the_interval_is_the_bias_corrected_accelerated_bootstrap():
     assert abs(np.quantile(means, 0.975) - summary.high) > 0.05 * values.std()
 
 
-def test_the_interval_of_many_normal_values_is_that_of_student():
-    values = np.random.default_rng(0).normal(0.8, 0.05, 200)
-    low, high = stats.t.interval(0.95, 199, values.mean(), stats.sem(values))
-    summary = summarise(values)
-    assert (summary.low, summary.high) == pytest.approx((low, high), abs=0.05 * (high - low))
-
-
 def test_the_order_of_the_patients_changes_nothing():
     differences = [0.31, -0.02, 0.11, 0.07, 0.4, -0.13, 0.05]
     found = [one_sample(each) for each in (differences, differences[::-1], sorted(differences))]
@@ -113,20 +73,6 @@ def test_the_order_of_the_patients_changes_nothing():
     first, second = np.random.default_rng(0).normal(size=(2, 20))
     spread = [compare_spread(*pair).interval for pair in ((first, second), (first[::-1], second[::-1]))]
     assert spread[1] == spread[0]
-
-
-def test_the_same_seed_gives_the_same_interval():
-    values = np.random.default_rng(0).random(8)
-    assert summarise(values, seed=1) == summarise(values, seed=1)
-    assert summarise(values, seed=1).low != summarise(values, seed=2).low
-
-
-def test_the_summary_of_the_papers_dsc():
-    columns = reported("li2018")["tables"]["table2"]["columns"]
-    dsc = [row[columns.index("dsc")] for row in reported("li2018")["tables"]["table2"]["rows"]]
-    summary = summarise(dsc)
-    assert (summary.n, round(summary.mean, 2), round(summary.sd, 2)) == (29, 0.89, 0.05)
-    assert (summary.low, summary.high) == pytest.approx((0.873, 0.906), abs=0.002)
 
 
 def sign_flips(differences):
@@ -138,55 +84,26 @@ def sign_flips(differences):
     return min(1.0, 2 * min(more, less))
 
 
-@pytest.mark.parametrize(
-    ("differences", "p"), [([1.0, 2.0, 3.0], 2 / 8), ([1.0, 1.0, 1.0, 1.0, 1.0], 2 / 32), ([1.0, -1.0], 1.0)]
-)
-def test_p_of_a_literal(differences, p):
-    test = paired(differences, [0.0] * len(differences))
-    assert test.p == pytest.approx(p)
-    assert sign_flips(differences) == pytest.approx(p)
-
-
-@pytest.mark.parametrize("n", [2, 5, 9, 13])
+@pytest.mark.parametrize("n", [2, 5, 11])
 def test_p_agrees_with_going_through_all_signs(n):
     differences = np.random.default_rng(n).normal(0.5, 1, n).round(2)
-    assert paired(differences, np.zeros(n)).p == pytest.approx(sign_flips(differences))
+    test, back = paired(differences, np.zeros(n)), paired(np.zeros(n), differences)
+    assert test.p == pytest.approx(sign_flips(differences))
+    assert (back.p, back.difference.mean) == (pytest.approx(test.p), pytest.approx(-differences.mean()))
 
 
-def test_p_of_more_patients_is_close_to_the_t_test():
-    differences = np.random.default_rng(3).normal(0.02, 0.05, 29)
-    test = paired(0.8 + differences, np.full(29, 0.8))
-    assert test.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.02)
-    assert test.p == paired(0.8 + differences, np.full(29, 0.8)).p
-
-
-def test_difference_is_first_minus_second_and_exchanging_them_keeps_p():
-    first, second = [0.9, 0.8, 0.95, 0.7], [0.8, 0.75, 0.9, 0.72]
-    there, back = paired(first, second), paired(second, first)
-    assert there.difference.mean == pytest.approx(0.045)
-    assert back.difference.mean == pytest.approx(-0.045)
-    assert there.p == pytest.approx(back.p)
-
-
-def test_pairs_with_an_undefined_value_are_left_out():
-    test = paired([1.0, 2.0, nan, 3.0], [0.0, 0.0, 0.0, nan])
-    assert (test.difference.n, test.difference.left_out) == (2, 2)
-    assert test.p == paired([1.0, 2.0], [0.0, 0.0]).p
-
-
-@pytest.mark.parametrize("values", [[], [1.0], [nan, 1.0]])
-def test_a_test_of_fewer_than_two_pairs_is_no_number(values):
-    assert isnan(paired(values, values).p)
-
-
-def test_methods_that_do_not_differ():
+def test_p_of_literals_and_of_many():
+    assert paired([1.0, 2.0, 3.0, nan, 1.0], [0.0, 0.0, 0.0, 1.0, nan]).p == pytest.approx(2 / 8)
+    assert paired([1.0, 2.0, nan], [0.0, 0.0, 0.0]).difference.left_out == 1
     assert paired([0.5, 0.6, 0.7], [0.5, 0.6, 0.7]).p == 1
-
-
-@pytest.mark.parametrize(("first", "second"), [([1.0, 2.0], [1.0, 2.0, 3.0]), ([1.0], [1.0, 2.0, 3.0])])
-def test_lists_of_different_length_are_an_error(first, second):
-    with pytest.raises(ValueError):  # noqa: PT011
-        paired(first, second)
+    assert isnan(paired([nan, 1.0], [1.0, 2.0]).p)
+    with pytest.raises(ValueError, match="2 against 3 values"):
+        paired([1.0, 2.0], [1.0, 2.0, 3.0])
+    differences = np.random.default_rng(3).normal(0.02, 0.05, 29)
+    found = [one_sample(differences, seed) for seed in (0, 0, 1)]
+    assert found[0].p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.02)
+    assert found[0] == found[1]
+    assert found[0].difference.low != found[2].difference.low
 
 
 @pytest.mark.parametrize(
@@ -211,7 +128,6 @@ STATUSES = ["ok", "both_empty", "pred_empty", "ok"]
     ("options", "filled", "counted", "words"),
     [
         ({}, [0.8, nan, nan, 0.6], 0, "undefined values are left out"),
-        ({"rule": "worst", "worst": 0}, [0.8, 0, 0, 0.6], 2, "undefined values count as 0"),
         (
             {"rule": "worst", "worst": 50.5, "statuses": STATUSES},
             [0.8, nan, 50.5, 0.6],
@@ -223,12 +139,6 @@ STATUSES = ["ok", "both_empty", "pred_empty", "ok"]
             [0.8, 2, 3, 0.6],
             2,
             "undefined values count as the worst value",
-        ),
-        (
-            {"rule": "both_empty_is_one", "statuses": STATUSES},
-            [0.8, 1, nan, 0.6],
-            1,
-            "both masks empty counts as 1, other undefined values are left out",
         ),
         (
             {"rule": "both_empty_is_one", "statuses": STATUSES, "worst": 0},
@@ -249,10 +159,6 @@ def test_rules_for_undefined_values(options, filled, counted, words):
     assert (summary.left_out, summary.counted, summary.rule) == (np.isnan(filled).sum(), counted, words)
 
 
-def test_a_status_does_not_change_a_defined_value():
-    assert fill([0.0, 0.4], "both_empty_is_one", ["both_empty", "pred_empty"], worst=0).values.tolist() == [0.0, 0.4]
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -271,6 +177,7 @@ def test_a_mean_says_what_became_of_undefined_values(options, words):
     ("options", "message"),
     [
         ({"rule": "worse", "worst": 0}, "did you mean 'worst'"),
+        ({"values": [1.0, inf]}, "an infinite value"),
         ({"rule": "worst"}, "needs the worst value"),
         ({"rule": "both_empty_is_one"}, "needs the status"),
         ({"rule": "both_empty_is_one", "statuses": ["ok"]}, "1 statuses for 2 values"),
@@ -278,21 +185,7 @@ def test_a_mean_says_what_became_of_undefined_values(options, words):
 )
 def test_a_rule_without_what_it_needs_is_an_error(options, message):
     with pytest.raises(ValueError, match=message):
-        summarise([0.5, nan], **options)
-
-
-def test_an_unknown_rule_is_for_the_user_and_infinity_is_an_error():
-    with pytest.raises(InputError):
-        fill([1.0], "drop")
-    with pytest.raises(ValueError, match="infinite"):
-        summarise([1.0, float("inf")])
-
-
-def test_the_interval_of_the_mean_covers_the_true_mean():
-    """Exponential values: a skewed case in which 40 patients come close to the nominal 95 %."""
-    rng = np.random.default_rng(0)
-    intervals = [bootstrap((rng.exponential(size=40),), seed=i) for i in range(300)]
-    assert 0.90 <= np.mean([low <= 1 <= high for low, high in intervals]) <= 0.98
+        summarise(**{"values": [0.5, nan], **options})
 
 
 def test_signed_ranks_agree_with_scipy_and_with_all_signs():
@@ -328,20 +221,6 @@ def test_effect_size_is_corrected_for_few_patients():
     assert isnan(one_sample([0.1] * 5).effect_size)
 
 
-def test_the_printed_volumes_of_li2018_are_larger_equal_and_smaller():
-    columns = reported("li2018")["tables"]["table2"]["columns"]
-    rows = np.array(reported("li2018")["tables"]["table2"]["rows"])
-    test = paired(rows[:, columns.index("volume_auto")], rows[:, columns.index("volume_readers")])
-    assert (test.above, test.equal, test.below) == (10, 1, 18)
-
-
-def test_the_sign_flip_test_keeps_its_level():
-    rng = np.random.default_rng(1)
-    p = np.array([one_sample(rng.standard_t(3, 8)).p for _ in range(300)])
-    assert 0.02 <= (p <= 0.05).mean() <= 0.08
-    assert 0.4 <= (p <= 0.5).mean() <= 0.6
-
-
 def test_equivalence_against_all_signs():
     differences = np.random.default_rng(2).normal(0.002, 0.01, 10).round(4)
     test = equivalence(differences, 0.01)
@@ -349,14 +228,13 @@ def test_equivalence_against_all_signs():
     one_sided = [(flips @ d >= d.sum() - 1e-12).mean() for d in (differences + 0.01, 0.01 - differences)]
     assert test.p == pytest.approx(max(one_sided))
     assert test.interval == bootstrap((differences,), level=0.9)
-    assert test.n == 10
 
 
 @pytest.mark.parametrize(("margin", "shown"), [(0.004, False), (0.02, True)])
 def test_equivalence_is_an_interval_inside_the_margin(margin, shown):
     differences = np.random.default_rng(2).normal(0.002, 0.01, 30)
     test = equivalence([*differences, nan], margin)
-    assert (test.shown, test.inside, test.n) == (shown, shown, 30)
+    assert (test.shown, test.inside) == (shown, shown)
     assert equivalence(-differences, margin).shown == shown
     t_test = (
         stats.ttest_1samp(differences, -margin, alternative="greater"),
@@ -365,22 +243,12 @@ def test_equivalence_is_an_interval_inside_the_margin(margin, shown):
     assert test.p == pytest.approx(max(t.pvalue for t in t_test), abs=0.01)
 
 
-def test_equivalence_of_a_few_is_never_shown():
-    assert equivalence([0.001, -0.001, 0.002], 1.0).inside
-    assert not equivalence([0.001, -0.001, 0.002], 1.0).shown  # the smallest one-sided p of three patients is 1/8
+def test_equivalence_of_a_few_is_never_shown_and_a_margin_is_positive():
+    few = equivalence([0.001, -0.001, 0.002], 1.0)
+    assert (few.inside, few.shown) == (True, False)  # the smallest one-sided p of three patients is 1/8
     assert not equivalence([0.0], 1.0).inside
-
-
-def test_equivalence_at_the_margin_is_rarely_shown():
-    rng = np.random.default_rng(3)
-    shown = [equivalence(rng.normal(3, 1, 8), 3).shown for _ in range(200)]
-    assert 0.01 <= np.mean(shown) <= 0.08
-
-
-@pytest.mark.parametrize("margin", [0, -1, nan])
-def test_a_margin_has_to_be_positive(margin):
     with pytest.raises(ValueError, match="margin"):
-        equivalence([1.0, 2.0], margin)
+        equivalence([1.0, 2.0], nan)
 
 
 def test_pitman_morgan_against_its_formula():
@@ -395,17 +263,6 @@ def test_pitman_morgan_against_its_formula():
     assert test.interval.low < test.interval_90.low < test.ratio < test.interval_90.high < test.interval.high
     back = compare_spread(second, first)
     assert (back.ratio, back.p) == (pytest.approx(1 / test.ratio), pytest.approx(test.p))
-
-
-def test_the_interval_of_a_ratio_of_spreads_covers_it():
-    rng = np.random.default_rng(4)
-    hits = []
-    for i in range(100):
-        second = rng.normal(size=40)
-        first = 0.8 * (0.7 * second + 0.51**0.5 * rng.normal(size=40))
-        low, high = compare_spread(first, second, seed=i).interval
-        hits.append(low <= 0.8 <= high)
-    assert 0.86 <= np.mean(hits) <= 0.99
 
 
 def test_spreads_without_a_number():
@@ -435,11 +292,8 @@ def test_a_share_and_its_exact_bounds():
     ("effect", "sd", "patients"),
     [
         (0.02, 0.08, 128),
-        (0.02, 0.05, 52),
         (0.0723, 0.08, 12),
-        (0.029, 0.05, 26),
         (0.0106, 0.08, 450),
-        (0.0186, 0.05, 59),
     ],
 )
 def test_patients_needed_for_a_difference(effect, sd, patients):
@@ -448,9 +302,7 @@ def test_patients_needed_for_a_difference(effect, sd, patients):
     assert detectable(n, sd) <= effect < detectable(n - 1, sd)
 
 
-@pytest.mark.parametrize(
-    ("margin", "sd", "patients"), [(0.01, 0.08, 551), (0.01, 0.05, 217), (0.02, 0.08, 140), (2, 2.3, 14), (2, 5, 56)]
-)
+@pytest.mark.parametrize(("margin", "sd", "patients"), [(0.01, 0.08, 551), (2, 2.3, 14)])
 def test_patients_needed_for_a_margin(margin, sd, patients):
     n = patients_needed(margin, sd, equivalence=True)
     assert n == pytest.approx(patients, abs=1)
@@ -486,11 +338,6 @@ def test_nothing_is_detectable_without_patients():
         patients_needed(0, 0.1)
 
 
-def test_spread_between_seeds_is_that_of_the_mean():
-    assert seed_spread(np.array([[0.1, 0.2], [0.3, 0.6]])) == pytest.approx(np.std([0.2, 0.4], ddof=1))
-    assert isnan(seed_spread(np.array([[0.1], [0.3]])))
-
-
 def test_patients_and_seeds_by_the_analysis_of_variance():
     """A literal: rows 1, 2, 6 and columns that add 0 and 1, then one cell moved."""
     values = np.array([[1.0, 2.0], [2.0, 3.0], [6.0, 7.6]])
@@ -499,6 +346,8 @@ def test_patients_and_seeds_by_the_analysis_of_variance():
     free = (patients + seeds - rest) ** 2 / (patients**2 / 2 + seeds**2 / 1 + rest**2 / 2)
     half = stats.t.ppf(0.975, free) * ((patients + seeds - rest) / 6) ** 0.5
     assert crossed(values) == pytest.approx((3.6 - half, 3.6 + half))
+    assert seed_spread(values) == pytest.approx(np.std([3.0, 4.2], ddof=1))
+    assert isnan(seed_spread(values[:, :1]))
 
 
 def test_seeds_that_agree_leave_the_interval_of_the_patients():
@@ -515,7 +364,7 @@ def test_seeds_that_agree_leave_the_interval_of_the_patients():
 def test_the_interval_over_patients_and_seeds_covers_where_that_over_patients_does_not():
     rng = np.random.default_rng(7)
     with_seeds, without = [], []
-    for _ in range(400):
+    for _ in range(300):
         values = 0.2 * rng.normal(size=(30, 1)) + 0.1 * rng.normal(size=(1, 5)) + 0.1 * rng.normal(size=(30, 5))
         low, high = crossed(values)
         with_seeds.append(low <= 0 <= high)
@@ -546,15 +395,10 @@ def test_ranks_of_methods_that_are_far_apart_and_of_ones_that_are_close():
 def test_ranks_of_equals_and_of_a_seed():
     equal = rank_stability({"a": [0.5, 0.6], "b": [0.6, 0.5], "c": [0.5, 0.6]})
     assert [rank.rank for rank in equal.ranks] == [1, 1, 1]
-    values = {"low": [0.1, 0.2, 0.3], "high": [0.4, 0.5, 0.6]}
-    assert [rank.method for rank in rank_stability(values).ranks] == ["high", "low"]
-    assert rank_stability(values, seed=1) == rank_stability(values, seed=1)
-
-
-@pytest.mark.parametrize("values", [{}, {"a": [1.0], "b": [1.0, 2.0]}, {"a": [nan], "b": [1.0]}])
-def test_nothing_to_rank(values):
-    with pytest.raises(ValueError, match="rank"):
-        rank_stability(values)
+    with pytest.raises(ValueError, match="1 against 2 values"):
+        rank_stability({"a": [1.0], "b": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="nothing to rank"):
+        rank_stability({"a": [nan], "b": [1.0]})
 
 
 def test_patients_that_agree_and_patients_that_do_not():
@@ -575,7 +419,7 @@ def test_patients_that_agree_and_patients_that_do_not():
         friedman({"a": [1, 2], "b": [2, 1]})
 
 
-@pytest.mark.parametrize(("methods", "quantile"), [(3, 2.343), (4, 2.569), (5, 2.728), (10, 3.164)])
+@pytest.mark.parametrize(("methods", "quantile"), [(3, 2.343), (10, 3.164)])
 def test_critical_difference_has_the_quantiles_of_the_books(methods, quantile):
     """Demšar 2006, table 5a."""
     values = {str(number): np.arange(20.0) + number for number in range(methods)}
@@ -605,14 +449,7 @@ def test_limits_of_agreement_of_a_literal():
     assert result.bias_interval == pytest.approx((expected.low, expected.high))
     for limit, interval in ((result.low, result.low_interval), (result.high, result.high_interval)):
         assert interval.low < limit < interval.high
-
-
-def test_intervals_of_the_limits_of_agreement_are_those_of_bland_and_altman_for_many():
-    differences = np.random.default_rng(0).normal(2, 3, 4000)
-    result = bland_altman(differences, np.zeros(4000))
-    half = 1.96 * differences.std(ddof=1) * (1 / 4000 + 1.96**2 / (2 * 3999)) ** 0.5
-    assert result.high_interval == pytest.approx((result.high - half, result.high + half), abs=0.05 * half)
-    assert result.low_interval == pytest.approx((result.low - half, result.low + half), abs=0.05 * half)
+    assert isnan(bland_altman([1.0], [2.0]).high_interval.low)
 
 
 def test_intervals_of_the_limits_of_agreement_cover_them():
@@ -621,14 +458,6 @@ def test_intervals_of_the_limits_of_agreement_cover_them():
     for true, name in ((2 - 1.96 * 3, "low_interval"), (2 + 1.96 * 3, "high_interval")):
         hits = [getattr(r, name).low <= true <= getattr(r, name).high for r in results]
         assert 0.93 <= np.mean(hits) <= 0.97
-
-
-def test_agreement_of_one_patient_is_no_number():
-    result = bland_altman([1.0], [2.0])
-    assert isnan(result.bias)
-    assert isnan(result.high_interval.low)
-    with pytest.raises(ValueError, match="2 values against 1"):
-        bland_altman([1.0, 2.0], [1.0])
 
 
 def test_no_pairs_with_these_spreads_reach_a_smaller_p():

@@ -1,57 +1,42 @@
-"""Figures of the book. The reference contour and each method keep their colour through the whole book.
-
-Colours are those of Okabe and Ito, which stay apart under the common forms of colour blindness and on both grey images
-and white paper.
-"""
+"""Charts of scores, volumes and training. The reference and each method keep their colour through the whole book."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from npcrepro.book.figures.style import (
-    METHODS,
-    METRIC_TITLES,
-    WIDTH_IN,
-    PlainLog,
-    colours,
-    edged,
-    legend,
-    structure_colours,
-    titles,
-    wrapped,
-)
+from npcrepro.book.figures import style
 from npcrepro.protocol.method import Paper
 from npcrepro.runs.per_patient import over_seeds
 
+TURNED = {"ha": "right", "rotation_mode": "anchor"}  # names of methods below an axis
+
 
 def curves(lines: Mapping[str, np.ndarray], x: np.ndarray, xlabel: str, ylabel: str) -> Figure:
-    """One line for each name, told apart by colour and by the label at its end."""
-    figure, axis = plt.subplots(figsize=(WIDTH_IN, 3.2), layout="constrained")
-    for colour, (name, values) in zip(structure_colours(list(lines)), lines.items(), strict=True):
-        axis.plot(x, values, color=colour, linewidth=1.8, label=name)
+    """One line for each name, told apart by colour."""
+    figure, (axis,) = style.panels(1, 1, 3.2)
+    sns.lineplot(
+        pd.DataFrame(lines, index=x), palette=style.structure_colours(list(lines)), dashes=False, linewidth=1.8
+    )
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(fontsize=8, frameon=False)
-    return edged(figure)
+    return style.edged(figure)
 
 
 def strips(values: Mapping[str, Sequence[float]], xlabel: str, log: bool = False) -> Figure:
     """One row of dots for each group, with its median as a bar and n beside its name."""
-    figure, axis = plt.subplots(figsize=(WIDTH_IN, 0.8 + 0.42 * len(values)), layout="constrained")
-    rng = np.random.default_rng(0)
-    names = []
-    for y, (name, group) in enumerate(values.items()):
-        group = np.asarray(group, float)
-        group = group[~np.isnan(group)]
-        axis.scatter(group, y + rng.uniform(-0.22, 0.22, len(group)), s=10, color="0.55", linewidths=0)
-        if len(group):
-            axis.vlines(np.median(group), y - 0.34, y + 0.34, color="black", linewidth=2)
-        names.append(f"{name} (n = {len(group)})")
+    figure, (axis,) = style.panels(1, 1, 0.8 + 0.42 * len(values))
+    groups = [pd.Series(group, dtype=float).dropna() for group in values.values()]
+    for y, group in enumerate(groups):
+        axis.scatter(group, y + style.jitter(len(group), 0.22), s=10, color="0.55", linewidths=0)
+        axis.vlines(group.median(), y - 0.34, y + 0.34, color="black", linewidth=2)
+    names = [f"{name} (n = {len(group)})" for name, group in zip(values, groups, strict=True)]
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.5))
     if log:
@@ -60,134 +45,114 @@ def strips(values: Mapping[str, Sequence[float]], xlabel: str, log: bool = False
     return figure
 
 
+def over_stages(history: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``history.csv`` of one method with the ``total`` of updates since the first stage, and whether a row is
+    the ``last`` of its stage."""
+    lengths = history.groupby("stage", sort=False)["update"].max()
+    before = history.stage.map(lengths.cumsum() - lengths)
+    return history.assign(total=history["update"] + before, last=history["update"] == history.stage.map(lengths))
+
+
 def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
-    """Training and validation loss of each method over its stages, one thin line for each run and their mean."""
-    names = [m.name for m in paper.methods if m.name in set(history.method)]
-    columns = min(4, len(names))
-    lines = -(-len(names) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(WIDTH_IN, 2.9 * lines), sharey=True, squeeze=False, layout="constrained"
-    )
-    for axis in axes.flat[len(names) :]:
-        axis.remove()
-    for axis, name in zip(axes.flat, names, strict=False):
-        rows, colour = history[history.method == name].copy(), colours(paper, names)[name]
-        starts, start = {}, 0
-        for stage in rows.stage.unique():
-            starts[stage] = start
+    """Training and validation loss of each method over its stages: one thin line for each run, and their mean.
+
+    Args:
+        history: rows of ``history.csv`` of any number of runs.
+    """
+    names = style.methods_of(history, paper)
+    figure, axes = style.panels(len(names), 4, 2.9, sharey=True)
+    for axis, name in zip(axes, names, strict=True):
+        rows, colour = over_stages(history[history.method == name]), style.colours(paper, names)[name]
+        for stage, of_stage in rows.groupby("stage", sort=False):
+            start = (of_stage.total - of_stage["update"]).iloc[0]
             axis.axvline(start, color="0.8", linewidth=0.8)
             # Along its line and at the bottom, for a loss falls: two short stages have no room side by side.
             place = {"xycoords": axis.get_xaxis_transform(), "xytext": (3, 3), "textcoords": "offset points"}
             ground = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5}
             text = {"rotation": 90, "va": "bottom", "fontsize": 7, "color": "0.3", "zorder": 5, "bbox": ground}
             axis.annotate(stage, (start, 0), **place, **text)
-            start += rows[rows.stage == stage]["update"].max()
-        rows["total"] = rows["update"] + rows.stage.map(starts)
-        for column, style in {"loss": "-", "validation_loss": "--"}.items():
-            for _, stage_rows in rows.groupby("stage", sort=False):
-                for _, one in stage_rows.groupby(["fold", "seed"]):
-                    axis.plot(one.total, one[column], style, color=colour, alpha=0.3, linewidth=0.7)
-                mean = stage_rows.groupby("total")[column].mean()
-                axis.plot(mean.index, mean, style, marker=".", color=colour, linewidth=1.8)
+            for column, dashes in {"loss": "-", "validation_loss": "--"}.items():
+                each = of_stage.pivot_table(index="total", columns=["fold", "seed"], values=column)
+                for run in each:
+                    axis.plot(each[run].dropna(), dashes, color=colour, alpha=0.3, linewidth=0.7)
+                axis.plot(each.mean(axis=1), dashes, marker=".", color=colour, linewidth=1.8)
         axis.set(xlabel="updates", yscale="log")
-        axis.set_title(wrapped(titles(paper)[name], 24), fontsize=8)
-    for axis in axes[:, 0]:
+        axis.set_title(style.wrapped(style.titles(paper)[name], 24), fontsize=8)
+    for axis in axes[::4]:
         axis.set_ylabel("loss of the stage's score")
-        axis.yaxis.set_major_formatter(PlainLog())
-        axis.yaxis.set_minor_formatter(PlainLog())
-    styles = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
-    place = {"loc": "outside lower center", "ncols": 2, "fontsize": 8, "frameon": False}
-    figure.legend(styles, ["training", "validation"], **place)
-    return edged(figure)
+        axis.yaxis.set_major_formatter(style.PlainLog())
+        axis.yaxis.set_minor_formatter(style.PlainLog())
+    _line_styles(figure, {"training": "-", "validation": "--"}, "lower")
+    return style.edged(figure)
 
 
 def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printed: float | None = None) -> Figure:
     """One dot for each patient and method, patients joined by a line, the mean as a bar; the printed mean as a rule."""
-    names = [m.name for m in paper.methods if m.name in set(patients.method)]
+    names = style.methods_of(patients, paper)
     wide = patients.pivot(index="patient", columns="method", values=metric)[names]
     many = len(names) > 6
-    figure, axis = plt.subplots(figsize=(WIDTH_IN, 3.8 if many else 3.2), layout="constrained")
-    for _, values in wide.iterrows():
-        axis.plot(range(len(names)), values, color="0.85", linewidth=0.7, zorder=1)
+    figure, (axis,) = style.panels(1, 1, 3.8 if many else 3.2)
+    axis.plot(range(len(names)), wide.T.to_numpy(), color="0.85", linewidth=0.7, zorder=1)
     for x, name in enumerate(names):
-        axis.scatter([x] * len(wide), wide[name], color=colours(paper, names)[name], s=22, zorder=2, edgecolor="white")
-        axis.hlines(wide[name].mean(), x - 0.2, x + 0.2, color=colours(paper, names)[name], linewidth=3)
+        colour = style.colours(paper, names)[name]
+        axis.scatter([x] * len(wide), wide[name], color=colour, s=22, zorder=2, edgecolor="white")
+        axis.hlines(wide[name].mean(), x - 0.2, x + 0.2, color=colour, linewidth=3)
     if printed is not None:
         axis.axhline(printed, color="black", linestyle=":", linewidth=1)
         axis.text(len(names) - 0.55, printed, " printed mean", fontsize=8, va="bottom", ha="right")
     counts = {n: f"n = {wide[n].notna().sum()}" for n in names}
     if many:
-        ticks = [f"{wrapped(titles(paper)[n], 24)} ({counts[n]})" for n in names]
-        turned = {"rotation": 40, "ha": "right", "va": "top", "rotation_mode": "anchor"}
+        ticks = [f"{style.wrapped(style.titles(paper)[n], 24)} ({counts[n]})" for n in names]
+        turned = {"rotation": 40, "va": "top", **TURNED}
     else:
-        ticks, turned = [f"{wrapped(titles(paper)[n], 16)}\n{counts[n]}" for n in names], {}
+        ticks, turned = [f"{style.wrapped(style.titles(paper)[n], 16)}\n{counts[n]}" for n in names], {}
     axis.set_xticks(range(len(names)), ticks, fontsize=8, **turned)
     low = min(0.0, np.nanmin(wide.to_numpy())) if wide.notna().any(axis=None) else 0.0
-    axis.set(ylabel=METRIC_TITLES[metric], ylim=(low - 0.03, 1.03), xlim=(-0.5, len(names) - 0.5))
-    return edged(figure)
+    axis.set(ylabel=style.METRIC_TITLES[metric], ylim=(low - 0.03, 1.03), xlim=(-0.5, len(names) - 0.5))
+    return style.edged(figure)
 
 
 def boxes(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Figure:
-    """For each metric a box for each method over its patients, which are shown as dots.
-
-    Boxes are quartiles with the median, whiskers the 10th and 90th percentile.
+    """For each metric a box for each method over its patients, see `style.boxes`; patients are dots.
 
     Args:
         patients: from :func:`npcrepro.runs.per_patient.select`; seeds are averaged within a patient.
         metrics: column to axis title.
     """
     rows = over_seeds(patients)
-    names = [m.name for m in paper.methods if m.name in set(rows.method)]
-    figure, axes = plt.subplots(1, len(metrics), figsize=(WIDTH_IN, 3.0), squeeze=False, layout="constrained")
-    rng = np.random.default_rng(0)
-    for axis, (metric, title) in zip(axes[0], metrics.items(), strict=True):
-        for x, name in enumerate(names):
-            values = rows[rows.method == name][metric].dropna()
-            colour = colours(paper, names)[name]
-            if len(values):
-                axis.boxplot(
-                    values, positions=[x], whis=(10, 90), widths=0.6, showfliers=False, medianprops={"color": colour}
-                )
+    names = style.methods_of(rows, paper)
+    key = style.key(paper, names)
+    figure, axes = style.panels(len(metrics), len(metrics), 3.0)
+    for axis, (metric, title) in zip(axes, metrics.items(), strict=True):
+        style.boxes(axis, rows, x="method", y=metric, order=names, color="0.3", width=0.6, showfliers=False)
+        for x, colour in enumerate(key.values()):
+            values = rows[rows.method == names[x]][metric].dropna()
             size = 12 if len(values) < 30 else 4
-            axis.scatter(x + rng.uniform(-0.15, 0.15, len(values)), values, color=colour, s=size, zorder=3)
-        ticks = {"fontsize": 7, "rotation": 35, "ha": "right", "rotation_mode": "anchor"}
-        axis.set_xticks(range(len(names)), [titles(paper)[name] for name in names], **ticks)
+            axis.scatter(x + style.jitter(len(values), 0.15), values, color=colour, s=size, zorder=3)
+        axis.set_xticks(range(len(names)), list(key), fontsize=7, rotation=35, **TURNED)
         axis.set_ylabel(title, fontsize=8)
-        axis.set_ylim(0, None if metric.endswith("_mm") else 1.03)
-    return edged(figure)
+        _from_zero(axis, metric)
+    return style.edged(figure)
 
 
 def boxes_by_structure(patients: pd.DataFrame, paper: Paper, metric: str = "dsc") -> Figure:
-    """For each structure a box for each method over its patients: quartiles, median, 10th and 90th percentile, rest.
+    """For each structure a box for each method over its patients, see `style.boxes`; dots are those beyond whiskers.
 
     Args:
         patients: from :func:`npcrepro.runs.per_patient.by_patient`, one region; seeds are averaged within a patient.
     """
     rows = over_seeds(patients)
-    structures = list(dict.fromkeys(patients.structure))
-    names = [m.name for m in paper.methods if m.name in set(rows.method)]
-    figure, axis = plt.subplots(figsize=(WIDTH_IN, 3.6), layout="constrained")
-    width = 0.8 / len(names)
-    for i, name in enumerate(names):
-        colour = colours(paper, names)[name]
-        mine = rows[rows.method == name]
-        axis.boxplot(
-            [mine[mine.structure == structure][metric].dropna() for structure in structures],
-            positions=np.arange(len(structures)) + (i - (len(names) - 1) / 2) * width,
-            widths=0.8 * width,
-            whis=(10, 90),
-            manage_ticks=False,
-            boxprops={"color": colour},
-            whiskerprops={"color": colour},
-            capprops={"color": colour},
-            medianprops={"color": colour, "linewidth": 2},
-            flierprops={"marker": ".", "markersize": 3, "markeredgecolor": colour},
-        )
-    axis.set_xticks(range(len(structures)), structures, fontsize=8)
-    axis.set_ylabel(METRIC_TITLES[metric])
-    axis.set_ylim(0, None if metric.endswith("_mm") else 1.03)
-    legend(figure, {titles(paper)[name]: colours(paper, names)[name] for name in names})
-    return edged(figure)
+    names = style.methods_of(rows, paper)
+    figure, (axis,) = style.panels(1, 1, 3.6)
+    groups = {"x": "structure", "y": metric, "hue": "method", "hue_order": names}
+    dots = {"marker": ".", "markersize": 3}
+    look = {"palette": style.colours(paper, names), "gap": 0.2, "flierprops": dots}
+    style.boxes(axis, rows, order=list(dict.fromkeys(patients.structure)), **groups, **look)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.set_ylabel(style.METRIC_TITLES[metric])
+    _from_zero(axis, metric)
+    style.legend(figure, style.key(paper, names))
+    return style.edged(figure)
 
 
 def by_fold(means: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Figure:
@@ -197,16 +162,15 @@ def by_fold(means: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Fi
         means: columns ``method``, ``fold`` and the metrics, one row for each method and fold.
         metrics: column to axis title.
     """
-    names = [m.name for m in paper.methods if m.name in set(means.method)]
-    figure, axes = plt.subplots(1, len(metrics), figsize=(WIDTH_IN, 3.2), squeeze=False, layout="constrained")
-    for axis, (metric, title) in zip(axes[0], metrics.items(), strict=True):
-        for name in names:
-            mine, colour = means[means.method == name].sort_values("fold"), colours(paper, names)[name]
-            axis.plot(mine.fold, mine[metric], marker="o", markersize=4, color=colour, linewidth=1.4)
+    names = style.methods_of(means, paper)
+    figure, axes = style.panels(len(metrics), len(metrics), 3.2)
+    lines = {"marker": "o", "markersize": 4, "markeredgewidth": 0, "linewidth": 1.4, "legend": False}
+    for axis, (metric, title) in zip(axes, metrics.items(), strict=True):
+        sns.lineplot(means, x="fold", y=metric, hue="method", palette=style.colours(paper, names), ax=axis, **lines)
         axis.set(xlabel="fold", xticks=sorted(means.fold.unique()))
         axis.set_ylabel(title, fontsize=8)
-    legend(figure, {titles(paper)[name]: colours(paper, names)[name] for name in names})
-    return edged(figure)
+    style.legend(figure, style.key(paper, names))
+    return style.edged(figure)
 
 
 def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper, where: str) -> Figure:
@@ -217,16 +181,15 @@ def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper
         printed: columns ``volume_auto`` and ``volume_readers`` in cubic centimetres (= millilitres).
         where: the place of these in the paper, such as ``"Table 2"``.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH_IN, 3.6), layout="constrained")
+    figure, axes = style.panels(2, 2, 3.6)
     axes[0].scatter(printed.volume_readers, printed.volume_auto, s=18, color="0.3")
     axes[0].set_title(f"As printed ({where}, n = {len(printed)})", fontsize=9)
     for name, rows in patients.groupby("method", sort=False):
-        axes[1].scatter(
-            rows.reference_ml, rows.predicted_ml, s=18, color=colours(paper)[name], label=titles(paper)[name]
-        )
-    known = patients[["reference_ml", "predicted_ml"]].notna().all(axis=1)
-    axes[1].set_title(f"Ours (n = {patients[known].patient.nunique()})", fontsize=9)
-    if known.any():
+        dots = {"s": 18, "color": style.colours(paper)[name], "label": style.titles(paper)[name]}
+        axes[1].scatter(rows.reference_ml, rows.predicted_ml, **dots)
+    known = patients.dropna(subset=["reference_ml", "predicted_ml"])
+    axes[1].set_title(f"Ours (n = {known.patient.nunique()})", fontsize=9)
+    if len(known):
         axes[1].legend(fontsize=7)
     else:
         axes[1].text(0.5, 0.5, "spacing unknown:\nno volumes", transform=axes[1].transAxes, ha="center", va="center")
@@ -234,7 +197,7 @@ def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper
         end = max(axis.get_xlim()[1], axis.get_ylim()[1])
         axis.plot([0, end], [0, end], color="0.7", linewidth=0.8)
         axis.set(xlim=(0, end), ylim=(0, end), xlabel="reference volume (ml)", ylabel="automatic volume (ml)")
-    return edged(figure)
+    return style.edged(figure)
 
 
 def observer_agreement(pairs: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:
@@ -246,25 +209,22 @@ def observer_agreement(pairs: pd.DataFrame, metrics: Mapping[str, str]) -> Figur
         pairs: columns ``structure``, ``suspect`` and the metrics.
         metrics: column to axis title, one panel for each.
     """
-    kept = pairs[~pairs.suspect]
-    names = kept.groupby("structure")[next(iter(metrics))].median().sort_values(ascending=False, kind="stable").index
-    n = kept.structure.value_counts()
-    height = 1.0 + 0.24 * len(names)
-    figure, axes = plt.subplots(
-        1, len(metrics), figsize=(WIDTH_IN, height), sharey=True, squeeze=False, layout="constrained"
-    )
-    for axis, (metric, title) in zip(axes[0], metrics.items(), strict=True):
-        for y, name in enumerate(names):
-            rows = pairs[pairs.structure == name]
-            for doubtful, style in ((True, {"facecolor": "none"}), (False, {"facecolor": "0.55"})):
-                values = rows[rows.suspect == doubtful][metric]
-                axis.scatter(values, [y] * len(values), s=16, edgecolor="0.55", linewidths=0.8, **style)
-            axis.vlines(rows[~rows.suspect][metric].median(), y - 0.36, y + 0.36, color="black", linewidth=2)
+    groups = pairs[~pairs.suspect].groupby("structure")
+    medians = groups[list(metrics)].median().sort_values(next(iter(metrics)), ascending=False, kind="stable")
+    place = pairs.structure.map({name: y for y, name in enumerate(medians.index)})
+    height = 1.0 + 0.24 * len(medians)
+    figure, axes = style.panels(len(metrics), len(metrics), height, sharey=True)
+    for axis, (metric, title) in zip(axes, metrics.items(), strict=True):
+        faces = np.where(pairs.suspect, "none", "0.55")
+        axis.scatter(pairs[metric], place, s=16, facecolor=faces, edgecolor="0.55", linewidths=0.8)
+        at = np.arange(len(medians))
+        axis.vlines(medians[metric], at - 0.36, at + 0.36, color="black", linewidth=2)
         axis.set_xlabel(title, fontsize=9)
         axis.grid(axis="y", color="0.92")
         axis.set_axisbelow(True)
-    axes[0][0].set_yticks(range(len(names)), [f"{name} (n = {n[name]})" for name in names], fontsize=8)
-    axes[0][0].set_ylim(len(names) - 0.4, -0.6)
+    names = [f"{name} (n = {n})" for name, n in groups.size()[medians.index].items()]
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
     return figure
 
 
@@ -279,8 +239,8 @@ def dsc_by_volume(
         points: columns ``reference_ml`` and ``dsc``, one row for each structure.
         named: structures whose name stands beside the dot.
     """
-    figure, axis = plt.subplots(figsize=(WIDTH_IN, 3.8), layout="constrained")
-    for colour, (name, values) in zip(METHODS[3:], lines.items(), strict=False):
+    figure, (axis,) = style.panels(1, 1, 3.8)
+    for colour, (name, values) in zip(style.METHODS[3:], lines.items(), strict=False):
         axis.plot(volumes_ml, values, color=colour, linewidth=1.8, label=name)
     axis.scatter(points.reference_ml, points.dsc, s=22, color="0.35", zorder=3, label="two people, median")
     for name in named:
@@ -292,25 +252,32 @@ def dsc_by_volume(
     return figure
 
 
-def by_surface(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
+def by_surface(units: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
     """Numbers of two masks over a shift, one panel for each unit: a colour for each number, a style for each surface.
 
     Args:
-        panels: axis title to {number: table}, the table with the shift in mm as index and one column for each
+        units: axis title to {number: table}, the table with the shift in mm as index and one column for each
             convention of a surface; one column alone stands for both.
     """
-    styles = ("--", "-")
-    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH_IN, 3.9), squeeze=False, layout="constrained")
-    surfaces = {}
-    for axis, (title, numbers) in zip(axes[0], panels.items(), strict=True):
-        for colour, (number, table) in zip(structure_colours(list(numbers)), numbers.items(), strict=True):
-            for style, column in zip(styles[-table.shape[1] :], table, strict=True):
-                axis.plot(table.index, table[column], style, color=colour, linewidth=1.6)
-                if table.shape[1] > 1:
-                    surfaces[column] = style
+    figure, axes = style.panels(len(units), len(units), 3.9)
+    styles: dict[str, str] = {}
+    for axis, (title, numbers) in zip(axes, units.items(), strict=True):
+        for colour, (number, table) in zip(style.structure_colours(list(numbers)), numbers.items(), strict=True):
+            found = dict(zip(table, ("--", "-")[-table.shape[1] :], strict=True))
+            for column, dashes in found.items():
+                axis.plot(table[column], dashes, color=colour, linewidth=1.6)
+            styles |= found if len(found) > 1 else {}
             axis.plot([], [], color=colour, label=number)
         axis.set(xlabel="sideways shift (mm)", ylabel=title, ylim=(0, None))
         axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
-    lines = [Line2D([], [], color="0.3", linestyle=style) for style in surfaces.values()]
-    figure.legend(lines, list(surfaces), loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    _line_styles(figure, styles, "upper")
     return figure
+
+
+def _from_zero(axis: Axes, metric: str) -> None:
+    axis.set_ylim(0, None if metric.endswith("_mm") else 1.03)
+
+
+def _line_styles(figure: Figure, styles: Mapping[str, str], side: str) -> None:
+    lines = [Line2D([], [], color="0.3", linestyle=dashes) for dashes in styles.values()]
+    figure.legend(lines, list(styles), loc=f"outside {side} center", ncols=2, fontsize=8, frameon=False)

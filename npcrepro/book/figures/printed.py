@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from html import escape
 
 from matplotlib.figure import Figure
 
 from npcrepro.book.figures.style import METHODS, WIDTH_IN
+from npcrepro.book.html.parts import data_uri
 
 BLUE, GREEN, VERMILION = METHODS[0], METHODS[1], METHODS[3]
 FORBIDDEN = {"facecolor": "0.9", "hatch": "///", "edgecolor": "0.72", "linewidth": 0}
@@ -29,12 +28,11 @@ class Picture:
     alt: str
 
     def _repr_html_(self) -> str:
-        stream = io.BytesIO()
-        self.figure.savefig(stream, format="png", dpi=RESOLUTION, facecolor="white")
-        data = base64.b64encode(stream.getvalue()).decode()
-        return f'<img alt="{escape(self.alt, quote=True)}" src="data:image/png;base64,{data}">'
+        data = data_uri(self.figure.savefig, "png", dpi=RESOLUTION, facecolor="white")
+        return f'<img alt="{escape(self.alt, quote=True)}" src="{data}">'
 
 
 def axes(height_in: float, columns: int = 1, **options):
+    """A figure as wide as the page that pyplot does not know, and its axes."""
     figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
     return figure, figure.subplots(1, columns, **options)

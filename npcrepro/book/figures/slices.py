@@ -9,26 +9,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from scipy import ndimage
 
-from npcrepro.book.figures.style import (
-    REFERENCE,
-    WIDTH_IN,
-    colours,
-    grid,
-    legend,
-    structure_colours,
-    titles,
-    wrapped,
-)
+from npcrepro.book.figures import style
 from npcrepro.cohorts.layout import Cohort
+from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.metrics.overlap import count
 from npcrepro.protocol.method import Paper
 from npcrepro.protocol.settings import Settings
 
 
-def show_images(cohort: Cohort, settings: Settings, draw: Callable[..., Figure], *arguments, **options) -> None:
+def show_images(
+    cohort: Cohort | PreparedCohort, settings: Settings, draw: Callable[..., object], *arguments, **options
+) -> None:
     """Show a figure of a cohort's images, or where its licence forbids that, a line that says so.
 
     Args:
@@ -62,17 +55,15 @@ def sheet(
     columns = list(next(iter(rows.values())))
     shown = list(dict.fromkeys(name for row in rows.values() for _, masks in row.values() for name in masks))
     structures = structures or shown
-    colour = dict(zip(structures, structure_colours(structures), strict=True))
-    figure, axes = grid(len(rows), len(columns))
-    for line, (title, row) in zip(axes, rows.items(), strict=True):
+    colour = dict(zip(structures, style.structure_colours(structures), strict=True))
+    figure, axes = style.grid(len(rows), len(columns))
+    for line, row in zip(axes, rows.values(), strict=True):
         for axis, column in zip(line, columns, strict=True):
             image, masks = row[column]
             show_slice(axis, image, {colour[name]: mask for name, mask in masks.items()}, limits)
-        line[0].set_ylabel(title, fontsize=9)
-    for axis, column in zip(axes[0], columns, strict=True):
-        axis.set_title(column, fontsize=9)
+    style.name_lines(axes, rows, columns)
     if shown:
-        legend(figure, {name: colour[name] for name in structures if name in shown})
+        style.legend(figure, {name: colour[name] for name in structures if name in shown})
     return figure
 
 
@@ -85,40 +76,51 @@ def contours(
         rows: title of the row to ``(image (y, x), reference (y, x), {method: prediction (y, x)})``.
     """
     names = list(next(iter(rows.values()))[2])
-    figure, axes = grid(len(rows), len(names))
-    for line, (title, (image, reference, predictions)) in zip(axes, rows.items(), strict=True):
-        box = _around(reference)
-        for axis, name in zip(line, names, strict=True):
-            show_slice(axis, image[box], {REFERENCE: reference[box], colours(paper)[name]: predictions[name][box]})
-        line[0].set_ylabel(title, fontsize=9)
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.set_title(titles(paper)[name], fontsize=9)
-    legend(figure, {"Reference": REFERENCE} | {titles(paper)[n]: colours(paper)[n] for n in names})
+    heads = style.key(paper, names)
+    figure, axes = style.grid(len(rows), len(heads))
+    for line, (image, reference, predictions) in zip(axes, rows.values(), strict=True):
+        middle = np.zeros(reference.shape, bool)
+        middle[tuple(slice(size // 4, size - size // 4) for size in reference.shape)] = True
+        box = box_around([reference, middle])
+        for axis, name, colour in zip(line, names, heads.values(), strict=True):
+            show_slice(axis, image[box], {style.REFERENCE: reference[box], colour: predictions[name][box]})
+    style.name_lines(axes, rows, heads)
+    style.legend(figure, {"Reference": style.REFERENCE} | heads)
     return figure
 
 
-def maps(images: Mapping[str, np.ndarray], reference: np.ndarray, probability: Sequence[str] = ()) -> Figure:
+def maps(
+    images: Mapping[str, np.ndarray],
+    reference: np.ndarray,
+    probability: Sequence[str] = (),
+    limits: tuple[float, float] = (0, 1),
+    label: str = "probability",
+) -> Figure:
     """Maps side by side with the reference contour: grey for the image, viridis with a colour bar for the others.
 
     Args:
         images: title to ``(y, x)``; maps may be coarser than the reference.
         reference: ``(y, x)``.
-        probability: titles of the maps whose colours run from 0 to 1.
+        probability: titles of the maps in viridis.
+        limits: values at the ends of its colours.
+        label: of the colour bar.
     """
-    figure, axes = grid(1, len(images))
+    figure, axes = style.grid(1, len(images))
+    extent = (-0.5, reference.shape[1] - 0.5, reference.shape[0] - 0.5, -0.5)
+    viridis = {"cmap": "viridis", "vmin": limits[0], "vmax": limits[1], "interpolation": "nearest"}
     shown = None
     for axis, (title, image) in zip(axes[0], images.items(), strict=True):
-        extent = (-0.5, reference.shape[1] - 0.5, reference.shape[0] - 0.5, -0.5)
         if title in probability:
-            shown = axis.imshow(image, cmap="viridis", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+            shown = axis.imshow(image, extent=extent, **viridis)
         else:
-            axis.imshow(image, cmap="gray", extent=extent)
+            low, high = np.percentile(image, (0.5, 99.5))
+            axis.imshow(image, extent=extent, cmap="gray", vmin=low, vmax=high)
         if reference.any():
-            axis.contour(reference, [0.5], colors=REFERENCE, linewidths=1)
-        axis.set_title(title, fontsize=9)
+            axis.contour(reference, [0.5], colors=style.REFERENCE, linewidths=1)
+        axis.set_title(style.wrapped(title, 16), fontsize=8)
     if shown:
-        figure.colorbar(shown, ax=axes, shrink=0.6, label="probability")
-    legend(figure, {"Reference": REFERENCE})
+        figure.colorbar(shown, ax=axes, shrink=0.6, label=label, format="%.3g")
+    style.legend(figure, {"Reference": style.REFERENCE})
     return figure
 
 
@@ -139,23 +141,9 @@ def show_slice(
             axis.contour(mask, [0.5], colors=colour, linewidths=1.2)
 
 
-def _around(reference: np.ndarray) -> tuple[slice, slice]:
-    """The central half of the slice, or more where the reference reaches further."""
-    box = []
-    for axis, size in enumerate(reference.shape):
-        where = np.flatnonzero(reference.any(axis=1 - axis))
-        low, high = size // 5, size - size // 5
-        if len(where):
-            low, high = min(low, where[0] - 2), max(high, where[-1] + 3)
-        box.append(slice(max(0, low), min(size, high)))
-    return tuple(box)
-
-
 # Of Okabe and Ito, like the colours of methods: apart under the common forms of colour blindness.
 ERRORS = {"found (TP)": "#009E73", "wrongly marked (FP)": "#D55E00", "missed (FN)": "#56B4E9"}
 PLANES = ("axial", "coronal", "sagittal")
-FEW_OUTLINES = 4  # stand in two columns
-LONG_NAME = 20  # letters; outlines with a longer one stand in two columns, too, as four would be wider than the figure
 MARGIN = 0.08  # around masks, as a share of the side of the image
 
 
@@ -173,10 +161,9 @@ def planes(
     spacing = np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
     size = np.array(image.shape) * spacing
     widths = [size[2], size[2], size[1]]
-    height = WIDTH_IN / sum(widths) * max(size[1], size[0])
-    columns = 2 if len(outlines) <= FEW_OUTLINES or max(map(len, outlines)) > LONG_NAME else 4
-    height += 0.45 + 0.2 * -(-len(outlines) // columns)  # titles and legend
-    figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, height), width_ratios=widths, layout="constrained")
+    height = style.WIDTH_IN / sum(widths) * max(size[1], size[0])
+    height += 0.45 + 0.2 * -(-len(outlines) // style.legend_columns(outlines))  # titles and legend
+    figure, axes = plt.subplots(1, 3, figsize=(style.WIDTH_IN, height), width_ratios=widths, layout="constrained")
     limits = tuple(np.percentile(image, (0.5, 99.5)))
     for number, (axis, title) in enumerate(zip(axes, PLANES, strict=True)):
         slices = {colour: plane_through(mask, number, place) for mask, colour in outlines.values()}
@@ -184,7 +171,7 @@ def planes(
         down, across = (side for side in range(3) if side != number)
         axis.set(xticks=[], yticks=[], aspect=spacing[down] / spacing[across])
         axis.set_title(title, fontsize=9)
-    legend(figure, {title: colour for title, (_, colour) in outlines.items()}, columns)
+    style.legend(figure, {title: colour for title, (_, colour) in outlines.items()})
     return figure
 
 
@@ -196,22 +183,17 @@ def errors(image: np.ndarray, reference: np.ndarray, predictions: Mapping[str, n
         predictions: method to mask ``(y, x)``.
     """
     columns = min(4, len(predictions))
-    rows = -(-len(predictions) // columns)
-    side = min(WIDTH_IN / columns, 3.0)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(side * columns, (side + 0.5) * rows + 0.3), squeeze=False, layout="constrained"
-    )
+    figure, axes = style.grid(-(-len(predictions) // columns), columns, text_in=0.5)
     for axis in axes.flat[len(predictions) :]:
-        axis.set_axis_off()
-    box = box_around([reference, *predictions.values()], image.shape)
+        axis.remove()
+    box = box_around([reference, *predictions.values()])
+    limits = tuple(np.percentile(image, (0.5, 99.5)))
     for axis, (name, mask) in zip(axes.flat, predictions.items(), strict=False):
-        show_slice(axis, image[box], {REFERENCE: reference[box]}, tuple(np.percentile(image, (0.5, 99.5))))
+        show_slice(axis, image[box], {style.REFERENCE: reference[box]}, limits)
         axis.imshow(_coloured(mask[box], reference[box]))
-        axis.set(xticks=[], yticks=[])
-        axis.set_title(wrapped(titles(paper)[name], 24), fontsize=8)
+        axis.set_title(style.wrapped(style.titles(paper)[name], 24), fontsize=8)
         axis.set_xlabel(f"DSC {count(mask, reference).dsc:.2f}", fontsize=8)
-    handles = [Patch(color=colour, alpha=0.6) for colour in ERRORS.values()]
-    figure.legend(handles, list(ERRORS), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    style.legend(figure, ERRORS, linewidth=6)
     return figure
 
 
@@ -230,32 +212,22 @@ def errors_of_patients(
         planes: of `PLANES`.
     """
     rows = {
-        f"{title}\n{plane}": _flat(*volumes, PLANES.index(plane))
-        for title, volumes in patients.items()
-        for plane in planes
+        f"{title}\n{plane}": _flat(*found, PLANES.index(plane)) for title, found in patients.items() for plane in planes
     }
     names = list(next(iter(patients.values()))[2])
     heights = [aspect * image.shape[0] / image.shape[1] for image, _, _, aspect in rows.values()]
-    side = min(WIDTH_IN / len(names), 1.6)
-    figure, axes = plt.subplots(
-        len(rows),
-        len(names),
-        figsize=(side * len(names), side * sum(heights) + 0.25 * len(rows) + 0.8),
-        height_ratios=heights,
-        squeeze=False,
-        layout="constrained",
-    )
-    for line, (title, (image, reference, masks, aspect)) in zip(axes, rows.items(), strict=True):
+    side = min(style.WIDTH_IN / len(names), 1.6)
+    size = (side * len(names), side * sum(heights) + 0.25 * len(rows) + 0.8)
+    shape = {"height_ratios": heights, "squeeze": False}
+    figure, axes = plt.subplots(len(rows), len(names), figsize=size, layout="constrained", **shape)
+    for line, (image, reference, masks, aspect) in zip(axes, rows.values(), strict=True):
         for axis, name in zip(line, names, strict=True):
             show_slice(axis, image, {})
             axis.imshow(_coloured(masks[name], reference))
             axis.set(xticks=[], yticks=[], aspect=aspect)
             axis.set_xlabel(f"{count(masks[name], reference).dsc:.2f}", fontsize=8, labelpad=2)
-        line[0].set_ylabel(title, fontsize=7)
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.set_title(wrapped(titles(paper)[name], 12), fontsize=8)
-    handles = [Patch(color=colour, alpha=0.6) for colour in ERRORS.values()]
-    figure.legend(handles, list(ERRORS), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    style.name_lines(axes, rows, [style.wrapped(style.titles(paper)[name], 12) for name in names])
+    style.legend(figure, ERRORS, linewidth=6)
     return figure
 
 
@@ -264,13 +236,12 @@ def _flat(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], float]:
     """Image, reference and masks of one plane, cut to what the masks show, and how much higher than wide a pixel is."""
     place = largest_slices(reference)
-    drawn = {name: plane_through(mask, number, place) for name, mask in masks.items()}
-    truth = plane_through(reference, number, place)
-    box = box_around([truth, *drawn.values()], truth.shape)
+    image, truth, *drawn = (plane_through(one, number, place) for one in (image, reference, *masks.values()))
+    box = box_around([truth, *drawn])
     spacing = np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
     down, across = (side for side in range(3) if side != number)
-    cut = {name: mask[box] for name, mask in drawn.items()}
-    return plane_through(image, number, place)[box], truth[box], cut, spacing[down] / spacing[across]
+    cut = {name: mask[box] for name, mask in zip(masks, drawn, strict=True)}
+    return image[box], truth[box], cut, spacing[down] / spacing[across]
 
 
 def largest_slices(mask: np.ndarray) -> tuple[int, ...]:
@@ -316,13 +287,25 @@ def _coloured(mask: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return layer
 
 
-def box_around(masks: Sequence[np.ndarray], shape: Sequence[int]) -> tuple[slice, ...]:
-    """Around all masks, with a margin; the whole image where they are empty."""
+def box_around(masks: Sequence[np.ndarray], margins: Sequence[int] | None = None) -> tuple[slice, ...]:
+    """Around all masks, with a margin; the whole image where they are empty.
+
+    Args:
+        masks: on one grid.
+        margins: voxels along each axis; by default `MARGIN` of the side.
+
+    Example:
+        >>> mask = np.zeros((9, 9), bool)
+        >>> mask[4, 1] = True
+        >>> box_around([mask], (2, 2))
+        (slice(2, 7, None), slice(0, 4, None))
+    """
+    shape = masks[0].shape
+    if margins is None:
+        margins = [max(1, round(MARGIN * size)) for size in shape]
     found = ndimage.find_objects(np.any(masks, axis=0).astype(np.uint8))
-    margins = [max(1, round(MARGIN * size)) for size in shape]
-    if not found:
-        return tuple(slice(0, size) for size in shape)
+    sides = found[0] if found else [slice(0, size) for size in shape]
     return tuple(
         slice(max(0, side.start - more), min(size, side.stop + more))
-        for side, more, size in zip(found[0], margins, shape, strict=True)
+        for side, more, size in zip(sides, margins, shape, strict=True)
     )

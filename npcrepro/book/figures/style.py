@@ -1,13 +1,17 @@
-"""Colours, names and layout that all figures share."""
+"""Colours, names, layout and boxes that all figures share."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
+from matplotlib import MatplotlibDeprecationWarning
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.collections import Collection
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
@@ -19,6 +23,7 @@ from npcrepro.base.colours import GREY, METHODS, MORE, NNUNET, REFERENCE, YELLOW
 from npcrepro.protocol.method import Paper
 
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
+LINE_LETTERS, KEY_LETTERS = 110, 7  # of 8 points on that width; room of the line beside an entry of a legend
 REGION_TITLES = {"all_slices": "all slices", "reference_slices": "slices that show the structure"}
 METRIC_TITLES = {
     "dsc": "DSC",
@@ -29,10 +34,11 @@ METRIC_TITLES = {
     "relative_volume_difference": "Relative volume difference",
     "average_precision": "AP",
     "auc": "AUC",
-    **{f"{convention}_hd_mm": "HD (mm)" for convention in ("voxel", "surfel")},
-    **{f"{convention}_hd95_mm": "HD95 (mm)" for convention in ("voxel", "surfel")},
-    **{f"{convention}_masd_mm": "MASD (mm)" for convention in ("voxel", "surfel")},
-    **{f"{convention}_assd_mm": "ASSD (mm)" for convention in ("voxel", "surfel")},
+    **{
+        f"{convention}_{name}_mm": f"{name.upper()} (mm)"
+        for convention in ("voxel", "surfel")
+        for name in ("hd", "hd95", "masd", "assd")
+    },
     **{f"{convention}_nsd_{mm}mm": f"NSD at {mm} mm" for convention in ("voxel", "surfel") for mm in (1, 2)},
 }
 
@@ -91,6 +97,18 @@ def titles(paper: Paper) -> dict[str, str]:
     return {method.name: method.title for method in paper.methods}
 
 
+def methods_of(rows, paper: Paper) -> list[str]:
+    """Methods of the paper that a data frame with a column ``method`` has rows of, in the paper's order."""
+    there = set(rows.method)
+    return [method.name for method in paper.methods if method.name in there]
+
+
+def key(paper: Paper, names: Sequence[str]) -> dict[str, str]:
+    """Entries of a legend for these methods of a paper: title to colour."""
+    drawn = colours(paper, names)
+    return {titles(paper)[name]: drawn[name] for name in names}
+
+
 def structure_colours(structures: Sequence[str]) -> list[str]:
     """The reference's colour for the first structure, others from the colour-blind safe list, again from its start."""
     others = (*METHODS, NNUNET, *MORE)
@@ -115,19 +133,73 @@ def wrapped(title: str, width: int) -> str:
     return "\n".join(line.replace("+ ", "+") for line in lines)
 
 
-def grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
-    """A figure of square places for images, without ticks, and its axes ``(rows, columns)``."""
+def grid(rows: int, columns: int, text_in: float = 0) -> tuple[Figure, np.ndarray]:
+    """A figure of square places for images, without ticks, and its axes ``(rows, columns)``.
+
+    Args:
+        text_in: height in inches of what stands around the images of a row.
+    """
     side = min(WIDTH_IN / columns, 3.0)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(side * columns, side * rows + 0.5), squeeze=False, layout="constrained"
-    )
+    size = (side * columns, (side + text_in) * rows + 0.5)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     return figure, axes
 
 
-def legend(figure: Figure, entries: Mapping[str, str], columns: int = 4) -> None:
+def name_lines(axes: np.ndarray, rows: Iterable[str], columns: Iterable[str]) -> None:
+    """Titles on the left of the rows and above the columns of axes ``(rows, columns)``."""
+    for axis, title in zip(axes[:, 0], rows, strict=True):
+        axis.set_ylabel(title, fontsize=8)
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.set_title(wrapped(title, 24), fontsize=8)
+
+
+def panels(count: int, columns: int, height_in: float, **options) -> tuple[Figure, list[Axes]]:
+    """A figure as wide as the page with so many axes, ``columns`` in a row, each ``height_in`` inches high."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    size = (WIDTH_IN, height_in * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    for axis in axes.flat[count:]:
+        axis.remove()
+    return figure, list(axes.flat[:count])
+
+
+def boxes(axis: Axes, data, **options) -> None:
+    """Boxes of :func:`seaborn.boxplot`: quartiles with the median, whiskers the 10th and 90th percentile, not filled.
+
+    Args:
+        data: a data frame, with ``options`` as seaborn has them; without these, a box for each column.
+    """
+    shown = data[options["y"]] if "y" in options else data
+    if not shown.notna().to_numpy().any():
+        return  # seaborn needs a value
+    with warnings.catch_warnings():
+        # seaborn 0.13 tells matplotlib 3.11 the orientation in the old way.
+        warnings.filterwarnings("ignore", "vert", MatplotlibDeprecationWarning)
+        sns.boxplot(data, ax=axis, whis=(10, 90), fill=False, legend=False, **options)
+    axis.set(xlabel="", ylabel="")
+
+
+def jitter(count: int, width: float) -> np.ndarray:
+    """Steps sideways that keep dots apart, ``(count,)`` within ``width`` of zero; the same in every build."""
+    return np.random.default_rng(0).uniform(-width, width, count)
+
+
+def legend(figure: Figure, entries: Mapping[str, str], linewidth: float = 2) -> None:
     """A legend below a figure: title to the colour of its line."""
-    lines = [Line2D([], [], color=colour, linewidth=2) for colour in entries.values()]
-    place = {"loc": "outside lower center", "ncols": min(columns, len(lines))}
+    lines = [Line2D([], [], color=colour, linewidth=linewidth) for colour in entries.values()]
+    place = {"loc": "outside lower center", "ncols": legend_columns(entries)}
     figure.legend(lines, list(entries), **place, fontsize=8, frameon=False)
+
+
+def legend_columns(entries: Iterable[str]) -> int:
+    """How many entries of a legend fit beside each other, at most four.
+
+    Example:
+        >>> legend_columns(["Reference", "U-Net"]), legend_columns(["Single-encoder multi-modality network"] * 3)
+        (2, 2)
+    """
+    letters = [len(entry) for entry in entries]
+    return max(1, min(4, len(letters), LINE_LETTERS // (max(letters) + KEY_LETTERS)))

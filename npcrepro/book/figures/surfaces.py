@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy import ndimage
 
 from npcrepro.book.figures.slices import box_around
-from npcrepro.book.figures.style import (
-    REFERENCE,
-    WIDTH_IN,
-    colours,
-    titles,
-    wrapped,
-)
+from npcrepro.book.figures.style import REFERENCE, grid, key, name_lines
 from npcrepro.protocol.method import Paper
 
 SURFACE_VOXELS = 96  # along the longest side of a drawn surface
@@ -37,26 +30,19 @@ def surfaces(
         spacings_mm: title of the row to ``(z, y, x)``; ``nan`` where it is not known, for voxels drawn as cubes.
     """
     names = list(next(iter(rows.values()))[1])
-    heads = {"Reference": REFERENCE} | {titles(paper)[name]: colours(paper, names)[name] for name in names}
-    columns = len(heads)
-    side = min(WIDTH_IN / columns, 2.4)
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(side * columns, side * len(rows) + 0.5), squeeze=False, layout="constrained"
-    )
+    heads = {"Reference": REFERENCE} | key(paper, names)
+    figure, axes = grid(len(rows), len(heads))
     for line, (title, (reference, predictions)) in zip(axes, rows.items(), strict=True):
         masks = [reference, *(predictions[name] for name in names)]
-        box = box_around(masks, reference.shape)
+        box = box_around(masks)
         for axis, mask, colour in zip(line, masks, heads.values(), strict=True):
             shade = relief(mask[box], spacings_mm[title])
             seen = ~np.isnan(shade)
             axis.imshow(np.dstack([shade[..., None] * np.array(to_rgb(colour)), seen]))
             if not seen.any():
                 axis.text(0.5, 0.5, "empty", transform=axis.transAxes, ha="center", fontsize=8, color="0.4")
-            axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
-        line[0].set_ylabel(title, fontsize=9)
-    for axis, title in zip(axes[0], heads, strict=True):
-        axis.set_title(wrapped(title, 24), fontsize=8)
+    name_lines(axes, rows, heads)
     return figure
 
 

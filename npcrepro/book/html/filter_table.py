@@ -7,11 +7,11 @@ stays, and no list is shown that would do nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 from html import escape
 
 import pandas as pd
 
+from npcrepro.book.html.parts import unique_name
 from npcrepro.book.tables import together
 
 LONG = 30  # letters of a cell that gets room
@@ -46,7 +46,7 @@ SCRIPT = """
 """
 
 
-def filterable(
+def filter_table(
     frame: pd.DataFrame, by: Sequence[str] = (), folded: Sequence[str] = (), under: str = "", caption: str = ""
 ) -> str:
     """HTML of a table with a list of choices for some of its columns.
@@ -62,7 +62,7 @@ def filterable(
         KeyError: a column that is not there.
 
     Example:
-        >>> html = filterable(pd.DataFrame({"paper": ["a", "b"], "n": [1, 2]}), by=["paper"])
+        >>> html = filter_table(pd.DataFrame({"paper": ["a", "b"], "n": [1, 2]}), by=["paper"])
         >>> html.count("<tr data-"), html.count("<option")
         (2, 3)
     """
@@ -70,7 +70,7 @@ def filterable(
     body = "".join(_row(row, shown, by, folded, under) for row in frame.astype(str).to_dict("records"))
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in shown)
     lists = "".join(_choice(column, frame[column], number) for number, column in enumerate(by))
-    name = "filter-" + sha256((head + lists + body).encode()).hexdigest()[:8]
+    name = unique_name("filter", head, lists, body)
     choices = f'<div class="npc-choices" hidden>{lists}<output aria-live="polite"></output></div>' if by else ""
     caption = f"<caption>{escape(caption)}</caption>" if caption else ""
     table = f'<table class="dataframe">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

@@ -7,8 +7,9 @@ chosen state stays, and no slider is shown that could not be moved.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 from html import escape
+
+from npcrepro.book.html.parts import unique_name
 
 STYLE = """
 .npc-slider label { display: block; font-weight: 600; }
@@ -18,6 +19,10 @@ STYLE = """
 .npc-slider .npc-state-title { margin: 0.4rem 0; font-variant-numeric: tabular-nums; }
 .npc-slider table { margin-bottom: 1rem; }
 .npc-slider table.dataframe :is(th, td) { text-align: left; }
+.npc-panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 0.5rem; }
+.npc-panels figure { margin: 0; max-width: 20rem; }
+.npc-panels svg { display: block; width: 100%; background: #000; }
+.npc-slider .npc-panels figure figcaption { color: inherit; font-size: 0.8rem; line-height: 1.2; text-align: left; }
 """
 # Moved by its buttons, and by arrow keys, Home and End as every range input; a screen reader says the title instead of
 # the number.
@@ -55,8 +60,7 @@ def slider(states: Mapping[str, str], label: str, start: str) -> str:
     titles = list(states)
     if start not in titles:
         raise ValueError(f"start {start!r} is none of the states {titles}")
-    # The same content has the same name in every build, and two sliders of a page have different ones.
-    name = "slider-" + sha256("".join([label, start, *titles, *states.values()]).encode()).hexdigest()[:8]
+    name = unique_name("slider", label, start, *titles, *states.values())
     control = (
         f'<div hidden><label for="{name}-input">{escape(label)}</label><div class="npc-moves">'
         f'<button type="button" value="-1" aria-label="back">&#9664;</button>'

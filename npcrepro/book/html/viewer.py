@@ -1,9 +1,8 @@
 """Volumes to look around in on a page of the book: three planes, a 3-D view, series, and outlines of masks.
 
-`show` is called in a notebook. Its output carries a table of patients, a still image for each of them, and the volumes,
-small ones, in a part of the output that is no page. `unpack` takes that part out when the book is built; the volumes
-become files of the book, ``_static/volumes/``, which ``book/_static/viewer.js`` loads when a reader comes to them and
-hands to NiiVue. Where that cannot be, in a notebook, on paper or without WebGL2, the still images stay.
+The output of `show` carries still images and small volumes. When the book is built, `unpack` makes the volumes files of
+the book, which ``book/_static/viewer.js`` loads when a reader comes to them and hands to NiiVue. Where that cannot be,
+in a notebook, on paper or without WebGL2, the still images stay.
 """
 
 from __future__ import annotations
@@ -15,15 +14,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import SimpleITK as sitk
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH
+from npcrepro.book.figures import style
+from npcrepro.book.figures.slices import box_around, largest_slices, planes, show_images
+from npcrepro.book.html.parts import data_uri, number_text, unique_name
+from npcrepro.cohorts.images import to_itk
+from npcrepro.cohorts.structures import mask_of
+from npcrepro.metrics import overlap
 
 if TYPE_CHECKING:
     from npcrepro.book.volume_chapter import VolumeChapter
@@ -69,7 +76,7 @@ class Patient:
 def show(patients: Sequence[Patient], colours: Mapping[str, str]) -> None:
     """Display patients in a notebook, to look around in once the notebook is a page of the book.
 
-    Images of a cohort that may not be published do not belong here: ``figures.show_images(cohort, settings, show,
+    Images of a cohort that may not be published do not belong here: ``slices.show_images(cohort, settings, show,
     patients, colours)`` leaves them out.
 
     Args:
@@ -86,8 +93,6 @@ def show(patients: Sequence[Patient], colours: Mapping[str, str]) -> None:
 
 def patient_of(prepared: PreparedCohort, case: str) -> Patient:
     """A case of a cohort in all its channels, with the first structures that it shows, and their volumes."""
-    from npcrepro.cohorts.structures import mask_of
-
     about = prepared.case(case)
     masks = {name: mask_of(np.asarray(about.label), prepared.structures, name) for name in prepared.structures}
     # Without any, the first, which is empty: slices then go through the middle.
@@ -107,32 +112,20 @@ def show_chapter(chapter: VolumeChapter, *methods: str, count: int = 3) -> None:
         methods: names; those that were not run are left out.
         count: of patients, see `VolumeChapter.patients_shown`.
     """
-    from npcrepro.book.figures import slices, style
-    from npcrepro.metrics import overlap
-
-    patients, titles = [], {}
+    prepared, patients, titles = chapter.prepared, [], {}
     methods = tuple(dict.fromkeys((chapter.ranked()[0], *methods)))
     for one in chapter.patients_shown(count):
-        case = chapter.prepared.case(one.case)
+        case = prepared.case(one.case)
         titles = {name: style.titles(chapter.paper)[name] for name in methods if name in one.predictions}
         masks = {title: one.predictions[name] for name, title in titles.items()}
-        patients.append(
-            Patient(
-                one.case,
-                {name: np.asarray(case.image[chapter.prepared.channels.index(name)]) for name in chapter.data.channels},
-                {"Reference": one.reference} | masks,
-                one.spacing_mm,
-                {f"DSC, {title}": _score(overlap.count(mask, one.reference).dsc) for title, mask in masks.items()},
-                case.geometry,
-            )
-        )
-    drawn = style.colours(chapter.paper, list(titles))
-    colours = {"Reference": style.REFERENCE} | {title: drawn[name] for name, title in titles.items()}
-    slices.show_images(chapter.source, chapter.settings, show, patients, colours)
-
-
-def _score(value: float) -> str:
-    return DASH if np.isnan(value) else f"{value:.2f}"
+        series = {name: np.asarray(case.image[prepared.channels.index(name)]) for name in chapter.data.channels}
+        about = {
+            f"DSC, {title}": number_text(overlap.count(mask, one.reference).dsc, 2) for title, mask in masks.items()
+        }
+        outlines = {"Reference": one.reference} | masks
+        patients.append(Patient(one.case, series, outlines, one.spacing_mm, about, case.geometry))
+    colours = {"Reference": style.REFERENCE} | style.key(chapter.paper, list(titles))
+    show_images(chapter.source, chapter.settings, show, patients, colours)
 
 
 def bundle(patients: Sequence[Patient], colours: Mapping[str, str]) -> dict:
@@ -142,12 +135,9 @@ def bundle(patients: Sequence[Patient], colours: Mapping[str, str]) -> dict:
     volumes: dict[str, bytes] = {}
     described = []
     for patient in patients:
-        _require_one_grid(patient)
-        series, outlines, spacing_mm = _cut(patient)
-        start, files = _packed(series, outlines, spacing_mm, patient.geometry)
-        volumes |= {file: content for titles in files.values() for file, content in titles.values()}
-        names = {kind: {title: file for title, (file, _) in titles.items()} for kind, titles in files.items()}
-        described.append({"name": patient.name, "start": start, **names})
+        about, files = _packed(patient)
+        described.append(about)
+        volumes |= files
     return {
         "text/plain": f"Volumes of {', '.join(patient.name for patient in patients)}, to be seen in the book.",
         "text/html": _html(patients, colours, described),
@@ -172,71 +162,57 @@ def unpack(notebook: bytes) -> tuple[bytes, dict[str, bytes]]:
     return json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n", volumes
 
 
-# Volumes
+def _packed(patient: Patient) -> tuple[dict, dict[str, bytes]]:
+    """What the script is told of a patient, and the files that it names.
 
-
-def _require_one_grid(patient: Patient) -> None:
-    shapes = {title: array.shape for title, array in (*patient.series.items(), *patient.outlines.items())}
-    if len(set(shapes.values())) != 1 or not patient.series or not patient.outlines:
+    That is its name, title to file of series and outlines, and where slices go through at the start, as parts of the
+    (x, y, z) extent. Volumes are within `SET_VOXELS`: cut to the masks with a margin, then every n-th pixel.
+    """
+    kinds = {"series": patient.series, "outlines": patient.outlines}
+    shapes = {title: array.shape for arrays in kinds.values() for title, array in arrays.items()}
+    if len(set(shapes.values())) != 1 or not all(kinds.values()):
         raise InputError(
             f"viewer: patient {patient.name} needs series and outlines on one grid (z, y, x), got {shapes or 'nothing'}"
         )
-
-
-def _cut(patient: Patient) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    """Series, outlines and spacing within `SET_VOXELS`: cut to the masks with a margin, then every n-th pixel."""
     spacing_mm = np.nan_to_num(np.asarray(patient.spacing_mm, float), nan=1.0)
-    arrays = {"series": dict(patient.series), "outlines": dict(patient.outlines)}
-    masks = np.any(list(patient.outlines.values()), axis=0)
-    count, step = len(patient.series), 1
-    if count * masks.size > SET_VOXELS and masks.any():
-        box = []
-        for axis, margin in enumerate(np.ceil(MARGIN_MM / spacing_mm).astype(int)):
-            there = np.flatnonzero(masks.any(axis=tuple(other for other in range(3) if other != axis)))
-            box.append(slice(max(0, there[0] - margin), there[-1] + 1 + margin))
-        masks = masks[tuple(box)]
-        arrays = {kind: {t: a[tuple(box)] for t, a in titles.items()} for kind, titles in arrays.items()}
-    while count * masks[:, ::step, ::step].size > SET_VOXELS:
+    masks, most = list(patient.outlines.values()), SET_VOXELS // len(patient.series)
+    box: tuple[slice, ...] = (slice(None),) * 3
+    step = 1
+    if masks[0].size > most:
+        box = box_around(masks, np.ceil(MARGIN_MM / spacing_mm).astype(int))
+    while masks[0][box][:, ::step, ::step].size > most:
         step += 1
-    thinned = {kind: {t: a[:, ::step, ::step] for t, a in titles.items()} for kind, titles in arrays.items()}
-    return thinned["series"], thinned["outlines"], spacing_mm * (1, step, step)
+    spacing_mm = spacing_mm * (1, step, step)
 
-
-def _packed(
-    series: Mapping[str, np.ndarray],
-    outlines: Mapping[str, np.ndarray],
-    spacing_mm: np.ndarray,
-    geometry: Mapping[str, Sequence[float]] | None,
-) -> tuple[list[float], dict[str, dict[str, tuple[str, bytes]]]]:
-    """Where slices go through at the start, as parts of the (x, y, z) extent, and the files by kind and title."""
-    import SimpleITK as sitk
-
-    from npcrepro.book.figures.slices import largest_slices
-    from npcrepro.cohorts.images import to_itk
-
-    def as_file(array: np.ndarray) -> tuple[np.ndarray, tuple[str, bytes]]:
-        image = sitk.DICOMOrient(to_itk(array, tuple(spacing_mm), geometry), "RAS")
+    def upright(pixels: np.ndarray) -> sitk.Image:
+        image = sitk.DICOMOrient(to_itk(pixels, tuple(spacing_mm), patient.geometry), "RAS")
         # Planes are those of the scanner: a tilt of a few degrees would only blur them.
         image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
         image.SetOrigin((0, 0, 0))
-        content = _nifti(image)
-        return sitk.GetArrayFromImage(image), (f"{sha256(content).hexdigest()[:16]}.nii.gz", content)
+        return image
 
-    images = {title: as_file(_as_bytes(image))[1] for title, image in series.items()}
-    masks = {title: as_file(np.asarray(mask, bool).astype(np.uint8)) for title, mask in outlines.items()}
-    first = next(iter(masks.values()))[0]
-    start = [(int(place) + 0.5) / size for place, size in zip(largest_slices(first), first.shape, strict=True)]
-    return start[::-1], {"series": images, "outlines": {title: file for title, (_, file) in masks.items()}}
+    about: dict = {"name": patient.name, "series": {}, "outlines": {}}
+    files = {}
+    for kind, arrays in kinds.items():
+        for title, array in arrays.items():
+            array = array[box][:, ::step, ::step]
+            image = upright(_as_bytes(array) if kind == "series" else np.asarray(array, np.uint8))
+            name, content = _file(image)
+            about[kind][title], files[name] = name, content
+            if kind == "outlines" and "start" not in about:
+                mask = sitk.GetArrayFromImage(image)
+                middle = zip(largest_slices(mask), mask.shape, strict=True)
+                about["start"] = [(place + 0.5) / size for place, size in middle][::-1]
+    return about, files
 
 
-def _nifti(image) -> bytes:
-    """A gzipped NIfTI file; the same image gives the same bytes."""
-    import SimpleITK as sitk
-
+def _file(image: sitk.Image) -> tuple[str, bytes]:
+    """Name and content of a gzipped NIfTI file; the same image gives the same bytes."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "volume.nii"
         sitk.WriteImage(image, str(path))
-        return gzip.compress(path.read_bytes(), mtime=0)
+        content = gzip.compress(path.read_bytes(), mtime=0)
+    return f"{sha256(content).hexdigest()[:16]}.nii.gz", content
 
 
 def _as_bytes(image: np.ndarray) -> np.ndarray:
@@ -254,27 +230,16 @@ def _html(patients: Sequence[Patient], colours: Mapping[str, str], described: Se
     content = {"patients": described, "colours": {title: colours[title] for title in titles}}
     # "</" would end the element early.
     data = json.dumps(content, ensure_ascii=False).replace("</", "<\\/")
-    name = "viewer-" + sha256(data.encode()).hexdigest()[:8]
+    name = unique_name("viewer", data)
+    rows = pd.DataFrame([{"patient": patient.name} | dict(patient.about) for patient in patients])
+    table = rows.to_html(index=False, border=0, justify="left", na_rep=DASH)
     stills = "".join(_still(patient, colours, shown=number == 0) for number, patient in enumerate(patients))
     return (
-        f'<div class="npc-viewer" id="{name}">{_table(patients)}'
+        f'<div class="npc-viewer" id="{name}"><div class="npc-cases">{table}</div>'
         f'<div class="npc-still">{stills}</div>{_controls(patients, {title: colours[title] for title in titles}, name)}'
         f'<p class="npc-note" role="status"></p><script type="application/json">{data}</script></div>'
         f'<script type="module">{SCRIPT.replace("ID", name)}</script>'
     )
-
-
-def _table(patients: Sequence[Patient]) -> str:
-    heads = ["patient", *dict.fromkeys(title for patient in patients for title in patient.about)]
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in heads)
-    rows = "".join(
-        f"<tr><td>{escape(patient.name)}</td>"
-        + "".join(f"<td>{escape(patient.about.get(title, DASH))}</td>" for title in heads[1:])
-        + "</tr>"
-        for patient in patients
-    )
-    table = f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    return f'<div class="npc-cases">{table}</div>'
 
 
 def _controls(patients: Sequence[Patient], colours: Mapping[str, str], name: str) -> str:
@@ -311,20 +276,13 @@ def _controls(patients: Sequence[Patient], colours: Mapping[str, str], name: str
 
 def _still(patient: Patient, colours: Mapping[str, str], shown: bool) -> str:
     """Three planes of the first series through the middle of the first outline, as an image inside the page."""
-    import matplotlib.pyplot as plt
-
-    from npcrepro.book.figures.slices import planes
-
     title, image = next(iter(patient.series.items()))
     outlines = {name: (mask, colours[name]) for name, mask in patient.outlines.items()}
     figure = planes(image, outlines, patient.spacing_mm)
-    stream = BytesIO()
-    figure.savefig(stream, format="webp", dpi=100, pil_kwargs={"quality": 80})
+    data = data_uri(figure.savefig, "webp", dpi=100, pil_kwargs={"quality": 80})
     plt.close(figure)
     alt = (
         f"{patient.name}, {title}: an axial, a coronal and a sagittal slice through {next(iter(patient.outlines))}, "
         f"with the outlines of {', '.join(patient.outlines)}"
     )
-    data = base64.b64encode(stream.getvalue()).decode()
-    hidden = "" if shown else " hidden"
-    return f'<img alt="{escape(alt)}" src="data:image/webp;base64,{data}"{hidden}>'
+    return f'<img alt="{escape(alt)}" src="{data}"{"" if shown else " hidden"}>'

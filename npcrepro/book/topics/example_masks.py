@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from npcrepro.book.figures.style import METHODS, REFERENCE
+from npcrepro.book.html.parts import outline, panel, swatch
 from npcrepro.metrics.overlap import count
 from npcrepro.metrics.surface import CONVENTIONS, surface_distances
 
@@ -44,14 +45,14 @@ def shifted_pair(shift_mm: float) -> tuple[np.ndarray, np.ndarray]:
     first = -radii * LARGER
     last = -first + (SPACING_MM[0], 0, LARGEST_SHIFT_MM)
     # Voxel centres at whole steps from the centre of the reference, a free voxel around.
-    z, y, x = (np.arange(a // s - 1, b // s + 3) * s for a, b, s in zip(first, last, spacing, strict=True))
-    grid = z[:, None, None], y[:, None], x
-    moved = z[:, None, None] - SPACING_MM[0], y[:, None], x - shift_mm
-    return _ellipsoid(moved, radii * LARGER), _ellipsoid(grid, radii)
+    places = [np.arange(a // s - 1, b // s + 3) * s for a, b, s in zip(first, last, spacing, strict=True)]
+    z, y, x = np.ix_(*places)
+    return _ellipsoid((z - SPACING_MM[0], y, x - shift_mm), radii * LARGER), _ellipsoid((z, y, x), radii)
 
 
-def _ellipsoid(places_mm: Sequence[np.ndarray], radii_mm: Sequence[float]) -> np.ndarray:
-    return sum((place / radius) ** 2 for place, radius in zip(places_mm, radii_mm, strict=True)) <= 1
+def _ellipsoid(places_mm: Sequence[np.ndarray], radii_mm: np.ndarray) -> np.ndarray:
+    z, y, x = (place / radius for place, radius in zip(places_mm, radii_mm, strict=True))
+    return z**2 + y**2 + x**2 <= 1
 
 
 def overlap(prediction: np.ndarray, reference: np.ndarray) -> pd.DataFrame:
@@ -127,47 +128,21 @@ def page(prediction: np.ndarray, reference: np.ndarray, *numbers: pd.DataFrame) 
 def picture(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float] = SPACING_MM) -> str:
     """Two slices through the middle of the reference with both contours, as SVG.
 
-    Contours follow the edges of voxels. In each row of a slice a mask has to be one run of voxels, as a convex one is.
-
     Args:
         prediction, reference: masks ``(z, y, x)``, z upwards; the reference is not empty.
     """
     z, y, _ = (round(places.mean()) for places in np.nonzero(reference))
-    axial = _slice("axial slice", prediction[z], reference[z], spacing_mm[1:])
-    coronal = _slice("coronal slice", prediction[::-1, y], reference[::-1, y], spacing_mm[::2])
-    legend = ", ".join(
-        f'<span style="color: {colour}" aria-hidden="true">&#9632;</span> {name} ({word})'
-        for name, colour, word in (("reference", REFERENCE, "orange"), ("prediction", PREDICTION, "blue"))
-    )
-    return f'<div style="display: flex; gap: 0.6rem; align-items: flex-start">{axial}{coronal}</div><p>{legend}</p>'
-
-
-def _slice(title: str, prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]) -> str:
-    height, width = np.array(prediction.shape) * spacing_mm
-    # Dark ground as in an image, on which both colours stand out whatever the theme of the page.
-    paths = "".join(
-        f'<path d="{_outline(mask)}" stroke="{colour}" fill="{colour}" fill-opacity="0.25" stroke-width="2" '
-        f'vector-effect="non-scaling-stroke"/>'
-        for mask, colour in ((reference, REFERENCE), (prediction, PREDICTION))
-    )
-    return (
-        f'<div style="flex: 1 1 0; min-width: 0; max-width: 24rem">'
-        f'<svg role="img" aria-label="Both contours, {title}" viewBox="0 0 {width:.2f} {height:.2f}" '
-        f'style="display: block; width: 100%; background: #222">'
-        f'<g transform="scale({spacing_mm[1]:g} {spacing_mm[0]:g})">{paths}</g></svg>'
-        f"<small>{title}</small></div>"
-    )
-
-
-def _outline(mask: np.ndarray) -> str:
-    """SVG path, in voxels, along the edges of a mask ``(y, x)``: down its left side and up its right side."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(rows):
-        return ""
-    left = mask[rows].argmax(axis=1)
-    right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
-    if mask.sum() != (right - left).sum():
-        raise ValueError("a row of the mask has a gap; only convex masks can be drawn")
-    down = "".join(f"H{x}v1" for x in left)
-    up = "".join(f"H{x}v-1" for x in right[::-1])
-    return f"M{left[0]} {rows[0]}{down}{up}z"
+    slices = {
+        "axial slice": (reference[z], prediction[z], spacing_mm[1:]),
+        "coronal slice": (reference[::-1, y], prediction[::-1, y], spacing_mm[::2]),
+    }
+    figures = ""
+    for title, (*masks, pixel_mm) in slices.items():
+        paths = "".join(
+            f'<path d="{outline(mask)}" stroke="{colour}" fill="{colour}" vector-effect="non-scaling-stroke"/>'
+            for mask, colour in zip(masks, (REFERENCE, PREDICTION), strict=True)
+        )
+        drawing = f'<g fill-opacity="0.25" stroke-width="2" transform="scale(.5)">{paths}</g>'
+        figures += panel(title, f"Both contours, {title}", masks[0].shape, pixel_mm, drawing)
+    legend = f"{swatch(REFERENCE)} reference (orange), {swatch(PREDICTION)} prediction (blue)"
+    return f'<div class="npc-panels">{figures}</div><p>{legend}</p>'

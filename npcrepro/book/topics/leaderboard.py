@@ -160,9 +160,8 @@ class Board:
         Channels have a column where the methods differ in them. A structure counts as missed where the reference shows
         it and the prediction does not, with any seed; distances are of patients with none of these.
         """
-        spread = tables.spread_of_means(self.whole, "dsc")
+        spread, differ = tables.spread_of_means(self.whole, "dsc"), len({one.channels for one in self.methods}) > 1
         rows = []
-        differ = len({entry.channels for entry in self.methods}) > 1
         for place, entry in enumerate(self.methods, 1):
             title = entry.title
             mine = self.patients[self.patients.method == title]
@@ -196,17 +195,15 @@ class Board:
     def friedman(self) -> statistics.Friedman | None:
         """Ranks of the methods in each patient, by DSC; None for fewer than three methods or `RANKABLE` patients."""
         values = self.values().dropna()
-        if len(self.methods) < 3 or len(values) < RANKABLE:
-            return None
-        return statistics.friedman({title: values[title] for title in values})
+        enough = len(self.methods) >= 3 and len(values) >= RANKABLE
+        return statistics.friedman(dict(values.items())) if enough else None
 
     def stability(self) -> statistics.RankStability | None:
         """How the ranks by mean DSC move when patients are drawn anew; None for fewer than two methods or three
         patients."""
         values = self.values().dropna()
-        if len(self.methods) < 2 or len(values) < 3:
-            return None
-        return statistics.rank_stability({title: values[title] for title in values})
+        enough = len(self.methods) >= 2 and len(values) >= 3
+        return statistics.rank_stability(dict(values.items())) if enough else None
 
     def volumes(self, structure: str, title: str) -> pd.DataFrame:
         """Columns ``reference_ml`` and ``predicted_ml`` of each patient, seeds averaged; empty without a spacing."""
@@ -225,7 +222,7 @@ class Board:
         """
         lines = [{"method": title} for title in self.titles]
         for structure, line in product(self.structures, lines):
-            volumes, found = (of(structure, line["method"]) for of in (self.volumes, self.agreement))
+            volumes, found = self.volumes(structure, line["method"]), self.agreement(structure, line["method"])
             if found.n > 1:
                 heading = f"{structure} ({volumes.reference_ml.mean():.0f} ml)"
                 line[heading] = f"{found.bias:+z.1f} ({found.low:+z.1f} to {found.high:+z.1f})"
@@ -235,16 +232,13 @@ class Board:
         """The `WORST` structures of each method, case by case, by DSC; seeds averaged. Volumes are texts."""
         columns = ["dsc", "surfel_hd95_mm", "reference_ml", "predicted_ml"]
         shown = self.cases[self.cases.status != "both_empty"]
-        means = shown.reindex(columns=["method", "case", "structure", *columns])
-        means = means.groupby(["method", "case", "structure"])[columns].mean(skipna=False).reset_index()
-        worst = [
-            means[means.method == title].sort_values(["dsc", "case", "structure"]).head(WORST) for title in self.titles
-        ]
-        found, volumes = pd.concat(worst), ["reference_ml", "predicted_ml"]
-        found = found.astype(dict.fromkeys(volumes, object))
-        found[volumes] = found[volumes].map(tables.millilitres)
-        names = {"dsc": "DSC", "surfel_hd95_mm": "HD95 (mm)"}
-        return found.rename(columns=names | {"reference_ml": "reference (ml)", "predicted_ml": "predicted (ml)"})
+        means = shown.groupby(["method", "case", "structure"])[columns].mean(skipna=False).reset_index()
+        means = means.sort_values(["dsc", "case", "structure"])
+        found = pd.concat(means[means.method == title].head(WORST) for title in self.titles).astype(
+            {"reference_ml": object, "predicted_ml": object}
+        )
+        found[columns[2:]] = found[columns[2:]].map(tables.millilitres)
+        return found.set_axis([*found.columns[:3], "DSC", "HD95 (mm)", "reference (ml)", "predicted (ml)"], axis=1)
 
     def hard(self) -> list[str]:
         """Cases that are among the worst tenth of every method, by the mean DSC over their structures."""
@@ -276,29 +270,21 @@ def boards(results: Path | str = RESULTS) -> list[Board]:
 def human(structures: Iterable[str]) -> pd.DataFrame:
     """Agreement of two people (:func:`npcrepro.findings.observers.agreement`) on those of the structures that both
     drew."""
-    people = observers.agreement()
-    return people.loc[[name for name in structures if name in people.index]]
+    return observers.agreement().reindex(list(structures)).dropna(how="all")
 
 
 def _entries(published: Published) -> list[Entry]:
-    first, runs = published.runs[0], published.runs
+    first = published.runs[0]
     if first["cohort"].endswith(tuple(leakage.SPLITS)):
         return []
     cases = published.cases[published.cases.region == "all_slices"]
-    methods = published.methods
-    return [
-        Entry(
-            folder=published.folder.name,
-            paper=first["paper"],
-            name=name,
-            profile=first["profile"]["name"],
-            title=method["title"],
-            cases=cases[cases.method == name],
-            runs=tuple(run for run in runs if run["method"] == name),
-            method=method,
-        )
-        for name, method in methods.items()
-    ]
+    about = {"folder": published.folder.name, "paper": first["paper"], "profile": first["profile"]["name"]}
+    found = []
+    for name, method in published.methods.items():
+        runs = tuple(run for run in published.runs if run["method"] == name)
+        own = {"cases": cases[cases.method == name], "runs": runs, "method": method}
+        found.append(Entry(name=name, title=method["title"], **about, **own))
+    return found
 
 
 def _board(cohort: str, tested: frozenset[tuple[str, str]], entries: Sequence[Entry]) -> Board:

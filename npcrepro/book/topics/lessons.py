@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -64,8 +64,8 @@ def effects(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     for one in contrasts:
         wide = found[one.paper, one.record].by_seed(one.first, one.second)
         summary = statistics.summarise(wide.mean(axis=1))
-        size = summary.n, wide.mean().tolist()
-        rows.append((registry.PAPERS[one.paper].short, one.what, summary.mean, summary.low, summary.high, *size))
+        about = registry.PAPERS[one.paper].short, one.what
+        rows.append((*about, summary.mean, summary.low, summary.high, summary.n, wide.mean().tolist()))
     return pd.DataFrame(rows, columns=["paper", "what", "mean", "low", "high", "patients", "seeds"])
 
 
@@ -84,24 +84,18 @@ def draw(groups: dict[str, pd.DataFrame]) -> Figure:
         groups: title to rows of `effects`.
     """
     heights = [len(rows) for rows in groups.values()]
-    figure, axes = plt.subplots(
-        len(groups),
-        1,
-        figsize=(style.WIDTH_IN, 0.27 * sum(heights) + 0.5 * len(groups) + 0.5),
-        sharex=True,
-        squeeze=False,
-        layout="constrained",
-        height_ratios=heights,
-    )
-    for axis, (title, rows) in zip(axes[:, 0], groups.items(), strict=True):
-        for place, row in enumerate(rows.itertuples()):
-            axis.hlines(place, row.low, row.high, color="0.75", linewidth=11)
-            axis.vlines(row.mean, place - 0.4, place + 0.4, color="black", linewidth=2)
-            axis.scatter(row.seeds, [place] * len(row.seeds), s=14, color="white", edgecolors="black", zorder=3)
+    figure, axes = style.panels(len(groups), 1, 1.0, sharex=True, height_ratios=heights)
+    figure.set_figheight(0.27 * sum(heights) + 0.5 * len(groups) + 0.5)
+    for axis, (title, rows) in zip(axes, groups.items(), strict=True):
+        places = np.arange(len(rows))
+        axis.hlines(places, rows.low, rows.high, color="0.75", linewidth=11)
+        axis.vlines(rows["mean"], places - 0.4, places + 0.4, color="black", linewidth=2)
+        seeds = rows.reset_index().seeds.explode()
+        axis.scatter(seeds, seeds.index, s=14, color="white", edgecolors="black", zorder=3)
         names = [f"{row.what} ({row.paper}, {plural(len(row.seeds), 'seed')})" for row in rows.itertuples()]
-        axis.set_yticks(range(len(rows)), names, fontsize=8)
+        axis.set_yticks(places, names, fontsize=8)
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.axvline(0, color="0.4", linewidth=1)
         axis.set_title(title, loc="left", fontsize=9)
-    axes[-1, 0].set_xlabel("gain in mean DSC (right of 0: better with it)")
+    axes[-1].set_xlabel("gain in mean DSC (right of 0: better with it)")
     return figure

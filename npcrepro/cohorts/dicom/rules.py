@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.defects import slip
+from npcrepro.cohorts.defects import likely_cause
 from npcrepro.cohorts.dicom.find import Series
 
 # Words for contrast agent in the descriptions of MR series, and words for a series without.
@@ -168,7 +168,8 @@ def _fields(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: rules are fields ({', '.join(known)}), each with a colon")
     for key in fields:
         if key not in known:
-            raise InputError(f"{path}: unknown field {key!r}: {slip(str(key), known, 'known are ' + ', '.join(known))}")
+            cause = likely_cause(str(key), known, "known are " + ", ".join(known))
+            raise InputError(f"{path}: unknown field {key!r}: {cause}")
     return fields
 
 

@@ -31,20 +31,24 @@ def convert(
         raise InputError(f"{destination} exists and is not empty: give a new folder, or remove it first")
     try:
         with writing_folder(destination) as folder:
-            _write(chosen, source, folder, destination, variant, report)
+            log = ConversionLog(source, folder / "overlays", report)
+            conversion = chosen.convert(source, variant, log)
+            _write(chosen, conversion, log, folder / "cohort", destination)
+            # A cohort is written to a folder of its own, which write_cohort wants to be new.
+            for part in (folder / "cohort").iterdir():
+                part.rename(folder / part.name)
+            (folder / "cohort").rmdir()
+            found = {"set": chosen.key, "variant": variant, "skipped": log.skipped, "notes": log.notes}
+            write_json(folder / "conversion.json", found)
     except OSError as problem:
         raise InputError(f"cannot write {destination}: {problem.strerror or problem}") from problem
     return read_cohort(destination)
 
 
-def _write(chosen: PublicSet, source: Path, folder: Path, destination: Path, variant: str, report: Report) -> None:
-    log = ConversionLog(source, folder / "overlays", report)
-    conversion = chosen.convert(source, variant, log)
-    # A cohort is written to a folder of its own, which write_cohort wants to be new.
-    inside = folder / "cohort"
+def _write(chosen: PublicSet, conversion: Conversion, log: ConversionLog, folder: Path, destination: Path) -> None:
     try:
         write_cohort(
-            inside,
+            folder,
             _counted(conversion, chosen, log),
             name=conversion.name,
             channels=conversion.channels,
@@ -54,12 +58,7 @@ def _write(chosen: PublicSet, source: Path, folder: Path, destination: Path, var
             publishable=chosen.publishable,
         )
     except InputError as problem:
-        raise InputError(str(problem).replace(str(inside), str(destination))) from None
-    for part in inside.iterdir():
-        part.rename(folder / part.name)
-    inside.rmdir()
-    found = {"set": chosen.key, "variant": variant, "skipped": log.skipped, "notes": log.notes}
-    write_json(folder / "conversion.json", found)
+        raise InputError(str(problem).replace(str(folder), str(destination))) from None
 
 
 def _counted(conversion: Conversion, chosen: PublicSet, log: ConversionLog) -> Iterator[CaseArrays]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
-from npcrepro.cohorts.public.volumes import case_folders, channel_on, find, read, read_codes, stack
+from npcrepro.cohorts.public.volumes import case_folders, case_of, contrast_ct, find, read, read_codes
 from npcrepro.cohorts.structures import Structures
 
 LEVELS: Structures = {
@@ -39,21 +39,15 @@ def _convert_lnctv(source: Path, variant: str, log: ConversionLog) -> Conversion
 
     def single(name: str, path: Path) -> CaseArrays:
         image = read(path)
-        label, note = read_codes(label_of(path), image, LEVELS)
-        log.note(name, note)
-        patient = name.rsplit("_", 1)[0]
-        return CaseArrays(name, patient, stack([image.array]), label, image.spacing_mm, geometry=image.geometry)
+        label = read_codes(name, label_of(path), image, LEVELS, log)
+        return case_of(name, image, label, patient=name.rsplit("_", 1)[0])
 
     def pair(name: str, plain: Path) -> CaseArrays:
         if len(scans[name]) < len(SCANS):
             raise InputError(f"one CT only ({next(iter(scans[name]))}); the variant 'single' takes it")
         image = read(plain)
-        contrast, moved = channel_on(scans[name]["CECT"], image)
-        log.note(name, moved and f"contrast CT: {moved}")
-        label, note = read_codes(label_of(plain), image, LEVELS)
-        log.note(name, note)
-        channels = stack([image.array, contrast])
-        return CaseArrays(name, name, channels, label, image.spacing_mm, geometry=image.geometry)
+        contrast = contrast_ct(name, scans[name]["CECT"], image, log)
+        return case_of(name, image, read_codes(name, label_of(plain), image, LEVELS, log), contrast)
 
     if variant == "single":
         cases = {f"{name}_{scan}": path for name, found in scans.items() for scan, path in sorted(found.items())}
@@ -70,11 +64,10 @@ def _convert_hnts(source: Path, variant: str, log: ConversionLog) -> Conversion:
     def case(name: str, folder: Path) -> CaseArrays:
         stem = f"{folder.parent.name}_{when}"
         image = read(folder / f"{stem}_T2.nii.gz")
-        label, note = read_codes(folder / f"{stem}_mask.nii.gz", image, TUMOUR)
-        log.note(name, note)
+        label = read_codes(name, folder / f"{stem}_mask.nii.gz", image, TUMOUR, log)
         if not label.any():
             log.note(name, "empty mask: nothing of the tumour is left")
-        return CaseArrays(name, name, stack([image.array]), label, image.spacing_mm, geometry=image.geometry)
+        return case_of(name, image, label)
 
     return Conversion(f"HNTS-MRG2024_{when}", ("T2",), TUMOUR, log.convert(cases, case))
 

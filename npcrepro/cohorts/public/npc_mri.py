@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,10 +10,8 @@ from npcrepro.base.errors import InputError
 from npcrepro.cohorts.images import from_itk
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
-from npcrepro.cohorts.public.volumes import Volume, binary, case_folders, first, mask_on, read, stack
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
+from npcrepro.cohorts.public.volumes import Volume, binary, case_folders, mask_on, registered, stack
+from npcrepro.metrics.overlap import count
 
 # Channel: folder of the series, name of its mask.
 SERIES = {"T1": ("T1WI", "ROI-T1"), "T2": ("T2WI", "ROI-T2"), "CET1": ("CE-T1WI", "ROI-CE-T1")}
@@ -30,19 +27,19 @@ def _convert(source: Path, variant: str, log: ConversionLog) -> Conversion:
 
 def _case(name: str, folder: Path, reference: str, log: ConversionLog) -> CaseArrays:
     fixed = _read_series(folder, reference)
-    mask = _mask(name, folder, reference, fixed, log)
-    if mask is None:
+    drawn = _mask(name, folder, reference, fixed, log)
+    if drawn is None:
         raise InputError(f"{folder / SERIES[reference][1]}.nii: no such file; the reference series has no mask")
-    images, masks = {}, {}
+    images, masks = {reference: fixed.array}, {reference: drawn}
     for channel in SERIES:
-        if channel == reference:
-            images[channel], masks[channel] = fixed.array, mask
-        else:
-            images[channel], masks[channel] = _moved(name, folder, channel, fixed, mask, log)
+        if channel != reference:
+            images[channel], own = _moved(name, folder, channel, fixed, drawn, log)
+            masks |= {} if own is None else {channel: own}
     log.sheets.mkdir(exist_ok=True)
-    _sheet(log.sheets / f"{name}.png", name, reference, images, masks, fixed.spacing_mm)
-    image = stack(list(images.values()))
-    return CaseArrays(name, name, image, mask.astype(np.uint8), fixed.spacing_mm, geometry=fixed.geometry)
+    ordered = {channel: images[channel] for channel in SERIES}
+    _sheet(log.sheets / f"{name}.png", name, reference, ordered, masks, fixed.spacing_mm)
+    image = stack(list(ordered.values()))
+    return CaseArrays(name, name, image, drawn.astype(np.uint8), fixed.spacing_mm, geometry=fixed.geometry)
 
 
 def _read_series(folder: Path, channel: str) -> Volume:
@@ -54,26 +51,25 @@ def _read_series(folder: Path, channel: str) -> Volume:
 
 def _mask(name: str, folder: Path, channel: str, series: Volume, log: ConversionLog) -> np.ndarray | None:
     """The mask drawn on a series, on its grid; None where there is none."""
-    path = first(folder / f"{SERIES[channel][1]}.nii", folder / f"{SERIES[channel][1]}.nii.gz")
-    if not path.is_file():
-        return None
-    mask, note = mask_on(read(path), series, str(path))
-    log.note(name, note and f"{channel}: {note}")
-    return binary(mask)
+    for ending in (".nii", ".nii.gz"):
+        path = folder / f"{SERIES[channel][1]}{ending}"
+        if path.is_file():
+            mask, note = mask_on(path, series)
+            log.note(name, note and f"{channel}: {note}")
+            return binary(mask)
+    return None
 
 
 def _moved(
     name: str, folder: Path, channel: str, fixed: Volume, reference: np.ndarray, log: ConversionLog
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """A series and its own mask, registered to the reference series."""
-    from npcrepro.cohorts.resample import register_rigid, resample, resample_mask
+    from npcrepro.cohorts.resample import resample_mask, rigid_motion
 
     series = _read_series(folder, channel)
-    onto, moving = fixed.itk(), series.itk()
-    transform, _ = register_rigid(onto, moving)
-    shift_mm, turn_deg = _motion(transform, onto)
+    image, transform = registered(series, fixed)
+    shift_mm, turn_deg = rigid_motion(transform, fixed.itk())
     text = f"{channel}: moved by {shift_mm:.1f} mm and {turn_deg:.1f} degrees"
-    image = from_itk(resample(moving, onto, transform))[0]
     try:
         own = _mask(name, folder, channel, series, log)
     except InputError as problem:
@@ -82,24 +78,10 @@ def _moved(
         own = None
     if own is not None:
         drawn = Volume(own, series.spacing_mm, series.geometry)
-        own = from_itk(resample_mask(drawn.itk(), onto, transform))[0].astype(bool)
-        text += f"; DSC of its own mask with the reference mask {_dsc(own, reference):.2f}"
+        own = from_itk(resample_mask(drawn.itk(), fixed.itk(), transform))[0].astype(bool)
+        text += f"; DSC of its own mask with the reference mask {count(own, reference).dsc:.2f}"
     log.note(name, text)
     return image, own
-
-
-def _motion(transform: sitk.Transform, image: sitk.Image) -> tuple[float, float]:
-    """How far a rigid transform moves the middle of an image, in mm, and by how much it turns, in degrees."""
-    middle = np.array(image.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in image.GetSize()]))
-    moved = np.array(transform.TransformPoint(middle.tolist()))
-    turned = np.stack([np.array(transform.TransformPoint((middle + axis).tolist())) - moved for axis in np.eye(3)])
-    cosine = np.clip((np.trace(turned) - 1) / 2, -1, 1)
-    return float(np.linalg.norm(moved - middle)), float(np.degrees(np.arccos(cosine)))
-
-
-def _dsc(one: np.ndarray, other: np.ndarray) -> float:
-    total = one.sum() + other.sum()
-    return float(2 * (one & other).sum() / total) if total else float("nan")
 
 
 def _sheet(
@@ -107,7 +89,7 @@ def _sheet(
     name: str,
     reference: str,
     images: dict[str, np.ndarray],
-    masks: dict[str, np.ndarray | None],
+    masks: dict[str, np.ndarray],
     spacing_mm: tuple[float, float, float],
 ) -> None:
     """One picture of a patient: the series side by side through the middle of the tumour, from below and from the left.
@@ -130,15 +112,16 @@ def _sheet(
             origin = "lower" if row else "upper"
             # A vessel that shines would leave the rest in the dark.
             axis.imshow(image[cut], cmap="gray", vmax=np.percentile(image, 99.5), aspect=aspect, origin=origin)
-            for mask, colour in ((masks[channel], METHODS[0]), (masks[reference], REFERENCE)):
-                if mask is not None and mask[cut].any():
-                    axis.contour(mask[cut], levels=[0.5], colors=colour, linewidths=1)
+            for one, colour in ((channel, METHODS[0]), (reference, REFERENCE)):
+                if one in masks and masks[one][cut].any():
+                    axis.contour(masks[one][cut], levels=[0.5], colors=colour, linewidths=1)
             axis.set_axis_off()
         axes[0, column].set_title(channel, fontsize=9)
-    lines = [Line2D([], [], color=REFERENCE), Line2D([], [], color=METHODS[0])]
-    figure.legend(
-        lines, [f"mask of {reference}", "mask of the series"], loc="outside lower center", ncols=2, fontsize=8
-    )
+    lines = [
+        Line2D([], [], color=REFERENCE, label=f"mask of {reference}"),
+        Line2D([], [], color=METHODS[0], label="mask of the series"),
+    ]
+    figure.legend(handles=lines, loc="outside lower center", ncols=2, fontsize=8)
     figure.suptitle(name, fontsize=10)
     figure.savefig(path, dpi=80)
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
-from npcrepro.cohorts.public.volumes import PackedMasks, Volume, case_folders, cropped_mask_on, read, stack
+from npcrepro.cohorts.public.volumes import (
+    PackedMasks,
+    Volume,
+    case_folders,
+    case_of,
+    cropped_mask_on,
+    read,
+    registered,
+)
 
 # Organ as in the file name: its name here. Codes are never taken from the order of files, which shifts where one is
 # missing.
@@ -50,26 +56,12 @@ def _convert_hanseg(source: Path, variant: str, log: ConversionLog) -> Conversio
             for path in sorted(folder.glob(f"{name}_OAR_*.seg.nrrd"))
         }
         masks, missing = _organs(name, files, HANSEG_ORGANS, image, log)
-        arrays = [image.array]
-        if "T1" in channels:
-            arrays.append(_registered(folder / f"{name}_IMG_MR_T1.nrrd", image))
-        return CaseArrays(
-            name, name, stack(arrays), masks, image.spacing_mm, not_contoured=missing, geometry=image.geometry
-        )
+        more = [registered(read(folder / f"{name}_IMG_MR_T1.nrrd"), image)[0]] if "T1" in channels else []
+        return case_of(name, image, masks, *more, not_contoured=missing)
 
     cases = {folder.name: folder for folder in folders}
     structures = tuple(HANSEG_ORGANS.values())
     return Conversion(f"HaN-Seg_{variant}", channels, structures, log.convert(cases, case))
-
-
-def _registered(path: Path, image: Volume) -> np.ndarray:
-    """The MR on the grid of the CT."""
-    from npcrepro.cohorts.images import from_itk
-    from npcrepro.cohorts.resample import register_rigid, resample
-
-    fixed, moving = image.itk(), read(path).itk()
-    transform, _ = register_rigid(fixed, moving)
-    return from_itk(resample(moving, fixed, transform))[0]
 
 
 def _convert_deepmind(source: Path, variant: str, log: ConversionLog) -> Conversion:
@@ -86,9 +78,7 @@ def _convert_deepmind(source: Path, variant: str, log: ConversionLog) -> Convers
             for path in sorted((folder / "segmentations").glob("*.nrrd"))
         }
         masks, missing = _organs(name, found, DEEPMIND_ORGANS, image, log)
-        return CaseArrays(
-            name, name, stack([image.array]), masks, image.spacing_mm, not_contoured=missing, geometry=image.geometry
-        )
+        return case_of(name, image, masks, not_contoured=missing)
 
     structures = tuple(DEEPMIND_ORGANS.values())
     return Conversion(f"DeepMind_TCIA_{variant}", ("CT",), structures, log.convert(cases, case))
@@ -101,7 +91,7 @@ def _organs(
     masks = PackedMasks(image.array.shape)
     for name, organ in organs.items():
         if name in files:
-            masks.add(organ, cropped_mask_on(files[name], image))
+            masks[organ] = cropped_mask_on(files[name], image)
     if not masks:
         raise InputError(f"{case} has no mask of a known organ: the archive is not unpacked in full")
     missing = log.missing(case, organs.values(), masks)

@@ -14,12 +14,12 @@ from npcrepro.cohorts.public.volumes import (
     Volume,
     binary,
     case_folders,
-    channel_on,
+    case_of,
+    contrast_ct,
     mask_on,
     natural,
     read,
     read_codes,
-    stack,
 )
 from npcrepro.cohorts.structures import Structures
 
@@ -62,7 +62,10 @@ STRUCTSEG_ORGANS: Structures = (
     | {"SpinalCord": (20,)}
     | _sides(Mandible=(21,))
 )
-STRUCTSEG_TASKS = {"oars": ("HaN_OAR", STRUCTSEG_ORGANS), "targets": ("Naso_GTV", {"GTVp": (1,)})}
+STRUCTSEG_TASKS: dict[str, tuple[str, Structures]] = {
+    "oars": ("HaN_OAR", STRUCTSEG_ORGANS),
+    "targets": ("Naso_GTV", {"GTVp": (1,)}),
+}
 STRUCTSEG_LAYOUT = "{HaN_OAR,Naso_GTV}/<1..50>/{data,label}.nii.gz"
 
 
@@ -77,32 +80,22 @@ def _convert_segrap(source: Path, variant: str, log: ConversionLog) -> Conversio
         log.skip(name, f"a label in {task} and no folder of images")
 
     def case(name: str, folder: Path) -> CaseArrays:
-        image, channels = _segrap_channels(name, folder, log)
+        image = read(folder / "image.nii.gz")
+        contrast = contrast_ct(name, folder / "image_contrast.nii.gz", image, log)
+        label: np.ndarray | PackedMasks
         missing: tuple[str, ...] = ()
         if coded:
             if name not in coded:
                 raise InputError(f"{name} has an image and no label in {task}; the labels of another release")
-            label, note = read_codes(coded[name], image, structures)
-            log.note(name, note)
+            label = read_codes(name, coded[name], image, structures, log)
         else:
             label, missing = _organ_files(name, [folder, *(place / name for place in places)], image, structures, log)
         # Without nodal disease there is no GTVnd, which is an empty mask.
         unknown = missing if variant == "oars" else ()
-        return CaseArrays(name, name, channels, label, image.spacing_mm, not_contoured=unknown, geometry=image.geometry)
+        return case_of(name, image, label, contrast, not_contoured=unknown)
 
-    return Conversion(
-        f"SegRap2023_{variant}",
-        ("CT", "CECT"),
-        structures if coded else tuple(structures),
-        log.convert(cases, case),
-    )
-
-
-def _segrap_channels(name: str, folder: Path, log: ConversionLog) -> tuple[Volume, np.ndarray]:
-    image = read(folder / "image.nii.gz")
-    contrast, moved = channel_on(folder / "image_contrast.nii.gz", image)
-    log.note(name, moved and f"contrast CT: {moved}")
-    return image, stack([image.array, contrast])
+    named = structures if coded else tuple(structures)
+    return Conversion(f"SegRap2023_{variant}", ("CT", "CECT"), named, log.convert(cases, case))
 
 
 def _organ_files(
@@ -115,8 +108,8 @@ def _organ_files(
         path = next((place / file for place in reversed(folders) if (place / file).is_file()), None)
         if path is None:
             continue
-        mask, note = mask_on(read(path), image, str(path))
-        masks.add(organ, binary(mask))
+        mask, note = mask_on(path, image)
+        masks[organ] = binary(mask)
         log.note(name, note and f"{organ}: {note}")
     if not masks:
         raise InputError(
@@ -129,19 +122,14 @@ def _convert_structseg(source: Path, variant: str, log: ConversionLog) -> Conver
     task, structures = STRUCTSEG_TASKS[variant]
     here = "" if source.resolve().name.endswith(task) else f"*{task}*/"
     folders = case_folders(source, f"{here}*/data.nii.gz", STRUCTSEG_LAYOUT)
-    cases = {f"structseg_{_padded(folder.name)}": folder for folder in folders}
+    numbered = ((f"{int(folder.name):02d}" if folder.name.isdigit() else folder.name, folder) for folder in folders)
+    cases = {f"structseg_{number}": folder for number, folder in numbered}
 
     def case(name: str, folder: Path) -> CaseArrays:
         image = read(folder / "data.nii.gz")
-        label, note = read_codes(folder / "label.nii.gz", image, structures)
-        log.note(name, note)
-        return CaseArrays(name, name, stack([image.array]), label, image.spacing_mm, geometry=image.geometry)
+        return case_of(name, image, read_codes(name, folder / "label.nii.gz", image, structures, log))
 
     return Conversion(f"StructSeg2019_{variant}", ("CT",), structures, log.convert(cases, case))
-
-
-def _padded(name: str) -> str:
-    return f"{int(name):02d}" if name.isdigit() else name
 
 
 VARIANTS = {"oars": "organs at risk", "targets": "gross tumour volumes"}

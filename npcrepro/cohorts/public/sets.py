@@ -7,11 +7,12 @@ one at a time. A case that cannot be used is skipped, never silently: the log ke
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from npcrepro.base.errors import InputError
+from npcrepro.base.files import as_data
 from npcrepro.base.progress import Report
 from npcrepro.cohorts.layout import CaseArrays
 
@@ -100,5 +101,4 @@ class PublicSet:
 
     def described(self) -> dict[str, Any]:
         """The set as plain data."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "convert"}
-        return plain | {"variants": dict(self.variants), "downloads": [asdict(file) for file in self.downloads]}
+        return as_data({name: value for name, value in vars(self).items() if name != "convert"})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import UserDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.wording import plural
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import from_itk, read_image, to_itk, to_mask
+from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.public.sets import ConversionLog
 from npcrepro.cohorts.structures import Structures
 
 if TYPE_CHECKING:
@@ -35,25 +39,18 @@ class Volume:
         return to_itk(self.array, self.spacing_mm, self.geometry)
 
 
-class PackedMasks(Mapping[str, np.ndarray]):
-    """Masks by name, one bit a voxel: 45 organs of a fine CT do not fit into memory otherwise."""
+class PackedMasks(UserDict[str, np.ndarray]):
+    """Masks of one shape by name, one bit a voxel: 45 organs of a fine CT do not fit into memory otherwise."""
 
-    def __init__(self, shape: Sequence[int]):
-        self.shape = tuple(shape)
-        self._bits: dict[str, np.ndarray] = {}
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__()
+        self.shape = shape
 
-    def add(self, name: str, mask: np.ndarray) -> None:
-        """Keep a mask (bool, of the shape of all)."""
-        self._bits[name] = np.packbits(mask)
+    def __setitem__(self, name: str, mask: np.ndarray) -> None:
+        self.data[name] = np.packbits(mask)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return np.unpackbits(self._bits[name], count=int(np.prod(self.shape))).reshape(self.shape).astype(bool)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._bits)
-
-    def __len__(self) -> int:
-        return len(self._bits)
+        return np.unpackbits(self.data[name], count=prod(self.shape)).reshape(self.shape).astype(bool)
 
 
 def read(path: Path) -> Volume:
@@ -61,11 +58,6 @@ def read(path: Path) -> Volume:
     if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
         raise InputError(f"{path} is a pointer of git-lfs and no image: run 'git lfs pull' in the cloned repository")
     return Volume(*read_image(path))
-
-
-def first(*paths: Path) -> Path:
-    """The first of these files that exists, or else the first, so that its absence is what a message names."""
-    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def find(source: Path, pattern: str, layout: str) -> list[Path]:
@@ -79,7 +71,7 @@ def find(source: Path, pattern: str, layout: str) -> list[Path]:
         if found:
             return sorted(found, key=natural)
     inside = sorted(path.name for path in source.iterdir() if path.name[0] != ".")
-    shown = ", ".join(inside[:4]) + (", ..." if len(inside) > 4 else "") if inside else "nothing"
+    shown = ", ".join([*inside[:4], "..."] if len(inside) > 4 else inside) or "nothing"
     archives = [name for name in inside if name.endswith((".zip", ".tar", ".gz", ".7z"))]
     hint = f"; unpack {archives[0]} first" if archives and not any(".nii" in name for name in archives) else ""
     raise InputError(f"{source} does not hold {layout}: it holds {shown}{hint}")
@@ -106,29 +98,47 @@ def natural(path: Path) -> list[tuple[int, str]]:
 
 
 def stack(channels: Sequence[np.ndarray]) -> np.ndarray:
-    """Image (C, z, y, x) of channels (z, y, x), in a number type that NIfTI tools share: integers stay, the rest is
-    float32."""
+    """Image (C, z, y, x) of channels (z, y, x): integers keep their number type, the rest becomes float32."""
     image = np.stack(channels)
     return image if image.dtype.kind in "iu" and image.dtype.itemsize < 8 else image.astype(np.float32)
 
 
-def channel_on(path: Path, reference: Volume) -> tuple[np.ndarray, str]:
-    """A channel on the grid of ``reference``, and a note where it had to be resampled.
+def case_of(
+    name: str,
+    image: Volume,
+    label: np.ndarray | Mapping[str, np.ndarray],
+    *more: np.ndarray,
+    patient: str = "",
+    not_contoured: tuple[str, ...] = (),
+) -> CaseArrays:
+    """A case of one image and ``more`` channels on its grid."""
+    arrays = (stack([image.array, *more]), label, image.spacing_mm)
+    return CaseArrays(name, patient or name, *arrays, not_contoured=not_contoured, geometry=image.geometry)
 
-    Raises InputError for one that covers no voxel of ``reference``.
-    """
+
+def contrast_ct(case: str, path: Path, image: Volume, log: ConversionLog) -> np.ndarray:
+    """A contrast CT on the grid of the plain one. Raises InputError for one that covers no voxel of it."""
     from npcrepro.cohorts.resample import ELSEWHERE, inside, resample, same_grid
 
-    image = read(path)
-    moving, fixed = image.itk(), reference.itk()
+    contrast = read(path)
+    moving, fixed = contrast.itk(), image.itk()
     if same_grid(moving, fixed):
-        return image.array, ""
+        return contrast.array
     if not inside(moving, fixed).any():
         raise InputError(f"{path} covers no voxel of the first channel: {ELSEWHERE}")
-    return from_itk(resample(moving, fixed))[0], "resampled, as it was on another grid"
+    log.note(case, "contrast CT: resampled, as it was on another grid")
+    return from_itk(resample(moving, fixed))[0]
 
 
-def mask_on(mask: Volume, image: Volume, file: str) -> tuple[np.ndarray, str]:
+def registered(moving: Volume, fixed: Volume) -> tuple[np.ndarray, sitk.Transform]:
+    """A series on the grid of another one of the patient, and the rigid transform from ``fixed`` to it."""
+    from npcrepro.cohorts.resample import register_rigid, resample
+
+    transform, _ = register_rigid(fixed.itk(), moving.itk())
+    return from_itk(resample(moving.itk(), fixed.itk(), transform))[0], transform
+
+
+def mask_on(path: Path, image: Volume) -> tuple[np.ndarray, str]:
     """A label image on the grid of the image it was drawn on, and a note where that is not certain.
 
     The grids have to have the same shape, or cover the same box with axes that are swapped or run the other way. With
@@ -139,6 +149,7 @@ def mask_on(mask: Volume, image: Volume, file: str) -> tuple[np.ndarray, str]:
 
     from npcrepro.cohorts.resample import same_grid
 
+    mask = read(path)
     drawn, fixed = mask.itk(), image.itk()
     if same_grid(drawn, fixed):
         return mask.array, ""
@@ -148,7 +159,7 @@ def mask_on(mask: Volume, image: Volume, file: str) -> tuple[np.ndarray, str]:
     if mask.array.shape == image.array.shape:
         return mask.array, "header of the mask does not fit the image; voxels taken in order, look at an overlay"
     cause = "drawn on another series, or slices are missing"
-    raise InputError(f"{file} has {mask.array.shape} voxels (z, y, x) for an image of {image.array.shape}: {cause}")
+    raise InputError(f"{path} has {mask.array.shape} voxels (z, y, x) for an image of {image.array.shape}: {cause}")
 
 
 def cropped_mask_on(path: Path, image: Volume) -> np.ndarray:
@@ -175,13 +186,14 @@ def binary(array: np.ndarray) -> np.ndarray:
     return array > 0.5
 
 
-def read_codes(path: Path, image: Volume, structures: Structures) -> tuple[np.ndarray, str]:
-    """A label image on the grid of its image, as `to_mask` gives it, and a note. Raises InputError for other values."""
-    codes, note = mask_on(read(path), image, str(path))
+def read_codes(case: str, path: Path, image: Volume, structures: Structures, log: ConversionLog) -> np.ndarray:
+    """A label image on the grid of its image, as `to_mask` gives it. Raises InputError for other values."""
+    codes, note = mask_on(path, image)
+    log.note(case, note)
     label, defects = to_mask(codes, structures, str(path))
     if label is None:
         raise Refused(defects[0])
-    return label, note
+    return label
 
 
 def _same_box(one: sitk.Image, other: sitk.Image) -> bool:

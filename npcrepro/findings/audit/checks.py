@@ -6,12 +6,14 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from npcrepro.base.errors import pick
+from npcrepro.base.errors import one_of, pick
 from npcrepro.base.wording import DASH
+from npcrepro.findings.tally import tally, text_table
 from npcrepro.protocol import registry
 
 VERDICTS = {
@@ -21,7 +23,6 @@ VERDICTS = {
     "impossible": "a number violates an identity or an inequality",
     "cannot tell": "what would decide it is not printed",
 }
-PAPERS = {entry.letter: key for key, entry in registry.PAPERS.items() if entry.letter}
 AS_PRINTED = "As printed."  # the reading of a check in which nothing needs saving
 TINY = 1e-9  # printed decimals are not exact in binary
 Reported = Mapping[str, Any]  # content of a paper's YAML file
@@ -41,8 +42,11 @@ class Finding:
     computed: tuple[str, ...]
     numbers: Mapping[str, float] = field(default_factory=dict)
 
-    def __post_init__(self):
-        pick(VERDICTS, self.verdict, "verdict")
+    def __post_init__(self) -> None:
+        one_of(VERDICTS, self.verdict, "verdict")
+
+
+Compute = Callable[[Reported], Finding]
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,9 @@ class Check:
     """One question to the printed numbers of a paper.
 
     Attributes:
-        key: ``"L01"``; the letter stands for the paper.
-        claim: what the paper prints, or what it implies.
-        where: place in the paper.
-        reading: the reading under which the paper is right, or is nearest to it.
+        key: ``"L01"``.
+        claim, where: what the paper prints or implies, and the place.
+        reading: under which the paper is right, or nearest to it.
         consequence: for the reproduction.
         compute: the finding from the content of the paper's YAML file.
 
@@ -68,16 +71,15 @@ class Check:
     where: str
     reading: str
     consequence: str
-    compute: Callable[[Reported], Finding]
+    compute: Compute
 
     @property
     def paper(self) -> str:
-        """``"li2018"``."""
-        return PAPERS[self.key[0]]
+        """``"li2018"``: the paper in whose ``audit.py`` the check is written."""
+        return self.compute.__module__.split(".")[-2]
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """A check and what it found."""
 
     check: Check
@@ -90,7 +92,7 @@ CHECKS: dict[str, Check] = {}
 def check(key: str, **about: str) -> Callable:
     """Register a function as the computation of a check; ``about`` are the texts of :class:`Check`."""
 
-    def register(compute: Callable[[Reported], Finding]) -> Callable[[Reported], Finding]:
+    def register(compute: Compute) -> Compute:
         if key in CHECKS:
             raise ValueError(f"there are two checks {key}")
         CHECKS[key] = Check(key, compute=compute, **about)
@@ -110,40 +112,31 @@ def audit(keys: Iterable[str] = ()) -> list[Result]:
         ['inconsistent']
     """
     wanted = [pick(CHECKS, key, "check") for key in keys] or CHECKS.values()
-    letters = "".join(PAPERS)
-    ordered = sorted(wanted, key=lambda each: (letters.index(each.key[0]), each.key))
+    ordered = sorted(wanted, key=lambda each: (registry.KEYS.index(each.paper), each.key))
     return [Result(each, each.compute(registry.reported(each.paper))) for each in ordered]
 
 
-def table(results: Sequence[Result]):
+def table(results: Sequence[Result]) -> pd.DataFrame:
     """One row for each check, as a data frame."""
-    import pandas as pd
-
-    columns = ["check", "paper", "verdict", "printed", "where", "saved by", "computed", "consequence"]
-    rows = [
-        (
-            each.check.key,
-            each.check.paper,
-            each.finding.verdict,
-            each.check.claim,
-            each.check.where,
-            DASH if each.check.reading == AS_PRINTED else each.check.reading,
-            " ".join(each.finding.computed),
-            each.check.consequence,
-        )
-        for each in results
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    columns = {
+        "check": lambda one: one.check.key,
+        "paper": lambda one: one.check.paper,
+        "verdict": lambda one: one.finding.verdict,
+        "printed": lambda one: one.check.claim,
+        "where": lambda one: one.check.where,
+        "saved by": lambda one: DASH if one.check.reading == AS_PRINTED else one.check.reading,
+        "computed": lambda one: " ".join(one.finding.computed),
+        "consequence": lambda one: one.check.consequence,
+    }
+    return text_table(results, columns)
 
 
-def counts(results: Sequence[Result]):
+def counts(results: Sequence[Result]) -> pd.DataFrame:
     """How many checks of each paper came to each verdict, with sums, as a data frame."""
-    from npcrepro.findings.tally import tally
-
     return tally(table(results), by="paper", of="verdict", order=VERDICTS)
 
 
-# --- What several papers need ------------------------------------------------------------------------------------
+# --- What the checks of several papers need -----------------------------------------------------------------------
 
 
 def half(reported: Reported, column: str) -> float:
@@ -187,10 +180,7 @@ def fits_f1_of_means(dsc: Any, f1: Any, size: float) -> np.ndarray:
     For one mask DSC = 2 P R / (P + R). That is concave, so that F1 of the means is never below the mean DSC; and it is
     at least P + R - 1, whose mean is at least 2 F1 - 1, for the mean of P and R is at least F1.
 
-    Args:
-        dsc: printed means.
-        f1: printed values.
-        size: half a unit of their last digit.
+    ``size`` is half a unit of the last printed digit.
 
     Example:
         >>> fits_f1_of_means([0.70, 0.70, 0.80], [0.75, 0.65, 0.95], 0.005).tolist()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isnan, log, nan
+from typing import Any
 
 from npcrepro import statistics
-from npcrepro.base.errors import InputError, pick
+from npcrepro.base.errors import InputError, one_of, pick
 from npcrepro.runs.evaluation import REGIONS
 
-WORST = {"dsc": 0.0, "jsc": 0.0, "sensitivity": 0.0, "precision": 0.0, "specificity": 0.0}
+WORST = dict.fromkeys(("dsc", "jsc", "sensitivity", "precision", "specificity"), 0.0)
 TESTED = ("difference", "spread", "equivalence", "value", "share")
 FORMS = (*TESTED, "all", "elsewhere")
 
@@ -23,9 +24,8 @@ class Arm:
     Attributes:
         method: name of the method without the paper.
         weight: 1 and -1 for a difference; 1, -1, -1, 1 for a difference of differences.
-        metric: column, where it is not the metric of the claim (automatic against reference volume).
-        cohort: how the name of the cohort ends that the arm was run on, where that differs between the arms (slices
-            split by patient and by slice).
+        metric: column, if it is not the metric of the claim (automatic against reference volume).
+        cohort: end of the name of its cohort, if the arms have different ones (slices split by patient and by slice).
     """
 
     method: str
@@ -36,7 +36,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim as data. Numbers of a contrast are signed: sum of weight times metric over the arms.
+    """A claim as data. A contrast is the sum of weight times metric over the arms.
 
     Attributes:
         key, paper: ``"chen2020-45"`` and ``"chen2020"``.
@@ -46,30 +46,28 @@ class Claim:
         printed: what the paper prints for it, in words.
         test: what decides it, in words.
         metric: column of :func:`npcrepro.runs.per_patient.by_patient`, or one of
-            ``npcrepro.findings.claims.ledger.DERIVED``.
+            ``npcrepro.findings.claims.source.DERIVED``.
         arms: see :class:`Arm`; for a spread the first is compared with the second.
         direction: claimed side: ``"more"`` or ``"less"`` (for a distance, better is less).
         reported: the contrast as printed, with its sign; for a spread the ratio. ``None`` if nothing is printed.
-        margin: of equivalence, or how far a value may be missed; for a difference the margin of refutation, by
-            default half of the reported effect (for a spread: a ratio, 1.1 for 10 %).
+        margin: of an equivalence, or how far a value may be missed; for a difference or a spread (there a ratio, 1.1
+            for 10 %) the margin of refutation, by default half of the reported effect.
         wider_margin: an equivalence shown only inside this one is weakened.
         value: what an equivalence, a value or a share is compared with.
         threshold, beyond: a share counts units whose metric is ``"below"`` or ``"above"`` the threshold.
         unit: of a share: ``"patient"`` (averaged over seeds) or ``"seed"`` (averaged over patients).
-        scale: ``"plain"``, or ``"log"`` for ratios: the contrast of logarithms; values that are not positive are
-            undefined there.
-        rule, worst: what undefined values count as (:func:`npcrepro.statistics.fill`); a failure counts as the worst
-            value, which is known for shares of overlap and has to be given for everything else.
+        scale: ``"plain"``, or ``"log"`` for ratios: the contrast of logarithms, undefined for values not above 0.
+        rule, worst: what undefined values count as (:func:`npcrepro.statistics.fill`); the worst value is known for
+            shares of overlap and has to be given for other metrics.
         seeds: how many the protocol asks for: 3, or 5 for an ablation below 0.02 DSC.
         structure: that is compared; empty means the only one, or the mean over those that a patient has.
         region: of ``npcrepro.runs.evaluation.REGIONS``.
-        parts: of the form ``"all"``.
-        needed: how many of the parts have to hold; 0 for all of them.
-        repeats: key of the claim of the same paper that this one asks once more, by a metric that follows from its own;
-            Holm's correction counts the two as one.
-        needs: of the form ``"elsewhere"``: what would decide it and is not in records.
-        first: the claim as it was asked before results were seen, where its test was changed after that.
-        limits: what the networks of this book leave out of the test, in a sentence that any verdict needs beside it.
+        parts, needed: of the form ``"all"``, and how many of them have to hold; 0 for all.
+        repeats: key of a claim of the same paper that this one repeats by a metric that follows from its own; Holm's
+            correction counts the two as one.
+        needs: of the form ``"elsewhere"``: what would decide the claim and is not in records.
+        first: the claim as it was asked before results were seen, if its test was changed after that.
+        limits: a sentence on what the networks of this book leave out of the test; every verdict needs it.
     """
 
     key: str
@@ -102,7 +100,7 @@ class Claim:
     first: Claim | None = None
     limits: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         choices = {
             "form": FORMS,
             "direction": ("more", "less"),
@@ -113,14 +111,12 @@ class Claim:
             "region": REGIONS,
         }
         for name, names in choices.items():
-            pick(dict.fromkeys(names), getattr(self, name), f"{name} of claim {self.key}")
+            one_of(names, getattr(self, name), f"{name} of claim {self.key}")
         for problem in self._problems():
             raise InputError(f"claim {self.key}: {problem}")
 
-    def _problems(self):
-        if self.form in TESTED:
-            yield from self._problems_of_a_test()
-        elif self.arms:
+    def _problems(self) -> Iterator[str]:
+        if self.form not in TESTED and self.arms:
             yield f"the form {self.form} compares no arms by itself"
         if self.form == "all" and not all(part.form in TESTED for part in self.parts or (self,)):
             yield "the form all needs parts that can be tested by themselves"
@@ -132,8 +128,8 @@ class Claim:
             yield "first belongs to the claim, not to a part of it"
         if self.form != "all" and self.parts:
             yield f"parts belong to the form all, not to {self.form}"
-
-    def _problems_of_a_test(self):
+        if self.form not in TESTED:
+            return
         if not self.metric:
             yield "metric is empty, so there is nothing to compare by"
         if not self.arms:
@@ -150,7 +146,7 @@ class Claim:
             yield f"a spread is a ratio above 0, got reported {self.reported} and margin {self.margin}"
         if self.reported is not None and self.form in ("difference", "spread") and not self.towards(self.effect) > 0:
             yield f"the reported {self.reported:g} does not lie on the claimed side ({self.direction})"
-        if self.margin is not None and not self.refuting_margin > 0:
+        if self.margin is not None and not (self.refuting_margin or 0) > 0:
             yield f"margin {self.margin:g} leaves no room; a spread takes a factor above 1, others a size above 0"
         if self.wider_margin is not None and not self.wider_margin > (self.margin or 0):
             yield f"wider_margin {self.wider_margin:g} is not wider than margin {self.margin:g}"
@@ -172,8 +168,9 @@ class Claim:
             pick(known, name, f"entry of claim {data.get('key', '')}".rstrip())
         # A part says what is its own; the rest it has from the whole.
         shared = {name: data[name] for name in ("paper", "where", "structure", "region") if name in data}
+        made: dict[str, Any] = {}
         try:
-            made = {"arms": tuple(Arm(**arm) for arm in data.get("arms", ()))}
+            made["arms"] = tuple(Arm(**arm) for arm in data.get("arms", ()))
             made["parts"] = tuple(cls.from_data(shared | part) for part in data.get("parts", ()))
             if "first" in data:
                 about = {name: data[name] for name in ("key", "text", "printed") if name in data}
@@ -184,7 +181,7 @@ class Claim:
 
     @property
     def tested(self) -> tuple[Claim, ...]:
-        """What is tested: the claim itself or its parts; nothing where other things than records decide."""
+        """What is tested: the claim itself, or its parts; nothing if records cannot decide it."""
         return self.parts if self.form == "all" else (self,) * (self.form in TESTED)
 
     @property
@@ -196,7 +193,7 @@ class Claim:
 
     @property
     def refuting_margin(self) -> float | None:
-        """Inside this margin a difference counts as none."""
+        """Inside this margin, on the scale of the test, a difference counts as none."""
         if self.margin is not None:
             return log(self.margin) if self.form == "spread" else self.margin
         return None if isnan(self.effect) else abs(self.effect) / 2
@@ -207,7 +204,7 @@ class Claim:
         return [arm.metric or self.metric for arm in self.arms]
 
     def worst_of(self, metric: str) -> float | None:
-        """What a failure counts as; on the log scale the 0 of an overlap does not serve."""
+        """What a failure counts as; ``None`` if it is not known. The 0 of an overlap has no logarithm."""
         if self.rule == "leave_out" or self.worst is not None:
             return self.worst
         return WORST.get(metric) if self.scale == "plain" else None

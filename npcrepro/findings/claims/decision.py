@@ -1,12 +1,13 @@
-"""From numbers to a verdict and the sentence that gives its reason."""
+"""From evidence to a verdict, and the sentence that gives its reason."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from math import ceil, exp, inf, isnan, log, log10, nan
-from typing import Literal, get_args
+from math import ceil, exp, inf, isnan, log10, nan
+from typing import Literal
+
+import pandas as pd
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
@@ -14,7 +15,8 @@ from npcrepro.findings.claims.claim import TESTED, Claim
 from npcrepro.findings.claims.evidence import Evidence, weigh
 
 Verdict = Literal["confirmed", "weakened", "refuted", "undecided"]
-Judged = tuple[Verdict, str, tuple[float, ...]]  # with the numbers that the estimate must not cross for it to stand
+# Verdict, reason, and the numbers that the estimate must not cross for the verdict to stand.
+Judged = tuple[Verdict, str, tuple[float, ...]]
 ALPHA = 0.05
 ENOUGH_PATIENTS = 20  # of fewer, intervals and p values exist, but rest on very few people
 
@@ -36,7 +38,7 @@ class Decision:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def decide_together(family: Sequence[tuple[Claim, object]], seed: int = 0) -> list[Decision]:
+def decide_together(family: Sequence[tuple[Claim, pd.DataFrame]], seed: int = 0) -> list[Decision]:
     """Decide the claims of one paper, each with its rows, with Holm's correction for their number.
 
     Args:
@@ -52,7 +54,7 @@ def decide_together(family: Sequence[tuple[Claim, object]], seed: int = 0) -> li
 
 
 def judge_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | str]) -> list[Decision]:
-    """The same, from evidence that is there: of :func:`weigh_all`, by key of the claim."""
+    """As :func:`decide_together`, from the evidence of :func:`weigh_all`."""
     found = [weighed[claim.key] for claim in claims]
     # Two families: tests that could show a claim or its opposite, and tests of likeness that could refute a difference.
     sides, alike = (
@@ -60,17 +62,13 @@ def judge_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | str
         for name in ("p", "p_alike")
     )
     return [
-        Decision(claim.key, "undecided", evidence) if isinstance(evidence, str) else _judge(claim, evidence, *p)
+        Decision(claim.key, "undecided", evidence) if isinstance(evidence, str) else _decide(claim, evidence, *p)
         for claim, evidence, *p in zip(claims, found, sides, alike, strict=True)
     ]
 
 
-def weigh_all(family: Sequence[tuple[Claim, object]], seed: int = 0) -> dict[str, Evidence | str]:
-    """Evidence on each claim, by its key, or why there is none.
-
-    Raises:
-        InputError: as there.
-    """
+def weigh_all(family: Sequence[tuple[Claim, pd.DataFrame]], seed: int = 0) -> dict[str, Evidence | str]:
+    """Evidence on each claim, by its key, or why there is none; errors as in :func:`decide_together`."""
     for claim, _ in family:
         if claim.form not in TESTED:
             raise InputError(f"claim {claim.key} of the form {claim.form!r} is not tested by itself; decide its parts")
@@ -105,22 +103,26 @@ def all_of(claim: str, parts: Sequence[Decision], needed: int = 0, missing: int 
         raise ValueError(f"claim {claim} has no part to decide it by")
     total = len(parts) + missing
     needed = needed or total
-    having = {verdict: sum(part.verdict == verdict for part in parts) for verdict in get_args(Verdict)}
-    if having["refuted"] > total - needed:
+    verdicts = [part.verdict for part in parts]
+    confirmed = verdicts.count("confirmed")
+    verdict: Verdict = "confirmed" if confirmed >= needed else "weakened"
+    if verdicts.count("refuted") > total - needed:
         verdict = "refuted"
-    elif having["confirmed"] + having["weakened"] < needed:
+    elif confirmed + verdicts.count("weakened") < needed:
         verdict = "undecided"
-    else:
-        verdict = "confirmed" if having["confirmed"] >= needed else "weakened"
     listed = "; ".join(f"{part.claim} is {part.verdict}" for part in parts)
     return Decision(claim, verdict, f"{needed} of {total} parts have to hold: {listed}.")
 
 
-def _judge(claim: Claim, evidence: Evidence, p: float, p_alike: float) -> Decision:
-    judge = {"equivalence": _judge_equivalence, "value": _judge_value, "share": _judge_share}
-    alike = evidence.equivalent and p_alike <= ALPHA
-    differs = partial(_judge_difference, alike=alike)
-    verdict, reason, lines = judge.get(claim.form, differs)(claim, evidence, p)
+def _decide(claim: Claim, evidence: Evidence, p: float, p_alike: float) -> Decision:
+    if claim.form == "equivalence":
+        verdict, reason, lines = _judge_equivalence(claim, evidence, p)
+    elif claim.form == "value":
+        verdict, reason, lines = _judge_value(claim, evidence)
+    elif claim.form == "share":
+        verdict, reason, lines = _judge_share(claim, evidence)
+    else:
+        verdict, reason, lines = _judge_difference(claim, evidence, p, evidence.alike and p_alike <= ALPHA)
     few, swayed = _too_few(claim, evidence), _swayed_by_seeds(claim, evidence, lines)
     if verdict == "undecided":
         reason += f" And {few}." if few else ""
@@ -132,6 +134,9 @@ def _judge(claim: Claim, evidence: Evidence, p: float, p_alike: float) -> Decisi
     reason += _said_by_ranks(evidence)
     adjusted = {"p after Holm": p, "p of equivalence after Holm": p_alike}
     return Decision(claim.key, verdict, reason, {**evidence.numbers, **adjusted})
+
+
+# --- What limits a verdict ----------------------------------------------------------------------------------------
 
 
 def _too_few(claim: Claim, evidence: Evidence) -> str:
@@ -155,13 +160,10 @@ def _swayed_by_seeds(claim: Claim, evidence: Evidence, lines: Sequence[float]) -
     room = min((abs(evidence.estimate - line) for line in lines), default=inf)
     if evidence.seed_sd > room / 2:
         what = "effect" if list(lines) == [0.0] and claim.form != "value" else "distance to the number that decides"
-        return (
-            f"the standard deviation between seeds ({_size(claim, evidence.seed_sd)}) exceeds half of the {what} "
-            f"({_size(claim, room)})"
-        )
-    low, high = evidence.with_seeds
+        spread = f"the standard deviation between seeds ({_size(claim, evidence.seed_sd)})"
+        return f"{spread} exceeds half of the {what} ({_size(claim, room)})"
     # A likeness goes by an interval of 90 %, which is not this one.
-    if len(lines) == 1 and low <= lines[0] <= high:
+    if len(lines) == 1 and evidence.with_seeds.low <= lines[0] <= evidence.with_seeds.high:
         return f"the interval that allows for other seeds, too, includes {lines[0]:g}"
     return ""
 
@@ -178,18 +180,18 @@ def _said_by_ranks(evidence: Evidence) -> str:
     )
 
 
+# --- Verdicts by the form of a claim ------------------------------------------------------------------------------
+
+
 def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -> Judged:
     low, high = sorted(claim.towards(end) for end in evidence.interval)
     found = f"{_found(claim, evidence)}, {_p(p)}"
     a_side = (low > 0 or high < 0) and p <= ALPHA
     # Without a printed effect, one that is too small to matter is none, however sure it is.
     if alike and (claim.reported is None or not a_side):
-        margin = claim.refuting_margin
-        return (
-            "refuted",
-            f"{_alike(claim, evidence)}: alike within a margin of {_size(claim, margin)}.",
-            (-margin, margin),
-        )
+        margin = claim.refuting_margin or 0.0
+        within = f"alike within a margin of {_size(claim, margin)}"
+        return "refuted", f"{_found(claim, evidence, 90)}: {within}.", (-margin, margin)
     if a_side and high < 0:
         return "refuted", f"{found}: on the other side of the claim.", (0.0,)
     if a_side:
@@ -199,50 +201,51 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -
         reach = "lies beyond" if reported and low > claim.towards(claim.effect) else "reaches"
         reaches = f", and the interval {reach}{reported}" if reported else "; no effect is printed"
         return "confirmed", f"{found}: on the claimed side{reaches}.", (0.0,)
+    null = "1" if claim.form == "spread" else "0"
     if low > 0 or high < 0:
-        return "undecided", f"{found}: the interval excludes {_null(claim)}, but p does not support it.", ()
-    return "undecided", f"{found}: {_not_shown(claim, evidence)}.", ()
+        return "undecided", f"{found}: the interval excludes {null}, but p does not support it.", ()
+    if isnan(low):
+        return "undecided", f"{found}: there is no interval, for too few patients or because nothing varies.", ()
+    return "undecided", f"{found}: the interval includes {null}; {_able(claim, evidence)}.", ()
 
 
 def _judge_equivalence(claim: Claim, evidence: Evidence, p: float) -> Judged:
-    margin, wider = claim.margin, claim.wider_margin
-    found = f"{_alike(claim, evidence)}, {_p(p)}"
-    if evidence.equivalent and p <= ALPHA:
+    margin, wider = claim.margin or 0.0, claim.wider_margin or 0.0
+    found = f"{_found(claim, evidence, 90)}, {_p(p)}"
+    if evidence.alike and p <= ALPHA:
         return "confirmed", f"{found}: inside the margin of {_size(claim, margin)}.", (-margin, margin)
     if evidence.interval.low > margin or evidence.interval.high < -margin:
         return "refuted", f"{found}: beyond the margin of {_size(claim, margin)}.", (-margin, margin)
-    if evidence.equivalent_wider:
+    if evidence.alike_wider:
         return "weakened", f"{found}: inside {_size(claim, wider)} only.", (-wider, wider)
     not_shown = f"the margin of {_size(claim, margin)} is not shown"
-    able = _able(claim, evidence) + _between_seeds(claim, evidence)
-    return "undecided", f"{found}: {not_shown}; {able}.", ()
+    return "undecided", f"{found}: {not_shown}; {_able(claim, evidence)}.", ()
 
 
-def _judge_value(claim: Claim, evidence: Evidence, _p_value: float) -> Judged:
+def _judge_value(claim: Claim, evidence: Evidence) -> Judged:
     digits, margin = _digits(claim), claim.margin or 0.0
-    mean = "Mean" if len(claim.arms) == 1 else "Mean difference"
+    mean = f"Mean{'' if len(claim.arms) == 1 else ' difference'} {evidence.estimate:.{digits}f}"
     missed = claim.value - claim.towards(margin)
     low, high = sorted(claim.towards(end - claim.value) for end in evidence.interval)
-    ends = f"{evidence.interval.low:.{digits}f} to {evidence.interval.high:.{digits}f}"
-    found = f"{mean} {evidence.estimate:.{digits}f}, 95 % interval {ends}"
     if isnan(low):
-        return "undecided", f"{mean} {evidence.estimate:.{digits}f}: too few patients for an interval.", ()
+        return "undecided", f"{mean}: too few patients for an interval.", ()
+    found = f"{mean}, 95 % interval {evidence.interval.low:.{digits}f} to {evidence.interval.high:.{digits}f}"
+    if high < -margin:
+        return "refuted", f"{found}: short of {claim.value:g} by more than {margin:g}.", (missed,)
     if high < 0:
-        if high < -margin:
-            return "refuted", f"{found}: short of {claim.value:g} by more than {margin:g}.", (missed,)
         return "weakened", f"{found}: short of {claim.value:g}, perhaps by less than {margin:g}.", (claim.value,)
     if low >= -margin:
         return "confirmed", f"{found}: {claim.value:g} is reached within {margin:g}.", (missed,)
     return "undecided", f"{found}: too wide to tell whether {claim.value:g} is reached within {margin:g}.", ()
 
 
-def _judge_share(claim: Claim, evidence: Evidence, _p_value: float) -> Judged:
-    numbers = evidence.numbers
+def _judge_share(claim: Claim, evidence: Evidence) -> Judged:
+    low, high = evidence.interval
     found = (
-        f"{numbers['count']} of {numbers['units']} {claim.unit}s are {claim.beyond} {claim.threshold:g} "
-        f"(at least {evidence.interval.low:.3f}, at most {evidence.interval.high:.3f} of all)"
+        f"{evidence.numbers['count']} of {evidence.numbers['units']} {claim.unit}s are {claim.beyond} "
+        f"{claim.threshold:g} (at least {low:.3f}, at most {high:.3f} of all)"
     )
-    sides = {"more": evidence.interval.low > claim.value, "less": evidence.interval.high < claim.value}
+    sides = {"more": low > claim.value, "less": high < claim.value}
     if sides[claim.direction]:
         return "confirmed", f"{found}: {claim.direction} than {claim.value:g}.", ()
     if any(sides.values()):
@@ -250,50 +253,31 @@ def _judge_share(claim: Claim, evidence: Evidence, _p_value: float) -> Judged:
     return "undecided", f"{found}: the share {claim.value:g} lies between.", ()
 
 
-def _found(claim: Claim, evidence: Evidence) -> str:
-    if isnan(evidence.interval.low):
-        return _estimate(claim, evidence)
-    seeds = "" if isnan(evidence.with_seeds.low) else f" ({_range(claim, *evidence.with_seeds)} with other seeds, too)"
-    return f"{_estimate(claim, evidence)}, 95 % interval {_range(claim, *evidence.interval)}{seeds}"
+# --- Numbers in words ---------------------------------------------------------------------------------------------
 
 
-def _alike(claim: Claim, evidence: Evidence) -> str:
-    """The same for a test of equivalence, which goes by the 90 % interval."""
-    low, high = evidence.numbers["low 90 %"], evidence.numbers["high 90 %"]
-    if claim.form == "spread":
-        low, high = log(low), log(high)
-    return f"{_estimate(claim, evidence)}, 90 % interval {_range(claim, low, high)}"
-
-
-def _estimate(claim: Claim, evidence: Evidence) -> str:
+def _found(claim: Claim, evidence: Evidence, level: int = 95) -> str:
+    """The estimate with its interval of 95 %, or of 90 % for a test of equivalence."""
     what = "Ratio of the standard deviations" if claim.form == "spread" else "Mean difference"
-    return f"{what} {_number(claim, evidence.estimate)}"
-
-
-def _not_shown(claim: Claim, evidence: Evidence) -> str:
+    estimate = f"{what} {_number(claim, evidence.estimate)}"
+    if level == 90:
+        return f"{estimate}, 90 % interval {_range(claim, evidence.interval_90)}"
     if isnan(evidence.interval.low):
-        return "there is no interval, for too few patients or because nothing varies"
-    return f"the interval includes {_null(claim)}; {_able(claim, evidence)}{_between_seeds(claim, evidence)}"
-
-
-def _between_seeds(claim: Claim, evidence: Evidence) -> str:
-    if isnan(evidence.seed_sd):
-        return ""
-    return f"; the standard deviation between seeds is {_size(claim, evidence.seed_sd)}"
+        return estimate
+    known = not isnan(evidence.with_seeds.low)
+    seeds = f" ({_range(claim, evidence.with_seeds)} with other seeds, too)" if known else ""
+    return f"{estimate}, 95 % interval {_range(claim, evidence.interval)}{seeds}"
 
 
 def _able(claim: Claim, evidence: Evidence) -> str:
+    """What these patients could have shown, and how much seeds vary."""
     what = "a margin of" if claim.form == "equivalence" else "an effect of"
-    if claim.form == "spread":
-        shown = f"{evidence.detectable:.2f}"
-    else:
-        shown = _size(claim, evidence.detectable)
+    able = evidence.detectable
+    shown = f"{able:.2f}" if claim.form == "spread" else _size(claim, able)
     reported = "" if claim.reported is None else f" (reported: {_number(claim, claim.effect)})"
-    return f"{evidence.patients} patients show {what} {shown} in 80 % of cohorts{reported}"
-
-
-def _null(claim: Claim) -> str:
-    return "1" if claim.form == "spread" else "0"
+    seeds = f"; the standard deviation between seeds is {_size(claim, evidence.seed_sd)}"
+    told = f"{evidence.patients} patients show {what} {shown} in 80 % of cohorts{reported}"
+    return told + ("" if isnan(evidence.seed_sd) else seeds)
 
 
 def _number(claim: Claim, value: float) -> str:
@@ -304,8 +288,8 @@ def _size(claim: Claim, value: float) -> str:
     return f"a factor {exp(value):.2f}" if claim.form == "spread" else f"{value:.{_digits(claim)}f}"
 
 
-def _range(claim: Claim, low: float, high: float) -> str:
-    return f"{_number(claim, low)} to {_number(claim, high)}"
+def _range(claim: Claim, interval: statistics.Interval) -> str:
+    return f"{_number(claim, interval.low)} to {_number(claim, interval.high)}"
 
 
 def _digits(claim: Claim) -> int:
@@ -315,9 +299,7 @@ def _digits(claim: Claim) -> int:
 
 
 def _p(p: float) -> str:
-    if isnan(p):
-        return "no p"
-    return f"p {'' if p < 0.001 else '= '}{_short_p(p)} after Holm"
+    return "no p" if isnan(p) else f"p {'' if p < 0.001 else '= '}{_short_p(p)} after Holm"
 
 
 def _short_p(p: float) -> str:

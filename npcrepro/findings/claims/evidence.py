@@ -3,64 +3,78 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import nan
+from math import exp, nan
 
 import numpy as np
+import pandas as pd
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
 from npcrepro.findings.claims.claim import Claim
 from npcrepro.statistics import Interval
 
+UNKNOWN = Interval(nan, nan)
+
 
 @dataclass(frozen=True)
 class Evidence:
-    """Numbers that decide, on the scale of the test."""
+    """Numbers that decide a claim, on the scale of its test (for a spread, the logarithm of the ratio)."""
 
     patients: int
     seeds: int
     estimate: float
-    interval: Interval
+    interval: Interval  # 95 %
     p: float = nan
-    equivalent: bool = False  # 90 % inside the margin that refutes a difference, or that an equivalence claims
+    interval_90: Interval = UNKNOWN
+    alike: bool = False  # the 90 % interval lies inside the margin that refutes a difference, or of an equivalence
     p_alike: float = nan  # of the test of likeness that refutes a difference
-    equivalent_wider: bool = False
+    alike_wider: bool = False  # an equivalence is shown inside its wider margin
     seed_sd: float = nan
-    with_seeds: Interval = field(default_factory=lambda: Interval(nan, nan))  # 95 %, other patients and other seeds
+    with_seeds: Interval = UNKNOWN  # 95 %, over other patients and other seeds
     detectable: float = nan
     failed: int = 0  # patients left out because a method found nothing in them, or something where nothing is
     rule: str = ""  # what undefined values count as, if there were any
-    numbers: dict[str, float] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)  # what a decision reports
 
 
-def weigh(claim: Claim, patients, seed: int) -> Evidence | str:
-    """Evidence, or why there is none."""
-    arms = _arms(claim, patients)
-    if isinstance(arms, str):
-        return arms
-    values, rule, counted, failures = arms
+def weigh(claim: Claim, patients: pd.DataFrame, seed: int) -> Evidence | str:
+    """The evidence on a claim, or a sentence that says why there is none."""
+    tables = _tables(claim, patients)
+    if isinstance(tables, str):
+        return tables
+    seeds = tables[0].index.get_level_values("seed").nunique()
+    filled = [_filled(claim, metric, table) for metric, table in zip(claim.metrics, tables, strict=True)]
+    values = np.array([one.values.reshape(-1, seeds) for one in filled])
+    empty = np.array([table.status.isin(("pred_empty", "ref_empty")).to_numpy().reshape(-1, seeds) for table in tables])
+    failed = int((np.isnan(values) & empty).any(axis=(0, 2)).sum())
+    counted = sum(one.counted for one in filled)
+    if claim.scale == "log":
+        values = np.log(values)
     known = ~np.isnan(values).any(axis=(0, 2))
-    kept = values[:, known]
+    left_out = int((~known).sum())
     if not known.any():
-        return f"No patient has a value in every arm ({len(known)} left out)."
+        return f"No patient has a value in every arm ({left_out} left out)."
+    kept = values[:, known]
+    contrast = np.tensordot([arm.weight for arm in claim.arms], kept, axes=1)
     if claim.form == "spread":
         evidence = _weigh_spread(claim, kept, seed)
+    elif claim.form == "share":
+        evidence = _weigh_share(claim, contrast)
     else:
-        weigh_form = {"difference": _weigh_difference, "equivalence": _weigh_equivalence, "value": _weigh_value}
-        contrast = np.tensordot([arm.weight for arm in claim.arms], kept, axes=1)
-        evidence = weigh_form.get(claim.form, _weigh_share)(claim, contrast, seed)
-    left_out = int((~known).sum())
-    cohort = {"patients": kept.shape[1], "left out": left_out, "seeds": kept.shape[2], "undefined counted": counted}
-    numbers = cohort | {"detectable": evidence.detectable} | evidence.numbers
-    failed = int(failures.sum())
-    return dataclasses.replace(evidence, numbers=numbers, failed=failed, rule=rule if counted or left_out else "")
+        evidence = _weigh_contrast(claim, contrast, seed)
+    about = {"patients": int(known.sum()), "left out": left_out, "seeds": seeds, "undefined counted": counted}
+    return dataclasses.replace(
+        evidence,
+        failed=failed,
+        rule=filled[0].rule if counted or left_out else "",
+        numbers={**about, "detectable": evidence.detectable, **evidence.numbers},
+    )
 
 
-def _arms(claim: Claim, patients) -> tuple[np.ndarray, str, int, np.ndarray] | str:
-    """Values ``(arms, patients, seeds)``, the rule in words, how many undefined values count as a number, and which
-    patients are left out for a failure.
-    """
+def _tables(claim: Claim, patients: pd.DataFrame) -> list[pd.DataFrame] | str:
+    """Value and status of each arm by patient and seed, all of the same patients and seeds; else why there are none."""
     rows = patients[patients.paper == claim.paper]
     tables = []
     for arm, metric in zip(claim.arms, claim.metrics, strict=True):
@@ -75,99 +89,71 @@ def _arms(claim: Claim, patients) -> tuple[np.ndarray, str, int, np.ndarray] | s
             raise InputError(f"claim {claim.key}: a patient stands there twice; select one structure and one region")
         tables.append(mine.set_index(["patient", "seed"])[[metric, "status"]].set_axis(["value", "status"], axis=1))
     common = set.intersection(*(set(table.index.get_level_values("seed")) for table in tables))
-    tables = [table[table.index.isin(common, level="seed")] for table in tables]
-    index, seeds = tables[0].index, len(common)
-    if (
-        index.empty
-        or len(index) != index.get_level_values("patient").nunique() * seeds
-        or any(set(table.index) != set(index) for table in tables)
-    ):
+    tables = [table[table.index.isin(common, level="seed")].sort_index() for table in tables]
+    index = tables[0].index
+    complete = len(index) == index.get_level_values("patient").nunique() * len(common) > 0
+    if not complete or any(not table.index.equals(index) for table in tables):
         sizes = ", ".join(f"{arm.method} {len(table)}" for arm, table in zip(claim.arms, tables, strict=True))
         return f"The arms were not run on the same patients with the same seeds (rows: {sizes})."
-    tables = [table.sort_index() for table in tables]
-    filled = [_filled(claim, metric, table) for metric, table in zip(claim.metrics, tables, strict=True)]
-    values = np.array([one.values.reshape(-1, seeds) for one in filled])
-    empty = np.array([table.status.isin(("pred_empty", "ref_empty")).to_numpy().reshape(-1, seeds) for table in tables])
-    failures, counted = (np.isnan(values) & empty).any(axis=(0, 2)), sum(one.counted for one in filled)
-    return (np.log(values) if claim.scale == "log" else values), filled[0].rule, counted, failures
+    return tables
 
 
-def _filled(claim: Claim, metric: str, table) -> statistics.Filled:
+def _filled(claim: Claim, metric: str, table: pd.DataFrame) -> statistics.Filled:
     values = table.value.to_numpy(dtype=float)
     if claim.scale == "log":
         values = np.where(values > 0, values, nan)
     return statistics.fill(values, claim.rule, table.status.tolist(), claim.worst_of(metric))
 
 
-def _weigh_value(claim: Claim, contrast: np.ndarray, seed: int) -> Evidence:
-    """One number for each patient: its mean, and what varies."""
-    summary, crossed = statistics.summarise(contrast.mean(axis=1), seed), statistics.crossed(contrast)
-    seed_sd = statistics.seed_spread(contrast)
+def _weigh_contrast(claim: Claim, contrast: np.ndarray, seed: int) -> Evidence:
+    """A difference, an equivalence or a value, from ``(patients, seeds)``."""
+    if claim.form == "equivalence":
+        contrast = contrast - claim.value
+    by_patient = contrast.mean(axis=1)
+    summary, with_seeds = statistics.summarise(by_patient, seed), statistics.crossed(contrast)
+    seed_sd, p, alike, wider = statistics.seed_spread(contrast), nan, None, claim.wider_margin
+    numbers = {name: getattr(summary, name) for name in ("mean", "sd", "low", "high")}
+    numbers |= {"low with seeds": with_seeds.low, "high with seeds": with_seeds.high, "sd between seeds": seed_sd}
+    if claim.form == "difference":
+        test = statistics.one_sample(by_patient, seed)
+        p = test.p
+        numbers |= {"reported": claim.effect, "p": p, "p of Wilcoxon": test.wilcoxon_p}
+        numbers |= {"effect size": test.effect_size, "rank-biserial": test.rank_biserial}
+        numbers |= {"above": test.above, "equal": test.equal, "below": test.below}
+    if claim.form != "value" and claim.refuting_margin is not None:
+        alike = statistics.equivalence(by_patient, claim.refuting_margin, seed)
+        numbers |= {"low 90 %": alike.interval.low, "high 90 %": alike.interval.high}
+        numbers |= {"p of equivalence": alike.p, "margin": alike.margin}
+    able = statistics.detectable_margin if claim.form == "equivalence" else statistics.detectable
     return Evidence(
         patients=summary.n,
         seeds=contrast.shape[1],
         estimate=summary.mean,
         interval=Interval(summary.low, summary.high),
+        p=alike.p if alike and claim.form == "equivalence" else p,
+        interval_90=alike.interval if alike else UNKNOWN,
+        alike=alike is not None and alike.inside,
+        p_alike=alike.p if alike and claim.form == "difference" else nan,
+        alike_wider=wider is not None and statistics.equivalence(by_patient, wider, seed).shown,
         seed_sd=seed_sd,
-        with_seeds=crossed,
-        detectable=statistics.detectable(summary.n, summary.sd),
-        numbers={
-            "mean": summary.mean,
-            "sd": summary.sd,
-            "low": summary.low,
-            "high": summary.high,
-            "low with seeds": crossed.low,
-            "high with seeds": crossed.high,
-            "sd between seeds": seed_sd,
-        },
+        with_seeds=with_seeds,
+        detectable=able(summary.n, summary.sd),
+        numbers=numbers,
     )
-
-
-def _weigh_difference(claim: Claim, contrast: np.ndarray, seed: int) -> Evidence:
-    """A difference, or a difference of differences."""
-    evidence, test = _weigh_value(claim, contrast, seed), statistics.one_sample(contrast.mean(axis=1), seed)
-    numbers = evidence.numbers | {"reported": claim.effect, "p": test.p, "p of Wilcoxon": test.wilcoxon_p}
-    numbers |= {"effect size": test.effect_size, "rank-biserial": test.rank_biserial}
-    numbers |= {"above": test.above, "equal": test.equal, "below": test.below}
-    evidence = dataclasses.replace(evidence, p=test.p, numbers=numbers)
-    if claim.refuting_margin is None:
-        return evidence
-    alike = statistics.equivalence(contrast.mean(axis=1), claim.refuting_margin, seed)
-    return dataclasses.replace(
-        evidence, equivalent=alike.inside, p_alike=alike.p, numbers=numbers | _equivalence_numbers(alike)
-    )
-
-
-def _weigh_equivalence(claim: Claim, contrast: np.ndarray, seed: int) -> Evidence:
-    contrast = contrast - claim.value
-    evidence, by_patient = _weigh_value(claim, contrast, seed), contrast.mean(axis=1)
-    alike = statistics.equivalence(by_patient, claim.margin, seed)
-    wider = claim.wider_margin is not None and statistics.equivalence(by_patient, claim.wider_margin, seed).shown
-    return dataclasses.replace(
-        evidence,
-        p=alike.p,
-        equivalent=alike.inside,
-        equivalent_wider=wider,
-        detectable=statistics.detectable_margin(evidence.patients, evidence.numbers["sd"]),
-        numbers=evidence.numbers | _equivalence_numbers(alike),
-    )
-
-
-def _equivalence_numbers(test: statistics.Equivalence) -> dict[str, float]:
-    ends = {"low 90 %": test.interval.low, "high 90 %": test.interval.high}
-    return ends | {"p of equivalence": test.p, "margin": test.margin}
 
 
 def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
-    test = statistics.compare_spread(*values.mean(axis=2), seed)
+    """The logarithm of the ratio of two standard deviations, from ``(2, patients, seeds)``."""
+    first, second = values.mean(axis=2)
+    test = statistics.compare_spread(first, second, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         by_seed = np.log(values[0].std(axis=0, ddof=1) / values[1].std(axis=0, ddof=1))
-        estimate, interval = float(np.log(test.ratio)), Interval(*np.log(test.interval).tolist())
-        narrow = Interval(*np.log(test.interval_90).tolist())
-    margin, inside, p_alike = claim.refuting_margin, False, nan
+        estimate = float(np.log(test.ratio))
+        interval, interval_90 = (Interval(*np.log(ends).tolist()) for ends in (test.interval, test.interval_90))
+    margin, alike, p_alike = claim.refuting_margin, False, nan
     if margin is not None:
-        inside = -margin < narrow.low and narrow.high < margin
-        p_alike = statistics.spread_equivalence(*values.mean(axis=2), float(np.exp(margin)))
+        alike = -margin < interval_90.low and interval_90.high < margin
+        p_alike = statistics.spread_equivalence(first, second, exp(margin))
     limit = statistics.detectable_spread(test.n, test.correlation)
     seed_sd = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else nan
     return Evidence(
@@ -176,7 +162,8 @@ def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
         estimate=estimate,
         interval=interval,
         p=test.p,
-        equivalent=inside,
+        interval_90=interval_90,
+        alike=alike,
         p_alike=p_alike,
         seed_sd=seed_sd,
         detectable=limit if claim.direction == "more" else 1 / limit,
@@ -195,21 +182,15 @@ def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
     )
 
 
-def _weigh_share(claim: Claim, values: np.ndarray, _seed: int) -> Evidence:
-    units = values.mean(axis=1 if claim.unit == "patient" else 0)
+def _weigh_share(claim: Claim, contrast: np.ndarray) -> Evidence:
+    units = contrast.mean(axis=1 if claim.unit == "patient" else 0)
     count = int((units < claim.threshold).sum() if claim.beyond == "below" else (units > claim.threshold).sum())
     found = statistics.share(count, len(units))
+    ends = {"low": found.interval.low, "high": found.interval.high}
     return Evidence(
-        patients=len(values),
-        seeds=values.shape[1],
+        patients=len(contrast),
+        seeds=contrast.shape[1],
         estimate=count / len(units),
         interval=Interval(found.at_least, found.at_most),
-        numbers={
-            "count": count,
-            "units": len(units),
-            "low": found.interval.low,
-            "high": found.interval.high,
-            "at least": found.at_least,
-            "at most": found.at_most,
-        },
+        numbers={"count": count, "units": len(units), **ends, "at least": found.at_least, "at most": found.at_most},
     )

@@ -1,25 +1,26 @@
-"""Every claim of the papers, held against everything that is published with the book.
+"""Every claim of the papers with what the records published with the book say about it.
 
-A ledger is made anew at every build. A claim without evidence stays in it, with the command that would make some.
+The ledger is made anew at every build. A claim without evidence stays in it, with the command that would make some.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import chain
-from math import exp, inf, isnan, nan
-from pathlib import Path
+from math import exp, isnan, nan
+from typing import Any
+
+import pandas as pd
 
 from npcrepro import statistics
-from npcrepro.base.errors import pick
+from npcrepro.base.errors import one_of, pick
 from npcrepro.findings import leakage
 from npcrepro.findings.claims.claim import Claim
 from npcrepro.findings.claims.decision import Decision, all_of, decide_together
+from npcrepro.findings.claims.source import DECIDING, Source, best, rows_of, sources
+from npcrepro.findings.tally import tally, text_table
 from npcrepro.protocol import registry
-from npcrepro.runs.evaluation import METRICS, VOLUMES
-from npcrepro.runs.per_patient import by_patient, over_structures, select
-from npcrepro.runs.published import RESULTS, Published, published_folders, read_published
 
 NO_EVIDENCE, NOT_HERE = "no evidence yet", "not testable here"
 VERDICTS = {
@@ -30,57 +31,11 @@ VERDICTS = {
     NO_EVIDENCE: "nothing that is published with the book speaks to it",
     NOT_HERE: "records cannot decide it; the reason says what would",
 }
-# Columns that are made of others here: volume of false positives, and how far the training loss fell.
-DERIVED = ("false_positive_ml", "loss_fall")
-DECIDING = (*METRICS, *VOLUMES, *DERIVED)
 DECIDED = ("confirmed", "weakened", "refuted")
 FULL = "paper"  # the profile at which networks and trainings have the size of the paper's
-PHANTOM = "phantom"  # how names of synthetic cohorts begin
 USUAL_SD = 0.08  # of paired differences of the DSC, for the number of patients; no paper prints one
 RUN = "npcrepro run {paper} --cohort {cohort} {options} --publish book/results/{name}"
 SLICE = "npcrepro data slices COHORT {cohort} --by {unit} --patients N"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Published runs of one paper on one cohort, or on its slices in two splits.
-
-    Attributes:
-        name: of the folder, or of both joined by "and".
-        paper, cohort, profile: what they were made on.
-        patients: from :func:`npcrepro.runs.per_patient.by_patient`, with `DERIVED` columns; of slices in two splits,
-            the mean DSC over the slices of each patient, as :mod:`npcrepro.findings.leakage` has it.
-        training: a row for each run with ``loss_fall``, in the form of ``patients``.
-        substituted: channels and structures that others stood in for, in the cohort or in the methods (``modalities``).
-        updates: of the profile; 0 in records of before there were any.
-    """
-
-    name: str
-    paper: str
-    cohort: str
-    profile: str
-    patients: object
-    training: object
-    substituted: dict[str, str] = field(default_factory=dict)
-    updates: int = 0
-
-    def rows(self, claim: Claim):
-        """What decides a claim: a row for each patient, method and seed."""
-        if claim.metric == "loss_fall":
-            return self.training
-        mine = self.patients[self.patients.region == claim.region]
-        names = mine.structure.unique()
-        if claim.structure or len(names) == 1:
-            rows = select(self.patients, claim.structure or names[0], claim.region)
-        else:
-            rows = over_structures(mine[~mine.suspect], (*METRICS, "false_positive_ml"))
-        return rows
-
-    def has(self, claim: Claim) -> bool:
-        """Whether every arm of a claim was run."""
-        rows = self.training if claim.metric == "loss_fall" else self.patients
-        found = set(zip(rows.method, rows.cohort, strict=True))
-        return all(any(m == arm.method and _on(c, arm.cohort) for m, c in found) for arm in claim.arms)
 
 
 @dataclass(frozen=True)
@@ -130,37 +85,21 @@ def claims(paper: str) -> list[Claim]:
         'xue2020-56'
     """
     read = [Claim.from_data({"paper": paper, **entry}) for entry in registry.reported(paper).get("claims", [])]
-    # Misspelt, a method would wait for its runs for ever, and a metric would be missed only when there are runs.
+    # A misspelt method would never find its runs, and a misspelt metric would be noticed only once there are runs.
     methods = {method.name: method for method in registry.load(paper).methods} if read else {}
     asked = chain(read, (claim.first for claim in read if claim.first))
     for part in chain.from_iterable(claim.tested for claim in asked):
         for arm, metric in zip(part.arms, part.metrics, strict=True):
             pick(methods, arm.method, f"method of claim {part.key}")
-            pick(dict.fromkeys(DECIDING), metric, f"metric of claim {part.key}")
+            one_of(DECIDING, metric, f"metric of claim {part.key}")
     return read
 
 
-def sources(results: Path | str = RESULTS) -> list[Source]:
-    """Everything published under a folder that belongs to a paper of this book.
-
-    Folders on the slices of one cohort, split by slice and by patient (:func:`npcrepro.findings.leakage.pairs`),
-    become one source.
-    """
-    pairs = [pair for key in registry.KEYS for pair in leakage.pairs(Path(results), key)]
-    paired = {published.folder for pair in pairs for published in pair}
-    read = [_source(read_published(folder)) for folder in published_folders(results) if folder not in paired]
-    return [*(source for source in read if source.paper in registry.KEYS), *(_split_twice(*pair) for pair in pairs)]
-
-
 def ledger(found: Sequence[Source] | None = None, keys: Iterable[str] = ()) -> list[Line]:
-    """Decide every claim of the papers.
+    """Decide every claim of the papers (all if ``keys`` is empty), by default on the sources of the book.
 
-    Each claim is decided on one source: a cohort of patients rather than a phantom, enough seeds rather than too few,
-    then the one with most patients. Claims of one paper are corrected together.
-
-    Args:
-        found: from :func:`sources`; by default those of the book.
-        keys: of papers; all if empty.
+    Each claim is decided on its :func:`~npcrepro.findings.claims.source.best` source. Claims of one paper are corrected
+    together by Holm's method.
     """
     found = sources() if found is None else found
     lines = []
@@ -172,15 +111,8 @@ def ledger(found: Sequence[Source] | None = None, keys: Iterable[str] = ()) -> l
     return lines
 
 
-def rows_of(claim: Claim, source: Source | None) -> list[tuple[Claim, object]]:
-    """What is tested of a claim, as far as its arms were run, each with its rows."""
-    return [(part, source.rows(part)) for part in claim.tested if source.has(part)] if source else []
-
-
-def table(lines: Sequence[Line]):
+def table(lines: Sequence[Line]) -> pd.DataFrame:
     """One row for each claim, as a data frame of text."""
-    import pandas as pd
-
     columns = {
         "claim": lambda line: line.claim.key.split("-")[-1],
         "paper": lambda line: line.claim.paper,
@@ -195,13 +127,11 @@ def table(lines: Sequence[Line]):
         "patients needed": lambda line: needed(line.claim),
         "command": lambda line: line.command,
     }
-    return pd.DataFrame([{name: of(line) for name, of in columns.items()} for line in lines], columns=list(columns))
+    return text_table(lines, columns)
 
 
-def counts(lines: Sequence[Line]):
+def counts(lines: Sequence[Line]) -> pd.DataFrame:
     """How many claims of each paper have each verdict, with sums, as a data frame."""
-    from npcrepro.findings.tally import tally
-
     return tally(table(lines), by="paper", of="verdict", order=VERDICTS)
 
 
@@ -223,12 +153,12 @@ def command(claim: Claim) -> str:
     arms = [arm for part in claim.tested for arm in part.arms]
     commands = []
     for end in dict.fromkeys(arm.cohort for arm in arms):
-        values = {"methods": dict.fromkeys(arm.method for arm in arms if arm.cohort == end)}
+        values: dict[str, Iterable[Any]] = {"methods": dict.fromkeys(arm.method for arm in arms if arm.cohort == end)}
         values["seeds"] = range(max(part.seeds for part in claim.tested))
         cohort, name = f"COHORT{end}", "NAME"
         if end:
-            # Every slice has to be tested in both splits. Where the folds are as many as the cohort has patients, they
-            # are not named, and the profile chooses.
+            # Every slice has to be tested in both splits. A paper whose folds are as many as the patients of the cohort
+            # has no "folds" here: the profile chooses.
             values["folds"] = range(registry.load(claim.paper).split.get("folds", 0))
             name = f"{claim.paper}-leakage-NAME{end}"
             commands.append(SLICE.format(cohort=cohort, unit=leakage.SPLITS[end]))
@@ -237,23 +167,6 @@ def command(claim: Claim) -> str:
         options = " ".join(f"--{option} {value}" for option, each in values.items() for value in each)
         commands.append(RUN.format(paper=claim.paper, cohort=cohort, options=options, name=name))
     return " && ".join(commands)
-
-
-def best(found: Iterable[Source], claim: Claim) -> Source | None:
-    """The source of its paper that decides a claim; of a claim with parts, one that has at least one of them."""
-
-    def worth(source: Source):
-        tested = [part for part in claim.tested if source.has(part)]
-        rows = source.rows(tested[0])
-        arms = [rows[rows.method == arm.method] for arm in tested[0].arms]
-        patients, seeds = (min(arm[column].nunique() for arm in arms) for column in ("patient", "seed"))
-        enough = seeds >= max(part.seeds for part in tested)
-        size = patients, seeds, source.updates
-        return not source.cohort.startswith(PHANTOM), len(tested), enough, *size, source.name
-
-    mine = [source for source in found if source.paper == claim.paper]
-    fitting = [source for source in mine if any(source.has(part) for part in claim.tested)]
-    return max(fitting, key=worth) if fitting else None
 
 
 def line_of(claim: Claim, source: Source | None, decisions: Mapping[str, Decision]) -> Line:
@@ -276,84 +189,13 @@ def line_of(claim: Claim, source: Source | None, decisions: Mapping[str, Decisio
     if claim.limits:
         reason += f" {claim.limits}"
     if source.substituted:
-        reason += " Here " + ", ".join(f"{new} stands for {old}" for old, new in source.substituted.items()) + "."
+        reason += f" Here {', '.join(f'{new} stands for {old}' for old, new in source.substituted.items())}."
     return Line(claim, verdict, reason, parts, source.name, f"{source.cohort} ({source.profile})", command(claim))
 
 
-# --- Parts -------------------------------------------------------------------------------------------------------
-
-
-def _on(cohort: str, end: str) -> bool:
-    """Whether a cohort is the one that an arm asks for; one of single slices has to be asked for."""
-    return cohort.endswith(end) if end else not cohort.endswith(tuple(leakage.SPLITS))
-
-
 def _absolute(claim: Claim) -> bool:
-    """About a number of one method, which its size and training decide; what is compared has had the same of both."""
+    """Whether a claim is about a number of one method, which grows with its size and training."""
     return claim.form in ("value", "share") and len(claim.arms) == 1
-
-
-def _source(published: Published) -> Source:
-    first = published.runs[0]
-    patients = by_patient(published.cases)
-    patients["false_positive_ml"] = patients.predicted_ml * (1 - patients.precision)
-    patients.loc[patients.predicted_ml == 0, "false_positive_ml"] = 0.0
-    return Source(
-        published.folder.name,
-        first["paper"],
-        first["cohort"],
-        first["profile"]["name"],
-        patients,
-        _training(published.history),
-        _other_series(published) | first.get("substituted", {}),
-        first["profile"].get("updates", 0),
-    )
-
-
-def _other_series(published: Published) -> dict[str, str]:
-    """Series of the paper's methods in whose place the published ones had others."""
-    paper = published.runs[0]["paper"]
-    printed = (
-        {method.name: method.channels for method in registry.load(paper).methods} if paper in registry.KEYS else {}
-    )
-    return {
-        old: new
-        for name, method in published.methods.items()
-        for old, new in zip(printed.get(name, ()), method.get("channels", ()), strict=False)
-        if old != new
-    }
-
-
-def _split_twice(by_slice: Published, by_patient: Published) -> Source:
-    """The same slices split by slice and by patient: the patients and numbers that the chapter shows."""
-    import pandas as pd
-
-    source = _source(by_slice)
-    table = leakage.differences(by_slice.cases, by_patient.cases)
-    whole = table[table.structure == leakage.ALL].groupby(["method", "patient", "seed"])
-    means = whole[["by_slice", "by_patient"]].mean()
-    cohort = source.cohort.removesuffix(next(iter(leakage.SPLITS)))
-    splits = [
-        means[column].rename("dsc").reset_index().assign(cohort=f"{cohort}{end}")
-        for column, end in zip(means, leakage.SPLITS, strict=True)
-    ]
-    about = {"paper": source.paper, "profile": source.profile, "suspect": False, "status": "ok"}
-    patients = pd.concat(splits, ignore_index=True).assign(**about, structure=leakage.ALL, region="reference_slices")
-    name = f"{by_slice.folder.name} and {by_patient.folder.name}"
-    return replace(source, name=name, cohort=cohort, patients=patients)
-
-
-def _training(history):
-    """By how much of its first value the training loss of each run fell, in the form of patients; one that ended as no
-    number did not fall.
-    """
-    keys = ["paper", "method", "cohort", "profile", "fold", "seed"]
-    first = history[history.stage == history.groupby(keys).stage.transform("first")]
-    losses = first.groupby(keys, sort=True).loss
-    ends = losses.agg(first=lambda loss: loss.iloc[0], last=lambda loss: loss.iloc[-1]).reset_index()
-    ends["loss_fall"] = (1 - ends["last"] / ends["first"]).where(ends["last"].abs() < inf, 0.0)
-    ends["patient"] = "fold " + ends.fold.astype(str)
-    return ends.assign(status="ok")[[*keys, "patient", "status", "loss_fall"]]
 
 
 def _effect(decision: Decision, claim: Claim) -> str:

@@ -1,4 +1,4 @@
-"""What a verdict hangs on: the same claim, decided again with one choice made otherwise.
+"""How sensitive a verdict is: the same claim, decided again with one choice made otherwise.
 
 None of the choices is an error. A verdict that turns with one of them says as much about the choice as about the claim.
 """
@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from npcrepro.base.wording import in_words
 from npcrepro.findings.claims.claim import Claim
 from npcrepro.findings.claims.decision import judge_together, weigh_all
-from npcrepro.findings.claims.ledger import DECIDED, Line, Source, best, claims, line_of, rows_of
+from npcrepro.findings.claims.ledger import DECIDED, Line, claims, line_of
+from npcrepro.findings.claims.source import Pairs, Source, best, rows_of
+from npcrepro.findings.tally import text_table
 from npcrepro.protocol import registry
 from npcrepro.runs.evaluation import WHOLE
 
@@ -27,7 +31,6 @@ OTHER_DISTANCE = {
 SLICES = "each structure in the slices that show it"
 FIRST = "as it was first asked: {}"
 WITHOUT = "one patient left out: {}"
-Pairs = list[tuple[Claim, object]]  # what is tested of a claim, each with its rows
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,13 @@ class Otherwise:
 
 
 class Summary(NamedTuple):
-    """How many claims are decided and how many of these turn; how many have records and are undecided, how many of
-    these get a verdict by some choice, and how many others have a choice and get none by any."""
+    """Numbers of claims that have records."""
 
-    verdicts: int
-    turned: int
+    verdicts: int  # decided
+    turned: int  # decided, and another verdict by some choice
     undecided: int
-    settled: int
-    unsettled: int
+    settled: int  # undecided, and a verdict by some choice
+    unsettled: int  # undecided, and no verdict by any choice that there is
 
 
 def otherwise(found: Sequence[Source], keys: Iterable[str] = ()) -> list[Otherwise]:
@@ -68,16 +70,14 @@ def otherwise(found: Sequence[Source], keys: Iterable[str] = ()) -> list[Otherwi
     without each patient in turn; those without whom it has another verdict are one entry for each such verdict.
 
     Args:
-        found: from :func:`npcrepro.findings.claims.ledger.sources`.
+        found: from :func:`npcrepro.findings.claims.source.sources`.
         keys: of papers; all if empty.
     """
     return list(chain.from_iterable(_of_paper(found, paper) for paper in keys or registry.KEYS))
 
 
-def table(entries: Iterable[Otherwise]):
+def table(entries: Iterable[Otherwise]) -> pd.DataFrame:
     """The choices that turn a verdict, as a data frame of text."""
-    import pandas as pd
-
     columns = {
         "claim": lambda one: one.before.claim.key.split("-")[-1],
         "paper": lambda one: one.before.claim.paper,
@@ -86,8 +86,7 @@ def table(entries: Iterable[Otherwise]):
         "choice made otherwise": lambda one: one.choice,
         "reason then": lambda one: one.after.reason,
     }
-    rows = [{name: of(one) for name, of in columns.items()} for one in entries if one.turns]
-    return pd.DataFrame(rows, columns=list(columns))
+    return text_table((one for one in entries if one.turns), columns)
 
 
 def summarise(lines: Iterable[Line], entries: Sequence[Otherwise]) -> Summary:
@@ -106,14 +105,14 @@ def _of_paper(found: Sequence[Source], paper: str) -> Iterator[Otherwise]:
     family = {claim.key: rows_of(claim, source) for claim, source in asked}
     known = weigh_all(_all(family))
 
-    decisions = {one.claim: one for one in judge_together([part for part, _ in _all(family)], known)}
-
     def again(claim: Claim, source: Source, pairs: Pairs) -> Line:
+        """The line of a claim with other rows or another test, beside the other claims as they are."""
         parts = [part for part, _ in _all(family | {claim.key: pairs})]
-        return line_of(claim, source, {one.claim: one for one in judge_together(parts, known | weigh_all(pairs))})
+        weighed = known | (weigh_all(pairs) if pairs is not family[claim.key] else {})
+        return line_of(claim, source, {one.claim: one for one in judge_together(parts, weighed)})
 
     for claim, source in asked:
-        before = line_of(claim, source, decisions)
+        before = again(claim, source, family[claim.key])
         for choice, other in _choices(claim):
             if pairs := rows_of(other, source):
                 yield Otherwise(before, choice, again(other, source, pairs))
@@ -130,40 +129,34 @@ def _choices(claim: Claim) -> Iterator[tuple[str, Claim]]:
     if claim.first:
         yield FIRST.format(claim.first.test), claim.first
     # Distances and losses are of whole volumes alone.
-    inside = _changed(claim, lambda part: {"region": "reference_slices"} if _has_slices(part) else {})
+    whole = {*WHOLE, "loss_fall"}
+    inside = _changed(claim, lambda part: {"region": "reference_slices"} if whole.isdisjoint(part.metrics) else {})
     if inside != claim:
         yield SLICES, inside
-    distance = _changed(claim, lambda part: {"metric": OTHER_DISTANCE.get(part.metric, (part.metric,))[0]})
-    if distance != claim:
-        words = dict.fromkeys(OTHER_DISTANCE[part.metric][1] for part in claim.tested if part.metric in OTHER_DISTANCE)
-        yield f"by {in_words(words)}", distance
+    others = {part.metric: OTHER_DISTANCE[part.metric] for part in claim.tested if part.metric in OTHER_DISTANCE}
+    if others:
+        distance = _changed(claim, lambda part: {"metric": others[part.metric][0]} if part.metric in others else {})
+        yield f"by {in_words(words for _, words in others.values())}", distance
 
 
-def _has_slices(part: Claim) -> bool:
-    return not {*part.metrics} & {*WHOLE, "loss_fall"}
-
-
-def _changed(claim: Claim, change: Callable[[Claim], dict]) -> Claim:
+def _changed(claim: Claim, change: Callable[[Claim], dict[str, Any]]) -> Claim:
+    """The claim after a change of each part that is tested."""
     if claim.form == "all":
         return replace(claim, parts=tuple(replace(part, **change(part)) for part in claim.parts))
     return replace(claim, **change(claim))
 
 
-def _without(before: Line, source: Source, pairs: Pairs, again: Callable[..., Line]) -> list[Otherwise]:
+def _without(before: Line, source: Source, pairs: Pairs, again: Callable[..., Line]) -> Iterator[Otherwise]:
+    """Each other verdict that the claim has without one of the patients."""
     patients = list(dict.fromkeys(name for _, rows in pairs for name in rows.patient))
     turned: dict[str, list[tuple[str, Line]]] = {}
     for name in patients:
         after = again(before.claim, source, [(part, rows[rows.patient != name]) for part, rows in pairs])
         if after.verdict != before.verdict:
             turned.setdefault(after.verdict, []).append((name, after))
-    return [
-        Otherwise(before, WITHOUT.format(_one_of([name for name, _ in found], len(patients))), found[0][1])
-        for found in turned.values()
-    ]
-
-
-def _one_of(names: Sequence[str], of: int) -> str:
-    if len(names) == of:
-        return f"any of the {of}"
-    *first, last = names
-    return f"{', '.join(first)} or {last}" if first else last
+    for found in turned.values():
+        *others, last = [name for name, _ in found]
+        names = f"{', '.join(others)} or {last}" if others else last
+        if len(found) == len(patients):
+            names = f"any of the {len(patients)}"
+        yield Otherwise(before, WITHOUT.format(names), found[0][1])

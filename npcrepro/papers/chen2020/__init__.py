@@ -2,4 +2,4 @@
 
 from npcrepro.protocol.method import Entry
 
-ENTRY = Entry("Chen et al. 2020", place=4, letter="C")
+ENTRY = Entry("Chen et al. 2020", place=4)

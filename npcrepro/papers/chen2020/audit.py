@@ -54,37 +54,28 @@ def transfer_gains(reported: Reported) -> dict[str, float]:
     return {name: table[name + ends]["dsc"] - row["dsc"] for name, row in table.items() if name + ends in table}
 
 
-@check(
-    "C01",
+@check("C01", where="Section IV-E",
     claim="Gains of 11.08 %, 14.14 % and 0.1023; 6.39 %, 7.67 % and 0.0649; 1.86 %, 2.82 % and 0.0234.",
-    where="Section IV-E",
     reading="As printed, in percentage points; Table I is meant where Table II is cited.",
-    consequence="None: the nine gains are those of Table I.",
-)
+    consequence="None: the nine gains are those of Table I.")  # fmt: skip
 def gains(reported: Reported) -> Finding:
     found, printed = recomputed_gains(reported), printed_gains(reported)
     exact = sum(abs(found[other][name] - printed[other][name]) < 1e-6 for other in found for name in found[other])
     relative = {other: found[other]["dsc"] / rows(reported)[other]["dsc"] for other in COMPARED}
-    lines = [f"{exact} of {3 * len(found)} agree with Table I."]
+    total = 3 * len(found)
+    lines = [f"{exact} of {total} agree with Table I."]
     lines += [
         f"Against {other}: DSC {each['dsc']:.2f} and AP {each['ap']:.2f} points, loss {each['loss_dice']:.4f}; "
         f"relative gain of the DSC {relative[other]:.1f} %."
         for other, each in found.items()
     ]
-    return Finding(
-        "consistent" if exact == 3 * len(found) else "inconsistent",
-        tuple(lines),
-        {"exact": exact, "gains": 3 * len(found)},
-    )
+    return Finding("consistent" if exact == total else "inconsistent", tuple(lines), {"exact": exact, "gains": total})
 
 
-@check(
-    "C02",
+@check("C02", where="Equations 1 and 14, Tables I and II",
     claim="DSC is of masks and the Dice loss of probabilities, so that they need not add up to 1.",
-    where="Equations 1 and 14, Tables I and II",
     reading="As printed.",
-    consequence="Threshold 0.5; soft and hard DSC are both reported.",
-)
+    consequence="Threshold 0.5; soft and hard DSC are both reported.")  # fmt: skip
 def dsc_and_loss(reported: Reported) -> Finding:
     table = {**rows(reported), **rows(reported, "table2")}
     sums = {name: row["dsc"] + row["loss_dice"] for name, row in table.items()}
@@ -107,13 +98,10 @@ def printed_dice(overlap: float, predicted: float, labelled: float, epsilon: flo
     return 1 - 2 * (overlap + epsilon) / (predicted + labelled + epsilon)
 
 
-@check(
-    "C03",
+@check("C03", where="Equation 1",
     claim="In the Dice loss the factor 2 multiplies the smoothing term as well.",
-    where="Equation 1",
     reading="Few windows had no tumour; or the factor 2 belongs to the overlap alone.",
-    consequence="1 - (2I + eps) / (P + G + eps); the printed form is a method.",
-)
+    consequence="1 - (2I + eps) / (P + G + eps); the printed form is a method.")  # fmt: skip
 def dice_loss(reported: Reported) -> Finding:
     epsilon = reported["text"]["epsilon"]
     cases = {
@@ -130,13 +118,10 @@ def dice_loss(reported: Reported) -> Finding:
     return Finding("cannot tell" if uneven and empty is None else "consistent", lines, losses)
 
 
-@check(
-    "C04",
+@check("C04", where="Training",
     claim="149 patients, five folds, a quarter of the training part for validation, 75 updates of 8 in an epoch.",
-    where="Training",
     reading="As printed.",
-    consequence="An epoch is about one pass; the same folds for pre-training and fusion.",
-)
+    consequence="An epoch is about one pass; the same folds for pre-training and fusion.")  # fmt: skip
 def patients_and_updates(reported: Reported) -> Finding:
     n, text, depth = reported["paper"]["patients"], reported["text"], reported["paper"]["matrix"][0]
     test = [n // text["folds"] + (fold < n % text["folds"]) for fold in range(text["folds"])]
@@ -151,13 +136,10 @@ def patients_and_updates(reported: Reported) -> Finding:
     return Finding("consistent" if sum(test) == n and plausible else "inconsistent", lines, {"slices": slices})
 
 
-@check(
-    "C05",
+@check("C05", where="Table II, Section V",
     claim="Self-transfer improves every configuration.",
-    where="Table II, Section V",
     reading="As printed, by the sign.",
-    consequence="Several seeds, with the missing baseline.",
-)
+    consequence="Several seeds, with the missing baseline.")  # fmt: skip
 def self_transfer(reported: Reported) -> Finding:
     found, table = transfer_gains(reported), rows(reported, "table2")
     shown, last = [f"{name} {gain:+z.4f}" for name, gain in found.items()], list(found.values())[-1]
@@ -170,13 +152,10 @@ def self_transfer(reported: Reported) -> Finding:
     return Finding("consistent" if fits else "inconsistent", lines, {"last": last})
 
 
-@check(
-    "C06",
+@check("C06", where="Table II",
     claim="Standard-deviation pooling helps in the channel and in the spatial attention.",
-    where="Table II",
     reading="The two need each other.",
-    consequence="Five seeds or more for each cell.",
-)
+    consequence="Five seeds or more for each cell.")  # fmt: skip
 def pooling(reported: Reported) -> Finding:
     table = rows(reported, "table2")
     base = table["MMFNet+multi-MLP"]["dsc"]
@@ -190,18 +169,16 @@ def pooling(reported: Reported) -> Finding:
     return Finding("consistent" if decided and min(gain.values()) > 0 else "cannot tell", (line,), gain)
 
 
-@check(
-    "C07",
+@check("C07", where="Table I",
     claim="More series and more encoders help.",
-    where="Table I",
     reading="The network with one encoder was trained too little.",
-    consequence="It is tuned before several encoders are held against it; the series of the contour is recorded.",
-)
+    consequence="It is tuned before several encoders are held against it; the series of the contour is recorded."
+)  # fmt: skip
 def order_of_series(reported: Reported) -> Finding:
     table = rows(reported)
     kinds = ("Patch-based CNN", "U-net", "3D U-net")
     dsc = {kind: {series: table[f"{kind} ({series})"]["dsc"] for series in MODALITIES} for kind in kinds}
-    orders = {kind: sorted(MODALITIES, key=each.get, reverse=True) for kind, each in dsc.items()}
+    orders = {kind: sorted(MODALITIES, key=each.__getitem__, reverse=True) for kind, each in dsc.items()}
     single = table[SINGLE]["dsc"]
     better = [series for series, value in dsc["3D U-net"].items() if value > single]
     lines = (
@@ -212,13 +189,10 @@ def order_of_series(reported: Reported) -> Finding:
     return Finding("consistent" if same and not better else "inconsistent", lines, {"better": len(better)})
 
 
-@check(
-    "C08",
+@check("C08", where="Fusion block, Table II",
     claim="The channel attention reduces by r = 12, with two series as well.",
-    where="Fusion block, Table II",
     reading="Another r was used for two series.",
-    consequence="r is four times the number of series.",
-)
+    consequence="r is four times the number of series.")  # fmt: skip
 def reduction(reported: Reported) -> Finding:
     text = reported["text"]
     hidden = {n: [n * c / text["reduction"] for c in text["channels"]] for n in (3, 2)}
@@ -227,13 +201,10 @@ def reduction(reported: Reported) -> Finding:
     return Finding("consistent" if whole else "inconsistent", lines)
 
 
-@check(
-    "C09",
+@check("C09", where="Encoder, patches",
     claim="Four poolings of a patch of 16 x 256 x 256.",
-    where="Encoder, patches",
     reading="As printed.",
-    consequence="Fewer slices are padded; the share of tumour outside the patch is reported.",
-)
+    consequence="Fewer slices are padded; the share of tumour outside the patch is reported.")  # fmt: skip
 def patch(reported: Reported) -> Finding:
     sides, spacing = reported["paper"]["matrix"], reported["paper"]["spacing_mm"]
     poolings = len(reported["text"]["channels"])
@@ -248,13 +219,10 @@ def patch(reported: Reported) -> Finding:
     return Finding("consistent" if fits else "inconsistent", lines)
 
 
-@check(
-    "C10",
+@check("C10", where="Figures 7 and 8",
     claim="Figures 7 and 8 show typical results.",
-    where="Figures 7 and 8",
     reading="They show what a good result looks like.",
-    consequence="Patients are shown by rank, from the best to the worst, or the one in the middle.",
-)
+    consequence="Patients are shown by rank, from the best to the worst, or the one in the middle.")  # fmt: skip
 def examples(reported: Reported) -> Finding:
     shown, mean = [row["dsc"] for row in reported["tables"]["figure8"]], rows(reported)[FULL]["dsc"]
     above = sum(value > mean for value in shown)
@@ -266,13 +234,10 @@ def examples(reported: Reported) -> Finding:
     return Finding("cannot tell" if chance < 0.1 else "consistent", (line,), {"chance": chance})
 
 
-@check(
-    "C11",
+@check("C11", where="Tables I and II",
     claim="The differences between configurations are real.",
-    where="Tables I and II",
     reading="The spread of paired differences is small.",
-    consequence="Differences below 0.01 need several seeds and more patients.",
-)
+    consequence="Differences below 0.01 need several seeds and more patients.")  # fmt: skip
 def significance(reported: Reported) -> Finding:
     n, table = reported["paper"]["patients"], rows(reported, "table2")
     gaps = {"full over several encoders": table[FULL]["dsc"] - rows(reported)[MULTI]["dsc"]}
@@ -289,13 +254,10 @@ def significance(reported: Reported) -> Finding:
     return Finding("consistent" if decided else "cannot tell", lines, limits)
 
 
-@check(
-    "C12",
+@check("C12", where="Training",
     claim="Self-transfer and a random start are compared fairly.",
-    where="Training",
     reading="Both had the same number of updates.",
-    consequence="A random start gets as many updates and the same schedule.",
-)
+    consequence="A random start gets as many updates and the same schedule.")  # fmt: skip
 def fair_comparison(reported: Reported) -> Finding:
     text = reported["text"]
     updates = text["epochs"] * text["updates_of_an_epoch"]

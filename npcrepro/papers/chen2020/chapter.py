@@ -26,7 +26,7 @@ def attention(chapter: VolumeChapter, method: str) -> Markdown:
     """Weights of channels by series and level, and of voxels on a slice, for the patient of `VolumeChapter.shown`."""
     record = next(r for r in chapter.found if r.config["method"]["name"] == method and chapter.first(r))
     data, network = load_data(record, chapter.prepared), load_network(record)
-    windows = data.samples([chapter.shown.case]) or data.samples(chapter.prepared.cases)[:1]
+    windows = data.samples([chapter.shown.case]) or data.samples(chapter.prepared.case_names)[:1]
     labelled = [int((data.batch([window])[1] == 1).sum()) for window in windows]
     image, label = data.batch([windows[int(np.argmax(labelled))]])
     pairs = network.attention(data.finish(image))
@@ -54,7 +54,7 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
     """
     name = chapter.settings.profile
     size = replace(chapter.paper.profile(name if name == "smoke" else "paper"), batch_size=1)
-    case, method = chapter.prepared.cases[0], chapter.paper.methods[0]
+    case, method = chapter.prepared.case_names[0], chapter.paper.methods[0]
     found = time_case(chapter.source, case, method, size, chapter.settings.device)
     parts = {"reading": found.reading, "the network": found.network, "merging": found.merging, "all": found.seconds}
     rows = [(name, seconds, f"{seconds / found.seconds:.0%}") for name, seconds in parts.items()]

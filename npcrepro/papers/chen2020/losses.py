@@ -1,4 +1,4 @@
-"""Dice loss of Chen et al. 2020, as printed."""
+"""Dice loss of Chen et al. 2020, with the smoothing where the paper prints it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from npcrepro.losses.dice import DiceLoss
 class ChenDiceLoss(DiceLoss):
     """Dice loss of Chen et al. 2020, equation 1, as printed: ``1 - 2 (sum p g + s) / (sum p + sum g + s)``.
 
-    With the smoothing inside the factor 2 it is -1 where a structure is absent and not found, and below 0 for the
-    right answer. :class:`DiceLoss` has the form that stays in [0, 1].
+    The smoothing stands inside the factor 2. So the loss is -1 where a structure is absent and not found, and below 0
+    for the right answer. :class:`DiceLoss` has the form that stays in [0, 1].
 
     Args:
         smoothing: ``s`` > 0.
@@ -29,4 +29,5 @@ class ChenDiceLoss(DiceLoss):
         super().__init__(smoothing, pooled, **options)
 
     def _loss(self, probability: Tensor, truth: Tensor, contoured: Tensor) -> Tensor:
+        # eqs. 1 to 3: 1 - 2 (sum p g + s) / (sum p + sum g + s), p the probabilities and g the labels
         return 1 - 2 * self._coefficient(probability, truth, contoured, factor=1)

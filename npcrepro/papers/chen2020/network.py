@@ -1,9 +1,12 @@
-"""The multi-modality fusion network (MMFNet) of Chen et al. 2020, and the networks that it is compared with.
+"""MMFNet, the fusion network of several MRI sequences by Chen et al. 2020 (Neurocomputing 394:27-40).
 
-Each series has an encoder of its own; at each level a fusion block weighs channels and voxels of all series and merges
-them into the skip connection of one decoder. At width 1, with one structure: 679,697 parameters for one series,
-1,701,345 for three encoders without fusion blocks, 3,682,929 for one encoder of three times the width, 1,548,403 for
-MMFNet, of which 140,818 are in the four fusion blocks.
+Each sequence has an encoder of its own. At each level a fusion block weighs the channels and the voxels of all
+sequences, and merges them into the skip connection of one decoder. The networks that it is compared with are made of
+the same encoder and decoder.
+
+Input: windows ``(B, sequences, 16, 256, 256)``. Output: one logit for each structure and voxel. Parameters at width 1
+with one structure: 679,697 for one sequence, 1,701,345 for three encoders without fusion blocks, 3,682,929 for one
+encoder of three times the width, 1,548,403 for MMFNet, of which 140,818 are in its four fusion blocks.
 """
 
 from __future__ import annotations
@@ -37,17 +40,16 @@ def _convolution(before: int, after: int, kernel: Triple) -> nn.Sequential:
 
 def _step(kernel: Triple) -> Triple:
     """How much smaller the next level is: halved along each axis that the kernel sees."""
-    return tuple(2 if side > 1 else 1 for side in kernel)
+    return tuple(2 if side > 1 else 1 for side in kernel)  # type: ignore[return-value]
 
 
 class Encoder(nn.Module):
     """Four levels of two convolutions, halved from level to level, and one convolution at the bottom.
 
     Args:
-        in_channels: of the image.
         channels: of the four levels.
         bottom: channels of the last convolution.
-        kernel: of the convolutions; ``(1, 3, 3)`` sees slice by slice, and keeps their number.
+        kernel: of the convolutions; ``(1, 3, 3)`` works slice by slice, and keeps the number of slices.
 
     Shape:
         ``(B, in_channels, D, H, W)``, each axis that the kernel sees divisible by 16, to a list of four maps
@@ -65,8 +67,7 @@ class Encoder(nn.Module):
             nn.Sequential(_convolution(before, after, kernel), _convolution(after, after, kernel))
             for before, after in zip([in_channels, *channels], channels, strict=False)
         )
-        # PAPER: 2 x 2 x 2 maximum pooling behind each level, a single convolution at the bottom
-        # (Section III-A).
+        # PAPER: 2 x 2 x 2 maximum pooling behind each level, a single convolution at the bottom (Section III-A).
         self.pool = nn.MaxPool3d(self.step)
         self.bottom = _convolution(channels[-1], bottom, kernel)
 
@@ -88,8 +89,6 @@ class Decoder(nn.Module):
         bottom: channels that come in at the bottom.
         skips: channels of the four skips, finest first.
         channels: of the four levels, finest first.
-        out_channels: of the logits.
-        kernel: as in :class:`Encoder`.
 
     Shape:
         what :class:`Encoder` returns to logits ``(B, out_channels, D, H, W)``.
@@ -120,12 +119,11 @@ class Decoder(nn.Module):
 
 
 class BaseNetwork(nn.Module):
-    """One encoder and one decoder: a 3-D U-Net for one series, or for several as channels of one image.
+    """One encoder and one decoder: a 3-D U-Net for one MRI sequence, or for several as channels of one image.
 
     Args:
-        in_channels, out_channels: of images and logits.
         width: factor on all channel numbers.
-        encoder_width: factor on those of the encoder.
+        encoder_width: a further factor on those of the encoder.
         base: channels of the finest level.
         in_plane: convolutions, poolings and deconvolutions within slices only, which makes it a 2-D U-Net.
 
@@ -165,26 +163,29 @@ class BaseNetwork(nn.Module):
 def _deviation(maps: Tensor, axes: tuple[int, ...], keepdim: bool = False) -> Tensor:
     # SILENT: the gradient of a standard deviation is infinite where a channel is constant; 1e-6 is added to the
     # variance. Equation 10 divides by the number of voxels.
+
+    # eq. 10: StdPool(F) = (AvgPool((F - AvgPool(F))^2))^(1/2)
     variance = maps.float().var(dim=axes, correction=0, keepdim=keepdim)
     return (variance + VARIANCE_FLOOR).sqrt().to(maps.dtype)
 
 
 class FusionBlock(nn.Module):
-    """Channel attention, spatial attention and residual fusion of the maps of several series.
+    """Channel attention, spatial attention and residual fusion of the maps of several MRI sequences.
 
-    Chen et al. 2020, Section III-B, equations 4 to 13.
+    Section III-B, equations 4 to 13. The overall equation 6 is written out in equations 12 and 13.
 
     Args:
-        channels: of the map of each series, and of the fused one.
-        series: how many.
+        channels: of the map of each sequence, and of the fused one.
+        series: number of sequences.
         separate_mlps: one network for each statistic of a channel, or one for all.
         std_in_channel_attention, std_in_spatial_attention: use the standard deviation beside average and maximum.
 
-    All three switched off, it is the convolutional block attention module in three dimensions, with residual fusion.
+    With all three switched off, it is a 3-D convolutional block attention module with residual fusion.
 
     Shape:
         ``series`` maps ``(B, channels, D, H, W)`` to one of the same shape. :meth:`attention` gives the weights of
-        channels ``(B, series * channels)``, series after series, and of voxels ``(B, 1, D, H, W)``, all in (0, 1).
+        channels ``(B, series * channels)``, one sequence after the other, and of voxels ``(B, 1, D, H, W)``. All
+        weights are in (0, 1).
 
     Example:
         >>> FusionBlock(8, series=2)([torch.zeros(1, 8, 4, 4, 4)] * 2).shape
@@ -224,33 +225,42 @@ class FusionBlock(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        # Section III-B: F_ori = [F_1; F_2; F_3]
         joined = torch.cat(list(maps), dim=1)
+        # eq. 4: F_c = W_c(F_ori) * F_ori
         weighted = self._of_channels(joined) * joined
         # SILENT: whether the block without standard deviation adds the unweighted maps, too; it does, so that the
         # switches change nothing else.
+
+        # eq. 5: F_s = W_s(F_c) * F_c
+        # eq. 12: F_r = conv_1x1x1(F_ori + F_s)
         merged = self.merge(self._of_voxels(weighted) * weighted + joined)
+        # eqs. 6 and 13: F_fused = Res(F_s + F_ori) = F_r + conv_1x3x3(ReLU(BN(conv_1x3x3(F_r))))
         return merged + self.residual(merged)
 
     def attention(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Weights of channels and of voxels, for a look at what the block prefers."""
+        """Weights of channels and of voxels, which show what the block prefers."""
         joined = torch.cat(list(maps), dim=1)
         channels = self._of_channels(joined)
         return channels.flatten(1), self._of_voxels(channels * joined)
 
     def _of_channels(self, joined: Tensor) -> Tensor:
         volume = (2, 3, 4)
+        # eqs. 8 and 9: F_avg = AvgPool(F_ori), F_max = MaxPool(F_ori)
         statistics = [joined.mean(dim=volume), joined.amax(dim=volume)]
         if self.std_in_channel_attention:
             # DIFFERS: equation 10 names the maps F; those that come in are meant, F_ori.
             statistics.append(_deviation(joined, volume))
         mlps = self.mlps if len(self.mlps) > 1 else [self.mlps[0]] * len(statistics)
         scores = [mlp(values) for mlp, values in zip(mlps, statistics, strict=True)]
+        # eq. 7: W_c = sigmoid(MLP_avg(F_avg) + MLP_max(F_max) + MLP_std(F_std))
         return torch.stack(scores).sum(dim=0).sigmoid()[:, :, None, None, None]
 
     def _of_voxels(self, weighted: Tensor) -> Tensor:
         statistics = [weighted.mean(dim=1, keepdim=True), weighted.amax(dim=1, keepdim=True)]
         if self.std_in_spatial_attention:
             statistics.append(_deviation(weighted, (1,), keepdim=True))
+        # eq. 11: W_s = sigmoid(conv_3x3x3([AvgPool(F_c); MaxPool(F_c); StdPool(F_c)]))
         return self.spatial(torch.cat(statistics, dim=1)).sigmoid()
 
 
@@ -265,18 +275,17 @@ class _Sum(nn.Module):
 
 
 class MMFNet(nn.Module):
-    """An encoder for each series, fusion blocks on the skips, and one decoder.
+    """An encoder for each MRI sequence, fusion blocks on the skips, and one decoder.
 
     Args:
-        in_channels: series of the image, one channel each.
-        out_channels: of the logits.
+        in_channels: sequences of the image, one channel each.
         width: factor on all channel numbers.
-        skips, bottom: how the maps of the series become one: ``"block"`` (:class:`FusionBlock`), ``"concat"`` or
+        skips, bottom: how the maps of the sequences become one: ``"block"`` (:class:`FusionBlock`), ``"concat"`` or
             ``"sum"``. With ``"concat"`` for both it is the multi-encoder network without fusion blocks.
         separate_mlps, std_in_channel_attention, std_in_spatial_attention: see :class:`FusionBlock`.
 
-    The encoders are those of :class:`BaseNetwork` with one channel: what was trained there as ``encoder`` fits here
-    as ``encoders.0``, ``encoders.1`` and so on.
+    The encoders are those of :class:`BaseNetwork` with one channel: weights that were trained there as ``encoder`` fit
+    here as ``encoders.0``, ``encoders.1`` and so on (self-transfer, Section III-C).
 
     Shape:
         ``(B, in_channels, D, H, W)``, sizes divisible by 16, to logits ``(B, out_channels, D, H, W)``.
@@ -330,12 +339,12 @@ class MMFNet(nn.Module):
     def attention(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Weights of each fusion block, finest level first: channels ``(B, series * c)``, voxels ``(B, 1, D, H, W)``.
 
-        To be called in evaluation mode, in which batch normalisation does what it does in testing.
+        Call it in evaluation mode.
         """
         pairs = zip(self.fusions, self._levels(image), strict=True)
         return [fuse.attention(maps) for fuse, maps in pairs if isinstance(fuse, FusionBlock)]
 
     def _levels(self, image: Tensor) -> list[list[Tensor]]:
-        """For each level, the bottom last, the maps of all series."""
+        """For each level, the bottom last, the maps of all sequences."""
         encoded = [encoder(image[:, s : s + 1]) for s, encoder in enumerate(self.encoders)]
         return [list(maps) for maps in zip(*([*skips, bottom] for skips, bottom in encoded), strict=True)]

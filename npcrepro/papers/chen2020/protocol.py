@@ -1,40 +1,46 @@
-"""Chen et al. 2020: MMFNet, one 3-D encoder for each MRI series and attention that fuses them, for the primary tumour.
+"""Chen et al. 2020: MMFNet, one 3-D encoder for each MRI sequence, fused by attention, for the primary tumour.
 
 Chen H, Qi Y, Yin Y, et al. MMFNet: a multi-modality MRI fusion network for segmentation of nasopharyngeal carcinoma.
 Neurocomputing 2020;394:27-40.
-
-The paper's printed numbers, its claims, and its gaps with our choices are in ``chen2020.yaml``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 from npcrepro.base.errors import InputError
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage, Use
+from npcrepro.protocol.rows import Row, methods_of, network, phantom
 
 SERIES = ("T1", "T2", "CET1")
+FULL = "MMFNet+multi-MLP+stdPool+self-transfer"
 
 BASE_NETWORK = "npcrepro.papers.chen2020.network:BaseNetwork"
 MMFNET = "npcrepro.papers.chen2020.network:MMFNet"
 PATCH_NETWORK = "npcrepro.models.baselines.patch_cnn:PatchNetwork"
+NNUNET = "npcrepro.models.baselines.nnunet:nnunet_unet"
 
 # The fusion block in its steps from Table II.
 BASE = {"separate_mlps": False, "std_in_channel_attention": False, "std_in_spatial_attention": False}
 MULTI_MLP = {"std_in_channel_attention": False, "std_in_spatial_attention": False}
 STD_CHANNEL = {"std_in_spatial_attention": False}
 STD_SPATIAL = {"std_in_channel_attention": False}
-CONCATENATION = {"skips": "concat"}
+CONCATENATION: dict[str, Any] = {"skips": "concat"}
 
 # PAPER: epsilon is 1 (equation 1).
 # DIFFERS: equation 1 has epsilon inside the factor 2, so that a correct empty window has a loss of -1; it stands
 # outside here (method mmfnet-printed-loss has the printed form).
 # SILENT: Dice over the batch or for each window; for each window, mean over the batch.
 LOSS = Component("npcrepro.losses.dice:DiceLoss", {"pooled": "image"})
+PRINTED_LOSS = Component("npcrepro.papers.chen2020.losses:ChenDiceLoss")
+
+# DIFFERS: the printed flip is vertical, which turns heads upside down; left and right instead (method
+# mmfnet-vertical-flip has the printed one).
+# SILENT: probability of the flip; 0.5.
+AUGMENTATION = Component("npcrepro.sampling.augment:VolumeAffine", {"degrees": 5.0, "flip": 0.5})
 
 # PAPER: stop when the validation loss has not fallen for ten epochs, and keep the best (Section IV-C); a check is an
 # epoch.
@@ -78,6 +84,21 @@ def _slug(series: str) -> str:
     return re.sub("[^a-z0-9]+", "-", series.lower()).strip("-")
 
 
+def _from_scratch(target: str, **options: Any) -> dict[str, Any]:
+    """A network of several series that takes nothing over."""
+    return {**network(target, **options), "stages": TWO_RATES, "uses": ()}
+
+
+def _transferred(**options: Any) -> dict[str, Any]:
+    """MMFNet with other options, which takes over trained encoders like the proposed method."""
+    trainable = ("decoder",) if options == CONCATENATION else ("fusions", "decoder")
+    return {**network(MMFNET, **options), "stages": _warmed_up(*trainable)}
+
+
+def _of_pair(pair: tuple[str, ...]) -> dict[str, Any]:
+    return {"channels": pair, "uses": _transfer(*pair)}
+
+
 def _transfer(*series: str) -> tuple[Use, ...]:
     # PAPER: the encoders start from those of the networks of one series (Section III-C).
     # SILENT: whether these saw the same patients; the same fold, or test patients would have been trained on.
@@ -90,17 +111,14 @@ def _proposed(series: tuple[str, ...]) -> Method:
     return Method(
         paper="chen2020",
         name="mmfnet",
-        title="MMFNet+multi-MLP+stdPool+self-transfer",
+        title=FULL,
         summary="An encoder for each series, trained alone first, with fusion blocks on the skips",
         channels=series,
         # SILENT: primary tumour with or without nodes; the primary tumour.
         structures=("GTVp",),
         network=Component(MMFNET),
         data=Component("npcrepro.sampling.windows:WindowData"),
-        # DIFFERS: the printed flip is vertical, which turns heads upside down; left and right instead (method
-        # mmfnet-vertical-flip has the printed one).
-        # SILENT: probability of the flip; 0.5.
-        augmentation=Component("npcrepro.sampling.augment:VolumeAffine", {"degrees": 5.0, "flip": 0.5}),
+        augmentation=AUGMENTATION,
         stages=_warmed_up("fusions", "decoder"),
         # SILENT: the threshold; 0.5.
         # SILENT: AP, for which thresholds and voxels; 256 levels of the stored probabilities, all voxels of a patient.
@@ -109,171 +127,93 @@ def _proposed(series: tuple[str, ...]) -> Method:
     )
 
 
-def _methods(series: tuple[str, ...]) -> tuple[Method, ...]:
+def _variants(series: tuple[str, ...]) -> tuple[Row, ...]:
     """All rows of both tables, each once, then the rows that the paper leaves out and variants."""
-    mmfnet = _proposed(series)
 
-    def variant(name: str, title: str, summary: str, **changes: Any) -> Method:
-        return replace(mmfnet, name=name, title=title, summary=summary, **changes)
-
-    def from_scratch(name: str, title: str, summary: str, target: str, **options: Any) -> Method:
-        return variant(name, title, summary, network=Component(target, options), stages=TWO_RATES, uses=())
-
-    def one_series(kind: str, title: str, summary: str, target: str, **options: Any) -> list[Method]:
-        method = from_scratch(kind, title, summary, target, **options)
+    def one_series(kind: str, title: str, summary: str, target: str, **options: Any) -> list[Row]:
         return [
-            replace(
-                method, name=f"{kind}-{_slug(name)}", title=f"{title} ({name})", summary=f"{summary}: {name}",
-                channels=(name,), stages=ONE_RATE,
-            )
+            (f"{kind}-{_slug(name)}", f"{title} ({name})", f"{summary}: {name}",
+             {**network(target, **options), "channels": (name,), "stages": ONE_RATE, "uses": ()})
             for name in series
         ]  # fmt: skip
 
-    def transferred(name: str, title: str, summary: str, options: Mapping[str, Any]) -> Method:
-        trainable = ("decoder",) if options == CONCATENATION else ("fusions", "decoder")
-        return variant(name, title, summary, network=Component(MMFNET, options), stages=_warmed_up(*trainable))
-
-    pairs = [
-        replace(
-            mmfnet,
-            name="-".join(["mmfnet", *map(_slug, pair)]),
-            title=f"{mmfnet.title}({'&'.join(pair)})",
-            summary=f"MMFNet of {' and '.join(pair)}",
-            channels=pair,
-            uses=_transfer(*pair),
-        )
-        for pair in (combinations(series, 2) if len(series) > 2 else ())
-    ]
-    printed_loss = Component("npcrepro.papers.chen2020.losses:ChenDiceLoss")
     return (
-        mmfnet,
         # Table I
         *one_series("patch-cnn", "Patch-based CNN", "Classifier of patches of slices, of one series", PATCH_NETWORK),
-        from_scratch(
-            "patch-cnn", "Multi-modality patch-based CNN", "Classifier of patches, Siamese over series", PATCH_NETWORK
-        ),
+        ("patch-cnn", "Multi-modality patch-based CNN", "Classifier of patches, Siamese over series",
+         _from_scratch(PATCH_NETWORK)),
         # SILENT: widths of the 2-D U-Net; the paper's base network with kernels in the plane, from 16 channels on.
         *one_series("unet-2d", "U-net", "2-D U-Net of one series", BASE_NETWORK, base=16, in_plane=True),
         # SILENT: whether the 3-D U-Net is the paper's own base network or the one it cites; its own, which also gives
         # the encoders.
         *one_series("unet-3d", "3D U-net", "Base network of one series", BASE_NETWORK),
-        from_scratch(
-            "single-encoder",
-            "Single-encoder multi-modality network",
-            "The series as channels of one encoder, as many times as wide",
-            BASE_NETWORK,
-            encoder_width=len(series),
-        ),
-        from_scratch(
-            "multi-encoder",
-            "Multi-encoder multi-modality network",
-            "An encoder for each series, their maps concatenated",
-            MMFNET,
-            **CONCATENATION,
-        ),
+        ("single-encoder", "Single-encoder multi-modality network",
+         "The series as channels of one encoder, as many times as wide",
+         _from_scratch(BASE_NETWORK, encoder_width=len(series))),
+        ("multi-encoder", "Multi-encoder multi-modality network",
+         "An encoder for each series, their maps concatenated", _from_scratch(MMFNET, **CONCATENATION)),
         # Table II
-        from_scratch("mmfnet-base", "Base MMFNet", "Fusion blocks with average and maximum, one MLP", MMFNET, **BASE),
-        from_scratch(
-            "mmfnet-multi-mlp", "MMFNet+multi-MLP", "Fusion blocks with an MLP for each statistic", MMFNET, **MULTI_MLP
-        ),
-        from_scratch(
-            "mmfnet-std-channel",
-            "MMFNet+multi-MLP+stdPool (channel-attention)",
-            "Standard deviation in the channel attention alone",
-            MMFNET,
-            **STD_CHANNEL,
-        ),
-        from_scratch(
-            "mmfnet-std-spatial",
-            "MMFNet+multi-MLP+stdPool (spatial-attention)",
-            "Standard deviation in the spatial attention alone",
-            MMFNET,
-            **STD_SPATIAL,
-        ),
-        from_scratch("mmfnet-no-transfer", "MMFNet+multi-MLP+stdPool", "All fusion, random encoders", MMFNET),
-        transferred("mmfnet-base-transfer", "Base MMFNet+self-transfer", "Base with trained encoders", BASE),
-        transferred(
-            "mmfnet-multi-mlp-transfer",
-            "MMFNet+multi-MLP+self-transfer",
-            "An MLP for each statistic, with trained encoders",
-            MULTI_MLP,
-        ),
-        *pairs,
+        ("mmfnet-base", "Base MMFNet", "Fusion blocks with average and maximum, one MLP",
+         _from_scratch(MMFNET, **BASE)),
+        ("mmfnet-multi-mlp", "MMFNet+multi-MLP", "Fusion blocks with an MLP for each statistic",
+         _from_scratch(MMFNET, **MULTI_MLP)),
+        ("mmfnet-std-channel", "MMFNet+multi-MLP+stdPool (channel-attention)",
+         "Standard deviation in the channel attention alone", _from_scratch(MMFNET, **STD_CHANNEL)),
+        ("mmfnet-std-spatial", "MMFNet+multi-MLP+stdPool (spatial-attention)",
+         "Standard deviation in the spatial attention alone", _from_scratch(MMFNET, **STD_SPATIAL)),
+        ("mmfnet-no-transfer", "MMFNet+multi-MLP+stdPool", "All fusion, random encoders", _from_scratch(MMFNET)),
+        ("mmfnet-base-transfer", "Base MMFNet+self-transfer", "Base with trained encoders", _transferred(**BASE)),
+        ("mmfnet-multi-mlp-transfer", "MMFNet+multi-MLP+self-transfer",
+         "An MLP for each statistic, with trained encoders", _transferred(**MULTI_MLP)),
+        *((_name_of_pair(pair), f"{FULL}({'&'.join(pair)})", f"MMFNet of {' and '.join(pair)}", _of_pair(pair))
+          for pair in _pairs(series)),
         # Self-transfer is said to help everything, and has no row for these.
-        transferred(
-            "multi-encoder-transfer",
-            "Multi-encoder multi-modality network+self-transfer",
-            "Concatenation, with trained encoders",
-            CONCATENATION,
-        ),
-        transferred(
-            "mmfnet-std-channel-transfer",
-            "MMFNet+multi-MLP+stdPool (channel-attention)+self-transfer",
-            "Standard deviation in the channel attention alone, with trained encoders",
-            STD_CHANNEL,
-        ),
-        transferred(
-            "mmfnet-std-spatial-transfer",
-            "MMFNet+multi-MLP+stdPool (spatial-attention)+self-transfer",
-            "Standard deviation in the spatial attention alone, with trained encoders",
-            STD_SPATIAL,
-        ),
+        ("multi-encoder-transfer", "Multi-encoder multi-modality network+self-transfer",
+         "Concatenation, with trained encoders", _transferred(**CONCATENATION)),
+        ("mmfnet-std-channel-transfer", "MMFNet+multi-MLP+stdPool (channel-attention)+self-transfer",
+         "Standard deviation in the channel attention alone, with trained encoders", _transferred(**STD_CHANNEL)),
+        ("mmfnet-std-spatial-transfer", "MMFNet+multi-MLP+stdPool (spatial-attention)+self-transfer",
+         "Standard deviation in the spatial attention alone, with trained encoders", _transferred(**STD_SPATIAL)),
         # The updates of the networks that give the encoders, for the network that takes none over.
-        replace(
-            from_scratch("mmfnet-no-transfer-long", "No transfer, as many updates in all", "", MMFNET),
-            summary="All fusion, random encoders, as many updates as MMFNet and the networks that it builds on",
-            budget=1.0 + len(series),
-        ),
+        ("mmfnet-no-transfer-long", "No transfer, as many updates in all",
+         "All fusion, random encoders, as many updates as MMFNet and the networks that it builds on",
+         _from_scratch(MMFNET) | {"budget": 1.0 + len(series)}),
         # What the paper cannot have: the network that is hard to beat today, in the same training.
-        from_scratch(
-            "nnunet-unet",
-            "U-Net of nnU-Net",
-            "The reference of today, MONAI's DynUNet with residual blocks, the series as its channels",
-            "npcrepro.models.baselines.nnunet:nnunet_unet",
-            dimensions=3,
-            levels=4,
-        ),
+        ("nnunet-unet", "U-Net of nnU-Net",
+         "The reference of today, MONAI's DynUNet with residual blocks, the series as its channels",
+         _from_scratch(NNUNET, dimensions=3, levels=4)),
         # Variants
-        variant(
-            "mmfnet-printed-warm-up",
-            "Printed warm-up",
-            "MMFNet with encoders frozen for a twentieth of the updates",
-            stages=_warmed_up("fusions", "decoder", warm_up=0.05),
-        ),
-        from_scratch(
-            "single-encoder-narrow", "Single encoder, narrow", "The series as channels of one encoder", BASE_NETWORK
-        ),
-        variant(
-            "mmfnet-printed-loss",
-            "Printed loss",
-            "MMFNet with epsilon inside the factor 2 of the Dice loss",
-            stages=tuple(replace(stage, loss=printed_loss) for stage in mmfnet.stages),
-        ),
-        variant(
-            "mmfnet-vertical-flip",
-            "Vertical flip",
-            "MMFNet with heads upside down, as printed",
-            augmentation=Component(mmfnet.augmentation.target, {**mmfnet.augmentation.options, "flip_axis": "y"}),
-        ),
-        transferred(
-            "mmfnet-bottom-sum", "Bottom summed", "MMFNet with the maps at the bottom summed", {"bottom": "sum"}
-        ),
-        transferred(
-            "mmfnet-bottom-block", "Bottom fused", "MMFNet with a fusion block at the bottom", {"bottom": "block"}
-        ),
-    )
+        ("mmfnet-printed-warm-up", "Printed warm-up", "MMFNet with encoders frozen for a twentieth of the updates",
+         {"stages": _warmed_up("fusions", "decoder", warm_up=0.05)}),
+        ("single-encoder-narrow", "Single encoder, narrow", "The series as channels of one encoder",
+         _from_scratch(BASE_NETWORK)),
+        ("mmfnet-printed-loss", "Printed loss", "MMFNet with epsilon inside the factor 2 of the Dice loss",
+         {"stages": tuple(replace(stage, loss=PRINTED_LOSS) for stage in _warmed_up("fusions", "decoder"))}),
+        ("mmfnet-vertical-flip", "Vertical flip", "MMFNet with heads upside down, as printed",
+         {"augmentation": replace(AUGMENTATION, options={**AUGMENTATION.options, "flip_axis": "y"})}),
+        ("mmfnet-bottom-sum", "Bottom summed", "MMFNet with the maps at the bottom summed", _transferred(bottom="sum")),
+        ("mmfnet-bottom-block", "Bottom fused", "MMFNet with a fusion block at the bottom",
+         _transferred(bottom="block")),
+    )  # fmt: skip
 
 
-def _comparisons(methods: tuple[Method, ...], series: tuple[str, ...]) -> dict[str, str]:
+def _pairs(series: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Two of more than two series."""
+    return list(combinations(series, 2)) if len(series) > 2 else []
+
+
+def _name_of_pair(pair: tuple[str, ...]) -> str:
+    return "-".join(["mmfnet", *map(_slug, pair)])
+
+
+def _comparisons(series: tuple[str, ...]) -> dict[str, str]:
     """What each method is compared with; the networks of one series in 3-D and the Siamese one have no partner."""
-    names = [method.name for method in methods]
     each = [_slug(name) for name in series]
-    pairs = ["-".join(["mmfnet", *map(_slug, pair)]) for pair in combinations(series, 2)]
     variants = ["printed-loss", "printed-warm-up", "vertical-flip", "bottom-sum", "bottom-block", "no-transfer"]
-    against = {
+    return {
         **{f"patch-cnn-{name}": f"unet-2d-{name}" for name in each},
         **{f"unet-2d-{name}": f"unet-3d-{name}" for name in each},
-        **dict.fromkeys([*pairs, *(f"mmfnet-{name}" for name in variants)], "mmfnet"),
+        **dict.fromkeys([*map(_name_of_pair, _pairs(series)), *(f"mmfnet-{name}" for name in variants)], "mmfnet"),
         "single-encoder": "multi-encoder",
         "single-encoder-narrow": "single-encoder",
         "nnunet-unet": "single-encoder",
@@ -289,59 +229,42 @@ def _comparisons(methods: tuple[Method, ...], series: tuple[str, ...]) -> dict[s
         "mmfnet-std-spatial-transfer": "mmfnet-std-spatial",
         "mmfnet-no-transfer-long": "mmfnet",
     }
-    return {name: other for name, other in against.items() if name in names}
-
-
-def _phantom(patients: int, matrix: tuple[int, int, int]) -> dict[str, Any]:
-    return {"kind": "mri", "patients": patients, "matrix": matrix}
 
 
 def with_modalities(series: tuple[str, ...]) -> Paper:
-    """The paper on two or more series under other names; two-series rows are there for three or more.
+    """The paper on two or more MRI sequences under other names; rows of two sequences are there for three or more.
 
     Raises:
-        InputError: a single series, or names that cannot be told apart in the names of methods.
+        InputError: a single sequence, or names that cannot be told apart in the names of methods.
     """
     if len(series) < 2:
         raise InputError(f"chen2020 fuses several series, so modalities={list(series)} has to name two or more")
     if len({_slug(name) for name in series}) < len(series):
         raise InputError(f"modalities={list(series)} have to differ in letters or digits; they name the methods")
-    methods = _methods(series)
+    methods = methods_of(_proposed(series), _variants(series))
     rows = tuple(method.name for method in methods)
-    few = (
-        "mmfnet", *(f"unet-3d-{_slug(name)}" for name in series), "single-encoder", "multi-encoder",
-        "mmfnet-no-transfer",
-    )  # fmt: skip
+    alone = tuple(f"unet-3d-{_slug(name)}" for name in series)
+    few = ("mmfnet", *alone, "single-encoder", "multi-encoder", "mmfnet-no-transfer")
+    # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
+    profiles = (
+        Profile("smoke", (16, 32, 32), 0.125, 2, 4, 2, 1, few, phantom("mri", 5, (16, 48, 48))),
+        Profile("quick", (16, 48, 48), 0.5, 2, 125, 25, 1, few, phantom("mri", 6, (20, 96, 96))),
+        Profile("bench", (16, 64, 64), 0.5, 2, 800, 40, 1, rows, phantom("mri", 20, (20, 160, 160))),
+        # PAPER: 16 x 256 x 256, 149 patients, five folds, batch of 8, 100 epochs of 75 updates.
+        Profile("paper", (16, 256, 256), 1.0, 8, 7500, 75, None, rows, phantom("mri", 149, (18, 512, 512))),
+    )
     return Paper(
         key="chen2020",
         title="Chen et al. 2020: fusion of T1, T2 and contrast-enhanced T1 MRI",
         methods=methods,
-        profiles=(
-            Profile(
-                name="smoke", matrix=(16, 32, 32), width=0.125, batch_size=2, updates=4, check_every=2, folds=1,
-                methods=few, phantom=_phantom(5, (16, 48, 48)),
-            ),
-            Profile(
-                name="quick", matrix=(16, 48, 48), width=0.5, batch_size=2, updates=125, check_every=25, folds=1,
-                methods=few, phantom=_phantom(6, (20, 96, 96)),
-            ),
-            Profile(
-                name="bench", matrix=(16, 64, 64), width=0.5, batch_size=2, updates=800, check_every=40, folds=1,
-                methods=rows, phantom=_phantom(20, (20, 160, 160)),
-            ),
-            # PAPER: 16 x 256 x 256, 149 patients, five folds, batch of 8, 100 epochs of 75 updates.
-            Profile(
-                name="paper", matrix=(16, 256, 256), width=1.0, batch_size=8, updates=7500, check_every=75, folds=None,
-                methods=rows, phantom=_phantom(149, (18, 512, 512)),
-            ),
-        ),
+        profiles=profiles,
         # PAPER: five folds, a quarter of the training part for validation.
         # SILENT: validation by patient, and the same for all networks or drawn anew; by patient, fixed for each fold.
         split={"kind": "k-fold", "folds": 5, "validation": 0.25},
-        comparisons=_comparisons(methods, series),
+        comparisons=_comparisons(series),
         # The first that neither table has, and all behind it.
         added=rows[rows.index("multi-encoder-transfer") :],
-    )  # fmt: skip
+    )
 
 
 PAPER = with_modalities(SERIES)

@@ -2,4 +2,4 @@
 
 from npcrepro.protocol.method import Entry
 
-ENTRY = Entry("Guo et al. 2021", place=3, letter="G")
+ENTRY = Entry("Guo et al. 2021", place=3)

@@ -30,13 +30,10 @@ def _row(reported: Reported, model: str) -> Mapping:
     return next(row for row in reported["tables"]["table1"] if row["model"] == model)
 
 
-@check(
-    "G01",
+@check("G01", where="Section 4.2",
     claim="Five trainings with 87 + 9 + 24 patients give predictions for all 120.",
-    where="Section 4.2",
     reading="The five test sets are parts of one random division.",
-    consequence="Five folds of patients, with validation patients from the rest.",
-)
+    consequence="Five folds of patients, with validation patients from the rest.")  # fmt: skip
 def five_trainings(reported: Reported) -> Finding:
     patients, text = reported["paper"]["patients"], reported["text"]
     tested = text["trainings"] * text["split"]["test"]
@@ -49,13 +46,10 @@ def five_trainings(reported: Reported) -> Finding:
     return Finding("consistent" if fits else "inconsistent", lines, {"drawn": drawn})
 
 
-@check(
-    "G02",
+@check("G02", where="Equations 8 and 10, Table 1",
     claim="DSC and F1 are printed as two metrics; both are the same function of TP, FP and FN.",
-    where="Equations 8 and 10, Table 1",
     reading="F1 was made of the mean precision and the mean recall.",
-    consequence="One DSC for each patient; mean precision and mean recall beside it.",
-)
+    consequence="One DSC for each patient; mean precision and mean recall beside it.")  # fmt: skip
 def f1_is_dsc(reported: Reported) -> Finding:
     lines, differ, spreads, size = [], False, {}, half(reported, "dsc")
     for row in rows(reported):
@@ -67,7 +61,8 @@ def f1_is_dsc(reported: Reported) -> Finding:
             f"{row['model']}: F1 - DSC = {difference:+z.3f}; "
             f"sd of precision - recall about {spreads[row['model']]:.2f}."
         )
-    fits = fits_f1_of_means(*([row[name] for row in rows(reported)] for name in ("dsc", "f1")), size)
+    dsc, f1 = ([row[name] for row in rows(reported)] for name in ("dsc", "f1"))
+    fits = fits_f1_of_means(dsc, f1, size)
     lines.append(
         f"An F1 of mean precision and mean recall is never below the mean DSC: {fits.sum()} of {len(fits)} rows fit. "
         "How F1 was averaged is not stated."
@@ -77,13 +72,10 @@ def f1_is_dsc(reported: Reported) -> Finding:
     return Finding(verdict, tuple(lines), spreads)
 
 
-@check(
-    "G03",
+@check("G03", where="Table 1",
     claim="The cascade is first, by DSC and by F1.",
-    where="Table 1",
     reading="As printed.",
-    consequence="The order below the first place is no target.",
-)
+    consequence="The order below the first place is no target.")  # fmt: skip
 def order(reported: Reported) -> Finding:
     ordered = {name: sorted(_networks(reported), key=lambda row: row[name]) for name in ("dsc", "f1")}
     names = {name: [row["model"] for row in given] for name, given in ordered.items()}
@@ -97,13 +89,10 @@ def order(reported: Reported) -> Finding:
     return Finding("consistent" if first == {"CSCN"} else "inconsistent", lines)
 
 
-@check(
-    "G04",
+@check("G04", where="Section 4.4",
     claim="The network agrees better with the reference than two physicians with each other.",
-    where="Section 4.4",
     reading="The 28 patients are typical and the reference is of a third person.",
-    consequence="The network is held against each observer on the same patients.",
-)
+    consequence="The network is held against each observer on the same patients.")  # fmt: skip
 def two_physicians(reported: Reported) -> Finding:
     best, people = _row(reported, "CSCN"), reported["text"]["physicians"]
     difference = best["dsc"] - people["dsc"]
@@ -124,13 +113,10 @@ def ball_of(dsc: float, distance_mm: float) -> tuple[float, float]:
     return radius, 4 / 3 * pi * radius**3 / 1000
 
 
-@check(
-    "G05",
+@check("G05", where="Table 1",
     claim="DSC and ASSD of each row are of the same tumours.",
-    where="Table 1",
     reading="Tumours were small or very irregular.",
-    consequence="ASSD in mm from the spacing, by a published definition, with tumour volumes beside it.",
-)
+    consequence="ASSD in mm from the spacing, by a published definition, with tumour volumes beside it.")  # fmt: skip
 def size_of_tumours(reported: Reported) -> Finding:
     given = [(row["model"], row["dsc"], row["assd_mm"]) for row in rows(reported)]
     own = len(given)
@@ -148,13 +134,10 @@ def size_of_tumours(reported: Reported) -> Finding:
     return Finding("consistent" if stated else "cannot tell", tuple(lines), numbers)
 
 
-@check(
-    "G06",
+@check("G06", where="Sections 4.1 and 4.2",
     claim="3D U-Net, V-Net and DeepLab take blocks of 24 x 24 x 8.",
-    where="Sections 4.1 and 4.2",
     reading="V-Net was changed to fit.",
-    consequence="Three poolings at most; V-Net is tried on larger blocks before its failure is repeated.",
-)
+    consequence="Three poolings at most; V-Net is tried on larger blocks before its failure is repeated.")  # fmt: skip
 def block_size(reported: Reported) -> Finding:
     block = reported["text"]["block"]
     possible = min(halvings(side) for side in block)
@@ -166,13 +149,10 @@ def block_size(reported: Reported) -> Finding:
     return Finding("inconsistent" if possible < VNET_HALVINGS else "consistent", lines, {"halvings": possible})
 
 
-@check(
-    "G07",
+@check("G07", where="Section 3.2",
     claim="An atrous pyramid enlarges the receptive field.",
-    where="Section 3.2",
     reading="The rates were small.",
-    consequence="Rates 1, 2, 3; a parameter.",
-)
+    consequence="Rates 1, 2, 3; a parameter.")  # fmt: skip
 def atrous_rates(reported: Reported) -> Finding:
     block = reported["text"]["block"]
     sides = max(block), min(block)
@@ -184,13 +164,10 @@ def atrous_rates(reported: Reported) -> Finding:
     return Finding(verdict, ("Share of the outer taps of a kernel that lie inside the block.", *lines))
 
 
-@check(
-    "G08",
+@check("G08", where="Section 4.2",
     claim="Adam, 0.001, x 0.9 every 500 iterations, 50,000 iterations.",
-    where="Section 4.2",
     reading="As printed.",
-    consequence="Adam and 0.001 as printed; the rate falls 21 times, and 99 as printed in another method.",
-)
+    consequence="Adam and 0.001 as printed; the rate falls 21 times, and 99 as printed in another method.")  # fmt: skip
 def learning_rate(reported: Reported) -> Finding:
     text = reported["text"]
     decay, every, iterations = text["decay"], text["decay_every_iterations"], text["iterations"]
@@ -205,13 +182,10 @@ def learning_rate(reported: Reported) -> Finding:
     return Finding("consistent" if spent > 0.05 else "inconsistent", lines, {"spent": spent})
 
 
-@check(
-    "G09",
+@check("G09", where="Equations 4 and 7",
     claim="The weight is the distance to the edge + 1 inside the tumour and 1 outside, to punish errors at the edge.",
-    where="Equations 4 and 7",
     reading="The distance was meant to be turned round before use.",
-    consequence="As printed by default; the map turned round and the plain focal loss are methods.",
-)
+    consequence="As printed by default; the map turned round and the plain focal loss are methods.")  # fmt: skip
 def edge_weight(reported: Reported) -> Finding:
     lines, core = [], False
     for volume in (2, 12, 40):
@@ -228,13 +202,10 @@ def edge_weight(reported: Reported) -> Finding:
     return Finding("inconsistent" if core else "consistent", tuple(lines))
 
 
-@check(
-    "G10",
+@check("G10", where="Section 4.4, Table 1, Figures 7 and 8",
     claim="V-Net never converged and gave no prediction.",
-    where="Section 4.4, Table 1, Figures 7 and 8",
     reading="It gave masks that were too poor to score.",
-    consequence="A failed network still has a score, with loss curve, block size and seeds beside it.",
-)
+    consequence="A failed network still has a score, with loss curve, block size and seeds beside it.")  # fmt: skip
 def vnet(reported: Reported) -> Finding:
     row, figures = _row(reported, "V-Net"), reported["text"]["figures_of_vnet"]
     filled = sum(row[name] is not None for name in ("dsc", "assd_mm", "f1"))
@@ -242,13 +213,10 @@ def vnet(reported: Reported) -> Finding:
     return Finding("inconsistent" if figures and not filled else "consistent", (line,), {"filled": filled})
 
 
-@check(
-    "G11",
+@check("G11", where="Section 4.1",
     claim="0.6 x 0.6 x 3.0 mm becomes 1 mm, cropped to 160 x 198 x 103.",
-    where="Section 4.1",
     reading="As printed.",
-    consequence="Two of three slices are interpolated; scores are taken on the native grid.",
-)
+    consequence="Two of three slices are interpolated; scores are taken on the native grid.")  # fmt: skip
 def resampling(reported: Reported) -> Finding:
     text, spacing = reported["text"], reported["text"]["voxel_mm"]
     native = [side / step for side, step in zip(text["image_size"], spacing, strict=True)]
@@ -261,13 +229,10 @@ def resampling(reported: Reported) -> Finding:
     return Finding("consistent" if fits else "inconsistent", lines, {"blocks": blocks})
 
 
-@check(
-    "G12",
+@check("G12", where="Table 1",
     claim="The cascade is better than its parts.",
-    where="Table 1",
     reading="The missing row of the first stage lies below the cascade.",
-    consequence="First stage, second stage alone, cascade without fusion and full cascade are run.",
-)
+    consequence="First stage, second stage alone, cascade without fusion and full cascade are run.")  # fmt: skip
 def cascade(reported: Reported) -> Finding:
     best, second = _row(reported, "CSCN"), _row(reported, "ACDNet")
     n = reported["paper"]["patients"]

@@ -44,8 +44,11 @@ class DistanceFocalLoss:
         truth, contoured = target_of(logits, label, "softmax", "structures")
         log_p, log_not_p = log_softmax(without_missing(logits, contoured, "softmax"))
         inside = truth > 0
+        # eqs. 1 to 3: CE = -log p_t, p_t = p where y = 1 and 1 - p elsewhere
         log_right, log_wrong = torch.where(inside, log_p, log_not_p), torch.where(inside, log_not_p, log_p)
+        # eq. 7, in the weight: alpha = d(v, edge) + 1 inside the tumour, 1 outside (npcrepro.losses.distance_weight)
         weight = torch.ones_like(truth) if weight is None else weight
         weight = weight * beside(contoured, weight)
+        # eqs. 4 to 6: FL = -alpha (1 - p_t)^gamma log p_t
         loss = weight * (self.gamma * log_wrong).exp() * log_right
         return -loss.sum() / weight.sum().clamp(min=torch.finfo(loss.dtype).tiny)

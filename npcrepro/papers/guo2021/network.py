@@ -1,8 +1,10 @@
-"""The networks of Guo et al. 2021: BUNet, ACDNet and their cascade, and the 3-D networks that it is compared with.
+"""The cascade CSCN of Guo et al. 2021 (Intelligent Automation & Soft Computing 31(3):1771-1782): BUNet and ACDNet.
 
-All of them take small blocks of a volume, 8 x 24 x 24 voxels (z, y, x) in the paper, and give logits of the same size.
-At width 1, with one image channel and two classes, BUNet has 1,401,986 parameters; ACDNet, with the image and the map
-of BUNet, 1,017,892.
+BUNet is a 3-D U-Net that maps the tumour coarsely. ACDNet has dense blocks with atrous pyramids, and refines that map
+beside the image. The mean of both maps is the result; the paper has no equation of the networks.
+
+Input: blocks ``(B, 1, 8, 24, 24)``, for ACDNet two channels, the image and the map of BUNet. Output: logits of
+background and tumour for each voxel. At width 1 BUNet has 1,401,986 parameters and ACDNet 1,017,892.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ class BUNet(nn.Module):
     """3-D U-Net with padding, so that logits have the size of the block.
 
     Args:
-        in_channels, out_channels: of images and logits.
         width: factor on ``base``.
         base: channels of the finest level; each level below has twice as many.
         levels: resolutions.
@@ -89,7 +90,6 @@ class ConcatenatedConvolutions(nn.Module):
     With one rate it is a layer of a dense block, with several an atrous spatial pyramid.
 
     Args:
-        before: channels that come in.
         added: channels of each unit.
         rates: of each unit, see :func:`unit`.
 
@@ -188,6 +188,7 @@ class ACDNet(nn.Module):
         initialise_he(self)
 
     def forward(self, image: Tensor) -> Tensor:
+        # Section 3.2: dense block, atrous spatial pyramid, and a 1 x 1 bottleneck behind them
         maps = self.stem(image[:, self.first :])
         for block, bottleneck in zip(self.blocks, self.bottlenecks, strict=True):
             maps = bottleneck(block(maps))
@@ -201,10 +202,6 @@ def _shares(total: int, parts: int) -> list[int]:
 
 class JointCascade(nn.Module):
     """BUNet and ACDNet as one network, trained together on the mean of their probabilities.
-
-    Args:
-        in_channels, out_channels: of images and logits.
-        width: of both.
 
     Shape:
         ``(B, in_channels, D, H, W)``, each side divisible by 8, to logits ``(B, out_channels, D, H, W)``, the softmax
@@ -223,5 +220,6 @@ class JointCascade(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         coarse = self.coarse(image)
         fine = self.fine(torch.cat([image, coarse.softmax(dim=1)[:, 1:]], dim=1))
+        # Abstract: probability fusion, P = (P_coarse + P_fine) / 2
         # The logarithm of the sum, of logarithms, so that small probabilities keep their gradient.
         return torch.logaddexp(*(logits.float().log_softmax(dim=1) for logits in (coarse, fine))) - math.log(2)

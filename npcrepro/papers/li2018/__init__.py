@@ -2,4 +2,4 @@
 
 from npcrepro.protocol.method import Entry
 
-ENTRY = Entry("Li et al. 2018", place=1, letter="L")
+ENTRY = Entry("Li et al. 2018", place=1)

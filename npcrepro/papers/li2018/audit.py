@@ -10,23 +10,12 @@ from scipy import stats
 
 from npcrepro.base.wording import in_words
 from npcrepro.findings.audit.checks import Finding, Reported, check, half, reach, within
+from npcrepro.papers.li2018.tables import known, layers, patients
 
 PEAK_FLOPS = 5e12  # GTX 980, single precision, nominal
 GREY_LEVELS = 255
 SHOWN = {"percent_match": "PM", "corresponding_ratio": "CR", "dsc": "DSC", "recall": "Recall", "jsc": "JSC"}
 OVERLAPS = tuple(SHOWN)
-
-
-def patients(reported: Reported) -> dict[str, np.ndarray]:
-    """Columns of Table 2, one value for each patient."""
-    table = reported["tables"]["table2"]
-    return dict(zip(table["columns"], np.array(table["rows"], dtype=float).T, strict=True))
-
-
-def _known(reported: Reported, *names: str) -> tuple[tuple[np.ndarray, float], ...]:
-    """Columns of Table 2 with the half unit of their last digit."""
-    columns = patients(reported)
-    return tuple((columns[name], half(reported, name)) for name in names)
 
 
 def _ratio_of_equation_4(sensitivity, precision):
@@ -38,48 +27,41 @@ def _harmonic(first, second):
     return 2 / (1 / first + 1 / second)
 
 
-@check(
-    "L01",
+@check("L01", where="Table 2",
     claim="DSC and JSC describe the same masks: DSC = 2J / (1 + J) in every row.",
-    where="Table 2",
     reading="As printed.",
-    consequence="The two columns are one measurement; a reproduction needs one of them.",
-)
+    consequence="The two columns are one measurement; a reproduction needs one of them.")  # fmt: skip
 def dsc_and_jsc(reported: Reported) -> Finding:
-    ((dsc, size),) = _known(reported, "dsc")
-    fits = within(dsc, size, *reach(lambda j: 2 * j / (1 + j), *_known(reported, "jsc")))
+    ((dsc, size),) = known(reported, "dsc")
+    fits = within(dsc, size, *reach(lambda j: 2 * j / (1 + j), *known(reported, "jsc")))
     jsc = patients(reported)["jsc"]
     largest = np.abs(dsc - 2 * jsc / (1 + jsc)).max()
     line = f"{fits.sum()} of {len(fits)} rows agree within rounding; the largest difference is {largest:.4f}."
     return Finding("consistent" if fits.all() else "inconsistent", (line,), {"rows": fits.sum()})
 
 
-@check(
-    "L02",
+@check("L02", where="Equations 3, 5 and 6, Table 2",
     claim="DSC is the harmonic mean of 'percent match' and 'recall', and JSC follows from the two.",
-    where="Equations 3, 5 and 6, Table 2",
     reading="As printed.",
-    consequence="The two columns are precision and sensitivity in some order; symmetric formulae cannot tell which.",
-)
+    consequence="The two columns are precision and sensitivity in some order; symmetric formulae cannot tell which."
+)  # fmt: skip
 def harmonic_mean(reported: Reported) -> Finding:
-    pair = _known(reported, "percent_match", "recall")
+    pair = known(reported, "percent_match", "recall")
     formulae = {"dsc": _harmonic, "jsc": lambda a, b: 1 / (1 / a + 1 / b - 1)}
-    fits = {name: within(*_known(reported, name)[0], *reach(formula, *pair)) for name, formula in formulae.items()}
+    fits = {name: within(*known(reported, name)[0], *reach(formula, *pair)) for name, formula in formulae.items()}
     line = "; ".join(f"{SHOWN[name]} fits in {rows.sum()} of {len(rows)} rows" for name, rows in fits.items())
     return Finding("consistent" if all(rows.all() for rows in fits.values()) else "inconsistent", (f"{line}.",))
 
 
-@check(
-    "L03",
+@check("L03", where="Equation 4, Table 2",
     claim="CR = (TP - 0.5 FP) / (TP + FN).",
-    where="Equation 4, Table 2",
     reading="The paper's own equations 1 and 5, in which 'recall' is what others call precision.",
-    consequence="Within the columns the paper used its own equations: PM is sensitivity, 'recall' is precision.",
-)
+    consequence="Within the columns the paper used its own equations: PM is sensitivity, 'recall' is precision."
+)  # fmt: skip
 def corresponding_ratio(reported: Reported) -> Finding:
-    ((printed, size),) = _known(reported, "corresponding_ratio")
-    own = within(printed, size, *reach(_ratio_of_equation_4, *_known(reported, "percent_match", "recall")))
-    usual = within(printed, size, *reach(_ratio_of_equation_4, *_known(reported, "recall", "percent_match")))
+    ((printed, size),) = known(reported, "corresponding_ratio")
+    own = within(printed, size, *reach(_ratio_of_equation_4, *known(reported, "percent_match", "recall")))
+    usual = within(printed, size, *reach(_ratio_of_equation_4, *known(reported, "recall", "percent_match")))
     lines = (
         f"With PM as sensitivity and 'recall' as precision, {own.sum()} of {len(own)} rows agree.",
         f"With the usual meaning of recall, {usual.sum()} of {len(usual)} do.",
@@ -88,20 +70,18 @@ def corresponding_ratio(reported: Reported) -> Finding:
     return Finding("consistent" if own.all() else "inconsistent", lines, numbers)
 
 
-@check(
-    "L04",
+@check("L04", where="Table 2 and its equations",
     claim="Volumes and overlaps are of the same masks: V(automatic) / V(readers) = PM / 'recall'.",
-    where="Table 2 and its equations",
     reading="FP and FN were exchanged in the evaluation, or the two columns of volumes in the table.",
-    consequence="If FP and FN were exchanged, the printed PM is precision and the printed 'recall' the sensitivity.",
-)
+    consequence="If FP and FN were exchanged, the printed PM is precision and the printed 'recall' the sensitivity."
+)  # fmt: skip
 def volumes(reported: Reported) -> Finding:
-    volume = reach(lambda auto, readers: auto / readers, *_known(reported, "volume_auto", "volume_readers"))
-    defined = reach(lambda match, recall: match / recall, *_known(reported, "percent_match", "recall"))
-    inverse = reach(lambda match, recall: recall / match, *_known(reported, "percent_match", "recall"))
+    volume = reach(lambda auto, readers: auto / readers, *known(reported, "volume_auto", "volume_readers"))
+    defined = reach(lambda match, recall: match / recall, *known(reported, "percent_match", "recall"))
+    inverse = reach(lambda match, recall: recall / match, *known(reported, "percent_match", "recall"))
     meets = [(volume[0] <= ratio[1]) & (ratio[0] <= volume[1]) for ratio in (defined, inverse)]
     data = patients(reported)
-    least_overlap = reach(lambda match, readers: match * readers, *_known(reported, "percent_match", "volume_readers"))
+    least_overlap = reach(lambda match, readers: match * readers, *known(reported, "percent_match", "volume_readers"))
     more = least_overlap[0] > data["volume_auto"] + half(reported, "volume_auto")
     names = [int(name) for name in data["patient"][more]]
     correlation = np.corrcoef(data["volume_auto"] / data["volume_readers"], data["percent_match"] / data["recall"])
@@ -121,22 +101,20 @@ def volumes(reported: Reported) -> Finding:
     return Finding(verdict, tuple(lines), {"defined": meets[0].sum(), "inverse": meets[1].sum(), "larger": len(names)})
 
 
-@check(
-    "L05",
+@check("L05", where="Equations 1, 2 and 5",
     claim="Recall is TP / (TP + FP) and precision is TP / (TP + FN); PM has the formula of precision.",
-    where="Equations 1, 2 and 5",
     reading="One slip explains the exchanged names and the volumes of L04: FP and FN were exchanged.",
-    consequence="Use the standard names, show PM and CR under both readings, and compare DSC and JSC alone.",
-)
+    consequence="Use the standard names, show PM and CR under both readings, and compare DSC and JSC alone."
+)  # fmt: skip
 def names_of_recall_and_precision(reported: Reported) -> Finding:
     data, equations = patients(reported), reported["text"]["equations"]
     exchanged = _ratio_of_equation_4(data["recall"], data["percent_match"])
     larger = int((data["volume_auto"] > data["volume_readers"]).sum())
     smaller = int((data["volume_auto"] < data["volume_readers"]).sum())
-    match, ratio = data["recall"], exchanged
+    match = data["recall"]
     lines = (
-        f"Read so, the percent match is {match.mean():.3f} ± {match.std(ddof=1):.3f} and CR {ratio.mean():.3f} ± "
-        f"{ratio.std(ddof=1):.3f}; DSC and JSC stay.",
+        f"Read so, the percent match is {match.mean():.3f} ± {match.std(ddof=1):.3f} and CR {exchanged.mean():.3f} ± "
+        f"{exchanged.std(ddof=1):.3f}; DSC and JSC stay.",
         f"The automatic volume is the larger one in {larger} patients and the smaller one in {smaller}; the sums are "
         f"{data['volume_auto'].sum():.1f} and {data['volume_readers'].sum():.1f} cm³.",
     )
@@ -144,13 +122,10 @@ def names_of_recall_and_precision(reported: Reported) -> Finding:
     return Finding("consistent" if usual else "inconsistent", lines, {"percent_match": match.mean()})
 
 
-@check(
-    "L06",
+@check("L06", where="Table 2, last row",
     claim="The last row holds mean and standard deviation of the five columns.",
-    where="Table 2, last row",
     reading="Means were taken before the cells were rounded; the spread is the standard deviation with n - 1.",
-    consequence="Report the standard deviation with n - 1; the text says variance where it means it.",
-)
+    consequence="Report the standard deviation with n - 1; the text says variance where it means it.")  # fmt: skip
 def means(reported: Reported) -> Finding:
     data, table = patients(reported), reported["tables"]["table2"]
     lines, verdicts = [], set()
@@ -169,13 +144,10 @@ def means(reported: Reported) -> Finding:
     return Finding(verdict, tuple(lines))
 
 
-@check(
-    "L07",
+@check("L07", where="Section 3",
     claim="PM runs from 0.71 to 0.92, CR from 0.83 to 0.96 and DSC from 0.80 to 0.95.",
-    where="Section 3",
     reading="The ranges of PM and CR changed places in the text; Tables 2 and 3 have them right.",
-    consequence="Take the ranges from the tables.",
-)
+    consequence="Take the ranges from the tables.")  # fmt: skip
 def ranges(reported: Reported) -> Finding:
     data = patients(reported)
     found = {name: (data[name].min(), data[name].max()) for name in reported["text"]["ranges"]}
@@ -202,35 +174,26 @@ def _figure(reported: Reported, figure: str) -> Finding:
     return Finding("consistent" if fits else "inconsistent", lines, {"patients": same.sum()})
 
 
-@check(
-    "L08",
+@check("L08", where="Figure 2",
     claim="DSC 0.941, CR 0.915 and PM 0.950 belong to one image.",
-    where="Figure 2",
     reading="As printed.",
-    consequence="The figures use the metrics of the table.",
-)
+    consequence="The figures use the metrics of the table.")  # fmt: skip
 def figure_2(reported: Reported) -> Finding:
     return _figure(reported, "figure2")
 
 
-@check(
-    "L09",
+@check("L09", where="Figure 3",
     claim="DSC 0.797, CR 0.731 and PM 0.937 belong to one image.",
-    where="Figure 3",
     reading="As printed, for a single slice.",
-    consequence="No patient of Table 2 has these values: figures are of slices, the table of patients.",
-)
+    consequence="No patient of Table 2 has these values: figures are of slices, the table of patients.")  # fmt: skip
 def figure_3(reported: Reported) -> Finding:
     return _figure(reported, "figure3")
 
 
-@check(
-    "L10",
+@check("L10", where="Section 2.1",
     claim="11 x 33 x 2 = 726 images of each slice, 63,126 in all.",
-    where="Section 2.1",
     reading="Two digits of the total were exchanged.",
-    consequence="726 images of each slice; originals count among the 33 and the 2.",
-)
+    consequence="726 images of each slice; originals count among the 33 and the 2.")  # fmt: skip
 def augmentation(reported: Reported) -> Finding:
     text, slices = reported["text"], reported["paper"]["slices"]
     each = text["rotations"] * text["contrasts"] * text["noises"]
@@ -244,13 +207,10 @@ def augmentation(reported: Reported) -> Finding:
     return Finding("consistent" if fits else "inconsistent", lines, {"total": total, "fold": fold})
 
 
-@check(
-    "L11",
+@check("L11", where="Text, Table 2",
     claim="87 slices show the tumours whose volumes are in Table 2.",
-    where="Text, Table 2",
     reading="Only about three slices of each patient were segmented, and the volumes come from elsewhere.",
-    consequence="The number of slices of a patient is a parameter: all with tumour, or three.",
-)
+    consequence="The number of slices of a patient is a parameter: all with tumour, or three.")  # fmt: skip
 def slices_and_volumes(reported: Reported) -> Finding:
     paper, volume = reported["paper"], patients(reported)["volume_readers"]
     thickness_cm = paper["spacing_mm"][0] / 10
@@ -268,13 +228,10 @@ def slices_and_volumes(reported: Reported) -> Finding:
     return Finding("inconsistent" if area > section else "consistent", lines, {"spanned": spanned, "area_cm2": area})
 
 
-@check(
-    "L12",
+@check("L12", where="Section 2.1",
     claim="33 contrasts and 2 noise copies add different images, which are then normalised.",
-    where="Section 2.1",
     reading="The contrast changes clip or bend the intensities, which a z-score does not undo.",
-    consequence="The effective augmentation may be near 11 rotations; contrast and noise are parameters.",
-)
+    consequence="The effective augmentation may be near 11 rotations; contrast and noise are parameters.")  # fmt: skip
 def normalised_augmentation(reported: Reported) -> Finding:
     text = reported["text"]
     noise = sqrt(text["noise_power"]) * GREY_LEVELS
@@ -295,45 +252,10 @@ def normalised_augmentation(reported: Reported) -> Finding:
     return Finding("consistent" if visible else "cannot tell", lines, {"noise": noise})
 
 
-def layers(reported: Reported) -> list[dict]:
-    """Rows of Table 1 with what follows from kernel, stride and padding: input, output, parameters and MAC."""
-    table = reported["tables"]["table1"]
-    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-    side, channels = reported["paper"]["matrix"][0], 1
-    # Concat1 joins the map of one channel with Relu2, Concat2 with Relu1.
-    skips = {"Concat1": "Conv2", "Concat2": "Conv1"}
-    widths = {}
-    for row in rows:
-        inputs, taps = channels, row["kernel"] ** 2
-        outputs, macs = row["channels"], 0
-        before = side
-        if row["kind"] == "deconvolution":
-            side = (side - 1) * row["stride"] - 2 * row["padding"] + row["kernel"]
-            macs = before**2 * taps * inputs * outputs
-        elif row["kind"] == "concatenation":
-            outputs = channels + widths[skips[row["layer"]]]
-        else:
-            side = (side + 2 * row["padding"] - row["kernel"]) // row["stride"] + 1
-            if row["kind"] == "pooling":
-                outputs = channels
-            else:
-                macs = side**2 * taps * inputs * outputs
-        weights = macs and taps * inputs * outputs + outputs
-        fits = (side, outputs) == (row["side"], row["channels"])
-        row |= {"inputs": inputs, "computed_side": side, "macs": macs, "parameters": weights, "fits": fits}
-        # The next layer goes on from what is printed, so that one misprint counts once.
-        side, channels = row["side"], row["channels"]
-        widths[row["layer"]] = channels
-    return rows
-
-
-@check(
-    "L13",
+@check("L13", where="Table 1",
     claim="Every output size follows from kernel, stride and padding.",
-    where="Table 1",
     reading="As printed.",
-    consequence="Table 1 can be built as it stands; the skips are Relu2 and Relu1, by their channels.",
-)
+    consequence="Table 1 can be built as it stands; the skips are Relu2 and Relu1, by their channels.")  # fmt: skip
 def layer_table(reported: Reported) -> Finding:
     rows = layers(reported)
     fits, weights = sum(row["fits"] for row in rows), sum(row["parameters"] for row in rows)
@@ -342,13 +264,10 @@ def layer_table(reported: Reported) -> Finding:
     return Finding("consistent" if fits == len(rows) else "inconsistent", (line,), {"parameters": weights})
 
 
-@check(
-    "L14",
+@check("L14", where="Section 2.3",
     claim="Kernels start from a normal distribution of standard deviation 1; the learning rate is 1e-7.",
-    where="Section 2.3",
     reading="Another initialisation was used than the one stated, or the inputs were very small.",
-    consequence="He initialisation with a rate of its own; the printed pair is kept to show what it does.",
-)
+    consequence="He initialisation with a rate of its own; the printed pair is kept to show what it does.")  # fmt: skip
 def initial_weights(reported: Reported) -> Finding:
     text, square, before_relu = reported["text"], 1.0, {}
     for row in layers(reported):
@@ -370,13 +289,10 @@ def initial_weights(reported: Reported) -> Finding:
     return Finding("inconsistent" if step > text["initial_sd"] else "consistent", lines, {"step": step})
 
 
-@check(
-    "L15",
+@check("L15", where="Section 2.3",
     claim="A complete training took 52 hours on one GTX 980, with leave-one-out over 29 patients.",
-    where="Section 2.3",
     reading="52 hours are one fold.",
-    consequence="A fixed number of updates, not of hours.",
-)
+    consequence="A fixed number of updates, not of hours.")  # fmt: skip
 def training_time(reported: Reported) -> Finding:
     paper = reported["paper"]
     # Forward and backward pass cost three times a forward pass; a multiply-accumulate is two operations.
@@ -394,13 +310,10 @@ def training_time(reported: Reported) -> Finding:
     return Finding({0: "impossible", 1: "consistent", 2: "cannot tell"}[len(possible)], lines, {"days": days})
 
 
-@check(
-    "L16",
+@check("L16", where="Abstract, Table 3",
     claim="All three means are better than those of similar studies.",
-    where="Abstract, Table 3",
     reading="The means as printed are the larger ones.",
-    consequence="No superiority is carried over: other patients, no test, and PM depends on L04.",
-)
+    consequence="No superiority is carried over: other patients, no test, and PM depends on L04.")  # fmt: skip
 def other_studies(reported: Reported) -> Finding:
     own, *others = reported["tables"]["table3"]
     lines, better, missing = [], True, 0
@@ -417,13 +330,10 @@ def other_studies(reported: Reported) -> Finding:
     return Finding("cannot tell" if better else "inconsistent", tuple(lines), {"missing": missing})
 
 
-@check(
-    "L17",
+@check("L17", where="Text, Figure 1",
     claim="The feature phase has two blocks with pooling and four without (text), or three (caption).",
-    where="Text, Figure 1",
     reading="The caption does not count the layer that makes the score.",
-    consequence="Follow Table 1 and the text.",
-)
+    consequence="Follow Table 1 and the text.")  # fmt: skip
 def blocks(reported: Reported) -> Finding:
     rows = layers(reported)
     phase = rows[: [row["layer"] for row in rows].index("Deconv1")]

@@ -1,4 +1,4 @@
-"""The loss of Li et al. 2018 that is not a library's."""
+"""Euclidean loss, one of two losses that fit the network of Li et al. 2018; the paper names none."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from npcrepro.losses.targets import reduce_label
 
 
 class EuclideanLoss:
-    """Half the squared distance of scores and label, the other loss that fits a network ending in a linear score.
-
-    ``L = (x - y)^2 / 2``.
+    """Half the squared distance of scores and label, ``L = (x - y)^2 / 2``. It fits a network with a linear last score.
 
     Args:
         reduction: ``"mean"`` over all pixels, or ``"sum"`` over the pixels of an image and mean over images.
@@ -32,5 +30,6 @@ class EuclideanLoss:
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         target = reduce_label(label, logits.shape[2:], self.target)
+        # No equation in the paper: L = (x - y)^2 / 2
         half_square = (logits.float() - target).square() / 2
         return half_square.mean() if self.reduction == "mean" else half_square.sum() / len(logits)

@@ -1,8 +1,11 @@
-"""The two-phase 2-D network of Li et al. 2018 (Table 1 and Figure 1 of the paper).
+"""The two-phase 2-D network of Li et al. 2018 (BioMed Research International 2018:9128527; Table 1 and Figure 1).
 
-A feature phase takes the slice down to a quarter of its size and ends in a one-channel score; a reconstruction phase
-brings that score back up twice, each time merging it with finer features by a 1 x 1 convolution. Layer names are those
-of Table 1. At width 1 the network has 5,524,239 parameters, 88 % of them in the 9 x 9 kernels of ``conv3``.
+A feature phase takes the slice down to a quarter of its size and ends in a one-channel score. A reconstruction phase
+enlarges that score twice, and each time merges it with finer features by a 1 x 1 convolution. The layers have the names
+of Table 1; the paper has no equation of the network.
+
+Input: slices ``(B, 1, 144, 144)``. Output: one logit for each pixel. At width 1 it has 5,524,239 parameters, 88 % of
+them in the 9 x 9 kernels of ``conv3``.
 """
 
 from __future__ import annotations
@@ -114,6 +117,7 @@ class Li2018Network(nn.Module):
         if output not in OUTPUTS:
             raise ValueError(f"unknown output {output!r}; choices: {', '.join(OUTPUTS)}")
         require_divisible(image, 4)
+        # Table 1, feature phase: Conv1 to Conv6, with Pool1 and Pool2 in between
         fine = self.relu1(self.conv1(image))
         middle = self.relu2(self.conv2(self.pool1(fine)))
         deep = self.relu3(self.conv3(self.pool2(middle)))
@@ -122,9 +126,11 @@ class Li2018Network(nn.Module):
         # below 0.5 and background could not be learnt.
         if output == "score_quarter":
             return score
+        # Table 1, reconstruction phase: Deconv1, Concat1 with Relu2, Conv7
         score = self.deconv1(self.relu6(score))
         score = self.conv7(self.concat1(score, middle) if self.fused else score)
         if output == "score_half":
             return score
+        # Table 1, reconstruction phase: Deconv2, Concat2 with Relu1, Conv8
         score = self.deconv2(self.relu7(score))
         return self.conv8(self.concat2(score, fine) if self.fused else score)

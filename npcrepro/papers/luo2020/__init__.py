@@ -2,4 +2,4 @@
 
 from npcrepro.protocol.method import Entry
 
-ENTRY = Entry("Luo et al. 2020", place=2, letter="U")
+ENTRY = Entry("Luo et al. 2020", place=2)

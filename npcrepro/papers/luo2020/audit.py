@@ -25,13 +25,10 @@ def _models(reported: Reported) -> list[str]:
     return [row["model"] for row in reported["tables"]["table1"]]
 
 
-@check(
-    "U01",
+@check("U01", where="Equation 4, Table 1",
     claim="JSC and DSC are printed for four networks, for bit vectors.",
-    where="Equation 4, Table 1",
     reading="The two columns are averages over different things, or one of them is computed on probabilities.",
-    consequence="Table 1 is no target; all metrics are computed from one hard mask.",
-)
+    consequence="Table 1 is no target; all metrics are computed from one hard mask.")  # fmt: skip
 def jsc_below_dsc(reported: Reported) -> Finding:
     data, size = _columns(reported), half(reported, "jsc")
     above = data["jsc"] - data["dsc"] > 2 * size + TINY
@@ -42,13 +39,10 @@ def jsc_below_dsc(reported: Reported) -> Finding:
     return Finding("impossible" if above.any() else "consistent", tuple(lines), {"rows": above.sum()})
 
 
-@check(
-    "U02",
+@check("U02", where="Equations 4 and 6, Table 1",
     claim="F1 and DSC are printed for bit vectors, where they are the same number.",
-    where="Equations 4 and 6, Table 1",
     reading="DSC was computed on probabilities, F1 on the mask; or F1 is of mean precision and recall, where it fits.",
-    consequence="One hard DSC for each patient and structure.",
-)
+    consequence="One hard DSC for each patient and structure.")  # fmt: skip
 def f1_is_dsc(reported: Reported) -> Finding:
     data, size = _columns(reported), half(reported, "f1")
     difference = data["f1"] - data["dsc"]
@@ -66,13 +60,10 @@ def f1_is_dsc(reported: Reported) -> Finding:
     return Finding(verdict, tuple(lines), {"largest": difference.max(), "rows": outside.sum()})
 
 
-@check(
-    "U03",
+@check("U03", where="Table 1",
     claim="JSC and F1 are means over the same masks (if DSC is another number, see U02).",
-    where="Table 1",
     reading="Absent structures were scored as 1, and the columns were averaged over different units.",
-    consequence="The rule for empty structures is stated, and absent ones are missing values.",
-)
+    consequence="The rule for empty structures is stated, and absent ones are missing values.")  # fmt: skip
 def jsc_and_f1(reported: Reported) -> Finding:
     data, size = _columns(reported), half(reported, "jsc")
     low, high = jsc_of(data["f1"] - size), data["f1"] + size
@@ -114,13 +105,10 @@ def largest_dsc_of_mask(auc: Any) -> Any:
     return 2 - 1 / auc
 
 
-@check(
-    "U04",
+@check("U04", where="Equation of AUC, Table 1",
     claim="AUC, a sum of ranks, is printed beside DSC.",
-    where="Equation of AUC, Table 1",
     reading="The ranks are those of probabilities; or AUC and DSC are averages over different things.",
-    consequence="AUC comes from probabilities, for each structure, or is left out.",
-)
+    consequence="AUC comes from probabilities, for each structure, or is left out.")  # fmt: skip
 def auc_and_dsc(reported: Reported) -> Finding:
     data, size = _columns(reported), half(reported, "auc")
     auc, least = data["auc"] + size, data["dsc"] - size
@@ -147,13 +135,10 @@ def auc_and_dsc(reported: Reported) -> Finding:
     return Finding(verdict, tuple(lines), {"rows": above.sum(), "beyond": beyond.sum()})
 
 
-@check(
-    "U05",
+@check("U05", where="Data",
     claim="Five folds with 7,112 training and 1,777 test images of 8,889.",
-    where="Data",
     reading="The numbers are those of one fold, rounded down.",
-    consequence="Four folds have 1,778 images and one has 1,777.",
-)
+    consequence="Four folds have 1,778 images and one has 1,777.")  # fmt: skip
 def fold_sizes(reported: Reported) -> Finding:
     text, images = reported["text"], reported["paper"]["slices"]
     sums = text["training_slices"] + text["test_slices"] == images
@@ -166,13 +151,10 @@ def fold_sizes(reported: Reported) -> Finding:
     return Finding(verdict if sums and verdict else "inconsistent", lines, {"untested": images - tested})
 
 
-@check(
-    "U06",
+@check("U06", where="Data",
     claim="The test images are independent of the training images.",
-    where="Data",
     reading="The fold sizes are a coincidence.",
-    consequence="Folds are of patients; the split by slice is run once to measure what it adds.",
-)
+    consequence="Folds are of patients; the split by slice is run once to measure what it adds.")  # fmt: skip
 def independent_test(reported: Reported) -> Finding:
     paper, text = reported["paper"], reported["text"]
     images, patients, folds = paper["slices"], paper["patients"], text["folds"]
@@ -190,13 +172,10 @@ def independent_test(reported: Reported) -> Finding:
     return Finding(verdict, lines, {"chance": chance, "beside": beside})
 
 
-@check(
-    "U07",
+@check("U07", where="Section 3.3",
     claim="The rate 0.001 is multiplied by 0.9 every 10 iterations, for 100 epochs.",
-    where="Section 3.3",
     reading="'Iterations' means epochs.",
-    consequence="x 0.9 every 10 epochs; the printed unit is a method of its own.",
-)
+    consequence="x 0.9 every 10 epochs; the printed unit is a method of its own.")  # fmt: skip
 def learning_rate(reported: Reported) -> Finding:
     text = reported["text"]
     decay, every = text["decay"], text["decay_every_iterations"]
@@ -222,13 +201,11 @@ def printed_dice(overlap: float, predicted: float, labelled: float, pixels: floa
     return 1 - front - back
 
 
-@check(
-    "U08",
+@check("U08", where="Equation 1",
     claim="The Dice loss has a term of the foreground and one of the background, without the factor 2.",
-    where="Equation 1",
     reading="It was used on slices that show the structure; for a union of all structures every slice does.",
-    consequence="Built as printed, over all structures; with the factor 2, and without absent ones, are methods.",
-)
+    consequence="Built as printed, over all structures; with the factor 2, and without absent ones, are methods."
+)  # fmt: skip
 def dice_loss(reported: Reported) -> Finding:
     pixels, area = float(np.prod(reported["paper"]["matrix"])), 1000
     cases = {
@@ -250,13 +227,10 @@ def dice_loss(reported: Reported) -> Finding:
     return Finding("cannot tell" if uneven and absent is None else "consistent", lines, losses)
 
 
-@check(
-    "U09",
+@check("U09", where="Data, equations 1 and 2",
     claim="One network segments 14 structures.",
-    where="Data, equations 1 and 2",
     reading="One output for each structure, although equations 1 and 2 have a single one.",
-    consequence="15 classes with a loss for each; 14 separate outputs are the alternative.",
-)
+    consequence="15 classes with a loss for each; 14 separate outputs are the alternative.")  # fmt: skip
 def outputs(reported: Reported) -> Finding:
     text = reported["text"]
     lines = (
@@ -268,13 +242,10 @@ def outputs(reported: Reported) -> Finding:
     return Finding("cannot tell" if text["outputs"] is None else "consistent", lines)
 
 
-@check(
-    "U10",
+@check("U10", where="Sections 2.1 and 3.4",
     claim="With just one improvement the network already beats most others; depth makes no difference.",
-    where="Sections 2.1 and 3.4",
     reading="The experiments were made and not printed.",
-    consequence="The ablation is run anew, with the model chosen on validation patients.",
-)
+    consequence="The ablation is run anew, with the model chosen on validation patients.")  # fmt: skip
 def ablation(reported: Reported) -> Finding:
     models = _models(reported)
     ablated = [name for name in models if name not in ("U-Net", "FCN-8", "Mask R-CNN", "proposed")]

@@ -1,4 +1,4 @@
-"""Losses of Luo et al. 2020: Dice with a background term, focal, and both in two stages."""
+"""Losses of Luo et al. 2020: Dice with a term for the background, its sum with the focal loss, and both stages."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ class LuoDiceLoss(DiceLoss):
         factor = 1 if self.form == "printed" else 2
         inside = self._coefficient(probability, truth, contoured, factor)
         outside = self._coefficient(1 - probability, 1 - truth, contoured, factor)
+        # eq. 1: 1 - (sum p r + e) / (sum (p + r) + e) - (sum (1-p)(1-r) + e) / (sum ((1-p) + (1-r)) + e)
         return 1 - (inside + outside) / factor
 
 
@@ -78,6 +79,7 @@ class LuoLoss:
         self.focal = FocalLoss(**(focal or {}), activation=activation, target=target)
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        # eq. 3: Loss = beta Dice + (1 - beta) Focal, with Focal of eq. 2 in npcrepro.losses.focal
         return self.beta * self.dice(logits, label) + (1 - self.beta) * self.focal(logits, label)
 
 

@@ -1,7 +1,10 @@
-"""The two-stage U-Net with multi-scale pooling of Luo et al. 2020, and the plain U-Net that two papers compare with.
+"""The two-stage U-Net of Luo et al. 2020 (Computers, Materials & Continua 65(2):1771-1780).
 
-A deep U-Net outlines the region of the structures; a shallow one works on what it found. At width 1 the two have
-7,765,409 and 467,983 parameters for one image channel and 15 classes, besides the fusions of their pooling blocks.
+A deep U-Net outlines the region of all structures. A shallow U-Net works on the image and on what the first one found.
+Each has a block of average poolings at its coarsest level. The paper has no equation of the network.
+
+Input: slices ``(B, 1, 512, 512)``. Output: one logit for each class and pixel. At width 1 the stages have 7,765,409
+and 467,983 parameters for one image channel and 15 classes, besides the fusions of their pooling blocks.
 """
 
 from __future__ import annotations
@@ -27,7 +30,6 @@ class MultiScalePooling(nn.Module):
     kernels, and the border is most of the small map of a bottleneck.
 
     Args:
-        channels: in and out.
         kernels: odd sides; a kernel of 1 is the map itself.
 
     Shape:
@@ -54,6 +56,7 @@ class MultiScalePooling(nn.Module):
         self.fuse = nn.Conv2d(channels * len(kernels), channels, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
+        # Section 2.1.1: average poolings with kernels 1, 3, 5 and 7 side by side, fused
         return self.fuse(torch.cat([pool(maps) for pool in self.pools], dim=1))
 
 
@@ -61,7 +64,6 @@ class MultiScaleUNet(UNet):
     """A U-Net with :class:`MultiScalePooling`.
 
     Args:
-        in_channels, out_channels: of images and logits.
         multi_scale: where the pooling stands, ``"bottleneck"``, ``"input"`` or ``"skips"``, as ``block_at`` of
             :class:`UNet`; ``None`` for a U-Net without it.
         options: of :class:`UNet`.
@@ -86,11 +88,12 @@ class TwoStageUNet(nn.Module):
         multi_scale, enlarge: see :class:`MultiScaleUNet`; the same in both stages.
 
     The first stage gives one logit for the union of all structures. The second reads its probabilities, and its
-    gradient runs back through them into the first unless that is frozen. With ``"crop"`` no gradient reaches the first
-    stage: the box is where the map is at least 0.5, a little enlarged, and where it is so nowhere, the whole image.
-    Pixels outside the box are background. In evaluation each image has a box of its own, so that its result does not
-    depend on the images beside it; in training one box holds those of the whole batch, for one batch normalisation
-    over all.
+    gradient runs back through them into the first unless that is frozen.
+
+    With ``"crop"`` no gradient reaches the first stage. The box holds the pixels of probability 0.5 or more and a
+    margin; without such pixels it is the whole image. Pixels outside the box are background. In evaluation each image
+    has a box of its own, so that its result does not depend on the images beside it. In training one box holds those
+    of the whole batch, so that batch normalisation runs over all images.
 
     Shape:
         ``(B, in_channels, H, W)``, H and W divisible by ``2 ** (levels - 1)`` of the deeper stage, to logits
@@ -129,7 +132,7 @@ class TwoStageUNet(nn.Module):
         super().__init__()
         self.stage2_input = one_of(STAGE_2_INPUTS, stage2_input, "input of stage 2")
         self.activation = one_of(ACTIVATIONS, activation, "activation")
-        options = {"width": width, "base": base, "multi_scale": multi_scale, "enlarge": enlarge}
+        options: dict[str, Any] = {"width": width, "base": base, "multi_scale": multi_scale, "enlarge": enlarge}
         fine_channels = {"both": in_channels + 1, "map": 1}.get(stage2_input, in_channels)
         # SILENT: the target of the first stage; the union of all structures, as it is to outline the target area.
         self.coarse = MultiScaleUNet(in_channels, 1, levels=coarse_levels, **options)
@@ -138,6 +141,7 @@ class TwoStageUNet(nn.Module):
     def forward(self, image: Tensor, output: str = "fine") -> Tensor | tuple[Tensor, Tensor]:
         if output not in OUTPUTS:
             raise ValueError(f"unknown output {output!r}; choices: {', '.join(OUTPUTS)}")
+        # Section 2.1: the denoising module outlines the region, the precise segmentation module refines it
         coarse = self.coarse(image)
         if output == "coarse":
             return coarse

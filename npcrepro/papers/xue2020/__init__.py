@@ -2,4 +2,4 @@
 
 from npcrepro.protocol.method import Entry
 
-ENTRY = Entry("Xue et al. 2020", place=5, letter="X")
+ENTRY = Entry("Xue et al. 2020", place=5)

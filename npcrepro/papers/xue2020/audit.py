@@ -71,13 +71,10 @@ def needed_correlation(reported: Reported, metric: str, n: int, rounding: bool =
     return min(correlation(2 * size, one, two) for one in signs for two in signs)
 
 
-@check(
-    "X01",
+@check("X01", where="Table 1",
     claim="Counts and percentages of 150 patients.",
-    where="Table 1",
     reading="As printed; the N stages add up to 99.9 by rounding.",
-    consequence="The mix of stages can be used.",
-)
+    consequence="The mix of stages can be used.")  # fmt: skip
 def demographics(reported: Reported) -> Finding:
     counts, percent = reported["tables"]["table1_patients"], reported["tables"]["table1"]
     patients = reported["paper"]["patients"]
@@ -91,13 +88,10 @@ def demographics(reported: Reported) -> Finding:
     return Finding("consistent" if fits else "inconsistent", lines, {"wrong": len(wrong)})
 
 
-@check(
-    "X02",
+@check("X02", where="Section 1.1",
     claim="35.3 % of the locally advanced patients had induction chemotherapy.",
-    where="Section 1.1",
     reading="The share is of all patients.",
-    consequence="None for the network.",
-)
+    consequence="None for the network.")  # fmt: skip
 def induction(reported: Reported) -> Finding:
     counts, printed = reported["tables"]["table1_patients"], reported["text"]["induction_share_of_advanced"]
     advanced = counts["T3"] + counts["T4"]
@@ -106,13 +100,10 @@ def induction(reported: Reported) -> Finding:
     return Finding("consistent" if abs(shares[0] - printed) <= 0.05 else "inconsistent", lines, {"share": shares[0]})
 
 
-@check(
-    "X03",
+@check("X03", where="Section 2",
     claim="Mean JI and mean DSC are of the same masks.",
-    where="Section 2",
     reading="As printed.",
-    consequence="DSC and JI are one measurement.",
-)
+    consequence="DSC and JI are one measurement.")  # fmt: skip
 def jaccard(reported: Reported) -> Finding:
     lines, fits = [], True
     for row in networks(reported):
@@ -150,46 +141,34 @@ def _paired_test(reported: Reported, metric: str) -> Finding:
     return Finding(verdict, lines, {"correlation": exact, "favoured": favoured, "smallest_p": least[0]})
 
 
-@check(
-    "X04",
+@check("X04", where="Section 2",
     claim="ASD 3.4 ± 2.0 against 3.8 ± 3.3 mm, paired t-test of 15 patients, p = 0.014.",
-    where="Section 2",
     reading="The units of the test were slices.",
-    consequence="The p is not used; patients are the units.",
-)
+    consequence="The p is not used; patients are the units.")  # fmt: skip
 def p_of_surface_distance(reported: Reported) -> Finding:
     return _paired_test(reported, "asd_mm")
 
 
-@check(
-    "X05",
+@check("X05", where="Section 2",
     claim="DSC 0.76 ± 0.11 against 0.73 ± 0.13, paired t-test of 15 patients, p < 0.001.",
-    where="Section 2",
     reading="Both networks fail on the same patients, to the same degree; or slices were the units.",
-    consequence="Scores of single patients are published, so that anybody can test.",
-)
+    consequence="Scores of single patients are published, so that anybody can test.")  # fmt: skip
 def p_of_dsc(reported: Reported) -> Finding:
     return _paired_test(reported, "dsc")
 
 
-@check(
-    "X06",
+@check("X06", where="Section 2",
     claim="JI 0.63 ± 0.13 against 0.59 ± 0.14, paired t-test of 15 patients, p < 0.001.",
-    where="Section 2",
     reading="As for the DSC.",
-    consequence="As for the DSC.",
-)
+    consequence="As for the DSC.")  # fmt: skip
 def p_of_jaccard(reported: Reported) -> Finding:
     return _paired_test(reported, "jsc")
 
 
-@check(
-    "X07",
+@check("X07", where="Section 2",
     claim="HD 10.9 ± 8.6 against 11.1 ± 7.5 mm, paired t-test, p = 0.745.",
-    where="Section 2",
     reading="As printed.",
-    consequence="A difference was not found, which does not show that there is none.",
-)
+    consequence="A difference was not found, which does not show that there is none.")  # fmt: skip
 def p_of_hausdorff_distance(reported: Reported) -> Finding:
     found = _paired_test(reported, "hd_mm")
     n, (p, _) = reported["tables"]["p_values"]["test_patients"], p_value(reported, "hd_mm")
@@ -199,13 +178,10 @@ def p_of_hausdorff_distance(reported: Reported) -> Finding:
     return Finding(found.verdict, (*found.computed, f"The 95 % interval of the difference is ± {wide:.1f} mm."))
 
 
-@check(
-    "X08",
+@check("X08", where="Section 2",
     claim="Four tests of the same pairs: p < 0.001, < 0.001, 0.014 and 0.745.",
-    where="Section 2",
     reading="Slices were the units of all four tests.",
-    consequence="Every metric in 3D for each patient; slices only in a table of their own.",
-)
+    consequence="Every metric in 3D for each patient; slices only in a table of their own.")  # fmt: skip
 def number_of_pairs(reported: Reported) -> Finding:
     def correlations(n: int) -> dict[str, float]:
         return {metric: needed_correlation(reported, metric, n) for metric in TITLES}
@@ -230,13 +206,10 @@ def number_of_pairs(reported: Reported) -> Finding:
     return Finding(verdict, tuple(lines), numbers)
 
 
-@check(
-    "X09",
+@check("X09", where="Abstract, Section 2",
     claim="Mean DSC and JI rose by 3 % to 4 %.",
-    where="Abstract, Section 2",
     reading="Percentage points.",
-    consequence="None for what is built here.",
-)
+    consequence="None for what is built here.")  # fmt: skip
 def gains(reported: Reported) -> Finding:
     first, second = networks(reported)
     points = {metric: 100 * (first[metric]["mean"] - second[metric]["mean"]) for metric in ("dsc", "jsc")}
@@ -246,13 +219,10 @@ def gains(reported: Reported) -> Finding:
     return Finding("consistent" if fits else "inconsistent", (f"{in_words(shown)}.",), points)
 
 
-@check(
-    "X10",
+@check("X10", where="Section 1.3, abstract",
     claim="0.8 is the factor of the learning rate (body) or of the weight decay (English abstract).",
-    where="Section 1.3, abstract",
     reading="The body is right.",
-    consequence="The rate x 0.8 after five checks without improvement; no weight decay.",
-)
+    consequence="The rate x 0.8 after five checks without improvement; no weight decay.")  # fmt: skip
 def decay(reported: Reported) -> Finding:
     text = reported["text"]
     shrink, drops = text["learning_rate"] * text["decay"], text["epochs"] // text["patience"]
@@ -274,13 +244,10 @@ def _billion_macs(name: str) -> float:
     return tables.layers(paper.method(name), paper.profile("paper"))["MAC (millions)"].sum() / 1000
 
 
-@check(
-    "X11",
+@check("X11", where="Section 2, Discussion",
     claim="Separable convolutions lower the computation; 16 ms for a slice against 14 ms for U-Net.",
-    where="Section 2, Discussion",
     reading="Multiplications fell and time rose: depthwise layers use a processor badly, and the U-Net was narrow.",
-    consequence="The width of the U-Net is a parameter; time and multiply-accumulates are shown for both.",
-)
+    consequence="The width of the U-Net is a parameter; time and multiply-accumulates are shown for both.")  # fmt: skip
 def computation(reported: Reported) -> Finding:
     deeplab, unet = networks(reported)
     macs = {name: _billion_macs(name) for name in ("deeplabv3plus", "unet", "unet-32")}
@@ -304,13 +271,10 @@ def computation(reported: Reported) -> Finding:
     return Finding(verdict, lines, {"ratio": ratio})
 
 
-@check(
-    "X12",
+@check("X12", where="Section 2",
     claim="Training takes 6.7 and 5 hours for 200 epochs of 120 patients.",
-    where="Section 2",
     reading="Only slices with tumour were used.",
-    consequence="Which slices train is a parameter; testing is on all slices, which is harder.",
-)
+    consequence="Which slices train is a parameter; testing is on all slices, which is harder.")  # fmt: skip
 def training_slices(reported: Reported) -> Finding:
     text, hours, lines = reported["text"], reported["paper"]["training_hours"], []
     for row, name in zip(networks(reported), ("deeplabv3plus", "unet"), strict=True):
@@ -325,13 +289,10 @@ def training_slices(reported: Reported) -> Finding:
     return Finding("consistent" if stated else "cannot tell", tuple(lines), {"slices": each})
 
 
-@check(
-    "X13",
+@check("X13", where="Abstract, Section 1.1",
     claim="Slices are 2.5 mm (English abstract) or 3 mm thick (body).",
-    where="Abstract, Section 1.1",
     reading="The body, which names the scanner, is right.",
-    consequence="The spacing is that of the image; distances depend on it, DSC does not.",
-)
+    consequence="The spacing is that of the image; distances depend on it, DSC does not.")  # fmt: skip
 def thickness(reported: Reported) -> Finding:
     given = reported["text"]["thickness_mm"]
     plane = prod(reported["paper"]["spacing_mm"][1:])
@@ -340,13 +301,10 @@ def thickness(reported: Reported) -> Finding:
     return Finding("consistent" if len(set(given.values())) == 1 else "inconsistent", (line,))
 
 
-@check(
-    "X14",
+@check("X14", where="Sections 1.3 and 2",
     claim="15 test patients of one random split rank two networks.",
-    where="Sections 1.3 and 2",
     reading="The two networks are closely correlated over patients.",
-    consequence="Cross-validation over all patients.",
-)
+    consequence="Cross-validation over all patients.")  # fmt: skip
 def fifteen_patients(reported: Reported) -> Finding:
     first, second = (row["dsc"] for row in networks(reported))
     n, correlation = reported["tables"]["p_values"]["test_patients"], 0.9

@@ -1,6 +1,11 @@
-"""DeepLabv3+ (Chen et al. 2018) on a MobileNetV2 trunk (Sandler et al. 2018), the network of Xue et al. 2020.
+"""DeepLabv3+ on a MobileNetV2 trunk, the network of Xue et al. 2020 (Journal of Image and Graphics 25(10):2151-2158).
 
-At width 1, with one image channel and one logit, the trunk has 1,811,136 parameters and the network 2,714,097.
+A trunk of inverted residuals (Sandler et al. 2018) takes the slice down to a sixteenth of its size. A pyramid of
+convolutions at several rates looks at the deepest maps, and a decoder brings in the maps at a quarter of the size (Chen
+et al. 2018). The paper describes it in Section 1.2 and has no equation of the network.
+
+Input: slices ``(B, 1, 512, 512)``. Output: one logit for each pixel. At width 1 the trunk has 1,811,136 parameters and
+the network 2,714,097.
 """
 
 from __future__ import annotations
@@ -61,7 +66,6 @@ class MobileNetV2Trunk(nn.Module):
     """Stem and the seven stages of MobileNetV2, with dilation in place of the last strides.
 
     Args:
-        in_channels: of the image.
         width: factor on all channel numbers.
         output_stride: 16, or 8 for maps twice as fine at more than twice the work.
 
@@ -129,7 +133,6 @@ class DeepLabV3Plus(nn.Module):
     """MobileNetV2, atrous spatial pyramid, and a decoder that brings in the maps at a quarter of the size.
 
     Args:
-        in_channels, out_channels: of images and logits.
         width: factor on all inner channel numbers.
         output_stride: 16, or 8 with all rates doubled.
         separable: depthwise separable 3 x 3 convolutions in pyramid and decoder, or full ones.
@@ -140,8 +143,7 @@ class DeepLabV3Plus(nn.Module):
 
     Raises:
         ValueError: another output stride; a training batch of one, where the batch normalisation behind the image
-            pooling would have a single number per channel (with two images it has two, and with a few more it is still
-            noisy).
+            pooling would have a single number per channel.
 
     Example:
         >>> DeepLabV3Plus(1, 1, width=0.1).eval()(torch.zeros(1, 1, 48, 64)).shape
@@ -181,6 +183,7 @@ class DeepLabV3Plus(nn.Module):
             raise ValueError(
                 "image pooling with batch normalisation needs at least two images in a training batch, got 1"
             )
+        # Section 1.2: encoder, bilinear upsampling by 4, concatenation with low-level features, 3 x 3 convolutions
         stages = self.trunk(image)
         low = self.reduce(stages[LOW_LEVEL_STAGE])
         deep = _bilinear(self.pyramid(stages[-1]), low.shape[2:])

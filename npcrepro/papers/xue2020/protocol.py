@@ -2,22 +2,23 @@
 
 Xue X, Hao X, Shi J, et al. Auto-segmentation of high-risk primary tumor gross target volume for the radiotherapy of
 nasopharyngeal carcinoma. Journal of Image and Graphics 2020;25(10):2151-2158 (in Chinese).
-
-The paper's printed numbers, its claims, and its gaps with our choices are in ``xue2020.yaml``.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
+from npcrepro.protocol.rows import Row, methods_of, network, phantom
+
+DEEPLAB = "npcrepro.papers.xue2020.network:DeepLabV3Plus"
+UNET = "npcrepro.models.unet:UNet"
 
 # SILENT: the intensity window; soft tissue.
 SOFT_TISSUE_HU = (-160.0, 240.0)
 
 
-def _stages(rate: float = 0.005) -> tuple[Stage, ...]:
+def _stages(rate: float = 0.005) -> dict[str, Any]:
     # PAPER: Adam, rate 0.005, multiplied by 0.8 after five checks without improvement (Section 1.3).
     # DIFFERS: the paper watches a "training index"; here it is the validation loss.
     # SILENT: which weights are kept; the best.
@@ -25,21 +26,14 @@ def _stages(rate: float = 0.005) -> tuple[Stage, ...]:
     optimiser = Component("torch.optim:Adam", {"lr": rate})
     # PAPER: the loss is 1 - DSC.
     loss = Component("npcrepro.losses.dice:DiceLoss")
-    return (Stage("all layers", loss, optimiser, plateau=5, decay=0.8, keep_best=True),)
+    return {"stages": (Stage("all layers", loss, optimiser, plateau=5, decay=0.8, keep_best=True),)}
 
 
-def _data(**options: Any) -> Component:
+def _data(background_share: float = 0.25) -> dict[str, Any]:
     # SILENT: which slices train; the times fit tumour slices only, to which a share of others is added.
-    usual = {"normalisation": "none", "windows": (SOFT_TISSUE_HU,), "background_share": 0.25}
-    return Component("npcrepro.sampling.slices:SliceData", {**usual, **options})
+    options = {"normalisation": "none", "windows": (SOFT_TISSUE_HU,), "background_share": background_share}
+    return {"data": Component("npcrepro.sampling.slices:SliceData", options)}
 
-
-# PAPER: flips, rotation, zoom and shift.
-# SILENT: their ranges and the axis of the flip; 10 degrees, 0.9 to 1.1, a tenth of the side, left and right.
-AUGMENTATION = Component("npcrepro.sampling.augment:Affine", {"flip": 0.5})
-
-DEEPLAB = "npcrepro.papers.xue2020.network:DeepLabV3Plus"
-UNET = "npcrepro.models.unet:UNet"
 
 DEEPLABV3PLUS = Method(
     paper="xue2020",
@@ -49,99 +43,62 @@ DEEPLABV3PLUS = Method(
     channels=("CT",),
     # DIFFERS: the paper counts retropharyngeal nodes in; here GTVp is what the cohort draws (the phantom: not).
     structures=("GTVp",),
-    network=Component(DEEPLAB),
-    data=_data(),
-    augmentation=AUGMENTATION,
-    stages=_stages(),
+    # PAPER: flips, rotation, zoom and shift.
+    # SILENT: their ranges and the axis of the flip; 10 degrees, 0.9 to 1.1, a tenth of the side, left and right.
+    augmentation=Component("npcrepro.sampling.augment:Affine", {"flip": 0.5}),
     # SILENT: the threshold; 0.5.
     threshold=0.5,
+    **network(DEEPLAB),
+    **_data(),
+    **_stages(),
 )
 
-
-def _variant(name: str, title: str, summary: str, **changes: Any) -> Method:
-    return replace(DEEPLABV3PLUS, name=name, title=title, summary=summary, **changes)
-
-
-def _unet(base: int, batch_norm: bool = True) -> Component:
-    return Component(UNET, {"base": base, "batch_norm": batch_norm})
-
-
-METHODS = (
-    DEEPLABV3PLUS,
+# Name, title, summary, and what is not as in DEEPLABV3PLUS.
+VARIANTS: tuple[Row, ...] = (
     # SILENT: width, normalisation and training of the U-Net; 64 channels at the finest level, the same loss, schedule
     # and augmentation, and batch normalisation as in the network it is held against: without it the printed learning
     # rate is too high (method unet-plain). 14 ms for a slice fit a narrower one (methods unet-32 and unet-16).
-    _variant("unet", "U-Net", "U-Net with 64 channels at the finest level", network=_unet(64)),
-    _variant(
-        "unet-plain",
-        "U-Net without normalisation",
-        "U-Net without batch normalisation, at the printed learning rate",
-        network=_unet(64, batch_norm=False),
-    ),
-    _variant("unet-32", "U-Net, 32 channels", "U-Net of half the width", network=_unet(32)),
-    _variant("unet-16", "U-Net, 16 channels", "U-Net of a quarter of the width", network=_unet(16)),
-    _variant(
-        "stride-8",
-        "Output stride 8",
-        "DeepLabv3+ whose trunk is reduced eight times only",
-        network=Component(DEEPLAB, {"output_stride": 8}),
-    ),
+    ("unet", "U-Net", "U-Net with 64 channels at the finest level", network(UNET, base=64, batch_norm=True)),
+    ("unet-plain", "U-Net without normalisation", "U-Net without batch normalisation, at the printed learning rate",
+     network(UNET, base=64, batch_norm=False)),
+    ("unet-32", "U-Net, 32 channels", "U-Net of half the width", network(UNET, base=32, batch_norm=True)),
+    ("unet-16", "U-Net, 16 channels", "U-Net of a quarter of the width", network(UNET, base=16, batch_norm=True)),
+    ("stride-8", "Output stride 8", "DeepLabv3+ whose trunk is reduced eight times only",
+     network(DEEPLAB, output_stride=8)),
     # DIFFERS: on slices of 96 pixels or fewer the rates 6, 12 and 18 reach beyond a map of a sixteenth of the side, and
     # all but the middle of each kernel reads padding. These are to the map of 80 pixels what those are to that of 512.
-    _variant(
-        "rates-1-2-3",
-        "Rates 1, 2, 3",
-        "DeepLabv3+ with a pyramid whose rates fit maps of a few pixels",
-        network=Component(DEEPLAB, {"rates": (1, 2, 3)}),
-    ),
-    _variant(
-        "full-convolutions",
-        "Full convolutions",
-        "DeepLabv3+ without separable convolutions in pyramid and decoder",
-        network=Component(DEEPLAB, {"separable": False}),
-    ),
-    _variant(
-        "tumour-slices",
-        "Tumour slices only",
-        "DeepLabv3+ trained on slices with tumour alone, as the printed times suggest",
-        data=_data(background_share=0.0),
-    ),
-    _variant("rate-0.001", "Rate 0.001", "DeepLabv3+ from a learning rate of 0.001", stages=_stages(0.001)),
-    _variant("unaugmented", "No augmentation", "DeepLabv3+ without augmentation", augmentation=None),
-)
+    ("rates-1-2-3", "Rates 1, 2, 3", "DeepLabv3+ with a pyramid whose rates fit maps of a few pixels",
+     network(DEEPLAB, rates=(1, 2, 3))),
+    ("full-convolutions", "Full convolutions", "DeepLabv3+ without separable convolutions in pyramid and decoder",
+     network(DEEPLAB, separable=False)),
+    ("tumour-slices", "Tumour slices only",
+     "DeepLabv3+ trained on slices with tumour alone, as the printed times suggest", _data(background_share=0.0)),
+    ("rate-0.001", "Rate 0.001", "DeepLabv3+ from a learning rate of 0.001", _stages(0.001)),
+    ("unaugmented", "No augmentation", "DeepLabv3+ without augmentation", {"augmentation": None}),
+)  # fmt: skip
+
+METHODS = methods_of(DEEPLABV3PLUS, VARIANTS)
 
 ROWS = ("deeplabv3plus", "unet")
+FULL = (*ROWS, "unet-32", "unet-16")
 
 
-def _phantom(patients: int, matrix: tuple[int, int, int]) -> dict[str, Any]:
-    return {"kind": "ct", "patients": patients, "matrix": matrix}
-
+# Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
+PROFILES = (
+    Profile("smoke", (64, 64), 0.125, 2, 6, 2, 1, ROWS, phantom("ct", 5, (10, 48, 48))),
+    Profile("quick", (96, 96), 0.25, 4, 200, 20, 1, ROWS, phantom("ct", 6, (36, 96, 96))),
+    Profile("bench", (80, 80), 0.5, 16, 800, 40, 1, ROWS, phantom("ct", 20, (72, 128, 128))),
+    # PAPER: 512 x 512, 150 patients, batch of 8, 200 epochs; about 2,340 tumour slices of 120 patients (X12).
+    Profile("paper", (512, 512), 1.0, 8, 58_500, 293, None, FULL, phantom("ct", 150, (72, 512, 512))),
+)
 
 PAPER = Paper(
     key="xue2020",
     title="Xue et al. 2020: DeepLabv3+ for the primary tumour on CT",
     methods=METHODS,
-    profiles=(
-        Profile(
-            name="smoke", matrix=(64, 64), width=0.125, batch_size=2, updates=6, check_every=2, folds=1,
-            methods=ROWS, phantom=_phantom(5, (10, 48, 48)),
-        ),
-        Profile(
-            name="quick", matrix=(96, 96), width=0.25, batch_size=4, updates=200, check_every=20, folds=1,
-            methods=ROWS, phantom=_phantom(6, (36, 96, 96)),
-        ),
-        Profile(
-            name="bench", matrix=(80, 80), width=0.5, batch_size=16, updates=800, check_every=40, folds=1,
-            methods=ROWS, phantom=_phantom(20, (72, 128, 128)),
-        ),
-        # PAPER: 512 x 512, 150 patients, batch of 8, 200 epochs; about 2,340 tumour slices of 120 patients (X12).
-        Profile(
-            name="paper", matrix=(512, 512), width=1.0, batch_size=8, updates=58_500, check_every=293, folds=None,
-            methods=(*ROWS, "unet-32", "unet-16"), phantom=_phantom(150, (72, 512, 512)),
-        ),
-    ),
+    profiles=PROFILES,
     # PAPER: 120 patients train, 15 validate, 15 test, one random split.
     # DIFFERS: five folds of patients; 15 test patients cannot rank two networks (X14).
     split={"kind": "k-fold", "folds": 5, "validation": 0.1},
     added=tuple(method.name for method in METHODS if method.name not in ROWS),
-)  # fmt: skip
+)

@@ -250,7 +250,7 @@ def test_split_of_the_tutorial_for_a_paper_with_one(repository):
     text = page(repository, "add-a-paper")
     split = json.loads(re.search(r'`(\{"kind": .+?\})`', text)[1])
     cases = tuple(Case(f"P{number:02d}", f"P{number:02d}", (), Path()) for number in range(50))
-    cohort = Cohort(Path(), "mine", ("T1",), {"GTVp": (1,)}, cases, (), True, "", "", False)
+    cohort = Cohort("mine", ("T1",), {"GTVp": (1,)}, cases)
     first = split_patients(cohort, **split).folds[0]
     assert (len(first.train), len(first.validation), len(first.test)) == (30, 10, 10)
     # The kinds of phantom that it lists are all there are.

@@ -110,16 +110,13 @@ class TestVolumes:
         assert once == twice
         assert len(volumes(once)) == 4
 
-    def test_unknown_spacing_is_drawn_as_cubes(self, tmp_path):
-        content = viewer.bundle([replace(patient(), spacing_mm=(np.nan,) * 3)], COLOURS)
-        name = described(content)["patients"][0]["series"]["T1"]
-        assert read(volumes(content)[name], tmp_path).GetSpacing() == (1, 1, 1)
-
-    def test_an_image_of_one_grey_and_an_empty_mask_are_no_error(self):
+    def test_unknown_spacing_one_grey_and_an_empty_mask_are_no_error(self, tmp_path):
         flat = {"T1": np.full((8, 24, 32), 7), "T2": np.zeros((8, 24, 32))}
         nothing = {title: np.zeros((8, 24, 32), bool) for title in COLOURS}
-        content = viewer.bundle([viewer.Patient("P0", flat, nothing, SPACING_MM)], COLOURS)
-        assert described(content)["patients"][0]["start"] == pytest.approx([16.5 / 32, 12.5 / 24, 4.5 / 8])
+        content = viewer.bundle([viewer.Patient("P0", flat, nothing, (np.nan,) * 3)], COLOURS)
+        (about,) = described(content)["patients"]
+        assert about["start"] == pytest.approx([16.5 / 32, 12.5 / 24, 4.5 / 8])
+        assert read(volumes(content)[about["series"]["T1"]], tmp_path).GetSpacing() == (1, 1, 1)
 
     def test_a_large_patient_is_cut_to_the_masks_and_then_thinned(self, tmp_path, monkeypatch):
         monkeypatch.setattr(viewer, "MARGIN_MM", 3.0)
@@ -139,17 +136,15 @@ class TestVolumes:
         assert cut == ((9 + 6, 6 + 6, 3 + 2), (1.25, 1, 3))
         assert thin[1] == (2 * 1.25, 2, 3)
 
-    def test_arrays_on_different_grids_are_refused(self):
+    def test_different_grids_and_nothing_at_all_are_refused(self):
         one = patient()
-        other = replace(one, outlines={"Reference": block(0, 0, 0)[:, 1:]})
-        with pytest.raises(InputError, match="P0 needs series and outlines on one grid"):
-            viewer.bundle([other], COLOURS)
-        with pytest.raises(InputError, match="P0 needs series"):
-            viewer.bundle([replace(one, series={})], COLOURS)
-
-    def test_no_patients_are_refused(self):
-        with pytest.raises(InputError, match="no patients"):
-            viewer.bundle([], COLOURS)
+        for patients, words in (
+            ([replace(one, outlines={"Reference": block(0, 0, 0)[:, 1:]})], "P0 needs series and outlines on one grid"),
+            ([replace(one, series={})], "P0 needs series"),
+            ([], "no patients"),
+        ):
+            with pytest.raises(InputError, match=words):
+                viewer.bundle(patients, COLOURS)
 
 
 # --- The page ----------------------------------------------------------------------------------------------------
@@ -171,15 +166,8 @@ class TestPage:
     def test_rows_tell_about_patients(self):
         patients = [patient(), replace(patient("P1"), about={"HD <mm>": "7 mm"})]
         html = viewer.bundle(patients, COLOURS)["text/html"]
-        assert re.findall(r'<th scope="col">(.*?)</th>', html) == ["patient", "DSC", "HD &lt;mm&gt;"]
-        rows = re.findall(r"<tr><td>(.*?)</td></tr>", html)
-        assert [row.split("</td><td>") for row in rows] == [["P0", "0.88", "–"], ["P1", "–", "7 mm"]]
-
-    def test_two_viewers_of_a_page_have_names_of_their_own(self):
-        pages = (viewer.bundle([patient(corner=corner)], COLOURS)["text/html"] for corner in ((4, 3, 18), (4, 3, 17)))
-        one, other = (re.findall(r'"(viewer-\w{8})"', page) for page in pages)
-        assert len(set(one)) == len(set(other)) == 1
-        assert one != other
+        assert re.findall("<th>(.*?)</th>", html) == ["patient", "DSC", "HD &lt;mm&gt;"]
+        assert re.findall("<td>(.*?)</td>", html) == ["P0", "0.88", "–", "P1", "–", "7 mm"]
 
     def test_chapter_shows_patients_with_their_scores_and_no_image_that_must_not_be_shown(self, monkeypatch):
         one = patient()
@@ -258,17 +246,6 @@ class TestUnpack:
 
 # --- In a browser ------------------------------------------------------------------------------------------------
 
-PATIENCE_MS = 300_000  # graphics are computed by the processor here, which may have other work
-ARGUMENTS = [
-    "--no-sandbox",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PAGE_BUDGET_BYTES = 3_000_000
 STALE = "0123456789abcdef.nii.gz"
 
@@ -294,26 +271,9 @@ def site(tmp_path_factory, repository):
         yield SimpleNamespace(address=f"{address}/npc/_build/html", html=output / "html")
 
 
-@pytest.fixture(scope="module")
-def chromium(chromium_path):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS, timeout=PATIENCE_MS)
-        yield browser
-        browser.close()
-
-
-def visit(chromium, address: str, ready: str = "", **options) -> SimpleNamespace:
-    """Open a page and write down what it asks for; ``ready`` is the state that its viewer comes to."""
-    context = chromium.new_context(viewport={"width": 700, "height": 800}, **options)
-    context.set_default_timeout(PATIENCE_MS)
-    context.set_default_navigation_timeout(PATIENCE_MS)
-    return SimpleNamespace(page=context.new_page(), asked=[], wrong=[], address=address, state=ready)
-
-
-def go(one: SimpleNamespace, script: str = "") -> SimpleNamespace:
-    page = one.page
+def go(page, address: str, state: str = "", script: str = "") -> SimpleNamespace:
+    """Open an address and write down what it asks for; ``state`` is the one that its viewer comes to."""
+    one = SimpleNamespace(page=page, asked=[], wrong=[])
     page.on("request", lambda request: one.asked.append(request.url))
     page.on("response", lambda response: one.wrong.append(response.url) if response.status >= 400 else None)
     page.on("requestfailed", lambda request: one.wrong.append(request.url))
@@ -321,19 +281,17 @@ def go(one: SimpleNamespace, script: str = "") -> SimpleNamespace:
     page.on("pageerror", lambda error: one.wrong.append(str(error)))
     if script:
         page.add_init_script(script)
-    page.goto(one.address, wait_until="load")
-    if one.state:
+    page.goto(address, wait_until="load")
+    if state:
         page.locator(".npc-viewer").scroll_into_view_if_needed()
-        page.wait_for_selector(f".npc-viewer[data-state={one.state}]", state="attached")
+        page.wait_for_selector(f".npc-viewer[data-state={state}]", state="attached")
     return one
 
 
 @pytest.fixture(scope="module")
-def opened(chromium, site):
+def opened(new_page, site):
     """The chapter with its viewer ready, for all tests of what a reader does."""
-    one = go(visit(chromium, f"{site.address}/notebooks/volumes.html", "ready", has_touch=True))
-    yield one
-    one.page.context.close()
+    return go(new_page(has_touch=True), f"{site.address}/notebooks/volumes.html", "ready")
 
 
 @pytest.fixture
@@ -354,7 +312,7 @@ def settle(page) -> None:
 def seen(page) -> np.ndarray:
     """What is on the screen where the volumes are, without outlines: grey (y, x)."""
     page.evaluate("document.querySelector('.npc-lines').style.visibility = 'hidden'")
-    data = page.locator(".npc-picture").screenshot(timeout=PATIENCE_MS)
+    data = page.locator(".npc-picture").screenshot()
     page.evaluate("document.querySelector('.npc-lines').style.visibility = ''")
     return np.asarray(Image.open(io.BytesIO(data)).convert("L"), float)
 
@@ -388,23 +346,20 @@ def label(page) -> str:
 @pytest.mark.browser
 @pytest.mark.slow
 class TestBrowser:
-    def test_nothing_fails_and_no_other_host_is_asked(self, opened, page, site):
+    def test_nothing_fails_and_no_other_host_is_asked_within_the_budget(self, opened, page, site):
         assert opened.wrong == []
         host = site.address.split("/npc")[0]
         assert [url for url in opened.asked if not url.startswith((host, "data:", "blob:"))] == []
-
-    def test_a_page_without_viewer_loads_nothing_of_it(self, chromium, site):
-        one = go(visit(chromium, f"{site.address}/book/intro.html"))
-        assert [url for url in one.asked if re.search("niivue|viewer|volumes/", url)] == []
-        one.page.context.close()
-
-    def test_a_page_with_its_library_is_within_the_budget(self, opened, page, site):
         files = {url.removeprefix(site.address).split("?")[0] for url in opened.asked if url.startswith(site.address)}
         sent = [site.html / file.lstrip("/") for file in files if "/volumes/" not in file]
         # Hosts compress what is text, and what is compressed already does not grow.
         sizes = {file.name: len(gzip.compress(file.read_bytes())) for file in sent}
         assert "niivue.mjs.gz" in sizes
         assert sum(sizes.values()) < PAGE_BUDGET_BYTES
+
+    def test_a_page_without_viewer_loads_nothing_of_it(self, new_page, site):
+        one = go(new_page(), f"{site.address}/book/intro.html")
+        assert [url for url in one.asked if re.search("niivue|viewer|volumes/", url)] == []
 
     def test_volumes_of_an_earlier_book_are_gone_and_the_page_carries_none(self, site):
         assert not (site.html / "_static" / "volumes" / STALE).exists()
@@ -527,28 +482,27 @@ class TestBrowser:
         settle(page)
         assert label(page) != said
 
-    def test_still_image_stays_without_webgl2(self, chromium, site):
+    def test_still_image_stays_without_webgl2_and_without_javascript(self, new_page, site):
         gone = """
           const get = HTMLCanvasElement.prototype.getContext;
           HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
             return kind === "webgl2" ? null : get.call(this, kind, ...rest);
           };
         """
-        one = go(visit(chromium, f"{site.address}/notebooks/volumes.html", "still"), gone)
-        assert one.page.locator(".npc-still img").first.is_visible()
+        address = f"{site.address}/notebooks/volumes.html"
+        one = go(new_page(), address, "still", gone)
+        stills, note = one.page.locator(".npc-still img"), one.page.locator(".npc-note")
+        assert stills.first.is_visible()
         assert not one.page.locator(".npc-live").is_visible()
-        assert "no WebGL2" in one.page.locator(".npc-note").inner_text()
+        assert "no WebGL2" in note.inner_text()
         one.page.get_by_role("button", name="P1").click()
-        assert one.page.locator(".npc-still img").nth(1).is_visible()
+        assert stills.nth(1).is_visible()
         assert not any("niivue" in url for url in one.asked)
         assert one.wrong == []
-        one.page.context.close()
 
-    def test_still_image_stays_without_javascript(self, chromium, site):
-        one = go(visit(chromium, f"{site.address}/notebooks/volumes.html", java_script_enabled=False))
-        assert one.page.locator(".npc-still img").first.is_visible()
-        assert not one.page.locator(".npc-live").is_visible()
-        one.page.context.close()
+        plain = go(new_page(java_script_enabled=False), address).page
+        assert plain.locator(".npc-still img").first.is_visible()
+        assert not plain.locator(".npc-live").is_visible()
 
 
 def test_library_is_carried_compressed(tmp_path, repository, monkeypatch):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.topics import errors, leaderboard
+from npcrepro.book.topics import cut_out, errors, leaderboard
 from npcrepro.book.topics.leaderboard import Board, Entry
 from npcrepro.runs.per_patient import by_patient
 from npcrepro.runs.records import write_csv
@@ -28,15 +28,8 @@ def row(method, case, hits, structure="GTV", seed=0, suspect=False, cohort="c", 
     """A row of cases.csv with so many of ``size`` voxels found, and no other."""
     about = {"paper": "toy", "method": method, "cohort": cohort, "profile": "p", "fold": 0, "seed": seed}
     about |= {"case": case, "patient": case, "suspect": suspect, "structure": structure, "region": "all_slices"}
-    about |= {
-        "status": "ok",
-        "tp": hits,
-        "fp": 0,
-        "fn": size - hits,
-        "tn": 90,
-        "reference_ml": nan,
-        "predicted_ml": nan,
-    }
+    about |= {"status": "ok", "tp": hits, "fp": 0, "fn": size - hits, "tn": 90}
+    about |= {"reference_ml": nan, "predicted_ml": nan}
     return about | {"dsc": 2 * hits / (hits + size)}
 
 
@@ -55,6 +48,9 @@ def reading(case, cause="network", structure="GTV", cohort="c", **more):
     return {"cohort": cohort, "case": case, "structure": structure, "channels": "CT", "cause": cause,
             "note": "Something.", "method_seen": "best", "dsc_seen": 0.5, "beyond": 0.5, "gap": 1.0,
             "bright": 0.0} | more  # fmt: skip
+
+
+NONE = pd.DataFrame(columns=errors.COLUMNS)
 
 
 def ten():
@@ -87,17 +83,13 @@ def test_three_of_each_structure_with_seeds_averaged():
     assert not found[found.structure == "B"]["empty"].any()  # found with one seed
 
 
-def test_only_the_first_board_of_a_cohort_and_none_that_is_made_up():
+def test_only_the_first_board_of_a_cohort_and_nothing_that_is_made_up_or_shown_by_neither_mask():
     small = board([row("small", "P1", 3)])
     made_up = board([row("m", "P1", 3)], cohort="phantom")
     assert set(errors.worst([ten(), small, made_up]).method) == {"best"}
     assert errors.worst([made_up]).empty
-    assert errors.worst([]).empty
-
-
-def test_structures_that_neither_mask_shows_are_no_failure():
-    rows = [row("best", "P0", 1), row("best", "P1", 0, size=1) | {"status": "both_empty", "dsc": nan, "fn": 0}]
-    assert errors.worst([board(rows)]).case.tolist() == ["P0"]
+    neither = [row("best", "P0", 1), row("best", "P1", 0, size=1) | {"status": "both_empty", "dsc": nan, "fn": 0}]
+    assert errors.worst([board(neither)]).case.tolist() == ["P0"]
 
 
 def test_where_names_decide_it_is_said():
@@ -115,9 +107,9 @@ def test_cases_that_nobody_read_are_named_and_the_rest_is_kept():
     read = pd.DataFrame([reading(f"P{i}") for i in (1, 2, 3, 4, 5, 6)] + [reading("P0", cohort="d"), reading("P9")])
     told = errors.unread(cases, read)
     assert told == "2 of the 8 worst cases by the rule were not read yet: P0 GTV (c); P7 GTV (c)."
-    assert errors.looked_at(cases, read).case.tolist() == [f"P{i}" for i in range(1, 7)]
+    assert errors.reviewed(cases, read).case.tolist() == [f"P{i}" for i in range(1, 7)]
     of_another_series = pd.DataFrame([reading(f"P{i}", channels="PET") for i in range(8)])
-    assert errors.looked_at(cases, of_another_series).empty
+    assert errors.reviewed(cases, of_another_series).empty
     everything = pd.DataFrame([reading(f"P{i}") for i in range(8)])
     assert errors.unread(cases, everything) == "All 8 worst cases by the rule were read."
 
@@ -126,23 +118,20 @@ def test_record_is_checked(tmp_path):
     path = tmp_path / "cases.csv"
     with pytest.raises(InputError, match=r"cases\.csv is missing: it comes with a clone"):
         errors.readings(path)
-    with pytest.raises(InputError, match=r"cut_out\.csv is missing"):
-        errors.cut_out(tmp_path / "cut_out.csv")
-    write_csv(path, [reading("P1", "bad luck")], errors.COLUMNS)
-    with pytest.raises(InputError, match="names the cause 'bad luck': one of label fault"):
-        errors.readings(path)
-    write_csv(path, [reading("P1"), reading("P2"), reading("P1", "metal")], errors.COLUMNS)
-    with pytest.raises(InputError, match=r"tells twice of P1 GTV \(c\)"):
-        errors.readings(path)
-    write_csv(path, [reading("P1")], errors.COLUMNS[:-1])
-    with pytest.raises(InputError, match="has no column 'bright'"):
-        errors.readings(path)
+    for rows, columns, words in (
+        ([reading("P1", "bad luck")], errors.COLUMNS, "names the cause 'bad luck': one of label fault"),
+        ([reading("P1"), reading("P2"), reading("P1", "metal")], errors.COLUMNS, r"tells twice of P1 GTV \(c\)"),
+        ([reading("P1")], errors.COLUMNS[:-1], "has no column 'bright'"),
+    ):
+        write_csv(path, rows, columns)
+        with pytest.raises(InputError, match=words):
+            errors.readings(path)
 
 
 def test_reading_is_held_against_the_measure():
     read = pd.DataFrame([reading("P0", errors.EARLY, beyond=0.8), reading("P1", beyond=0.1),
                          reading("P2", errors.METAL, beyond=nan, bright=40.0)])  # fmt: skip
-    found = errors.held_against(errors.looked_at(errors.worst([ten()]), read)).set_index("cause")
+    found = errors.held_against(errors.reviewed(errors.worst([ten()]), read)).set_index("cause")
     early = found.loc[errors.EARLY]
     assert (early.n, early["median"], early["n of others"], early["median of others"]) == (1, 0.8, 1, 0.1)
     assert found.loc[errors.METAL, "median"] == 40
@@ -211,27 +200,65 @@ def test_means_without_doubtful_labels():
     assert "by +0.222 at most (GTV, best, n = 4 and 3)" in told
 
 
-def test_change_of_order_is_counted():
+def test_change_of_order_is_counted_and_cohorts_without_doubtful_labels_are_left_out():
     rows = [row("best", "P0", 6), row("best", "P1", 0, suspect=True)]
     rows += [row("other", "P0", 5), row("other", "P1", 5, suspect=True)]
-    assert "in 0 of 1 structures the order" in errors.effect_told(errors.without_doubtful([board(rows)]))
-
-
-def test_cohorts_without_doubtful_labels_are_left_out():
-    found = errors.without_doubtful([board([row("best", "P0", 5)])])
-    assert found.empty
+    assert "in 0 of 1 structures the order" in errors.effect_told(errors.without_doubtful([board(rows)], NONE))
+    found = errors.without_doubtful([board([row("best", "P0", 5)])], NONE)
     assert errors.effect_told(found) == "No published record has a case that is marked as doubtful."
+
+
+# --- The page ----------------------------------------------------------------------------------------------------
+
+
+def test_bars_and_table_hold_every_case():
+    read = pd.DataFrame([reading("P0", "metal"), reading("P1", "metal"), reading("P2", bright=nan)])
+    rows = errors.reviewed(errors.worst([ten()]), read)
+    (axis,) = errors.bars(rows).axes
+    assert sum(patch.get_width() for patch in axis.patches) == 3
+    assert sorted(text.get_text() for text in axis.texts) == ["1", "2"]
+    listed = errors.table(rows)
+    assert listed["size, 1 is the smallest"].tolist() == ["1 of 10", "2 of 10", "3 of 10"]
+    assert listed["marked as doubtful before"].tolist() == ["", "yes", ""]
+    assert listed.iloc[2][errors.MEASURES["metal"][1]] == ""
+    assert "most frequent causes are metal (2), network (1)" in errors.summary_text(rows)
+
+
+def test_page_is_made_of_the_committed_records():
+    boards, read, shares = leaderboard.boards(), errors.readings(), cut_out.shares()
+    scored = {
+        (each.cohort, *pair) for each in boards for entry in each.methods
+        for pair in entry.cases[["case", "structure"]].itertuples(index=False, name=None)
+    }  # fmt: skip
+    for table in (read, shares):
+        assert set(table[errors.KEY].itertuples(index=False, name=None)) <= scored
+    assert read.note.str.endswith(".").all()
+    assert len(errors.CAUSES) == len(set(errors.COLOURS)) == len(errors.COLOURS)
+    cases = errors.worst(boards)
+    rows = errors.reviewed(cases, read)
+    assert len(rows) > 20
+    assert set(cases.cohort) == {"OpenKBP_OAR", "OpenKBP_PTV70", "IBSI_STS", "NPC_T2Slices"}
+    drawn = [text.get_text() for text in errors.bars(rows).axes[0].texts]
+    assert sum(int(text) for text in drawn if text) == len(rows)
+    assert f"Of {len(rows)} worst cases" in errors.summary_text(rows)
+    assert (errors.table(rows)["what was seen"] != "").all()
+    effect = errors.without_doubtful(boards, read)
+    assert (effect.n > effect.n_sure).any()
+    assert not cut_out.dsc_with_and_without(shares, boards).empty
+
+
+# --- Structures that are cut out ---------------------------------------------------------------------------------
 
 
 def test_dsc_of_organs_that_are_cut_out():
     shares = pd.DataFrame(
         [{"cohort": "c", "case": f"P{i}", "structure": "GTV", "share": 0.5 if i > 7 else 0.05} for i in range(10)]
     )
-    (found,) = errors.dsc_by_cut_out(shares, [ten()]).to_dict("records")
+    (found,) = cut_out.dsc_with_and_without(shares, [ten()]).to_dict("records")
     assert (found["n_cut"], found["n_whole"]) == (2, 7)  # the doubtful one is on no board
     assert found["cut"] == pytest.approx((2 * 8 / 26 + 2 * 9 / 28) / 2)
-    assert "GTV: 0.63 in 2 patients" in errors.cut_out_told(pd.DataFrame([found]))
-    assert "No structure" in errors.cut_out_told(errors.dsc_by_cut_out(shares[:8], [ten()]))
+    assert "GTV: 0.63 in 2 patients" in cut_out.dsc_text(pd.DataFrame([found]))
+    assert "No structure" in cut_out.dsc_text(cut_out.dsc_with_and_without(shares[:8], [ten()]))
 
 
 def test_a_board_is_told_what_its_images_show():
@@ -243,54 +270,10 @@ def test_a_board_is_told_what_its_images_show():
         + [{"cohort": "c", "case": f"P{i}", "structure": "Gland", "share": i / 100} for i in range(4)]
         + [{"cohort": "c", "case": "bad", "structure": "Cord", "share": 0.9}]
     )
-    told = errors.cut_out_note(shares, mine)
+    told = cut_out.note(shares, mine)
     assert "More than 5 % of Cord in 3 of 4 cases lies in such slices" in told
     assert "Gland" not in told
-    told = errors.cut_out_note(shares[shares.structure == "Gland"], mine)
+    told = cut_out.note(shares[shares.structure == "Gland"], mine)
     assert "At most 3.0 % of Gland lies in such slices in the 4 cases tested; whether other slices" in told
-    assert "Nothing of Gland lies" in errors.cut_out_note(shares.assign(share=0.0), board(rows[1::2]))
-    assert errors.cut_out_note(shares, board(rows, cohort="d")) == ""
-
-
-# --- The page ----------------------------------------------------------------------------------------------------
-
-
-def test_bars_and_table_hold_every_case():
-    read = pd.DataFrame([reading("P0", "metal"), reading("P1", "metal"), reading("P2", bright=nan)])
-    rows = errors.looked_at(errors.worst([ten()]), read)
-    (axis,) = errors.bars(rows).axes
-    assert sum(patch.get_width() for patch in axis.patches) == 3
-    assert sorted(text.get_text() for text in axis.texts) == ["1", "2"]
-    listed = errors.table(rows)
-    assert listed["size, 1 is the smallest"].tolist() == ["1 of 10", "2 of 10", "3 of 10"]
-    assert listed["marked as doubtful before"].tolist() == ["", "yes", ""]
-    assert listed.iloc[2][errors.MEASURES["metal"][1]] == ""
-    assert "most frequent causes are metal (2), network (1)" in errors.learnt(rows)
-
-
-def test_committed_readings_are_of_scored_structures():
-    read, boards = errors.readings(), leaderboard.boards()
-    scored = {
-        (each.cohort, *pair) for each in boards for entry in each.methods
-        for pair in entry.cases[["case", "structure"]].itertuples(index=False, name=None)
-    }  # fmt: skip
-    assert set(read[errors.KEY].itertuples(index=False, name=None)) <= scored
-    assert read.note.str.endswith(".").all()
-    assert set(errors.cut_out()[errors.KEY].itertuples(index=False, name=None)) <= scored
-    assert len(errors.CAUSES) == len(set(errors.COLOURS)) == len(errors.COLOURS)
-
-
-def test_page_is_made_of_the_committed_records():
-    boards, read = leaderboard.boards(), errors.readings()
-    cases = errors.worst(boards)
-    rows = errors.looked_at(cases, read)
-    assert len(rows) > 20
-    assert set(cases.cohort) == {"OpenKBP_OAR", "OpenKBP_PTV70", "IBSI_STS", "NPC_T2Slices"}
-    assert errors.unread(cases, read).endswith(".")
-    drawn = [text.get_text() for text in errors.bars(rows).axes[0].texts]
-    assert sum(int(text) for text in drawn if text) == len(rows)
-    assert f"Of {len(rows)} worst cases" in errors.learnt(rows)
-    assert (errors.table(rows)["what was seen"] != "").all()
-    effect = errors.without_doubtful(boards, read)
-    assert (effect.n > effect.n_sure).any()
-    assert not errors.dsc_by_cut_out(errors.cut_out(), boards).empty
+    assert "Nothing of Gland lies" in cut_out.note(shares.assign(share=0.0), board(rows[1::2]))
+    assert cut_out.note(shares, board(rows, cohort="d")) == ""

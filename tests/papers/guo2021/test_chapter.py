@@ -36,7 +36,7 @@ def test_maps_of_both_kinds_stand_side_by_side(cascade, monkeypatch):
 
 
 def test_the_second_observer_agrees_as_told_and_is_one_for_all_methods(cascade, monkeypatch):
-    truth = {case: cascade.masks(case)["GTVp"] for case in cascade.prepared.cases}
+    truth = {case: cascade.masks(case)["GTVp"] for case in cascade.prepared.case_names}
     found = [
         SimpleNamespace(config=record.config, prediction=lambda case, part=part: (truth[case] * part, None))
         for record, part in zip(cascade.found, (1, 0), strict=True)

@@ -1,4 +1,4 @@
-"""Slices to move through on a page: which are shown, their outlines, and the buttons in a browser."""
+"""Sliders and slices to move through on a page: what is shown, outlines, and keys, buttons and fingers in a browser."""
 
 import re
 from base64 import b64decode
@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npcrepro.book.html.slice_browser import browser, outline
+from npcrepro.book.html.parts import outline
+from npcrepro.book.html.slice_browser import browser
+from npcrepro.book.html.slider import slider
 
 COLOURS = {"Reference": "#E69F00", "Net": "#56B4E9"}
+STATES = {"0 mm": "<b>nothing</b>", "1 < 2 mm": "<b>little</b>", "2 mm": "<b>much</b>"}
 
 
 def volume():
@@ -20,6 +23,27 @@ def volume():
     reference[2:4, 2:6, 1:5] = True
     prediction[3, 2:4, 1:5] = True
     return image, reference, prediction
+
+
+def states(text):
+    return re.findall(r'data-title="([^"]*)"( hidden)?', text)
+
+
+def start(text):
+    """Numbers of the slices, and those that are shown at the start."""
+    found = [(int(title.split()[1]), hidden) for title, hidden in states(text)]
+    return [number for number, _ in found], [number for number, hidden in found if not hidden]
+
+
+def test_one_state_is_shown_and_the_control_waits_for_the_script():
+    text = slider(STATES, "shift & more", "1 < 2 mm")
+    assert states(text) == [("0 mm", " hidden"), ("1 &lt; 2 mm", ""), ("2 mm", " hidden")]
+    assert '<div hidden><label for="' in text
+    assert 'min="0" max="2" value="1"' in text
+    assert "shift &amp; more" in text
+    assert "http" not in text
+    with pytest.raises(ValueError, match="none of the states"):
+        slider(STATES, "shift", "3 mm")
 
 
 def test_an_outline_goes_round_every_part_and_hole():
@@ -37,8 +61,7 @@ def test_an_outline_goes_round_every_part_and_hole():
 def test_slices_with_a_mask_and_one_more_at_either_end_from_the_widest():
     image, reference, prediction = volume()
     text = browser(image, {"Net": {"Reference": reference, "Net": prediction}}, COLOURS, (3, 1, 1))
-    states = re.findall(r'data-title="Slice (\d) of 7"( hidden)?', text)
-    assert states == [("2", " hidden"), ("3", " hidden"), ("4", ""), ("5", " hidden")]
+    assert start(text) == ([2, 3, 4, 5], [4])
     assert re.findall(r"Net<br>DSC ([\d.]+)", text) == ["0.00", "0.67"]
     assert text.count("<path") == 3
 
@@ -47,16 +70,11 @@ def test_a_slice_is_in_the_page_once_for_all_its_panels_and_pixels_have_their_tr
     image, reference, prediction = volume()
     panels = {"Reference": {"Reference": reference}, "Other": {"Net": prediction}}
     text = browser(image, panels, COLOURS, (3, 0.5, 2))
-    assert text.count("data:image/webp") == 4
-    assert text.count("<use href=") == 4
+    assert text.count("data:image/webp") == text.count("<use href=") == 4
     assert text.count('viewBox="0 0 12 4"') == 8
     assert "DSC" not in text
-
-
-def test_pixels_of_unknown_size_are_squares():
-    image, reference, _ = volume()
-    text = browser(image, {"Net": {"Reference": reference}}, COLOURS, (np.nan, np.nan, np.nan))
-    assert text.count('viewBox="0 0 6 8"') == text.count("scale(1 1)") == 4
+    unknown = browser(image, panels, COLOURS, (np.nan, np.nan, np.nan))
+    assert unknown.count('viewBox="0 0 6 8"') == unknown.count("scale(1 1)") == 8
 
 
 def test_many_structures_are_painted_in_their_colours():
@@ -76,23 +94,15 @@ def test_many_structures_are_painted_in_their_colours():
     assert pixels[0, 0, 3] == 0
 
 
-def test_where_no_mask_shows_anything_every_slice_is_there_from_the_middle():
+def test_where_the_first_panel_shows_nothing_it_starts_in_the_middle():
     image, reference, _ = volume()
     empty = np.zeros_like(reference)
     text = browser(image, {"Net": {"Reference": empty, "Net": empty}}, COLOURS, (3, 1, 1))
-    states = re.findall(r'data-title="Slice (\d) of 7"( hidden)?', text)
-    assert [number for number, _ in states] == list("1234567")
-    assert [number for number, hidden in states if not hidden] == ["4"]
+    assert start(text) == ([1, 2, 3, 4, 5, 6, 7], [4])
     assert "<path" not in text
     assert "DSC" not in text
-
-
-def test_a_first_panel_without_a_mask_starts_in_the_middle_of_what_others_show():
-    image, reference, _ = volume()
-    panels = {"Reference": {"Reference": np.zeros_like(reference)}, "Net": {"Net": reference}}
-    text = browser(image, panels, COLOURS, (3, 1, 1))
-    states = re.findall(r'data-title="Slice (\d) of 7"( hidden)?', text)
-    assert [number for number, hidden in states if not hidden] == ["4"]
+    text = browser(image, {"Reference": {"Reference": empty}, "Net": {"Net": reference}}, COLOURS, (3, 1, 1))
+    assert start(text)[1] == [4]
 
 
 def test_masks_on_other_grids_are_refused():
@@ -102,29 +112,32 @@ def test_masks_on_other_grids_are_refused():
 
 
 @pytest.mark.browser
-def test_buttons_keys_and_fingers_move_from_slice_to_slice(chromium_path):
-    from playwright.sync_api import sync_playwright
+@pytest.mark.slow
+def test_keys_buttons_and_fingers_move_it_and_without_javascript_one_state_stays(new_page):
+    text = slider(STATES, "shift", "1 < 2 mm")
+
+    def shown(page):
+        return page.locator("b:visible").all_inner_texts()
+
+    page = new_page()
+    page.set_content(text)
+    control = page.get_by_label("shift")
+    assert (shown(page), control.get_attribute("aria-valuetext")) == (["little"], "1 < 2 mm")
+    for key, state, title in (("ArrowRight", "much", "2 mm"), ("Home", "nothing", "0 mm"), ("End", "much", "2 mm")):
+        control.press(key)
+        assert (shown(page), control.get_attribute("aria-valuetext")) == ([state], title)
+    for button, state in (("forward", "much"), ("back", "little"), ("back", "nothing"), ("back", "nothing")):
+        page.get_by_role("button", name=button).click()
+        assert shown(page) == [state]
+
+    plain = new_page(java_script_enabled=False)
+    plain.set_content(text)
+    assert shown(plain) == ["little"]
+    assert not plain.locator("input").is_visible()
 
     image, reference, prediction = volume()
-    text = browser(image, {"Net": {"Reference": reference, "Net": prediction}}, COLOURS, (3, 1, 1))
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox", "--disable-gpu"])
-        page = chromium.new_page()
-        page.set_content(text)
-        seen = [page.locator(".npc-state-title:visible").all_inner_texts()]
-        for press in ("forward", "forward", "back"):
-            page.get_by_role("button", name=press).click()
-            seen.append(page.locator(".npc-state-title:visible").all_inner_texts())
-        page.get_by_role("slider").press("Home")
-        seen.append(page.locator(".npc-state-title:visible").all_inner_texts())
-        fingers = chromium.new_context(
-            has_touch=True, is_mobile=True, viewport={"width": 400, "height": 800}
-        ).new_page()
-        fingers.set_content(text)
-        fingers.get_by_role("button", name="forward").tap()
-        touched = fingers.locator(".npc-state-title:visible").all_inner_texts()
-        pixels = page.locator("image:visible").evaluate("image => image.getBoundingClientRect().width > 0")
-        chromium.close()
-    assert seen == [["Slice 4 of 7"], ["Slice 5 of 7"], ["Slice 5 of 7"], ["Slice 4 of 7"], ["Slice 2 of 7"]]
-    assert touched == ["Slice 5 of 7"]
-    assert pixels
+    fingers = new_page(has_touch=True, is_mobile=True)
+    fingers.set_content(browser(image, {"Net": {"Reference": reference, "Net": prediction}}, COLOURS, (3, 1, 1)))
+    fingers.get_by_role("button", name="forward").tap()
+    assert fingers.locator(".npc-state-title:visible").all_inner_texts() == ["Slice 5 of 7"]
+    assert fingers.locator("image:visible").evaluate("image => image.getBoundingClientRect().width > 0")

@@ -1,0 +1,300 @@
+"""What lies in the folder of a cohort, and everything that is wrong with it (the layout: see `layout`)."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from npcrepro.cohorts.cohort import NO_IMAGE, Case
+from npcrepro.cohorts.defects import Defects, likely_cause
+from npcrepro.cohorts.images import IMAGE_ENDINGS
+from npcrepro.cohorts.structures import LARGEST_CODE, Structures, as_codes
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name of a case or cohort can be part of a file name, and is no hidden file and no path."""
+    return bool(name) and not name.startswith(".") and not set(name) & set("/\\:\0")
+
+
+def _is_names(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+TYPING_SLIP = "a typing slip in dataset.json"
+TYPES = {"name": str, "reference": str, "licence": str, "publishable": bool, "spacing_known": bool}
+TYPES |= {"file_ending": str, "dataset": dict, "numTraining": int}
+# Field: what its value has to be, the problem where it is not, and the likely cause.
+RULES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
+    "file_ending": (lambda value: value.startswith("."), "has no dot", 'it looks like ".nii.gz"'),
+    "name": (is_file_name, "cannot be part of a file name", "a path was given as name"),
+    "wrong_labels": (_is_names, "is not a list of case names", 'it looks like ["CASE", "CASE"]'),
+    "suspect_labels": (_is_names, "is not a list of case names", 'it looks like ["CASE", "CASE"]'),
+    "groups": (_is_texts, "does not map cases to patients", 'it looks like {"CASE": "PATIENT"}'),
+    "not_contoured": (
+        lambda value: isinstance(value, dict) and all(map(_is_names, value.values())),
+        *("does not map cases to lists of structures", 'it looks like {"CASE": ["Parotid_L"]}'),
+    ),
+    "missing_series": (lambda value: value in ("leave-out", "zero"), 'is neither "leave-out" nor "zero"', TYPING_SLIP),
+}
+KNOWN = {*TYPES, *RULES, "channel_names", "labels", "regions_class_order"}
+
+
+@dataclass
+class Listing:
+    """What is there, and what is wrong with it."""
+
+    header: dict[str, Any]
+    channels: tuple[str, ...]
+    structures: Structures | None
+    cases: list[Case]
+    excluded: tuple[str, ...]
+    defects: Defects
+
+
+def scan(root: Path) -> Listing:
+    """Read dataset.json and list the files, collecting what is wrong and going on with what is left."""
+    defects = Defects()
+    if not root.is_dir():
+        defects.error(".", "no such folder", root, "a mistyped path, or data that are not mounted here")
+        return Listing({}, (), None, [], (), defects)
+    there = _read_header(root, defects)
+    header = there or {}
+    channels = None if there is None else _channels(header, defects)
+    structures = None if there is None else _structures(header, defects)
+    ending = header.get("file_ending", ".nii.gz")
+    wrong, suspect = header.get("wrong_labels", []), header.get("suspect_labels", [])
+    groups, missing = header.get("groups", {}), header.get("not_contoured", {})
+    for name in sorted({name for names in missing.values() for name in names} - set(structures or {})):
+        cause = likely_cause(name, structures or {}, "'labels' has no such structure")
+        defects.header("'not_contoured' names an unknown structure", name, cause)
+    zeros = header.get("missing_series") == "zero"
+
+    if "dataset" in header:
+        listed = _mapped_files(root, header["dataset"], len(channels) if channels else None, wrong, defects)
+    else:
+        listed = _scanned_files(root, ending, channels, wrong, zeros, defects)
+    cases = []
+    for name, (images, label) in sorted(listed.items()):
+        if name not in wrong and (zeros or NO_IMAGE not in images):
+            about = (name in suspect, tuple(missing.get(name, ())))
+            cases.append(Case(name, groups.get(name, name), tuple(images), label, *about))
+    excluded = tuple(sorted(set(wrong) & set(listed)))
+    named = {"groups": groups, "wrong_labels": wrong, "suspect_labels": suspect, "not_contoured": missing}
+    for key, names in named.items():
+        for name in names:
+            if name not in listed:
+                cause = likely_cause(name, listed, "a mistyped case name, or a case that was removed")
+                defects.warning("dataset.json", f"'{key}' names a case that is not there", name, cause)
+    if "numTraining" in header and header["numTraining"] != len(listed):
+        cause = "cases were added or removed after dataset.json was written"
+        problem = f"'numTraining' is not the number of cases, {len(listed)}"
+        defects.warning("dataset.json", problem, header["numTraining"], cause)
+    if not cases:
+        where = "dataset.json" if "dataset" in header else "labelsTr"
+        if listed:
+            cause = "'wrong_labels' names every case, or every other one lacks a channel"
+            defects.error(where, "no cases left", f"{len(excluded)} excluded", cause)
+        else:
+            files = [*_files(root / "imagesTr"), *_files(root / "labelsTr")]
+            others = ", ".join(sorted({_ending(path) for path in files} - {ending, ""}))
+            cause = f"'file_ending' is {ending} but the files end with {others}" if others else "the folder is empty"
+            defects.error(where, "no cases", f"file_ending {ending}", cause)
+    return Listing(header, channels or (), structures, cases, excluded, defects)
+
+
+def _read_header(root: Path, defects: Defects) -> dict[str, Any] | None:
+    """The fields of dataset.json that can be used; None where the file cannot be read."""
+    path = root / "dataset.json"
+    twice: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice.extend(key for key, n in Counter(key for key, _ in items).items() if n > 1)
+        return dict(items)
+
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=pairs)
+    except FileNotFoundError:
+        defects.header("missing", path, "not the folder of a cohort; it holds dataset.json, imagesTr and labelsTr")
+        return None
+    except (OSError, ValueError) as error:
+        defects.header("not valid JSON", error, "a comma or quote lost while editing, or a cut-off download")
+        return None
+    if not isinstance(header, dict):
+        defects.header("not a JSON object", type(header).__name__, "another file was saved under this name")
+        return None
+    for name in twice:
+        defects.header("the same name twice", name, "an entry was copied and not renamed; only the last one counts")
+    for key in sorted(set(header) - KNOWN):
+        cause = likely_cause(key, sorted(KNOWN), "", cutoff=0.8)
+        if cause:
+            defects.warning("dataset.json", "unknown field, which is ignored", key, cause)
+    if "file_ending" not in header:
+        defects.header("missing field", "file_ending", 'dataset.json needs "file_ending": ".nii.gz"')
+    for key, kind in TYPES.items():
+        if key in header and type(header[key]) is not kind:
+            defects.header(f"{key!r} is not a {kind.__name__}", repr(header.pop(key)), TYPING_SLIP)
+    for key, (fits, problem, cause) in RULES.items():
+        if key in header and not fits(header[key]):
+            defects.header(f"{key!r} {problem}", repr(header.pop(key)), cause)
+    return header
+
+
+def _channels(header: dict[str, Any], defects: Defects) -> tuple[str, ...] | None:
+    if "channel_names" not in header:
+        cause = "nnU-Net v1 wrote 'modality'; v2 reads 'channel_names'" if "modality" in header else "it is required"
+        defects.header("missing field", "channel_names", cause)
+        return None
+    names = header["channel_names"]
+    if not _is_texts(names) or not names or set(names) != {str(i) for i in range(len(names))}:
+        cause = 'channels are numbered from "0", as in {"0": "T1", "1": "CT"}'
+        defects.header("'channel_names' does not number the channels", names, cause)
+        return None
+    return tuple(names[str(i)] for i in range(len(names)))
+
+
+def _structures(header: dict[str, Any], defects: Defects) -> Structures | None:
+    if "labels" not in header:
+        defects.header("missing field", "labels", 'dataset.json needs "labels": {"background": 0, "GTVp": 1}')
+        return None
+    labels = header["labels"]
+    problem, cause = "", 'it looks like {"background": 0, "GTVp": 1, "CTV2": [1, 2]}'
+    if not isinstance(labels, dict) or not all(_is_code(value) or _is_region(value) for value in labels.values()):
+        problem = "'labels' does not map names to integers, or to lists of different integers, from 0 to 65,535"
+        if isinstance(labels, dict) and all(name.isdecimal() for name in labels):
+            cause = f"nnU-Net v1 has numbers as names; here {cause}"
+    elif labels.get("background") != 0:
+        problem = "'labels' has no background 0"
+        cause = f"it was left out, or has another name or number; {cause}"
+    elif "ignore" in labels:
+        problem = "'labels' has an ignore label, which is not supported"
+        cause = "drawn for nnU-Net on a part of the image; leave those cases out, or draw them to the end"
+    elif len(labels) < 2:
+        problem = "'labels' has no structure"
+        cause = f"only the background was entered; {cause}"
+    elif len({as_codes(value) for value in labels.values()}) < len(labels):
+        problem = "'labels' has two names for the same integers"
+        cause = "an entry was copied and its number was not changed"
+    elif any(0 in as_codes(value) for name, value in labels.items() if name != "background"):
+        problem = "'labels' gives 0, which is the background, to a structure"
+        cause = "structures were counted from 0; their numbers begin with 1"
+    if problem:
+        defects.header(problem, labels, cause)
+        return None
+    return {name: as_codes(value) for name, value in labels.items() if name != "background"}
+
+
+def _is_code(value: object) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_CODE
+
+
+def _is_region(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_code, value)) and len(set(value)) == len(value)
+
+
+_Listed = dict[str, tuple[list[Path], Path]]  # case to images and label
+
+
+def _mapped_files(
+    root: Path, entries: dict[str, Any], n_channels: int | None, wrong: list[str], defects: Defects
+) -> _Listed:
+    listed: _Listed = {}
+    for name, entry in entries.items():
+        images, label = (entry.get("images"), entry.get("label")) if isinstance(entry, dict) else (None, None)
+        if not is_file_name(name):
+            defects.header("case name cannot be part of a file name", repr(name), "a path was given as case name")
+            continue
+        if not _is_names(images) or not isinstance(label, str):
+            cause = 'an entry of \'dataset\' looks like {"images": ["a_0000.nii.gz"], "label": "a.nii.gz"}'
+            defects.header("case without 'images' and 'label'", name, cause)
+            continue
+        listed[name] = ([root / image for image in images], root / label)
+        if name in wrong:
+            continue
+        if n_channels is not None and len(images) != n_channels:
+            problem = "missing channel" if len(images) < n_channels else "more images than channels"
+            value = f"case {name} has {len(images)} of {n_channels}"
+            defects.header(problem, value, "'dataset' and 'channel_names' disagree")
+        for path in [*images, label]:
+            if not (root / path).is_file():
+                cause = "moved, or relative to another folder than the cohort's"
+                defects.error(path, "no such file", f"case {name}", cause)
+    return listed
+
+
+def _scanned_files(
+    root: Path, ending: str, channels: tuple[str, ...] | None, wrong: list[str], zeros: bool, defects: Defects
+) -> _Listed:
+    images: dict[str, dict[int, Path]] = {}
+    for path in _files(root / "imagesTr"):
+        if path.name.endswith(ending):
+            match = re.fullmatch(r"(.+)_(\d{4})", path.name.removesuffix(ending))
+            if match:
+                images.setdefault(match[1], {})[int(match[2])] = path
+            else:
+                cause = "an image is named CASE_0000 for channel 0, CASE_0001 for channel 1"
+                defects.error(f"imagesTr/{path.name}", "image without a channel number", path.name, cause)
+    labels = {p.name.removesuffix(ending): p for p in _files(root / "labelsTr") if p.name.endswith(ending)}
+    for folder in ("imagesTr", "labelsTr"):
+        _report_other_endings(root / folder, ending, defects)
+
+    numbers = sorted(range(len(channels)) if channels else {number for found in images.values() for number in found})
+    for name in sorted({*images, *labels} - set(wrong)):
+        found = images.get(name, {})
+        if name not in labels:
+            cause = "the label was not exported, or carries another name"
+            if any(f"{name}_{number:04d}" in labels for number in found):
+                cause = "the label is named like an image: a label has no _0000"
+            defects.error(f"labelsTr/{name}{ending}", "image without label", name, cause)
+        if not found:
+            cause = "the image was not exported, or carries another name"
+            if re.fullmatch(r".+_\d{4}", name):
+                cause = "the label is named like an image: a label has no _0000"
+            elif f"{name}{ending}" in {path.name for path in _files(root / "imagesTr")}:
+                cause = "the image has no channel number: it is named CASE_0000"
+            defects.error(f"labelsTr/{name}{ending}", "label without image", name, cause)
+            continue
+        for number in numbers:
+            if number not in found:
+                value = f"channel {number}" + (f", {channels[number]}" if channels else "")
+                cause = "the sequence was not exported for this case, or channel_names has one too many"
+                problem = "missing channel, " + ("which becomes zeros" if zeros else "so that the case is left out")
+                defects.warning(f"imagesTr/{name}_{number:04d}{ending}", problem, value, cause)
+        for number in sorted(set(found) - set(numbers)):
+            cause = "channel_names does not list this channel; it is ignored"
+            defects.warning(f"imagesTr/{found[number].name}", "image of an unknown channel", f"channel {number}", cause)
+    return {
+        name: ([images.get(name, {}).get(number, NO_IMAGE) for number in numbers], labels.get(name, NO_IMAGE))
+        for name in {*images, *labels}
+    }
+
+
+def _files(folder: Path) -> list[Path]:
+    # macOS leaves hidden files behind ("._CASE.nii.gz"). A link that leads nowhere is a missing file.
+    return sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != ".") if folder.is_dir() else []
+
+
+def _ending(path: Path) -> str:
+    return next((ending for ending in IMAGE_ENDINGS if path.name.endswith(ending)), "")
+
+
+def _report_other_endings(folder: Path, ending: str, defects: Defects) -> None:
+    files = _files(folder)
+    kept = {path.name.removesuffix(ending) for path in files if path.name.endswith(ending)}
+    for path in files:
+        other = _ending(path)
+        if not other or path.name.endswith(ending):
+            continue
+        stem = path.name.removesuffix(other)
+        if stem in kept:
+            cause = f"converted and not removed; only {stem}{ending} is read"
+            defects.error(f"{folder.name}/{path.name}", "the same case name twice", stem, cause)
+        else:
+            cause = f"'file_ending' is {ending}; the file is ignored"
+            defects.warning(f"{folder.name}/{path.name}", "another file ending", other, cause)

@@ -1,0 +1,76 @@
+"""Surfaces of masks in relief: solids from a known side."""
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from npcrepro.book.figures import style, surfaces
+from npcrepro.book.figures.surfaces import relief
+from npcrepro.papers.luo2020.protocol import PAPER
+
+matplotlib.use("Agg")
+NAN = float("nan")
+
+
+def ball(size=24, radius=7.0):
+    axes = np.ogrid[:size, :size, :size]
+    return sum((axis - size / 2 + 0.5) ** 2 for axis in axes) <= radius**2
+
+
+@pytest.fixture
+def from_the_front(monkeypatch):
+    monkeypatch.setattr(surfaces, "TURN_DEGREES", 0.0)
+
+
+def silhouette(mask, spacing_mm=(1, 1, 1)):
+    seen = ~np.isnan(relief(mask, spacing_mm))
+    return np.count_nonzero(seen.any(axis=1)), np.count_nonzero(seen.any(axis=0))
+
+
+def test_a_ball_is_round_and_brightest_at_the_upper_right(from_the_front):
+    seen = relief(ball(), (1, 1, 1))
+    height, width = silhouette(ball())
+    assert height == pytest.approx(width, abs=1)
+    assert height / seen.shape[0] == pytest.approx(15 / 26, abs=0.05)
+    y, x = np.unravel_index(np.nanargmax(seen), seen.shape)
+    assert y < seen.shape[0] / 2 < x
+    assert (np.nanmin(seen), np.nanmax(seen)) == pytest.approx((0.3, 1.0), abs=0.05)
+
+
+def test_thick_slices_make_no_flat_structure(from_the_front):
+    flat = np.zeros((10, 24, 24), bool)
+    flat[3:7, 6:18, 6:18] = True  # 12 mm in every direction
+    height, width = silhouette(flat, (3.0, 1.0, 1.0))
+    assert height == pytest.approx(width, rel=0.1)
+    height, width = silhouette(flat, (NAN,) * 3)
+    assert height == pytest.approx(width / 3, rel=0.2)
+
+
+def test_the_head_end_is_up_and_the_front_hides_the_back(from_the_front):
+    mask = np.zeros((24, 24, 24), bool)
+    mask[14:20, 4:8, 4:10] = True  # upper part, on the left of the picture, in front
+    front = relief(mask, (1, 1, 1))
+    y, x = (places.mean() for places in np.nonzero(~np.isnan(front)))
+    assert y < front.shape[0] / 2
+    assert x < front.shape[1] / 2
+    mask[10:22, 14:20, 5:9] = True
+    both = relief(mask, (1, 1, 1))
+    core = slice(int(y) - 3, int(y) + 3), slice(int(x) - 3, int(x) + 3)
+    np.testing.assert_allclose(both[core], front[core], atol=0.02)
+    assert np.isnan(both).sum() < np.isnan(front).sum()
+
+
+def test_surfaces_have_the_colours_of_their_methods_and_one_scale():
+    rows = {"one": (ball(), {"unet": ball(radius=4.0)}), "two": (ball(), {"unet": ball() & False})}
+    figure = surfaces.surfaces(rows, {"one": (1, 1, 1), "two": (NAN,) * 3}, PAPER)
+    reference, small, _, nothing = (np.asarray(axis.images[0].get_array()) for axis in figure.axes)
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["Reference", "U-Net"]
+    areas = [(part[..., 3] > 0).sum() for part in (reference, small, nothing)]
+    assert areas[1] / areas[0] == pytest.approx((4.5 / 7.5) ** 2, rel=0.15)
+    assert areas[2] == 0
+    assert [text.get_text() for axis in figure.axes for text in axis.texts] == ["empty"]
+    for part, colour in ((reference, style.REFERENCE), (small, style.colours(PAPER)["unet"])):
+        brightest = part[part[..., 3] > 0][:, :3].max(axis=0)
+        np.testing.assert_allclose(brightest, to_rgb(colour), atol=0.05)
+    matplotlib.pyplot.close(figure)

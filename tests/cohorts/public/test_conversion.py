@@ -1,0 +1,70 @@
+"""What all conversions share."""
+
+import pytest
+from public_sources import block, ct, grid, refused, save
+
+from npcrepro.base.errors import InputError
+from npcrepro.cohorts import public
+from npcrepro.cohorts.layout import read_cohort
+
+
+def structseg(source, case, label, task="HaN_OAR"):
+    save(ct(grid(), case), source / task / str(case) / "data.nii.gz")
+    save(label, source / task / str(case) / "label.nii.gz")
+
+
+@pytest.mark.parametrize("key", public.SETS)
+def test_another_layout_is_refused(key, source):
+    (source / "notes.txt").write_text("x")
+    message = refused(source, key)
+    assert public.find(key).layout in message
+    assert message.endswith("it holds notes.txt")
+
+
+def test_source_and_destination_are_looked_at_first(source, tmp_path):
+    structseg(source, 1, block(grid(), 1))
+    chosen = public.find("structseg2019")
+    with pytest.raises(InputError, match="no such folder"):
+        public.convert(chosen, tmp_path / "nowhere", tmp_path / "cohort")
+    (tmp_path / "set.zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match="unpack the archive first"):
+        public.convert(chosen, tmp_path / "set.zip", tmp_path / "cohort")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("x")
+    with pytest.raises(InputError, match="exists and is not empty"):
+        public.convert(chosen, source, tmp_path / "full")
+    with pytest.raises(InputError, match="unknown variant of structseg2019 'target'; did you mean 'targets'"):
+        public.convert(chosen, source, tmp_path / "cohort", "target")
+    with pytest.raises(InputError, match=r"cannot write .*mine\.txt"):
+        public.convert(chosen, source, tmp_path / "full/mine.txt/cohort")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "set.zip", "source"]
+
+
+@pytest.mark.parametrize("chosen", public.SETS.values(), ids=lambda chosen: chosen.key)
+def test_every_set_is_described(chosen):
+    assert chosen.content
+    assert chosen.licence
+    assert chosen.reference
+    assert chosen.variants
+    assert bool(chosen.downloads) == (chosen.access.startswith("open") and "git-lfs" not in chosen.access)
+    for file in chosen.downloads:
+        assert file.url.startswith("https://")
+        assert file.sha256 is None or len(bytes.fromhex(file.sha256)) == 32
+
+
+def test_what_may_be_published():
+    allowed = {key for key, each in public.SETS.items() if each.publishable}
+    assert allowed == {"npc-mri-277", "lnctvseg", "openkbp"}
+
+
+def test_the_record_lies_beside_the_cohort(source, conversion):
+    structseg(source, 1, block(grid((7, 12, 14)), 1))
+    message = refused(source, "structseg2019")
+    assert "no case of StructSeg 2019 that can be used; the first: structseg_01: HaN_OAR/1/label.nii.gz" in message
+    structseg(source, 1, block(grid(), 1))
+    done = conversion("structseg2019")
+    assert read_cohort(source.parent / "cohort").licence == done.cohort.licence
+    assert done.record == {"set": "structseg2019", "variant": "oars", "skipped": {}, "notes": {}}
+    assert done.lines[-1] == "1 cases, none skipped, notes on 0: see conversion.json"
+    names = {path.name for path in (source.parent / "cohort").iterdir()}
+    assert names == {"conversion.json", "dataset.json", "imagesTr", "labelsTr"}

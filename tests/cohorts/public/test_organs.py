@@ -1,0 +1,102 @@
+"""HaN-Seg and DeepMind TCIA from small folders in their own layouts."""
+
+from dataclasses import replace
+
+import numpy as np
+import public_sources as sources
+from public_sources import block, ct, filled, grid, refused, save
+
+# Correlation of T2 with T1, which is its negative: -0.26 in patient 1 where the motion is not undone.
+AGREE = -0.4
+
+
+def han_seg(source, case, organs, image=None):
+    folder = source / f"HaN-Seg/set_1/case_{case:02d}"
+    save(image or ct(grid(), case), folder / f"{folder.name}_IMG_CT.nrrd")
+    for organ, mask in organs.items():
+        save(mask, folder / f"{folder.name}_OAR_{organ}.seg.nrrd")
+    return folder
+
+
+def test_han_seg_takes_organs_by_name(source, conversion):
+    spinal, lips = block(grid()), block(grid(), corner=(3, 4, 5))
+    han_seg(source, 1, {"A_Carotid_L": block(grid(), corner=(0, 0, 0)), "SpinalCord": spinal, "Lips": lips})
+    # Without the first organ, the codes by order of files would shift.
+    folder = han_seg(source, 2, {"SpinalCord": spinal, "Nose": lips})
+    (folder.parent / "case_03").mkdir()
+    done = conversion("han-seg")
+    assert done.cohort.case_names == ["case_01", "case_02"]
+    assert len(done.cohort.structures) == 30
+    for case in done.cohort.case_names:
+        np.testing.assert_array_equal(done.mask(case, "SpinalCord"), spinal.array == 1)
+    np.testing.assert_array_equal(done.mask("case_01", "Lips"), lips.array == 1)
+    assert not done.mask("case_02", "A_Carotid_L").any()
+    assert "A_Carotid_L" in done.case("case_02").not_contoured
+    missing, unknown = done.record["notes"]["case_02"]
+    assert missing.startswith("not contoured: A_Carotid_L, ")
+    assert unknown == "left out, as the set does not list them: Nose"
+    assert "case_03_IMG_CT.nrrd" in done.record["skipped"]["case_03"]
+    assert done.defects == []
+    assert (done.cohort.licence, done.cohort.publishable) == ("CC BY-NC-ND 4.0", False)
+
+
+def test_han_seg_masks_may_be_cropped_and_those_of_another_place_are_skipped(source, conversion):
+    whole = block(grid(), corner=(2, 3, 4), size=(2, 3, 4))
+    x, y, z = whole.geometry["origin"]
+    cropped = grid((4, 5, 6), origin=(x + 3 * 1.5, y + 2 * 1.5, z + 1 * 3.0))
+    han_seg(source, 1, {"Lips": filled(cropped, whole.array[1:5, 2:7, 3:9])})
+    far = filled(grid(origin=(1000.0, 0.0, 0.0)), whole.array)
+    han_seg(source, 2, {"Lips": far})
+    # Nothing is marked: nothing is lost.
+    han_seg(source, 3, {"Lips": filled(far, np.zeros_like(far.array))})
+    done = conversion("han-seg")
+    assert done.cohort.case_names == ["case_01", "case_03"]
+    np.testing.assert_array_equal(done.mask("case_01", "Lips"), whole.array == 1)
+    assert "voxels, of which none is left on the grid of the image: its origin" in done.record["skipped"]["case_02"]
+
+
+def test_han_seg_registers_the_mr(source, conversion):
+    image, mask = sources.npc_series("T1")
+    series = sources.npc_series("T2")[0]
+    # Another scanner, other coordinates.
+    origin = np.add(series.geometry["origin"], [500, -200, 900]).tolist()
+    series = replace(series, geometry=series.geometry | {"origin": origin})
+    folder = han_seg(source, 1, {"Lips": filled(mask, mask.array.astype(np.uint8))}, image)
+    save(series, folder / "case_01_IMG_MR_T1.nrrd")
+    done = conversion("han-seg", "ct-mr")
+    assert done.cohort.channels == ("CT", "T1")
+    first, second = (done.image("case_01", channel)[0].ravel() for channel in range(2))
+    assert np.corrcoef(first[first > 150], second[first > 150])[0, 1] < AGREE
+    assert done.defects == []
+
+
+def deepmind(source, part, case, organs, observer="oncologist"):
+    folder = source / "nrrds" / part / observer / case
+    save(ct(grid(), sum(case.encode())), folder / "CT_IMAGE.nrrd")
+    for organ, mask in organs.items():
+        save(mask, folder / f"segmentations/{organ}.nrrd")
+    return folder
+
+
+def test_deepmind_reads_both_spellings(source, conversion):
+    mask = block(grid())
+    deepmind(source, "test", "0522c0001", {"Parotid-Lt": mask, "Spinal-Cord": mask})
+    deepmind(source, "validation", "0522c0002", {"Optic_Nerve_Rt": mask, "Brainstem": mask})
+    deepmind(source, "test", "0522c0001", {"Mandible": mask}, "radiographer")
+    done = conversion("deepmind-tcia")
+    assert done.cohort.case_names == ["0522c0001", "0522c0002"]
+    assert len(done.cohort.structures) == 21
+    for case, organ in [("0522c0001", "Parotid_L"), ("0522c0001", "SpinalCord"), ("0522c0002", "OpticNerve_R")]:
+        np.testing.assert_array_equal(done.mask(case, organ), mask.array == 1)
+    assert not done.mask("0522c0001", "Mandible").any()
+    assert done.defects == []
+    other = conversion("deepmind-tcia", "radiographer", source, source.parent / "other")
+    np.testing.assert_array_equal(other.mask("0522c0001", "Mandible"), mask.array == 1)
+
+
+def test_deepmind_pointers_of_git_lfs_and_cases_of_both_parts_are_named(source):
+    folder = deepmind(source, "test", "0522c0001", {"Mandible": block(grid())})
+    (folder / "CT_IMAGE.nrrd").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "run 'git lfs pull'" in refused(source, "deepmind-tcia")
+    deepmind(source, "validation", "0522c0001", {"Mandible": block(grid())})
+    assert "holds a case twice" in refused(source, "deepmind-tcia")

@@ -1,0 +1,50 @@
+"""Invented records in the form in which they are published with the book."""
+
+import json
+from math import nan
+
+import numpy as np
+import pandas as pd
+
+from npcrepro.metrics.overlap import METRICS as OVERLAP
+from npcrepro.metrics.overlap import Counts
+from npcrepro.runs.evaluation import REGIONS, VOLUMES, WHOLE
+from npcrepro.runs.published import write_cases
+
+
+def scored(shared: int, found: int = 100, wanted: int = 100) -> dict:
+    """A row of counts of two masks that share so many voxels of 3 mm3; distances are not measured."""
+    counts = Counts(shared, found - shared, wanted - shared, 300)
+    names = ("status", "tp", "fp", "fn", "tn", *OVERLAP)
+    row = {name: getattr(counts, name) for name in names} | dict.fromkeys(WHOLE, nan)
+    return row | {name: getattr(counts, name)((3.0, 1.0, 1.0)) for name in VOLUMES}
+
+
+def cases(dsc: dict[str, np.ndarray], cohort="made-up", structures=("GTVp",), paper="xue2020") -> pd.DataFrame:
+    """Rows of cases.csv from the DSC of each method, ``(patients, seeds)``."""
+    rows = []
+    for method, values in dsc.items():
+        for (number, seed), value in np.ndenumerate(np.asarray(values, float)):
+            about = {"paper": paper, "method": method, "cohort": cohort, "profile": "bench", "fold": 0, "seed": seed}
+            about |= {"case": f"P{number:02}", "patient": f"P{number:02}", "suspect": False}
+            # Of equal sizes, so that the share that overlaps is the DSC.
+            about |= scored(round(100 * value))
+            rows += [about | {"structure": s, "region": r} for s in structures for r in REGIONS]
+    return pd.DataFrame(rows)
+
+
+def publish(folder, rows: pd.DataFrame, falls: float = 0.5, **common):
+    folder.mkdir(parents=True)
+    write_cases(folder, rows)
+    runs = rows[["paper", "method", "cohort", "profile", "fold", "seed"]].drop_duplicates()
+    history = pd.concat([runs.assign(stage="s", update=u, loss=1 - falls * u) for u in (0, 1)])
+    history.to_csv(folder / "history.csv", index=False)
+    first = runs.iloc[0]
+    about = {"paper": first.paper, "cohort": first.cohort, "profile": {"name": "bench"}} | common
+    own = [{"method": run.method, "fold": int(run.fold), "seed": int(run.seed)} for run in runs.itertuples()]
+    (folder / "runs.json").write_text(json.dumps({"common": about, "methods": {}, "folds": {}, "runs": own}))
+
+
+def scores(mean: float, n: int = 20, seeds: int = 3, spread: float = 0.05, generator: int = 0) -> np.ndarray:
+    values = np.random.default_rng(generator).normal(mean, spread, n)
+    return np.tile(values[:, None], seeds)

@@ -1,0 +1,43 @@
+import pytest
+import torch
+from network_cases import on_meta, parameters, without_gradient
+
+from npcrepro.models.baselines.vnet import VNet
+
+pytest_plugins = ["core_fixtures"]
+
+
+@pytest.mark.parametrize(("halvings", "expected"), [(4, 45_597_898), (3, 12_237_130)])
+def test_parameters(halvings, expected):
+    assert parameters(on_meta(VNet, 1, 2, halvings=halvings)) == expected
+
+
+def test_sizes_and_width():
+    torch.manual_seed(0)
+    network = VNet(1, 2, width=0.5, halvings=3)
+    assert network.first.out_channels == 8
+    assert VNet(3, 2, width=0.5, halvings=3).first.out_channels == 9  # three copies of three channels
+    assert network(torch.zeros(2, 1, 16, 8, 16)).shape == (2, 2, 16, 8, 16)
+    assert without_gradient(network, torch.rand(2, 1, 8, 16, 16)) == []
+    with pytest.raises(ValueError, match=r"divisible by 8, got \(8, 20, 24\)"):
+        network(torch.zeros(2, 1, 8, 20, 24))
+    with pytest.raises(ValueError, match="halves 1 to 4 times, not 5"):
+        VNet(1, 2, halvings=5)
+
+
+def test_with_four_halvings_it_is_the_v_net_of_monai():
+    from monai.networks.nets import VNet as MonaiVNet
+
+    torch.manual_seed(0)
+    theirs, ours = MonaiVNet(3, 1, 2).eval(), VNet(1, 2)
+    renamed = {"in_tr": "first", "out_tr": "score"}
+    renamed |= {f"down_tr{32 * 2**level}": f"down.{level}" for level in range(4)}
+    renamed |= {f"up_tr{32 * 2**level}": f"up.{level}" for level in range(4)}
+    weights = {}
+    for name, tensor in theirs.state_dict().items():
+        part, rest = name.split(".", 1)
+        weights[f"{renamed[part]}.{rest}"] = tensor
+    ours.load_state_dict(weights)
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(image), theirs(image))

@@ -1,0 +1,143 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from network_cases import on_meta, parameters, without_gradient
+from torch import nn
+
+from npcrepro.base.errors import InputError
+from npcrepro.models.layers import layer_table
+from npcrepro.models.unet import UNet
+
+pytest_plugins = ["core_fixtures"]
+
+
+class Pointwise(nn.Conv2d):
+    """An additional module."""
+
+    def __init__(self, channels):
+        super().__init__(channels, channels, 1)
+
+
+class Zero(nn.Module):
+    def forward(self, maps):
+        return torch.zeros_like(maps)
+
+
+# Base; parameters and billions of multiply-accumulates at 512 x 512 of five levels and of three.
+WIDTHS = {
+    16: (1_943_761, 117_775, 12.1, 6.4),
+    32: (7_765_409, 467_983, 48.1, 25.5),
+    64: (31_042_369, 1_865_743, 192.4, 101.5),
+}
+
+
+@pytest.mark.parametrize("base", WIDTHS)
+def test_parameters_and_multiply_accumulates(base):
+    deep, shallow = on_meta(UNet, 1, 1, base=base), on_meta(UNet, 2, 15, base=base, levels=3)
+    macs = [layer_table(network, (channels, 512, 512)) for network, channels in ((deep, 1), (shallow, 2))]
+    billions = [round(sum(layer.macs for layer in table) / 1e9, 1) for table in macs]
+    assert (parameters(deep), parameters(shallow), *billions) == WIDTHS[base]
+
+
+@pytest.mark.parametrize(("base", "expected"), [(64, 31_030_593), (32, 7_759_521), (16, 1_940_817)])
+def test_parameters_without_batch_normalisation(base, expected):
+    network = on_meta(UNet, 1, 1, base=base, batch_norm=False)
+    assert parameters(network) == expected
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def test_sizes_of_the_five_levels():
+    rows = {layer.name: layer.output for layer in layer_table(on_meta(UNet, 1, 1), (1, 512, 512))}
+    for level in range(5):
+        expected = (32 * 2**level, 512 // 2**level, 512 // 2**level)
+        assert rows[f"down.{level}.3"] == expected
+        if level < 4:
+            assert rows[f"enlarge.{level}"] == rows[f"up.{level}.3"] == expected
+    assert rows["score"] == (1, 512, 512)
+
+
+def test_every_3x3_convolution_is_followed_by_batch_normalisation_and_relu():
+    layers = [layer for layer in layer_table(on_meta(UNet, 1, 1), (1, 64, 64)) if layer.kind != "Identity"]
+    convolutions = [i for i, layer in enumerate(layers) if layer.kernel == (3, 3) and layer.kind == "Conv2d"]
+    assert len(convolutions) == 18
+    for i in convolutions:
+        assert [layer.kind for layer in layers[i + 1 : i + 3]] == ["BatchNorm2d", "ReLU"]
+
+
+@pytest.mark.parametrize(
+    ("position", "channels"),
+    [("input", [3]), ("skips", [8, 16, 32, 64]), ("bottleneck", [128]), (None, [])],
+)
+def test_where_an_additional_block_stands(position, channels):
+    torch.manual_seed(0)
+    network = UNet(3, 2, base=8, block=Pointwise, block_at=position)
+    assert [m.in_channels for m in network.modules() if isinstance(m, Pointwise)] == channels
+    assert network(torch.zeros(2, 3, 16, 48)).shape == (2, 2, 16, 48)
+    assert without_gradient(network, torch.randn(2, 3, 32, 32)) == []
+
+
+@pytest.mark.parametrize(("levels", "factor", "good", "bad"), [(5, 16, (16, 48), (24, 32)), (3, 4, (4, 20), (32, 30))])
+def test_logits_have_the_size_of_the_image_which_has_to_divide(levels, factor, good, bad):
+    network = UNet(2, 3, width=0.1, levels=levels)
+    assert network(torch.zeros(2, 2, *good)).shape == (2, 3, *good)
+    with pytest.raises(ValueError, match=rf"divisible by {factor}, got \({bad[0]}, {bad[1]}\)"):
+        network(torch.zeros(1, 2, *bad))
+
+
+def test_width_scales_the_base():
+    network = on_meta(UNet, 1, 1, width=0.3, base=32)
+    assert [level[0].out_channels for level in network.down] == [10, 20, 40, 80, 160]
+    assert on_meta(UNet, 1, 1, width=0.001).down[0][0].out_channels == 1
+
+
+def test_skips_carry_fine_features_past_the_bottleneck():
+    torch.manual_seed(0)
+    network = UNet(1, 1, width=0.25).eval()
+    image = torch.randn(2, 1, 32, 32)
+    for cut in (0, 1):
+        nn.init.zeros_(network.enlarge[cut].weight)
+        assert not torch.allclose(*network(image))
+    # With all skips cut as well nothing of the image is left.
+    network.skip_blocks = nn.ModuleList(Zero() for _ in range(4))
+    torch.testing.assert_close(*network(image))
+
+
+@pytest.mark.parametrize(("levels", "pixels", "size"), [(3, 44, 96), (5, 188, 320)])
+def test_pixels_in_sight_of_one_logit(levels, pixels, size):
+    """Through average pooling and positive weights, so that every pixel in sight has a gradient."""
+    network = UNet(1, 1, width=0.01, levels=levels).eval().double()
+    network.pool = nn.AvgPool2d(2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(0.1)
+    image = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
+    network(image)[0, 0, size // 2, size // 2].backward()
+    seen = image.grad[0, 0] != 0
+    assert seen.any(dim=0).sum() == seen.any(dim=1).sum() == pixels
+
+
+def test_an_enlarged_slice_has_four_pixels_for_each():
+    torch.manual_seed(0)
+    plain, enlarged = UNet(1, 3, width=0.1, levels=3).eval(), UNet(1, 3, width=0.1, levels=3, enlarge=2).eval()
+    enlarged.load_state_dict(plain.state_dict())
+    image = torch.randn(2, 1, 6, 8)  # 12 x 16 enlarged, which two poolings divide; 6 by itself is not divisible by 4
+    logits = plain(F.interpolate(image, scale_factor=2.0, mode="bilinear"))
+    by_hand = logits.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(-2, -1))
+    torch.testing.assert_close(enlarged(image), by_hand)
+
+
+def test_he_initialisation_from_a_seed():
+    networks = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        networks.append(UNet(1, 1, base=16))
+    for layer, fan_in in ((networks[0].down[4][3], 256 * 9), (networks[0].enlarge[3], 256)):
+        assert layer.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
+    assert not any(p.any() for name, p in networks[0].named_parameters() if name.endswith("bias"))
+    assert torch.equal(networks[0].score.weight, networks[1].score.weight)
+    assert not torch.allclose(networks[0].score.weight, networks[2].score.weight)
+
+
+def test_a_misspelt_position_names_the_near_miss():
+    with pytest.raises(InputError, match="did you mean 'skips'"):
+        UNet(1, 1, block=Pointwise, block_at="skip")
