@@ -279,8 +279,8 @@ def train(
         found = train_on_all(paper, settings, report, devices, deterministic)
     for record in found:
         fold = record.config["fold"]
-        trained, chose = (plural(len(fold[part]), "patient") for part in ("train", "validation"))
-        typer.echo(f"{record.folder}: {trained} trained, {chose} chose the weights")
+        train, validation = plural(len(fold["train"]), "patient"), len(fold["validation"])
+        typer.echo(f"{record.folder}: {train} for training, {validation} for validation")
 
 
 @app.command()

@@ -4,6 +4,7 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,7 @@ def from_itk(image: "sitk.Image") -> tuple[np.ndarray, tuple[float, float, float
 
 
 def to_itk(
-    array: np.ndarray, spacing_mm: tuple[float, float, float], geometry: dict[str, list[float]] | None = None
+    array: np.ndarray, spacing_mm: tuple[float, float, float], geometry: Mapping[str, Sequence[float]] | None = None
 ) -> "sitk.Image":
     """A volume of SimpleITK from array (z, y, x), spacing_mm (z, y, x) and geometry (see `read_image`)."""
     import SimpleITK as sitk
@@ -188,7 +189,7 @@ def value_defects(file: str, array: np.ndarray) -> list[Defect]:
     if not np.isfinite([low, high]).all():
         return [not_finite(file, array)]
     with np.errstate(over="ignore"):
-        beyond = np.isinf(np.float32([low, high])).any()
+        beyond = np.isinf(np.asarray([low, high], np.float32)).any()
     if beyond:
         largest = np.finfo(np.float32).max
         value = f"{int((np.abs(array) > largest).sum())} voxels, from {low:.3g} to {high:.3g}"

@@ -121,6 +121,7 @@ def _prepare_case(case: Case, cohort: Cohort, folder: Path) -> dict[str, Any]:
     for defect in defects:
         if defect.severity == "error":
             raise Refused(defect, case.name)
+    assert content is not None, "a case without an error has a content"
     dtype = np.result_type(*(image.dtype for _, image in content.images))
     dtype = dtype if dtype.name in KEPT_DTYPES else np.dtype(np.float32)
     stacked = np.zeros((len(cohort.channels), *content.images[0][1].shape), dtype)

@@ -312,7 +312,7 @@ def test_train_predict_and_score_by_command(call, tmp_path):
     code, out, _ = call("train", "xue2020/deeplabv3plus", *arguments)
     assert code == 0
     folder, counts = out.splitlines()[-1].split(": ")
-    assert counts == "2 patients trained, 1 patient chose the weights"
+    assert counts == "2 patients for training, 1 for validation"
     code, out, _ = call("predict", "--run", folder, "--cohort", tmp_path / "c", "--out", tmp_path / "out")
     assert (code, out.splitlines()[-1]) == (0, f"3 cases in {tmp_path / 'out'}")
     assert read_cohort(tmp_path / "c").structures["GTVp"][0] == 1

@@ -154,7 +154,8 @@ def unpack(notebook: bytes) -> tuple[bytes, dict[str, bytes]]:
     # Most notebooks have none, and are then passed on byte for byte.
     if VOLUMES_TYPE.encode() not in notebook:
         return notebook, {}
-    content, volumes = json.loads(notebook), {}
+    content = json.loads(notebook)
+    volumes: dict[str, bytes] = {}
     for cell in content["cells"]:
         for output in cell.get("outputs", ()):
             kept = output.get("data", {}).pop(VOLUMES_TYPE, {})

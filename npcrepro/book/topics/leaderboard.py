@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, product
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from npcrepro.base.wording import DASH, plural
 from npcrepro.book import tables
 from npcrepro.findings import leakage, observers
 from npcrepro.protocol import registry
-from npcrepro.protocol.method import Method
+from npcrepro.protocol.method import Method, Profile
 from npcrepro.runs.per_patient import OVER_STRUCTURES, by_patient, over_seeds, over_structures
 from npcrepro.runs.published import RESULTS, Published, published_folders, read_published
 
@@ -81,7 +80,7 @@ class Entry:
 
         if "network" not in self.method:
             return None, None
-        method, profile = Method.from_data(self.method), SimpleNamespace(**self.runs[0]["profile"])
+        method, profile = Method.from_data(self.method), Profile(**self.runs[0]["profile"])
         parameters, _, macs = count_layers(lambda: method.build(profile.width), method.input_shape(profile))
         return parameters, macs
 
@@ -308,7 +307,8 @@ def _titles(entries: Sequence[Entry]) -> list[str]:
         paper = registry.PAPERS[entry.paper].short if entry.paper in registry.PAPERS else entry.paper
         if entry.paper in registry.PAPERS and entry.name in registry.load(entry.paper).added:
             paper += f", {ADDED}"
-        more = ([], [entry.profile], [entry.folder], [entry.profile, f"{entry.folder}/{entry.name}"])
+        more: list[list[str]] = [[], [entry.profile], [entry.folder]]
+        more.append([entry.profile, f"{entry.folder}/{entry.name}"])
         return [f"{entry.title} ({', '.join((paper, *parts))})" for parts in more]
 
     choices = list(zip(*map(told, entries), strict=True))
