@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from npcrepro.cohorts.layout import Cohort, read_cohort
+from npcrepro.cohorts.cohort import Cohort
+from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.phantom import write_phantom
 from npcrepro.protocol import registry
 from npcrepro.runs.timing import time_case

@@ -9,7 +9,8 @@ import numpy as np
 import papermill
 import pytest
 
-from npcrepro.cohorts.layout import CaseArrays, write_cohort
+from npcrepro.cohorts.cohort import CaseArrays
+from npcrepro.cohorts.layout import write_cohort
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
 

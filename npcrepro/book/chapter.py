@@ -19,7 +19,7 @@ from npcrepro.book import tables
 from npcrepro.book.figures import slices, style
 from npcrepro.book.html import slice_browser
 from npcrepro.book.results import Results
-from npcrepro.cohorts.layout import Cohort
+from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.metrics.overlap import count

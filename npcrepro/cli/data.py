@@ -29,7 +29,7 @@ def data_check(
     Cases whose labels are known to be wrong or doubtful are named, too.
     """
     from npcrepro.cohorts.check import check
-    from npcrepro.cohorts.layout import scan
+    from npcrepro.cohorts.listing import scan
 
     defects = check(path)
     for defect in defects:

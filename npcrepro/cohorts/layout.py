@@ -30,10 +30,9 @@ from npcrepro.base.files import write_json, writing_folder
 from npcrepro.cohorts.cohort import Case, CaseArrays, Cohort
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import to_itk, to_mask
-from npcrepro.cohorts.listing import Listing, is_file_name, scan
+from npcrepro.cohorts.listing import is_file_name, scan
 from npcrepro.cohorts.structures import Coding, Structures, as_codes
 
-__all__ = ["Case", "CaseArrays", "Cohort", "Listing", "read_cohort", "scan", "write_cohort"]
 WORDS = ("spacing_known", "licence", "reference", "publishable")
 
 

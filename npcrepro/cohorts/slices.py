@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
+from npcrepro.cohorts.cohort import CaseArrays, Cohort
+from npcrepro.cohorts.layout import write_cohort
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
 

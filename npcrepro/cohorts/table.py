@@ -26,9 +26,10 @@ import numpy as np
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import plural
+from npcrepro.cohorts.cohort import CaseArrays, Cohort
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import LABEL_TOLERANCE, from_itk, not_finite, read_image, to_itk
-from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
+from npcrepro.cohorts.layout import write_cohort
 from npcrepro.cohorts.resample import ELSEWHERE, inside, resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import LARGEST_CODE, is_target
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from npcrepro.base.errors import InputError
+from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.folds import split_patients
-from npcrepro.cohorts.layout import Cohort, read_cohort
+from npcrepro.cohorts.layout import read_cohort
 from npcrepro.protocol import registry
 
 ANY_PAPER = "explore"  # the notebook that needs the runs of some paper, whichever

@@ -11,8 +11,9 @@ from npcrepro.base.code_hash import code_sha256
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.files import as_data, check_writable, sha256_of
 from npcrepro.cohorts.check import check
+from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.folds import Fold, inner_folds, split_patients
-from npcrepro.cohorts.layout import Cohort, read_cohort
+from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import fingerprint, prepared_folder
 from npcrepro.protocol.method import Method, Paper, Profile
 from npcrepro.protocol.settings import Settings

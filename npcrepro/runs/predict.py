@@ -16,7 +16,8 @@ from npcrepro.base.files import write_json, writing_folder
 from npcrepro.base.progress import Report
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import axes_of, from_itk, read_image, to_itk
-from npcrepro.cohorts.layout import Listing, read_cohort, scan
+from npcrepro.cohorts.layout import read_cohort
+from npcrepro.cohorts.listing import Listing, scan
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.cohorts.structures import Structures, smallest_type
 from npcrepro.protocol.method import Method, Paper

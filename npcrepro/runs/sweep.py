@@ -17,7 +17,8 @@ from typing import Any
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.files import as_data, sha256_of
 from npcrepro.base.progress import seconds_left
-from npcrepro.cohorts.layout import Case, Cohort, read_cohort
+from npcrepro.cohorts.cohort import Case, Cohort
+from npcrepro.cohorts.layout import read_cohort
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Profile
 from npcrepro.protocol.settings import Settings

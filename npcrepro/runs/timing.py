@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from npcrepro.cohorts.layout import Cohort
+from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.protocol.method import Method, Profile
 

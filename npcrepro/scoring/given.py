@@ -10,7 +10,7 @@ from pathlib import Path
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.defects import Refused
-from npcrepro.cohorts.layout import scan
+from npcrepro.cohorts.listing import scan
 from npcrepro.cohorts.structures import Structures
 
 NSD_TOLERANCE_MM = 2.0

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from npcrepro.cohorts.layout import CaseArrays, write_cohort
+from npcrepro.cohorts.cohort import CaseArrays
+from npcrepro.cohorts.layout import write_cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.cohorts.summary import summarise_cohort
 

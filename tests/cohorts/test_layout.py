@@ -9,8 +9,9 @@ from cohort_cases import SPACING, arrays, cut, edit, only, write
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
+from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.images import read_image
-from npcrepro.cohorts.layout import CaseArrays, read_cohort
+from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import prepare
 
 

@@ -11,8 +11,9 @@ from npcrepro.base.code_hash import code_sha256
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts import prepared as prepared_module
 from npcrepro.cohorts.check import check
+from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.folds import split_patients
-from npcrepro.cohorts.layout import CaseArrays, read_cohort, write_cohort
+from npcrepro.cohorts.layout import read_cohort, write_cohort
 from npcrepro.cohorts.prepared import fingerprint, prepare, read_prepared
 
 

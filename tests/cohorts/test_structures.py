@@ -7,7 +7,8 @@ import pytest
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
-from npcrepro.cohorts.layout import CaseArrays, read_cohort, write_cohort
+from npcrepro.cohorts.cohort import CaseArrays
+from npcrepro.cohorts.layout import read_cohort, write_cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.cohorts.structures import Coding, mask_of
 

@@ -6,7 +6,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from npcrepro.cohorts.check import check
-from npcrepro.cohorts.layout import CaseArrays, write_cohort
+from npcrepro.cohorts.cohort import CaseArrays
+from npcrepro.cohorts.layout import write_cohort
 
 SPACING = (3.0, 1.0, 1.0)
 

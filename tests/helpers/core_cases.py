@@ -10,7 +10,8 @@ import numpy as np
 
 from npcrepro.base.files import write_json
 from npcrepro.base.progress import Passing
-from npcrepro.cohorts.layout import CaseArrays, write_cohort
+from npcrepro.cohorts.cohort import CaseArrays
+from npcrepro.cohorts.layout import write_cohort
 from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol.method import Profile
 from npcrepro.protocol.settings import Settings

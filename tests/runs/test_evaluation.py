@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from core_cases import write_tiny
 
-from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.runs import evaluation
 from npcrepro.runs.evaluation import score_case

@@ -7,7 +7,8 @@ import pytest
 
 from npcrepro.base.errors import InputError
 from npcrepro.book.build import book, notebooks
-from npcrepro.cohorts.layout import CaseArrays, write_cohort
+from npcrepro.cohorts.cohort import CaseArrays
+from npcrepro.cohorts.layout import write_cohort
 from npcrepro.runs import fit
 
 NOTEBOOKS = ["cohort", "li2018", "luo2020", "guo2021", "chen2020", "xue2020", "audit"]

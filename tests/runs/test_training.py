@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import nn
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.papers.li2018.protocol import CROSS_ENTROPY, PAPER, STEPS
 from npcrepro.protocol.method import Component, Stage

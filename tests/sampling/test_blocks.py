@@ -12,7 +12,7 @@ from torch import nn
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.labels import NOT_CONTOURED
-from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.sampling import blocks as blocks_module
 from npcrepro.sampling.blocks import FUSIONS, BlockData

@@ -6,7 +6,7 @@ from PIL import Image
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.labels import NOT_CONTOURED
-from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.sampling.samples import normalise
 from npcrepro.sampling.slices import SliceData

@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.labels import NOT_CONTOURED
-from npcrepro.cohorts.layout import CaseArrays, read_cohort
+from npcrepro.cohorts.cohort import CaseArrays
+from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.papers.chen2020.network import BaseNetwork
 from npcrepro.protocol.registry import find_method

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from npcrepro.book.figures import style
-from npcrepro.cohorts.layout import Cohort
+from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.metrics.overlap import count
 from npcrepro.protocol.method import Paper

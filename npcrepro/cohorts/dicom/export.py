@@ -17,7 +17,7 @@ from npcrepro.cohorts.check import grid_defects
 from npcrepro.cohorts.dicom.headers import reading
 from npcrepro.cohorts.dicom.series import Grid, Slice, read_grid
 from npcrepro.cohorts.images import read_image, to_mask
-from npcrepro.cohorts.layout import scan
+from npcrepro.cohorts.listing import scan
 from npcrepro.cohorts.structures import Structures, is_target, mask_of
 
 # SOP class by which an RTSTRUCT names a study; DICOM has retired the class but not the reference.

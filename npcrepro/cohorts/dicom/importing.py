@@ -10,12 +10,13 @@ import numpy as np
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.progress import Report
+from npcrepro.cohorts.cohort import CaseArrays, Cohort
 from npcrepro.cohorts.dicom.find import Series, find_series
 from npcrepro.cohorts.dicom.rules import Rules, read_rules
 from npcrepro.cohorts.dicom.series import read_grid, read_series
 from npcrepro.cohorts.dicom.structures import rasterise, read_structures
 from npcrepro.cohorts.images import from_itk, to_itk
-from npcrepro.cohorts.layout import CaseArrays, Cohort, write_cohort
+from npcrepro.cohorts.layout import write_cohort
 from npcrepro.cohorts.resample import register_rigid, resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import is_target
 

@@ -23,7 +23,7 @@ from npcrepro.cohorts.phantom.signal import draw_tissues
 from npcrepro.cohorts.phantom.tissues import Structure
 
 if TYPE_CHECKING:
-    from npcrepro.cohorts.layout import CaseArrays, Cohort
+    from npcrepro.cohorts.cohort import CaseArrays, Cohort
 
 REFERENCE = "Digital phantom of NPC made by npcrepro.cohorts.phantom; synthetic, no patient data."
 LICENCE = "CC0 (synthetic)"
@@ -190,7 +190,8 @@ def write_phantom(
     Raises:
         InputError: ``patients`` is below 1, ``root`` holds something already, or an option cannot be used.
     """
-    from npcrepro.cohorts.layout import CaseArrays, write_cohort
+    from npcrepro.cohorts.cohort import CaseArrays
+    from npcrepro.cohorts.layout import write_cohort
 
     if patients < 1:
         raise InputError(f"a phantom cohort needs at least 1 patient, not {patients}")

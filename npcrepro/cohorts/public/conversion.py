@@ -8,7 +8,8 @@ from pathlib import Path
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.files import write_json, writing_folder
 from npcrepro.base.progress import Report
-from npcrepro.cohorts.layout import CaseArrays, Cohort, read_cohort, write_cohort
+from npcrepro.cohorts.cohort import CaseArrays, Cohort
+from npcrepro.cohorts.layout import read_cohort, write_cohort
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, PublicSet
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
 from npcrepro.cohorts.public.volumes import case_folders, case_of, contrast_ct, find, read, read_codes
 from npcrepro.cohorts.structures import Structures

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from npcrepro.base.errors import InputError
+from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.images import from_itk
-from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
 from npcrepro.cohorts.public.volumes import Volume, binary, case_folders, mask_on, registered, stack
 from npcrepro.metrics.overlap import count

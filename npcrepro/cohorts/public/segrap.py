@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.public.sets import Conversion, ConversionLog, PublicSet
 from npcrepro.cohorts.public.volumes import (
     PackedMasks,

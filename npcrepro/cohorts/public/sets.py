@@ -14,7 +14,7 @@ from typing import Any
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import as_data
 from npcrepro.base.progress import Report
-from npcrepro.cohorts.layout import CaseArrays
+from npcrepro.cohorts.cohort import CaseArrays
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import numpy as np
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import plural
+from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import from_itk, read_image, to_itk, to_mask
-from npcrepro.cohorts.layout import CaseArrays
 from npcrepro.cohorts.public.sets import ConversionLog
 from npcrepro.cohorts.structures import Structures
 

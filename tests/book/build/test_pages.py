@@ -15,8 +15,8 @@ import yaml
 
 from npcrepro.base.errors import InputError
 from npcrepro.book.build import evidence, pages, sphinx_extension
+from npcrepro.cohorts.cohort import Case, Cohort
 from npcrepro.cohorts.folds import split_patients
-from npcrepro.cohorts.layout import Case, Cohort
 from npcrepro.cohorts.phantom import KINDS
 from npcrepro.findings.claims import ledger, sensitivity
 from npcrepro.protocol import registry

@@ -20,7 +20,8 @@ from npcrepro.base.errors import InputError
 from npcrepro.book.build import book, pdf
 from npcrepro.book.figures import style
 from npcrepro.book.html import viewer
-from npcrepro.cohorts.layout import CaseArrays, write_cohort
+from npcrepro.cohorts.cohort import CaseArrays
+from npcrepro.cohorts.layout import write_cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.protocol.settings import Settings
 
