@@ -3,7 +3,7 @@ import json
 import pytest
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import as_data, check_writable, write_text, writing, writing_folder
+from npcrepro.base.files import as_data, check_writable, write_text, writing
 from npcrepro.protocol.method import Component, Stage
 
 
@@ -40,19 +40,6 @@ def test_a_file_that_cannot_be_written_is_an_error_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"cannot write .*a.txt: ") as error:
         write_text(tmp_path / "file" / "a.txt", "x")
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("place", ["file", "file/folder"])
-def test_a_folder_that_cannot_be_made_is_an_error_in_one_line(tmp_path, place):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match=r"^cannot write .*file is a file$"):
-        check_writable(tmp_path / place)
-    if place != "file":
-        with (
-            pytest.raises(InputError, match=r"^cannot write .*folder: Not a directory$"),
-            writing_folder(tmp_path / place),
-        ):
-            pass
 
 
 def test_a_folder_that_may_not_be_written_to_is_told_before_the_work(tmp_path, monkeypatch):
