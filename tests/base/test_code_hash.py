@@ -1,10 +1,8 @@
 import shutil
-from dataclasses import replace
 
 import pytest
 
 from npcrepro.base import code_hash
-from npcrepro.protocol.method import Component
 from npcrepro.protocol.registry import load
 from npcrepro.runs.records import SCORING_CODE, TRAINING_CODE
 
@@ -91,10 +89,3 @@ def test_a_root_that_is_not_there_is_an_error():
     for root in ("npcrepro.losses.targets:nothing", "npcrepro.protocol.method:Method.nothing"):
         with pytest.raises(KeyError, match="nothing"):
             code_hash.code_sha256([root])
-
-
-def test_an_optimiser_of_this_package_is_part_of_a_method():
-    (stage, *others) = PAPER.method("stepwise").stages
-    own = replace(stage, optimiser=Component("npcrepro.sampling.augment:Affine"))
-    method = replace(PAPER.method("stepwise"), augmentation=None, stages=(own, *others))
-    assert "npcrepro.sampling.augment:Affine" in method.targets

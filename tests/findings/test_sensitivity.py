@@ -35,7 +35,7 @@ def test_false_positives_outside_the_slices_of_a_structure_can_turn_a_verdict(tm
     assert ("56", "confirmed", sensitivity.SLICES, "refuted") in turned(tmp_path, "xue2020")
 
 
-def two_networks(noise: float = 0.1) -> pd.DataFrame:
+def two_networks() -> pd.DataFrame:
     """The cascade before ACDNet in DSC and MASD, behind it in ASSD, and in the DSC of its slices; 25 patients."""
     better = cases({"cscn": scores(0.8, 25), "acdnet": scores(0.75, 25)}, paper="guo2021").query(
         "region == 'all_slices'"
@@ -43,7 +43,7 @@ def two_networks(noise: float = 0.1) -> pd.DataFrame:
     worse = cases({"cscn": scores(0.75, 25), "acdnet": scores(0.8, 25)}, paper="guo2021").query(
         "region != 'all_slices'"
     )
-    one, varied = better.method == "cscn", np.random.default_rng(0).normal(0, noise, len(better))
+    one, varied = better.method == "cscn", np.random.default_rng(0).normal(0, 0.1, len(better))
     better = better.assign(voxel_masd_mm=np.where(one, 1, 2) + varied, voxel_assd_mm=np.where(one, 2, 1) + varied)
     return pd.concat([better, worse])
 

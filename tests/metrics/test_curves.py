@@ -44,15 +44,6 @@ def test_metrics_of_a_literal():
     assert counts.soft_dice == pytest.approx(2 * 2.0 / (2.8 + 3))
 
 
-def test_perfect_perfectly_wrong_and_equal_scores():
-    reference = np.array([1, 1, 0, 0, 0])
-    right, wrong = (count_scores(s, reference) for s in (reference.astype(float), 1.0 - reference))
-    assert (right.average_precision, right.auc, right.soft_dice) == (1, 1, 1)
-    assert (wrong.average_precision, wrong.auc, wrong.soft_dice) == (2 / 5, 0, 0)
-    equal = count_scores(np.full(5, 0.5), reference)
-    assert (equal.average_precision, equal.auc) == (pytest.approx(2 / 5), 0.5)
-
-
 @pytest.mark.parametrize(
     ("scores", "reference", "status", "undefined"),
     [

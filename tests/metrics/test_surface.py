@@ -6,8 +6,6 @@ from math import isnan, pi, sqrt
 import numpy as np
 import pytest
 import torch
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from monai import metrics
 from monai.metrics.utils import get_code_to_measure_table, get_edge_surface_distance
 from numpy.lib.stride_tricks import sliding_window_view
@@ -198,14 +196,6 @@ def test_area_counts_and_not_the_number_of_elements():
 # Rules for percentiles and tolerances.
 
 
-def test_percentile_rules_differ_as_named():
-    there, back = DirectedDistances(np.arange(100.0)), DirectedDistances(np.zeros(100))
-    distances = surface.SurfaceDistances("voxel", "ok", there, back)
-    assert distances.percentile(95) == pytest.approx(np.percentile(np.arange(100), 95))
-    assert distances.percentile(95, "pooled") == pytest.approx(np.percentile([*range(100), *[0] * 100], 95))
-    assert distances.percentile(100) == distances.percentile(100, "pooled") == distances.hausdorff == 99
-
-
 def test_percentile_of_an_area_is_the_first_distance_that_holds_it():
     distances = DirectedDistances(np.array([3.0, 1.0, 2.0, 4.0]), np.array([0.4, 0.4, 0.15, 0.05]))
     assert [distances.percentile(q) for q in (0, 40, 40.1, 55, 56, 95, 95.1, 100)] == [1, 1, 2, 2, 3, 3, 4, 4]
@@ -285,14 +275,6 @@ def test_agrees_with_monai(pair, spacing):
     for tolerance in (0.6, 1.0, 3.0):
         assert voxel.nsd(tolerance) == pytest.approx(nsd(tolerance).item(), abs=1e-6)
         assert surfel.nsd(tolerance) == pytest.approx(nsd(tolerance, use_subvoxels=True).item(), abs=1e-6)
-
-
-# Properties.
-
-volumes = st.one_of(
-    hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)
-)
-spacings = st.tuples(*[st.sampled_from([0.1, 0.5, 0.9765625, 1.0, 2.5, 3.0]) for _ in range(3)])
 
 
 # Input.

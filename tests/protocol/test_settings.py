@@ -6,12 +6,6 @@ from npcrepro.base.errors import InputError
 from npcrepro.protocol.settings import Settings
 
 
-def test_lists_from_a_notebook_become_tuples():
-    settings = Settings(methods=["stepwise"], folds=[0, 1], seeds=[2])
-    assert (settings.methods, settings.folds, settings.seeds) == (("stepwise",), (0, 1), (2,))
-    assert settings == Settings(methods=("stepwise",), folds=(0, 1), seeds=(2,))
-
-
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
