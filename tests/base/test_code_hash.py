@@ -1,10 +1,8 @@
 import shutil
-from dataclasses import replace
 
 import pytest
 
 from npcrepro.base import code_hash
-from npcrepro.protocol.method import Component
 from npcrepro.protocol.registry import load
 from npcrepro.runs.records import SCORING_CODE, TRAINING_CODE
 
@@ -46,18 +44,6 @@ def test_comments_docstrings_and_layout_change_nothing(hashes):
     assert before == hashes("losses/targets.py", "label = label.float()", "label = (\n        label.float()\n    )")
 
 
-def test_annotations_change_nothing_and_lead_nowhere(hashes):
-    before = hashes()
-    assert before == hashes("runs/training.py", "generator_for(*keys) -> torch.Generator", "generator_for(*keys)")
-    assert before == hashes(
-        "runs/training.py", "def _decay(stage: Stage, state: State", "def _decay(stage, state: dict"
-    )
-    assert before == hashes("runs/checkpoint.py", "rate_factor: float = 1.0", "rate_factor: int = 1.0")
-    assert before == hashes("base/progress.py", "Report = Callable[[str], None]", "Report = Callable[[str], object]")
-    assert before == hashes("protocol/method.py", "def from_data(cls, data", "def from_json(cls, data")
-    assert before != hashes("runs/checkpoint.py", "rate_factor: int = 1.0", "rate_factor: int = 2.0")
-
-
 TRAINED = {"stepwise", "euclidean", "unaugmented"}
 
 
@@ -66,32 +52,17 @@ TRAINED = {"stepwise", "euclidean", "unaugmented"}
     [
         ("papers/li2018/losses.py", "half_square = (logits", "half_square = (2 * logits", {"euclidean"}),
         ("papers/li2018/network.py", "9, padding=4", "7, padding=3", TRAINED),
-        ("losses/targets.py", "label = label.float()", "label = label.double()", TRAINED),
         ("sampling/augment.py", "range(-10, 11, 2)", "range(-10, 11, 5)", {"stepwise", "euclidean"}),
-        ("sampling/samples.py", "correction=0", "correction=1", TRAINED),
         ("runs/training.py", "stepper.step()", "pass", TRAINED),
-        ("runs/run.py", "here + name.removeprefix(there)", "name", TRAINED),
-        ("runs/records.py", "* 255).round()", "* 255).floor()", TRAINED),
-        ("protocol/method.py", "len(self.channels) + maps", "len(self.channels)", TRAINED),
         ("protocol/method.py", 'self.activation == "softmax"', "False", TRAINED),
         ("protocol/method.py", "set(self.structures) <= set", "set(self.structures) < set", set()),
-        ("cohorts/prepared.py", "= image\n", "= image / 2\n", TRAINED),
-        ("cohorts/images.py", "COMPRESSION = 1100", "COMPRESSION = 1000", TRAINED),
-        ("cohorts/check.py", "OBLIQUE_TOLERANCE_DEG = ", "OBLIQUE_TOLERANCE_DEG = 2 * ", set()),
         ("metrics/surface.py", "distances.nsd(2)", "distances.nsd(3)", {"scores"}),
-        ("metrics/overlap.py", "2 * self.tp,", "3 * self.tp,", {"scores"}),
         ("cli/commands.py", "def list_methods", "def list_all", set()),
     ],
 )
 def test_a_change_reaches_those_who_use_the_code(hashes, name, old, new, changed):
     before, after = hashes(name), hashes(name, old, new)
     assert {key for key in before if before[key] != after[key]} == changed
-
-
-def test_a_loss_for_the_next_paper_changes_nothing(hashes):
-    assert hashes() == hashes(
-        "losses/cross_entropy.py", after="\n\nclass OtherLoss(CrossEntropyLoss):\n    gamma = 2\n"
-    )
 
 
 def test_code_that_moves_to_another_file_is_the_same_code(hashes):
@@ -118,10 +89,3 @@ def test_a_root_that_is_not_there_is_an_error():
     for root in ("npcrepro.losses.targets:nothing", "npcrepro.protocol.method:Method.nothing"):
         with pytest.raises(KeyError, match="nothing"):
             code_hash.code_sha256([root])
-
-
-def test_an_optimiser_of_this_package_is_part_of_a_method():
-    (stage, *others) = PAPER.method("stepwise").stages
-    own = replace(stage, optimiser=Component("npcrepro.sampling.augment:Affine"))
-    method = replace(PAPER.method("stepwise"), augmentation=None, stages=(own, *others))
-    assert "npcrepro.sampling.augment:Affine" in method.targets

@@ -1,10 +1,7 @@
-import json
-
 import pytest
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import as_data, check_writable, write_text, writing, writing_folder
-from npcrepro.protocol.method import Component, Stage
+from npcrepro.base.files import check_writable, write_text, writing
 
 
 def test_a_file_is_replaced_or_left_as_it_was(tmp_path):
@@ -42,31 +39,9 @@ def test_a_file_that_cannot_be_written_is_an_error_in_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("place", ["file", "file/folder"])
-def test_a_folder_that_cannot_be_made_is_an_error_in_one_line(tmp_path, place):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match=r"^cannot write .*file is a file$"):
-        check_writable(tmp_path / place)
-    if place != "file":
-        with (
-            pytest.raises(InputError, match=r"^cannot write .*folder: Not a directory$"),
-            writing_folder(tmp_path / place),
-        ):
-            pass
-
-
 def test_a_folder_that_may_not_be_written_to_is_told_before_the_work(tmp_path, monkeypatch):
     check_writable(tmp_path / "new" / "folder")
     assert not (tmp_path / "new").exists()
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
     with pytest.raises(InputError, match=f"^cannot write .*folder: {tmp_path} may not be written to$"):
         check_writable(tmp_path / "new" / "folder")
-
-
-def test_as_data_is_plain():
-    stage = Stage("one", Component("a:b", {"c": (1, 2)}), Component("d:e"), trainable=("conv1",))
-    data = as_data({"stage": stage, 3: [None, True, 0.5]})
-    assert data["stage"]["loss"] == {"target": "a:b", "options": {"c": [1, 2]}}
-    assert data["stage"]["trainable"] == ["conv1"]
-    assert data["3"] == [None, True, 0.5]
-    assert json.loads(json.dumps(data)) == data

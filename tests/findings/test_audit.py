@@ -2,24 +2,16 @@
 
 import copy
 import itertools
-import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from npcrepro.base.errors import InputError
-from npcrepro.cli import commands
-from npcrepro.findings.audit import CHECKS, VERDICTS, Finding, audit, counts, table
-from npcrepro.findings.audit.checks import check, fits_f1_of_means, reach
-from npcrepro.papers.chen2020 import chapter as chen2020
-from npcrepro.papers.guo2021 import chapter as guo2021
+from npcrepro.findings.audit import CHECKS, Finding, audit
+from npcrepro.findings.audit.checks import check, fits_f1_of_means
 from npcrepro.papers.guo2021.audit import ball_of
-from npcrepro.papers.li2018 import chapter as li2018
 from npcrepro.papers.li2018.audit import layers
-from npcrepro.papers.luo2020 import chapter as luo2020
 from npcrepro.papers.luo2020.audit import largest_dsc, largest_dsc_of_mask
-from npcrepro.papers.xue2020 import chapter as xue2020
 from npcrepro.protocol import registry
 
 VERDICTS_OF = {
@@ -94,27 +86,21 @@ CHANGED = [
     ("L02", column("recall", 0.70, 22), "inconsistent"),
     ("L03", column("corresponding_ratio", 0.95, 1), "inconsistent"),
     ("L04", exchanged_volumes, "consistent"),
-    ("L04", column("volume_readers", 20.0, 1), "impossible"),
     ("L05", to("text/equations", {"recall": "TP/(TP+FN)", "precision": "TP/(TP+FP)"}), "consistent"),
-    ("L06", to("tables/table2/printed_mean/jsc", 0.80), "consistent"),
     ("L06", to("tables/table2/printed_sd/dsc", 0.08), "inconsistent"),
     ("L07", to("text/ranges", {"percent_match": [0.83, 0.96]}), "consistent"),
     ("L08", to("tables/figure2/corresponding_ratio", 0.905), "inconsistent"),
     ("L10", to("text/images", 63162), "consistent"),
     ("L11", to("paper/slices", 300), "consistent"),
-    ("L12", to("text/contrast_settings", "gamma 0.5 to 1.5"), "cannot tell"),
     ("L13", to("tables/table1/rows/4/4", 3), "inconsistent"),
     ("L14", to("text/initial_sd", 0.01), "consistent"),
-    ("L15", to("paper/training_hours", 1), "consistent"),
     ("L15", to("paper/training_hours", 0.01), "impossible"),
     ("L16", to("tables/table3/0/percent_match/mean", 0.84), "inconsistent"),
     ("L17", to("text/blocks_in_caption/without_pooling", 4), "consistent"),
     ("U01", every("table1", "jsc", lambda row: row["dsc"] / (2 - row["dsc"])), "consistent"),
     ("U02", every("table1", "f1", lambda row: row["dsc"]), "consistent"),
-    ("U02", to("tables/table1/3/f1", 0.90), "cannot tell"),
     ("U03", to("tables/table1/3/jsc", 0.93), "consistent"),
     ("U04", every("table1", "auc", lambda row: 0.95), "consistent"),
-    ("U04", to("tables/table1/0/auc", 0.6), "impossible"),
     ("U05", to("paper/slices", 8885), "inconsistent"),
     ("U06", to("text/test_slices", 1720), "cannot tell"),
     ("U07", to("text/decay_every_iterations", 4450), "consistent"),
@@ -124,12 +110,9 @@ CHANGED = [
     ("G01", to("text/split/test", 20), "inconsistent"),
     ("G02", lambda r: [row.update(f1=row["dsc"]) for row in [*r["tables"]["table1"], r["text"]["physicians"]]],
      "consistent"),
-    ("G02", to("tables/table1/0/f1", 0.70), "impossible"),
-    ("G02", to("tables/table1/0/f1", 0.90), "impossible"),
     ("G03", every("table1", "f1", lambda row: 1 - row["dsc"]), "inconsistent"),
     ("G04", to("text/physicians/sd", 0.15), "consistent"),
     ("G06", to("text/block", [48, 48, 16]), "consistent"),
-    ("G07", to("text/rates", [1, 2, 3]), "consistent"),
     ("G07", to("text/rates", [6, 12, 18]), "inconsistent"),
     ("G08", to("text/decay_every_iterations", 10), "inconsistent"),
     ("G10", to("text/figures_of_vnet", []), "consistent"),
@@ -144,14 +127,11 @@ CHANGED = [
     ("X01", to("tables/table1_patients/T1", 12), "inconsistent"),
     ("X02", to("text/induction_share_of_advanced", 45.7), "consistent"),
     ("X03", to("tables/section2/0/jsc/mean", 0.80), "impossible"),
-    ("X04", to("tables/p_values/asd_mm", 0.4), "consistent"),
     ("X04", to("tables/section2/1/asd_mm/sd", 2.1), "cannot tell"),
     ("X05", to("tables/section2/1/dsc/sd", 0.25), "impossible"),
     ("X07", to("tables/p_values/hd_mm", 0.01), "impossible"),
     ("X09", to("tables/section2/1/dsc/mean", 0.70), "inconsistent"),
     ("X10", to("text/decay_is/abstract", "learning rate"), "consistent"),
-    ("X11", to("text/unet_channels", 64), "inconsistent"),
-    ("X11", to("text/unet_channels", 128), "inconsistent"),
     ("X11", to("text/unet_channels", 32), "consistent"),
     ("X12", to("text/slices_of_training", 2400), "consistent"),
     ("X13", to("text/thickness_mm/abstract", 3.0), "consistent"),
@@ -234,27 +214,6 @@ def test_layers_agree_with_the_network_that_is_built():
     assert sum(row["parameters"] for row in rows) == built["parameters"].sum()
 
 
-# --- The frame ---------------------------------------------------------------------------------------------------
-
-
-def test_table_has_a_row_for_each_check_in_the_order_of_the_papers():
-    rows = table(audit())
-    assert list(rows.check) == [key for letter in "LUGCX" for key in sorted(EXPECTED) if key[0] == letter]
-    assert tuple(dict.fromkeys(rows.paper)) == registry.KEYS
-    assert not (rows == "").any().any()
-    nothing_to_save = rows.set_index("check")["saved by"] == "–"
-    assert nothing_to_save["L01"]
-    assert not nothing_to_save["U04"]
-    assert set(rows.verdict[nothing_to_save.to_numpy()]) == {"consistent"}
-
-
-def test_counts_add_up():
-    rows = counts(audit(["L01", "L04", "L10", "X04"])).set_index("paper")
-    assert rows.loc["li2018"].tolist() == [1, 0, 1, 1, 0, 3]
-    assert rows.loc["all"].tolist() == [1, 0, 1, 2, 0, 4]
-    assert list(rows) == [*VERDICTS, "all"]
-
-
 def test_unknown_checks_and_verdicts_are_refused():
     with pytest.raises(InputError, match="unknown check 'L99'"):
         audit(["L99"])
@@ -262,42 +221,3 @@ def test_unknown_checks_and_verdicts_are_refused():
         Finding("imposible", ())
     with pytest.raises(ValueError, match="two checks L01"):
         check("L01")(lambda reported: None)
-
-
-def test_reach_covers_what_rounding_hides():
-    low, high = reach(lambda a, b: a - b, (np.array([1.0, 2.0]), 0.1), (1.0, 0.2))
-    np.testing.assert_allclose([low, high], [[-0.3, 0.7], [0.3, 1.3]])
-
-
-# --- Pictures and command ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "draw"),
-    [
-        ("li2018", li2018.volumes),
-        ("luo2020", luo2020.jsc_above_dsc),
-        ("xue2020", xue2020.smallest_p),
-        ("guo2021", guo2021.f1_against_dsc),
-        ("chen2020", chen2020.gains),
-    ],
-)
-def test_picture(key, draw):
-    picture = draw(registry.reported(key))
-    assert any(character.isdigit() for character in picture.alt)
-    assert len(picture.alt) > 100
-    for axis in picture.figure.axes:
-        assert axis.get_ylabel() or any(tick.get_text() for tick in axis.get_yticklabels())
-    assert any(axis.get_xlabel() for axis in picture.figure.axes)
-
-
-def test_command_lists_the_checks_and_tells_one_in_full():
-    runner = CliRunner()
-    listing = runner.invoke(commands.app, ["audit"])
-    assert listing.exit_code == 0, listing.output
-    assert all(key in listing.output for key in ("L04", "X14", "impossible"))
-    one = runner.invoke(commands.app, ["audit", "L04"]).output
-    assert "consequence: If FP and FN were exchanged" in one
-    assert "X14" not in one
-    found = json.loads(runner.invoke(commands.app, ["audit", "L04", "--json"]).output)
-    assert [(row["check"], row["verdict"]) for row in found] == [("L04", "impossible")]

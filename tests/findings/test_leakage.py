@@ -1,7 +1,5 @@
 """What splitting by slice does to the numbers."""
 
-import json
-
 import pandas as pd
 import pytest
 
@@ -73,35 +71,8 @@ def test_seeds_are_averaged_and_methods_kept_apart():
     assert row(table, "Organ", "fcn8").inflation == 0
 
 
-def test_slices_tested_in_one_split_alone_are_left_out():
-    fewer = {case: value for case, value in LOW.items() if case != "B1"}
-    found = row(leakage.inflation(cases(HIGH), cases(fewer, PATIENTS)), "Organ")
-    assert (found.patients, found.slices) == (3, 5)
-    assert found.inflation == pytest.approx((0.3 + 0.1 + 0.1) / 3)
-    assert row(leakage.inflation(cases({c: HIGH[c] for c in fewer}), cases(LOW, PATIENTS)), "Organ").equals(found)
-
-
 def test_splits_without_a_slice_in_common():
     with pytest.raises(InputError, match="no slice of unet with seed 1 was tested in both splits"):
         leakage.inflation(pd.concat([cases(HIGH), cases(HIGH, seed=1)]), cases(LOW, PATIENTS))
     with pytest.raises(InputError, match="no slice of unet with seed 0"):
         leakage.inflation(cases({"A1": 0.8}), cases({"B1": 0.5}, PATIENTS))
-
-
-def publish(folder):
-    folder.mkdir()
-    (folder / "runs.json").write_text(json.dumps({"common": {}, "runs": []}))
-
-
-def test_pairs_of_published_runs(tmp_path):
-    assert leakage.pairs(tmp_path, "luo2020") == []
-    for name in ("luo2020-leakage-slices", "luo2020-leakage-patients", "xue2020-leakage-slices", "luo2020-openkbp"):
-        publish(tmp_path / name)
-    ((by_slice, by_patient),) = leakage.pairs(tmp_path, "luo2020")
-    assert by_slice.folder.name == "luo2020-leakage-slices"
-    assert by_patient.folder.name == "luo2020-leakage-patients"
-    with pytest.raises(InputError, match="xue2020-leakage-patients holds no published runs"):
-        leakage.pairs(tmp_path, "xue2020")
-    publish(tmp_path / "li2018-leakage-more-patients")
-    with pytest.raises(InputError, match="li2018-leakage-more-slices holds no published runs"):
-        leakage.pairs(tmp_path, "li2018")

@@ -1,24 +1,18 @@
 """The ledger of claims on invented publications, and on those of the book."""
 
-import json
-from math import inf, isnan, nan
+from math import inf, nan
 
 import numpy as np
 import pandas as pd
 import pytest
-from published_cases import cases, publish, scored, scores
-from typer.testing import CliRunner
+from published_cases import cases, publish, scores
 
 from npcrepro.base.errors import InputError
-from npcrepro.cli import commands
 from npcrepro.findings import leakage
-from npcrepro.findings.claims import Claim, ledger, source
-from npcrepro.findings.claims.claim import TESTED
+from npcrepro.findings.claims import ledger, source
 from npcrepro.protocol import registry
 
 CLAIMS = [(key, claim) for key in registry.KEYS for claim in ledger.claims(key)]
-PARTS = [(key, part) for key, claim in CLAIMS for part in claim.tested]
-PARTS += [(key, part) for key, claim in CLAIMS if claim.first for part in claim.first.tested]
 
 
 def test_claims_are_numbered_through_the_book():
@@ -32,35 +26,17 @@ def test_claims_are_numbered_through_the_book():
         assert not claim.text.endswith("."), claim.key
 
 
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        (
-            {"arms": [{"method": "unett"}, {"method": "unet-32", "weight": -1}]},
-            "unknown method of claim c 'unett'; did you mean 'unet'",
-        ),
-        ({"metric": "hd95_mm", "worst": 100}, "unknown metric of claim c 'hd95_mm'; did you mean 'voxel_hd95_mm'"),
-    ],
-)
-def test_a_misspelt_method_or_metric_of_a_claim_is_an_error(monkeypatch, change, problem):
+def test_a_misspelt_method_of_a_claim_is_an_error(monkeypatch):
     arms = [{"method": "unet"}, {"method": "unet-32", "weight": -1}]
+    misspelt = [{"method": "unett"}, arms[1]]
     about = {"key": "c", "text": "t", "where": "w", "form": "difference", "metric": "dsc", "arms": arms}
     monkeypatch.setattr(registry, "reported", lambda key: {"claims": [about]})
     assert [claim.key for claim in ledger.claims("xue2020")] == ["c"]
-    monkeypatch.setattr(registry, "reported", lambda key: {"claims": [about | change]})
-    with pytest.raises(InputError, match=problem):
+    monkeypatch.setattr(registry, "reported", lambda key: {"claims": [about | {"arms": misspelt}]})
+    with pytest.raises(InputError, match="unknown method of claim c 'unett'; did you mean 'unet'"):
         ledger.claims("xue2020")
     monkeypatch.setattr(registry, "reported", lambda key: {})
     assert ledger.claims("xue2020") == []  # a paper may come without claims
-
-
-def test_a_claim_repeats_one_of_the_same_paper_and_arms():
-    tested = {part.key: part for _, part in PARTS}
-    repeating = [part for part in tested.values() if part.repeats]
-    assert [part.key for part in repeating] == ["xue2020-57"]
-    for part in repeating:
-        other = tested[part.repeats]
-        assert (other.paper, other.arms, other.repeats) == (part.paper, part.arms, "")
 
 
 def line(results, key: str):
@@ -95,22 +71,6 @@ def test_publications_decide(tmp_path):
     assert one.effect.startswith("+0.1")
 
 
-def test_the_other_way_round_it_is_refuted_and_one_seed_decides_nothing(tmp_path):
-    publish(tmp_path / "a" / "x", cases({"deeplabv3plus": scores(0.7), "unet": scores(0.8)}))
-    assert line(tmp_path / "a", "xue2020-56").verdict == "refuted"
-    publish(tmp_path / "b" / "x", cases({"deeplabv3plus": scores(0.8, seeds=1), "unet": scores(0.7, seeds=1)}))
-    one = line(tmp_path / "b", "xue2020-56")
-    assert one.verdict == "undecided"
-    assert "1 of the 3 seeds" in one.reason
-    assert one.command
-
-
-def test_one_arm_alone_is_no_evidence(tmp_path):
-    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8)}))
-    publish(tmp_path / "b", cases({"unet": scores(0.7)}, cohort="another"))
-    assert line(tmp_path, "xue2020-56").verdict == ledger.NO_EVIDENCE
-
-
 def test_patients_come_before_phantoms_then_enough_seeds_many_patients_and_longer_training(tmp_path):
     arms = ("deeplabv3plus", "unet")
     for name, cohort, n, seeds in (
@@ -126,15 +86,6 @@ def test_patients_come_before_phantoms_then_enough_seeds_many_patients_and_longe
     assert line(tmp_path, "xue2020-56").source == "e"
 
 
-def test_runs_count_by_the_arms_of_a_claim(tmp_path):
-    """Many patients and seeds of another method are no reason to decide there."""
-    publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8, 21), "unet": scores(0.7, 21)}))
-    few = cases({"deeplabv3plus": scores(0.8, 20), "unet": scores(0.7, 20)}, cohort="b")
-    many = cases({"full-convolutions": scores(0.8, 40, 5)}, cohort="b")
-    publish(tmp_path / "b", pd.concat([few, many]))
-    assert line(tmp_path, "xue2020-56").source == "a"
-
-
 def test_a_number_by_itself_is_decided_at_the_size_of_the_paper_only(tmp_path):
     missed = cases({"stepwise": scores(0.5)}, paper="li2018")
     publish(tmp_path / "bench", missed)
@@ -146,20 +97,6 @@ def test_a_number_by_itself_is_decided_at_the_size_of_the_paper_only(tmp_path):
     small, whole = (ledger.ledger([s], ["li2018"])[0] for s in ledger.sources(tmp_path))
     assert (small.verdict, whole.verdict) == ("undecided", "refuted")
     assert whole.effect.startswith("mean 0.")
-
-
-def test_ratios_are_told_from_differences(tmp_path):
-    rows = cases({"deeplabv3plus": scores(0.8), "unet": scores(0.8)})
-    rows["voxel_masd_mm"] = np.where(rows.method == "unet", 2.0, 1.0)
-    publish(tmp_path / "x", rows)
-    assert line(tmp_path, "xue2020-58").effect == "x 0.500 (0.500 to 0.500)"
-    assert line(tmp_path, "xue2020-60").effect.startswith("sd x 1.0")
-
-
-def test_effects_of_parts_carry_their_names(tmp_path):
-    publish(tmp_path / "x", cases({arm: scores(0.8) for arm in ("two-stage", "dice", "focal")}, paper="luo2020"))
-    assert line(tmp_path, "luo2020-19").effect.startswith("Dice: +0.000")
-    assert "; focal: +0.000" in line(tmp_path, "luo2020-19").effect
 
 
 def test_a_claim_with_parts_waits_for_all_of_them(tmp_path):
@@ -175,26 +112,6 @@ def test_a_claim_with_parts_waits_for_all_of_them(tmp_path):
     assert published("c", unet=0.6, mask_rcnn=0.7).verdict == "refuted"
     # A baseline that is built with more care takes a verdict back.
     assert published("d", unet=0.8, mask_rcnn=0.7, mask_rcnn_enlarged=0.9, fcn8=0.6).verdict == "refuted"
-
-
-def test_structures_of_a_patient_are_averaged_and_absent_ones_left_out(tmp_path):
-    rows = cases({"two-stage": scores(0.8), "unet": scores(0.7)}, structures=("A", "B"), paper="luo2020")
-    absent = (rows.structure == "B") & (rows.patient == "P00")
-    empty = scored(0, 0, 0)
-    rows.loc[absent, list(empty)] = list(empty.values())
-    publish(tmp_path / "a", rows)
-    one = line(tmp_path, "luo2020-12")
-    assert one.verdict == "confirmed"
-    assert one.parts[0].numbers["patients"] == 20
-
-
-def test_volume_of_false_positives_is_what_the_reference_lacks(tmp_path):
-    publish(
-        tmp_path / "a", cases({"two-stage": scores(0.8, spread=0), "one-stage": scores(0.7, spread=0)}, paper="luo2020")
-    )
-    one = line(tmp_path, "luo2020-21")
-    # 10 voxels of 3 mm3 less.
-    assert one.parts[0].numbers["mean"] == pytest.approx(-0.030)
 
 
 def slices(method: str, values, by_patient: bool) -> pd.DataFrame:
@@ -235,29 +152,6 @@ def test_the_ledger_and_the_chapter_print_the_same_inflation(tmp_path):
     assert line(tmp_path, "luo2020-12").verdict == ledger.NO_EVIDENCE
 
 
-def test_a_claim_on_two_splits_is_made_by_commands_for_both(tmp_path):
-    told = line(tmp_path, "luo2020-16").command.split(" && ")
-    assert told[0] == "npcrepro data slices COHORT COHORT-slices --by slice --patients N"
-    assert told[1] == (
-        "npcrepro run luo2020 --cohort COHORT-slices --methods unet --seeds 0 --seeds 1 --seeds 2 "
-        "--folds 0 --folds 1 --folds 2 --folds 3 --folds 4 --publish book/results/luo2020-leakage-NAME-slices"
-    )
-    assert told[2] == "npcrepro data slices COHORT COHORT-patients --by patient --patients N"
-    assert told[3] == told[1].replace("-slices", "-patients")
-    for command in told:
-        # Unknown options are refused before help is shown.
-        assert CliRunner().invoke(commands.app, [*command.replace(" N", " 9").split()[1:], "--help"]).exit_code == 0
-
-
-def test_folds_that_depend_on_the_cohort_are_not_named():
-    arms = [{"method": "stepwise", "cohort": "-slices"}, {"method": "stepwise", "cohort": "-patients", "weight": -1}]
-    claim = {"key": "c", "paper": "li2018", "text": "t", "where": "w", "form": "difference", "metric": "dsc"}
-    told = ledger.command(Claim.from_data(claim | {"arms": arms}))
-    assert "--profile" not in told
-    assert told.count("npcrepro run li2018 --cohort COHORT-") == 2
-    assert "--folds" not in told
-
-
 def test_loss_that_falls_is_counted_by_seed(tmp_path):
     for name, falls, verdict in (("a", 0.5, "confirmed"), ("b", 0.01, "refuted")):
         rows = cases({"literal": scores(0.1, 3, seeds=10)}, paper="li2018")
@@ -275,17 +169,6 @@ def test_a_training_that_diverged_has_not_fallen(losses):
     assert source._training(history).set_index("seed").loss_fall.to_dict() == {0: 0.0, 1: 0.25}
 
 
-def test_other_series_of_the_methods_are_told_beside_those_of_the_cohort(tmp_path):
-    rows = cases({"single-encoder": scores(0.8), "unet-3d-t1": scores(0.7)}, paper="chen2020")
-    publish(tmp_path / "a", rows, substituted={"GTVp": "GTV"})
-    content = json.loads((tmp_path / "a" / "runs.json").read_text())
-    content["methods"] = {"single-encoder": {"channels": ["T1", "CT", "PET"]}, "unet-3d-t1": {"channels": ["T1"]}}
-    content["methods"]["unet-3d-ct"] = {"channels": ["CT"]}  # no method of the paper under its own series
-    (tmp_path / "a" / "runs.json").write_text(json.dumps(content))
-    reason = line(tmp_path, "chen2020-43").reason
-    assert reason.endswith(" Here CT stands for T2, PET stands for CET1, GTV stands for GTVp.")
-
-
 @pytest.fixture(scope="module")
 def lines():
     return ledger.ledger()
@@ -299,53 +182,3 @@ def test_every_claim_has_a_line_and_a_known_verdict(lines):
         # A decided claim has numbers; one without evidence says how to get some.
         assert bool(one.parts) == (one.verdict not in (ledger.NO_EVIDENCE, ledger.NOT_HERE)), one.claim.key
         assert one.command or one.verdict != ledger.NO_EVIDENCE, one.claim.key
-
-
-def test_table_and_counts(lines):
-    rows, sums = ledger.table(lines), ledger.counts(lines).set_index("paper")
-    assert len(rows) == len(lines) == sums.loc["all", "all"]
-    assert sums.loc["all"].drop("all").sum() == len(lines)
-    assert all(isinstance(cell, str) for cell in rows.to_numpy().ravel())
-
-
-def test_patients_needed_are_those_of_the_protocol():
-    one = Claim.from_data(
-        {"key": "c", "paper": "p", "text": "t", "where": "w", "form": "difference", "metric": "dsc", "reported": 0.02}
-        | {"arms": [{"method": "a"}, {"method": "b", "weight": -1}]}
-    )
-    assert ledger.needed(one).startswith("128 for 0.02")
-
-
-TOGETHER = {"key": "w", "paper": "p", "text": "t", "where": "Table 1", "form": "all"}
-PART = {"key": "w one", "text": "t", "form": "difference", "metric": "dsc"}
-PART |= {"arms": [{"method": "a"}, {"method": "b", "weight": -1}]}
-
-
-def test_a_part_has_paper_and_place_from_the_whole():
-    claim = Claim.from_data(TOGETHER | {"parts": [PART, PART | {"key": "w two", "where": "Table 2"}]})
-    assert [(part.paper, part.where) for part in claim.tested] == [("p", "Table 1"), ("p", "Table 2")]
-    assert claim.form not in TESTED
-    assert isnan(claim.effect)
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (TOGETHER, "needs parts"),
-        (TOGETHER | {"parts": [PART], "arms": PART["arms"]}, "compares no arms by itself"),
-        (TOGETHER | {"form": "elsewhere"}, "a word on what would decide"),
-        (TOGETHER | PART | {"parts": [PART]}, "parts belong to the form all"),
-        (TOGETHER | PART | {"metric": ""}, "metric is empty"),
-        (TOGETHER | PART | {"region": "all_slice"}, "did you mean 'all_slices'"),
-    ],
-)
-def test_contradictions_are_refused(data, words):
-    with pytest.raises(InputError, match=words):
-        Claim.from_data(data)
-
-
-def test_a_whole_is_not_decided_by_itself():
-    from npcrepro.findings.claims import decide_together
-
-    with pytest.raises(InputError, match="decide its parts"):
-        decide_together([(Claim.from_data(TOGETHER | {"parts": [PART]}), pd.DataFrame())])

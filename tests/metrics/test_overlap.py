@@ -84,22 +84,6 @@ def test_agrees_with_monai():
         assert getattr(counts, name) == pytest.approx(value.item(), rel=1e-5), name
 
 
-@given(numbers, numbers, numbers, numbers)
-def test_ranges_and_the_relation_of_dsc_and_jsc(tp, fp, fn, tn):
-    counts = Counts(tp, fp, fn, tn)
-    shares = [counts.dsc, counts.jsc, counts.sensitivity, counts.precision, counts.specificity]
-    assert all(isnan(share) or 0 <= share <= 1 for share in shares)
-    assert counts.jsc == pytest.approx(counts.dsc / (2 - counts.dsc), nan_ok=True)
-
-
-def test_volumes_and_their_signed_difference():
-    counts = Counts(tp=10, fp=20, fn=30, tn=40)
-    assert counts.predicted_ml((3, 0.5, 2)) == pytest.approx(30 * 3 / 1000)
-    assert counts.reference_ml((3, 0.5, 2)) == pytest.approx(40 * 3 / 1000)
-    assert counts.relative_volume_difference == pytest.approx(-0.25)
-    assert isnan(counts.reference_ml((nan, nan, nan)))
-
-
 def test_f1_of_means_leaves_out_patients_without_a_value():
     assert f1_of_means([1.0, nan, 0.5], [0.5, 0.9, 1.0]) == 0.75
     assert isnan(f1_of_means([nan], [1.0]))
@@ -107,13 +91,6 @@ def test_f1_of_means_leaves_out_patients_without_a_value():
     assert f1_of_means([0.0, 0.0], [0.0, 0.0]) == 0
     with pytest.raises(ValueError, match="2 precisions for 1"):
         f1_of_means([1.0, 1.0], [1.0])
-
-
-@given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), min_size=1, max_size=9))
-def test_f1_of_means_is_not_below_the_mean_f1(patients):
-    precisions, sensitivities = np.array(patients).T
-    mean_f1 = np.mean(2 * precisions * sensitivities / (precisions + sensitivities))
-    assert f1_of_means(precisions, sensitivities) >= mean_f1 - 1e-12
 
 
 @given(some, numbers, numbers)

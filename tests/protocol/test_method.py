@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from fractions import Fraction
 
 import pytest
 
@@ -10,22 +9,6 @@ from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol.method import Component, Method, Use
 
 METHOD = PAPER.method("stepwise")
-
-
-def test_a_component_is_called_with_its_options_and_more():
-    half = Component("fractions:Fraction", {"numerator": 1, "denominator": 3})
-    assert half.build(denominator=2) == Fraction(1, 2)
-    assert Component("builtins:dict").build([("a", 1)], b=2) == {"a": 1, "b": 2}
-
-
-def test_methods_and_profiles_are_found_by_name():
-    assert PAPER.method("unfused") is PAPER.method("li2018/unfused")
-    assert PAPER.method("unfused").full_name == "li2018/unfused"
-    assert PAPER.profile("smoke").name == "smoke"
-    with pytest.raises(InputError, match="unknown method of li2018 'stepwize'; did you mean 'stepwise'"):
-        PAPER.method("stepwize")
-    with pytest.raises(InputError, match="unknown profile 'smok'; did you mean 'smoke'"):
-        PAPER.profile("smok")
 
 
 @pytest.mark.parametrize("method", PAPER.methods, ids=lambda method: method.name)
