@@ -7,7 +7,6 @@ import pytest
 from record_cases import dsc, publish, rows_of
 
 from npcrepro.book import results as results_module
-from npcrepro.book.figures import charts, style, volumes
 from npcrepro.book.published import PublishedResults
 from npcrepro.findings import observers
 from npcrepro.protocol import registry
@@ -23,14 +22,6 @@ def shown(monkeypatch):
     monkeypatch.setattr(results_module, "display", tables.append)
     yield tables
     plt.close("all")
-
-
-@pytest.fixture
-def forest(monkeypatch):
-    """What was drawn as a forest."""
-    drawn = []
-    monkeypatch.setattr(volumes, "forest", lambda *arguments: drawn.append(arguments))
-    return drawn
 
 
 @pytest.fixture
@@ -64,24 +55,6 @@ def of_hits(folder, hits, patients):
 def tumours(tmp_path):
     """`HITS` in four patients, and a doubtful fifth in whom nothing is found."""
     return of_hits(tmp_path / "guo", {name: (*numbers, 0) for name, numbers in HITS.items()}, "ABCDE")
-
-
-def test_what_counts(two_organs):
-    assert (two_organs.structures, two_organs.methods) == (ORGANS, ("two-stage", "unet"))
-    assert set(two_organs.patients.patient) == set("ABCDE")
-    one = two_organs.only(structure="Mandible")
-    assert (set(one.patients.structure), set(two_organs.patients.structure)) == ({"Mandible"}, set(ORGANS))
-    inside = two_organs.only("reference_slices")
-    assert set(inside.patients.region) == {"reference_slices"}
-    assert inside.made.startswith("5 patients, slices that show the structure, cohort c, ")
-
-
-def test_captions_say_where_a_table_comes_from(two_organs, shown):
-    made = "5 patients, cohort c, profile p, 2 folds, seed 0"
-    assert two_organs.made == made
-    for table in (two_organs.table(), two_organs.differences(("two-stage", "unet")), *shown):
-        assert made in table.caption
-    assert made in two_organs.boxes_by_structure().data
 
 
 def test_means_are_over_structures_and_then_over_patients(two_organs):
@@ -165,17 +138,6 @@ def test_a_difference_is_of_the_seeds_that_both_have(tmp_path):
     assert np.isnan(one.difference("fcn8", "unet").difference.mean)
 
 
-def test_few_patients_and_single_seeds_are_told(two_organs, tmp_path):
-    told = two_organs.caution("two-stage", "unet", "fcn8")
-    assert told.startswith("Intervals of so few patients")
-    assert told.endswith("Each method has one seed only, so that chance of training is not in these intervals.")
-    rows = [row for seed in (0, 1) for p in "ABCDEF" for row in rows_of("unet", 8, p, seed=seed)]
-    rows += [row for p in "ABCDEF" for row in rows_of("two-stage", 8, p)]
-    six = PublishedResults(LUO, publish(tmp_path / "six", rows))
-    assert six.caution().startswith("Of *Proposed* there is one seed only")
-    assert six.caution("unet") == ""
-
-
 def test_a_rank_needs_an_interval_and_a_test(tumours, tmp_path):
     eight = of_hits(tmp_path / "eight", {name: 2 * numbers for name, numbers in HITS.items()}, "ABCDFGHI")
     assert eight.ranking_text("cscn", ["cnn", "vnet", "bunet"]) == (
@@ -185,49 +147,3 @@ def test_a_rank_needs_an_interval_and_a_test(tumours, tmp_path):
     # Four patients have an interval that excludes zero, and no test that could support it.
     assert tumours.difference("cscn", "cnn").difference.high < 0
     assert tumours.ranking_text("cscn", ["cnn"]) == "not told apart from that of CNN"
-
-
-def test_differences_stand_beside_the_printed_ones(tumours, forest, shown):
-    pairs = [("cscn", other) for other in ("cnn", "bunet", "deeplab")]
-    assert "Paired differences" in tumours.forest(pairs, printed={"CSCN": 0.741, "CNN": 0.707, "Deeplab": 0.714}).data
-    ((ours, label, printed),) = forest
-    assert label == "difference of the DSC"
-    # DeepLab was not run, and BUNet is not printed.
-    assert list(ours) == shown[0].data.comparison.tolist() == ["CSCN minus CNN", "CSCN minus BUNet"]
-    assert ours["CSCN minus CNN"].mean == pytest.approx(tumours.mean("cscn").mean - tumours.mean("cnn").mean)
-    assert printed == {"CSCN minus CNN": pytest.approx(0.034)}
-    assert shown[0].data.printed.tolist() == ["+0.034", "–"]
-    assert "no pair" in tumours.forest(pairs[2:]).data
-
-
-def test_figures_of_chosen_methods(two_organs, tumours, monkeypatch):
-    assert "Mean over 2 structures" in two_organs.boxes({"dsc": "DSC"}, "unet").data
-    drawn = {}
-    monkeypatch.setattr(charts, "boxes_by_structure", lambda rows, *_: drawn.update(boxes=set(rows.method)))
-    two_organs.boxes_by_structure("dsc", "unet")
-    assert drawn == {"boxes": {"unet"}}
-    for asked, titles in (((), ["Proposed", "U-Net"]), (("unet",), ["U-Net"])):
-        two_organs.learning_curves(*asked)
-        assert [axis.get_title() for axis in plt.gcf().axes] == titles
-    assert "GTV" in tumours.by_patient("dsc", "cscn", "bunet", "deeplab").data
-    (axis,) = plt.gcf().axes
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["CSCN\nn = 4", "BUNet\nn = 4"]
-    tumours.history["validation_dsc"] = 0.5
-    tumours.validation("bunet", "cscn", metric="validation_dsc")
-    (axis,) = plt.gcf().axes
-    assert axis.get_ylabel() == "validation DSC"
-    assert axis.lines[0].get_ydata().tolist() == [0.5, 0.5]
-
-
-def test_a_comparison_has_dots_and_the_pairs_of_the_protocol(tumours, shown):
-    assert "few patients" in tumours.compare("dsc", printed=0.7).data
-    assert "CNN minus CSCN" in shown[0].data.comparison.tolist()
-
-
-def test_the_methods_of_a_figure_have_colours_of_their_own():
-    names = ["two-stage", "unet", "fcn8", "mask-rcnn", "two-stage-tuned", "unet-tuned", "nnunet-unet-tuned"]
-    names.append("two-stage-long")
-    chosen = style.colours(LUO, names)
-    assert len({chosen[name] for name in names}) == len(names)
-    assert [chosen[name] for name in names[:4]] == [style.colours(LUO)[name] for name in names[:4]]
-    assert {chosen["nnunet-unet-tuned"], style.colours(registry.load("li2018"))["nnunet-unet"]} == {style.NNUNET}

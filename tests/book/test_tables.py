@@ -5,23 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from core_cases import TINY
-from torch import nn
 
 from npcrepro.base.errors import InputError
 from npcrepro.book import tables
 from npcrepro.metrics.overlap import METRICS
 from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol import registry
-from npcrepro.protocol.method import Component
 
 pytest_plugins = ["core_fixtures"]
-
-TOY = Component(f"{__name__}:convolution")
-
-
-def convolution(in_channels, out_channels, width):
-    """One layer of 1 x 1 x 1."""
-    return nn.Sequential(nn.Conv3d(in_channels, out_channels, 1))
 
 
 def patients(dsc: dict[str, list[float]], structure="GTVp", seeds=(0,)) -> pd.DataFrame:
@@ -35,9 +26,6 @@ def patients(dsc: dict[str, list[float]], structure="GTVp", seeds=(0,)) -> pd.Da
         for seed in seeds
     ]
     return pd.DataFrame(rows)
-
-
-# Networks
 
 
 @pytest.mark.parametrize("key", registry.KEYS)
@@ -57,13 +45,6 @@ def test_every_network_takes_in_what_its_table_is_made_with(key):
     assert without == (["mask-rcnn", "mask-rcnn-enlarged", "crop"] if key == "luo2020" else [])
 
 
-def test_maps_and_windows_are_channels_of_the_input_of_a_network():
-    shapes = {"luo2020/unet-tuned": (2, 64, 64), "guo2021/cscn": (2, 8, 24, 24), "chen2020/mmfnet": (3, 16, 32, 32)}
-    for name, shape in shapes.items():
-        paper, method = registry.find_method(name)
-        assert method.input_shape(paper.profile("smoke")) == shape
-
-
 @pytest.mark.parametrize("name", ["li2018/stepwise", "luo2020/two-windows", "guo2021/bunet-large-blocks"])
 def test_the_input_of_a_network_is_what_the_data_gives(name, tiny_prepared):
     method = replace(registry.find_method(name)[1], channels=("CET1",), structures=("GTVp",), any_structures=False)
@@ -73,23 +54,12 @@ def test_the_input_of_a_network_is_what_the_data_gives(name, tiny_prepared):
     assert tuple(data.finish(image).shape) == (1, *method.input_shape(size))
 
 
-def test_times_of_methods_with_maps_and_large_blocks():
-    paper = registry.load("guo2021")
-    methods = [replace(paper.method(name), network=TOY) for name in ("bunet", "cscn", "bunet-large-blocks")]
-    rows = tables.slice_times(methods, paper.profile("smoke"), repeats=1)
-    assert rows.parameters.tolist() == [1 * 2 + 2, 2 * 2 + 2, 1 * 2 + 2]
-    assert rows["MAC (billions)"].tolist() == pytest.approx([0.00001, 0.00002, 0.00007])
-
-
 def test_slice_times_at_the_papers_widths():
     methods = [registry.load("xue2020").method(name) for name in ("deeplabv3plus", "unet-16")]
     table = tables.slice_times(methods, registry.load("xue2020").profile("smoke"), repeats=1)
     assert table.parameters.tolist() == [2_714_097, 1_943_761]
     assert (table.ms > 0).all()
     assert table["MAC (billions)"][1] == pytest.approx(12.1 * (64 / 512) ** 2, rel=0.02)
-
-
-# Scores
 
 
 def test_scores_count_patients_and_not_seeds():
@@ -141,30 +111,6 @@ def test_too_few_patients_for_a_p_below_a_twentieth_are_not_tested():
     assert rows.printed.tolist() == ["-0.100", "–"]
 
 
-def test_a_p_that_does_not_support_its_interval_is_marked():
-    base = [0.2, 0.4, 0.6, 0.8, 0.5, 0.3]
-    values = {"stepwise": base, "linear-scores": [dsc + step for dsc, step in zip(base, (1, 1, 1, 1, 0, -0.1))]}
-    rows = tables.differences(patients(values), PAPER, "dsc")
-    assert rows["95 % interval"][0].startswith("+")
-    assert rows[tables.P].tolist() == ["0.125*"]
-    assert tables.show_differences(rows, "DSC").caption == "DSC. * the interval excludes 0, but p does not support it"
-    alike = tables.differences(patients(values | {"linear-scores": base}), PAPER, "dsc")
-    assert tables.show_differences(alike, "DSC").caption == "DSC"
-
-
-def test_partners_are_those_that_the_protocol_names():
-    names = ("stepwise", "one-shot", "linear-scores", "linear-unfused", "linear-one-shot")
-    values = {name: [0.2, 0.4] for name in names}
-    found = [("linear-one-shot", "linear-scores"), ("linear-unfused", "linear-scores")]
-    assert tables.partners(patients(values), PAPER) == found
-    # Neither a method without a partner of its own, nor one whose partner was not run, stands against the first.
-    del values["linear-scores"]
-    assert tables.partners(patients(values), PAPER) == []
-
-
-# Pages
-
-
 def test_a_table_has_no_negative_zero_and_short_texts_do_not_break():
     frame = pd.DataFrame({"x": [-0.04, -0.06, np.nan], "y": ["0 of 23", "a longer text", "z"]})
     html = tables.show(frame, precision=1).to_html()
@@ -172,21 +118,3 @@ def test_a_table_has_no_negative_zero_and_short_texts_do_not_break():
     assert re.findall(r"<td[^>]*>([^<]*)<", html) == cells
     assert "npc-wide-table" not in html
     assert "npc-wide-table" in tables.show(pd.DataFrame([range(tables.MANY_COLUMNS)])).to_html()
-
-
-def test_a_table_wider_than_a_page_is_turned():
-    frame = pd.DataFrame([{"method": name, "n": 4} | {f"s{i}": i / 4 for i in range(11)} for name in ("a", "b")])
-    shown = tables.show(frame, "DSC")
-    assert list(shown.data) == ["", "a", "b"]
-    assert shown.data[""].tolist() == ["n", *(f"s{i}" for i in range(11))]
-    assert ">4<" in shown.to_html()
-    assert ">0.25<" in shown.to_html()
-    for other in (pd.concat([frame] * 7), frame.drop(columns="s0")):
-        assert list(tables.show(other).data) == list(other)
-
-
-def test_a_printed_cell_shows_what_is_printed():
-    whole = {"mean": 0.89, "sd": 0.05, "range_low": 0.8, "range_high": 0.95}
-    assert tables.printed_cell(whole) == "0.89 ± 0.05, 0.80 to 0.95"
-    assert tables.printed_cell({"range_high": 0.8}) == "n.a., up to 0.80"
-    assert tables.printed_cell(None) == "n.a."

@@ -1,10 +1,7 @@
 """What the chapters on volumes show of their own runs."""
 
-from types import SimpleNamespace
-
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 
 from npcrepro.metrics.overlap import count
@@ -41,31 +38,6 @@ def test_every_part_of_a_page_can_be_made(chapter):
     for part in (chapter.planes("multi-encoder"), chapter.errors(), chapter.surfaces("multi-encoder", "unet-3d-t1")):
         assert chapter.shown.case in part.data
     assert len(plt.get_fignums()) >= 3
-
-
-def test_patients_from_best_to_worst_in_every_plane(cascade, monkeypatch):
-    """Of five patients tested, made up as the fold of the smallest phantom tests one: the first, middle and last."""
-    names = cascade.prepared.patients
-    fold = cascade.found[0].config["fold"] | {"test": names}
-    monkeypatch.setattr(cascade, "ranked", lambda: ("cscn", pd.DataFrame({"patient": names})))
-    truth = {case: cascade.masks(case)["GTVp"] for case in cascade.prepared.case_names}
-    found = [
-        SimpleNamespace(
-            config=record.config | {"fold": fold},
-            provenance=record.provenance,
-            prediction=lambda case, part=part: (truth[case] * part, None),
-        )
-        for record, part in zip(cascade.found, (1, 0), strict=True)
-    ]
-    monkeypatch.setattr(cascade, "found", found)
-    shown = cascade.patients_shown(3)
-    assert [one.case for one in shown] == [cascade.prepared.cases_of([names[place]])[0] for place in (0, 2, 4)]
-    assert all(np.array_equal(one.predictions["bunet"], one.reference) for one in shown)
-    assert not any(one.predictions["cscn"].any() for one in shown)
-    told = cascade.errors_of_patients("axial", "sagittal").data
-    assert "GTVp, 3 patients, from best to worst" in told
-    assert len([axis for axis in plt.gcf().axes if axis.images]) == 3 * 2 * 2
-    assert "all that the first fold tests" in cascade.errors_of_patients("axial", count=9).data
 
 
 def test_what_a_network_has_in_sight(cascade):

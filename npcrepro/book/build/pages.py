@@ -7,6 +7,7 @@ the book is built.`` is replaced by the reference of all modules in these folder
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
@@ -140,18 +141,25 @@ def bibliography(root: Path) -> str:
 def modules(*folders: str) -> str:
     """The reference of every module of folders of the package, from their docstrings.
 
-    A module whose names the face of its folder hands on is described there.
+    What the face of a folder hands on is described with the face.
     """
-    names = []
+    names, parts = [], []
     for path in (path for folder in folders for path in sorted((PACKAGE / folder).rglob("*.py"))):
-        face = path.with_name("__init__.py").read_text("utf-8")
-        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-        if path.name == "__init__.py" and face.strip():
-            names.append(name.removesuffix(".__init__"))
-        elif path.name != "__init__.py" and f"from {name} import" not in face:
-            names.append(name)
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        face = ast.parse(path.with_name("__init__.py").read_text("utf-8"))
+        if path.name == "__init__.py" and not face.body:
+            continue
+        handed_on = [
+            alias.name
+            for node in face.body
+            if isinstance(node, ast.ImportFrom) and node.module == name
+            for alias in node.names
+        ]
+        names.append(name)
+        left_out = f"\n   :exclude-members: {', '.join(handed_on)}" if handed_on else ""
+        parts.append(f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}{left_out}\n```")
     table = "\n".join(["```{eval-rst}", ".. autosummary::", "", *(f"   {name}" for name in names), "```"])
-    return "\n\n".join([table, *(f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n```" for name in names)])
+    return "\n\n".join([table, *parts])
 
 
 def tagged(root: Path) -> str:

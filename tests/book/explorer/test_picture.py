@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.explorer.picture import GAP_PX, View, numbers, picture, worst_slice
+from npcrepro.book.explorer.picture import View, picture, worst_slice
 from npcrepro.book.explorer.studies import CaseData, Found
 from npcrepro.book.figures import style
 from npcrepro.book.figures.slices import ERRORS
@@ -71,23 +71,6 @@ class TestNumbers:
         assert found.hd95_mm(0.501) == found.hd95_mm(0.5)  # the same voxels
         assert not found.knows_hd95(0.3)
 
-    def test_no_distance_without_a_mask_or_a_spacing_and_an_outline_in_a_single_slice(self, case):
-        assert np.isnan(case.found["b"].hd95_mm(0.5))
-        unknown = Found(case.found["a"].probability, REFERENCE, (np.nan,) * 3)
-        assert np.isnan([unknown.hd95_mm(0.5), unknown.volume_ml(0.5)]).all()
-        flat, moved = np.zeros((2, 1, 9, 9), bool)
-        flat[0, 2:6, 2:6], moved[0, 2:6, 4:8] = True, True
-        assert Found(moved * np.uint8(255), flat, (9.0, 1.0, 1.0)).hd95_mm(0.5) == pytest.approx(2)
-
-    def test_a_row_for_each_method_of_the_picture(self, case, view):
-        rows = numbers(case, replace(view, mode="side by side"))
-        assert rows.method.tolist() == ["a", "b"]
-        hit, wanted = SURE.sum(), REFERENCE.sum()
-        assert rows.dsc.tolist() == pytest.approx([2 * hit / (hit + wanted), 0])
-        assert rows.dsc_of_slice.tolist() == [1.0, 0.0]
-        assert [*rows.volume_ml, case.reference_ml] == pytest.approx([hit * 0.004, 0, wanted * 0.004])
-        assert np.isnan(numbers(case, replace(view, threshold=0.3), distances=False).hd95_mm[0])
-
 
 class TestPicture:
     def test_the_window_maps_intensities_to_grey(self, case, view):
@@ -108,12 +91,6 @@ class TestPicture:
         assert line == [rgb(style.REFERENCE)] * 2 + [rgb(COLOURS["a"])] * 2
         assert tuple(image[220, 157]) == tuple(plain[220, 157])
 
-    def test_the_threshold_moves_the_contour(self, case, view):
-        lower = picture(case, replace(view, threshold=0.3), COLOURS)
-        assert tuple(lower[220, 479]) != rgb(COLOURS["a"])  # nothing lies outside at the border of the image
-        assert tuple(lower[160, 400]) == rgb(COLOURS["a"])
-        assert tuple(picture(case, view, COLOURS)[160, 400]) != rgb(COLOURS["a"])
-
     def test_errors_have_their_colours(self, case, view):
         view = replace(view, mode="errors", opacity=1.0, threshold=0.3)
         found, wrong, missed = (rgb(colour) for colour in ERRORS.values())
@@ -122,37 +99,12 @@ class TestPicture:
         assert voxel(picture(case, replace(view, slice=4), COLOURS), 5, 5) == missed
         assert voxel(picture(case, replace(view, first="b"), COLOURS), 5, 5) == missed
 
-    def test_side_by_side_has_one_method_each(self, case, view):
-        image = picture(case, replace(view, mode="side by side", opacity=1.0), COLOURS)
-        left, gap, right = image[:, :480], image[:, 480:-480], image[:, -480:]
-        assert gap.shape[1] == GAP_PX
-        assert (gap == 255).all()
-        assert voxel(left, 5, 5) == rgb(COLOURS["a"])
-        assert not (right == rgb(COLOURS["b"])).all(axis=2).any()
-        assert tuple(right[220, 159]) == tuple(left[220, 159]) == rgb(style.REFERENCE)
-
-    @pytest.mark.parametrize(
-        ("plane", "spacing_mm", "shape"),
-        [
-            ("axial", (4.0, 1.0, 2.0), (240, 480)),
-            ("coronal", (4.0, 9.0, 2.0), (480, 480)),
-            ("sagittal", (np.nan,) * 3, (240, 480)),
-        ],
-    )
-    def test_pixels_are_as_high_and_wide_as_in_the_patient(self, case, view, plane, spacing_mm, shape):
-        one = replace(case, spacing_mm=spacing_mm)
-        assert picture(one, replace(view, plane=plane), COLOURS).shape == (*shape, 3)
-
     def test_coronal_slices_stand_upright(self, case, view):
         top = box((5, 6), (0, 12), (0, 12))
         one = replace(case, reference=top, found={"a": Found(top * np.uint8(255), top, SPACING_MM)})
         image = picture(one, replace(view, plane="coronal", slice=6, opacity=1.0), COLOURS)
         assert voxel(image, 0, 5, (6, 12)) == rgb(COLOURS["a"])
         assert voxel(image, 5, 5, (6, 12)) != rgb(COLOURS["a"])
-
-    def test_an_unknown_mode_names_the_near_miss(self, case, view):
-        with pytest.raises(InputError, match="did you mean 'contours'"):
-            picture(case, replace(view, mode="contour"), COLOURS)
 
 
 class TestWorstSlice:
@@ -165,9 +117,3 @@ class TestWorstSlice:
         more[3, 0:2] = True
         one = replace(case, reference=more, found={"b": Found(np.zeros(more.shape, np.uint8), more, SPACING_MM)})
         assert worst_slice(one, replace(view, first="b")) == 3
-
-    def test_where_nothing_is_the_slice_stays(self, case, view):
-        nothing = np.zeros(REFERENCE.shape, bool)
-        one = replace(case, reference=nothing, found={"a": Found(nothing.astype(np.uint8), nothing, SPACING_MM)})
-        assert worst_slice(one, view) == 2
-        assert worst_slice(one, replace(view, first="b")) == 2

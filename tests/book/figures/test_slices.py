@@ -10,7 +10,6 @@ from npcrepro.book.figures.slices import ERRORS
 from npcrepro.papers.luo2020.protocol import PAPER
 
 matplotlib.use("Agg")
-NAN = float("nan")
 
 
 @pytest.fixture(autouse=True)
@@ -44,13 +43,6 @@ def test_planes_go_through_the_reference_and_stand_upright():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Reference", "U-Net"]
 
 
-def test_planes_of_an_empty_reference_and_unknown_spacing():
-    image = np.arange(4 * 6 * 8.0).reshape(4, 6, 8)
-    figure = slices.planes(image, {"Reference": (np.zeros(image.shape, bool), style.REFERENCE)}, (NAN, NAN, NAN))
-    assert np.array_equal(pixels(drawn(figure)[0]), image[2])
-    assert [axis.get_aspect() for axis in drawn(figure)] == [1.0, 1.0, 1.0]
-
-
 def test_errors_have_their_colours_and_the_dsc_of_the_slice():
     reference = np.zeros((20, 20), bool)
     reference[5:15, 5:15] = True
@@ -67,23 +59,3 @@ def test_errors_have_their_colours_and_the_dsc_of_the_slice():
     order = [tuple(pixel[:3]) for pixel in layer[layer.shape[0] // 2] if pixel[3]]
     left_to_right = ("missed (FN)", "found (TP)", "wrongly marked (FP)")
     assert list(dict.fromkeys(order)) == [to_rgb(ERRORS[name]) for name in left_to_right]
-
-
-def test_errors_of_patients_have_a_row_for_each_plane():
-    reference = np.zeros((10, 40, 40), bool)
-    reference[4:8, 10:20, 15:25] = True
-    moved = np.roll(reference, 2, axis=0)
-    patient = (np.zeros(reference.shape), reference, {"unet": moved, "fcn8": reference}, (3.0, 1.0, 1.0))
-    figure = slices.errors_of_patients({"A": patient, "B": patient}, ("axial", "coronal"), PAPER)
-    axes = drawn(figure)
-    assert [axis.get_ylabel() for axis in axes[::2]] == ["A\naxial", "A\ncoronal", "B\naxial", "B\ncoronal"]
-    assert [axis.get_title() for axis in axes[:2]] == ["U-Net", "FCN-8"]
-    # The slice with the largest area is the first of the reference, which the moved mask does not reach.
-    assert [axis.get_xlabel() for axis in axes[:4]] == ["0.00", "1.00", "0.50", "1.00"]
-    assert [axis.get_aspect() for axis in axes[:4]] == [1, 1, 3, 3]
-    coronal = pixels(axes[2], 1)
-    rows = coronal[(coronal[..., 3] > 0).any(axis=1)]
-    assert (rows[0][..., :3] == to_rgb(ERRORS["wrongly marked (FP)"])).all(axis=1).any()  # above, as z is up
-    assert (rows[-1][..., :3] == to_rgb(ERRORS["missed (FN)"])).all(axis=1).any()
-    # Cut to what the masks show, with a margin of 8 % of the side.
-    assert pixels(axes[0]).shape == (16, 16)

@@ -3,11 +3,9 @@
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
 
-from npcrepro.book.figures import style, surfaces
+from npcrepro.book.figures import surfaces
 from npcrepro.book.figures.surfaces import relief
-from npcrepro.papers.luo2020.protocol import PAPER
 
 matplotlib.use("Agg")
 NAN = float("nan")
@@ -59,18 +57,3 @@ def test_the_head_end_is_up_and_the_front_hides_the_back(from_the_front):
     core = slice(int(y) - 3, int(y) + 3), slice(int(x) - 3, int(x) + 3)
     np.testing.assert_allclose(both[core], front[core], atol=0.02)
     assert np.isnan(both).sum() < np.isnan(front).sum()
-
-
-def test_surfaces_have_the_colours_of_their_methods_and_one_scale():
-    rows = {"one": (ball(), {"unet": ball(radius=4.0)}), "two": (ball(), {"unet": ball() & False})}
-    figure = surfaces.surfaces(rows, {"one": (1, 1, 1), "two": (NAN,) * 3}, PAPER)
-    reference, small, _, nothing = (np.asarray(axis.images[0].get_array()) for axis in figure.axes)
-    assert [axis.get_title() for axis in figure.axes[:2]] == ["Reference", "U-Net"]
-    areas = [(part[..., 3] > 0).sum() for part in (reference, small, nothing)]
-    assert areas[1] / areas[0] == pytest.approx((4.5 / 7.5) ** 2, rel=0.15)
-    assert areas[2] == 0
-    assert [text.get_text() for axis in figure.axes for text in axis.texts] == ["empty"]
-    for part, colour in ((reference, style.REFERENCE), (small, style.colours(PAPER)["unet"])):
-        brightest = part[part[..., 3] > 0][:, :3].max(axis=0)
-        np.testing.assert_allclose(brightest, to_rgb(colour), atol=0.05)
-    matplotlib.pyplot.close(figure)

@@ -26,19 +26,6 @@ def test_every_row_and_choice_is_on_the_page():
     assert "http" not in html
 
 
-def test_folded_columns_lie_below_a_cell_and_empty_ones_are_left_out():
-    html = filter_table(FRAME, folded=["why"], under="verdict", caption="a & b")
-    assert '<th scope="col">why' not in html
-    cell = '<td data-name="verdict" class="npc-wide">good'
-    assert html.count(f"{cell}<details><summary>details</summary><dl><dt>why</dt>") == 1
-    assert html.count("<details>") == 2
-    assert f"{cell}</td>" in html
-    assert "<caption>a &amp; b</caption>" in html
-    # Without choices there is no list and no script.
-    for absent in ("<select", "<script", "<output", "data-by"):
-        assert absent not in html
-
-
 def test_a_missing_column_is_an_error():
     with pytest.raises(KeyError, match="verdct"):
         filter_table(FRAME, by=["verdct"])

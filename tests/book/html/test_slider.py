@@ -1,12 +1,9 @@
 """Sliders and slices to move through on a page: what is shown, outlines, and keys, buttons and fingers in a browser."""
 
 import re
-from base64 import b64decode
-from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from npcrepro.book.html.parts import outline
 from npcrepro.book.html.slice_browser import browser
@@ -75,34 +72,6 @@ def test_a_slice_is_in_the_page_once_for_all_its_panels_and_pixels_have_their_tr
     assert "DSC" not in text
     unknown = browser(image, panels, COLOURS, (np.nan, np.nan, np.nan))
     assert unknown.count('viewBox="0 0 6 8"') == unknown.count("scale(1 1)") == 8
-
-
-def test_many_structures_are_painted_in_their_colours():
-    image, reference, prediction = volume()
-    third = np.zeros_like(reference)
-    third[3, 7, 5] = True
-    colours = COLOURS | {"Third": "#009E73"}
-    text = browser(image, {"All": {"Reference": reference, "Net": prediction, "Third": third}}, colours, (3, 1, 1))
-    assert "<path" not in text
-    painted = [Image.open(BytesIO(b64decode(data))) for data in re.findall(r"data:image/png;base64,([^\"]+)", text)]
-    assert len(painted) == 2
-    pixels = np.asarray(painted[1].convert("RGBA"))
-    assert pixels.shape == (8, 6, 4)
-    assert [tuple(pixels[y, x].tolist()) for y, x in ((2, 1), (5, 1), (7, 5))] == [
-        (0x56, 0xB4, 0xE9, 255), (0xE6, 0x9F, 0x00, 255), (0x00, 0x9E, 0x73, 255)
-    ]  # fmt: skip
-    assert pixels[0, 0, 3] == 0
-
-
-def test_where_the_first_panel_shows_nothing_it_starts_in_the_middle():
-    image, reference, _ = volume()
-    empty = np.zeros_like(reference)
-    text = browser(image, {"Net": {"Reference": empty, "Net": empty}}, COLOURS, (3, 1, 1))
-    assert start(text) == ([1, 2, 3, 4, 5, 6, 7], [4])
-    assert "<path" not in text
-    assert "DSC" not in text
-    text = browser(image, {"Reference": {"Reference": empty}, "Net": {"Net": reference}}, COLOURS, (3, 1, 1))
-    assert start(text)[1] == [4]
 
 
 def test_masks_on_other_grids_are_refused():

@@ -20,9 +20,6 @@ from npcrepro.base.errors import InputError
 from npcrepro.book.build import book, pdf
 from npcrepro.book.figures import style
 from npcrepro.book.html import viewer
-from npcrepro.cohorts.cohort import CaseArrays
-from npcrepro.cohorts.layout import write_cohort
-from npcrepro.cohorts.prepared import prepare
 from npcrepro.protocol.settings import Settings
 
 SPACING_MM = (3.0, 1.0, 1.25)
@@ -59,9 +56,6 @@ def read(content: bytes, folder: Path) -> sitk.Image:
     return sitk.ReadImage(str(path))
 
 
-# --- Volumes -----------------------------------------------------------------------------------------------------
-
-
 class TestVolumes:
     def test_every_series_and_outline_is_a_small_file_on_one_upright_grid(self, tmp_path):
         content = viewer.bundle([patient()], COLOURS)
@@ -88,14 +82,6 @@ class TestVolumes:
         assert image.max() == 255
         assert image[one.outlines["Reference"]].max() < image[~one.outlines["Reference"]].min()
 
-    def test_slices_start_in_the_middle_of_the_reference(self):
-        (about,) = described(viewer.bundle([patient()], COLOURS))["patients"]
-        x, y, z = about["start"]
-        # Of equal areas the first slice: at the right end of the block, which is its far end along the arrays.
-        assert 32 * (1 - x) - 0.5 in range(18, 26)
-        assert 24 * (1 - y) - 0.5 in range(3, 9)
-        assert 8 * z - 0.5 in range(4, 7)
-
     def test_axes_of_the_scanner_become_those_of_the_patient(self, tmp_path):
         """A sagittal series: slices go to the left, rows down, columns to the back."""
         one = patient()
@@ -105,19 +91,6 @@ class TestVolumes:
         z, y, x = SPACING_MM
         content = viewer.bundle([viewer.Patient("P0", turned, masks, (x, z, y), {}, geometry)], COLOURS)
         assert volumes(content) == volumes(viewer.bundle([replace(one, about={})], COLOURS))
-
-    def test_the_same_volumes_are_the_same_files(self):
-        once, twice = (viewer.bundle([patient("P0"), patient("P1")], COLOURS) for _ in range(2))
-        assert once == twice
-        assert len(volumes(once)) == 4
-
-    def test_unknown_spacing_one_grey_and_an_empty_mask_are_no_error(self, tmp_path):
-        flat = {"T1": np.full((8, 24, 32), 7), "T2": np.zeros((8, 24, 32))}
-        nothing = {title: np.zeros((8, 24, 32), bool) for title in COLOURS}
-        content = viewer.bundle([viewer.Patient("P0", flat, nothing, (np.nan,) * 3)], COLOURS)
-        (about,) = described(content)["patients"]
-        assert about["start"] == pytest.approx([16.5 / 32, 12.5 / 24, 4.5 / 8])
-        assert read(volumes(content)[about["series"]["T1"]], tmp_path).GetSpacing() == (1, 1, 1)
 
     def test_a_large_patient_is_cut_to_the_masks_and_then_thinned(self, tmp_path, monkeypatch):
         monkeypatch.setattr(viewer, "MARGIN_MM", 3.0)
@@ -148,9 +121,6 @@ class TestVolumes:
                 viewer.bundle(patients, COLOURS)
 
 
-# --- The page ----------------------------------------------------------------------------------------------------
-
-
 class TestPage:
     def test_names_are_text_and_every_patient_has_a_still_with_words(self):
         html = viewer.bundle([patient("<b>"), patient("P1")], COLOURS)["text/html"]
@@ -163,12 +133,6 @@ class TestPage:
     def test_a_name_does_not_end_the_data_early(self):
         content = viewer.bundle([patient("</script><b>")], COLOURS)
         assert described(content)["patients"][0]["name"] == "</script><b>"
-
-    def test_rows_tell_about_patients(self):
-        patients = [patient(), replace(patient("P1"), about={"HD <mm>": "7 mm"})]
-        html = viewer.bundle(patients, COLOURS)["text/html"]
-        assert re.findall("<th>(.*?)</th>", html) == ["patient", "DSC", "HD &lt;mm&gt;"]
-        assert re.findall("<td>(.*?)</td>", html) == ["P0", "0.88", "–", "P1", "–", "7 mm"]
 
     def test_chapter_shows_patients_with_their_scores_and_no_image_that_must_not_be_shown(self, monkeypatch):
         one = patient()
@@ -204,24 +168,6 @@ class TestPage:
         assert len(displayed) == 2
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_case_of_a_cohort_shows_its_channels_and_the_structures_that_are_there(tmp_path, known):
-    one, label = patient(), block(4, 3, 18).astype(np.uint8)
-    case = CaseArrays("P0", "P0", np.stack(list(one.series.values())), label, SPACING_MM)
-    about = {"channels": ["T1", "T2"], "structures": {"GTVp": 1, "GTVnd": 2}, "spacing_known": known}
-    cohort = write_cohort(tmp_path / "mine", [case], name="mine", **about)
-    shown = viewer.patient_of(prepare(cohort, tmp_path / "prepared"), "P0")
-    assert list(shown.outlines) == ["GTVp"]
-    np.testing.assert_array_equal(shown.outlines["GTVp"], label == 1)
-    np.testing.assert_array_equal(shown.series["T2"], one.series["T2"])
-    volume_ml = 3 * 6 * 8 * 3.0 * 1.0 * 1.25 / 1000
-    assert shown.about == ({"GTVp (ml)": f"{volume_ml:.1f}"} if known else {})
-    assert np.isnan(shown.spacing_mm).all() != known
-
-
-# --- Notebooks ---------------------------------------------------------------------------------------------------
-
-
 def notebook_with(content: dict) -> bytes:
     output = nbformat.v4.new_output("display_data", content)
     cell = nbformat.v4.new_code_cell("viewer.show(patients, colours)", outputs=[output], execution_count=1)
@@ -240,12 +186,6 @@ class TestUnpack:
         assert left.cells[0].source == "# Volumes – all"
         assert left.cells[1].outputs[0].data == {k: v for k, v in content.items() if k != viewer.VOLUMES_TYPE}
 
-    def test_a_notebook_without_volumes_stays_as_it_is(self):
-        page = notebook_with({"text/plain": "1"})
-        assert viewer.unpack(page) == (page, {})
-
-
-# --- In a browser ------------------------------------------------------------------------------------------------
 
 PAGE_BUDGET_BYTES = 3_000_000
 STALE = "0123456789abcdef.nii.gz"
@@ -504,16 +444,3 @@ class TestBrowser:
         plain = go(new_page(java_script_enabled=False), address).page
         assert plain.locator(".npc-still img").first.is_visible()
         assert not plain.locator(".npc-live").is_visible()
-
-
-def test_library_is_carried_compressed(tmp_path, repository, monkeypatch):
-    """Without npm: what it would have fetched lies there already."""
-
-    def fetch(root, folder, log):
-        path = folder / "node_modules" / "@niivue" / "niivue" / "dist" / "index.js"
-        path.parent.mkdir(parents=True)
-        path.write_text("export class Niivue {}\n")
-
-    monkeypatch.setattr(book, "_npm_ci", fetch)
-    packed = book._vendored(repository, tmp_path)["niivue.mjs.gz"]
-    assert gzip.decompress(packed.read_bytes()) == b"export class Niivue {}\n"

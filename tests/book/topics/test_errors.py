@@ -24,42 +24,36 @@ def closed():
     plt.close("all")
 
 
-def row(method, case, hits, structure="GTV", seed=0, suspect=False, cohort="c", size=10):
+def row(method, case, hits, structure="GTV", seed=0, suspect=False, size=10):
     """A row of cases.csv with so many of ``size`` voxels found, and no other."""
-    about = {"paper": "toy", "method": method, "cohort": cohort, "profile": "p", "fold": 0, "seed": seed}
+    about = {"paper": "toy", "method": method, "cohort": "c", "profile": "p", "fold": 0, "seed": seed}
     about |= {"case": case, "patient": case, "suspect": suspect, "structure": structure, "region": "all_slices"}
     about |= {"status": "ok", "tp": hits, "fp": 0, "fn": size - hits, "tn": 90}
     about |= {"reference_ml": nan, "predicted_ml": nan}
     return about | {"dsc": 2 * hits / (hits + size)}
 
 
-def board(rows, cohort="c"):
+def board(rows):
     """A board of these rows; methods in the order in which they come."""
-    cases = pd.DataFrame(rows).assign(cohort=cohort)
+    cases = pd.DataFrame(rows)
     entries = tuple(
         Entry("folder", "toy", name, "p", name, cases[cases.method == name], (), {"channels": ["CT"]})
         for name in cases.method.unique()
     )
     sure = cases[~cases.suspect]
-    return Board(cohort, tuple(cases.structure.unique()), entries, sure, by_patient(sure))
+    return Board("c", tuple(cases.structure.unique()), entries, sure, by_patient(sure))
 
 
-def reading(case, cause="network", structure="GTV", cohort="c", **more):
-    return {"cohort": cohort, "case": case, "structure": structure, "channels": "CT", "cause": cause,
+def reading(case, cause="network", **more):
+    return {"cohort": "c", "case": case, "structure": "GTV", "channels": "CT", "cause": cause,
             "note": "Something.", "method_seen": "best", "dsc_seen": 0.5, "beyond": 0.5, "gap": 1.0,
             "bright": 0.0} | more  # fmt: skip
-
-
-NONE = pd.DataFrame(columns=errors.COLUMNS)
 
 
 def ten():
     """Ten cases with 0 to 9 hits of the best method, and as many of another that fails where the best does well."""
     best = [row("best", f"P{i}", i, suspect=i == 1, size=10 + i) for i in range(10)]
     return board([*best, *(row("other", f"P{i}", 9 - i, size=10 + i) for i in range(10))])
-
-
-# --- The rule ----------------------------------------------------------------------------------------------------
 
 
 def test_worst_eight_of_the_best_method_where_there_is_one_structure():
@@ -81,37 +75,6 @@ def test_three_of_each_structure_with_seeds_averaged():
     assert found[found.structure == "B"].case.tolist() == ["P9", "P4", "P0"]
     assert found[found.structure == "B"].dsc.round(3).tolist() == [0.182, 0.333, 0.667]
     assert not found[found.structure == "B"]["empty"].any()  # found with one seed
-
-
-def test_only_the_first_board_of_a_cohort_and_nothing_that_is_made_up_or_shown_by_neither_mask():
-    small = board([row("small", "P1", 3)])
-    made_up = board([row("m", "P1", 3)], cohort="phantom")
-    assert set(errors.worst([ten(), small, made_up]).method) == {"best"}
-    assert errors.worst([made_up]).empty
-    neither = [row("best", "P0", 1), row("best", "P1", 0, size=1) | {"status": "both_empty", "dsc": nan, "fn": 0}]
-    assert errors.worst([board(neither)]).case.tolist() == ["P0"]
-
-
-def test_where_names_decide_it_is_said():
-    rows = [row("best", f"P{i}", 0) for i in range(9)]
-    told = errors.ties(errors.worst([board(rows)]))
-    assert told == "Names decided which cases are on the list: 8 of 9 with a DSC of 0.00 (GTV, c)."
-    assert errors.ties(errors.worst([ten()])) == ""
-
-
-# --- Readings ----------------------------------------------------------------------------------------------------
-
-
-def test_cases_that_nobody_read_are_named_and_the_rest_is_kept():
-    cases = errors.worst([ten()])
-    read = pd.DataFrame([reading(f"P{i}") for i in (1, 2, 3, 4, 5, 6)] + [reading("P0", cohort="d"), reading("P9")])
-    told = errors.unread(cases, read)
-    assert told == "2 of the 8 worst cases by the rule were not read yet: P0 GTV (c); P7 GTV (c)."
-    assert errors.reviewed(cases, read).case.tolist() == [f"P{i}" for i in range(1, 7)]
-    of_another_series = pd.DataFrame([reading(f"P{i}", channels="PET") for i in range(8)])
-    assert errors.reviewed(cases, of_another_series).empty
-    everything = pd.DataFrame([reading(f"P{i}") for i in range(8)])
-    assert errors.unread(cases, everything) == "All 8 worst cases by the rule were read."
 
 
 def test_record_is_checked(tmp_path):
@@ -137,9 +100,6 @@ def test_reading_is_held_against_the_measure():
     assert found.loc[errors.METAL, "median"] == 40
     assert found.loc[errors.SMALL, "n"] == 0
     assert found.loc[errors.SMALL, "median of others"] == pytest.approx(1 / 9)  # P1 is second of ten
-
-
-# --- Measures ----------------------------------------------------------------------------------------------------
 
 
 def scan():
@@ -174,17 +134,6 @@ def test_metal_counts_within_two_centimetres():
     assert isnan(errors.measure(image, reference, reference, spacing, ct=False)["bright"])
 
 
-def test_a_slice_with_an_organ_alone_is_blank():
-    image, _, spacing = scan()
-    image[1, :5, :6] = 0  # 30 square centimetres are a body
-    image[0, :5, :6] = 0
-    image[0, 0, 0] = -1000
-    assert np.flatnonzero(errors.blank(image, spacing)).tolist() == [0, 9]
-
-
-# --- What labels do to the means ---------------------------------------------------------------------------------
-
-
 def test_means_without_doubtful_labels():
     rows = [row("best", "P0", 10), row("best", "P1", 10), row("best", "P2", 0, suspect=True), row("best", "P3", 5)]
     rows += [row("other", case, 5, suspect=case == "P2") for case in ("P0", "P1", "P2", "P3")]
@@ -198,30 +147,6 @@ def test_means_without_doubtful_labels():
     assert second["change"] == pytest.approx(0)
     told = errors.effect_told(pd.DataFrame([first, second]))
     assert "by +0.222 at most (GTV, best, n = 4 and 3)" in told
-
-
-def test_change_of_order_is_counted_and_cohorts_without_doubtful_labels_are_left_out():
-    rows = [row("best", "P0", 6), row("best", "P1", 0, suspect=True)]
-    rows += [row("other", "P0", 5), row("other", "P1", 5, suspect=True)]
-    assert "in 0 of 1 structures the order" in errors.effect_told(errors.without_doubtful([board(rows)], NONE))
-    found = errors.without_doubtful([board([row("best", "P0", 5)])], NONE)
-    assert errors.effect_told(found) == "No published record has a case that is marked as doubtful."
-
-
-# --- The page ----------------------------------------------------------------------------------------------------
-
-
-def test_bars_and_table_hold_every_case():
-    read = pd.DataFrame([reading("P0", "metal"), reading("P1", "metal"), reading("P2", bright=nan)])
-    rows = errors.reviewed(errors.worst([ten()]), read)
-    (axis,) = errors.bars(rows).axes
-    assert sum(patch.get_width() for patch in axis.patches) == 3
-    assert sorted(text.get_text() for text in axis.texts) == ["1", "2"]
-    listed = errors.table(rows)
-    assert listed["size, 1 is the smallest"].tolist() == ["1 of 10", "2 of 10", "3 of 10"]
-    assert listed["marked as doubtful before"].tolist() == ["", "yes", ""]
-    assert listed.iloc[2][errors.MEASURES["metal"][1]] == ""
-    assert "most frequent causes are metal (2), network (1)" in errors.summary_text(rows)
 
 
 def test_page_is_made_of_the_committed_records():
@@ -247,9 +172,6 @@ def test_page_is_made_of_the_committed_records():
     assert not cut_out.dsc_with_and_without(shares, boards).empty
 
 
-# --- Structures that are cut out ---------------------------------------------------------------------------------
-
-
 def test_dsc_of_organs_that_are_cut_out():
     shares = pd.DataFrame(
         [{"cohort": "c", "case": f"P{i}", "structure": "GTV", "share": 0.5 if i > 7 else 0.05} for i in range(10)]
@@ -259,21 +181,3 @@ def test_dsc_of_organs_that_are_cut_out():
     assert found["cut"] == pytest.approx((2 * 8 / 26 + 2 * 9 / 28) / 2)
     assert "GTV: 0.63 in 2 patients" in cut_out.dsc_text(pd.DataFrame([found]))
     assert "No structure" in cut_out.dsc_text(cut_out.dsc_with_and_without(shares[:8], [ten()]))
-
-
-def test_a_board_is_told_what_its_images_show():
-    rows = [row("best", f"P{i}", 5, structure) for i in range(4) for structure in ("Cord", "Gland")]
-    rows.append(row("best", "bad", 5, "Cord", suspect=True))
-    mine = board(rows)
-    shares = pd.DataFrame(
-        [{"cohort": "c", "case": f"P{i}", "structure": "Cord", "share": i / 10} for i in range(4)]
-        + [{"cohort": "c", "case": f"P{i}", "structure": "Gland", "share": i / 100} for i in range(4)]
-        + [{"cohort": "c", "case": "bad", "structure": "Cord", "share": 0.9}]
-    )
-    told = cut_out.note(shares, mine)
-    assert "More than 5 % of Cord in 3 of 4 cases lies in such slices" in told
-    assert "Gland" not in told
-    told = cut_out.note(shares[shares.structure == "Gland"], mine)
-    assert "At most 3.0 % of Gland lies in such slices in the 4 cases tested; whether other slices" in told
-    assert "Nothing of Gland lies" in cut_out.note(shares.assign(share=0.0), board(rows[1::2]))
-    assert cut_out.note(shares, board(rows, cohort="d")) == ""

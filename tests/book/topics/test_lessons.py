@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib.collections import PathCollection
 
 from npcrepro.book.topics import lessons
 
@@ -35,16 +34,3 @@ def test_choices_that_moved_the_result_are_turned_to_a_gain(effects):
     moved = effects.iloc[len(lessons.PROPOSED) : -len(lessons.STAYED)]
     assert list(moved.what) == [one.what for one in lessons.MOVED]
     assert (moved["mean"] > 0).all()
-
-
-def test_each_group_is_a_panel_and_each_seed_a_circle(effects):
-    figure = lessons.draw({"ideas": effects[:2], "choices": effects[2:5]})
-    assert [axis.get_title("left") for axis in figure.axes] == ["ideas", "choices"]
-    assert [len(axis.get_yticks()) for axis in figure.axes] == [2, 3]
-    for axis, rows in zip(figure.axes, (effects[:2], effects[2:5]), strict=True):
-        (dots,) = (one for one in axis.collections if isinstance(one, PathCollection))
-        assert dots.get_offsets()[:, 0].tolist() == [seed for seeds in rows.seeds for seed in seeds]
-    seeds = len(effects.seeds[0])
-    assert figure.axes[0].get_yticklabels()[0].get_text() == (
-        f"{effects.what[0]} ({effects.paper[0]}, {seeds} seed{'s' * (seeds > 1)})"
-    )
