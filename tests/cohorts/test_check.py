@@ -1,14 +1,11 @@
 """Every defect is named with file, value and likely cause; errors are what `prepare` refuses, warnings are not."""
 
-import json
 import re
 import shutil
 
 import numpy as np
 import pytest
 from cohort_cases import arrays, change, cut, edit, only, save, set_voxel, write
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
@@ -49,10 +46,8 @@ ERRORS = [
     (lambda root: cut(root / IMAGE), IMAGE, "cannot be read", " bytes", "truncated"),
     (spoilt(IMAGE, lambda a: a * np.complex64(1j)), IMAGE, "cannot be read", "complex numbers", "the magnitude"),
     (spoilt(IMAGE, set_voxel(np.nan)), IMAGE, "NaN or infinite values", "1 voxels", "division by zero"),
-    (spoilt(IMAGE, set_voxel(-np.inf)), IMAGE, "NaN or infinite values", "1 voxels", "division by zero"),
     (spoilt(IMAGE, set_double(-1e300)), IMAGE, "values beyond the range of float32", "from -1e+300", "wrong data type"),
     (spoilt(IMAGE, origin=(5, 0, 0)), IMAGE, "another grid: origin (x, y, z) differs", "(5, 0, 0) and", "channels"),
-    (spoilt(LABEL, origin=(0, 0, 4)), LABEL, "another grid: origin (x, y, z) differs", "(0, 0, 4) and", "resampled"),
     (
         spoilt(LABEL, spacing_mm=(3.0, 1.0, 1.1)),
         *(LABEL, "another grid: spacing_mm (z, y, x) differs", "(3, 1, 1.1) and (3, 1, 1)", "resampled"),
@@ -63,7 +58,6 @@ ERRORS = [
         *(LABEL, "another grid: shape (z, y, x) differs", "(3, 4, 4) and (3, 4, 5) in imagesTr/b_0000.nii.gz", ""),
     ),
     (spoilt(LABEL, lambda a: a.T.copy()), LABEL, "another grid: shape (z, y, x) differs", "", "transposed"),
-    (spoilt(LABEL, set_voxel(np.nan)), LABEL, "NaN or infinite values", "1 voxels", ""),
     (spoilt(LABEL, lambda a: a * 255), LABEL, "unknown label value", "255 in 4 voxels", "255 for 1"),
     (spoilt(LABEL, set_voxel(0.37)), LABEL, "label values that are no integers", "0.37", "interpolation"),
     (lambda root: (root / LABEL).unlink(), LABEL, "image without label", "b", "not exported"),
@@ -90,14 +84,7 @@ WARNINGS = [
     ),
     (edited(numTraining=7), "dataset.json", "'numTraining' is not the number of cases, 3", "7", "added or removed"),
     (edited(groups={"aa": "p"}), "dataset.json", "'groups' names a case that is not there", "aa", "slip for 'a'"),
-    (edited(wrong_labels=["aa"]), "dataset.json", "'wrong_labels' names a case that is not there", "aa", "for 'a'"),
-    (
-        edited(suspect_label=["a"], note="x"),
-        "dataset.json",
-        "unknown field, which is ignored",
-        "suspect_label",
-        "labels'",
-    ),
+    (edited(suspect_label=["a"]), "dataset.json", "unknown field, which is ignored", "suspect_label", "labels'"),
 ]
 
 
@@ -145,49 +132,6 @@ def test_a_case_without_a_series_is_left_out_unless_zeros_stand_in(root, tmp_pat
     assert len({full.fingerprint, left.fingerprint, prepared.fingerprint}) == 3
 
 
-def test_no_case_with_all_series(root):
-    for case in "abc":
-        (root / "imagesTr" / f"{case}_0001.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"no cases left.*lacks a channel"):
-        read_cohort(root)
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    field=st.sampled_from(
-        ["name", "labels", "channel_names", "file_ending", "dataset", "groups", "wrong_labels", "not_contoured"]
-    ),
-    value=st.recursive(
-        st.sampled_from([None, True, 0, 1, 2.5, "", "a", "0", ".nii"]),
-        lambda inner: (
-            st.lists(inner, max_size=2)
-            | st.dictionaries(st.sampled_from(["a", "0", "images", "label", "background"]), inner, max_size=2)
-        ),
-        max_leaves=5,
-    ),
-)
-def test_no_value_in_dataset_json_makes_check_raise(root, field, value):
-    before = (root / "dataset.json").read_text()
-    (root / "dataset.json").write_text(json.dumps(json.loads(before) | {field: value}))
-    try:
-        errors = [defect for defect in check(root) if defect.severity == "error"]
-        try:
-            read_cohort(root)
-        except InputError:
-            assert errors
-    finally:
-        (root / "dataset.json").write_text(before)
-
-
-def test_files_under_names_of_the_other_kind(root):
-    (root / "labelsTr" / "b.nii.gz").rename(root / "labelsTr" / "b_0000.nii.gz")
-    (root / "imagesTr" / "a_0000.nii.gz").rename(root / "imagesTr" / "a.nii.gz")
-    errors = {(defect.problem, defect.cause) for defect in check(root) if defect.severity == "error"}
-    named_like_image = "the label is named like an image: a label has no _0000"
-    assert errors >= {("image without label", named_like_image), ("label without image", named_like_image)}
-    assert "image without a channel number" in {problem for problem, _ in errors}
-
-
 def test_the_same_image_under_two_names(root):
     shutil.copy(root / "imagesTr" / "a_0000.nii.gz", root / "imagesTr" / "b_0000.nii.gz")
     assert (only(root).severity, only(root).problem) == ("error", "the same image under two case names")
@@ -196,18 +140,10 @@ def test_the_same_image_under_two_names(root):
     assert (only(root).severity, only(root).value) == ("warning", "cases a and b of patient p")
 
 
-def test_orientation_shared_by_all_cases_is_one_warning(root):
-    for case in "abc":
-        turn(root, case, np.diag([-1, -1, 1]))
-    defect = only(root)
-    assert (defect.severity, defect.file, defect.value) == ("warning", "imagesTr", "axes RAS")
-
-
 @pytest.mark.parametrize(
     ("spacing_mm", "problem"),
     [
         ((7.0, 1.0, 1.0), "spacing far from that of the other cases"),
-        ((1.0, 1.0, 1.0), "spacing far from that of the other cases"),
         ((3.0, 1.0, 1.2), "spacing differs in the plane"),
     ],
 )

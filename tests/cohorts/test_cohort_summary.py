@@ -60,8 +60,3 @@ def test_what_is_not_there_or_not_known_is_nan(tmp_path, bright):
     empty = table.loc["GTVnd", "T1"]
     assert empty.slices == 0
     assert empty[["mean_inside", "mean_around", "separability"]].isna().all()
-
-
-def test_a_structure_that_fills_the_image_has_nothing_around(tmp_path):
-    row = summary(tmp_path, np.ones((1, 2, 3, 3), np.int16), np.ones((2, 3, 3), np.uint8)).iloc[0]
-    assert np.isnan(row.separability)

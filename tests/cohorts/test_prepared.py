@@ -10,10 +10,8 @@ from cohort_cases import SPACING, arrays, change, cut, edit, write
 from npcrepro.base.code_hash import code_sha256
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts import prepared as prepared_module
-from npcrepro.cohorts.check import check
-from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.folds import split_patients
-from npcrepro.cohorts.layout import read_cohort, write_cohort
+from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import fingerprint, prepare, read_prepared
 
 
@@ -50,19 +48,6 @@ def test_images_are_read_anew_by_other_code(root, tmp_path, monkeypatch):
     assert again.folder != first.folder
     assert again.fingerprint == first.fingerprint
     assert os.stat(first.folder / "prepared.json").st_ino == written
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "kept"),
-    [("int16", "int16", "int16"), ("uint8", "int16", "int16"), ("float64", "float64", "float32")],
-)
-def test_number_type_of_a_prepared_image(root, tmp_path, first, second, kept):
-    for case in "abc":
-        for number, dtype in enumerate((first, second)):
-            change(root / "imagesTr" / f"{case}_000{number}.nii.gz", lambda x, dtype=dtype: (x % 100).astype(dtype))
-    case = prepare(read_cohort(root), tmp_path / "prepared").case("a")
-    assert case.image.dtype == kept
-    np.testing.assert_array_equal(case.image, arrays("a").image % 100)
 
 
 def test_prepare_is_idempotent_and_reads_back_without_simpleitk(root, tmp_path, monkeypatch):
@@ -109,24 +94,6 @@ def test_damaged_prepared_folder_is_named_and_made_again(root, tmp_path):
     (prepared.folder / "prepared.json").write_text("{}")
     with pytest.raises(InputError, match="not a prepared cohort"):
         read_prepared(prepared.folder)
-
-
-def test_unknown_case_and_patient_are_named(root, tmp_path):
-    prepared = prepare(read_cohort(root), tmp_path / "prepared")
-    with pytest.raises(InputError, match="has no case 'aa': a typing slip for 'a'"):
-        prepared.case("aa")
-    with pytest.raises(InputError, match="has no patient 'zzz': a mistyped name"):
-        prepared.cases_of(["zzz"])
-
-
-def test_one_slice_cohort(tmp_path):
-    case = CaseArrays("a", "a", np.arange(20.0).reshape(1, 1, 4, 5), np.ones((1, 4, 5), np.uint8), (1, 1, 1))
-    cohort = write_cohort(tmp_path / "cohort", [case], name="2d", channels=["T2"], structures={"GTVp": 1})
-    assert prepare(cohort, tmp_path / "prepared").case("a").image.shape == (1, 1, 4, 5)
-    assert check(cohort.root) == []
-
-
-# Fingerprint
 
 
 def test_the_fingerprint_is_that_of_meaning_and_content_wherever_the_folder_lies(root, tmp_path):

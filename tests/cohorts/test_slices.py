@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 from core_cases import case_arrays, write_tiny
 
-from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.cohorts.slices import write_slices
-
-pytest_plugins = ["core_fixtures"]
 
 
 @pytest.fixture
@@ -44,13 +41,3 @@ def test_only_the_split_differs(tmp_path, prepared):
 
     assert list(shared(together)) == []
     assert list(shared(apart))
-
-
-def test_the_first_patients_without_doubtful_labels(tmp_path):
-    cases = [case_arrays(f"P{i}", i, suspect=i == 0) for i in range(4)]
-    prepared = prepare(write_tiny(tmp_path / "cohort", cases), tmp_path / "prepared")
-    few = write_slices(prepared, tmp_path / "few", by_patient=True, patients=2)
-    assert few.patients == ("P1", "P2")
-    with pytest.raises(InputError, match="slices of 0 patients"):
-        write_slices(prepared, tmp_path / "none", by_patient=True, patients=0)
-    assert not (tmp_path / "none").exists()

@@ -2,7 +2,6 @@ import pytest
 from dicom_cases import write_patient
 from typer.testing import CliRunner
 
-from npcrepro.base.errors import InputError
 from npcrepro.cli import commands
 from npcrepro.cohorts.dicom import rasterise, read_grid, read_structures
 from npcrepro.cohorts.images import read_image
@@ -22,15 +21,6 @@ def cohort(tmp_path):
     return tmp_path / "cohort"
 
 
-def test_import_says_what_it_made(tmp_path):
-    write_patient(tmp_path / "dicom")
-    assert call("import", tmp_path / "dicom", tmp_path / "cohort") == [
-        f"CASE_000: {tmp_path / 'dicom'}",
-        f"1 case in {tmp_path / 'cohort'}; channels CT; structures GTVp",
-    ]
-    assert (tmp_path / "cohort" / "dataset.json").is_file()
-
-
 @pytest.mark.parametrize(("options", "name"), [([], "GTVp"), (["--structures", "A=1,2"], "A")])
 def test_export_names_the_structures(tmp_path, cohort, options, name):
     label, series = cohort / "labelsTr" / "CASE_000.nii.gz", tmp_path / "dicom" / "images"
@@ -39,12 +29,3 @@ def test_export_names_the_structures(tmp_path, cohort, options, name):
     (structure,) = read_structures(tmp_path / "out.dcm").structures
     assert structure.name == name
     assert (rasterise(structure.contours, read_grid(series)) == (read_image(label)[0] == 1)).all()
-
-
-def test_wrong_arguments_are_one_sentence(tmp_path, cohort):
-    label, series = cohort / "labelsTr" / "CASE_000.nii.gz", tmp_path / "dicom" / "images"
-    with pytest.raises(InputError, match="does not look like GTVp=1"):
-        call("export-rtstruct", label, series, tmp_path / "out.dcm", "--structures", "GTVp")
-    with pytest.raises(InputError, match="exists and is not empty"):
-        call("import", tmp_path / "dicom", cohort)
-    assert not (tmp_path / "out.dcm").exists()

@@ -10,18 +10,11 @@ from npcrepro.cohorts.dicom.rules import default_rules, read_rules
     ("description", "channel"),
     [
         ("T1 tse tra", "T1"),
-        ("T2W_TSE", "T2"),
         ("T2 FLAIR", None),
         ("T1+C", "CET1"),
         ("t1_tse_tra_gd", "CET1"),
-        ("sT1W_TSE post contrast", "CET1"),
-        ("Gd T1 fs", "CET1"),
         ("THRIVE", "CET1"),
-        ("T1 c+ fs", "CET1"),
         ("T1 non-contrast", "T1"),
-        ("T1 pre Gd", "T1"),
-        ("T1 C-spine", "T1"),
-        ("DWI b1000", None),
     ],
 )
 def test_channels_by_description(tmp_path, description, channel):
@@ -53,14 +46,10 @@ def test_structures_by_name(name, structure):
     ("rules", "words"),
     [
         ("chanels: {}", "a typing slip for 'channels'"),
-        ("- CT", "rules are fields"),
-        ("channels: [CT]", "channels is"),
         ("channels: {CT: CT}", "looks like .modality"),
         ("channels: {CT: {modality: 3}}", "is not text"),
         ("structures: {GTVp: 'gtv('}", "not a regular expression"),
-        ("structures: {1: gtv}", "is not text"),
         ("reference: PET", "is not one of the channels CT, CET1, T1, T2"),
-        ("register: maybe", "it is true or false"),
         ("a: [", "not a YAML file"),
     ],
 )

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from dicom_cases import AXIAL, SPACING, ramp, write_patient, write_rtstruct, write_series
+from dicom_cases import SPACING, ramp, write_patient, write_rtstruct, write_series
 from pydicom.encaps import encapsulate
-from pydicom.fileset import FileSet
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import JPEG2000Lossless
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.dicom import find_series, read_series
@@ -45,46 +44,6 @@ def test_rescaling_with_fractions_gives_floats(tmp_path):
     np.testing.assert_allclose(array, ramp() * 0.5 + np.arange(6)[:, None, None])
 
 
-def test_one_slice_is_as_thick_as_its_header_says(tmp_path):
-    array, spacing, _ = read_series(write_series(tmp_path / "a", ramp((1, 4, 5))))
-    assert array.shape == (1, 4, 5)
-    assert spacing == pytest.approx(SPACING)
-
-    def thin(_, made):
-        del made.SliceThickness
-
-    assert read_series(write_series(tmp_path / "b", ramp((1, 4, 5)), change=thin))[1][0] == 1.0
-
-
-def test_rounded_positions_are_no_gap(tmp_path):
-    def change(number, made):
-        made.ImagePositionPatient = [-10, 20, round(-30 + number * 3.0 + (-1) ** number * 0.04, 2)]
-
-    assert read_series(write_series(tmp_path, ramp(), change=change))[1][0] == pytest.approx(3.0, abs=0.02)
-
-
-def test_other_files_in_the_folder_do_no_harm(tmp_path):
-    write_patient(tmp_path)
-    (tmp_path / "README.txt").write_text("about these images")
-    assert read_series(tmp_path)[0].shape == (6, 12, 10)
-
-
-def test_a_disc_with_a_directory_and_names_without_endings(tmp_path):
-    disc = FileSet()
-    for path in write_series(tmp_path / "images", ramp()).iterdir():
-        disc.add(path)
-    disc.write(tmp_path / "disc")
-    assert (tmp_path / "disc" / "DICOMDIR").is_file()
-    np.testing.assert_array_equal(read_series(tmp_path / "disc")[0], ramp() - 1024)
-
-
-def test_compressed_slices_that_pydicom_decodes(tmp_path):
-    def change(_, made):
-        made.compress(RLELossless)
-
-    np.testing.assert_array_equal(read_series(write_series(tmp_path, ramp(), change=change))[0], ramp() - 1024)
-
-
 def test_find_series_reads_what_headers_say(tmp_path):
     write_patient(tmp_path / "a")
     write_series(tmp_path / "b", ramp(), modality="MR", description="T1 ", series="mr", patient="OTHER")
@@ -96,26 +55,6 @@ def test_find_series_reads_what_headers_say(tmp_path):
     ]
     assert found[0].study == found[1].study != found[2].study
     assert [s.is_image for s in found] == [False, True, True]
-
-
-def test_without_a_patient_id_the_study_is_the_patient(tmp_path):
-    write_series(tmp_path, ramp(), patient="", change=lambda _, made: setattr(made, "PatientID", ""))
-    (series,) = find_series(tmp_path)
-    assert series.patient == series.study != ""
-
-
-def test_a_scout_is_no_image_of_the_series(tmp_path):
-    write_series(tmp_path / "scan", ramp())
-    write_series(
-        tmp_path / "scout",
-        ramp((1, 4, 5)),
-        series="other",
-        change=lambda _, made: setattr(made, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]),
-    )
-    assert read_series(tmp_path)[0].shape == (6, 12, 10)
-
-
-# What is refused
 
 
 def change_of(keyword, value, only=None):
@@ -162,13 +101,10 @@ def test_two_series_in_a_folder(tmp_path):
         ("NumberOfFrames", 6, "multi-frame"),
         ("SamplesPerPixel", 3, "colour"),
         ("PixelSpacing", [0, 1.1], "no scanner has it"),
-        ("PixelSpacing", None, "no PixelSpacing"),
         ("ImagePositionPatient", [1e30, 0, 0], "ImagePositionPatient is 1e+30"),
         ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0], "perpendicular"),
         ("Rows", 0, "0 rows"),
-        ("Rows", 60000, "broken DICOM file"),
         ("RescaleSlope", 1e300, "not finite"),
-        ("BitsAllocated", 13, "broken DICOM file"),
     ],
 )
 def test_headers_that_no_series_has(tmp_path, keyword, value, words):
@@ -194,9 +130,3 @@ def test_nothing_to_read(tmp_path):
     assert "cannot be read" in refused([tmp_path / "typo.dcm"])
     write_rtstruct(tmp_path / "RS.dcm", {})
     assert "holds 0 series" in refused(tmp_path)
-
-
-def test_axes_are_made_exactly_perpendicular(tmp_path):
-    tilted = AXIAL + np.array([[0, 4e-4, 0], [3e-4, 0, 0]])
-    direction = np.reshape(read_series(write_series(tmp_path, ramp(), axes=tilted))[2]["direction"], (3, 3))
-    np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-12)

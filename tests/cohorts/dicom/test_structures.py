@@ -30,9 +30,6 @@ def star(rng, points=200):
     return np.column_stack([15 + radius * np.cos(angle), 17 + radius * np.sin(angle)])
 
 
-# Filling a polygon
-
-
 def test_fill_takes_the_pixels_whose_centre_is_inside():
     np.testing.assert_array_equal(fill([rectangle(1.5, 2.5, 6.4, 9.6)], (12, 10)), box((3, 10), (2, 7)))
 
@@ -58,9 +55,6 @@ def test_polygons_that_reach_beyond_the_image_are_cut():
     assert not fill([rectangle(20, 20, 30, 30)], (12, 10)).any()
 
 
-# Contours on slices
-
-
 def test_contours_land_on_their_slices(grid):
     mask = rasterise([square(1.5, 2.5, 6.5, 9.5, number) for number in (1, 2, 4)], grid)
     assert mask.shape == (6, 12, 10)
@@ -81,36 +75,11 @@ def test_a_keyhole_is_a_hole(grid):
     np.testing.assert_array_equal(rasterise([keyhole], grid)[2], box((1, 11), (1, 9)) & ~box((3, 7), (3, 7)))
 
 
-def test_a_contour_between_slices_goes_to_the_nearer_one(grid):
-    said = []
-    mask = rasterise([square(1.5, 2.5, 6.5, 9.5, 2.4)], grid, said.append)
-    assert mask.any(axis=(1, 2)).tolist() == [False, False, True, False, False, False]
-    assert said == []
-
-
-def test_of_two_planes_in_one_slice_the_nearer_counts(grid):
-    said = []
-    near, far = square(1.5, 2.5, 6.5, 9.5, 2.1), square(0.5, 0.5, 8.5, 10.5, 1.7)
-    np.testing.assert_array_equal(rasterise([far, near], grid, said.append)[2], box((3, 10), (2, 7)))
-    assert said == ["contours left out, in a second plane of one slice: 1"]
-
-
 def test_a_contour_that_is_there_twice_is_no_hole(grid):
     said = []
     one = square(1.5, 2.5, 6.5, 9.5, 2)
     np.testing.assert_array_equal(rasterise([one, one.copy()], grid, said.append)[2], box((3, 10), (2, 7)))
     assert said == ["contours left out, there twice: 1"]
-
-
-def test_contours_beyond_or_across_the_slices_are_left_out_and_said(grid):
-    said = []
-    across = square(1.5, 2.5, 6.5, 9.5, 2) + np.outer([0, 0, 1, 1], [0, 0, 6])
-    beyond = [square(1.5, 2.5, 6.5, 9.5, number) for number in (-0.6, 5.6, 40)]
-    assert not rasterise([across, *beyond], grid, said.append).any()
-    assert said == ["contours left out, across the slices: 1", "contours left out, beyond the slices: 3"]
-
-
-# RTSTRUCT
 
 
 def test_read_structures(tmp_path):
@@ -125,13 +94,6 @@ def test_read_structures(tmp_path):
     assert len(found.series) == len(found.frames_of_reference) == 1
 
 
-@pytest.mark.parametrize("kind", ["POINT", "OPEN_PLANAR"])
-def test_points_and_open_lines_enclose_nothing(tmp_path, kind):
-    path = write_rtstruct(tmp_path / "RS.dcm", {"GTVp": [square(1.5, 2.5, 6.5, 9.5, 2)]}, kind=kind)
-    (found,) = read_structures(path).structures
-    assert (found.contours, found.open) == ((), 1)
-
-
 @pytest.mark.parametrize("text", [b"nan ", b"1e99", b"1.x "])
 def test_contours_that_are_not_points(tmp_path, text):
     path = write_rtstruct(tmp_path / "RS.dcm", {"GTVp": [np.full((3, 3), 7.0)]})
@@ -140,9 +102,3 @@ def test_contours_that_are_not_points(tmp_path, text):
     path.write_bytes(content.replace(b"7.0000\\", text + b"  \\", 1))
     with pytest.raises(InputError, match=r"RS\.dcm"):
         read_structures(path)
-
-
-def test_an_image_is_no_rtstruct(tmp_path):
-    file = next(write_series(tmp_path, ramp()).iterdir())
-    with pytest.raises(InputError, match="is not an RTSTRUCT but CT"):
-        read_structures(file)

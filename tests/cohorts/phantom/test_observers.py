@@ -39,23 +39,6 @@ def test_both_directions_of_disagreement() -> None:
     assert max(sizes) > 1.1
 
 
-def test_empty_stays_empty_and_the_mask_is_not_changed() -> None:
-    empty = np.zeros((4, 8, 8), bool)
-    assert not second_observer(empty, SPACING, np.random.default_rng(0)).any()
-    first = ball(10)
-    before = first.copy()
-    second_observer(first, SPACING, np.random.default_rng(0))
-    np.testing.assert_array_equal(first, before)
-
-
-def test_a_structure_at_the_edge_and_one_that_fills_the_image() -> None:
-    first = ball(12, centre=(0, 0, 24))
-    second = second_observer(first, SPACING, np.random.default_rng(0), 0.8)
-    assert dsc(first, second) == pytest.approx(0.8, abs=0.05)
-    full = np.ones((4, 8, 8), bool)
-    np.testing.assert_array_equal(second_observer(full, SPACING, np.random.default_rng(0)), full)
-
-
 @pytest.mark.parametrize("agreement", [0.0, 64, float("nan")])
 def test_an_agreement_is_a_dsc(agreement) -> None:
     with pytest.raises(InputError, match="agreement"):

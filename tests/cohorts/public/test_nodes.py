@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from public_sources import block, ct, grid, refused, save
+from public_sources import block, ct, grid, save
 
 
 def lnctv(source, cohort, case, numbers, label=None):
@@ -41,13 +41,6 @@ def test_lnctv_every_ct_is_a_case_of_its_patient_or_pairs_are(nodes, conversion)
     np.testing.assert_array_equal(contrast, ct(grid(), sum(b"Internal_Cohortp_11")).array)
     assert done.record["skipped"]["Testing_2_p_2"] == "one CT only (CECT); the variant 'single' takes it"
     assert done.defects == []
-
-
-def test_lnctv_that_is_still_locked(source):
-    (source / "LNCTVSeg-DataSet.zip").write_bytes(b"PK")
-    message = refused(source, "lnctvseg")
-    assert "unpacked with 7z and the password of the challenge page" in message
-    assert message.endswith("it holds LNCTVSeg-DataSet.zip; unpack LNCTVSeg-DataSet.zip first")
 
 
 def hnts(source, case, when, label):

@@ -1,11 +1,9 @@
 """NPC MRI 277 from a small folder in its own layout."""
 
-import matplotlib.image
 import numpy as np
 import public_sources as sources
 import pytest
-import SimpleITK as sitk
-from public_sources import Converted, filled, refused, save, upside_down
+from public_sources import Converted, filled, save, upside_down
 
 # Correlation of T2 with T1, which is its negative: -0.26 in patient 1 where the motion is not undone.
 AGREE = -0.4
@@ -65,32 +63,3 @@ def test_npc_mri_masks_that_do_not_fit_are_placed_or_reported(npc):
     assert npc.lines[-1].startswith("2 cases, 1 skipped")
     (unused,) = [note for note in npc.record["notes"]["NPC_002"] if note.startswith("T2: its mask is not used")]
     assert "(21, 44, 44)" in unused
-
-
-def test_npc_mri_has_a_sheet_for_every_case(npc):
-    sheets = sorted((npc.cohort.root / "overlays").iterdir())
-    assert [sheet.name for sheet in sheets] == ["NPC_001.png", "NPC_002.png"]
-    picture = matplotlib.image.imread(sheets[0])[..., :3]
-    orange = np.abs(picture - np.array([0.902, 0.624, 0.0])).max(-1) < 0.1
-    height, width = orange.shape
-    for row in range(2):
-        for column in range(3):
-            part = np.s_[row * height // 2 : (row + 1) * height // 2, column * width // 3 : (column + 1) * width // 3]
-            assert orange[part].sum() > 10, (row, column)
-
-
-def test_npc_mri_with_another_reference(source, conversion, monkeypatch):
-    # What registration finds is tested above.
-    monkeypatch.setattr("npcrepro.cohorts.resample.register_rigid", lambda *_: (sitk.Transform(), 1.0))
-    sources.npc_mri(source)
-    patient = source / "data/MRI-Segments/001"
-    (patient / "ROI-T1.nii").unlink()
-    assert "ROI-T1.nii: no such file; the reference series has no mask" in refused(source, "npc-mri-277")
-    done = conversion("npc-mri-277", "CET1", source / "data/MRI-Segments")
-    assert done.image("NPC_001")[0].shape == (24, 54, 54)
-    np.testing.assert_array_equal(done.mask("NPC_001", "GTVp"), sources.npc_series("CE-T1", 1)[1].array > 0.5)
-    assert done.cohort.channels == ("T1", "T2", "CET1")
-    assert done.defects == []
-    (patient / "T1WI").rename(patient / "T1")
-    (source.parent / "cohort").rename(source / "done")
-    assert "T1WI" in refused(source, "npc-mri-277")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import public_sources as sources
-from public_sources import block, ct, filled, grid, refused, save
+from public_sources import block, ct, filled, grid, save
 
 # Correlation of T2 with T1, which is its negative: -0.26 in patient 1 where the motion is not undone.
 AGREE = -0.4
@@ -92,11 +92,3 @@ def test_deepmind_reads_both_spellings(source, conversion):
     assert done.defects == []
     other = conversion("deepmind-tcia", "radiographer", source, source.parent / "other")
     np.testing.assert_array_equal(other.mask("0522c0001", "Mandible"), mask.array == 1)
-
-
-def test_deepmind_pointers_of_git_lfs_and_cases_of_both_parts_are_named(source):
-    folder = deepmind(source, "test", "0522c0001", {"Mandible": block(grid())})
-    (folder / "CT_IMAGE.nrrd").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    assert "run 'git lfs pull'" in refused(source, "deepmind-tcia")
-    deepmind(source, "validation", "0522c0001", {"Mandible": block(grid())})
-    assert "holds a case twice" in refused(source, "deepmind-tcia")

@@ -38,53 +38,6 @@ def test_segrap_unites_the_parts(source, conversion):
     assert {code for codes in SEGRAP_ORGANS.values() for code in codes} == {*range(1, 55)}
 
 
-def test_segrap_targets(source, conversion):
-    parts = block(grid(), 1).array + block(grid(), 2, corner=(5, 8, 9)).array
-    segrap(source, 0, parts, "Task002")
-    segrap(source, 1, parts * 3, "Task002")
-    save(block(grid()), source / f"{SET}_OneHot_Labels/Task002/segrap_0005.nii.gz")
-    done = conversion("segrap2023", "targets")
-    assert done.cohort.structures == {"GTVp": (1,), "GTVnd": (2,)}
-    np.testing.assert_array_equal(done.label("segrap_0000")[0], parts)
-    assert "unknown label value (3" in done.record["skipped"]["segrap_0001"]
-    assert done.record["skipped"]["segrap_0005"] == "a label in Task002 and no folder of images"
-
-
-def test_segrap_from_one_file_an_organ(source, conversion):
-    images = source / SET
-    for name in ("image", "image_contrast"):
-        save(ct(grid(), len(name)), images / f"segrap_0000/{name}.nii.gz")
-    save(block(grid(), corner=(0, 0, 0), size=(8, 12, 14)), images / "segrap_0000/Brain.nii.gz")
-    save(block(grid(), 1), images / "segrap_0000/Chiasm.nii.gz")
-    # The corrected label replaces the first one.
-    corrected = block(grid(), 1, corner=(3, 3, 3))
-    save(corrected, source / f"{SET}_Update_Labels/segrap_0000/Chiasm.nii.gz")
-    done = conversion("segrap2023")
-    np.testing.assert_array_equal(done.mask("segrap_0000", "OpticChiasm"), corrected.array == 1)
-    assert done.mask("segrap_0000", "Brain").all()
-    assert not done.mask("segrap_0000", "Trachea").any()
-    assert "Trachea" in done.record["notes"]["segrap_0000"][0]
-    assert "Trachea" in done.cohort.cases[0].not_contoured
-    assert done.defects == []
-
-
-def test_segrap_contrast_on_another_grid_is_resampled_and_of_another_place_skipped(source, conversion):
-    for number in range(2):
-        segrap(source, number, block(grid(), 1).array, "Task002")
-    images, coarse = source / SET, grid((4, 6, 7), (6.0, 3.0, 3.0))
-    slices = np.array([70, 78, 86, 94], np.int16)[:, None, None] * np.ones((1, 6, 7), np.int16)
-    save(filled(coarse, slices), images / "segrap_0000/image_contrast.nii.gz")
-    save(grid(origin=(1000.0, 0.0, 0.0)), images / "segrap_0001/image_contrast.nii.gz")
-    done = conversion("segrap2023", "targets")
-    between = np.array([70, 72, 76, 80, 84, 88, 92, 94])[:, None, None]
-    assert (done.image("segrap_0000", 1)[0] == between).all()
-    assert done.record["notes"]["segrap_0000"] == ["contrast CT: resampled, as it was on another grid"]
-    assert done.defects == []
-    assert done.cohort.case_names == ["segrap_0000"]
-    lost = "segrap_0001/image_contrast.nii.gz covers no voxel of the first channel: its origin was lost"
-    assert lost in done.record["skipped"]["segrap_0001"]
-
-
 def structseg(source, case, label, task="HaN_OAR"):
     save(ct(grid(), case), source / task / str(case) / "data.nii.gz")
     save(label, source / task / str(case) / "label.nii.gz")
@@ -103,16 +56,6 @@ def test_structseg(source, conversion):
     assert sorted(code for (code,) in STRUCTSEG_ORGANS.values()) == [*range(1, 23)]
     np.testing.assert_array_equal(done.label("structseg_10")[0], codes)
     assert done.defects == []
-
-
-def test_structseg_tasks_are_not_mixed_up(source, conversion):
-    structseg(source, 1, block(grid(), 22))
-    structseg(source, 2, block(grid(), 1), "Naso_GTV")
-    done = conversion("structseg2019", "targets")
-    assert done.cohort.case_names == ["structseg_02"]
-    assert done.cohort.structures == {"GTVp": (1,)}
-    again = conversion("structseg2019", "oars", source / "HaN_OAR", source.parent / "again")
-    assert again.cohort.case_names == ["structseg_01"]
 
 
 def test_labels_that_do_not_fit_are_skipped_or_noted(source, conversion):
