@@ -4,7 +4,6 @@ import torch.nn.functional as F
 from network_cases import on_meta, parameters, without_gradient
 from torch import nn
 
-from npcrepro.base.errors import InputError
 from npcrepro.models.layers import layer_table
 from npcrepro.models.unet import UNet
 
@@ -79,8 +78,3 @@ def test_an_enlarged_slice_has_four_pixels_for_each():
     logits = plain(F.interpolate(image, scale_factor=2.0, mode="bilinear"))
     by_hand = logits.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(-2, -1))
     torch.testing.assert_close(enlarged(image), by_hand)
-
-
-def test_a_misspelt_position_names_the_near_miss():
-    with pytest.raises(InputError, match="did you mean 'skips'"):
-        UNet(1, 1, block=Pointwise, block_at="skip")

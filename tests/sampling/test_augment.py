@@ -58,14 +58,6 @@ def test_a_quarter_turn_of_a_slice_that_is_no_square_keeps_lengths():
     assert torch.equal(turned, expected)
 
 
-def test_corners_are_filled_with_the_darkest_value_and_background():
-    image = torch.full((1, 1, 9, 9), 5.0)
-    image[..., 4, 4] = 3.0
-    turned, label = rotate(image, torch.ones(1, 1, 9, 9, dtype=torch.uint8), torch.tensor([45.0]))
-    assert turned[..., 0, 0].item() == turned.min().item() == pytest.approx(3.0)
-    assert label[0, 0, [0, 4], [0, 4]].tolist() == [0, 1]
-
-
 def test_contrast_of_a_literal_slice():
     image = torch.tensor([[10.0, 20.0, 30.0, 40.0, 50.0]])[None].repeat(3, 1, 1, 1)
     stretched = stretch_contrast(image, torch.tensor([1.0, 2.0, 0.5]), torch.tensor([0.0, 0.0, 0.25]))

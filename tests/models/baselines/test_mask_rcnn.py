@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from npcrepro.models.baselines.boxes import encode_boxes, intersection_over_union
 from npcrepro.models.baselines.mask_rcnn import MaskRCNN, find_instances
 
 pytest_plugins = ["core_fixtures"]
@@ -68,50 +67,6 @@ class SameMask(nn.Module):
 
     def forward(self, regions):
         return self.logits[None, :, None, None].expand(len(regions), -1, 28, 28)
-
-
-def region_loss(mask_logits: list[float], aside: float = 0.0, names: tuple[int, int, int] = (0, 1, 2)) -> float:
-    """Loss of perfect regions around a rectangle of structure 0 and one of structure 1, but for what is asked for.
-
-    ``names`` are the class given to background, structure 0 and structure 1; ``aside`` shifts the boxes.
-    """
-    torch.manual_seed(0)
-    label = torch.zeros(1, 2, 64, 64, dtype=torch.uint8)
-    label[0, 0, 8:24, 8:28] = label[0, 1, 40:60, 30:50] = 1
-    instances = find_instances(label)
-    # Four proposals on background, two near the structures, and two places that hold no proposal.
-    boxes = [[40, 0, 60, 20], [0, 40, 20, 60], [30, 0, 50, 8], [0, 0, 6, 6], [9, 9, 29, 24], [30, 38, 52, 60]]
-    boxes = torch.tensor([boxes + 2 * [[8, 8, 28, 24]]], dtype=torch.float32)
-    real = torch.arange(8)[None] < 6
-    network = small_network(2)
-    network.mask_head = SameMask(mask_logits)
-
-    def perfect(levels, boxes):
-        overlap, nearest = intersection_over_union(boxes, instances.boxes).max(dim=2)
-        name = torch.tensor(names)[torch.where(overlap >= 0.5, nearest + 1, 0)]
-        offsets = torch.full((*boxes.shape[:2], 2, 4), 7.0)
-        own = encode_boxes(instances.boxes[0][nearest], boxes) * torch.tensor([10, 10, 5, 5]) + aside
-        return 60 * F.one_hot(name, 3) - 30.0, offsets.scatter(
-            2, nearest[..., None, None].expand(-1, -1, 1, 4), own[:, :, None]
-        )
-
-    network._read_boxes = perfect
-    levels = [torch.zeros(1, 8, 16 >> k, 16 >> k) for k in range(4)]
-    return network._region_loss(levels, boxes, real, label, instances, torch.Generator().manual_seed(0)).item()
-
-
-def test_perfect_regions_cost_nothing():
-    """Their masks cost log 2 for each pixel at even odds. Eight regions count, four of them show a structure."""
-    assert region_loss([0.0, 0.0]) == pytest.approx(math.log(2), rel=1e-4)
-    assert region_loss([0.0, 0.0], aside=1.0) == pytest.approx(math.log(2) + 4 * 4 * (1 - 1 / 18) / 8, rel=1e-4)
-    assert region_loss([0.0, 0.0], names=(0, 2, 1)) == pytest.approx(math.log(2) + 4 * 60 / 8, rel=1e-4)
-
-
-def test_masks_are_held_against_their_own_structure():
-    """The structures fill their boxes, and two of the four regions reach a little beyond."""
-    assert region_loss([30.0, 30.0]) < 0.2 * 30
-    assert region_loss([30.0, -30.0]) == pytest.approx(15, rel=0.2)
-    assert region_loss([-30.0, 30.0]) == pytest.approx(15, rel=0.2)
 
 
 def test_gradients_reach_every_parameter():

@@ -2,10 +2,7 @@ import pytest
 import torch
 
 from npcrepro.base.labels import NOT_CONTOURED
-from npcrepro.losses.dice import DiceLoss
 from npcrepro.papers.chen2020.losses import ChenDiceLoss
-
-SURE = 60.0
 
 
 def voxels(*values):
@@ -22,12 +19,6 @@ def test_the_printed_equation(smoothing):
     logits, label = voxels(-1.0, 0.5, 2.0, 0.0), voxels(0, 1, 1, 0)
     expected = printed(logits.sigmoid(), label, smoothing)
     torch.testing.assert_close(ChenDiceLoss(smoothing)(logits, label), expected)
-
-
-def test_a_correct_empty_patch_has_a_loss_of_minus_one_as_printed_and_of_zero_as_meant():
-    nothing = voxels(*[-SURE] * 4), voxels(0, 0, 0, 0)
-    assert ChenDiceLoss()(*nothing).item() == pytest.approx(-1)
-    assert DiceLoss(1.0, "image")(*nothing).item() == pytest.approx(0)
 
 
 def test_each_image_has_a_loss_of_its_own():
