@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from npcrepro.base.errors import InputError
 from npcrepro.losses.distance_weight import FORMS, distance_weight
 
 
@@ -30,13 +29,3 @@ def test_weights_are_at_least_one_and_an_empty_mask_has_no_boundary(form):
     assert (distance_weight(mask, (1.0, 1.0, 1.0), form) == 1).all()
     mask[:2] = True
     assert distance_weight(mask, (1.0, 1.0, 1.0), form).min() >= 1
-
-
-def test_outside_of_the_array_is_background():
-    mask = np.ones((1, 1, 5), bool)
-    assert distance_weight(mask, (9.0, 9.0, 1.0), "core").tolist() == [[[1, 2, 3, 2, 1]]]
-
-
-def test_a_misspelt_form_names_the_near_miss():
-    with pytest.raises(InputError, match="did you mean 'boundary'"):
-        distance_weight(np.ones((1, 1, 1), bool), (1.0, 1.0, 1.0), "boundry")

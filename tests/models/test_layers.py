@@ -1,4 +1,3 @@
-import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -49,30 +48,6 @@ def test_a_network_whose_layers_depend_on_the_image_has_no_table():
     parameters, layers, macs = count_layers(lambda: MaskRCNN(1, 2, width=0.1), (1, 32, 32))
     assert parameters > 0
     assert (layers, macs) == (None, None)
-
-
-def test_a_layer_used_twice_has_two_rows():
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(1, 1, 1)
-
-        def forward(self, image):
-            return self.conv(self.conv(image))
-
-    assert [layer.name for layer in layer_table(Twice(), (1, 2, 2))] == ["conv", "conv"]
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_the_network_is_left_as_it_was(training):
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train(training)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    layer_table(network, (1, 4, 4))
-    with pytest.raises(RuntimeError):
-        layer_table(network, (5, 4, 4))
-    assert network.training is training
-    assert not any(module._forward_hooks for module in network.modules())
-    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
 def test_voxels_in_sight_of_a_literal_network():

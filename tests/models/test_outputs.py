@@ -39,23 +39,6 @@ def test_probabilities_of_all_slices_on_the_grid_of_the_case(tiny_prepared):
     assert network.batches == [3, 1]
 
 
-@pytest.mark.parametrize("batch_size", [1, 100])
-def test_the_batch_size_changes_nothing(tiny_prepared, batch_size):
-    one, another = (
-        data(tiny_prepared).predict(Watched(), "P2", batch_size=size, activation="sigmoid", device="cpu")
-        for size in (3, batch_size)
-    )
-    np.testing.assert_allclose(one, another, rtol=1e-5)
-
-
-def test_structures_come_first_and_slices_second(tiny_prepared):
-    network = Watched(lambda image: torch.cat([torch.full_like(image, -2.0), torch.full_like(image, 1.0)], dim=1))
-    found = data(tiny_prepared).predict(network, "P0", batch_size=2, activation="sigmoid", device="cpu")
-    assert found.shape == (2, 4, 16, 16)
-    np.testing.assert_allclose(found[0], torch.tensor(-2.0).sigmoid(), rtol=1e-6)
-    np.testing.assert_allclose(found[1], torch.tensor(1.0).sigmoid(), rtol=1e-6)
-
-
 def test_probabilities_and_not_scores_are_brought_to_the_grid_of_the_case(tiny_prepared):
     def one_saturated(image):
         scores = torch.full_like(image, -3.0)
@@ -71,24 +54,11 @@ def test_probabilities_and_not_scores_are_brought_to_the_grid_of_the_case(tiny_p
     assert (found[0, 0] > 0.5).sum() == 4
 
 
-def test_a_network_that_gives_no_number_gives_nan(tiny_prepared):
-    network = Watched(lambda i: i * torch.nan)
-    found = data(tiny_prepared).predict(network, "P0", batch_size=4, activation="sigmoid", device="cpu")
-    assert found.isnan().all()
-    assert not decide(found[None], 0.5).any()
-
-
 def test_the_most_probable_structure_wins_where_it_reaches_the_threshold():
     first = [0.9, 0.6, 0.2, 0.6, torch.nan, torch.nan]
     second = [0.1, 0.8, 0.3, 0.6, 0.7, torch.nan]
     # A tie goes to the first.
     assert decide(torch.tensor([[first, second]]), 0.5).flatten().tolist() == [1, 2, 0, 1, 2, 0]
-
-
-@pytest.mark.parametrize(("threshold", "voxels"), [(0.0, 3), (0.3, 2), (1.0, 1)])
-def test_threshold(threshold, voxels):
-    probability = torch.tensor([0.1, 0.5, 1.0, torch.nan]).view(1, 1, 2, 2)
-    assert torch.count_nonzero(decide(probability, threshold)) == voxels
 
 
 def test_softmax_decides_against_background_as_argmax_does():

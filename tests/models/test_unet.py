@@ -4,7 +4,6 @@ import torch.nn.functional as F
 from network_cases import on_meta, parameters, without_gradient
 from torch import nn
 
-from npcrepro.base.errors import InputError
 from npcrepro.models.layers import layer_table
 from npcrepro.models.unet import UNet
 
@@ -16,11 +15,6 @@ class Pointwise(nn.Conv2d):
 
     def __init__(self, channels):
         super().__init__(channels, channels, 1)
-
-
-class Zero(nn.Module):
-    def forward(self, maps):
-        return torch.zeros_like(maps)
 
 
 # Base; parameters and billions of multiply-accumulates at 512 x 512 of five levels and of three.
@@ -56,14 +50,6 @@ def test_sizes_of_the_five_levels():
     assert rows["score"] == (1, 512, 512)
 
 
-def test_every_3x3_convolution_is_followed_by_batch_normalisation_and_relu():
-    layers = [layer for layer in layer_table(on_meta(UNet, 1, 1), (1, 64, 64)) if layer.kind != "Identity"]
-    convolutions = [i for i, layer in enumerate(layers) if layer.kernel == (3, 3) and layer.kind == "Conv2d"]
-    assert len(convolutions) == 18
-    for i in convolutions:
-        assert [layer.kind for layer in layers[i + 1 : i + 3]] == ["BatchNorm2d", "ReLU"]
-
-
 @pytest.mark.parametrize(
     ("position", "channels"),
     [("input", [3]), ("skips", [8, 16, 32, 64]), ("bottleneck", [128]), (None, [])],
@@ -84,38 +70,6 @@ def test_logits_have_the_size_of_the_image_which_has_to_divide(levels, factor, g
         network(torch.zeros(1, 2, *bad))
 
 
-def test_width_scales_the_base():
-    network = on_meta(UNet, 1, 1, width=0.3, base=32)
-    assert [level[0].out_channels for level in network.down] == [10, 20, 40, 80, 160]
-    assert on_meta(UNet, 1, 1, width=0.001).down[0][0].out_channels == 1
-
-
-def test_skips_carry_fine_features_past_the_bottleneck():
-    torch.manual_seed(0)
-    network = UNet(1, 1, width=0.25).eval()
-    image = torch.randn(2, 1, 32, 32)
-    for cut in (0, 1):
-        nn.init.zeros_(network.enlarge[cut].weight)
-        assert not torch.allclose(*network(image))
-    # With all skips cut as well nothing of the image is left.
-    network.skip_blocks = nn.ModuleList(Zero() for _ in range(4))
-    torch.testing.assert_close(*network(image))
-
-
-@pytest.mark.parametrize(("levels", "pixels", "size"), [(3, 44, 96), (5, 188, 320)])
-def test_pixels_in_sight_of_one_logit(levels, pixels, size):
-    """Through average pooling and positive weights, so that every pixel in sight has a gradient."""
-    network = UNet(1, 1, width=0.01, levels=levels).eval().double()
-    network.pool = nn.AvgPool2d(2)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.fill_(0.1)
-    image = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
-    network(image)[0, 0, size // 2, size // 2].backward()
-    seen = image.grad[0, 0] != 0
-    assert seen.any(dim=0).sum() == seen.any(dim=1).sum() == pixels
-
-
 def test_an_enlarged_slice_has_four_pixels_for_each():
     torch.manual_seed(0)
     plain, enlarged = UNet(1, 3, width=0.1, levels=3).eval(), UNet(1, 3, width=0.1, levels=3, enlarge=2).eval()
@@ -124,20 +78,3 @@ def test_an_enlarged_slice_has_four_pixels_for_each():
     logits = plain(F.interpolate(image, scale_factor=2.0, mode="bilinear"))
     by_hand = logits.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(-2, -1))
     torch.testing.assert_close(enlarged(image), by_hand)
-
-
-def test_he_initialisation_from_a_seed():
-    networks = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        networks.append(UNet(1, 1, base=16))
-    for layer, fan_in in ((networks[0].down[4][3], 256 * 9), (networks[0].enlarge[3], 256)):
-        assert layer.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
-    assert not any(p.any() for name, p in networks[0].named_parameters() if name.endswith("bias"))
-    assert torch.equal(networks[0].score.weight, networks[1].score.weight)
-    assert not torch.allclose(networks[0].score.weight, networks[2].score.weight)
-
-
-def test_a_misspelt_position_names_the_near_miss():
-    with pytest.raises(InputError, match="did you mean 'skips'"):
-        UNet(1, 1, block=Pointwise, block_at="skip")

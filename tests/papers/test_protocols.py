@@ -23,16 +23,6 @@ def method(request):
     return registry.load(key).method(name)
 
 
-def test_papers_and_methods_are_found_by_name():
-    paper, method = registry.find_method("li2018")
-    assert method is paper.methods[0]
-    assert registry.find_method("li2018/unfused") == (paper, paper.method("unfused"))
-    with pytest.raises(InputError, match="unknown paper 'li2081'; did you mean 'li2018'"):
-        registry.load("li2081")
-    with pytest.raises(InputError, match="unknown paper 'li2017'"):
-        registry.reported("li2017")
-
-
 def test_other_modalities_have_to_be_as_many(monkeypatch):
     with pytest.raises(InputError, match=r"li2018 takes \S+, so modalities=\['T1', 'T2'\] has to be one name$"):
         registry.load("li2018", ["T1", "T2"])

@@ -14,7 +14,6 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.labels import NOT_CONTOURED
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
-from npcrepro.sampling import blocks as blocks_module
 from npcrepro.sampling.blocks import FUSIONS, BlockData
 from npcrepro.sampling.grid import Grid
 
@@ -86,9 +85,6 @@ def predict(data, network, case="A", activation="identity", batch_size=5):
     return data.predict(network, case, activation=activation, batch_size=batch_size, device="cpu")
 
 
-# The volume
-
-
 def test_the_volume_is_the_box_of_the_head(blocks):
     data, original = blocks(), case()
     assert data.grid("A") == Grid((2.0, 3.0, 4.0), 1.0, (16, 24, 20))
@@ -110,13 +106,6 @@ def test_other_voxels_become_cubes(blocks):
     np.testing.assert_allclose(steps, steps.mean(), atol=1e-5)
     # 2 x 3 mm, 12 x 0.5 mm and 8 x 0.5 mm
     assert int(data.label("A").sum()) == 6 * 6 * 4
-
-
-def test_a_cohort_of_unknown_spacing_keeps_its_voxels(blocks):
-    arrays, options = case(spacing_mm=(3.0, 0.5, 0.5)), {"distance_weight": "core", "spacing_mm": 2.0}
-    data = blocks(arrays, cohort={"spacing_known": False}, **options)
-    assert (data.grid("A").size, data.grid("A").spacing_mm) == ((16, 24, 20), 1.0)
-    assert data.weight("A").max() == 3.0  # the tumour is five voxels across
 
 
 def test_a_large_head_is_cut_about_its_middle_whatever_the_label_shows(blocks):
@@ -153,27 +142,6 @@ def test_an_image_of_one_intensity_is_an_error(blocks):
         blocks(arrays).image("A")
 
 
-def test_a_series_that_a_case_lacks_is_zero(blocks, monkeypatch):
-    arrays = case()
-    arrays.image[:] = 0
-    monkeypatch.setattr(blocks_module, "missing_series", lambda cohort, name: ("CET1",))
-    data = blocks(arrays)
-    assert data.head("A").all()
-    assert not data.image("A").any()
-
-
-def test_what_lies_in_blocks_that_are_passed_over_counts_as_outside(blocks):
-    """Half of the tumour lies in the air beside an L-shaped head, further than a block from it."""
-    arrays = l_shaped()
-    arrays.label[2:4, 26:30, 26:30] = 1
-    data = blocks(arrays)
-    assert data.grid("A").size == (8, 32, 32)
-    assert data.share_outside("A") == {"GTVp": 0.5}
-    found = predict(data, first_channel, activation="sigmoid")[0]
-    assert not found[2:4, 26:30, 26:30].any()
-    assert (found[:, :16, :16] > 0).all()
-
-
 def test_a_structure_that_nobody_drew_is_not_empty(blocks):
     data = blocks(replace(case(), not_contoured=("GTVnd",)), structures=("GTVp", "GTVnd"))
     assert (data.label("A")[1] == NOT_CONTOURED).all()
@@ -181,9 +149,6 @@ def test_a_structure_that_nobody_drew_is_not_empty(blocks):
     assert np.isnan(data.share_outside("A")["GTVnd"])
     _, label = data.batch(data.draw(data.samples(["A"]), 20, generator()))
     assert (label[:10, 0] == 1).flatten(1).any(dim=1).all()
-
-
-# Weights
 
 
 def test_the_weight_of_a_case_is_that_of_its_resampled_label(blocks):
@@ -197,9 +162,6 @@ def test_the_weight_of_a_case_is_that_of_its_resampled_label(blocks):
     assert weight.shape == label.shape == (6, 1, *MATRIX)
     assert (weight[label == 0] == 1).all()
     assert (weight > 1).any()
-
-
-# Blocks
 
 
 def test_samples_cover_the_tumour_and_as_much_of_the_head(blocks):
@@ -244,13 +206,6 @@ def test_cases_and_views_are_drawn_alike_and_by_the_generator_alone(blocks):
     assert data.draw(samples, 900, generator(1)) == drawn != data.draw(samples, 900, generator(2))
 
 
-def test_blocks_at_random_reach_every_corner_and_none_lies_outside(blocks):
-    data = blocks(size_mm=(6, 10, 10))
-    drawn = data.draw(data.samples(["A"]), 4000, generator())
-    corners = {block.corner for block in drawn[2000:]}
-    assert corners == set(itertools.product(range(3), range(3), range(3)))
-
-
 def test_half_of_the_blocks_are_mirrored_left_and_right(blocks):
     data = blocks(distance_weight="core")
     samples = data.samples(["A"])
@@ -284,9 +239,6 @@ def test_blocks_of_three_views_have_one_shape_and_their_short_side_along_the_nor
         assert np.array_equal(mirrored, np.flip(expected, 0 if view == "sagittal" else 2))
 
 
-# Testing
-
-
 @pytest.mark.parametrize(("views", "overlap"), [("axial", 0.0), ("three", 0.5)])
 def test_a_sliding_window_of_an_identity_returns_the_volume(blocks, views, overlap):
     """Every block comes back to its place, whatever its view: the image itself is the probability."""
@@ -316,9 +268,6 @@ def test_nothing_reads_the_label_in_testing(blocks):
     expected = predict(with_label, Local())
     assert torch.equal(predict(without, Local()), expected)
     assert not list(without.store.folder.glob("*label*"))
-
-
-# Coarse maps
 
 
 def write_map(path, probability):
@@ -357,22 +306,11 @@ def test_the_product_of_certainties_is_no_division_by_zero():
     assert FUSIONS["product"](*perhaps).item() == pytest.approx(0.27 / (0.27 + 0.07))
 
 
-def test_a_case_without_its_map_is_an_error(blocks, coarse):
-    data = blocks(maps={"B": coarse[1]})
-    with pytest.raises(InputError, match="no coarse map of case A"):
-        data.batch(data.samples(["A"]))
-
-
-# Bad input
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"views": "axail"}, "did you mean 'axial'"),
         ({"fusion": "avarage"}, "unknown fusion 'avarage'"),
         ({"distance_weight": "boundry"}, "did you mean 'boundary'"),
-        ({"tumour_share": 0.0}, "tumour_share=0 is a share"),
         ({"overlap": 1.0}, "overlap=1 is a share"),
         ({"structures": ("Parotid_L",)}, "would exchange Parotid_L"),
     ],

@@ -23,15 +23,6 @@ def test_another_grid_agrees_with_simpleitk(first, step):
     np.testing.assert_allclose(found, sitk.GetArrayFromImage(expected), atol=1e-5)
 
 
-def test_a_grid_is_the_box_of_the_head_cut_or_padded_about_its_middle():
-    head = np.zeros((20, 30, 28), bool)
-    head[2:18, 3:27, 4:24] = True
-    grid = Grid.around(head, (1.0, 1.0, 1.0), 1.0, largest_mm=(8, 99, 99), smallest=(4, 4, 22))
-    assert grid == Grid((6.0, 3.0, 3.0), 1.0, (8, 24, 22))
-    cubes = Grid.around(head, (3.0, 0.5, 0.5), 1.0, largest_mm=(99, 99, 99), smallest=(4, 4, 4))
-    assert cubes.size == (48, 12, 10)
-
-
 def test_a_volume_goes_to_a_grid_and_comes_back():
     volume = np.random.default_rng(0).normal(size=(6, 8, 9)).astype(np.float32)
     grid, spacing = Grid((3.0, 2.0, 4.0), 1.0, (4, 5, 4)), (3.0, 1.0, 2.0)

@@ -21,17 +21,6 @@ def test_tissue_belongs_to_the_head_where_fat_is_much_brighter():
     assert head_mask(image, share=1.0)[head].mean() < 0.5
 
 
-def test_a_few_very_bright_voxels_move_nothing():
-    image, _ = t1_head()
-    expected = head_mask(image)
-    image[1, 15, 15:18] = 1e6
-    assert (head_mask(image) == expected).mean() > 0.99
-    # Where nearly everything is air, the percentile is air, too, and nothing is clipped.
-    speck = np.zeros((1, 100, 100))
-    speck[0, 4, 4:6] = 5
-    assert int(head_mask(speck).sum()) == 2
-
-
 @pytest.mark.parametrize("air", [0, -1000])
 def test_the_head_is_one_part_without_holes(air):
     image = np.full((2, 9, 9), float(air))
@@ -47,9 +36,3 @@ def test_an_image_of_one_value():
     assert not bright(flat).any()
     assert head_mask(flat).all()
     assert not zscore(flat, np.ones(flat.shape, bool)).any()
-
-
-@pytest.mark.parametrize("inside", [[False, False, False], [True, True, False]])
-def test_where_a_mask_has_no_two_values_the_whole_image_counts(inside):
-    found = zscore(np.array([3.0, 3.0, 6.0]), np.array(inside))
-    assert found.tolist() == pytest.approx([-(0.5**0.5), -(0.5**0.5), 2**0.5])

@@ -4,7 +4,6 @@ import torch
 from core_cases import case_arrays, write_tiny
 from PIL import Image
 
-from npcrepro.base.errors import InputError
 from npcrepro.base.labels import NOT_CONTOURED
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
@@ -23,14 +22,6 @@ def of_label(folder, label, **fields):
     label = np.asarray(label, np.uint8)
     case = CaseArrays("A", "A", label[None].astype(np.int16), label, (1.0, 1.0, 1.0))
     return prepare(write_tiny(folder / "c", [case], **fields), folder / "p")
-
-
-def test_slices_at_the_cohorts_own_matrix_are_the_cohorts_voxels(tiny_prepared):
-    image, label = slices(tiny_prepared).arrays("P1")
-    expected = case_arrays("P1", 1)
-    assert (image.dtype, image.shape, label.dtype) == (np.float32, (4, 1, 16, 16), np.uint8)
-    assert np.array_equal(image[:, 0], expected.image[0])
-    assert np.array_equal(label[:, 0], expected.label)
 
 
 @pytest.mark.parametrize("matrix", [(8, 12), (11, 13)])
@@ -61,14 +52,6 @@ def test_three_slices_are_the_largest_and_its_neighbours(tmp_path):
     prepared = of_label(tmp_path, label)
     assert [z for _, z in slices(prepared, (8, 8)).samples(["A"])] == [1, 2, 3, 4, 5]
     assert [z for _, z in slices(prepared, (8, 8), slices_per_case=3).samples(["A"])] == [3, 4, 5]
-
-
-def test_a_batch_is_the_slices_named_in_their_order(tiny_prepared):
-    image, label = slices(tiny_prepared).batch([("P2", 1), ("P0", 3)])
-    assert (image.shape, image.dtype, label.dtype) == ((2, 1, 16, 16), torch.float32, torch.uint8)
-    assert np.array_equal(image[0, 0], case_arrays("P2", 2).image[0, 1])
-    assert np.array_equal(image[1, 0], case_arrays("P0", 0).image[0, 3])
-    assert label.flatten(1).any(dim=1).tolist() == [True, False]
 
 
 def test_a_share_of_the_slices_drawn_shows_nothing(tiny_prepared):
@@ -125,8 +108,3 @@ def test_a_mask_of_a_small_slice_comes_back_as_it_was(tiny_prepared):
     data = slices(tiny_prepared, (24, 20), normalisation="none")
     found = data.predict(torch.nn.Identity(), "P0", activation="identity", batch_size=3, device="cpu")
     np.testing.assert_array_equal(found[0], tiny_prepared.case("P0").image[0].clip(0, 1))
-
-
-def test_an_unknown_case_is_an_error(tiny_prepared):
-    with pytest.raises(InputError, match="no case 'P9'"):
-        slices(tiny_prepared).arrays("P9")

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from npcrepro.base.errors import InputError
 from npcrepro.sampling import store as store_module
 from npcrepro.sampling.store import Store
 
@@ -45,18 +44,3 @@ def test_what_was_interrupted_is_made_again(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert [path.name for path in store.folder.iterdir()] == ["A.image.npy"]
     assert store.get("A", "label", made("image", "label")).sum() == 15 + 6
-
-
-def test_few_files_are_kept_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "OPEN_FILES", 2)
-    store = Store(tmp_path, CODE, [])
-    for case in "ABC":
-        store.get(case, "image", made("image"))
-    assert list(store._open) == [("B", "image"), ("C", "image")]
-    assert np.array_equal(store.get("A", "image", pytest.fail), np.arange(6).reshape(2, 3))
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write .*image\.npy"):
-        Store(tmp_path / "file", CODE, []).get("A", "image", made("image"))

@@ -62,9 +62,6 @@ def predict(data, network, case="A", activation="sigmoid", batch_size=2):
     return data.predict(network, case, activation=activation, batch_size=batch_size, device=torch.device("cpu"))
 
 
-# Body, box and normalisation
-
-
 def slow_otsu_half(slice_):
     """Half of the threshold with the largest variance between the two parts, by trying each value."""
     values = np.unique(slice_)
@@ -88,25 +85,12 @@ def test_the_body_is_what_lies_above_half_of_the_threshold_of_each_slice():
         assert np.array_equal(body_mask(image + air, closing=0)[clear], (image > cut)[clear])
 
 
-def test_closing_fills_a_gap_in_the_plane_and_leaves_the_edges_of_the_image():
-    image = np.zeros((2, 9, 9), np.float32)
-    image[0, :, 3:] = 100
-    image[0, 4, 5:7] = 0
-    mask = body_mask(image, closing=2)
-    assert mask[0, :, 3:].all()
-    assert not mask[0, :, :3].any()
-    assert not mask[1].any()  # a slice of one value has no body
-
-
 def test_the_box_is_that_of_the_largest_part():
     image = np.zeros((2, 12, 12), np.float32)
     image[:, 3:8, 4:10] = 50
     image[1, 0, 0] = 90  # a marker on the frame
     assert head_box(image) == (slice(3, 8), slice(4, 10))
     assert head_box(np.zeros((1, 4, 5))) == (slice(0, 4), slice(0, 5))
-
-
-# The region
 
 
 def test_the_region_has_its_millimetres_around_the_middle_of_the_head(tmp_path):
@@ -146,9 +130,6 @@ def test_what_lies_outside_the_region_cannot_be_found(tmp_path):
     assert probability[0][:, ~inside].max() == 0
 
 
-# Series
-
-
 def test_series_are_normalised_and_clipped_by_their_names(tmp_path):
     case = head()
     other = np.where(case.image > 50, 5 * case.image, 20 + case.image)[:, :, ::-1]
@@ -165,16 +146,6 @@ def test_series_are_normalised_and_clipped_by_their_names(tmp_path):
     body = body_mask(volume[2], closing)
     low, high = np.percentile(zscore(volume[2], body)[body], (1, 99))
     assert (image[:, 2].min().item(), image[:, 2].max().item()) == pytest.approx((low, high), abs=1e-4)
-
-
-def test_beyond_the_image_there_is_the_lower_clip_value(tmp_path):
-    case = head(depth=6, tumour=(slice(2, 5), slice(15, 24), slice(17, 28)))
-    data = windows(tmp_path, case, matrix=(16, 64, 64), field_mm=256.0)
-    image, label = data.batch([Sample("A", 0)])
-    assert (image[0, 0, 6:] == -2).all()
-    assert (image[0, 0, :6, :10] == -2).all()  # the image begins 11 rows below the region's edge
-    assert (image[0, 0, :6, 20:40, 20:40] > -2).all()
-    assert label[0, 0, 2:5].sum() == label.sum() > 0
 
 
 def test_a_case_without_the_first_series_has_one_region_and_that_series_is_zero(tmp_path, monkeypatch):
@@ -203,9 +174,6 @@ def test_a_case_without_the_first_series_has_one_region_and_that_series_is_zero(
 def test_a_matrix_of_a_slice_is_refused(tmp_path):
     with pytest.raises(InputError, match="three sides"):
         windows(tmp_path, matrix=(32, 32))
-
-
-# Windows
 
 
 def test_windows_slide_and_the_last_one_ends_with_the_volume(tmp_path):
@@ -256,9 +224,6 @@ def test_a_structure_that_was_not_contoured_is_unknown_everywhere(tmp_path):
     assert np.isnan(data.share_outside("A")["GTVnd"])
 
 
-# Prediction
-
-
 @pytest.mark.parametrize(("depth", "spacing_mm"), [(23, (4.0, 4.0, 4.0)), (7, (5.0, 2.5, 2.5)), (23, (3.0, 6.0, 3.5))])
 def test_a_box_comes_back_at_its_place(tmp_path, spacing_mm, depth):
     case = head(depth, spacing_mm=spacing_mm, tumour=(slice(2, 6), slice(14, 24), slice(20, 30)))
@@ -295,9 +260,6 @@ def test_prediction_does_not_look_at_the_label(tmp_path):
     assert torch.equal(predict(one, Threshold(0.0)), predict(other, Threshold(0.0)))
 
 
-# Time
-
-
 class Slow:
     """Functions that take turns in turning a clock forward."""
 
@@ -327,10 +289,3 @@ def test_the_time_of_a_case_is_told_apart_by_what_it_goes_into(tmp_path, monkeyp
     # 20 slices are two windows of 16.
     assert found == (100 + 20 + 2 * 3, 2 * 7, 0.5, 2, "cpu")
     assert found.seconds == 140.5
-
-
-def test_the_time_of_a_case_that_is_not_there(tmp_path):
-    cohort = write_tiny(tmp_path / "c", [head()], channels=("T1",), structures={"GTVp": 1})
-    paper, method = find_method("chen2020/unet-3d-t1")
-    with pytest.raises(InputError, match="no case 'Z'"):
-        time_case(cohort, "Z", method, paper.profile("smoke"), "cpu")

@@ -1,21 +1,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from network_cases import on_meta, parameters
 
 from npcrepro.models.baselines.fcn8 import FCN8, BilinearUpsampling
 from npcrepro.models.layers import layer_table
 
 pytest_plugins = ["core_fixtures"]
-
-
-def parameters(*modules) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters())
-
-
-def paper_network(*channels, **options):
-    with torch.device("meta"):
-        return FCN8(*channels, **options)
 
 
 @pytest.mark.parametrize("factor", [2, 8])
@@ -31,17 +22,18 @@ def test_upsampling_starts_as_bilinear_interpolation_of_each_channel(factor):
 
 def test_published_parameters():
     """VGG-16 has 14,714,688 in its convolutions, 102,764,544 and 16,781,312 in fc6 and fc7."""
-    network = paper_network(3, 21)
+    network = on_meta(FCN8, 3, 21)
     assert parameters(network.blocks) == 14_714_688
     assert (parameters(network.fc6), parameters(network.fc7)) == (102_764_544, 16_781_312)
     scores = (network.score_pool3, network.score_pool4, network.score_fc7)
-    assert parameters(*scores) == 21 * (256 + 512 + 4096 + 3)
-    assert parameters(network.enlarge_fc7, network.enlarge_pool4, network.enlarge_pool3) == 21**2 * (16 + 16 + 256)
-    assert parameters(paper_network(1, 21)) == parameters(network) - 2 * 64 * 9
+    assert sum(map(parameters, scores)) == 21 * (256 + 512 + 4096 + 3)
+    enlarged = (network.enlarge_fc7, network.enlarge_pool4, network.enlarge_pool3)
+    assert sum(map(parameters, enlarged)) == 21**2 * (16 + 16 + 256)
+    assert parameters(on_meta(FCN8, 1, 21)) == parameters(network) - 2 * 64 * 9
 
 
 def test_sizes_of_the_layers():
-    rows = layer_table(paper_network(1, 15), (1, 512, 512))
+    rows = layer_table(on_meta(FCN8, 1, 15), (1, 512, 512))
     pools = [row.output for row in rows if row.kind == "MaxPool2d"]
     assert pools == [(64, 256, 256), (128, 128, 128), (256, 64, 64), (512, 32, 32), (512, 16, 16)]
     convolutions = [row.output[0] for row in rows if row.kind == "Conv2d" and row.kernel == (3, 3)]
@@ -59,38 +51,9 @@ def test_other_sizes_are_filled_below_and_on_the_right():
     assert torch.equal(network(image), network(filled)[..., :40, :50])
 
 
-def test_batch_normalisation_follows_every_convolution_of_the_trunk():
-    kinds = [layer.kind for layer in layer_table(paper_network(1, 2, batch_norm=True), (1, 32, 32))]
-    assert kinds.count("BatchNorm2d") == kinds.count("ReLU") == 15
-    for i, kind in enumerate(kinds[:-1]):
-        if kind == "BatchNorm2d":
-            assert (kinds[i - 1], kinds[i + 1]) == ("Conv2d", "ReLU")
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in paper_network(1, 2).modules())
-
-
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_gradients_reach_every_parameter(batch_norm):
     torch.manual_seed(0)
     network = FCN8(2, 3, width=0.1, batch_norm=batch_norm).eval()
     network(torch.randn(2, 2, 64, 64)).square().mean().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
-
-
-@pytest.mark.parametrize("score", ["score_pool3", "score_pool4", "score_fc7"])
-def test_each_of_the_three_scores_alone_tells_two_images_apart(score):
-    torch.manual_seed(0)
-    network = FCN8(1, 2, width=0.05).eval()
-    for other in {"score_pool3", "score_pool4", "score_fc7"} - {score}:
-        nn.init.zeros_(getattr(network, other).weight)
-    first, second = network(torch.randn(2, 1, 32, 32))
-    assert not torch.allclose(first, second)
-    nn.init.zeros_(getattr(network, score).weight)
-    first, second = network(torch.randn(2, 1, 32, 32))
-    assert torch.equal(first, second)
-
-
-def test_he_initialisation():
-    torch.manual_seed(0)
-    network = FCN8(1, 1, width=0.1)
-    assert network.fc6[0].weight.std().item() == pytest.approx((2 / (51 * 49)) ** 0.5, rel=0.02)
-    assert not any(p.any() for name, p in network.named_parameters() if name.endswith("bias"))

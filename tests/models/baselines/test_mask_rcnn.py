@@ -1,4 +1,3 @@
-import copy
 import math
 
 import pytest
@@ -7,8 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from npcrepro.models.baselines.boxes import anchor_boxes, encode_boxes, intersection_over_union
-from npcrepro.models.baselines.feature_pyramid import ProposalHead
-from npcrepro.models.baselines.mask_rcnn import Instances, MaskRCNN, draw_sample, find_instances
+from npcrepro.models.baselines.mask_rcnn import Instances, MaskRCNN, find_instances
 
 pytest_plugins = ["core_fixtures"]
 
@@ -48,24 +46,6 @@ def dice(found: torch.Tensor, label: torch.Tensor) -> list[float]:
     return (2 * overlap / (found.sum(dim=(0, 2, 3)) + (label == 1).sum(dim=(0, 2, 3)))).tolist()
 
 
-def test_proposals_are_in_the_order_of_the_anchors():
-    head = ProposalHead(8)
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.zero_()
-        head.conv.weight[0, 0, 1, 1] = head.logit.weight[1, 0] = head.offsets.weight[4 + 2, 0] = 1
-    level = torch.zeros(1, 8, 4, 6)
-    level[0, 0, 1, 2] = 1
-    logits, offsets = head([torch.zeros(1, 8, 8, 12), level])
-    place = 3 * 8 * 12 + (6 + 2) * 3 + 1
-    assert logits.shape == (1, 3 * (8 * 12 + 4 * 6))
-    assert logits.nonzero().tolist() == [[0, place]]
-    assert offsets.nonzero().tolist() == [[0, place, 2]]
-
-
-# Instances and samples
-
-
 def test_instances_are_the_connected_pieces_of_each_structure():
     label = torch.zeros(2, 3, 32, 40, dtype=torch.uint8)
     label[0, 0, 2:6, 3:10] = 1
@@ -79,42 +59,6 @@ def test_instances_are_the_connected_pieces_of_each_structure():
     assert instances.structure[0].tolist() == [0, 0, 2]
     assert not instances.boxes[1].any()
     assert instances.contoured.all()
-
-
-def test_pixels_of_another_piece_do_not_make_a_small_one_larger():
-    label = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
-    label[0, 0, 10:20, 10:20] = 1
-    label[0, 0, 8, 8:12] = label[0, 0, 8:13, 8] = 1  # eight pixels around a corner
-    assert find_instances(label).boxes.tolist() == [[[10, 10, 20, 20]]]
-
-
-def test_a_structure_that_was_not_contoured_has_no_instances():
-    label = torch.zeros(1, 2, 32, 32, dtype=torch.uint8)
-    label[0, 0, 4:12, 4:12] = 1
-    label[0, 1] = 255
-    instances = find_instances(label)
-    assert instances.contoured.tolist() == [[True, False]]
-    assert instances.boxes.tolist() == [[[4, 4, 12, 12]]]
-
-
-def test_a_sample_has_the_positive_ones_first_and_no_more_than_asked_for():
-    positive = torch.zeros(3, 100, dtype=torch.bool)
-    positive[0, 10:50] = True
-    positive[1, 5] = True
-    negative = ~positive
-    negative[:, :5] = False
-    index, is_positive, drawn = draw_sample(positive, negative, 20, 5, torch.Generator().manual_seed(0))
-    assert is_positive.sum(dim=1).tolist() == [5, 1, 0]
-    assert is_positive[0, :5].all()
-    assert is_positive[1, 0]
-    assert drawn.all()
-    assert (index >= 5).all()
-    for sample in range(3):
-        assert len(index[sample].unique()) == 20
-        assert torch.equal(positive[sample, index[sample]], is_positive[sample])
-
-
-# Losses
 
 
 def proposal_loss(boxes: list, logits: torch.Tensor, offsets: torch.Tensor, sampled_anchors: int = 128) -> float:
@@ -205,15 +149,6 @@ def test_masks_are_held_against_their_own_structure():
     assert region_loss([-30.0, 30.0]) == pytest.approx(15, rel=0.2)
 
 
-def test_initial_weights():
-    network = small_network()
-    for layers, gain in ((network.pyramid.smooth, 1), (network.mask_head.convs, 2)):
-        for layer in layers:
-            fan_in = layer.weight[0].numel()
-            assert layer.weight.std().item() == pytest.approx((gain / fan_in) ** 0.5, rel=0.05)
-    assert network.box_head.logits.weight.std().item() == pytest.approx(0.01, rel=0.2)
-
-
 def test_gradients_reach_every_parameter():
     image, label = scene()
     network = small_network()
@@ -251,46 +186,6 @@ def test_a_structure_that_was_not_contoured_teaches_nothing_on_itself():
         assert all(gradient.any() for gradient in class_gradients(network, structure))
 
 
-def test_an_absent_structure_is_a_negative_one():
-    image, label = scene()
-    label[:, 1] = 0
-    network = small_network()
-    network(image, label).backward()
-    naming, offsets, mask = class_gradients(network, 1)
-    assert naming.any()
-    assert not offsets.any()
-    assert not mask.any()
-
-
-# Repetition
-
-
-def test_the_same_state_gives_the_same_loss():
-    image, label = scene()
-    network = small_network(sampled_anchors=16, sampled_regions=8)
-    twin = copy.deepcopy(network)
-    assert network(image, label) == twin(image, label)
-    assert network.steps == twin.steps == 1
-    # The second call of the same weights draws others.
-    assert network(image, label) != small_network(sampled_anchors=16, sampled_regions=8)(image, label)
-
-
-def test_only_training_counts():
-    image, label = scene()
-    network = small_network().eval()
-    assert network(image, label) == network(image, label)
-    network(image)
-    assert network.steps == 0
-
-
-def test_drawing_leaves_the_random_numbers_of_others_alone():
-    image, label = scene()
-    network = small_network()
-    before = torch.get_rng_state()
-    network(image, label)
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def test_training_goes_on_from_a_saved_state_as_if_it_had_not_stopped():
     image, label = scene()
     network = small_network(sampled_anchors=16, sampled_regions=8)
@@ -301,39 +196,6 @@ def test_training_goes_on_from_a_saved_state_as_if_it_had_not_stopped():
     assert train(network, image, label, 2) == train(other, image, label, 2)
     for (name, one), two in zip(network.state_dict().items(), other.state_dict().values(), strict=True):
         assert torch.equal(one, two), name
-
-
-# The network as a whole
-
-
-def test_an_enlarged_slice_has_four_pixels_for_each():
-    image, label = scene()
-    plain, enlarged = small_network(score_threshold=0.0), small_network(score_threshold=0.0, enlarge=2)
-    larger = F.interpolate(image, (128, 128), mode="bilinear")
-    assert enlarged(image, label) == plain(larger, F.interpolate(label, (128, 128), mode="nearest"))
-    maps = plain.eval()(larger)
-    by_hand = (maps[..., ::2, ::2] + maps[..., ::2, 1::2] + maps[..., 1::2, ::2] + maps[..., 1::2, 1::2]) / 4
-    torch.testing.assert_close(enlarged.eval()(image), by_hand)
-    assert by_hand.any()
-
-
-def test_where_nothing_is_found_all_is_zero():
-    maps = small_network(score_threshold=1.1).eval()(torch.randn(2, 1, 32, 32))
-    assert maps.shape == (2, 3, 32, 32)
-    assert not maps.any()
-
-
-def test_proposals_are_the_best_boxes_of_each_level_without_their_doubles():
-    anchors = anchor_boxes((32, 32), SIZES)
-    first, second, narrow = torch.tensor([[2.0, 2, 12, 12], [16, 10, 30, 28], [5, 5, 5.5, 20]])
-    aims = [narrow.expand(len(level), -1).clone() for level in anchors]
-    aims[0][0::2], aims[0][1::2], aims[1][:] = first, second, first
-    offsets = torch.cat([encode_boxes(aim, level) for aim, level in zip(aims, anchors)])[None]
-    logits = -torch.arange(offsets.shape[1], dtype=torch.float32)[None]
-    logits[0, 1] = 1
-    boxes, real = small_network()._propose(anchors, logits, offsets, (32, 32))
-    assert boxes.shape == (1, 32, 4)
-    torch.testing.assert_close(boxes[real], torch.stack([second, first, first]))
 
 
 def test_what_is_found_is_united_in_the_map_of_its_structure():
@@ -373,31 +235,6 @@ def test_other_sizes_are_filled_with_zeros_to_multiples_of_32(size):
     torch.testing.assert_close(maps, network(filled)[..., : size[0], : size[1]])
     zeros = F.pad(label, (0, -size[1] % 32, 0, -size[0] % 32))
     torch.testing.assert_close(network(image, label), network(filled, zeros))
-
-
-def test_bf16_and_channels_last():
-    image, label = scene()
-    network = small_network().to(memory_format=torch.channels_last)
-    image = image.contiguous(memory_format=torch.channels_last)
-    full = network(image, label)
-    network.steps.zero_()
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = network(image, label)
-        maps = network.eval()(image)
-    assert loss.dtype == maps.dtype == torch.float32
-    assert loss.item() == pytest.approx(full.item(), rel=0.05)
-    loss.backward()
-    assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in network.parameters())
-
-
-def test_a_diverged_network_ends_in_a_loss_that_is_not_finite():
-    image, label = scene()
-    network = small_network()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.fill_(math.nan)
-    assert math.isnan(network(image, label).item())
-    assert network.eval()(image).shape == label.shape
 
 
 @pytest.mark.parametrize(("width", "trunk", "pyramid", "hidden"), [(1, 512, 256, 1024), (0, 8, 8, 8)])

@@ -13,11 +13,6 @@ def test_logits_have_the_size_of_the_image(unet, dimensions, size):
     assert network(torch.zeros(2, 3, *size)).shape == (2, 2, *size)
 
 
-def test_fewer_levels_take_smaller_volumes():
-    network = nnunet_unet(3, 2, width=0.1, dimensions=3, levels=4)
-    assert network(torch.zeros(2, 3, 8, 16, 24)).shape == (2, 2, 8, 16, 24)
-
-
 @pytest.mark.parametrize(("unet", "count"), [(plain_unet, 1_978_433), (nnunet_unet, 5_811_105)])
 def test_parameters_follow_the_width_and_all_get_a_gradient(unet, count):
     def parameters(width):

@@ -1,15 +1,15 @@
 from functools import partial
-from math import exp, sqrt
 
 import pytest
 import torch
+import torch.nn.functional as F
 from network_cases import dice, learn, on_meta, parameters, settled, without_gradient
 from torch import nn
 
 from npcrepro.base.errors import InputError
 from npcrepro.losses.dice import DiceLoss
 from npcrepro.models.layers import layer_table
-from npcrepro.papers.chen2020.network import VARIANCE_FLOOR, BaseNetwork, Encoder, FusionBlock, MMFNet
+from npcrepro.papers.chen2020.network import VARIANCE_FLOOR, BaseNetwork, FusionBlock, MMFNet
 
 pytest_plugins = ["core_fixtures"]
 
@@ -50,9 +50,6 @@ def shaken(network):
     return network.eval()
 
 
-# --- Sizes and parameters ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("network", "expected"),
     [
@@ -69,12 +66,6 @@ def test_parameters(network, expected):
     assert parameters(network) == expected
 
 
-def test_parameters_of_an_encoder_level_by_level():
-    encoder = on_meta(BaseNetwork, 1, 1).encoder
-    assert [parameters(level) for level in encoder.levels] == [1_992, 10_464, 41_664, 166_272]
-    assert (parameters(encoder.bottom), parameters(encoder)) == (110_784, 331_176)
-
-
 @pytest.mark.parametrize(("options", "mlps", "maps"), BLOCKS)
 def test_parameters_of_a_fusion_block(options, mlps, maps):
     for series in (2, 3):
@@ -83,12 +74,6 @@ def test_parameters_of_a_fusion_block(options, mlps, maps):
         spatial, merge = maps * 27 + 1, joined * channels + channels
         residual = 2 * (channels * channels * 9 + channels) + 2 * channels
         assert parameters(FusionBlock(channels, series, **options)) == mlps * mlp + spatial + merge + residual
-
-
-@pytest.mark.parametrize("series", [2, 3])
-def test_hidden_layers_are_a_quarter_of_a_series_for_any_number_of_them(series):
-    hidden = [block.mlps[0][0].out_features for block in on_meta(MMFNet, series, 1).fusions[:4]]
-    assert hidden == [2, 4, 8, 16]
 
 
 LEVELS = [(8, 16, 256, 256), (16, 8, 128, 128), (32, 4, 64, 64), (64, 2, 32, 32)]
@@ -110,18 +95,6 @@ def test_sizes_at_every_level(kind, series, prefix):
     assert convolutions == [(3, 3, 3)] * (9 * series + 4) + [(1, 1, 1)]
 
 
-def test_without_fusion_blocks_the_decoder_sees_the_maps_of_all_series():
-    decoder = on_meta(MMFNet, 3, 1, skips="concat").decoder
-    assert [merge[0].in_channels for merge in decoder.merge] == [8 + 24, 16 + 48, 32 + 96, 64 + 192]
-
-
-def test_the_2d_network_keeps_all_slices_at_every_level():
-    network = on_meta(BaseNetwork, 1, 1, in_plane=True)
-    rows = {row.name: row.output for row in layer_table(network, (1, 5, 64, 48))}
-    assert (rows["encoder.levels.3.1.2"], rows["encoder.bottom.2"]) == ((64, 5, 8, 6), (64, 5, 4, 3))
-    assert rows["decoder.merge.0.2"] == (8, 5, 64, 48)
-
-
 @pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
 def test_logits_have_the_size_of_the_image_and_no_layer_vanishes_at_a_small_width(build):
     network = build(2, width=0.001)
@@ -135,9 +108,6 @@ def test_what_cannot_be_used_is_an_error():
             BaseNetwork(1, 1, width=0.1, **options)(torch.zeros(1, 1, *size))
     with pytest.raises(InputError, match="did you mean 'concat'"):
         MMFNet(2, 1, bottom="concatenate")
-
-
-# --- Gradients and learning --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
@@ -177,24 +147,6 @@ def test_one_case_can_be_learnt_by_heart(name):
     assert dice((settled(network, image)(image) >= 0).float(), label) > 0.95
 
 
-@pytest.mark.parametrize("skips", ["block", "concat"])
-def test_the_encoder_of_one_series_fits_into_that_of_several(skips):
-    single, several = BaseNetwork(1, 1, width=0.25), MMFNet(3, 1, width=0.25, skips=skips)
-    for encoder in several.encoders:
-        encoder.load_state_dict(single.encoder.state_dict())
-    assert {name.split(".")[0] for name, _ in several.named_parameters()} >= {"encoders", "decoder"}
-
-
-def test_each_encoder_sees_its_own_series():
-    network, seen = MMFNet(3, 1, width=0.25), []
-    for number, encoder in enumerate(network.encoders):
-        encoder.register_forward_pre_hook(lambda _, given, number=number: seen.append((number, given[0])))
-    image = torch.randn(2, 3, 16, 16, 16)
-    network(image)
-    assert [number for number, _ in seen] == [0, 1, 2]
-    assert all(torch.equal(given, image[:, number : number + 1]) for number, given in seen)
-
-
 def test_the_2d_network_does_not_look_at_other_slices():
     torch.manual_seed(0)
     flat, deep = (shaken(BaseNetwork(1, 1, width=0.25, in_plane=plane)) for plane in (True, False))
@@ -209,79 +161,28 @@ def test_the_2d_network_does_not_look_at_other_slices():
         assert changed[~inside].any() == bool(reach)
 
 
-def test_the_encoder_alone_gives_skips_and_bottom():
-    skips, bottom = Encoder(1, (2, 3, 4, 5), 6)(torch.zeros(2, 1, 16, 32, 16))
-    sizes = [(2, 2, 16, 32, 16), (2, 3, 8, 16, 8), (2, 4, 4, 8, 4), (2, 5, 2, 4, 2)]
-    assert [tuple(skip.shape) for skip in skips] == sizes
-    assert bottom.shape == (2, 6, 1, 2, 1)
-
-
-# --- Fusion block ------------------------------------------------------------------------------------------------
-
-
-def sigmoid(x):
-    return 1 / (1 + exp(-x))
-
-
-def statistics_of(values, std):
-    mean = sum(values) / len(values)
-    found = [mean, max(values)]
-    if std:
-        found.append(sqrt(sum((v - mean) ** 2 for v in values) / len(values) + VARIANCE_FLOOR))
-    return found
-
-
-def by_mlp(mlp, values):
-    first, _, second = mlp
-    hidden = [
-        max(0.0, sum(w * v for w, v in zip(row, values, strict=True)) + b)
-        for row, b in zip(first.weight.tolist(), first.bias.tolist(), strict=True)
-    ]
-    return [
-        sum(w * h for w, h in zip(row, hidden, strict=True)) + b
-        for row, b in zip(second.weight.tolist(), second.bias.tolist(), strict=True)
-    ]
-
-
-def convolved(maps, weight, bias, z, y, x):
-    """One output voxel of a convolution of one output channel with padding, term by term."""
-    total = bias
-    for channel, kernel in zip(maps, weight, strict=True):
-        for dz, plane in enumerate(kernel):
-            for dy, row in enumerate(plane):
-                for dx, w in enumerate(row):
-                    at = z + dz - len(kernel) // 2, y + dy - len(plane) // 2, x + dx - len(row) // 2
-                    if all(0 <= i < n for i, n in zip(at, (len(channel), len(channel[0]), len(channel[0][0])))):
-                        total += w * channel[at[0]][at[1]][at[2]]
-    return total
-
-
 def slow_attention(block, joined):
-    """Channel weights, voxel weights and the merged map of one image (C, D, H, W), voxel by voxel."""
-    depth, height, width = joined.shape[1:]
-    places = [(z, y, x) for z in range(depth) for y in range(height) for x in range(width)]
-    pooled = [statistics_of(maps.flatten().tolist(), block.std_in_channel_attention) for maps in joined]
-    number = len(pooled[0])
-    mlps = list(block.mlps) if len(block.mlps) > 1 else [block.mlps[0]] * number
-    scores = [by_mlp(mlps[i], [values[i] for values in pooled]) for i in range(number)]
-    channel = [sigmoid(sum(each)) for each in zip(*scores, strict=True)]
-    weighted = [[[[w * v for v in r] for r in p] for p in m] for w, m in zip(channel, joined.tolist(), strict=True)]
-    over_channels = {
-        (z, y, x): statistics_of([maps[z][y][x] for maps in weighted], block.std_in_spatial_attention)
-        for z, y, x in places
-    }
-    maps = [
-        [[[over_channels[z, y, x][i] for x in range(width)] for y in range(height)] for z in range(depth)]
-        for i in range(len(over_channels[0, 0, 0]))
+    """Channel weights, voxel weights and the merged map of one image (C, D, H, W), from the equations."""
+
+    def statistics_of(maps, std):
+        """Each of maps (n, ...) over its last axis."""
+        found = [maps.mean(dim=-1), maps.amax(dim=-1)]
+        return found + ([(maps.var(dim=-1, correction=0) + VARIANCE_FLOOR).sqrt()] if std else [])
+
+    pooled = statistics_of(joined.flatten(1), block.std_in_channel_attention)
+    mlps = list(block.mlps) * (len(pooled) // len(block.mlps))
+    scores = [
+        mlp[2].weight @ (mlp[0].weight @ values + mlp[0].bias).clamp(min=0) + mlp[2].bias
+        for mlp, values in zip(mlps, pooled, strict=True)
     ]
-    (weight,), (bias,) = block.spatial.weight.tolist(), block.spatial.bias.tolist()
-    voxel = {place: sigmoid(convolved(maps, weight, bias, *place)) for place in places}
-    merged = torch.zeros(len(block.merge.weight), depth, height, width, dtype=torch.float64)
-    for z, y, x in places:
-        kept = [voxel[z, y, x] * a[z][y][x] + b[z, y, x].item() for a, b in zip(weighted, joined, strict=True)]
-        for c, (row, b) in enumerate(zip(block.merge.weight.flatten(1).tolist(), block.merge.bias.tolist())):
-            merged[c, z, y, x] = sum(w * v for w, v in zip(row, kept, strict=True)) + b
-    return torch.tensor(channel), torch.tensor([voxel[p] for p in places]).reshape(depth, height, width), merged
+    channel = 1 / (1 + (-sum(scores)).exp())
+    weighted = channel[:, None, None, None] * joined
+    maps = F.pad(torch.stack(statistics_of(weighted.movedim(0, -1), block.std_in_spatial_attention)), (1,) * 6)
+    near = maps.unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1)
+    score = torch.einsum("czyxabd,cabd->zyx", near, block.spatial.weight[0]) + block.spatial.bias
+    voxel = 1 / (1 + (-score).exp())
+    merged = torch.einsum("oc,czyx->ozyx", block.merge.weight.flatten(1), voxel * weighted + joined)
+    return channel, voxel, merged + block.merge.bias[:, None, None, None]
 
 
 @pytest.mark.parametrize("options", [options for options, _, _ in BLOCKS])
@@ -299,48 +200,6 @@ def test_the_block_term_by_term(options):
         torch.testing.assert_close(fused[image], merged + block.residual(merged[None])[0])
 
 
-def test_the_residual_part_does_not_mix_slices():
-    block = shaken(FusionBlock(4, 2))
-    maps = torch.randn(1, 4, 3, 5, 5)
-    alone = torch.cat([block.residual(maps[:, :, z : z + 1]) for z in range(3)], dim=2)
-    torch.testing.assert_close(block.residual(maps), alone)
-    assert [type(layer).__name__ for layer in block.residual] == ["Conv3d", "BatchNorm3d", "ReLU", "Conv3d"]
-
-
-def test_the_switches_act_on_their_own_statistic():
-    """Maps of equal average and maximum differ in their deviation, which only the block that uses it can tell."""
-    flat = torch.tensor([0.0, 1.0, 0.5, 0.5]).reshape(1, 1, 1, 2, 2).repeat(1, 16, 1, 1, 1)
-    wide = torch.tensor([0.0, 1.0, 0.0, 1.0]).reshape(1, 1, 1, 2, 2).repeat(1, 16, 1, 1, 1)
-    for std in (True, False):
-        torch.manual_seed(0)
-        block = shaken(FusionBlock(16, 2, std_in_channel_attention=std))
-        first, second = (block.attention([maps, maps])[0] for maps in (flat, wide))
-        assert torch.allclose(first, second) == (not std)
-
-
-@pytest.mark.parametrize("options", [{}, BASE_BLOCK])
-def test_permuted_series_have_permuted_attention(options):
-    torch.manual_seed(0)
-    order, channels = [2, 0, 1], 4
-    block = shaken(FusionBlock(channels, 3, **options))
-    moved = FusionBlock(channels, 3, **options).eval()
-    moved.load_state_dict(block.state_dict())
-    index = torch.cat([torch.arange(channels) + channels * series for series in order])
-    with torch.no_grad():
-        for old, new in zip(block.mlps, moved.mlps, strict=True):
-            new[0].weight.copy_(old[0].weight[:, index])
-            new[2].weight.copy_(old[2].weight[index])
-            new[2].bias.copy_(old[2].bias[index])
-        moved.merge.weight.copy_(block.merge.weight[:, index])
-    maps = [torch.randn(2, channels, 2, 4, 4) for _ in range(3)]
-    permuted = [maps[series] for series in order]
-    before, after = block.attention(maps), moved.attention(permuted)
-    torch.testing.assert_close(after[0], before[0][:, index])
-    torch.testing.assert_close(after[1], before[1])
-    torch.testing.assert_close(moved(permuted), block(maps))
-    assert not torch.allclose(after[0], before[0], atol=1e-3)
-
-
 @pytest.mark.parametrize(("bottom", "levels"), [("concat", 4), ("block", 5)])
 def test_attention_of_the_network_level_by_level(bottom, levels):
     torch.manual_seed(0)
@@ -356,12 +215,3 @@ def test_attention_of_the_network_level_by_level(bottom, levels):
     maps = [encoder(image[:, s : s + 1])[0][1] for s, encoder in enumerate(network.encoders)]
     torch.testing.assert_close(weights[1][0], network.fusions[1].attention(maps)[0])
     assert MMFNet(2, 1, width=0.1, skips="concat").eval().attention(torch.zeros(1, 2, 16, 16, 16)) == []
-
-
-def test_concatenation_keeps_the_order_of_the_series_and_the_sum_forgets_it():
-    image = torch.randn(1, 2, 16, 16, 16)
-    for how, same in (("sum", True), ("concat", False)):
-        torch.manual_seed(0)
-        network = shaken(MMFNet(2, 1, width=0.25, skips=how, bottom=how))
-        network.encoders[1].load_state_dict(network.encoders[0].state_dict())
-        assert torch.allclose(network(image), network(image.flip(1)), atol=1e-5) == same

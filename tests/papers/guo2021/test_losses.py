@@ -30,13 +30,6 @@ def test_literal_values(gamma):
     assert found.item() == pytest.approx(-sum(terms) / 7, rel=1e-5)
 
 
-def test_without_a_weight_each_voxel_counts_one():
-    logits, label = logits_of(0.7, 0.2, 0.4), row(1, 0, 0)
-    expected = -(0.3**2 * log(0.7) + 0.2**2 * log(0.8) + 0.4**2 * log(0.6)) / 3
-    assert DistanceFocalLoss()(logits, label).item() == pytest.approx(expected, rel=1e-5)
-    assert DistanceFocalLoss()(logits, label, torch.full((1, 1, 3), 5.0)).item() == pytest.approx(expected, rel=1e-5)
-
-
 def test_without_weight_and_focus_it_is_the_cross_entropy():
     torch.manual_seed(0)
     logits, label = torch.randn(3, 2, 2, 3, 4), (torch.rand(3, 1, 2, 3, 4) > 0.5).to(torch.uint8)

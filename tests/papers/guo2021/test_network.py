@@ -5,7 +5,6 @@ from network_cases import dice, learn, on_meta, parameters, settled, without_gra
 from torch import nn
 
 from npcrepro.base.errors import InputError
-from npcrepro.models.blocks import unit
 from npcrepro.models.layers import layer_table, receptive_field
 from npcrepro.papers.guo2021.losses import DistanceFocalLoss
 from npcrepro.papers.guo2021.network import ACDNet, BUNet, ConcatenatedConvolutions, JointCascade
@@ -47,9 +46,6 @@ def with_maps(label):
     return torch.cat([image, F.avg_pool3d(label, 3, stride=1, padding=1)], dim=1)
 
 
-# --- Counts and sizes --------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("kind", "channels", "options", "expected"),
     [
@@ -69,35 +65,6 @@ def test_parameters(kind, channels, options, expected):
     assert parameters(on_meta(kind, channels, 2, **options)) == expected
 
 
-def acdnet_formula(channels, stem, blocks, layers, growth, rates, branch, compression):
-    """The parameters by the formula of the specification: 27 c k + k + 2 k for a layer, and so on."""
-    total, c = 27 * channels * stem + 3 * stem, stem
-    for _ in range(blocks):
-        for _ in range(layers):
-            total, c = total + 27 * c * growth + 3 * growth, c + growth
-        total, c = total + rates * (27 * c * branch + 3 * branch), c + rates * branch
-        kept = round(c * compression)
-        total, c = total + c * kept + 3 * kept, kept
-    return total + 2 * c + 2
-
-
-@pytest.mark.parametrize(
-    ("stem", "blocks", "layers", "growth", "rates", "branch", "compression"),
-    [(32, 3, 4, 16, 3, 16, 0.5), (16, 1, 5, 4, 1, 6, 0.25)],
-)
-def test_parameters_of_acdnet_by_the_formula(stem, blocks, layers, growth, rates, branch, compression):
-    options = {"stem": stem, "blocks": blocks, "layers": layers, "growth": growth, "compression": compression}
-    network = on_meta(ACDNet, 2, 2, rates=range(1, rates + 1), pyramid_channels=branch, **options)
-    assert parameters(network) == acdnet_formula(2, stem, blocks, layers, growth, rates, branch, compression)
-
-
-def test_pyramids_as_layers_cost_as_much_as_plain_ones():
-    """The rates share a layer's growth, so that only the rates differ from a block without a pyramid."""
-    replaced, plain = (on_meta(ACDNet, 2, 2, rates=rates, **REPLACES) for rates in ((1, 2, 3), (1,)))
-    assert parameters(replaced) == parameters(plain) == acdnet_formula(2, 32, 3, 4, 16, 0, 0, 0.5)
-    assert [each[0].out_channels for each in replaced.blocks[0][0].units] == [6, 5, 5]
-
-
 def test_levels_of_bunet():
     rows = {layer.name: layer.output for layer in layer_table(on_meta(BUNet, 1, 2), (1, *BLOCK))}
     sizes = [(16, 8, 24, 24), (32, 4, 12, 12), (64, 2, 6, 6), (128, 1, 3, 3)]
@@ -114,25 +81,11 @@ def test_channels_of_acdnet():
     assert [rows[f"blocks.0.4.units.{branch}.0"].padding[0] for branch in range(3)] == [1, 2, 3]
 
 
-def test_each_convolution_is_followed_by_normalisation_and_relu():
-    for network, count in ((BUNet(1, 2, 0.1), 14), (ACDNet(2, 2, 0.1), 1 + 3 * (4 + 3 + 1))):
-        units = [m for m in network.modules() if isinstance(m, nn.Sequential) and isinstance(m[0], nn.Conv3d)]
-        assert [[type(part) for part in each] for each in units] == [[nn.Conv3d, nn.BatchNorm3d, nn.ReLU]] * count
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_have_the_size_of_the_block_and_gradients_reach_every_parameter(name):
     network, channels = small(name)
     assert network(torch.zeros(2, channels, 16, 8, 16)).shape == (2, 2, 16, 8, 16)
     assert without_gradient(network, torch.rand(2, channels, 8, 16, 16)) == []
-
-
-def test_width_scales_all_channels():
-    assert BUNet(1, 2, width=0.3).down[0][0][0].out_channels == 5
-    network = ACDNet(2, 2, width=0.5)
-    assert (network.stem[0].out_channels, network.blocks[0][0].channels) == (16, 24)
-    for kind in (BUNet, ACDNet):
-        kind(2, 2, width=0.001)
 
 
 def test_what_cannot_be_used_is_an_error():
@@ -144,27 +97,6 @@ def test_what_cannot_be_used_is_an_error():
         ACDNet(1, 2, uses_image=False)
 
 
-# --- Sight -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "voxels"),
-    [
-        # 3 of the stem, 2 for each of the 12 layers, and twice the largest rate for each of the 3 blocks.
-        ({}, (45, 45, 45)),
-        ({"rates": ((1, 2, 2), (0, 4, 3))}, (33, 51, 45)),
-        # Each of 12 layers sees as far as its largest rate.
-        (REPLACES | {"rates": (1, 2)}, (51, 51, 51)),
-    ],
-)
-def test_voxels_in_sight_of_acdnet(options, voxels):
-    network = ACDNet(2, 2, width=0.05, **options)
-    for axis, seen in enumerate(voxels):
-        # A row of voxels along one axis shows as much of it as a cube.
-        row = tuple(59 if other == axis else 1 for other in range(3))
-        assert receptive_field(network, 2, row)[axis] == seen
-
-
 def test_a_block_of_the_paper_is_all_in_sight():
     """Finding G07: with these rates every logit sees the whole depth, and none needs a larger rate for it."""
     assert receptive_field(ACDNet(2, 2, width=0.05), 2, BLOCK) == BLOCK
@@ -173,17 +105,6 @@ def test_a_block_of_the_paper_is_all_in_sight():
     assert receptive_field(network, 1, BLOCK) == BLOCK  # through three halvings
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert isinstance(network.pool, nn.MaxPool3d)
-
-
-def test_skips_carry_fine_features_past_the_bottleneck():
-    for skips in (True, False):
-        torch.manual_seed(0)
-        network = BUNet(1, 1, width=0.25, skips=skips).eval()
-        nn.init.zeros_(network.enlarge[0].weight)
-        assert torch.allclose(*network(torch.randn(2, 1, 8, 8, 8))) == (not skips)
-
-
-# --- The pyramid -------------------------------------------------------------------------------------------------
 
 
 def slow_convolution(image, weight, bias, rate):
@@ -221,15 +142,6 @@ def test_the_pyramid_against_a_slow_one():
     assert pyramid.channels == 8
 
 
-def test_a_rate_of_0_leaves_the_middle_tap():
-    assert unit(1, 1, rate=0)[0].kernel_size == (1, 1, 1)
-    assert unit(1, 1, rate=(0, 2, 1))[0].kernel_size == (1, 3, 3)
-    assert unit(1, 1, rate=[0, 2, 1])[0].dilation == (1, 2, 1)
-
-
-# --- The cascade -------------------------------------------------------------------------------------------------
-
-
 def test_the_map_alone():
     torch.manual_seed(0)
     network = ACDNet(3, 2, width=0.25, uses_image=False).eval()
@@ -247,9 +159,6 @@ def test_a_jointly_trained_cascade_is_the_mean_of_both_probabilities():
     fine = network.fine(torch.cat([image, coarse[:, 1:]], dim=1)).softmax(dim=1)
     torch.testing.assert_close(network(image).softmax(dim=1), (coarse + fine) / 2)
     torch.testing.assert_close(network(image).exp(), (coarse + fine) / 2, atol=2e-3, rtol=0)
-
-
-# --- Learning ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "times", "side"), [("bunet", 2, 16), ("cnn", 2, 16), ("acdnet", 1, 8)])

@@ -15,8 +15,7 @@ from network_cases import (
 from torch import nn
 
 from npcrepro.base.errors import InputError
-from npcrepro.models.layers import layer_table
-from npcrepro.papers.luo2020.network import OUTSIDE_LOGIT, MultiScalePooling, MultiScaleUNet, TwoStageUNet
+from npcrepro.papers.luo2020.network import OUTSIDE_LOGIT, MultiScalePooling, TwoStageUNet
 
 pytest_plugins = ["core_fixtures"]
 
@@ -58,9 +57,6 @@ def with_stand_ins(logits, out_channels=1, **options):
     return network
 
 
-# --- Multi-scale pooling -----------------------------------------------------------------------------------------
-
-
 def test_poolings_by_hand():
     maps = torch.arange(16.0).reshape(1, 1, 4, 4)
     one, three, five, seven = (pool(maps)[0, 0] for pool in MultiScalePooling(1).pools)
@@ -74,37 +70,11 @@ def test_poolings_by_hand():
         torch.testing.assert_close(pool(constant), constant)  # up to the border
 
 
-def test_the_block_can_become_any_weighting_of_its_poolings():
-    block = MultiScalePooling(2)
-    with torch.no_grad():
-        block.fuse.weight.zero_()
-        block.fuse.bias.zero_()
-        for channel in range(2):
-            block.fuse.weight[channel, 3 * 2 + channel] = 1.0  # channels of the fourth pooling
-    maps = torch.randn(1, 2, 5, 9)
-    torch.testing.assert_close(block(maps), F.avg_pool2d(maps, 7, 1, 3, count_include_pad=False))
-
-
 def test_only_the_fusion_has_parameters():
     assert parameters(MultiScalePooling(8)) == 4 * 8 * 8 + 8
     assert parameters(MultiScalePooling(8, kernels=(1, 5))) == 2 * 8 * 8 + 8
     with pytest.raises(ValueError, match=r"odd to keep the size, got \(1, 2\)"):
         MultiScalePooling(1, kernels=(1, 2))
-
-
-@pytest.mark.parametrize(
-    ("multi_scale", "extra"), [("input", [3]), ("skips", [8, 16, 32, 64]), ("bottleneck", [128]), (None, [])]
-)
-def test_where_the_block_stands(multi_scale, extra):
-    torch.manual_seed(0)
-    network = MultiScaleUNet(3, 2, base=8, multi_scale=multi_scale)
-    assert fusions(network) == sum(4 * c * c + c for c in extra)
-    fused = [layer for layer in layer_table(network, (3, 32, 48)) if layer.name.endswith("fuse")]
-    assert [layer.output[0] for layer in fused] == extra
-    assert without_gradient(network, torch.randn(2, 3, 32, 32)) == []
-
-
-# --- Two stages --------------------------------------------------------------------------------------------------
 
 
 def test_the_two_stages_of_the_paper():
