@@ -57,7 +57,7 @@ TRAINED = {"stepwise", "euclidean", "unaugmented"}
         ("protocol/method.py", 'self.activation == "softmax"', "False", TRAINED),
         ("protocol/method.py", "set(self.structures) <= set", "set(self.structures) < set", set()),
         ("metrics/surface.py", "distances.nsd(2)", "distances.nsd(3)", {"scores"}),
-        ("cli/commands.py", "def list_methods", "def list_all", set()),
+        ("cli/papers.py", "def list_methods", "def list_all", set()),
     ],
 )
 def test_a_change_reaches_those_who_use_the_code(hashes, name, old, new, changed):

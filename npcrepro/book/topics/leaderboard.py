@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, product
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -80,7 +82,9 @@ class Entry:
 
         if "network" not in self.method:
             return None, None
-        method, profile = Method.from_data(self.method), Profile(**self.runs[0]["profile"])
+        # Records of other systems say no more of their profile than its name and matrix.
+        profile = cast(Profile, SimpleNamespace(**self.runs[0]["profile"]))
+        method = Method.from_data(self.method)
         parameters, _, macs = count_layers(lambda: method.build(profile.width), method.input_shape(profile))
         return parameters, macs
 
