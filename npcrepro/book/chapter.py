@@ -47,7 +47,7 @@ class Chapter:
 
     def __init__(self, key: str, settings: Settings):
         self.settings = settings
-        self.paper: Paper = registry.load(key, settings.modalities)
+        self.paper: Paper = registry.load(key, settings.modalities).at(settings.profile)
         self.reported = registry.reported(key)
         self.size: Profile = self.paper.profile(settings.profile)
         self.source: Cohort = open_cohort(self.paper, settings)

@@ -15,6 +15,8 @@ from typing import Any
 
 from npcrepro.base.errors import InputError, pick
 
+PRINTED = "paper"  # the profile with the printed sizes and schedules
+
 
 @dataclass(frozen=True)
 class Component:
@@ -252,6 +254,8 @@ class Paper:
             methods are compared with the proposed one.
         added: names of methods that this book adds (variants, controls, references of today); the paper prints no
             number of them.
+        shortened: by name, the methods that the profiles smaller than ``paper`` train in another way, such as with
+            another schedule of the learning rate. ``methods`` has the printed way.
     """
 
     key: str
@@ -261,6 +265,20 @@ class Paper:
     split: Mapping[str, Any]
     comparisons: Mapping[str, str] = field(default_factory=dict)
     added: tuple[str, ...] = ()
+    shortened: Mapping[str, Method] = field(default_factory=dict)
+
+    def at(self, profile: str) -> Paper:
+        """The paper with the methods as a profile trains them; an unknown profile is an `InputError`.
+
+        Example:
+            >>> from npcrepro.papers.guo2021.protocol import PAPER
+            >>> PAPER.at("paper") is PAPER
+            True
+        """
+        if self.profile(profile).name == PRINTED or not self.shortened:
+            return self
+        methods = tuple(self.shortened.get(method.name, method) for method in self.methods)
+        return dataclasses.replace(self, methods=methods, shortened={})
 
     def method(self, name: str) -> Method:
         """The method ``name``, also as ``paper/name``; an unknown one is an `InputError` with the nearest name."""

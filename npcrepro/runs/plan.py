@@ -35,7 +35,7 @@ def plan(paper: Paper, settings: Settings, cohort: Cohort) -> list[Configuration
     Raises:
         InputError: a method, profile or fold that is not there, or too few patients.
     """
-    profile = paper.profile(settings.profile)
+    paper, profile = paper.at(settings.profile), paper.profile(settings.profile)
     names = settings.methods or profile.methods or (paper.methods[0].name,)
     methods = [paper.method(name).on(cohort.structures) for name in names]
     split = split_patients(cohort, **paper.split)

@@ -6,6 +6,7 @@ import pytest
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import as_data
 from npcrepro.papers.li2018.protocol import PAPER
+from npcrepro.protocol import registry
 from npcrepro.protocol.method import Component, Method, Use
 
 METHOD = PAPER.method("stepwise")
@@ -51,3 +52,12 @@ def test_the_network_is_built_with_the_channels_of_the_method():
     assert echo.build(0.5) == {"in_channels": 1, "out_channels": 2, "width": 0.5}
     assert replace(echo, activation="softmax").build(1)["out_channels"] == 3
     assert replace(echo, network=Component("builtins:dict", {"in_channels": 2})).build(1)["in_channels"] == 2
+
+
+def test_smaller_profiles_train_a_shortened_method_and_paper_trains_the_printed_one():
+    paper = registry.load("guo2021")
+    short = replace(paper.method("cscn"), title="short")
+    adapted = replace(paper, shortened={"cscn": short})
+    assert adapted.at("bench").method("cscn") is short
+    assert adapted.at("bench").method("acdnet") is paper.method("acdnet")
+    assert adapted.at("paper").method("cscn") is paper.method("cscn")
