@@ -65,10 +65,9 @@ ARGUMENTS = [
 
 @dataclass
 class Visit:
-    """What one page did in the browser at one width."""
+    """What one page did in the browser."""
 
     page: str
-    width: int
     title: str = ""
     text: str = ""
     foreign: list[str] = field(default_factory=list)
@@ -79,7 +78,8 @@ class Visit:
     formulas: int = 0
     raw_formulas: int = 0
     broken_images: list[str] = field(default_factory=list)
-    overflow_px: int = 0
+    overflow_px: dict[int, int] = field(default_factory=dict)  # by the width of the window
+    serious: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # rule and place, by theme
 
 
 @pytest.fixture(scope="session")
@@ -121,10 +121,30 @@ def chromium(chromium_path):
         browser.close()
 
 
-def visit(browser, site: str, name: str, width: int) -> Visit:
-    """Open a page, wait until its formulas are set, and write down what happened."""
-    result = Visit(name, width)
-    context = browser.new_context(viewport={"width": width, "height": 900})
+WIDTHS = (1280, 400)  # of a desk and of a phone
+WIDE = {"width": WIDTHS[0], "height": 900}
+SET = "window.MathJax?.startup?.promise?.then(() => true)"  # once all formulas are set
+FADED = "Promise.all(document.getAnimations().map(one => one.finished)).then(() => true)"
+
+# Of the theme's own buttons: an icon that counts as a letter, and the keys that are shown behind the word "Search".
+OF_THE_THEME = {"label-content-name-mismatch": ".theme-switch-button, .search-button-field"}
+FIND = """
+([known, rules]) => axe.run({resultTypes: ["violations"], elementRef: true, ...(rules && {runOnly: rules})}).then(
+  found => found.violations.filter(rule => ["serious", "critical"].includes(rule.impact)).flatMap(rule => rule.nodes
+  .filter(node => !(rule.id in known && node.element.matches(known[rule.id])))
+  .map(node => [rule.id, node.target.join(" ")])))
+"""
+# The themes of the book, and the rules that are asked in each; None stands for all. Nothing but colours differs.
+THEMES = {"light": None, "dark": ["color-contrast", "link-in-text-block"]}
+
+
+def visit(browser, site: str, name: str, axe: str = "") -> Visit:
+    """Open a page, wait until its formulas are set, write down what happened, and narrow the window.
+
+    With the code of axe, what would keep somebody from reading the page is looked for in each theme, all unfolded.
+    """
+    result = Visit(name)
+    context = browser.new_context(viewport=WIDE, color_scheme="light")
     page = context.new_page()
 
     def on_request(request):
@@ -146,7 +166,7 @@ def visit(browser, site: str, name: str, width: int) -> Visit:
     page.on("console", lambda message: result.errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: result.errors.append(str(error)))
     page.goto(f"{site}/{name}", wait_until="networkidle")
-    page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
+    page.evaluate(SET)
     result.title = page.title()
     result.text = page.inner_text("body")
     result.links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
@@ -154,8 +174,20 @@ def visit(browser, site: str, name: str, width: int) -> Visit:
     result.formulas = page.locator("mjx-container").count()
     # What Sphinx wrote as a formula but MathJax has not set.
     result.raw_formulas = page.locator(".math:not(:has(mjx-container))").count()
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        sizes = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        result.overflow_px[width] = page.evaluate(sizes)
     result.broken_images = page.eval_on_selector_all("img", "all => all.filter(i => !i.naturalWidth).map(i => i.src)")
-    result.overflow_px = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    if axe:
+        page.set_viewport_size(WIDE)
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+        page.evaluate(axe)
+        for theme, rules in THEMES.items():
+            page.emulate_media(color_scheme=theme)
+            page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+            page.evaluate(FADED)  # what is unfolded or changes its colour fades in
+            result.serious[theme] = [tuple(found) for found in page.evaluate(FIND, [OF_THE_THEME, rules])]
     context.close()
     return result
 
@@ -165,15 +197,23 @@ def names(html: Path) -> list[str]:
     return sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html") if "_static" not in path.parts)
 
 
+@pytest.fixture(scope="session")
+def axe(html) -> str:
+    """The checker, which npm installs beside the libraries of the book."""
+    return (html.parent / "npm" / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
+
+
 @pytest.fixture(scope="module")
-def visits(html, site, chromium) -> dict[str, dict[int, Visit]]:
-    """Every page of the book, at the width of a desk and of a phone."""
-    return {name: {width: visit(chromium, site, name, width) for width in (1280, 400)} for name in names(html)}
+def visits(html, site, chromium, axe) -> dict[str, Visit]:
+    """Every page of the book."""
+    # The page that forwards has left before it is checked. The reference is long, and Sphinx writes all of it.
+    unchecked = {name for name in names(html) if name == "index.html" or "/api-" in name}
+    return {name: visit(chromium, site, name, "" if name in unchecked else axe) for name in names(html)}
 
 
 @pytest.fixture(scope="module")
 def every_visit(visits) -> list[Visit]:
-    return [one for widths in visits.values() for one in widths.values()]
+    return list(visits.values())
 
 
 @pytest.mark.browser
@@ -200,24 +240,24 @@ class TestPages:
         assert [one.page for one in every_visit if re.search(r"<IPython\.|<Figure size| object at 0x", one.text)] == []
 
     def test_formulas_are_set(self, visits, every_visit):
-        assert visits["book/words.html"][1280].formulas >= 10
+        assert visits["book/words.html"].formulas >= 10
         assert {one.page: one.raw_formulas for one in every_visit if one.raw_formulas} == {}
 
     def test_images_load(self, every_visit):
         assert {one.page: one.broken_images for one in every_visit if one.broken_images} == {}
 
     def test_nothing_sticks_out_at_either_width(self, every_visit):
-        assert {(one.page, one.width): one.overflow_px for one in every_visit if one.overflow_px > 0} == {}
+        assert {one.page: one.overflow_px for one in every_visit if max(one.overflow_px.values()) > 0} == {}
 
     def test_links_inside_the_book_lead_somewhere(self, visits, html, site):
         dead = []
-        for name, widths in visits.items():
-            for link in widths[1280].links:
+        for name, one in visits.items():
+            for link in one.links:
                 address, fragment = urldefrag(link)
                 if not address.startswith(site):
                     continue
                 target = unquote(urlsplit(address).path).lstrip("/") or "index.html"
-                known = visits[target][1280].ids | {""} if target in visits else {unquote(fragment)}
+                known = visits[target].ids | {""} if target in visits else {unquote(fragment)}
                 if not (html / target).is_file() or unquote(fragment) not in known:
                     dead.append((name, link))
         assert dead == []
@@ -228,12 +268,12 @@ class TestPages:
 
     def test_page_of_departures_shows_the_tags_of_the_code(self, visits):
         entries = departures.departures()
-        text = visits["book/departures.html"][1280].text
+        text = visits["book/departures.html"].text
         assert text.count("SILENT") >= sum(entry.kind == "SILENT" for entry in entries)
         assert "inserted here when the book is built" not in text
 
     def test_chapter_names_its_profile(self, visits):
-        assert "smoke" in visits["notebooks/li2018.html"][1280].text
+        assert "smoke" in visits["notebooks/li2018.html"].text
 
     def test_search_finds_a_word_of_the_glossary(self, chromium, site):
         page = chromium.new_page()
@@ -242,7 +282,7 @@ class TestPages:
         page.wait_for_selector('#search-results li a[href*="words.html"]')
         page.close()
 
-    @pytest.mark.parametrize("width", [1280, 400])
+    @pytest.mark.parametrize("width", WIDTHS)
     def test_a_choice_leaves_the_rows_that_meet_it(self, chromium, site, width):
         """On a phone rows are cards, which must not bring those back that are hidden."""
         page = chromium.new_page(viewport={"width": width, "height": 900})
@@ -276,7 +316,7 @@ class TestPages:
         ],
     )
     def test_page_works_below_a_folder_of_its_host(self, site_below, chromium, name):
-        one = visit(chromium, site_below, name, 1280)
+        one = visit(chromium, site_below, name)
         assert (one.foreign, one.failed, one.errors, one.broken_images) == ([], [], [], [])
         assert one.raw_formulas == 0
         assert [
@@ -295,42 +335,6 @@ class TestPages:
         assert json.loads(source)["metadata"]["papermill"]["input_path"] == "notebooks/li2018.ipynb"
 
 
-# Of the theme's own buttons: an icon that counts as a letter, and the keys that are shown behind the word "Search".
-OF_THE_THEME = {"label-content-name-mismatch": ".theme-switch-button, .search-button-field"}
-FIND = """
-([known, rules]) => axe.run({resultTypes: ["violations"], elementRef: true, ...(rules && {runOnly: rules})}).then(
-  found => found.violations.flatMap(rule => rule.nodes
-  .filter(node => !(rule.id in known && node.element.matches(known[rule.id])))
-  .map(node => [rule.impact, rule.id, node.target.join(" ")])))
-"""
-
-
-# The themes of the book, and the rules that are asked in each; None stands for all. Nothing but colours differs.
-THEMES = {"light": None, "dark": ["color-contrast", "link-in-text-block"]}
-
-
-def serious(browser, site: str, name: str, theme: str, axe: str) -> list[tuple[str, str, str]]:
-    """Page, rule and selector of each finding of axe that keeps somebody from reading a page, with all unfolded."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=theme)
-    page = context.new_page()
-    page.goto(f"{site}/{name}", wait_until="networkidle")
-    page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
-    assert page.evaluate("document.documentElement.dataset.theme") == theme
-    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
-    # What is unfolded fades in, and is pale until then.
-    page.evaluate("Promise.all(document.getAnimations().map(one => one.finished)).then(() => true)")
-    page.evaluate(axe)
-    found = page.evaluate(FIND, [OF_THE_THEME, THEMES[theme]])
-    context.close()
-    return [(name, rule, place) for impact, rule, place in found if impact in ("serious", "critical")]
-
-
-@pytest.fixture(scope="session")
-def axe(html) -> str:
-    """The checker, which npm installs beside the libraries of the book."""
-    return (html.parent / "npm" / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
-
-
 @pytest.mark.browser
 @pytest.mark.slow
 class TestAccessibility:
@@ -338,14 +342,14 @@ class TestAccessibility:
         assert list(html.rglob("axe*.js")) == []
 
     def test_checker_finds_a_picture_without_words(self, tmp_path, chromium, axe):
+        follow = "matchMedia('(prefers-color-scheme: dark)').onchange = () => { now.dataset.theme = 'dark' }"
         (tmp_path / "bad.html").write_text(
             '<!doctype html><html lang="en" data-theme="light"><title>t</title><main><img src="data:,"></main>'
+            f"<script>const now = document.documentElement; {follow}</script>"
         )
         with pdf.served(tmp_path) as address:
-            assert serious(chromium, address, "bad.html", "light", axe) == [("bad.html", "image-alt", "img")]
+            assert visit(chromium, address, "bad.html", axe).serious["light"] == [("image-alt", "img")]
 
     @pytest.mark.parametrize("theme", THEMES)
-    def test_no_serious_finding(self, html, site, chromium, axe, theme):
-        # The page that forwards has left before it is checked. The reference is long, and Sphinx writes all of it.
-        pages = [name for name in names(html) if name != "index.html" and "/api-" not in name]
-        assert [found for name in pages for found in serious(chromium, site, name, theme, axe)] == []
+    def test_no_serious_finding(self, every_visit, theme):
+        assert {one.page: one.serious[theme] for one in every_visit if one.serious.get(theme)} == {}
