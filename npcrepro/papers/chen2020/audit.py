@@ -101,8 +101,8 @@ def dsc_and_loss(reported: Reported) -> Finding:
     lines = (
         f"2D networks {min(flat):.4f} to {max(flat):.4f}, 3D networks {min(deep):.4f} to {max(deep):.4f}.",
         f"The smoothing term explains {smoothing:.5f} for a tumour of 20,000 voxels.",
-        f"A mean DSC of {full['dsc']:.4f} leaves probabilities a loss of {least_loss(full['dsc']):.4f} or more; printed "
-        f"{full['loss_dice']:.4f}.",
+        f"A mean DSC of {full['dsc']:.4f} leaves probabilities a loss of at least {least_loss(full['dsc']):.4f}; "
+        f"printed {full['loss_dice']:.4f}.",
     )
     size = half(reported, "dsc") + half(reported, "loss_dice")
     # Of the same masks the sum would be 1; not "inconsistent", as we first had it: equation 1 is of probabilities,
