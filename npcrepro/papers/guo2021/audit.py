@@ -189,23 +189,28 @@ def learning_rate(reported: Reported) -> Finding:
 
 
 @check("G09", where="Equations 4 and 7",
-    claim="The weight is the distance to the edge + 1 inside the tumour and 1 outside, to punish errors at the edge.",
-    reading="The distance was meant to be turned round before use.",
+    claim="The weight, from 0 to 1, is the distance to the edge + 1 inside the tumour and 1 outside, to punish errors "
+    "at the edge.",
+    reading="The distance was meant to be turned round and scaled before use.",
     consequence="As printed by default; the map turned round and the plain focal loss are methods.")  # fmt: skip
 def edge_weight(reported: Reported) -> Finding:
-    lines, core, printed = [], False, reported["text"]["weight_inside"]
+    lines, core, printed, least, largest = [], False, reported["text"]["weight_inside"], 1.0, 1.0  # 1 outside
+    low, high = reported["text"]["weight_range"]
     for volume in (2, 12, 40):
         radius = (3 * 1000 * volume / (4 * pi)) ** (1 / 3)
         place = np.linspace(0, radius, 10_001)
         shell, weight = place**2, printed["at_edge"] + printed["more_for_each_mm"] * (radius - place)
         rim = place >= radius - 2
         voxels, weights = shell[rim].sum() / shell.sum(), (shell * weight)[rim].sum() / (shell * weight).sum()
-        core |= weights < voxels
+        core |= bool(weights < voxels)
+        least, largest = min(least, weight.min()), max(largest, weight.max())
         lines.append(
             f"A ball of {volume} cm³: {weight[-1]:.1f} at the edge, {weight[0]:.1f} in the centre; the outer 2 mm hold "
             f"{100 * voxels:.0f} % of the voxels and {100 * weights:.0f} % of the weight."
         )
-    return Finding("inconsistent" if core else "consistent", tuple(lines))
+    lines.append(f"Weights are said to lie between {low:g} and {high:g}; these from {least:.1f} to {largest:.1f}.")
+    fits = not core and low <= least and largest <= high
+    return Finding("consistent" if fits else "inconsistent", tuple(lines))
 
 
 @check("G10", where="Section 4.4, Table 1, Figures 7 and 8",
