@@ -21,7 +21,8 @@ VERDICTS = {
     "rounding": "they fit only if a last digit may move",
     "inconsistent": "two statements cannot both be right",
     "impossible": "a number violates an identity or an inequality",
-    "cannot tell": "what would decide it is not printed",
+    "not stated": "the paper leaves out the setting, the definition, the spread or the row that the check asks for",
+    "cannot tell": "what is printed fits more than one answer",
 }
 AS_PRINTED = "As printed."  # the reading of a check in which nothing needs saving
 TINY = 1e-9  # printed decimals are not exact in binary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, log, pi, prod, sqrt
+from math import log, pi, prod, sqrt
 
 import numpy as np
 from scipy import stats
@@ -14,7 +14,9 @@ from npcrepro.protocol import registry
 
 VNET_HALVINGS = 4  # of the cited network
 USUAL_TUMOUR_CM3 = 20  # for scale
+LEAST_SPHERICITY = 0.5  # of a tumour; our limit
 RATES = (1, 2, 3, 4, 6, 12, 18)
+PARTS = ("BUNet", "ACDNet")  # of the cascade
 
 
 def rows(reported: Reported) -> list[Mapping]:
@@ -98,13 +100,14 @@ def two_physicians(reported: Reported) -> Finding:
     difference = best["dsc"] - people["dsc"]
     error = sqrt(1 / reported["paper"]["patients"] + 1 / people["patients"])
     limit = difference / (stats.norm.isf(0.025) * error)
-    stated = people.get("sd") is not None
+    sd = people["sd"]
     lines = (
         f"The difference of {difference:.3f} is significant if the standard deviation over patients is below "
-        f"{limit:.3f}; {'it is printed' if stated else 'none is printed'}.",
+        f"{limit:.3f}; {'none is printed' if sd is None else f'it is {sd:.3f}'}.",
         f"Distances: {best['assd_mm']:.3f} against {people['assd_mm']:.3f} mm.",
     )
-    return Finding("consistent" if stated and people["sd"] < limit else "cannot tell", lines, {"limit": limit})
+    better = "not stated" if sd is None else "consistent" if sd < limit else "cannot tell"
+    return Finding(better if difference > 0 else "inconsistent", lines, {"limit": limit})
 
 
 def ball_of(dsc: float, distance_mm: float) -> tuple[float, float]:
@@ -126,12 +129,15 @@ def size_of_tumours(reported: Reported) -> Finding:
     ]
     balls = {name: ball_of(dsc, distance) for name, dsc, distance in given}
     lines = [f"{name}: a ball of radius {radius:.1f} mm, {volume:.1f} cm³." for name, (radius, volume) in balls.items()]
-    radius = (3 * 1000 * USUAL_TUMOUR_CM3 / (4 * pi)) ** (1 / 3)
-    least = min(radius_here for radius_here, _ in list(balls.values())[:own])
-    lines.append(f"A tumour of {USUAL_TUMOUR_CM3} cm³ would need a sphericity of {least / radius:.2f}.")
-    stated = reported["text"]["tumour_volume_cm3"] is not None
+    stated = reported["text"]["tumour_volume_cm3"]
+    volume = USUAL_TUMOUR_CM3 if stated is None else stated
+    radius = (3 * 1000 * volume / (4 * pi)) ** (1 / 3)
+    # Surface over volume is 3 / radius of the ball, so that the ratio of the two radii is the sphericity.
+    sphericity = [radius_here / radius for radius_here, _ in list(balls.values())[:own]]
+    lines.append(f"A tumour of {volume:g} cm³ would need a sphericity of {min(sphericity):.2f}.")
+    usual = "consistent" if min(sphericity) >= LEAST_SPHERICITY and max(sphericity) <= 1 else "inconsistent"
     numbers = {name: volume for name, (_, volume) in balls.items()}
-    return Finding("consistent" if stated else "cannot tell", tuple(lines), numbers)
+    return Finding("not stated" if stated is None else usual, tuple(lines), numbers)
 
 
 @check("G06", where="Sections 4.1 and 4.2",
@@ -160,7 +166,7 @@ def atrous_rates(reported: Reported) -> Finding:
     lines = [f"Rate {rate}: {in_words(shares)}." for rate, shares in inside.items()]
     stated = reported["text"]["rates"]
     useful = stated is not None and max(stated) < min(block)
-    verdict = "cannot tell" if stated is None else "consistent" if useful else "inconsistent"
+    verdict = "not stated" if stated is None else "consistent" if useful else "inconsistent"
     return Finding(verdict, ("Share of the outer taps of a kernel that lie inside the block.", *lines))
 
 
@@ -183,23 +189,28 @@ def learning_rate(reported: Reported) -> Finding:
 
 
 @check("G09", where="Equations 4 and 7",
-    claim="The weight is the distance to the edge + 1 inside the tumour and 1 outside, to punish errors at the edge.",
-    reading="The distance was meant to be turned round before use.",
+    claim="The weight, from 0 to 1, is the distance to the edge + 1 inside the tumour and 1 outside, to punish errors "
+    "at the edge.",
+    reading="The distance was meant to be turned round and scaled before use.",
     consequence="As printed by default; the map turned round and the plain focal loss are methods.")  # fmt: skip
 def edge_weight(reported: Reported) -> Finding:
-    lines, core = [], False
+    lines, core, printed, least, largest = [], False, reported["text"]["weight_inside"], 1.0, 1.0  # 1 outside
+    low, high = reported["text"]["weight_range"]
     for volume in (2, 12, 40):
         radius = (3 * 1000 * volume / (4 * pi)) ** (1 / 3)
         place = np.linspace(0, radius, 10_001)
-        shell, weight = place**2, radius - place + 1
+        shell, weight = place**2, printed["at_edge"] + printed["more_for_each_mm"] * (radius - place)
         rim = place >= radius - 2
         voxels, weights = shell[rim].sum() / shell.sum(), (shell * weight)[rim].sum() / (shell * weight).sum()
-        core |= weights < voxels
+        core |= bool(weights < voxels)
+        least, largest = min(least, weight.min()), max(largest, weight.max())
         lines.append(
-            f"A ball of {volume} cm³: 1 at the edge, {radius + 1:.1f} in the centre; the outer 2 mm hold "
+            f"A ball of {volume} cm³: {weight[-1]:.1f} at the edge, {weight[0]:.1f} in the centre; the outer 2 mm hold "
             f"{100 * voxels:.0f} % of the voxels and {100 * weights:.0f} % of the weight."
         )
-    return Finding("inconsistent" if core else "consistent", tuple(lines))
+    lines.append(f"Weights are said to lie between {low:g} and {high:g}; these from {least:.1f} to {largest:.1f}.")
+    fits = not core and low <= least and largest <= high
+    return Finding("consistent" if fits else "inconsistent", tuple(lines))
 
 
 @check("G10", where="Section 4.4, Table 1, Figures 7 and 8",
@@ -213,34 +224,20 @@ def vnet(reported: Reported) -> Finding:
     return Finding("inconsistent" if figures and not filled else "consistent", (line,), {"filled": filled})
 
 
-@check("G11", where="Section 4.1",
-    claim="0.6 x 0.6 x 3.0 mm becomes 1 mm, cropped to 160 x 198 x 103.",
-    reading="As printed.",
-    consequence="Two of three slices are interpolated; scores are taken on the native grid.")  # fmt: skip
-def resampling(reported: Reported) -> Finding:
-    text, spacing = reported["text"], reported["text"]["voxel_mm"]
-    native = [side / step for side, step in zip(text["image_size"], spacing, strict=True)]
-    blocks = prod(ceil(side / part) for side, part in zip(text["image_size"], text["block"], strict=True))
-    lines = (
-        f"The image has {native[0]:.0f} x {native[1]:.0f} native pixels and {native[2]:.1f} native slices.",
-        f"{blocks} blocks cover it.",
-    )
-    fits = all(side >= part for side, part in zip(text["image_size"], text["block"], strict=True))
-    return Finding("consistent" if fits else "inconsistent", lines, {"blocks": blocks})
-
-
 @check("G12", where="Table 1",
     claim="The cascade is better than its parts.",
     reading="The missing row of the first stage lies below the cascade.",
     consequence="First stage, second stage alone, cascade without fusion and full cascade are run.")  # fmt: skip
 def cascade(reported: Reported) -> Finding:
     best, second = _row(reported, "CSCN"), _row(reported, "ACDNet")
+    better = all(row["dsc"] < best["dsc"] for row in _networks(reported) if row["model"] in PARTS)
     n = reported["paper"]["patients"]
     limit = (best["dsc"] - second["dsc"]) * sqrt(n) / stats.t.isf(0.025, n - 1)
-    parts = [row["model"] for row in _networks(reported) if row["model"] in ("BUNet", "ACDNet")]
+    parts = [row["model"] for row in _networks(reported) if row["model"] in PARTS]
     lines = (
         f"CSCN - ACDNet: DSC {best['dsc'] - second['dsc']:+z.3f}, ASSD {best['assd_mm'] - second['assd_mm']:+z.3f} mm.",
         f"Rows of its parts: {in_words(parts)}; over {n} pairs the difference is significant if the standard deviation "
         f"of the differences is below {limit:.3f}.",
     )
-    return Finding("consistent" if len(parts) == 2 else "cannot tell", lines, {"limit": limit})
+    known = "consistent" if len(parts) == len(PARTS) else "not stated"
+    return Finding(known if better else "inconsistent", lines, {"limit": limit})

@@ -137,13 +137,14 @@ class DeepLabV3Plus(nn.Module):
         output_stride: 16, or 8 with all rates doubled.
         separable: depthwise separable 3 x 3 convolutions in pyramid and decoder, or full ones.
         rates: of the pyramid at output stride 16.
+        pyramid: look at the deepest maps at several rates, or with one 1 x 1 convolution.
 
     Shape:
         ``(B, in_channels, H, W)`` of any size to logits ``(B, out_channels, H, W)``.
 
     Raises:
-        ValueError: another output stride; a training batch of one, where the batch normalisation behind the image
-            pooling would have a single number per channel.
+        ValueError: another output stride; with a pyramid, a training batch of one, where the batch normalisation behind
+            the image pooling would have a single number per channel.
 
     Example:
         >>> DeepLabV3Plus(1, 1, width=0.1).eval()(torch.zeros(1, 1, 48, 64)).shape
@@ -161,6 +162,7 @@ class DeepLabV3Plus(nn.Module):
         separable: bool = True,
         # SILENT: Xue 2020, rates, channels and image pooling of the pyramid; 6, 12, 18, 256 channels, with pooling.
         rates: tuple[int, ...] = (6, 12, 18),
+        pyramid: bool = True,
     ):
         super().__init__()
         self.trunk = MobileNetV2Trunk(in_channels, width, output_stride)
@@ -168,7 +170,12 @@ class DeepLabV3Plus(nn.Module):
         # SILENT: Xue 2020, which maps are the low-level features and their reduced channels; the 24-channel stage, 48.
         reduced = scaled(48, width)
         rates = tuple(rate * 16 // output_stride for rate in rates)
-        self.pyramid = AtrousPyramid(self.trunk.channels[-1], channels, rates, separable)
+        deepest = self.trunk.channels[-1]
+        self.pyramid = (
+            AtrousPyramid(deepest, channels, rates, separable)
+            if pyramid
+            else nn.Sequential(*convolution_unit(deepest, channels))
+        )
         self.reduce = nn.Sequential(*convolution_unit(self.trunk.channels[LOW_LEVEL_STAGE], reduced))
         # SILENT: Xue 2020, the decoder's "several" 3 x 3 convolutions; two of 256 channels.
         self.decoder = nn.Sequential(
@@ -179,7 +186,7 @@ class DeepLabV3Plus(nn.Module):
         initialise_he(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        if self.training and len(image) == 1:
+        if self.training and len(image) == 1 and isinstance(self.pyramid, AtrousPyramid):
             raise ValueError(
                 "image pooling with batch normalisation needs at least two images in a training batch, got 1"
             )

@@ -75,6 +75,9 @@ VARIANTS: tuple[Row, ...] = (
      "DeepLabv3+ trained on slices with tumour alone, as the printed times suggest", _data(background_share=0.0)),
     ("rate-0.001", "Rate 0.001", "DeepLabv3+ from a learning rate of 0.001", _stages(0.001)),
     ("unaugmented", "No augmentation", "DeepLabv3+ without augmentation", {"augmentation": None}),
+    # PAPER: the discussion gives the gain to the pyramid, and prints no network without it.
+    ("no-pyramid", "No pyramid", "DeepLabv3+ with one 1 x 1 convolution in place of the pyramid",
+     network(DEEPLAB, pyramid=False)),
 )  # fmt: skip
 
 METHODS = methods_of(DEEPLABV3PLUS, VARIANTS)

@@ -79,13 +79,24 @@ def test_rates_of_the_pyramid(options, dilations):
     assert pyramid.fuse[0].in_channels == 256 * (len(dilations) + 2)
 
 
+def test_without_the_pyramid_one_convolution_is_in_its_place():
+    whole, plain = on_meta(DeepLabV3Plus, 1, 1), on_meta(DeepLabV3Plus, 1, 1, pyramid=False)
+    rows = {layer.name: layer.output for layer in layer_table(plain, (1, 512, 512))}
+    assert [rows[name] for name in rows if name.startswith("pyramid")] == [(256, 32, 32)] * 3
+    assert (rows["decoder.0.0"], rows["score"]) == ((304, 128, 128), (1, 128, 128))
+    # 320 x 256 weights, and scale and shift of 256 channels; nothing else is another.
+    assert parameters(plain) == 2_045_617 == parameters(whole) - parameters(whole.pyramid) + 320 * 256 + 2 * 256
+    # No image pooling, so that a batch of one can be trained.
+    assert DeepLabV3Plus(1, 1, width=0.1, pyramid=False)(torch.zeros(1, 1, 48, 64)).shape == (1, 1, 48, 64)
+
+
 @pytest.mark.parametrize(("size", "output_stride"), [((48, 64), 16), ((33, 50), 8)])
 def test_logits_have_the_size_of_the_image(size, output_stride):
     network = DeepLabV3Plus(2, 3, width=0.1, output_stride=output_stride)
     assert network(torch.zeros(2, 2, *size)).shape == (2, 3, *size)
 
 
-@pytest.mark.parametrize("options", [{}, {"separable": False}, {"output_stride": 8}])
+@pytest.mark.parametrize("options", [{}, {"separable": False}, {"output_stride": 8}, {"pyramid": False}])
 def test_gradients_reach_every_parameter(options):
     torch.manual_seed(0)
     assert without_gradient(DeepLabV3Plus(2, 3, width=0.25, **options), torch.randn(2, 2, 64, 64)) == []

@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from published_cases import cases, publish, scores
+from scipy import stats
+
+from npcrepro.base.errors import InputError
+from npcrepro.book.published import PublishedResults
+from npcrepro.cohorts import public
+from npcrepro.papers.xue2020 import chapter
+from npcrepro.protocol import registry
+from npcrepro.runs.published import read_published
+
+PAPER, REPORTED = registry.load("xue2020"), registry.reported("xue2020")
+NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
+
+
+def record(folder, patients=10, **columns):
+    """Two networks on some patients; further columns of cases.csv from their numbers."""
+    dsc = {name: scores(mean, patients, 2, generator=g) for g, (name, mean) in enumerate(zip(chapter.PAIR, (0.6, 0.5)))}
+    rows = cases(dsc)
+    distance = {"voxel_hd_mm": 20.0, "surfel_hd_mm": 99.0, "voxel_masd_mm": 3.0} | columns
+    number = rows.case.str[1:].astype(int)
+    spread = number % 3 + (rows.method == "unet") * (1 + number % 2)
+    rows = rows.assign(**{name: value + spread for name, value in distance.items()})
+    publish(folder, rows)
+    return PublishedResults(PAPER, folder)
+
+
+def test_voxel_distances_stand_beside_the_printed_numbers(tmp_path):
+    shown = chapter.printed_beside(REPORTED, record(tmp_path / "made-up")).data.set_index("network")
+    assert shown.loc["DeepLabv3+", "HD (mm) printed"] == "10.9 ± 8.6"
+    assert shown.loc["DeepLabv3+", "HD (mm) ours"] == "20.9 ± 0.9"
+    assert shown.loc["U-Net", ["DSC printed", "n"]].tolist() == ["0.73 ± 0.13", 10]
+
+
+def test_the_t_test_of_the_paper_is_over_patients(tmp_path):
+    results = record(tmp_path / "made-up")
+    wide = results.averaged.pivot(index="patient", columns="method", values="dsc")
+    row = chapter.t_tests(REPORTED, results).set_index("metric").loc["DSC"]
+    assert row["patients"] == 10
+    assert row["mean difference"] == pytest.approx((wide.deeplabv3plus - wide.unet).mean())
+    assert row["p (paired t)"] == pytest.approx(stats.ttest_rel(wide.deeplabv3plus, wide.unet).pvalue)
+    assert row["printed p"] == "below 0.001"
+    few = chapter.t_tests(REPORTED, record(tmp_path / "few", patients=5))
+    assert few[["p (paired t)", "p (sign flip)"]].isna().all(axis=None)
+    assert chapter.correlations(results, "dsc") == pytest.approx([wide.corr().iloc[0, 1]] * 2)
+
+
+def test_slices_make_a_small_p_of_two_patients_and_patients_none():
+    random = np.random.default_rng(0)
+    slices = pd.DataFrame(
+        [(f"P{patient}", f"P{patient} {z}", name, random.normal(0.5 + 0.1 * (name == "unet"), 0.05))
+         for patient in range(2) for z in range(20) for name in chapter.PAIR],
+        columns=["patient", "slice", "method", "dsc"],
+    )  # fmt: skip
+    units = chapter.by_unit(slices).set_index("unit")
+    assert units.n.tolist() == [40, 2]
+    assert units.loc["slices", "p (paired t)"] < 0.001
+    assert units.loc["patients", ["p (paired t)", "p (sign flip)"]].isna().all()
+    assert units.loc["patients", "mean difference of the DSC"] == pytest.approx(-0.1, abs=0.05)
+
+
+def test_distances_by_direction_are_shown_or_said_to_be_missing(tmp_path):
+    assert "before distances by direction" in chapter.by_direction(record(tmp_path / "old")).data
+    shown = chapter.by_direction(record(tmp_path / "new", front_mm=4.0, back_mm=1.0)).data
+    assert shown.columns.tolist() == ["method", "n", "front (mm)", "back (mm)"]
+    assert [cell.split()[0] for cell in shown["front (mm)"]] == ["4.90", "6.40"]
+
+
+def test_epochs_are_counted_from_the_record_and_its_cohort(tmp_path):
+    record(tmp_path / "made-up")
+    about = json.loads((tmp_path / "made-up" / "runs.json").read_text())
+    about["folds"] = {"0": {"train": ["T1", "T2"], "validation": [], "test": ["P00"]}}
+    about["common"]["profile"] = {"name": "bench", "updates": 100, "batch_size": 4}
+    (tmp_path / "made-up" / "runs.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match="no table of made-up, which counts its slices"):
+        chapter.epochs(read_published(tmp_path / "made-up"))
+    (tmp_path / "cohorts").mkdir()
+    (tmp_path / "cohorts" / "900_made-up.csv").write_text("patient,slices\nT1,30\nT2,50\nP00,99\n")
+    assert chapter.epochs(read_published(tmp_path / "made-up")) == 5
+
+
+@pytest.mark.parametrize(("key", "variant"), [("xue2020", "targets"), ("luo2020", "oars")])
+def test_the_chapters_on_ct_name_the_public_set_of_npc(key, variant):
+    text = (NOTEBOOKS / f"{key}.ipynb").read_text("utf-8")
+    assert "segrap2023" in text
+    assert f"--variant {variant}" in text
+    assert variant in public.find("segrap2023").variants
+    assert "no such set is" not in text
+
+
+def test_the_printed_schedule_is_that_of_profile_paper():
+    size, method = PAPER.at("paper").profile("paper"), PAPER.at("paper").method("deeplabv3plus")
+    text, (stage,) = REPORTED["text"], method.stages
+    assert (list(size.matrix), size.width, size.batch_size) == (REPORTED["paper"]["matrix"], 1, 8)
+    assert (stage.optimiser.target, stage.optimiser.options["lr"]) == ("torch.optim:Adam", text["learning_rate"])
+    assert (stage.plateau, stage.decay) == (text["patience"], text["decay"])
+    slices = 8 * size.updates / text["epochs"]
+    # A check after each epoch, of as many slices as the printed times fit (X12).
+    assert 8 * size.check_every == pytest.approx(slices, rel=0.01)
+    assert 2143 < slices < 2512
