@@ -15,10 +15,10 @@ from npcrepro.metrics.overlap import Counts, count
 from npcrepro.metrics.surface import METRICS as DISTANCES
 from npcrepro.metrics.surface import measure
 
-# ``reference_slices`` counts only slices that contain the structure in the reference, as Li 2018 does; false positives
-# elsewhere are invisible there, so ``all_slices`` is always reported too. Distances and areas under curves are those of
-# the whole case.
-REGIONS = ("all_slices", "reference_slices")
+# ``labelled_slices`` counts only slices that show any structure of the method in the reference, as Luo 2020 does;
+# ``reference_slices`` only those that show this structure, as Li 2018 does. False positives elsewhere are invisible
+# there, so ``all_slices`` is always reported too. What counts do not give is measured in the whole case alone.
+REGIONS = ("all_slices", "reference_slices", "labelled_slices")
 COUNTS = ["tp", "fp", "fn", "tn"]
 VOLUMES = ["reference_ml", "predicted_ml"]
 AREAS = ("average_precision", "auc")
@@ -84,15 +84,17 @@ def score_case(
     spacing_mm = case.spacing_mm if cohort.spacing_known else UNKNOWN_SPACING
     about = {"case": case.name, "patient": case.patient, "suspect": case.suspect}
     about |= {f"spacing_{axis}_mm": spacing for axis, spacing in zip("zyx", spacing_mm, strict=True)}
+    drawn = {name: mask_of(reference, cohort.structures, name) for name in structures if name not in case.not_contoured}
+    shown = {name: wanted.any(axis=(1, 2)) for name, wanted in drawn.items()}
+    any_shown = np.any(list(shown.values()), axis=0)
     rows = []
     for number, structure in enumerate(structures):
-        if structure in case.not_contoured:
+        if structure not in drawn:
             continue
-        wanted, found = mask_of(reference, cohort.structures, structure), label == number + 1
-        with_structure = wanted.any(axis=(1, 2))
+        wanted, found = drawn[structure], label == number + 1
         whole = score_masks(found, wanted, spacing_mm, None if probability is None else probability[number])
-        part = _score_counts(count(found[with_structure], wanted[with_structure]), spacing_mm)
-        for region, values in zip(REGIONS, (whole, part), strict=True):
+        parts = [_score_counts(count(found[z], wanted[z]), spacing_mm) for z in (shown[structure], any_shown)]
+        for region, values in zip(REGIONS, (whole, *parts), strict=True):
             rows.append({**about, "structure": structure, "region": region, **values})
     return rows
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import read_json, write_json, write_text
-from npcrepro.runs.records import NO_IDENTITY, Record, case_table, concatenate, history_table, read_csv
+from npcrepro.runs.records import Record, case_table, concatenate, defining, history_table, read_csv
 
 RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
 FLOAT = "%.10g"  # of published tables, which are committed: smaller, and far beyond what is measured
@@ -78,7 +78,7 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
 
 def _kind(run: Mapping) -> dict:
     """What the runs of a published folder have in common."""
-    profile = {key: value for key, value in run["profile"].items() if key not in NO_IDENTITY["profile"]}
+    profile = defining(run["profile"], "profile")
     images, split = run.get("data_sha256"), run.get("split_sha256")
     return {"paper": run["paper"], "cohort": run["cohort"], "images": images, "split": split, "profile": profile}
 
@@ -89,7 +89,7 @@ def _place(run: Mapping) -> tuple:
 
 def _defining(method: dict) -> dict:
     """What a method is, as ``runs.json`` has it, without its words."""
-    return {key: value for key, value in method.items() if key not in NO_IDENTITY["method"] and value is not None}
+    return {key: value for key, value in defining(method).items() if value is not None}
 
 
 def _of(kept: list[dict], old, new):

@@ -43,6 +43,8 @@ TRAINING_CODE = (
 )
 # What a configuration says and a run does not depend on: words, and which folds, methods and phantom come by default.
 NO_IDENTITY = {"method": ("title", "summary"), "profile": ("folds", "methods", "phantom")}
+# Fields of a method that came later: where they are off, the method is the one that it was without them.
+LATER = ("largest_component",)
 # What makes cases.csv from predictions; they are scored again when it changes.
 SCORING_CODE = ("npcrepro.runs.evaluation:score_case",)
 IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
@@ -88,10 +90,7 @@ class Configuration:
     @cached_property
     def sha256(self) -> str:
         """Identity of the run: no words, no defaults, and no addresses of the package's own code, which may move."""
-        deciding = {
-            part: {name: value for name, value in self.data[part].items() if name not in left_out}
-            for part, left_out in NO_IDENTITY.items()
-        }
+        deciding = {part: defining(self.data[part], part) for part in NO_IDENTITY}
         return sha256_of(_without_addresses(self.data | deciding))
 
     @property
@@ -129,6 +128,17 @@ class Configuration:
     def updates(self) -> int:
         """Updates of training, where no stage ends early."""
         return sum(round(stage.share * self.method.budget * self.profile.updates) for stage in self.method.stages)
+
+
+def defining(data: Mapping, part: str = "method") -> dict:
+    """What a method (or the other ``part``, a profile) is, as a configuration has it: without its words and defaults.
+
+    Example:
+        >>> defining({"name": "unet", "title": "U-Net", "largest_component": False})
+        {'name': 'unet'}
+    """
+    off = {name for name in LATER if not data.get(name)}
+    return {name: value for name, value in data.items() if name not in off.union(NO_IDENTITY[part])}
 
 
 def _without_addresses(value):

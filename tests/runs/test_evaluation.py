@@ -77,10 +77,27 @@ def test_each_structure_is_scored_by_its_own_value_and_slices(tmp_path):
     assert [(key, row["tp"], row["fn"]) for key, row in scores(label, cohort).items()] == [
         (("GTVp", "all_slices"), 0, 8),
         (("GTVp", "reference_slices"), 0, 8),
+        (("GTVp", "labelled_slices"), 0, 8),
         (("GTVnd", "all_slices"), 4, 0),
         (("GTVnd", "reference_slices"), 4, 0),
+        (("GTVnd", "labelled_slices"), 4, 0),
     ]
     assert {row["structure"] for row in score_case(label, cohort.case("A"), cohort, ("GTVnd",))} == {"GTVnd"}
+
+
+def test_labelled_slices_show_any_structure_of_the_method(tmp_path):
+    """Of four slices the second shows one organ, the third the other, the first an organ that the method leaves out."""
+    reference = np.zeros((4, 2, 2), np.uint8)
+    reference[0, 0, 0], reference[1, 0, 0], reference[2, 0, 0] = 3, 1, 2
+    cohort = cohort_of(tmp_path, reference, structures={"BrainStem": 1, "Chiasm": 2, "Mandible": 3})
+    rows = score_case(np.ones_like(reference), cohort.case("A"), cohort, ("BrainStem", "Chiasm"))
+    counts = {(row["structure"], row["region"]): (row["tp"], row["fp"], row["fn"], row["tn"]) for row in rows}
+    assert counts["BrainStem", "all_slices"] == (1, 15, 0, 0)
+    assert counts["BrainStem", "reference_slices"] == (1, 3, 0, 0)
+    assert counts["BrainStem", "labelled_slices"] == (1, 7, 0, 0)
+    assert counts["Chiasm", "labelled_slices"] == (0, 0, 1, 7)
+    nothing = cohort_of(tmp_path / "n", reference * 0, structures={"BrainStem": 1}, not_contoured=("BrainStem",))
+    assert score_case(reference, nothing.case("A"), nothing, ("BrainStem",)) == []
 
 
 def test_a_structure_of_several_codes_is_their_union_and_one_that_nobody_drew_is_not_scored(tmp_path):
@@ -97,7 +114,7 @@ def test_distances_and_areas_are_those_of_the_whole_case(tmp_path):
     reference, label = np.zeros((2, 3, 6, 12), np.uint8)
     reference[1, 2:4, 2:4], label[1, 2:4, 4:6] = 1, 1
     cohort = cohort_of(tmp_path, reference)
-    row, part = scores(label, cohort, np.where(reference == 1, 200, 10).astype(np.uint8)[None]).values()
+    row, part, _ = scores(label, cohort, np.where(reference == 1, 200, 10).astype(np.uint8)[None]).values()
     assert row["voxel_hd_mm"] == pytest.approx(1.0)
     assert row["voxel_masd_mm"] == pytest.approx(0.75)
     assert (row["average_precision"], row["auc"], row["relative_volume_difference"]) == (1, 1, 0)

@@ -24,7 +24,11 @@ from npcrepro.protocol.method import Paper
 
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
 LINE_LETTERS, KEY_LETTERS = 110, 7  # of 8 points on that width; room of the line beside an entry of a legend
-REGION_TITLES = {"all_slices": "all slices", "reference_slices": "slices that show the structure"}
+REGION_TITLES = {
+    "all_slices": "all slices",
+    "reference_slices": "slices that show the structure",
+    "labelled_slices": "slices that show any structure",
+}
 METRIC_TITLES = {
     "dsc": "DSC",
     "jsc": "JSC",

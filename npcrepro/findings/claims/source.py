@@ -59,7 +59,7 @@ class Source:
 
     def has(self, claim: Claim) -> bool:
         """Whether every arm of a claim was run."""
-        rows = self.training if claim.metric == "loss_fall" else self.patients
+        rows = self.training if claim.metric == "loss_fall" else self.patients[self.patients.region == claim.region]
         found = set(zip(rows.method, rows.cohort, strict=True))
         return all(any(m == arm.method and _on(c, arm.cohort) for m, c in found) for arm in claim.arms)
 
