@@ -13,10 +13,10 @@ from agreement import pairs
 
 from npcrepro.cohorts.public.organs import DEEPMIND_ORGANS
 from npcrepro.findings.observers import CASES
-from npcrepro.runs.evaluation import CASE_COLUMNS, score_masks
+from npcrepro.runs.evaluation import CASE_COLUMNS, OF_PROBABILITY, score_masks
 from npcrepro.runs.records import write_csv
 
-COLUMNS = [name for name in CASE_COLUMNS if name not in ("average_precision", "auc")]  # these need probabilities
+COLUMNS = [name for name in CASE_COLUMNS if name not in OF_PROBABILITY]  # these need probabilities
 
 
 def row_of(name: str, oncologist, radiographer, spacing_mm) -> dict:

@@ -118,6 +118,10 @@ def test_distances_and_areas_are_those_of_the_whole_case(tmp_path):
     assert row["voxel_hd_mm"] == pytest.approx(1.0)
     assert row["voxel_masd_mm"] == pytest.approx(0.75)
     assert (row["average_precision"], row["auc"], row["relative_volume_difference"]) == (1, 1, 0)
+    certain, doubtful = 4 * 200, (3 * 6 * 12 - 4) * 10
+    assert row["soft_dice_loss"] == pytest.approx(1 - 2 * certain / (certain + doubtful + 4 * 255))
+    assert (row["components"], row["reference_components"], row["axial_dsc"], row["slice_hd_mm"]) == (1, 1, 0, 1)
+    assert all(isnan(part[name]) for name in evaluation.WHOLE)
     assert isnan(part["voxel_hd_mm"])
     assert isnan(part["auc"])
     assert isnan(scores(label, cohort)["GTVp", "all_slices"]["auc"])

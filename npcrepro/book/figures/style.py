@@ -20,6 +20,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter
 
 from npcrepro.base.colours import GREY, METHODS, MORE, NNUNET, REFERENCE, YELLOW
+from npcrepro.metrics.panel import PLANES, SIDES
 from npcrepro.protocol.method import Paper
 
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
@@ -38,6 +39,15 @@ METRIC_TITLES = {
     "relative_volume_difference": "Relative volume difference",
     "average_precision": "AP",
     "auc": "AUC",
+    "soft_dice_loss": "Soft Dice loss",
+    "components": "Pieces",
+    "reference_components": "Pieces of the reference",
+    "predicted_area_mm2": "Surface (mm²)",
+    "reference_area_mm2": "Surface of the reference (mm²)",
+    "slice_hd_mm": "HD in the axial plane (mm)",
+    "slice_hd95_mm": "HD95 in the axial plane (mm)",
+    **{f"{plane}_dsc": f"DSC of {plane} slices" for plane in PLANES},
+    **{f"{side}_mm": f"Distance, {side} (mm)" for side in SIDES.values()},
     **{
         f"{convention}_{name}_mm": f"{name.upper()} (mm)"
         for convention in ("voxel", "surfel")
