@@ -206,8 +206,9 @@ def side_distances(
 
 def area_mm2(mask: np.ndarray, spacing_mm: Sequence[float]) -> float:
     """Area of the surface of a mask ``(z, y, x)`` in mm², by marching cubes (convention ``surfel``); 0 if empty."""
-    padded = np.pad(np.ascontiguousarray(mask), 1)
-    return float(CONVENTIONS["surfel"](padded, tuple(spacing_mm))[1].sum())
+    _, areas = CONVENTIONS["surfel"](np.pad(np.ascontiguousarray(mask), 1), tuple(spacing_mm))
+    assert areas is not None, "surfels have areas"
+    return float(areas.sum())
 
 
 def components(mask: np.ndarray) -> int:

@@ -14,6 +14,7 @@ from npcrepro.metrics.curves import count_scores
 from npcrepro.metrics.overlap import METRICS as OVERLAP
 from npcrepro.metrics.overlap import Counts, count
 from npcrepro.metrics.panel import AREAS_MM2, DISTANCES, LPS, PIECES, PLANE_DSC, measure
+from npcrepro.runs.validated import Choices, at_threshold
 
 # ``labelled_slices`` counts only slices that show any structure of the method in the reference, as Luo 2020 does;
 # ``reference_slices`` only those that show this structure, as Li 2018 does. False positives elsewhere are invisible
@@ -23,12 +24,15 @@ COUNTS = ["tp", "fp", "fn", "tn"]
 VOLUMES = ["reference_ml", "predicted_ml"]
 ADDED = [*VOLUMES, *AREAS_MM2, *PIECES]  # what the cases of a patient have together is their sum
 OF_PROBABILITY = ("average_precision", "auc", "soft_dice_loss")
-AVERAGED = (*DISTANCES, *PLANE_DSC, *OF_PROBABILITY)  # what cannot be added
-WHOLE = (*AVERAGED, *AREAS_MM2, *PIECES)  # what is measured in the whole case alone
-METRICS = (*OVERLAP, *AVERAGED)
+WHOLE = (*DISTANCES, *PLANE_DSC, *OF_PROBABILITY, *AREAS_MM2, *PIECES)  # what is measured in the whole case alone
+# What cannot be added: of the whole case, or of the run.
+VALIDATED = ("dsc_validated", "validated_threshold")
+AVERAGED = (*DISTANCES, *PLANE_DSC, *OF_PROBABILITY, "validated_threshold")
+VALIDATED_COUNTS = ["tp_validated", "fp_validated"]
+METRICS = (*OVERLAP, "dsc_validated", *AVERAGED)
 CASE_COLUMNS = [
     "case", "patient", "suspect", "structure", "region", "status", *COUNTS,
-    "spacing_z_mm", "spacing_y_mm", "spacing_x_mm", *ADDED, *METRICS,
+    "spacing_z_mm", "spacing_y_mm", "spacing_x_mm", *ADDED, *METRICS, *VALIDATED_COUNTS,
 ]  # fmt: skip
 UNKNOWN_SPACING = (nan, nan, nan)
 
@@ -74,6 +78,7 @@ def score_case(
     cohort: PreparedCohort,
     structures: Sequence[str],
     probability: np.ndarray | None = None,
+    validated: Choices | None = None,
 ) -> list[dict]:
     """Rows of one case: every structure of the method in every region.
 
@@ -82,6 +87,8 @@ def score_case(
         cohort: for the codes of the reference, and whether the spacing is known.
         structures: that the method segments; one that was not contoured in this case has no rows.
         probability: ``(S, z, y, x)``, see :func:`score_masks`.
+        validated: what the patients for validation chose; ``dsc_validated`` is the DSC at their threshold, in each
+            region, ``nan`` without one.
     """
     reference = np.asarray(case.label)
     spacing_mm = case.spacing_mm if cohort.spacing_known else UNKNOWN_SPACING
@@ -98,8 +105,16 @@ def score_case(
         wanted, found = drawn[structure], label == number + 1
         whole = score_masks(found, wanted, spacing_mm, None if probability is None else probability[number], axes)
         parts = [_score_counts(count(found[z], wanted[z]), spacing_mm) for z in (shown[structure], any_shown)]
-        for region, values in zip(REGIONS, (whole, *parts), strict=True):
-            rows.append({**about, "structure": structure, "region": region, **values})
+        choice = (validated or {}).get(structure)
+        chosen = None if probability is None or choice is None else at_threshold(probability[number], choice)
+        slices = (slice(None), shown[structure], any_shown)
+        for region, values, z in zip(REGIONS, (whole, *parts), slices, strict=True):
+            row = {**about, "structure": structure, "region": region, **values}
+            if choice is not None and chosen is not None:
+                counts = count(chosen[z], wanted[z])
+                row |= {"dsc_validated": counts.dsc, "validated_threshold": choice.threshold}
+                row |= dict(zip(VALIDATED_COUNTS, (counts.tp, counts.fp), strict=True))
+            rows.append(row)
     return rows
 
 
@@ -111,4 +126,5 @@ def score_counts(counts: Counts) -> dict:
 def _score_counts(counts: Counts, spacing_mm: Sequence[float]) -> dict:
     """Every number, as far as counts give it."""
     volumes = {name: getattr(counts, name)(spacing_mm) for name in VOLUMES}
-    return score_counts(counts) | dict.fromkeys(WHOLE, nan) | volumes
+    unknown = dict.fromkeys((*WHOLE, *VALIDATED, *VALIDATED_COUNTS), nan)
+    return score_counts(counts) | unknown | volumes

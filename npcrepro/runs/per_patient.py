@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npcrepro.metrics.overlap import Counts
-from npcrepro.runs.evaluation import ADDED, AVERAGED, COUNTS, METRICS, WHOLE, score_counts
+from npcrepro.runs.evaluation import ADDED, AVERAGED, COUNTS, METRICS, VALIDATED_COUNTS, score_counts
 
 RUN = ["paper", "method", "cohort", "profile"]
 OVER_STRUCTURES = "mean"  # in place of a structure's name
@@ -27,13 +27,17 @@ def by_patient(cases):
 
     keys = [*RUN, "seed", "patient", "suspect", "structure", "region"]
     # Records that were published before a metric was added do not have its column.
-    cases = cases.reindex(columns=[*dict.fromkeys([*cases.columns, *WHOLE])])
+    cases = cases.reindex(columns=[*dict.fromkeys([*cases.columns, *ADDED, *AVERAGED, *VALIDATED_COUNTS])])
     # SILENT: how the slices of a patient are joined; their pixels are pooled (the paper's values are for each patient).
     groups = cases.groupby(keys, sort=True)
-    totals = groups[[*COUNTS, *ADDED]].sum(min_count=1)
+    totals = groups[[*COUNTS, *ADDED, *VALIDATED_COUNTS]].sum(min_count=1)
     totals = totals.join(_mean(groups, AVERAGED)).reset_index()
     metrics = [score_counts(Counts(*(int(n) for n in row))) for row in totals[COUNTS].itertuples(index=False)]
-    return totals.drop(columns=COUNTS).join(pd.DataFrame(metrics, index=totals.index))
+    found, wrong = (totals[name] for name in VALIDATED_COUNTS)
+    # 0 / 0 is not a number, as the DSC of two empty masks is none.
+    totals["dsc_validated"] = 2 * found / (found + wrong + totals.tp + totals.fn)
+    totals = totals.drop(columns=[*COUNTS, *VALIDATED_COUNTS])
+    return totals.join(pd.DataFrame(metrics, index=totals.index))
 
 
 def select(patients, structure: str, region: str):

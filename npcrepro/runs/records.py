@@ -7,6 +7,7 @@ A run folder holds
     log.jsonl            what happened, with times: started, checks, finished or failed
     history.csv          learning curve
     cases.csv            one row for each case, structure and region, with raw counts
+    validated.json       threshold and largest piece of each structure, as the patients for validation choose them
     predictions/         one .npz for each test case: label, and probability in steps of 1/255
     model.safetensors    weights
     diverged.npz         only where the loss was no number: the batch that it was so on
@@ -41,6 +42,8 @@ TRAINING_CODE = (
     "npcrepro.models.outputs:decide",
     "npcrepro.runs.records:quantised",
 )
+# What decides beside it where the largest piece of a structure may stay alone.
+KEEPING_CODE = ("npcrepro.runs.validated:validate", "npcrepro.runs.validated:keep_largest")
 # What a configuration says and a run does not depend on: words, and which folds, methods and phantom come by default.
 NO_IDENTITY = {"method": ("title", "summary"), "profile": ("folds", "methods", "phantom")}
 # Fields of a method that came later: where they are off, the method is the one that it was without them.
@@ -84,7 +87,7 @@ class Configuration:
             {"paper": self.method.paper}
             | {name: getattr(self, name) for name in parts}
             | {"used": {method: [each.sha256 for each in runs] for method, runs in self.used.items()}}
-            | {"code_sha256": _code_of(self.method.targets)}
+            | {"code_sha256": _code_of((*self.method.targets, *(KEEPING_CODE * self.method.largest_component)))}
         )
 
     @cached_property

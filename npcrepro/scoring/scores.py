@@ -16,7 +16,7 @@ from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import axes_of
 from npcrepro.cohorts.structures import Structures
 from npcrepro.metrics.surface import CONVENTIONS, surface_distances
-from npcrepro.runs.evaluation import OF_PROBABILITY, UNKNOWN_SPACING, score_masks
+from npcrepro.runs.evaluation import OF_PROBABILITY, UNKNOWN_SPACING, VALIDATED, VALIDATED_COUNTS, score_masks
 from npcrepro.scoring import notes
 from npcrepro.scoring.given import NSD_TOLERANCE_MM, Labels
 from npcrepro.scoring.sides import Files, Mask, find_cases, is_bare, listed, open_case, read_mask
@@ -216,7 +216,7 @@ def _score(found: Mask | None, drawn: Mask, spacing_mm: tuple[float, ...], toler
     wanted = drawn.array
     mask = np.zeros_like(wanted) if found is None else found.array
     row = score_masks(mask, wanted, spacing_mm, axes=axes_of(drawn.geometry))
-    for name in OF_PROBABILITY:
+    for name in (*OF_PROBABILITY, *VALIDATED, *VALIDATED_COUNTS):
         del row[name]
     if found is None:
         row["status"] = "missing"

@@ -22,7 +22,7 @@ from npcrepro.runs.run import load_data, load_network
 
 pytest_plugins = ["core_fixtures"]
 
-NUMBERS = ("cases.csv", "history.csv", "config.json", "model.safetensors", "predictions/P0.npz")
+NUMBERS = ("cases.csv", "history.csv", "config.json", "model.safetensors", "predictions/P0.npz", "validated.json")
 
 
 @pytest.fixture

@@ -39,6 +39,8 @@ METRIC_TITLES = {
     "relative_volume_difference": "Relative volume difference",
     "average_precision": "AP",
     "auc": "AUC",
+    "dsc_validated": "DSC at the validated threshold",
+    "validated_threshold": "Validated threshold",
     "soft_dice_loss": "Soft Dice loss",
     "components": "Pieces",
     "reference_components": "Pieces of the reference",
