@@ -63,8 +63,10 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
         for row in before:
             if _place(row) not in replaced:
                 (gone if row["method"] in changed else kept).append(row)
-        methods, folds, rows = old.methods | methods, old.folds | folds, kept + rows
         cases, history = _of(kept, old.cases, cases), _of(kept, old.history, history)
+        # The table of another method stays as it is: columns that came later would be empty in it.
+        cases = cases[cases.method.isin(list(methods))]
+        methods, folds, rows = old.methods | methods, old.folds | folds, kept + rows
     write_cases(folder, cases)
     write_text(folder / "history.csv", _text(history))
     common = {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}

@@ -6,6 +6,7 @@ from core_cases import write_tiny
 
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
+from npcrepro.findings.claims.source import DECIDING
 from npcrepro.runs import evaluation
 from npcrepro.runs.evaluation import score_case
 
@@ -125,6 +126,15 @@ def test_distances_and_areas_are_those_of_the_whole_case(tmp_path):
     assert isnan(part["voxel_hd_mm"])
     assert isnan(part["auc"])
     assert isnan(scores(label, cohort)["GTVp", "all_slices"]["auc"])
+
+
+def test_every_number_that_claims_may_rest_on_is_a_column():
+    wanted = ["components", "reference_components", "soft_dice_loss", "slice_hd_mm", "slice_hd95_mm"]
+    wanted += ["predicted_area_mm2", "reference_area_mm2", "dsc_validated", "validated_threshold"]
+    wanted += [f"{plane}_dsc" for plane in ("axial", "coronal", "sagittal")]
+    wanted += [f"{side}_mm" for side in ("front", "back", "left", "right", "top", "bottom")]
+    assert set(wanted) <= {*evaluation.METRICS, *evaluation.ADDED} <= set(evaluation.CASE_COLUMNS)
+    assert set(wanted) <= set(DECIDING)
 
 
 def test_a_single_slice_is_scored_by_its_outline(tmp_path):

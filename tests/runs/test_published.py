@@ -78,6 +78,21 @@ def test_what_is_published_later_comes_beside_what_is_there(tmp_path, results, m
     assert len(read_published(results).runs) == 3
 
 
+def test_tables_of_other_methods_keep_the_columns_that_they_had(tmp_path, results):
+    """Later runs know more of a case; a table that was published before is not written anew."""
+    publish([record_at(tmp_path / "a", method=UNFUSED), record_at(tmp_path / "a")], results)
+    before = (results / "cases-unfused.csv").read_bytes()
+    later = record_at(tmp_path / "b", seed=1)
+    rows = later.cases.assign(components=3)
+    records.write_csv(later.folder / "cases.csv", rows.to_dict("records"), list(rows))
+    publish([records.Record(later.folder)], results)
+    assert (results / "cases-unfused.csv").read_bytes() == before
+    found = read_published(results).cases
+    assert sorted(found.method) == ["stepwise", "stepwise", "unfused"]
+    assert found.components.sum() == 3
+    assert found.components.isna().sum() == 2
+
+
 def test_a_run_is_replaced_by_one_of_the_same_method_fold_and_seed(tmp_path, results):
     publish([record_at(tmp_path / "a", 0.1), record_at(tmp_path / "a", 0.2, seed=1)], results)
     publish([record_at(tmp_path / "b", 0.3)], results)
