@@ -17,7 +17,8 @@ import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from npcrepro.metrics.overlap import METRICS, count
-from npcrepro.metrics.surface import measure, surface_distances
+from npcrepro.metrics.panel import measure
+from npcrepro.metrics.surface import surface_distances
 
 SPACING_MM = (3.0, 0.54, 0.54)
 # Name: shape, radii of an ellipsoid in mm, offset of the other in mm.

@@ -13,10 +13,11 @@ from agreement import pairs
 
 from npcrepro.cohorts.public.organs import DEEPMIND_ORGANS
 from npcrepro.findings.observers import CASES
-from npcrepro.runs.evaluation import CASE_COLUMNS, score_masks
+from npcrepro.runs.evaluation import CASE_COLUMNS, OF_PROBABILITY, VALIDATED, VALIDATED_COUNTS, score_masks
 from npcrepro.runs.records import write_csv
 
-COLUMNS = [name for name in CASE_COLUMNS if name not in ("average_precision", "auc")]  # these need probabilities
+OTHERS = (*OF_PROBABILITY, *VALIDATED, *VALIDATED_COUNTS)  # these need probabilities
+COLUMNS = [name for name in CASE_COLUMNS if name not in OTHERS]
 
 
 def row_of(name: str, oncologist, radiographer, spacing_mm) -> dict:

@@ -12,6 +12,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from npcrepro import statistics
+from npcrepro.base.errors import one_of
 from npcrepro.base.wording import DASH, in_words, plural, seeds_line
 from npcrepro.book import tables
 from npcrepro.book.figures import charts, style, volumes
@@ -57,6 +58,7 @@ class Results:
     def _narrow(self, region: str, structures: Iterable[str]) -> None:
         self.region, self.structures = region, tuple(structures)
         cases = self._every_case
+        one_of(dict.fromkeys(cases.region), region, "region of these records (older runs were not scored there)")
         self.cases: pd.DataFrame = cases[
             (cases.region == region) & cases.structure.isin(self.structures) & ~cases.suspect
         ]
@@ -78,7 +80,7 @@ class Results:
     @property
     def made(self) -> str:
         """What a caption says: patients tested, slices if not all of them, and the origin of the runs."""
-        where = "slices that show the structure, " if self.region == "reference_slices" else ""
+        where = f"{style.REGION_TITLES[self.region]}, " if self.region != "all_slices" else ""
         return f"{plural(self.patients.patient.nunique(), 'patient')}, {where}{self.origin}"
 
     def _of(self, methods: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:

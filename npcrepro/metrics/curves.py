@@ -17,6 +17,8 @@ from math import nan
 
 import numpy as np
 
+from npcrepro.metrics.overlap import Counts
+
 BYTE_LEVELS = 256
 CHUNK = 1 << 22
 
@@ -46,6 +48,17 @@ class ScoreCounts:
         for part in (self, other):
             sums[:, np.searchsorted(scores, part.scores)] += part.positives, part.negatives
         return ScoreCounts(scores, *sums)
+
+    def at(self, threshold: float) -> Counts:
+        """Counts of the mask of the scores that reach a threshold.
+
+        Example:
+            >>> count_scores(np.array([0.1, 0.4, 0.9]), np.array([0, 1, 1])).at(0.4)
+            Counts(tp=2, fp=0, fn=0, tn=1)
+        """
+        inside = self.scores >= threshold
+        tp, fp = int(self.positives[inside].sum()), int(self.negatives[inside].sum())
+        return Counts(tp, fp, int(self.positives.sum()) - tp, int(self.negatives.sum()) - fp)
 
     @property
     def status(self) -> str:

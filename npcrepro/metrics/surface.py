@@ -205,7 +205,7 @@ def surface_distances(
         raise ValueError(f"spacing_mm is {spacing_mm}: every spacing is a positive number of mm")
     if convention not in CONVENTIONS:
         raise ValueError(f"convention {convention!r} is unknown: {' or '.join(CONVENTIONS)}")
-    box, other = _box(prediction), _box(reference)
+    box, other = box_of(prediction), box_of(reference)
     if not (box and other):
         status = "pred_empty" if other else "ref_empty" if box else "both_empty"
         nothing = DirectedDistances(np.empty(0))
@@ -220,13 +220,13 @@ def surface_distances(
     return SurfaceDistances(convention, "ok", to_reference, to_prediction)
 
 
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
+def box_of(mask: np.ndarray) -> tuple[slice, ...]:
     """Smallest box that holds a mask; empty if the mask is."""
     rows: Sequence[int] = np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1)).tolist() if mask.size else ()
     if not rows:
         return ()
     first = slice(rows[0], rows[-1] + 1)
-    return (first, *_box(np.any(mask[first], axis=0))) if mask.ndim > 1 else (first,)
+    return (first, *box_of(np.any(mask[first], axis=0))) if mask.ndim > 1 else (first,)
 
 
 def _border_voxels(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, None]:
@@ -346,21 +346,3 @@ def _lines_around(spacing_mm: tuple[float, ...]) -> _Lines:
     order = np.argsort(group, kind="stable")
     groups = np.split(offsets[inside][order], np.flatnonzero(np.diff(group[order])) + 1)
     return _Lines(tuple(squares.tolist()), tuple(groups), reach, reach_mm)
-
-
-# Columns of a table of cases, for each convention: ``voxel_hd95_mm`` and so on.
-NUMBERS: dict[str, Callable[[SurfaceDistances], float]] = {
-    "hd_mm": lambda distances: distances.hausdorff,
-    "hd95_mm": lambda distances: distances.hausdorff_95,
-    "masd_mm": lambda distances: distances.masd,
-    "assd_mm": lambda distances: distances.assd,
-    "nsd_1mm": lambda distances: distances.nsd(1),
-    "nsd_2mm": lambda distances: distances.nsd(2),
-}
-METRICS = tuple(f"{convention}_{name}" for convention in CONVENTIONS for name in NUMBERS)
-
-
-def measure(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]) -> dict[str, float]:
-    """Every number of `METRICS` for two masks; arguments and errors as in :func:`surface_distances`."""
-    found = {each: surface_distances(prediction, reference, spacing_mm, each) for each in CONVENTIONS}
-    return {f"{each}_{name}": number(found[each]) for each in CONVENTIONS for name, number in NUMBERS.items()}

@@ -119,6 +119,8 @@ class Method:
         any_structures: segment the structures of the cohort if it lacks one of ``structures``.
         uses: other methods that this one builds on.
         budget: factor on the profile's updates.
+        largest_component: keep only the largest piece of a structure where the patients for validation gain by it, see
+            :mod:`npcrepro.runs.validated`.
 
     Raises:
         InputError: the shares of the stages do not add up to 1, one method is used twice, two methods give maps, or
@@ -140,6 +142,7 @@ class Method:
     any_structures: bool = False
     uses: tuple[Use, ...] = ()
     budget: float = 1.0
+    largest_component: bool = False
 
     def __post_init__(self) -> None:
         shares = sum(stage.share for stage in self.stages)

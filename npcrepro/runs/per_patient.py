@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npcrepro.metrics.overlap import Counts
-from npcrepro.runs.evaluation import COUNTS, METRICS, VOLUMES, WHOLE, score_counts
+from npcrepro.runs.evaluation import ADDED, AVERAGED, COUNTS, METRICS, VALIDATED_COUNTS, score_counts
 
 RUN = ["paper", "method", "cohort", "profile"]
 OVER_STRUCTURES = "mean"  # in place of a structure's name
@@ -14,8 +14,8 @@ EXPLAINING = ("pred_empty", "ref_empty", "ok", "both_empty")
 
 
 def by_patient(cases):
-    """One row for each patient: counts and volumes are added over its cases and the overlap is computed from the sums;
-    distances and areas under curves, which cannot be added, are averaged, ``nan`` if any of them is.
+    """One row for each patient: counts, volumes, areas and pieces are added over its cases and the overlap is computed
+    from the sums; the other numbers, which cannot be added, are averaged, ``nan`` if any of them is.
 
     Args:
         cases: data frame of ``cases.csv`` rows of any number of runs.
@@ -27,13 +27,17 @@ def by_patient(cases):
 
     keys = [*RUN, "seed", "patient", "suspect", "structure", "region"]
     # Records that were published before a metric was added do not have its column.
-    cases = cases.reindex(columns=[*dict.fromkeys([*cases.columns, *WHOLE])])
+    cases = cases.reindex(columns=[*dict.fromkeys([*cases.columns, *ADDED, *AVERAGED, *VALIDATED_COUNTS])])
     # SILENT: how the slices of a patient are joined; their pixels are pooled (the paper's values are for each patient).
     groups = cases.groupby(keys, sort=True)
-    totals = groups[[*COUNTS, *VOLUMES]].sum(min_count=1)
-    totals = totals.join(_mean(groups, WHOLE)).reset_index()
+    totals = groups[[*COUNTS, *ADDED, *VALIDATED_COUNTS]].sum(min_count=1)
+    totals = totals.join(_mean(groups, AVERAGED)).reset_index()
     metrics = [score_counts(Counts(*(int(n) for n in row))) for row in totals[COUNTS].itertuples(index=False)]
-    return totals.drop(columns=COUNTS).join(pd.DataFrame(metrics, index=totals.index))
+    found, wrong = (totals[name] for name in VALIDATED_COUNTS)
+    # 0 / 0 is not a number, as the DSC of two empty masks is none.
+    totals["dsc_validated"] = 2 * found / (found + wrong + totals.tp + totals.fn)
+    totals = totals.drop(columns=[*COUNTS, *VALIDATED_COUNTS])
+    return totals.join(pd.DataFrame(metrics, index=totals.index))
 
 
 def select(patients, structure: str, region: str):
@@ -47,7 +51,7 @@ def over_seeds(patients):
     A metric that is undefined with one seed is undefined: leaving that seed out would hide it.
     """
     keys = [*RUN, "patient", "suspect", "structure", "region"]
-    columns = [name for name in (*METRICS, *VOLUMES) if name in patients]
+    columns = [name for name in (*METRICS, *ADDED) if name in patients]
     return _mean(patients.groupby(keys, sort=True), columns).reset_index()
 
 
@@ -72,14 +76,14 @@ def over_structures(patients, columns: Sequence[str] = METRICS):
 
     Args:
         patients: from :func:`by_patient`.
-        columns: that are averaged; volumes are added.
+        columns: that are averaged; volumes, areas and pieces are added.
 
     Returns:
         Rows like those of :func:`by_patient`, with `OVER_STRUCTURES` as the structure; the status is the first of
         `EXPLAINING` that a structure has.
     """
     keys = [*RUN, "seed", "patient", "suspect", "region"]
-    rows = patients.groupby(keys)[VOLUMES].sum(min_count=1)
+    rows = patients.groupby(keys)[[name for name in ADDED if name in patients]].sum(min_count=1)
     means = _mean(patients[patients.status != "both_empty"].groupby(keys), columns)
     status = patients.assign(rank=patients.status.map(EXPLAINING.index)).groupby(keys)["rank"].min()
     rows = rows.join(means).assign(structure=OVER_STRUCTURES, status=status.map(EXPLAINING.__getitem__))

@@ -25,6 +25,7 @@ from npcrepro.protocol.settings import Settings
 from npcrepro.runs.queue import run_paper
 from npcrepro.runs.records import Record, quantised
 from npcrepro.runs.run import load_network
+from npcrepro.runs.validated import keep_largest, read_choices
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -53,7 +54,8 @@ def train_on_all(
 def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = "auto", report: Report = print) -> int:
     """Segment every case of a folder with the network of a finished run.
 
-    Where the run takes in maps of another, the network of that other goes over the cases first. Images with other axes
+    Where the run takes in maps of another, the network of that other goes over the cases first. Where its patients for
+    validation gained by the largest piece of a structure, that alone is kept. Images with other axes
     than most of those that it was trained on are turned for the network, and the labels are turned back.
 
     Args:
@@ -73,7 +75,6 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
             run needs and the cohort lacks, images that cannot be read, and an ``out`` that is not empty.
     """
     import SimpleITK as sitk
-    import torch
 
     from npcrepro.models.outputs import decide
     from npcrepro.runs.devices import make_fabric
@@ -86,9 +87,11 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
     codes = _codes(method.structures, listing.structures or {})
     with writing_folder(out) as folder, TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
         prepared, grids = _stage(root, listing, record, Path(work))
-        values = torch.tensor([0, *codes.values()])
+        values = np.array([0, *codes.values()])
+        choices = read_choices(record.folder / "validated.json")
         for number, (case, probability) in enumerate(_probabilities(record, prepared, Path(work), fabric), 1):
-            label = values[decide(probability[None], method.threshold)[0]].numpy()
+            decided = decide(probability[None], method.threshold)[0].numpy()
+            label = values[keep_largest(decided, choices, method.structures)]
             about, turned = prepared.case(case), ""
             image = to_itk(label.astype(smallest_type(max(codes.values()))), about.spacing_mm, about.geometry)
             axes = axes_of(grids[case][1])

@@ -10,7 +10,7 @@ from pathlib import Path
 from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import read_json, write_json, write_text
-from npcrepro.runs.records import NO_IDENTITY, Record, case_table, concatenate, history_table, read_csv
+from npcrepro.runs.records import Record, case_table, concatenate, defining, history_table, read_csv
 
 RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
 FLOAT = "%.10g"  # of published tables, which are committed: smaller, and far beyond what is measured
@@ -63,8 +63,10 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
         for row in before:
             if _place(row) not in replaced:
                 (gone if row["method"] in changed else kept).append(row)
-        methods, folds, rows = old.methods | methods, old.folds | folds, kept + rows
         cases, history = _of(kept, old.cases, cases), _of(kept, old.history, history)
+        # The table of another method stays as it is: columns that came later would be empty in it.
+        cases = cases[cases.method.isin(list(methods))]
+        methods, folds, rows = old.methods | methods, old.folds | folds, kept + rows
     write_cases(folder, cases)
     write_text(folder / "history.csv", _text(history))
     common = {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
@@ -78,7 +80,7 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
 
 def _kind(run: Mapping) -> dict:
     """What the runs of a published folder have in common."""
-    profile = {key: value for key, value in run["profile"].items() if key not in NO_IDENTITY["profile"]}
+    profile = defining(run["profile"], "profile")
     images, split = run.get("data_sha256"), run.get("split_sha256")
     return {"paper": run["paper"], "cohort": run["cohort"], "images": images, "split": split, "profile": profile}
 
@@ -89,7 +91,7 @@ def _place(run: Mapping) -> tuple:
 
 def _defining(method: dict) -> dict:
     """What a method is, as ``runs.json`` has it, without its words."""
-    return {key: value for key, value in method.items() if key not in NO_IDENTITY["method"] and value is not None}
+    return {key: value for key, value in defining(method).items() if value is not None}
 
 
 def _of(kept: list[dict], old, new):

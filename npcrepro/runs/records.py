@@ -7,6 +7,7 @@ A run folder holds
     log.jsonl            what happened, with times: started, checks, finished or failed
     history.csv          learning curve
     cases.csv            one row for each case, structure and region, with raw counts
+    validated.json       threshold and largest piece of each structure, as the patients for validation choose them
     predictions/         one .npz for each test case: label, and probability in steps of 1/255
     model.safetensors    weights
     diverged.npz         only where the loss was no number: the batch that it was so on
@@ -41,8 +42,12 @@ TRAINING_CODE = (
     "npcrepro.models.outputs:decide",
     "npcrepro.runs.records:quantised",
 )
+# What decides beside it where the largest piece of a structure may stay alone.
+KEEPING_CODE = ("npcrepro.runs.validated:validate", "npcrepro.runs.validated:keep_largest")
 # What a configuration says and a run does not depend on: words, and which folds, methods and phantom come by default.
 NO_IDENTITY = {"method": ("title", "summary"), "profile": ("folds", "methods", "phantom")}
+# Fields of a method that came later: where they are off, the method is the one that it was without them.
+LATER = ("largest_component",)
 # What makes cases.csv from predictions; they are scored again when it changes.
 SCORING_CODE = ("npcrepro.runs.evaluation:score_case",)
 IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
@@ -82,16 +87,13 @@ class Configuration:
             {"paper": self.method.paper}
             | {name: getattr(self, name) for name in parts}
             | {"used": {method: [each.sha256 for each in runs] for method, runs in self.used.items()}}
-            | {"code_sha256": _code_of(self.method.targets)}
+            | {"code_sha256": _code_of((*self.method.targets, *(KEEPING_CODE * self.method.largest_component)))}
         )
 
     @cached_property
     def sha256(self) -> str:
         """Identity of the run: no words, no defaults, and no addresses of the package's own code, which may move."""
-        deciding = {
-            part: {name: value for name, value in self.data[part].items() if name not in left_out}
-            for part, left_out in NO_IDENTITY.items()
-        }
+        deciding = {part: defining(self.data[part], part) for part in NO_IDENTITY}
         return sha256_of(_without_addresses(self.data | deciding))
 
     @property
@@ -129,6 +131,17 @@ class Configuration:
     def updates(self) -> int:
         """Updates of training, where no stage ends early."""
         return sum(round(stage.share * self.method.budget * self.profile.updates) for stage in self.method.stages)
+
+
+def defining(data: Mapping, part: str = "method") -> dict:
+    """What a method (or the other ``part``, a profile) is, as a configuration has it: without its words and defaults.
+
+    Example:
+        >>> defining({"name": "unet", "title": "U-Net", "largest_component": False})
+        {'name': 'unet'}
+    """
+    off = {name for name in LATER if not data.get(name)}
+    return {name: value for name, value in data.items() if name not in off.union(NO_IDENTITY[part])}
 
 
 def _without_addresses(value):

@@ -7,10 +7,11 @@ import socket
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from npcrepro.base.code_hash import code_sha256
@@ -105,9 +106,10 @@ def _logged(folder: Path, **about) -> Iterator[Log]:
 def _compute(
     configuration: Configuration, cohort: PreparedCohort, runs: Path, report: Report, hardware: Hardware, log: Log
 ) -> None:
+    import numpy as np
     import torch
 
-    from npcrepro.runs import processes, training
+    from npcrepro.runs import processes, training, validated
     from npcrepro.runs.checkpoint import write_tensors
     from npcrepro.runs.devices import make_fabric
 
@@ -138,7 +140,14 @@ def _compute(
     write_csv(folder / "history.csv", history, IDENTITY + training.HISTORY_COLUMNS)
 
     started = time.monotonic()
-    _predict(configuration, cohort, folder, data, network, fabric.device)
+    segmented = partial(_segmented, configuration, data, network, fabric.device)
+    chosen = validated.validate(segmented(validation), cohort, data.structures, method.largest_component)
+    validated.write_choices(folder / "validated.json", chosen)
+    validate_seconds, started = time.monotonic() - started, time.monotonic()
+    for case, label, probability in segmented(cohort.cases_of(fold["test"], include_suspect=True)):
+        label = validated.keep_largest(label, chosen, data.structures)
+        with writing(folder / "predictions" / f"{case}.npz") as temporary:
+            np.savez_compressed(temporary, label=label, probability=probability)
     predict_seconds = time.monotonic() - started
     _score(configuration, cohort, folder, data.structures)
 
@@ -159,8 +168,9 @@ def _compute(
             "precision": fabric._precision.precision,
             "seconds": {
                 "train": round(state.seconds, 2),
+                "validate": round(validate_seconds, 2),
                 "predict": round(predict_seconds, 2),
-                "all": round(state.seconds + predict_seconds, 2),
+                "all": round(state.seconds + validate_seconds + predict_seconds, 2),
             },
             "sessions": state.sessions,
             "peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated(fabric.device) / 2**20) if on_gpu else None,
@@ -187,32 +197,31 @@ def _diverged(culprit: Mapping, folder: Path) -> str:
     )
 
 
-def _predict(configuration: Configuration, cohort: PreparedCohort, folder: Path, data, network, device) -> None:
-    """Write label and probability of each test case."""
-    import numpy as np
+def _segmented(configuration: Configuration, data, network, device, cases: Iterable[str]) -> Iterator[tuple]:
+    """Each case with its label ``(z, y, x)`` uint8 and probability ``(S, z, y, x)`` in steps of 1/255."""
     import torch
 
     from npcrepro.models.outputs import decide
 
     method, batch_size = configuration.method, configuration.profile.batch_size
-    for case in cohort.cases_of(configuration.fold["test"], include_suspect=True):
-        probability = data.predict(network, case, activation=method.activation, batch_size=batch_size, device=device)
+    about = {"activation": method.activation, "batch_size": batch_size, "device": device}
+    for case in cases:
+        probability = data.predict(network, case, **about)
         label = decide(probability[None], method.threshold)[0].to(torch.uint8).numpy()
-        with writing(folder / "predictions" / f"{case}.npz") as temporary:
-            np.savez_compressed(temporary, label=label, probability=quantised(probability))
+        yield case, label, quantised(probability)
 
 
 def _score(configuration: Configuration, cohort: PreparedCohort, folder: Path, structures: Sequence[str]) -> None:
     """Write ``cases.csv`` from the predictions; the structures are named as in the cohort."""
     import numpy as np
 
-    from npcrepro.runs import evaluation
+    from npcrepro.runs import evaluation, validated
 
-    rows = []
+    choices, rows = validated.read_choices(folder / "validated.json"), []
     for case in cohort.cases_of(configuration.fold["test"], include_suspect=True):
         with np.load(folder / "predictions" / f"{case}.npz") as arrays:
             label, probability = arrays["label"], arrays["probability"]
-        rows += evaluation.score_case(label, cohort.case(case), cohort, structures, probability)
+        rows += evaluation.score_case(label, cohort.case(case), cohort, structures, probability, choices)
     rows = [configuration.identity | row for row in rows]
     write_csv(folder / "cases.csv", rows, IDENTITY + evaluation.CASE_COLUMNS)
 

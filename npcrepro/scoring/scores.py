@@ -13,9 +13,10 @@ import pandas as pd
 from npcrepro.base.errors import InputError, one_of
 from npcrepro.cohorts.check import grid_defects
 from npcrepro.cohorts.defects import Refused
+from npcrepro.cohorts.images import axes_of
 from npcrepro.cohorts.structures import Structures
 from npcrepro.metrics.surface import CONVENTIONS, surface_distances
-from npcrepro.runs.evaluation import AREAS, UNKNOWN_SPACING, score_masks
+from npcrepro.runs.evaluation import OF_PROBABILITY, UNKNOWN_SPACING, VALIDATED, VALIDATED_COUNTS, score_masks
 from npcrepro.scoring import notes
 from npcrepro.scoring.given import NSD_TOLERANCE_MM, Labels
 from npcrepro.scoring.sides import Files, Mask, find_cases, is_bare, listed, open_case, read_mask
@@ -30,7 +31,8 @@ class Scores:
 
     Attributes:
         cases: one row for each prediction, case and structure: status (``missing`` without a prediction), counts,
-            volumes, every metric under both conventions of the surface, and ``diagonal_mm`` of the image.
+            volumes, every metric under both conventions of the surface, pieces, areas, planes and sides (see
+            :mod:`npcrepro.metrics.panel`; by the axes of the reference), and ``diagonal_mm`` of the image.
         tolerances_mm: of the NSD, for each structure.
         notes: what should be known, a sentence each.
     """
@@ -196,7 +198,7 @@ def _score_case(case: str, plan: _Plan) -> list[dict]:
             found = side(structure)
             if found is not None:
                 _refuse_other_grid(found, wanted, shape_only=fixed is not None)
-            scores = _score(found, wanted.array, fixed or wanted.spacing_mm, plan.tolerances_mm[structure])
+            scores = _score(found, wanted, fixed or wanted.spacing_mm, plan.tolerances_mm[structure])
             rows.append({"prediction": name, "structure": structure} | scores)
     return rows
 
@@ -210,12 +212,11 @@ def _refuse_other_grid(found: Mask, wanted: Mask, shape_only: bool) -> None:
         raise Refused(defects[0])
 
 
-def _score(
-    found: Mask | None, wanted: np.ndarray, spacing_mm: tuple[float, ...], tolerances: tuple[float, ...]
-) -> dict:
+def _score(found: Mask | None, drawn: Mask, spacing_mm: tuple[float, ...], tolerances: tuple[float, ...]) -> dict:
+    wanted = drawn.array
     mask = np.zeros_like(wanted) if found is None else found.array
-    row = score_masks(mask, wanted, spacing_mm)
-    for name in AREAS:
+    row = score_masks(mask, wanted, spacing_mm, axes=axes_of(drawn.geometry))
+    for name in (*OF_PROBABILITY, *VALIDATED, *VALIDATED_COUNTS):
         del row[name]
     if found is None:
         row["status"] = "missing"

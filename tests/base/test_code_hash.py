@@ -56,7 +56,7 @@ TRAINED = {"stepwise", "euclidean", "unaugmented"}
         ("runs/training.py", "stepper.step()", "pass", TRAINED),
         ("protocol/method.py", 'self.activation == "softmax"', "False", TRAINED),
         ("protocol/method.py", "set(self.structures) <= set", "set(self.structures) < set", set()),
-        ("metrics/surface.py", "distances.nsd(2)", "distances.nsd(3)", {"scores"}),
+        ("metrics/panel.py", "distances.nsd(2)", "distances.nsd(3)", {"scores"}),
         ("cli/papers.py", "def list_methods", "def list_all", set()),
     ],
 )

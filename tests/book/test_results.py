@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from record_cases import dsc, publish, rows_of
 
+from npcrepro.base.errors import InputError
 from npcrepro.book import results as results_module
 from npcrepro.book.published import PublishedResults
 from npcrepro.findings import observers
@@ -55,6 +56,11 @@ def of_hits(folder, hits, patients):
 def tumours(tmp_path):
     """`HITS` in four patients, and a doubtful fifth in whom nothing is found."""
     return of_hits(tmp_path / "guo", {name: (*numbers, 0) for name, numbers in HITS.items()}, "ABCDE")
+
+
+def test_a_region_that_old_records_lack_is_one_sentence(two_organs):
+    with pytest.raises(InputError, match=r"unknown region of these records .+ 'labelled_slices'"):
+        two_organs.only("labelled_slices")
 
 
 def test_means_are_over_structures_and_then_over_patients(two_organs):

@@ -12,6 +12,7 @@ from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.papers.li2018.protocol import METHODS, PAPER
 from npcrepro.protocol.registry import KEYS
+from npcrepro.runs.evaluation import REGIONS
 from npcrepro.runs.published import read_published
 from npcrepro.runs.records import find
 
@@ -117,10 +118,10 @@ def test_run_on_the_phantom(smoke):
     n = len(SMOKE)
     assert lines[0].startswith(f"[1/{n}] li2018/stepwise on phantom, smoke, fold 0, seed 0: ")
     assert f"{n} runs, {n} trained now, 0 read back from {runs}" in lines
-    scores = lines[-2 - 2 * n : -1]
+    scores = lines[-2 - len(REGIONS) * n : -1]
     assert scores[0].split() == ["method", "structure", "region", "DSC", "sensitivity"]
     assert [tuple(line.split()[:3]) for line in scores[1:]] == [
-        (method, "GTVp", region) for method in sorted(SMOKE) for region in ("all_slices", "reference_slices")
+        (method, "GTVp", region) for method in sorted(SMOKE) for region in sorted(REGIONS)
     ]
     # Every mean comes with the number of patients behind it.
     assert all(line.count("n = 1") == 2 for line in scores[1:])
@@ -141,7 +142,7 @@ def test_publish(smoke):
     assert out.splitlines()[-1] == f"published in {results}"
     published = read_published(results)
     assert [run["method"] for run in published.runs] == list(SMOKE)
-    assert len(published.cases) == 2 * len(SMOKE)
+    assert len(published.cases) == len(REGIONS) * len(SMOKE)
     tables = [f"cases-{method}.csv" for method in sorted(SMOKE)]
     assert sorted(path.name for path in results.iterdir()) == [*tables, "history.csv", "runs.json"]
 

@@ -6,6 +6,7 @@ from core_cases import write_tiny
 
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
+from npcrepro.findings.claims.source import DECIDING
 from npcrepro.runs import evaluation
 from npcrepro.runs.evaluation import score_case
 
@@ -77,10 +78,27 @@ def test_each_structure_is_scored_by_its_own_value_and_slices(tmp_path):
     assert [(key, row["tp"], row["fn"]) for key, row in scores(label, cohort).items()] == [
         (("GTVp", "all_slices"), 0, 8),
         (("GTVp", "reference_slices"), 0, 8),
+        (("GTVp", "labelled_slices"), 0, 8),
         (("GTVnd", "all_slices"), 4, 0),
         (("GTVnd", "reference_slices"), 4, 0),
+        (("GTVnd", "labelled_slices"), 4, 0),
     ]
     assert {row["structure"] for row in score_case(label, cohort.case("A"), cohort, ("GTVnd",))} == {"GTVnd"}
+
+
+def test_labelled_slices_show_any_structure_of_the_method(tmp_path):
+    """Of four slices the second shows one organ, the third the other, the first an organ that the method leaves out."""
+    reference = np.zeros((4, 2, 2), np.uint8)
+    reference[0, 0, 0], reference[1, 0, 0], reference[2, 0, 0] = 3, 1, 2
+    cohort = cohort_of(tmp_path, reference, structures={"BrainStem": 1, "Chiasm": 2, "Mandible": 3})
+    rows = score_case(np.ones_like(reference), cohort.case("A"), cohort, ("BrainStem", "Chiasm"))
+    counts = {(row["structure"], row["region"]): (row["tp"], row["fp"], row["fn"], row["tn"]) for row in rows}
+    assert counts["BrainStem", "all_slices"] == (1, 15, 0, 0)
+    assert counts["BrainStem", "reference_slices"] == (1, 3, 0, 0)
+    assert counts["BrainStem", "labelled_slices"] == (1, 7, 0, 0)
+    assert counts["Chiasm", "labelled_slices"] == (0, 0, 1, 7)
+    nothing = cohort_of(tmp_path / "n", reference * 0, structures={"BrainStem": 1}, not_contoured=("BrainStem",))
+    assert score_case(reference, nothing.case("A"), nothing, ("BrainStem",)) == []
 
 
 def test_a_structure_of_several_codes_is_their_union_and_one_that_nobody_drew_is_not_scored(tmp_path):
@@ -97,13 +115,26 @@ def test_distances_and_areas_are_those_of_the_whole_case(tmp_path):
     reference, label = np.zeros((2, 3, 6, 12), np.uint8)
     reference[1, 2:4, 2:4], label[1, 2:4, 4:6] = 1, 1
     cohort = cohort_of(tmp_path, reference)
-    row, part = scores(label, cohort, np.where(reference == 1, 200, 10).astype(np.uint8)[None]).values()
+    row, part, _ = scores(label, cohort, np.where(reference == 1, 200, 10).astype(np.uint8)[None]).values()
     assert row["voxel_hd_mm"] == pytest.approx(1.0)
     assert row["voxel_masd_mm"] == pytest.approx(0.75)
     assert (row["average_precision"], row["auc"], row["relative_volume_difference"]) == (1, 1, 0)
+    certain, doubtful = 4 * 200, (3 * 6 * 12 - 4) * 10
+    assert row["soft_dice_loss"] == pytest.approx(1 - 2 * certain / (certain + doubtful + 4 * 255))
+    assert (row["components"], row["reference_components"], row["axial_dsc"], row["slice_hd_mm"]) == (1, 1, 0, 1)
+    assert all(isnan(part[name]) for name in evaluation.WHOLE)
     assert isnan(part["voxel_hd_mm"])
     assert isnan(part["auc"])
     assert isnan(scores(label, cohort)["GTVp", "all_slices"]["auc"])
+
+
+def test_every_number_that_claims_may_rest_on_is_a_column():
+    wanted = ["components", "reference_components", "soft_dice_loss", "slice_hd_mm", "slice_hd95_mm"]
+    wanted += ["predicted_area_mm2", "reference_area_mm2", "dsc_validated", "validated_threshold"]
+    wanted += [f"{plane}_dsc" for plane in ("axial", "coronal", "sagittal")]
+    wanted += [f"{side}_mm" for side in ("front", "back", "left", "right", "top", "bottom")]
+    assert set(wanted) <= {*evaluation.METRICS, *evaluation.ADDED} <= set(evaluation.CASE_COLUMNS)
+    assert set(wanted) <= set(DECIDING)
 
 
 def test_a_single_slice_is_scored_by_its_outline(tmp_path):

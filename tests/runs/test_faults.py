@@ -23,7 +23,7 @@ from npcrepro.runs.records import Record
 pytest_plugins = ["core_fixtures"]
 
 FEW = {"updates": 6, "check_every": 1}
-NUMBERS = ("cases.csv", "history.csv", "model.safetensors", "predictions")
+NUMBERS = ("cases.csv", "history.csv", "model.safetensors", "predictions", "validated.json")
 TITLE = "li2018/stepwise on tiny, tiny, fold 1, seed 0"
 PATIENCE_S = 600  # a machine that does other things is no failure
 

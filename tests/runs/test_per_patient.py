@@ -57,6 +57,34 @@ def test_what_cannot_be_added_is_averaged_and_undefined_where_one_is():
     assert over_seeds(patients).voxel_hd_mm.isna().all()
 
 
+def test_pieces_and_areas_are_added_as_volumes_are_and_old_records_have_none():
+    two = table(("a1", "A", 0, 1, 0, 0, 9, 1.0, 1.0), ("a2", "A", 0, 1, 0, 0, 9, 1.0, 1.0))
+    rows = two.assign(components=[2, 3], reference_area_mm2=[10.0, 20.5], axial_dsc=[0.5, 1.0])
+    (row,) = by_patient(rows).itertuples()
+    assert (row.components, row.reference_area_mm2, row.axial_dsc) == (5, 30.5, 0.75)
+    assert isnan(row.reference_components)
+    both = over_structures(by_patient(pd.concat([rows, rows.assign(structure="GTVnd")])))
+    assert (both.components[0], both.axial_dsc[0]) == (10, 0.75)
+    old = over_seeds(over_structures(by_patient(two)))
+    assert isnan(old.components[0])
+    assert old.predicted_ml[0] == 2
+
+
+def test_the_dsc_at_the_validated_threshold_is_pooled_as_the_dsc_is():
+    """Slices as cases: one without the structure would leave a mean of the slices undefined."""
+    counts = [(8, 0, 2, 0), (0, 0, 0, 10), (0, 0, 0, 10)]
+    rows = table(*((f"a{number}", "A", 0, *count, 1.0, 1.0) for number, count in enumerate(counts)))
+    chosen = rows.assign(tp_validated=[9, 0, 0], fp_validated=[1, 3, 0], validated_threshold=0.3)
+    chosen = chosen.assign(dsc_validated=[18 / 20, 0.0, nan])
+    (row,) = by_patient(chosen).itertuples()
+    assert (row.dsc_validated, row.validated_threshold) == (pytest.approx(18 / (10 + 13)), 0.3)
+    assert row.dsc == pytest.approx(16 / 18)
+    (old,) = by_patient(rows).itertuples()
+    assert isnan(old.dsc_validated)
+    (nothing,) = by_patient(chosen[chosen.case == "a2"]).itertuples()
+    assert isnan(nothing.dsc_validated)
+
+
 def test_the_mean_over_structures_leaves_out_what_neither_mask_shows():
     """A false alarm and a miss count; so does a seed in which nothing was drawn, by what it did draw."""
     right = table(("a", "A", 0, 8, 1, 1, 0, 9.0, 9.0), ("a", "A", 1, 8, 1, 1, 0, 9.0, 9.0)).assign(auc=0.75)

@@ -78,6 +78,21 @@ def test_what_is_published_later_comes_beside_what_is_there(tmp_path, results, m
     assert len(read_published(results).runs) == 3
 
 
+def test_tables_of_other_methods_keep_the_columns_that_they_had(tmp_path, results):
+    """Later runs know more of a case; a table that was published before is not written anew."""
+    publish([record_at(tmp_path / "a", method=UNFUSED), record_at(tmp_path / "a")], results)
+    before = (results / "cases-unfused.csv").read_bytes()
+    later = record_at(tmp_path / "b", seed=1)
+    rows = later.cases.assign(components=3)
+    records.write_csv(later.folder / "cases.csv", rows.to_dict("records"), list(rows))
+    publish([records.Record(later.folder)], results)
+    assert (results / "cases-unfused.csv").read_bytes() == before
+    found = read_published(results).cases
+    assert sorted(found.method) == ["stepwise", "stepwise", "unfused"]
+    assert found.components.sum() == 3
+    assert found.components.isna().sum() == 2
+
+
 def test_a_run_is_replaced_by_one_of_the_same_method_fold_and_seed(tmp_path, results):
     publish([record_at(tmp_path / "a", 0.1), record_at(tmp_path / "a", 0.2, seed=1)], results)
     publish([record_at(tmp_path / "b", 0.3)], results)
@@ -98,6 +113,17 @@ def test_all_runs_of_a_method_defined_otherwise_are_replaced(tmp_path, results):
     assert {(run["method"], run["seed"]) for run in found.runs} == {("stepwise", 3), ("unfused", 0)}
     assert found.methods["stepwise"]["budget"] == 2.0
     assert found.history.groupby("method").seed.unique().map(list).to_dict() == {"stepwise": [3], "unfused": [0]}
+
+
+def test_a_method_published_before_it_had_a_field_is_the_same_where_the_field_is_off(tmp_path, results):
+    publish([record_at(tmp_path / "a")], results)
+    content = json.loads((results / "runs.json").read_text())
+    del content["methods"]["stepwise"]["largest_component"]
+    (results / "runs.json").write_text(json.dumps(content))
+    assert publish([record_at(tmp_path / "a", seed=1)], results) == []
+    assert sorted(run["seed"] for run in read_published(results).runs) == [0, 1]
+    changed = replace(STEPWISE, largest_component=True)
+    assert len(publish([record_at(tmp_path / "b", seed=2, method=changed)], results)) == 2
 
 
 @pytest.mark.parametrize(

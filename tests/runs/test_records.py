@@ -33,6 +33,7 @@ NETWORK = Component("npcrepro.papers.li2018.network:Li2018Network", {"fused": Fa
         {"profile": replace(TINY, updates=13)},
         {"method": UNFUSED},
         {"method": replace(STEPWISE, threshold=0.4)},
+        {"method": replace(STEPWISE, largest_component=True)},
         {"method": replace(STEPWISE, network=NETWORK)},
         {"method": replace(STEPWISE, augmentation=None)},
         {"method": replace(STEPWISE, stages=PAPER.method("fine-tune").stages)},
@@ -53,6 +54,16 @@ def test_whatever_changes_makes_another_run(changes):
 def test_words_and_what_comes_by_default_make_no_other_run(changes):
     assert configuration(**changes).data != configuration().data
     assert configuration(**changes).place == configuration().place
+
+
+def test_a_field_that_came_later_and_is_off_leaves_old_runs_what_they_were(monkeypatch):
+    """The hash is that of the data without the field; the code of a run is another matter."""
+    old = {key: value for key, value in configuration().data["method"].items() if key != "largest_component"}
+    assert records.defining(configuration().data["method"]) == records.defining(old)
+    assert as_data(Method.from_data(old)) == as_data(STEPWISE)
+    before = configuration().sha256
+    monkeypatch.setattr(records, "LATER", ())
+    assert configuration().sha256 != before
 
 
 def test_where_a_run_lies_and_what_it_is_called():

@@ -22,7 +22,7 @@ from npcrepro.runs.run import load_data, load_network
 
 pytest_plugins = ["core_fixtures"]
 
-NUMBERS = ("cases.csv", "history.csv", "config.json", "model.safetensors", "predictions/P0.npz")
+NUMBERS = ("cases.csv", "history.csv", "config.json", "model.safetensors", "predictions/P0.npz", "validated.json")
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def test_the_files_and_provenance_of_a_finished_run(finished):
 def test_tables_of_a_run(finished):
     _, record = finished
     assert record.cases[["case", "structure", "region"]].values.tolist() == [
-        ["P0", "GTVp", "all_slices"], ["P0", "GTVp", "reference_slices"]
-    ]  # fmt: skip
-    assert record.cases[["tp", "fp", "fn", "tn"]].sum(axis=1).tolist() == [4 * 256, 2 * 256]
+        ["P0", "GTVp", region] for region in ("all_slices", "reference_slices", "labelled_slices")
+    ]
+    assert record.cases[["tp", "fp", "fn", "tn"]].sum(axis=1).tolist() == [4 * 256, 2 * 256, 2 * 256]
     assert record.history[["stage", "update"]].values.tolist() == [
         [stage, update] for stage in ("score 1/4", "score 1/2", "score 1/1") for update in (2, 4)
     ]
@@ -158,7 +158,7 @@ def test_a_loss_that_is_no_number_is_a_finished_run_that_names_and_keeps_its_bat
     (record,), lines = finish(tiny_root, tmp_path, replace(tiny_paper(), methods=(method,)), methods=("linear-scores",))
     assert record.provenance["status"] == "diverged"
     assert set(record.cases.status) == {"pred_empty"}
-    assert record.cases.dsc.tolist() == [0, 0]
+    assert record.cases.dsc.tolist() == [0, 0, 0]
     assert not (record.folder / "checkpoint.safetensors").exists()
     culprit, kept = record.provenance["diverged"], record.folder / "diverged.npz"
     assert (culprit["stage"], culprit["loss"]) in {("all layers", "nan"), ("all layers", "inf")}

@@ -20,11 +20,16 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter
 
 from npcrepro.base.colours import GREY, METHODS, MORE, NNUNET, REFERENCE, YELLOW
+from npcrepro.metrics.panel import PLANES, SIDES
 from npcrepro.protocol.method import Paper
 
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
 LINE_LETTERS, KEY_LETTERS = 110, 7  # of 8 points on that width; room of the line beside an entry of a legend
-REGION_TITLES = {"all_slices": "all slices", "reference_slices": "slices that show the structure"}
+REGION_TITLES = {
+    "all_slices": "all slices",
+    "reference_slices": "slices that show the structure",
+    "labelled_slices": "slices that show any structure",
+}
 METRIC_TITLES = {
     "dsc": "DSC",
     "jsc": "JSC",
@@ -34,6 +39,17 @@ METRIC_TITLES = {
     "relative_volume_difference": "Relative volume difference",
     "average_precision": "AP",
     "auc": "AUC",
+    "dsc_validated": "DSC at the validated threshold",
+    "validated_threshold": "Validated threshold",
+    "soft_dice_loss": "Soft Dice loss",
+    "components": "Pieces",
+    "reference_components": "Pieces of the reference",
+    "predicted_area_mm2": "Surface (mm²)",
+    "reference_area_mm2": "Surface of the reference (mm²)",
+    "slice_hd_mm": "HD in the axial plane (mm)",
+    "slice_hd95_mm": "HD95 in the axial plane (mm)",
+    **{f"{plane}_dsc": f"DSC of {plane} slices" for plane in PLANES},
+    **{f"{side}_mm": f"Distance, {side} (mm)" for side in SIDES.values()},
     **{
         f"{convention}_{name}_mm": f"{name.upper()} (mm)"
         for convention in ("voxel", "surfel")

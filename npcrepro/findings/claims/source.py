@@ -12,13 +12,13 @@ import pandas as pd
 from npcrepro.findings import leakage
 from npcrepro.findings.claims.claim import Claim
 from npcrepro.protocol import registry
-from npcrepro.runs.evaluation import METRICS, VOLUMES
+from npcrepro.runs.evaluation import ADDED, METRICS
 from npcrepro.runs.per_patient import by_patient, over_structures, select
 from npcrepro.runs.published import RESULTS, Published, published_folders, read_published
 
 # Columns that are made of others here: volume of false positives, and how far the training loss fell.
 DERIVED = ("false_positive_ml", "loss_fall")
-DECIDING = (*METRICS, *VOLUMES, *DERIVED)
+DECIDING = (*METRICS, *ADDED, *DERIVED)
 PHANTOM = "phantom"  # how names of synthetic cohorts begin
 
 Pairs = list[tuple[Claim, pd.DataFrame]]  # what is tested of a claim, each with its rows
@@ -59,7 +59,7 @@ class Source:
 
     def has(self, claim: Claim) -> bool:
         """Whether every arm of a claim was run."""
-        rows = self.training if claim.metric == "loss_fall" else self.patients
+        rows = self.training if claim.metric == "loss_fall" else self.patients[self.patients.region == claim.region]
         found = set(zip(rows.method, rows.cohort, strict=True))
         return all(any(m == arm.method and _on(c, arm.cohort) for m, c in found) for arm in claim.arms)
 

@@ -12,7 +12,7 @@ from npcrepro.book.explorer.studies import CaseData, Found
 from npcrepro.book.figures import style
 from npcrepro.book.figures.slices import ERRORS
 from npcrepro.metrics.overlap import count
-from npcrepro.metrics.surface import measure
+from npcrepro.metrics.panel import measure
 
 COLOURS = {"a": "#56B4E9", "b": "#009E73"}
 SPACING_MM = (4.0, 1.0, 1.0)

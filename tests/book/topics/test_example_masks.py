@@ -7,7 +7,7 @@ from npcrepro.book.topics import example_masks
 from npcrepro.cohorts.public.organs import DEEPMIND_ORGANS
 from npcrepro.findings import observers
 from npcrepro.metrics.overlap import Counts, count
-from npcrepro.metrics.surface import measure
+from npcrepro.metrics.panel import measure
 
 
 class TestMasks:
