@@ -37,7 +37,7 @@ def maps_of_training_patients(chapter: VolumeChapter, coarse: str, refined: str,
     shown: dict[str, Any] = {}
     for case in chapter.prepared.cases_of(second.config["fold"]["train"], include_suspect=False)[:count]:
         own = data.predict(network, case, activation=activation, batch_size=16, device=device)[0].numpy()
-        with np.load(kept[case]) as arrays:
+        with np.load(kept[case][0]) as arrays:
             other = arrays["probability"][0] / 255
         truth = chapter.masks(case)[structure]
         means = [one[truth].mean() if truth.any() else np.nan for one in (own, other)]

@@ -21,7 +21,7 @@ def test_maps_of_both_kinds_stand_side_by_side(cascade, monkeypatch):
     record, _ = cascade.more("cscn", "bunet")
     assert table.case.tolist() == cascade.prepared.cases_of(record.config["fold"]["train"])[:2]
     case = table.case[0]
-    path = load_data(record, cascade.prepared).maps[case]
+    path = load_data(record, cascade.prepared).maps[case][0]
     mask = cascade.masks(case)["GTVp"]
     with np.load(path) as arrays:
         kept = arrays["probability"][0] / 255
