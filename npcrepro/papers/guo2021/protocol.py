@@ -33,8 +33,8 @@ def _stages(decays: int = 99) -> dict[str, Any]:
         decay=0.9,
         decays=decays,
         # SILENT: what the 9 validation patients are for; they choose the weights that are kept.
-        # DIFFERS: they choose by blocks, and by the network that is trained, for CSCN the map of ACDNet before fusion.
-        # It is the fused map of whole volumes that is tested.
+        # DIFFERS: they choose by blocks, half of which hold tumour, and by the network that is trained, for CSCN the
+        # map of ACDNet before fusion. It is the fused map of whole volumes that is tested.
         monitor="validation_dsc",
         keep_best=True,
     )
@@ -173,7 +173,9 @@ SHORTENED = {
 
 PRINTED = ("cscn", "cnn", "acdnet", "deeplab", "vnet")
 ROWS = (*PRINTED, "bunet")
-FULL = (*ROWS, "cascade-unfused", "fusion-product", "fusion-maximum", "acdnet-long")
+# The table with the two rows that it needs: the first network alone, and the second with the updates of both.
+COMPARED = (*ROWS, "acdnet-long")
+FULL = (*COMPARED, "cascade-unfused", "fusion-product", "fusion-maximum")
 
 
 # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
