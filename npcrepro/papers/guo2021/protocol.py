@@ -168,14 +168,15 @@ METHODS = methods_of(CSCN, VARIANTS)
 SHORTENED = {
     method.name: replace(method, **_stages(decays=21))
     for method in METHODS
-    if method.stages and method.name != "bunet-printed-decay"
+    if method.stages == CSCN.stages and method.name != "bunet-printed-decay"
 }
 
 PRINTED = ("cscn", "cnn", "acdnet", "deeplab", "vnet")
 ROWS = (*PRINTED, "bunet")
+FULL = (*ROWS, "cascade-unfused", "fusion-product", "fusion-maximum", "acdnet-long")
+
 # The table with the two rows that it needs: the first network alone, and the second with the updates of both.
 COMPARED = (*ROWS, "acdnet-long")
-FULL = (*COMPARED, "cascade-unfused", "fusion-product", "fusion-maximum")
 
 
 # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
