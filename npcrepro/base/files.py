@@ -114,6 +114,11 @@ def sha256_of(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+# Of a field of a dataclass: `as_data` leaves it out where it has its default, so that what was written before there was
+# such a field stays the same.
+UNSAID = {"unsaid": True}
+
+
 def as_data(value: Any) -> Any:
     """Dataclasses, mappings and sequences as plain dictionaries and lists, ready for JSON.
 
@@ -123,7 +128,8 @@ def as_data(value: Any) -> Any:
         {'target': 'torch.optim:Adam', 'options': {'betas': [0.9, 0.999]}}
     """
     if dataclasses.is_dataclass(value):
-        return {f.name: as_data(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        said = [f for f in dataclasses.fields(value) if f.metadata != UNSAID or getattr(value, f.name) != f.default]
+        return {f.name: as_data(getattr(value, f.name)) for f in said}
     if isinstance(value, Mapping):
         return {str(key): as_data(item) for key, item in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, str):

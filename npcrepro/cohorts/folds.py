@@ -15,7 +15,8 @@ KINDS = ("leave-one-out", "k-fold", "all")
 
 @dataclass(frozen=True)
 class Fold:
-    """Patients of one fold, each tuple sorted. A patient is in one of them at most."""
+    """Patients of one fold, each tuple sorted. A patient is in one of them at most, but where a method asks for maps of
+    patients that the network was trained on (:class:`npcrepro.protocol.method.Use`)."""
 
     number: int
     train: tuple[str, ...]

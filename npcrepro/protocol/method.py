@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from npcrepro.base.errors import InputError, pick
+from npcrepro.base.files import UNSAID
 
 PRINTED = "paper"  # the profile with the printed sizes and schedules
 
@@ -87,12 +88,16 @@ class Use:
             names here; ``{"": ""}`` takes all.
         maps: 0, or its probability maps are input here. Patients for testing get the maps of the run itself. Patients
             for training and validation are split into so many parts, and each part gets its maps from a run that was
-            not trained on it, because maps of a network's own training patients are too good.
+            not trained on it, because maps of a network's own training patients are too good. With 1 part they get such
+            maps: of a run like the first, on patients that it was trained on.
+        averaged: patients for testing get the mean of the maps of the runs of the parts, which are the kind of map that
+            training has; only with two or more parts.
     """
 
     method: str
     weights: Mapping[str, str] = field(default_factory=dict)
     maps: int = 0
+    averaged: bool = field(default=False, metadata=UNSAID)
 
 
 @dataclass(frozen=True)
@@ -123,8 +128,8 @@ class Method:
             :mod:`npcrepro.runs.validated`.
 
     Raises:
-        InputError: the shares of the stages do not add up to 1, one method is used twice, two methods give maps, or
-            images are mirrored although structures have a side.
+        InputError: the shares of the stages do not add up to 1, one method is used twice, two methods give maps, maps
+            of fewer than two parts are to be averaged, or images are mirrored although structures have a side.
     """
 
     paper: str
@@ -153,6 +158,9 @@ class Method:
         maps = [use.method for use in self.uses if use.maps]
         if len(maps) > 1:
             raise InputError(f"{self.full_name} uses maps of {' and '.join(maps)}; it can take in those of one method")
+        single = [use.method for use in self.uses if use.averaged and use.maps < 2]
+        if single:
+            raise InputError(f"{self.full_name} averages maps of {single[0]}, which takes two or more parts of them")
         sides = [name for name in self.structures if name.endswith(("_L", "_R"))]
         if sides and self.augmentation and self.augmentation.options.get("flip"):
             raise InputError(f"{self.full_name}: mirrored images would exchange {sides[0]} with that of the other side")

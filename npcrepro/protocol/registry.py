@@ -48,7 +48,9 @@ def load(key: str, modalities: Sequence[str] = ()) -> Paper:
     if len(modalities) != len(channels):
         names = "one name" if len(channels) == 1 else f"{len(channels)} names"
         raise InputError(f"{key} takes {' and '.join(channels)}, so modalities={list(modalities)} has to be {names}")
-    return replace(paper, methods=tuple(replace(method, channels=tuple(modalities)) for method in paper.methods))
+    methods = tuple(replace(method, channels=tuple(modalities)) for method in paper.methods)
+    shortened = {name: replace(method, channels=tuple(modalities)) for name, method in paper.shortened.items()}
+    return replace(paper, methods=methods, shortened=shortened)
 
 
 def find_method(full_name: str) -> tuple[Paper, Method]:

@@ -15,7 +15,7 @@ from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.folds import Fold, inner_folds, split_patients
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import fingerprint, prepared_folder
-from npcrepro.protocol.method import Method, Paper, Profile
+from npcrepro.protocol.method import Method, Paper, Profile, Use
 from npcrepro.protocol.settings import Settings
 from npcrepro.runs.records import Configuration
 
@@ -62,13 +62,21 @@ def configure(
             if use.maps and other.structures != method.structures:
                 one, another = (f"{m.full_name} ({', '.join(m.structures)})" for m in (method, other))
                 raise InputError(f"{one} takes in maps of {another}: their structures have to be the same")
-            parts = enumerate(inner_folds(fold, use.maps)) if use.maps else ()
+            parts = enumerate(_parts(fold, use))
             used[use.method] = (on(other, fold, *inner), *(on(other, part, *inner, number) for number, part in parts))
         # What a part uses belongs to the part: "0.1" is part 1 of the patients of part 0.
         about = as_data(fold) | ({"inner": ".".join(map(str, inner))} if inner else {})
         return Configuration(method, profile, cohort.name, cohort.fingerprint, split_sha256, about, seed, used)
 
     return on(method, fold)
+
+
+def _parts(fold: Fold, use: Use) -> list[Fold]:
+    """Folds of the runs that make the maps of the patients who train and validate, and where asked of those tested."""
+    if use.maps == 1:
+        return [replace(fold, test=tuple(sorted((*fold.train, *fold.validation))))]
+    parts = inner_folds(fold, use.maps) if use.maps else []
+    return [replace(part, test=tuple(sorted((*part.test, *fold.test)))) for part in parts] if use.averaged else parts
 
 
 def in_order(wanted: Iterable[Configuration]) -> list[Configuration]:

@@ -135,10 +135,13 @@ def _method(record: Record) -> Method:
     return replace(method, channels=channels, structures=structures)
 
 
-def _maker(record: Record) -> Record | None:
-    """The run whose maps this one takes in, on the same patients; other runs that it uses serve training alone."""
-    makers = [record.used[use.method][0] for use in _method(record).uses if use.maps]
-    return read_run(makers[0].folder) if makers else None
+def _makers(record: Record) -> list[Record]:
+    """The run whose maps this one takes in, on the same patients, or the runs on parts of them whose maps it averages;
+    other runs that it uses serve training alone."""
+    for use in (use for use in _method(record).uses if use.maps):
+        makers = record.used[use.method]
+        return [read_run(maker.folder) for maker in (makers[1:] if use.averaged else makers[:1])]
+    return []
 
 
 def _codes(structures: Iterable[str], known: Structures) -> dict[str, int]:
@@ -161,7 +164,7 @@ def _stage(root: Path, listing: Listing, record: Record, work: Path) -> tuple[Pr
     while needed:
         channels |= dict.fromkeys(_method(needed).channels)
         structures |= dict.fromkeys(_method(needed).structures)
-        needed = _maker(needed)
+        needed = next(iter(_makers(needed)), None)
     wanted = record.provenance.get("axes", "LPS")  # of DICOM, for runs that were made before they kept theirs
     entries: dict[str, dict] = {}
     grids: dict[str, Grid] = {}
@@ -237,13 +240,13 @@ def _probabilities(
 ) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
     """Each case and the probability ``(S, z, y, x)`` of its structures."""
     method, profile, options = _method(record), record.config["profile"], dict[str, Any]()
-    if maker := _maker(record):
-        folder = work / "maps" / maker.config["method"]["name"]
-        folder.mkdir(parents=True)
-        options["maps"] = {}
+    for maker in _makers(record):
+        folder = work / "maps" / maker.config["method"]["name"] / maker.folder.name
+        folder.mkdir(parents=True, exist_ok=True)
+        maps = options.setdefault("maps", {})
         for case, probability in _probabilities(maker, prepared, work, fabric):
-            options["maps"][case] = folder / f"{case}.npz"
-            np.savez_compressed(options["maps"][case], probability=quantised(probability))
+            maps.setdefault(case, []).append(folder / f"{case}.npz")
+            np.savez_compressed(maps[case][-1], probability=quantised(probability))
     network = fabric.setup_module(load_network(record)).eval()
     data = method.data.build(prepared, profile["matrix"], method.channels, method.structures, **options)
     about = {"activation": method.activation, "batch_size": profile["batch_size"], "device": fabric.device}

@@ -232,13 +232,11 @@ def build_data(method: Method, matrix: Sequence[int], cohort: PreparedCohort, us
     Args:
         used: records of those runs, by method.
     """
-    maps = {
-        path.stem: path
-        for use in method.uses
-        if use.maps
-        for record in used[use.method]
-        for path in sorted((record.folder / "predictions").glob("*.npz"))
-    }
+    maps: dict[str, list[Path]] = {}
+    for use in (use for use in method.uses if use.maps):
+        for record in used[use.method][use.averaged :]:
+            for path in sorted((record.folder / "predictions").glob("*.npz")):
+                maps.setdefault(path.stem, []).append(path)
     return method.data.build(cohort, matrix, method.channels, method.structures, **({"maps": maps} if maps else {}))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,8 @@ from npcrepro.base.errors import InputError, one_of, pick
 from npcrepro.cohorts.prepared import PreparedCase, PreparedCohort, missing_series
 from npcrepro.losses.distance_weight import FORMS, distance_weight
 from npcrepro.sampling.grid import Grid, Triple
-from npcrepro.sampling.head import head_mask, zscore
-from npcrepro.sampling.samples import Data, mean_of_overlaps
+from npcrepro.sampling.head import head_mask, tell_what_is_cut_off, zscore
+from npcrepro.sampling.samples import Data, mean_of_overlaps, read_probability
 from npcrepro.sampling.store import Store
 
 # Axes of the volume in the order in which a block has them.
@@ -74,10 +75,13 @@ class BlockData(Data):
         spacing_mm: of the cubic voxels; a case whose voxels are larger than this in all directions keeps the finest of
             its own. Cohorts of unknown spacing keep their voxels, and lengths count voxels.
         size_mm: (z, y, x), the largest volume; larger heads are cut about their middle, whatever the label shows.
+        cut: where that is done: ``"always"``, ``"never"``, or ``"own structures"``, in cohorts that have the structures
+            under the names that the method gives them. Where another stands in, it may lie anywhere.
         enlarge: whole factor on ``matrix``.
 
     Raises:
-        InputError: an option out of its range, and mirrored blocks with structures of a side.
+        InputError: an option out of its range, mirrored blocks with structures of a side, and see
+            :func:`npcrepro.sampling.head.tell_what_is_cut_off`.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class BlockData(Data):
         matrix: Triple,
         channels: tuple[str, ...],
         structures: tuple[str, ...],
-        maps: Mapping[str, Path] | None = None,
+        maps: Mapping[str, Sequence[Path]] | None = None,
         # DIFFERS: Guo 2021, training blocks at random places (Section 4.1), from a window slid in three directions
         # (4.2), or at random places in three directions (5); axial ones at random places here, and a sliding window in
         # testing; three directions are an option.
@@ -105,6 +109,9 @@ class BlockData(Data):
         spacing_mm: float = 1.0,
         # SILENT: Guo 2021, the order of the axes of 160 x 198 x 103 voxels; x, y, z.
         size_mm: tuple[float, float, float] = (103.0, 198.0, 160.0),
+        # PAPER: Guo 2021, the cut rests on the "relatively fixed position" of the tumour in the head (Section 4.1).
+        # DIFFERS: Guo 2021, a tumour of another name has none, such as a sarcoma of a limb: such cohorts stay whole.
+        cut: str = "own structures",
         # SILENT: Guo 2021, whether the second network works on the same blocks; it does, larger ones are an option.
         enlarge: int = 1,
     ):
@@ -115,6 +122,8 @@ class BlockData(Data):
         self.distance_weight = one_of(("none", *FORMS), distance_weight, "distance weight")
         self.tumour_share, self.overlap, self.flip = tumour_share, overlap, flip
         self.spacing_mm, self.size_mm = spacing_mm, tuple(size_mm)
+        own = set(structures) <= set(cohort.structures)
+        self.cut = pick({"always": True, "never": False, "own structures": own}, cut, "cut")
         if not 0 < tumour_share <= 1:
             raise InputError(f"tumour_share={tumour_share:g} is a share of blocks: above 0, at most 1")
         if not 0 <= overlap < 1:
@@ -122,7 +131,7 @@ class BlockData(Data):
         sides = [name for name in self.structures if name.endswith(("_L", "_R"))]
         if sides and flip:
             raise InputError(f"flip={flip:g}: mirrored blocks would exchange {sides[0]} with that of the other side")
-        options = [self.matrix, views, spacing_mm, self.size_mm, self.channels, self.structures]
+        options = [self.matrix, views, spacing_mm, self.size_mm, self.cut, self.channels, self.structures]
         self.store = Store(cohort.folder, "npcrepro.sampling.blocks:BlockData", options)
         self._voxels: dict[str, np.ndarray] = {}
         self._maps: dict[str, np.ndarray] = {}
@@ -145,12 +154,14 @@ class BlockData(Data):
 
     def label(self, case: str) -> np.ndarray:
         """Label ``(S, z, y, x)`` uint8 on the block grid, memory-mapped."""
-        return self.store.get(case, "label", lambda: {"label": self._resampled_label(self.cohort.case(case))})
+        return self.store.get(case, "label", lambda: self._labels(case))
 
-    def _resampled_label(self, case: PreparedCase) -> np.ndarray:
-        return np.stack(
-            [self._label(case, name, lambda mask: self._take(case, mask.numpy())) for name in self.structures]
-        )
+    def _labels(self, case: str) -> dict[str, np.ndarray]:
+        """Label on the block grid, and of each structure the share that is cut off."""
+        prepared = self.cohort.case(case)
+        masks = [self._label(prepared, name, lambda m: self._take(prepared, m.numpy())) for name in self.structures]
+        cut_off = self._unseen(case, np.ones(self.grid(case).size, bool))
+        return {"label": np.stack(masks), "cut_off": np.array([*cut_off.values()])}
 
     def weight(self, case: str) -> np.ndarray:
         """Distance weight ``(S, z, y, x)`` float32 on the block grid; 1 for a structure that was not contoured."""
@@ -163,10 +174,14 @@ class BlockData(Data):
 
     def share_outside(self, case: str) -> dict[str, float]:
         """Share of each structure's voxels beyond the cut, or in no block that holds a part of the head; see `Data`."""
-        prepared, grid = self.cohort.case(case), self.grid(case)
-        seen = np.zeros(grid.size, bool)
+        seen = np.zeros(self.grid(case).size, bool)
         for block in (block for view in self.views for block in self.tested(case, view)):
             seen[self._slices(block)] = True
+        return self._unseen(case, seen)
+
+    def _unseen(self, case: str, seen: np.ndarray) -> dict[str, float]:
+        """Share of each structure's voxels beyond the block grid, or where ``seen`` (z, y, x) of it is false."""
+        prepared, grid = self.cohort.case(case), self.grid(case)
         places = grid.places(self._spacing(prepared), prepared.label.shape)
         z, y, x = ((place > -0.5) & (place < size - 0.5) for place, size in zip(places, grid.size, strict=True))
         nearest = [np.rint(place).astype(int).clip(0, size - 1) for place, size in zip(places, grid.size, strict=True)]
@@ -182,7 +197,8 @@ class BlockData(Data):
         # DIFFERS: Guo 2021, a case of larger voxels is not brought to 1 mm: a block would show next to nothing of it.
         side = max(self.spacing_mm, min(spacing)) if self.cohort.spacing_known else 1.0
         smallest = np.max([self._side(view) for view in self.views], axis=0).tolist()
-        grid = Grid.around(head, spacing, side, self.size_mm, smallest)
+        largest = self.size_mm if self.cut else [(n + 1) * mm for n, mm in zip(head.shape, spacing, strict=True)]
+        grid = Grid.around(head, spacing, side, largest, smallest)
         on_grid = grid.take(head, spacing, outside=0) >= 0.5
         # SILENT: Guo 2021, intensity normalisation is not mentioned; z-score inside the head.
         images = [zscore(grid.take(channel, spacing, outside=channel.min()), on_grid) for channel in channels]
@@ -213,8 +229,8 @@ class BlockData(Data):
         if case not in self._maps:
             if not self.maps or case not in self.maps:
                 raise InputError(f"there is no coarse map of case {case}: the method that makes them did not test it")
-            with np.load(self.maps[case]) as arrays:
-                coarse = [self._take(self.cohort.case(case), one) for one in arrays["probability"]]
+            kept = [read_probability(path) for path in self.maps[case]]
+            coarse = [self._take(self.cohort.case(case), one) for one in np.mean(kept, axis=0)]
             self._maps[case] = np.stack(coarse).round().astype(np.uint8)
         return self._maps[case]
 
@@ -222,6 +238,9 @@ class BlockData(Data):
 
     def samples(self, cases: list[str]) -> list[Block]:
         """Blocks side by side that hold a structure, and others of the head in the proportion of `tumour_share`."""
+        for number, structure in enumerate(self.structures):
+            off = {case: self.store.get(case, "cut_off", partial(self._labels, case)) for case in cases}
+            tell_what_is_cut_off(structure, {case: float(shares[number]) for case, shares in off.items()})
         return [block for case in cases for view in self.views for block in self._blocks(case, view)]
 
     def _blocks(self, case: str, view: str) -> list[Block]:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
+
 import numpy as np
 
+from npcrepro.base.errors import InputError
+from npcrepro.base.wording import plural
+
 BRIGHTEST = 99.9  # percentile; what is brighter counts as that, so that a few voxels do not move a threshold
+MOST_CUT_OFF = 0.05  # share of a structure that may be cut off without a word
 
 
 def bright(image: np.ndarray, share: float = 0.5) -> np.ndarray:
@@ -85,3 +92,31 @@ def zscore(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
         chosen = image
     mean, deviation = chosen.mean(dtype=np.float64), chosen.std(dtype=np.float64)
     return ((image - mean) / (deviation if deviation > 0 else np.inf)).astype(np.float32)
+
+
+def tell_what_is_cut_off(structure: str, shares: Mapping[str, float]) -> None:
+    """Warn where the cut about the middle of the head leaves out more than 5 % of a structure that is to be learnt.
+
+    Args:
+        shares: for each case the share of the structure that is cut off, in [0, 1]; ``nan`` where it has none.
+
+    Raises:
+        InputError: all of it is cut off, so that a case would be taken for one without it.
+
+    Example:
+        >>> tell_what_is_cut_off("GTVp", {"A": 0.01, "B": 0.0})
+    """
+    most = {case: share for case, share in shares.items() if share > MOST_CUT_OFF}
+    if not most:
+        return
+    worst = max(most, key=most.__getitem__)
+    cause = (
+        "the image shows another part of the body, or far more than a head (name the structure otherwise than the "
+        "method does, and nothing is cut off)"
+    )
+    if most[worst] == 1:
+        raise InputError(f"case {worst}: all of {structure} lies outside the cut about the middle of the head: {cause}")
+    cases = f"{len(most)} of {plural(len(shares), 'case')}, most in {worst} ({most[worst]:.0%})"
+    warnings.warn(
+        f"the cut about the middle of the head leaves out a part of {structure} in {cases}: {cause}", stacklevel=3
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,9 @@ from npcrepro.sampling.augment import stretch_contrast
 class Data(ABC):
     """The cases of a cohort as a method sees them: slices, windows or blocks.
 
-    A class for methods that use maps of another one also takes ``maps``: for each case the ``.npz`` file with the
-    ``probability`` (S, z, y, x) in steps of 1/255. A class that cuts volumes also has ``share_outside(case)``: for each
-    structure the share of its reference that was cut off, for the chapter.
+    A class for methods that use maps of another one also takes ``maps``: for each case the ``.npz`` files with the
+    ``probability`` (S, z, y, x) in steps of 1/255, whose mean is taken. A class that cuts volumes also has
+    ``share_outside(case)``: for each structure the share of its reference that was cut off, for the chapter.
 
     Args:
         matrix: size of the network's input, ``(y, x)`` or ``(z, y, x)``.
@@ -131,6 +132,13 @@ def match_names(wanted: tuple[str, ...], present: tuple[str, ...], cohort: str, 
         + ("name the cohort's in the paper's order (modalities), or " if what == "channel" else "")
         + "rename them in dataset.json"
     )
+
+
+def read_probability(path: Path) -> np.ndarray:
+    """The ``probability`` (S, z, y, x) of a file of predictions, uint8 in steps of 1/255."""
+    with np.load(path) as arrays:
+        probability: np.ndarray = arrays["probability"]
+    return probability
 
 
 def mean_of_overlaps(shape: Sequence[int], parts: Iterable[tuple[tuple[slice, ...], Tensor]]) -> Tensor:

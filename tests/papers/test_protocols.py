@@ -99,5 +99,7 @@ def test_a_method_is_plain_data(method):
 
 
 def test_no_two_methods_are_the_same():
-    seen = [json.dumps(as_data(replace(registry.load(k).method(n), name="", title="", summary=""))) for k, n in METHODS]
+    """In the smaller profiles; in `paper` a variant that is printed is the method that it is a variant of."""
+    methods = [registry.load(key).at("bench").method(name) for key, name in METHODS]
+    seen = [json.dumps(as_data(replace(method, name="", title="", summary=""))) for method in methods]
     assert len(set(seen)) == len(seen)

@@ -49,7 +49,10 @@ class WithMaps(SliceData):
 
     def batch(self, slices):
         image, label = super().batch(slices)
-        maps = [np.load(self.maps[case])["probability"][:, z] / 0.255 for case, z in slices]
+        maps = [
+            np.mean([np.load(path)["probability"] for path in self.maps[case]], axis=0)[:, z] / 0.255
+            for case, z in slices
+        ]
         return torch.cat([0 * image, torch.from_numpy(np.stack(maps)).float()], dim=1), label
 
 
@@ -240,14 +243,15 @@ def test_a_series_that_may_become_zeros(tmp_path):
     assert not read_image(tmp_path / "out" / "P1.nii.gz")[0].any()
 
 
-def test_runs_whose_maps_go_in_predict_first(tiny_root, tmp_path):
-    paper = paper_of(USER, {**USER, "name": "second", "uses": (Use("user", maps=2),)})
+@pytest.mark.parametrize("averaged", [False, True])
+def test_runs_whose_maps_go_in_predict_first(tiny_root, tmp_path, averaged):
+    paper = paper_of(USER, {**USER, "name": "second", "uses": (Use("user", maps=2, averaged=averaged),)})
     record = train(tiny_root, tmp_path / "runs", "second", paper)
     cases = images_only(tmp_path / "images", ["A"])
     predict(record.folder, tmp_path / "images", tmp_path / "out", "cpu", silent)
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "A.nii.gz")[0], cases["A"].label)
     assert left(tmp_path) == ["images", "out", "runs"]
-    used = record.provenance["used"]["user"][0]
+    used = record.provenance["used"]["user"][2 if averaged else 0]
     (tmp_path / "runs" / used / "model.safetensors").unlink()
     with pytest.raises(InputError, match=f"{used} is not the folder of a finished run"):
         predict(record.folder, tmp_path / "images", tmp_path / "other", "cpu", silent)

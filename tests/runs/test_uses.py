@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import write_json
+from npcrepro.base.files import as_data, write_json
 from npcrepro.cohorts.folds import Fold, inner_folds
 from npcrepro.cohorts.prepared import read_prepared
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage, Use
@@ -76,6 +76,8 @@ METHODS = (
     variant("third", Use("second", weights={"": ""}), Use("first", maps=3), stages=()),
     variant("fourth", Use("second", maps=2)),
     variant("both", Use("first", weights={"score.": "score."}, maps=3), stages=stage(0.0)),
+    variant("own", Use("first", maps=1)),
+    variant("averaged", Use("second", weights={"": ""}), Use("first", maps=3, averaged=True), stages=()),
 )
 PROFILE = Profile(
     name="tiny", matrix=(4, 8, 8), width=1.0, batch_size=2, updates=2, check_every=2, folds=1, methods=("second",),
@@ -97,7 +99,9 @@ def finish(root, runs, *methods, paper=PAPER, lines=None, **fields):
 def finished(tiny_root, tmp_path_factory):
     """Records by method of the toy paper, and their folder. Nobody writes to it but to read it back."""
     runs = tmp_path_factory.mktemp("runs")
-    records, _ = finish(tiny_root, runs, "second", "first", "warm", "renamed", "still", "third", "both")
+    records, _ = finish(
+        tiny_root, runs, "second", "first", "warm", "renamed", "still", "third", "both", "own", "averaged"
+    )
     return {record.config["method"]["name"]: record for record in records}, runs
 
 
@@ -214,7 +218,7 @@ def test_every_map_is_from_a_run_that_did_not_see_the_patient(finished):
     record = records["second"]
     fold, data = record.config["fold"], load_data(record, prepared_in(runs))
     assert set(data.maps) == {"P0", "P1", "P2", "P3"}
-    makers = {patient: Record(path.parents[1]) for patient, path in data.maps.items()}
+    makers = {patient: Record(path.parents[1]) for patient, (path,) in data.maps.items()}
     assert makers["P0"].folder == records["first"].folder
     for patient, maker in makers.items():
         made = maker.config["fold"]
@@ -224,16 +228,50 @@ def test_every_map_is_from_a_run_that_did_not_see_the_patient(finished):
             # Nobody who is tested here was seen by a run whose maps train or choose this one.
             assert not set(fold["test"]) & {*made["train"], *made["validation"], *made["test"]}
             assert "inner" in made
-    used = [each.config["fold"] for each in all_records(runs) if each.config["method"]["name"] == "first"]
-    assert sorted(each["test"] for each in used) == [["P0"], ["P1"], ["P2"], ["P3"]]
-    assert len(record.used["first"]) == 4
+    used = [each.config["fold"]["test"] for each in record.used["first"]]
+    assert sorted(used) == [["P0"], ["P1"], ["P2"], ["P3"]]
+
+
+def test_maps_of_a_runs_own_training_patients(finished):
+    records, runs = finished
+    first, own = records["first"], records["own"]
+    outer, again = own.used["first"]
+    assert outer.folder == first.folder
+    fold = first.config["fold"]
+    assert again.config["fold"] == fold | {"test": ["P1", "P2", "P3"], "inner": "0"}
+    assert all(torch.equal(tensor, weights(again)[name]) for name, tensor in weights(first).items())
+    maps = load_data(own, prepared_in(runs)).maps
+    makers = {patient: [path.parents[1] for path in paths] for patient, paths in maps.items()}
+    assert makers == {"P0": [first.folder], **{patient: [again.folder] for patient in ("P1", "P2", "P3")}}
+
+
+def test_maps_of_tested_patients_can_be_the_mean_of_what_the_parts_make(finished):
+    records, runs = finished
+    record, prepared = records["averaged"], prepared_in(runs)
+    first, *parts = record.used["first"]
+    data = load_data(record, prepared)
+    assert data.maps["P0"] == [part.folder / "predictions" / "P0.npz" for part in parts]
+    assert first.folder not in {path.parents[1] for paths in data.maps.values() for path in paths}
+    for patient in ("P1", "P2", "P3"):
+        ((path,), there) = data.maps[patient], load_data(records["second"], prepared).maps[patient][0]
+        assert np.array_equal(np.load(path)["probability"], np.load(there)["probability"])
+
+
+def test_what_was_written_before_maps_could_be_averaged_stays_the_same():
+    assert as_data(Use("first", maps=3)) == {"method": "first", "weights": {}, "maps": 3}
+    averaged = PAPER.method("averaged")
+    assert as_data(averaged)["uses"][1] == {"method": "first", "weights": {}, "maps": 3, "averaged": True}
+    assert Method.from_data(as_data(averaged)) == Method.from_data(as_data(Method.from_data(as_data(averaged))))
+    assert Method.from_data(as_data(averaged)).uses == averaged.uses
+    with pytest.raises(InputError, match="toy/own averages maps of first, which takes two or more parts"):
+        variant("own", Use("first", maps=1, averaged=True))
 
 
 def test_maps_are_the_probabilities_of_the_run_that_is_named(finished):
     records, runs = finished
     record = records["second"]
     data, network = load_data(record, prepared_in(runs)), load_network(record)
-    with np.load(data.maps["P0"]) as arrays:
+    with np.load(data.maps["P0"][0]) as arrays:
         probability = arrays["probability"].astype(np.float32) / 255
     assert np.array_equal(probability, records["first"].prediction("P0")[1])
     image, _ = data.batch(data.samples(["P0"]))

@@ -1,4 +1,5 @@
 import itertools
+import warnings
 from collections import Counter
 from dataclasses import replace
 
@@ -119,11 +120,39 @@ def test_a_large_head_is_cut_about_its_middle_whatever_the_label_shows(blocks):
     assert blocks(case(tumour=HEAD, spacing_mm=(0.5, 0.5, 0.5))).share_outside("A")["GTVp"] == 0
 
 
+def test_nothing_is_cut_where_another_structure_stands_in(blocks):
+    """A sarcoma of a limb lies anywhere, the tumour that the method names in a fixed part of the head."""
+    limb = {"cohort": {"structures": {"GTV": 1}}, "size_mm": (4, 24, 10)}
+    whole = Grid((2.0, 3.0, 4.0), 1.0, (16, 24, 20))
+    data = blocks(**limb)
+    assert data.structures == ("GTV",)
+    assert data.grid("A") == whole
+    assert data.share_outside("A") == {"GTV": 0}
+    assert blocks(**limb, cut="always").grid("A").size == (4, 24, 10)
+    assert blocks(size_mm=(4, 24, 10)).grid("A").size == (4, 24, 10)
+    assert blocks(size_mm=(4, 24, 10), cut="never").grid("A") == whole
+    with pytest.raises(InputError, match="did you mean 'never'"):
+        blocks(cut="nevr")
+
+
+def test_what_is_cut_off_from_a_structure_is_told_before_training(blocks):
+    far = (slice(2, 6), slice(3, 9), slice(4, 9))
+    data = blocks(case("A"), case("B", tumour=far), size_mm=(4, 24, 20))
+    # Slices 8 to 11 are left of the tumour's slices 8 to 12.
+    with pytest.warns(UserWarning, match=r"leaves out a part of GTVp in 1 of 1 case, most in A \(20%\)"):
+        assert data.samples(["A"])
+    with pytest.raises(InputError, match="case B: all of GTVp lies outside the cut"):
+        data.samples(["A", "B"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert blocks(case("A"), size_mm=(5, 24, 20)).samples(["A"])
+
+
 def test_a_volume_smaller_than_a_block_is_padded_with_its_darkest_value(blocks, tmp_path):
     shape, head = (3, 12, 12), (slice(0, 3), slice(2, 10), slice(3, 9))
     arrays = case(shape=shape, head=head, tumour=(1, slice(4, 8), slice(5, 8)))
     arrays.image[:] = 100.0 * box(shape, head) + 200.0 * arrays.label - 1000.0  # as CT has it
-    data = blocks(arrays, maps={"A": write_map(tmp_path / "A.npz", np.ones((1, *shape)))})
+    data = blocks(arrays, maps={"A": [write_map(tmp_path / "A.npz", np.ones((1, *shape)))]})
     assert data.grid("A").size == MATRIX
     image, label = data.batch(data.samples(["A"]))
     inside = torch.from_numpy(np.array(data.head("A")))
@@ -284,7 +313,7 @@ def coarse(tmp_path):
 
 def test_maps_are_the_last_channels(blocks, coarse):
     probability, path = coarse
-    data, without = blocks(maps={"A": path}, views="three", fusion="fine"), blocks(views="three")
+    data, without = blocks(maps={"A": [path]}, views="three", fusion="fine"), blocks(views="three")
     drawn = data.draw(data.samples(["A"]), 6, generator())
     with_map = data.batch(drawn)[0]
     assert with_map.shape == (6, 2, *MATRIX)
@@ -293,10 +322,17 @@ def test_maps_are_the_last_channels(blocks, coarse):
     np.testing.assert_allclose(found[0][HEAD], probability[0][HEAD], atol=1e-6)
 
 
+def test_several_maps_of_a_case_are_averaged(blocks, tmp_path):
+    shape = (1, 20, 30, 28)
+    paths = [write_map(tmp_path / f"{p}.npz", np.full(shape, p, np.float32)) for p in (0.2, 0.6, 1.0)]
+    found = predict(blocks(maps={"A": paths}, fusion="fine"), lambda image: image[:, 1:])[0]
+    torch.testing.assert_close(found[HEAD], torch.full_like(found[HEAD], 0.6))
+
+
 @pytest.mark.parametrize(("fusion", "expected"), [("mean", 0.5), ("product", 0.5), ("maximum", 0.8), ("fine", 0.2)])
 def test_fusion_of_two_probabilities(blocks, tmp_path, fusion, expected):
     path = write_map(tmp_path / "A.npz", np.full((1, 20, 30, 28), 0.8, np.float32))
-    found = predict(blocks(maps={"A": path}, fusion=fusion), lambda image: torch.full_like(image[:, :1], 0.2))[0]
+    found = predict(blocks(maps={"A": [path]}, fusion=fusion), lambda image: torch.full_like(image[:, :1], 0.2))[0]
     torch.testing.assert_close(found[HEAD], torch.full_like(found[HEAD], expected))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from npcrepro.base.errors import pick
 from npcrepro.models.blocks import require_divisible, unit
 
 
@@ -34,12 +35,14 @@ class VNet(nn.Module):
     Args:
         width: factor on the channel numbers.
         halvings: from the finest to the coarsest level.
+        act: ``"prelu"``, with a slope for each channel, as V-Net was published, or ``"elu"``, as in MONAI.
 
     Shape:
         ``(B, in_channels, D, H, W)``, each side divisible by ``2 ** halvings``, to logits ``(B, out_channels, D, H,
         W)``.
 
     Raises:
+        InputError: another ``act``.
         ValueError: a side that is not divisible, more than 4 halvings.
 
     Example:
@@ -50,11 +53,13 @@ class VNet(nn.Module):
 
     CONVOLUTIONS_DOWN, CONVOLUTIONS_UP = (1, 2, 3, 2), (1, 1, 2, 2)
 
+    # SILENT: Guo 2021, which V-Net; as published with PReLU, and with the batch normalisation of MONAI's, which the
+    # published one has not.
     # DIFFERS: Guo 2021, V-Net without the dropout of MONAI's, so that all randomness of an update comes from its own
     # seed.
     # DIFFERS: Guo 2021, V-Net halves four times, which 8 voxels do not allow; three times on the blocks of the paper.
     # SILENT: Guo 2021, its initialisation; that of the library, where the other networks here have He's.
-    def __init__(self, in_channels: int, out_channels: int, width: float = 1.0, halvings: int = 4):
+    def __init__(self, in_channels: int, out_channels: int, width: float = 1.0, halvings: int = 4, act: str = "prelu"):
         from monai.networks.nets.vnet import DownTransition, InputTransition, OutputTransition, UpTransition
 
         super().__init__()
@@ -64,7 +69,7 @@ class VNet(nn.Module):
         # The input is repeated until it has as many channels as the first level.
         finest = in_channels * max(1, round(16 * width / in_channels))
         channels = [finest * 2**level for level in range(halvings + 1)]
-        options = {"act": ("elu", {"inplace": True})}
+        options = {"act": pick({"prelu": "prelu", "elu": ("elu", {"inplace": True})}, act, "act")}
         self.first = InputTransition(3, in_channels, finest, **options)
         self.down = nn.ModuleList(
             DownTransition(3, before, convolutions, **options)

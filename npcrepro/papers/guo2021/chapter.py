@@ -1,4 +1,5 @@
-"""What only the chapter on Guo et al. 2021 shows: maps of training patients, and a second observer."""
+"""What only the chapter on Guo et al. 2021 shows: maps of training patients, how far networks came, and a second
+observer."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from npcrepro.base.wording import in_words
 from npcrepro.book import tables
 from npcrepro.book.figures import slices
 from npcrepro.book.figures.printed import BLUE, FORBIDDEN, VERMILION, Picture, axes
+from npcrepro.book.published import PublishedResults
 from npcrepro.book.volume_chapter import VolumeChapter
 from npcrepro.cohorts.phantom import second_observer
 from npcrepro.findings.audit.checks import Reported
@@ -37,7 +39,7 @@ def maps_of_training_patients(chapter: VolumeChapter, coarse: str, refined: str,
     shown: dict[str, Any] = {}
     for case in chapter.prepared.cases_of(second.config["fold"]["train"], include_suspect=False)[:count]:
         own = data.predict(network, case, activation=activation, batch_size=16, device=device)[0].numpy()
-        with np.load(kept[case]) as arrays:
+        with np.load(kept[case][0]) as arrays:
             other = arrays["probability"][0] / 255
         truth = chapter.masks(case)[structure]
         means = [one[truth].mean() if truth.any() else np.nan for one in (own, other)]
@@ -80,6 +82,20 @@ def against_two_observers(chapter: VolumeChapter, agreement: float) -> pd.DataFr
     means = frame.groupby("method", sort=False)[["reference", "second", "observers"]].mean()
     means.insert(0, "cases", frame.groupby("method", sort=False).size())
     return means.reset_index()
+
+
+def learning_state(results: PublishedResults) -> str:
+    """How far the networks of a record came in their training, in words."""
+    here, printed = results.published.runs[0]["profile"], results.paper.profile("paper")
+    seen = here["updates"] * here["batch_size"] / (printed.updates * printed.batch_size)
+    rows = results.history.sort_values("update")
+    best = [run.validation_dsc.argmax() >= len(run) - 2 for _, run in rows.groupby(["method", "fold", "seed"])]
+    more = "; most had not come to the end of what they can learn" if 2 * sum(best) > len(best) else ""
+    return (
+        f"Each of these networks of {here['width']:g} times the width was given {seen:.1%} of the blocks that profile "
+        f"`paper` gives it ({here['updates']:,} updates of {here['batch_size']} in place of {printed.updates:,} of "
+        f"{printed.batch_size}). Of {len(best)} trainings {sum(best)} were best at one of the last two checks{more}."
+    )
 
 
 def f1_against_dsc(reported: Reported) -> Picture:

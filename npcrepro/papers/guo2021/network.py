@@ -1,10 +1,12 @@
 """The cascade CSCN of Guo et al. 2021 (Intelligent Automation & Soft Computing 31(3):1771-1782): BUNet and ACDNet.
 
-BUNet is a 3-D U-Net that maps the tumour coarsely. ACDNet has dense blocks with atrous pyramids, and refines that map
-beside the image. The mean of both maps is the result; the paper has no equation of the networks.
+BUNet is a 3-D U-Net that maps the tumour coarsely. ACDNet has dense blocks with atrous pyramids, densely connected with
+each other, and refines that map beside the image. The mean of both maps is the result; the paper has no equation of
+the networks.
 
 Input: blocks ``(B, 1, 8, 24, 24)``, for ACDNet two channels, the image and the map of BUNet. Output: logits of
-background and tumour for each voxel. At width 1 BUNet has 1,401,986 parameters and ACDNet 1,017,892.
+background and tumour for each voxel. At width 1 BUNet has 1,401,986 parameters and ACDNet 1,516,392
+(1,017,892 with its blocks in sequence). The paper prints no number to hold beside them.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from npcrepro.base.errors import pick
+from npcrepro.base.errors import one_of
 from npcrepro.models.blocks import Rate, initialise_he, require_divisible, scaled, unit
 
-PYRAMID_POSITIONS = ("before bottleneck", "replaces convolutions")
+PYRAMID_POSITIONS = ("before bottleneck", "replaces convolutions", "within layers")
+CONNECTIONS = ("dense", "sequence")
 
 
 class BUNet(nn.Module):
@@ -106,6 +109,29 @@ class ConcatenatedConvolutions(nn.Module):
         return torch.cat([maps, *(each(maps) for each in self.units)], dim=1)
 
 
+class PyramidLayer(nn.Module):
+    """One layer of a dense block: an atrous spatial pyramid, a 1 x 1 x 1 bottleneck and a 3 x 3 x 3 convolution.
+
+    Args:
+        added: channels that the layer puts behind those that came in; the bottleneck has four times as many, as in
+            DenseNet (Huang et al. 2017).
+        pyramid: channels of each rate.
+
+    Shape:
+        ``(B, before, D, H, W)`` to ``(B, before + added, D, H, W)``.
+    """
+
+    def __init__(self, before: int, added: int, pyramid: int, rates: Sequence[Rate]):
+        super().__init__()
+        self.pyramid = ConcatenatedConvolutions(before, (pyramid,) * len(rates), rates)
+        self.bottleneck = unit(self.pyramid.channels, 4 * added, kernel=1)
+        self.convolution = unit(4 * added, added)
+        self.channels = before + added
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.cat([maps, self.convolution(self.bottleneck(self.pyramid(maps)))], dim=1)
+
+
 class ACDNet(nn.Module):
     """Dense blocks with an atrous spatial pyramid, all at the resolution of the block.
 
@@ -119,7 +145,10 @@ class ACDNet(nn.Module):
         rates: of the pyramid, each a number or one for each axis (z, y, x).
         pyramid_channels: of each rate.
         position: where the pyramid stands: ``"before bottleneck"``, behind the layers of each block, or ``"replaces
-            convolutions"``: each layer is a pyramid whose rates share its growth.
+            convolutions"``: each layer is a pyramid whose rates share its growth, or ``"within layers"``: each layer
+            is a pyramid, a bottleneck and a convolution.
+        connections: ``"dense"``: a block, and the score behind the last, take in the stem and all blocks before;
+            ``"sequence"``: the block before alone.
         compression: share of the channels that a bottleneck keeps.
         uses_image: without it the network sees the coarse maps alone.
 
@@ -127,7 +156,7 @@ class ACDNet(nn.Module):
         ``(B, in_channels, D, H, W)`` of any size to logits ``(B, out_channels, D, H, W)``.
 
     Raises:
-        InputError: unknown position.
+        InputError: unknown position or connections.
         ValueError: a network without the image that has no maps either.
 
     Example:
@@ -145,45 +174,56 @@ class ACDNet(nn.Module):
         blocks: int = 3,
         layers: int = 4,
         growth: int = 16,
-        # SILENT: rates and channels of the pyramid, and a branch for the whole map; 1, 2, 3 with 16 each, none. Rates
-        # of 6, 12, 18 reach beyond the 8 voxels of a block.
+        # SILENT: rates and channels of the pyramid; 1, 2, 3 with 16 each. Rates of 6, 12, 18 reach beyond the 8 voxels
+        # of a block.
+        # SILENT: the 1 x 1 branch and the pooled branch that the pyramid of DeepLabv3 has; neither. Behind the pyramid
+        # stands what came into it, which the 1 x 1 bottleneck reads (a rate of 0 is that branch: acdnet-1x1-branch).
         rates: Sequence[Rate] = (1, 2, 3),
         pyramid_channels: int = 16,
         # DIFFERS: the pyramid stands inside the dense block (abstract), before the bottleneck of each (Section 3.2) or
         # in place of convolution and pooling (Section 5); before the bottleneck, the most precise of the three.
+        # SILENT: what a "block" is; here a dense block of several layers with a bottleneck behind it. Read as one layer
+        # of a dense block, of pyramid, 1 x 1 bottleneck and convolution, it is method acdnet-blocks-as-layers.
         position: str = "before bottleneck",
+        # PAPER: dense connections between the blocks (Section 3.2).
+        # SILENT: where they start and end; from the stem and each bottleneck to all blocks behind, and to the score.
+        connections: str = "dense",
         compression: float = 0.5,
         # SILENT: whether ACDNet sees the image besides the map that is its input; both, as a map alone cannot bring
         # back a tumour that was missed.
         uses_image: bool = True,
     ):
         super().__init__()
-        pick({name: name for name in PYRAMID_POSITIONS}, position, "position of the pyramid")
+        one_of(PYRAMID_POSITIONS, position, "position of the pyramid")
         self.first = 0 if uses_image else in_channels - (out_channels - 1)
         if not uses_image and self.first < 1:
             raise ValueError(
                 f"{in_channels} channels hold no image and {out_channels - 1} maps, so none can be left out"
             )
+        self.dense = one_of(CONNECTIONS, connections, "connections between blocks") == "dense"
         growth, pyramid_channels = scaled(growth, width), scaled(pyramid_channels, width)
         channels = scaled(stem, width)
         self.stem = unit(in_channels - self.first, channels)
         self.blocks, self.bottlenecks = nn.ModuleList(), nn.ModuleList()
         for _ in range(blocks):
-            parts: list[ConcatenatedConvolutions] = []
+            parts: list[ConcatenatedConvolutions | PyramidLayer] = []
+            reached = channels
             for _ in range(layers):
                 if position == "replaces convolutions":
-                    parts.append(ConcatenatedConvolutions(channels, _shares(growth, len(rates)), rates))
+                    parts.append(ConcatenatedConvolutions(reached, _shares(growth, len(rates)), rates))
+                elif position == "within layers":
+                    parts.append(PyramidLayer(reached, growth, pyramid_channels, rates))
                 else:
-                    parts.append(ConcatenatedConvolutions(channels, (growth,), (1,)))
-                channels = parts[-1].channels
+                    parts.append(ConcatenatedConvolutions(reached, (growth,), (1,)))
+                reached = parts[-1].channels
             if position == "before bottleneck":
-                parts.append(ConcatenatedConvolutions(channels, (pyramid_channels,) * len(rates), rates))
-                channels = parts[-1].channels
-            kept = scaled(channels, compression)
+                parts.append(ConcatenatedConvolutions(reached, (pyramid_channels,) * len(rates), rates))
+                reached = parts[-1].channels
+            kept = scaled(reached, compression)
             self.blocks.append(nn.Sequential(*parts))
             # PAPER: a 1 x 1 convolution compresses the features of each block.
-            self.bottlenecks.append(unit(channels, kept, kernel=1))
-            channels = kept
+            self.bottlenecks.append(unit(reached, kept, kernel=1))
+            channels = channels + kept if self.dense else kept
         self.score = nn.Conv3d(channels, out_channels, 1)
         initialise_he(self)
 
@@ -191,7 +231,9 @@ class ACDNet(nn.Module):
         # Section 3.2: dense block, atrous spatial pyramid, and a 1 x 1 bottleneck behind them
         maps = self.stem(image[:, self.first :])
         for block, bottleneck in zip(self.blocks, self.bottlenecks, strict=True):
-            maps = bottleneck(block(maps))
+            found = bottleneck(block(maps))
+            # Section 3.2: dense connections between blocks, x_j = [x_0, ..., x_(j-1)]
+            maps = torch.cat([maps, found], dim=1) if self.dense else found
         return self.score(maps)
 
 
@@ -203,6 +245,9 @@ def _shares(total: int, parts: int) -> list[int]:
 class JointCascade(nn.Module):
     """BUNet and ACDNet as one network, trained together on the mean of their probabilities.
 
+    Args:
+        connections: of the blocks of :class:`ACDNet`.
+
     Shape:
         ``(B, in_channels, D, H, W)``, each side divisible by 8, to logits ``(B, out_channels, D, H, W)``, the softmax
         of which is the mean of the two.
@@ -212,10 +257,10 @@ class JointCascade(nn.Module):
         torch.Size([2, 2, 8, 8, 8])
     """
 
-    def __init__(self, in_channels: int, out_channels: int, width: float = 1.0):
+    def __init__(self, in_channels: int, out_channels: int, width: float = 1.0, connections: str = "dense"):
         super().__init__()
         self.coarse = BUNet(in_channels, out_channels, width)
-        self.fine = ACDNet(in_channels + out_channels - 1, out_channels, width)
+        self.fine = ACDNet(in_channels + out_channels - 1, out_channels, width, connections=connections)
 
     def forward(self, image: Tensor) -> Tensor:
         coarse = self.coarse(image)

@@ -6,6 +6,7 @@ convolutional network. Intelligent Automation & Soft Computing 2021;31(3):1771-1
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage, Use
@@ -21,22 +22,19 @@ VNET = "npcrepro.models.baselines.vnet:VNet"
 LOSS = Component("npcrepro.papers.guo2021.losses:DistanceFocalLoss")
 
 
-def _stages(decays: int = 21) -> dict[str, Any]:
+def _stages(decays: int = 99) -> dict[str, Any]:
     """One stage of training; the learning rate falls ``decays`` times, each time to nine tenths."""
     stage = Stage(
         "all layers",
         LOSS,
         # PAPER: Adam, 0.001 (Section 4.2). SILENT: weight decay; none.
         Component("torch.optim:Adam", {"lr": 1e-3}),
-        # PAPER: x 0.9 every 500 of 50,000 iterations.
-        # DIFFERS: 21 such steps in place of 99, to a tenth of the rate. The printed schedule is at an eighth of it
-        # after a fifth of the iterations, and the other four fifths move little, which trainings of any length here
-        # cannot afford (method bunet-printed-decay has it).
+        # PAPER: x 0.9 every 500 of 50,000 iterations, 99 times.
         decay=0.9,
         decays=decays,
         # SILENT: what the 9 validation patients are for; they choose the weights that are kept.
-        # DIFFERS: they choose by blocks, and by the network that is trained, for CSCN the map of ACDNet before fusion.
-        # It is the fused map of whole volumes that is tested.
+        # DIFFERS: they choose by blocks, half of which hold tumour, and by the network that is trained, for CSCN the
+        # map of ACDNet before fusion. It is the fused map of whole volumes that is tested.
         monitor="validation_dsc",
         keep_best=True,
     )
@@ -45,14 +43,21 @@ def _stages(decays: int = 21) -> dict[str, Any]:
 
 def _data(distance_weight: str = "core", **options: Any) -> dict[str, Any]:
     # PAPER: equation 7, the distance to the boundary plus one inside the tumour, which weighs the core most.
-    options = {"distance_weight": distance_weight, **options}
+    options = {"distance_weight": distance_weight, "cut": "own structures", **options}
     return {"data": Component("npcrepro.sampling.blocks:BlockData", options)}
+
+
+def _acdnet(**options: Any) -> dict[str, Any]:
+    # PAPER: the blocks of ACDNet are densely connected with each other (Section 3.2).
+    return network(ACDNET, **{"connections": "dense", **options})
 
 
 # SILENT: order of training, and what the second network is trained on; BUNet first, and its maps of patients that it
 # did not see, as those of its own training patients are too good.
-# SILENT: in how many parts these patients are split for it; two, as each costs a training. Networks behind such maps
-# have half of the patients, those behind the maps of test patients all of them.
+# SILENT: in how many parts these patients are split for it; two, as each costs a training. So the maps that ACDNet
+# learns from are of networks with half of the patients and their last weights, those that it is tested on of one with
+# all patients and its best weights. Methods cscn-four-parts, cscn-in-sample and cscn-averaged tell this shift from the
+# cascade.
 MAPS = Use("bunet", maps=2)
 
 CSCN = Method(
@@ -69,7 +74,7 @@ CSCN = Method(
     activation="softmax",
     threshold=None,
     uses=(MAPS,),
-    **network(ACDNET),
+    **_acdnet(),
     # SILENT: what probability fusion is; the mean of both maps.
     **_data(fusion="mean"),
     **_stages(),
@@ -83,7 +88,8 @@ def _fused(fusion: str) -> dict[str, Any]:
 
 def _alone(target: str, **options: Any) -> dict[str, Any]:
     """One network on the image, without a second."""
-    return {**network(target, **options), **_data(), "uses": ()}
+    built = _acdnet(**options) if target == ACDNET else network(target, **options)
+    return {**built, **_data(), "uses": ()}
 
 
 # DIFFERS: V-Net on its own terms, blocks of 48 x 48 x 16 (as x, y, z), where the paper gives it 24 x 24 x 8.
@@ -96,16 +102,25 @@ VARIANTS: tuple[Row, ...] = (
     # SILENT: what ACDNet sees where it is compared as a network of its own; the image alone.
     ("acdnet", "ACDNet", "Dense blocks with atrous pyramids on the image alone", _alone(ACDNET)),
     ("deeplab", "Deeplab", "3-D DeepLabv3, output stride 8", _alone(DEEPLAB)),
-    ("vnet", "V-Net", "V-Net with three halvings", _alone(VNET, halvings=3)),
+    ("vnet", "V-Net", "V-Net with three halvings", _alone(VNET, halvings=3, act="prelu")),
     # The row that the table lacks
     ("bunet", "BUNet", "The first network alone: a 3-D U-Net", _alone(BUNET)),
     # CSCN is two networks, each trained as long as those that it is compared with.
     ("acdnet-long", "ACDNet, twice the updates", "ACDNet with as many updates as BUNet and ACDNet",
      _alone(ACDNET) | {"budget": 2.0}),
-    # Fusion. Where the decision is the more probable class, the product of the odds finds what the mean finds: both are
-    # tumour where the two probabilities add up to more than 1.
+    # The cascade, and the shift of its maps between training and testing
+    ("cscn-four-parts", "CSCN, four parts", "Maps of training patients from networks with three quarters of the others",
+     {"uses": (Use("bunet", maps=4),)}),
+    ("cscn-in-sample", "CSCN, maps in-sample", "Maps of training patients from a network that was trained on them",
+     {"uses": (Use("bunet", maps=1),)}),
+    ("cscn-averaged", "CSCN, maps averaged", "CSCN, tested on the mean of the maps of the networks that made those of "
+     "training", {"stages": (), "uses": (Use("cscn", weights={"": ""}), Use("bunet", maps=2, averaged=True))}),
+    # Fusion. Where the decision is the more probable class, the product of the odds marks by construction what the mean
+    # marks: both are tumour where the two probabilities add up to more than 1. It is no choice that could move a mask;
+    # what it moves is the order of the probabilities, and so the average precision.
     ("cascade-unfused", "Not fused", "The second network's map alone", _fused("fine")),
-    ("fusion-product", "Product", "Odds of both maps multiplied", _fused("product")),
+    ("fusion-product", "Product", "Odds of both maps multiplied, which marks by construction what the mean marks",
+     _fused("product")),
     ("fusion-maximum", "Maximum", "The larger of both probabilities", _fused("maximum")),
     # The weight of the loss, in BUNet, of which the second network does not take half away again
     ("bunet-boundary-weight", "Weight at the boundary",
@@ -113,11 +128,12 @@ VARIANTS: tuple[Row, ...] = (
     ("bunet-exponential-weight", "Exponential weight",
      "BUNet, weight falls exponentially with the distance to the boundary", _alone(BUNET) | _data("exponential")),
     ("bunet-unweighted", "No weight", "BUNet, focal loss without weights", _alone(BUNET) | _data("none")),
-    ("bunet-printed-decay", "Printed decay", "BUNet, the learning rate falls 99 times as printed",
-     _alone(BUNET) | _stages(decays=99)),
+    ("bunet-printed-decay", "Printed decay", "BUNet, the learning rate falls 99 times as printed in every profile",
+     _alone(BUNET)),
     # The second network
-    ("map-only", "Map only", "ACDNet on the map of BUNet alone", network(ACDNET, uses_image=False)),
-    ("joint", "Joint", "BUNet and ACDNet as one network, trained together on the mean of their maps", _alone(CASCADE)),
+    ("map-only", "Map only", "ACDNet on the map of BUNet alone", _acdnet(uses_image=False)),
+    ("joint", "Joint", "BUNet and ACDNet as one network, trained together on the mean of their maps",
+     _alone(CASCADE, connections="dense")),
     # DIFFERS: blocks of three directions are trained on (Sections 4.2 and 5) and their maps fused (abstract only); both
     # are left out of CSCN, and both are in this method, which does not tell one from the other.
     ("three-views", "Three views", "Axial, coronal and sagittal blocks, the mean of their maps",
@@ -125,22 +141,42 @@ VARIANTS: tuple[Row, ...] = (
     # The pyramid, in ACDNet on the image alone, where no other network hides what it does
     ("acdnet-pyramids-as-layers", "Pyramids as layers",
      "A pyramid in place of each convolution of the dense blocks", _alone(ACDNET, position="replaces convolutions")),
+    ("acdnet-1x1-branch", "1 x 1 branch", "A branch of 1 x 1 x 1 convolutions in each pyramid, as in DeepLabv3",
+     _alone(ACDNET, rates=(0, 1, 2, 3))),
     ("acdnet-no-rates", "No rates", "Pyramids of three equal rates of 1", _alone(ACDNET, rates=(1, 1, 1))),
     ("acdnet-large-rates", "Rates 6, 12, 18", "Pyramids of DeepLab's rates", _alone(ACDNET, rates=(6, 12, 18))),
     ("acdnet-rate-0", "Rate 0", "1 x 1 x 1 convolutions in place of pyramids", _alone(ACDNET, rates=(0, 0, 0))),
+    # The blocks
+    ("acdnet-blocks-in-sequence", "Blocks in sequence", "Dense connections inside the blocks alone",
+     _alone(ACDNET, connections="sequence")),
+    ("acdnet-blocks-as-layers", "Blocks as layers",
+     "Each block one layer of a dense block: pyramid, 1 x 1 x 1 bottleneck, convolution; nine of them",
+     _alone(ACDNET, position="within layers", blocks=1, layers=9)),
     # Sizes
     ("bunet-wide", "BUNet, 32 channels", "BUNet of twice the width", _alone(BUNET, base=32)),
     ("deeplab-stride-4", "Deeplab, stride 4", "3-D DeepLabv3 on maps twice as fine", _alone(DEEPLAB, output_stride=4)),
     ("vnet-large-blocks", "V-Net, large blocks", "V-Net as it was published, on blocks of twice the side",
-     _alone(VNET) | LARGE_BLOCKS),
+     _alone(VNET, act="prelu") | LARGE_BLOCKS),
     ("bunet-large-blocks", "BUNet, large blocks", "BUNet on blocks of twice the side", _alone(BUNET) | LARGE_BLOCKS),
 )  # fmt: skip
 
 METHODS = methods_of(CSCN, VARIANTS)
 
+# DIFFERS: 21 falls of the learning rate in place of 99 in the profiles smaller than paper, to a tenth of the rate. The
+# printed schedule is at an eighth of it after a fifth of the iterations, and the other four fifths move little, which
+# short trainings cannot afford (method bunet-printed-decay has it all the same).
+SHORTENED = {
+    method.name: replace(method, **_stages(decays=21))
+    for method in METHODS
+    if method.stages == CSCN.stages and method.name != "bunet-printed-decay"
+}
+
 PRINTED = ("cscn", "cnn", "acdnet", "deeplab", "vnet")
 ROWS = (*PRINTED, "bunet")
 FULL = (*ROWS, "cascade-unfused", "fusion-product", "fusion-maximum", "acdnet-long")
+
+# The table with the two rows that it needs: the first network alone, and the second with the updates of both.
+COMPARED = (*ROWS, "acdnet-long")
 
 
 # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
@@ -163,7 +199,7 @@ PAPER = Paper(
     split={"kind": "k-fold", "folds": 5, "validation": 9 / 96},
     comparisons={
         "acdnet-pyramids-as-layers": "acdnet",
-        "acdnet-no-rates": "acdnet",
+        **{f"acdnet-{name}": "acdnet" for name in ("no-rates", "1x1-branch", "blocks-in-sequence", "blocks-as-layers")},
         "acdnet-large-rates": "acdnet-rate-0",
         "acdnet-rate-0": "acdnet",
         **{f"bunet-{name}-weight": "bunet" for name in ("boundary", "exponential")},
@@ -171,5 +207,6 @@ PAPER = Paper(
         "deeplab-stride-4": "deeplab",
         "vnet-large-blocks": "bunet-large-blocks",
     },
+    shortened=SHORTENED,
     added=tuple(method.name for method in METHODS if method.name not in PRINTED),
 )

@@ -1,7 +1,9 @@
 import pytest
 import torch
 from network_cases import on_meta, parameters, without_gradient
+from torch import nn
 
+from npcrepro.base.errors import InputError
 from npcrepro.models.baselines.vnet import VNet
 
 pytest_plugins = ["core_fixtures"]
@@ -9,7 +11,18 @@ pytest_plugins = ["core_fixtures"]
 
 @pytest.mark.parametrize(("halvings", "expected"), [(4, 45_597_898), (3, 12_237_130)])
 def test_parameters(halvings, expected):
-    assert parameters(on_meta(VNet, 1, 2, halvings=halvings)) == expected
+    assert parameters(on_meta(VNet, 1, 2, halvings=halvings, act="elu")) == expected
+
+
+def test_as_published_each_channel_has_a_slope_of_its_own():
+    network = on_meta(VNet, 1, 2, halvings=3)
+    slopes = {name: m.num_parameters for name, m in network.named_modules() if isinstance(m, nn.PReLU)}
+    assert not any(isinstance(module, nn.ELU) for module in network.modules())
+    assert slopes["first.act_function"] == 16
+    assert slopes["down.2.act_function2"] == 128
+    assert parameters(network) == 12_237_130 + sum(slopes.values())
+    with pytest.raises(InputError, match="did you mean 'prelu'"):
+        VNet(1, 2, width=0.1, act="prelus")
 
 
 def test_sizes_and_width():
@@ -25,17 +38,18 @@ def test_sizes_and_width():
         VNet(1, 2, halvings=5)
 
 
-def test_with_four_halvings_it_is_the_v_net_of_monai():
+@pytest.mark.parametrize(("name", "act"), [("prelu", "prelu"), ("elu", ("elu", {"inplace": True}))])
+def test_with_four_halvings_it_is_the_v_net_of_monai(name, act):
     from monai.networks.nets import VNet as MonaiVNet
 
     torch.manual_seed(0)
-    theirs, ours = MonaiVNet(3, 1, 2).eval(), VNet(1, 2)
+    theirs, ours = MonaiVNet(3, 1, 2, act=act).eval(), VNet(1, 2, act=name)
     renamed = {"in_tr": "first", "out_tr": "score"}
     renamed |= {f"down_tr{32 * 2**level}": f"down.{level}" for level in range(4)}
     renamed |= {f"up_tr{32 * 2**level}": f"up.{level}" for level in range(4)}
     weights = {}
-    for name, tensor in theirs.state_dict().items():
-        part, rest = name.split(".", 1)
+    for key, tensor in theirs.state_dict().items():
+        part, rest = key.split(".", 1)
         weights[f"{renamed[part]}.{rest}"] = tensor
     ours.load_state_dict(weights)
     image = torch.randn(1, 1, 16, 16, 16)

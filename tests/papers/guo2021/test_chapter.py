@@ -1,12 +1,14 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from npcrepro.book.figures import slices
 from npcrepro.metrics.overlap import count
 from npcrepro.papers.guo2021 import chapter
-from npcrepro.papers.guo2021.chapter import against_two_observers, maps_of_training_patients
+from npcrepro.papers.guo2021.chapter import against_two_observers, learning_state, maps_of_training_patients
+from npcrepro.papers.guo2021.protocol import PAPER
 from npcrepro.runs.run import load_data
 
 pytest_plugins = ["volume_fixtures"]
@@ -21,7 +23,7 @@ def test_maps_of_both_kinds_stand_side_by_side(cascade, monkeypatch):
     record, _ = cascade.more("cscn", "bunet")
     assert table.case.tolist() == cascade.prepared.cases_of(record.config["fold"]["train"])[:2]
     case = table.case[0]
-    path = load_data(record, cascade.prepared).maps[case]
+    path = load_data(record, cascade.prepared).maps[case][0]
     mask = cascade.masks(case)["GTVp"]
     with np.load(path) as arrays:
         kept = arrays["probability"][0] / 255
@@ -33,6 +35,21 @@ def test_maps_of_both_kinds_stand_side_by_side(cascade, monkeypatch):
     # One is of a network that saw the case, the other of one that did not.
     assert drawn == ("trained on it", "not trained on it")
     assert not np.allclose(images["trained on it"], images["not trained on it"], atol=1 / 255)
+
+
+def test_how_far_networks_came_is_counted_in_blocks_and_by_their_best_check():
+    ends = {("bunet", 0): (0.1, 0.2, 0.3), ("bunet", 1): (0.3, 0.2, 0.1), ("cnn", 0): (0.1, 0.3, 0.2)}
+    rows = [(m, 0, s, n, dsc) for (m, s), curve in ends.items() for n, dsc in enumerate(curve)]
+    history = pd.DataFrame(rows, columns=["method", "fold", "seed", "update", "validation_dsc"]).sample(
+        frac=1, random_state=0
+    )
+    profile = {"updates": 500, "batch_size": 8, "width": 0.25}
+    record = SimpleNamespace(paper=PAPER, history=history, published=SimpleNamespace(runs=[{"profile": profile}]))
+    said = learning_state(record)
+    assert "0.5% of the blocks" in said
+    assert "Of 3 trainings 2 were best at one of the last two checks; most" in said
+    record.history = history[history.seed == 1]
+    assert learning_state(record).endswith("Of 1 trainings 0 were best at one of the last two checks.")
 
 
 def test_the_second_observer_agrees_as_told_and_is_one_for_all_methods(cascade, monkeypatch):

@@ -13,6 +13,8 @@ pytest_plugins = ["core_fixtures"]
 
 BLOCK = (8, 24, 24)
 REPLACES = {"position": "replaces convolutions"}
+WITHIN = {"position": "within layers"}
+SEQUENCE = {"connections": "sequence"}
 SHALLOW = {"blocks": 2, "layers": 2}
 
 # Each network with the channels of its input.
@@ -22,6 +24,8 @@ NETWORKS = {
     "acdnet": (ACDNet, 2, SHALLOW),
     "acdnet, map alone": (ACDNet, 2, {"uses_image": False, **SHALLOW}),
     "acdnet, pyramids as layers": (ACDNet, 2, {**REPLACES, **SHALLOW}),
+    "acdnet, in sequence": (ACDNet, 2, {**SEQUENCE, **SHALLOW}),
+    "acdnet, blocks as layers": (ACDNet, 2, {**WITHIN, "blocks": 1, "layers": 2}),
     "joint": (JointCascade, 1, {}),
 }
 
@@ -52,13 +56,17 @@ def with_maps(label):
         (BUNet, 1, {}, 1_401_986),
         (BUNet, 1, {"base": 32}, 5_602_562),
         (BUNet, 1, {"skips": False}, 1_401_986 - 27 * (64**2 + 32**2 + 16**2)),
-        (ACDNet, 2, {}, 1_017_892),
-        (ACDNet, 1, {}, 1_017_892 - 27 * 32),
-        (ACDNet, 2, {"uses_image": False}, 1_017_892 - 27 * 32),
-        (ACDNet, 2, {"rates": ((1, 2, 2), (1, 4, 4), (2, 6, 6))}, 1_017_892),
-        # Pointwise branches: 26 taps less for each pair of channels. Blocks come in with 96, 136 and 156 channels.
-        (ACDNet, 2, {"rates": (0, 0, 0)}, 1_017_892 - 26 * 3 * 16 * (96 + 136 + 156)),
-        (JointCascade, 1, {}, 1_401_986 + 1_017_892),
+        (ACDNet, 2, {}, 1_516_392),
+        (ACDNet, 1, {}, 1_516_392 - 27 * 32),
+        (ACDNet, 2, {"uses_image": False}, 1_516_392 - 27 * 32),
+        (ACDNet, 2, SEQUENCE, 1_017_892),
+        (ACDNet, 2, {"rates": ((1, 2, 2), (1, 4, 4), (2, 6, 6))}, 1_516_392),
+        # Pointwise branches: 26 taps less for each pair of channels. Pyramids see 96, 168 and 276 channels, and 96, 136
+        # and 156 where the blocks stand in sequence.
+        (ACDNet, 2, {"rates": (0, 0, 0)}, 1_516_392 - 26 * 3 * 16 * (96 + 168 + 276)),
+        (ACDNet, 2, {"rates": (0, 0, 0), **SEQUENCE}, 1_017_892 - 26 * 3 * 16 * (96 + 136 + 156)),
+        (JointCascade, 1, {}, 1_401_986 + 1_516_392),
+        (JointCascade, 1, SEQUENCE, 1_401_986 + 1_017_892),
     ],
 )
 def test_parameters(kind, channels, options, expected):
@@ -77,8 +85,34 @@ def test_channels_of_acdnet():
     table = layer_table(on_meta(ACDNet, 2, 2), (2, *BLOCK))
     assert {layer.output[1:] for layer in table} == {BLOCK}
     rows = {layer.name: layer for layer in table}
-    assert [rows[f"bottlenecks.{block}.0"].output[0] for block in range(3)] == [72, 92, 102]
+    assert [rows[f"bottlenecks.{block}.0"].output[0] for block in range(3)] == [72, 108, 162]
     assert [rows[f"blocks.0.4.units.{branch}.0"].padding[0] for branch in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("connections", ["dense", "sequence"])
+def test_each_block_takes_in_the_stem_and_all_blocks_before(connections):
+    network = ACDNet(2, 2, width=0.1, connections=connections).eval()
+    made, taken = [], []
+    for part in (network.stem, *network.bottlenecks):
+        part.register_forward_hook(lambda part, arguments, out: made.append(out))
+    for part in (*network.blocks, network.score):
+        part.register_forward_pre_hook(lambda part, arguments: taken.append(arguments[0]))
+    network(torch.randn(1, 2, 4, 4, 4))
+    for number, found in enumerate(taken, 1):
+        wanted = made[:number] if connections == "dense" else made[number - 1 : number]
+        assert torch.equal(found, torch.cat(wanted, dim=1)), number
+
+
+def test_a_block_as_one_layer_is_pyramid_bottleneck_and_convolution():
+    network = on_meta(ACDNet, 2, 2, **WITHIN, blocks=1, layers=9)
+    rows = {layer.name: layer.output[0] for layer in layer_table(network, (2, *BLOCK))}
+    for number in range(9):
+        layer = f"blocks.0.{number}"
+        assert [rows[f"{layer}.pyramid.units.{branch}.0"] for branch in range(3)] == [16] * 3
+        assert (rows[f"{layer}.bottleneck.0"], rows[f"{layer}.convolution.0"]) == (64, 16)
+        assert network.blocks[0][number].channels == 32 + 16 * (number + 1)
+    # About as many as where each block has four layers.
+    assert parameters(network) == pytest.approx(1_516_392, rel=0.05)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -93,6 +127,8 @@ def test_what_cannot_be_used_is_an_error():
         BUNet(1, 2, width=0.1)(torch.zeros(2, 1, 8, 20, 24))
     with pytest.raises(InputError, match="did you mean 'before bottleneck'"):
         ACDNet(2, 2, width=0.1, position="before bottlenecks")
+    with pytest.raises(InputError, match="did you mean 'dense'"):
+        ACDNet(2, 2, width=0.1, connections="denses")
     with pytest.raises(ValueError, match="1 channels hold no image and 1 maps"):
         ACDNet(1, 2, uses_image=False)
 

@@ -6,20 +6,27 @@ import pytest
 import torch
 
 from npcrepro.base.files import as_data
+from npcrepro.cohorts.folds import Fold
 from npcrepro.findings.claims.ledger import claims
+from npcrepro.papers.guo2021.protocol import COMPARED
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
+from npcrepro.runs.plan import configure
 from npcrepro.runs.queue import run_paper
 from npcrepro.runs.run import load_network
+from npcrepro.sampling.blocks import FUSIONS
+
+pytest_plugins = ["core_fixtures"]
 
 GUO, PRINTED = registry.load("guo2021"), registry.reported("guo2021")
+SHORT = GUO.at("bench")
 CSCN = GUO.methods[0]
 OTHER_FUSIONS = ("cascade-unfused", "fusion-product", "fusion-maximum")
 
 
-def differences(name, other):
+def differences(name, other, paper=GUO):
     """Names of what differs between two methods, besides their names."""
-    one, two = (as_data(GUO.method(method)) for method in (name, other))
+    one, two = (as_data(paper.method(method)) for method in (name, other))
     return {part for part in one if one[part] != two[part]} - {"name", "title", "summary"}
 
 
@@ -39,6 +46,12 @@ def test_each_variant_changes_one_thing():
         "joint": {"network", "uses", "data"},
         "acdnet-pyramids-as-layers": {"network"},
         "acdnet-no-rates": {"network"},
+        "acdnet-1x1-branch": {"network"},
+        "acdnet-blocks-in-sequence": {"network"},
+        "acdnet-blocks-as-layers": {"network"},
+        "cscn-four-parts": {"uses"},
+        "cscn-in-sample": {"uses"},
+        "cscn-averaged": {"stages", "uses"},
         "acdnet-rate-0": {"network"},
         "acdnet-large-rates": {"network"},
         "bunet-boundary-weight": {"data"},
@@ -51,13 +64,32 @@ def test_each_variant_changes_one_thing():
         **{name: {"data", "stages", "uses"} for name in OTHER_FUSIONS},
     }
     for name, parts in expected.items():
-        assert differences(name, GUO.comparisons.get(name, "cscn")) == parts, name
+        for paper in (GUO, SHORT):
+            assert differences(name, GUO.comparisons.get(name, "cscn"), paper) == parts, name
+
+
+def test_blocks_of_acdnet_are_densely_connected_wherever_it_is():
+    """Section 3.2, said in the definition of each method, so that a record of blocks in sequence is known as one."""
+    built = {
+        m.name: m.network.options for m in SHORT.methods if m.network.target.endswith((":ACDNet", ":JointCascade"))
+    }
+    connections = {name: options["connections"] for name, options in built.items()}
+    assert connections.pop("acdnet-blocks-in-sequence") == "sequence"
+    assert set(connections.values()) == {"dense"}
+    assert {"cscn", "acdnet", "map-only", "joint", *OTHER_FUSIONS} <= set(connections)
+
+
+def test_cohorts_of_another_tumour_stay_whole_by_definition():
+    blocks = [method for method in SHORT.methods if method.data.target.endswith(":BlockData")]
+    assert {"cscn", "bunet", "vnet"} <= {method.name for method in blocks}
+    assert {method.data.options["cut"] for method in blocks} == {"own structures"}
 
 
 def test_a_control_has_the_updates_of_both_networks_of_the_cascade():
-    assert differences("acdnet-long", "acdnet") == {"budget"}
+    assert differences("acdnet-long", "acdnet", SHORT) == differences("acdnet-long", "acdnet") == {"budget"}
     assert GUO.method("acdnet-long").budget == GUO.method("bunet").budget + CSCN.budget
-    assert all("acdnet-long" in GUO.profile(name).methods for name in ("bench", "paper"))
+    assert "acdnet-long" in COMPARED
+    assert all(set(COMPARED) <= set(GUO.profile(name).methods) for name in ("bench", "paper"))
 
 
 def test_the_schedule_of_guo_2021():
@@ -70,11 +102,24 @@ def test_the_schedule_of_guo_2021():
             assert (stage.monitor, stage.keep_best) == ("validation_dsc", True)
             assert stage.optimiser.options == {"lr": text["learning_rate"]}
             assert stage.decay == text["decay"]
+            # 99 falls part the training into 100 pieces of one rate.
+            assert profile.updates / (stage.decays + 1) == text["decay_every_iterations"]
+
+
+def test_smaller_profiles_end_at_a_tenth_of_the_rate_and_differ_in_that_alone():
+    adam = {m.name for m in GUO.methods if m.stages and m.stages[0].optimiser.target == "torch.optim:Adam"}
+    assert adam - set(GUO.shortened) == {"bunet-printed-decay"}
+    for method in (SHORT.method(name) for name in adam):
+        printed = GUO.method(method.name)
+        for short, stage in zip(method.stages, printed.stages, strict=True):
+            assert replace(short, decays=stage.decays) == stage
             if method.name == "bunet-printed-decay":
-                # 99 falls part the training into 100 pieces of one rate.
-                assert profile.updates / (stage.decays + 1) == text["decay_every_iterations"]
+                assert short.decays == 99
             else:
-                assert stage.decay**stage.decays == pytest.approx(0.1, abs=0.01)
+                assert short.decay**short.decays == pytest.approx(0.1, abs=0.01)
+        assert replace(method, stages=printed.stages) == printed
+    assert differences("bunet-printed-decay", "bunet", SHORT) == {"stages"}
+    assert {method.channels for method in registry.load("guo2021", ["T1"]).at("bench").methods} == {("T1",)}
 
 
 def test_folds_are_as_large_as_printed():
@@ -111,6 +156,35 @@ def test_the_cascade_runs_on_maps_of_patients_that_bunet_did_not_see(small_runs)
     assert list(used) == ["bunet"]
     assert len(used["bunet"]) == 3  # for the patients tested, and one for each part of the others
     assert all(record.provenance["status"] == "trained" for record in small_runs.values())
+
+
+def test_the_shift_of_the_maps_can_be_told_from_the_cascade(tiny_prepared):
+    """With less of it, with none in the patients, and with none in the networks."""
+    fold = Fold(0, tuple("ABCDEFG"), ("H",), ("T",))
+
+    def makers(name):
+        asked = configure(SHORT, SHORT.method(name), SHORT.profile("bench"), tiny_prepared, "split", fold, 0)
+        return [(len(run.fold["train"]), "".join(run.fold["test"])) for run in asked.used["bunet"]]
+
+    everybody, everyone = (7, "T"), "ABCDEFGH"
+    for name, parts, trained in (("cscn", 2, 4), ("cscn-four-parts", 4, 6)):
+        first, *others = makers(name)
+        assert first == everybody
+        assert [count for count, _ in others] == [trained] * parts
+        assert "".join(sorted("".join(test for _, test in others))) == everyone
+    assert makers("cscn-in-sample") == [everybody, (7, everyone)]
+    assert makers("cscn-averaged") == [everybody, *((4, f"{test}T") for _, test in makers("cscn")[1:])]
+
+
+def test_the_product_of_the_odds_is_no_choice_that_could_move_a_mask():
+    """On the grid of the blocks it marks what the mean marks; voxels of a case lie in between and differ a little."""
+    coarse, fine = torch.rand(2, 10_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mean, product = (FUSIONS[name](coarse, fine) for name in ("mean", "product"))
+    assert torch.equal(mean > 0.5, product > 0.5)
+    assert not torch.allclose(mean, product)
+    contrasts = [one for group in PRINTED["lessons"].values() if isinstance(group, list) for one in group]
+    assert contrasts
+    assert not any("fusion-product" in (one["first"], one["second"]) for one in contrasts)
 
 
 def test_fusions_have_the_weights_of_the_cascade(small_runs):
