@@ -82,8 +82,9 @@ def _warmed_up(*trainable: str) -> tuple[Stage, ...]:
     )
 
 
-# Methods that keep one printed thing in the profiles smaller than "paper"; at "paper" they are MMFNet itself.
-KEEP_WARM_UP, KEEP_LOSS, KEEP_FLIP = "mmfnet-printed-warm-up", "mmfnet-printed-loss", "mmfnet-vertical-flip"
+# MMFNet of the profiles smaller than "paper" with one printed thing kept. Profile "paper", where MMFNet itself has all
+# of them, does not train these by default.
+KEEP_WARM_UP, KEEP_LOSS, KEEP_FLIP = KEEPING = "mmfnet-printed-warm-up", "mmfnet-printed-loss", "mmfnet-vertical-flip"
 
 
 def _shortened(method: Method) -> Method:
@@ -274,9 +275,10 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
         raise InputError(f"chen2020 fuses several series, so modalities={list(series)} has to name two or more")
     if len({_slug(name) for name in series}) < len(series):
         raise InputError(f"modalities={list(series)} have to differ in letters or digits; they name the methods")
-    methods = methods_of(_proposed(series), _variants(series))
+    written = methods_of(_proposed(series), _variants(series))
+    methods = tuple(_shortened(method) if method.name in KEEPING else method for method in written)
     rows = tuple(method.name for method in methods)
-    printed = tuple(name for name in rows if name not in (KEEP_WARM_UP, KEEP_LOSS, KEEP_FLIP))
+    printed = tuple(name for name in rows if name not in KEEPING)
     alone = tuple(f"unet-3d-{_slug(name)}" for name in series)
     few = ("mmfnet", *alone, "single-encoder", "multi-encoder", "mmfnet-no-transfer")
     # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
@@ -298,7 +300,7 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
         comparisons=_comparisons(series),
         # The first that neither table has, and all behind it.
         added=rows[rows.index("multi-encoder-transfer") :],
-        shortened={method.name: _shortened(method) for method in methods},
+        shortened={method.name: _shortened(method) for method in written},
     )
 
 
