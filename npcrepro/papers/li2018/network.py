@@ -22,6 +22,7 @@ from npcrepro.models.blocks import require_divisible, scaled
 
 OUTPUTS = ("score_quarter", "score_half", "score_full")
 SCALES = (1.0, 2.0, 4.0)  # standard deviations of Gaussians, in pixels
+PLACE = 6.0  # half of a slice in units of the intensities, which have a standard deviation of 1
 
 
 class Concatenate(nn.Module):
@@ -172,7 +173,7 @@ class SupportVectors(nn.Module):
     bank: Tensor
 
     def __init__(
-        self, in_channels: int = 1, out_channels: int = 1, width: float = 1.0, length: float = 1.0, field: float = 0.0
+        self, in_channels: int = 1, out_channels: int = 1, width: float = 1.0, length: float = 2.0, field: float = 0.0
     ):
         super().__init__()
         self.field = field
@@ -198,7 +199,7 @@ class SupportVectors(nn.Module):
         padded = F.pad(image.flatten(0, 1)[:, None], [margin] * 4, mode="replicate")
         smooth, down, right = F.conv2d(padded, self.bank).split(len(SCALES), dim=1)
         maps = torch.cat([smooth, torch.hypot(down, right)], dim=1).reshape(count, -1, height, width)
-        y, x = (torch.linspace(-1, 1, side, device=image.device) for side in (height, width))
+        y, x = (torch.linspace(-PLACE, PLACE, side, device=image.device) for side in (height, width))
         place = torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(count, -1, -1, -1)
         return torch.cat([image, maps, place], dim=1)
 
