@@ -86,7 +86,7 @@ def through_matrix(data: SliceData) -> pd.DataFrame:
 def best_dsc(rows: pd.DataFrame) -> pd.Series:
     """DSC of each patient of `through_matrix`, pixels of all cases pooled; doubtful masks left out."""
     sums = rows[~rows.suspect].groupby("patient")[["tp", "fp", "fn"]].sum()
-    return pd.Series({name: Counts(*map(int, row), 0).dsc for name, *row in sums.itertuples()}, dtype=float)
+    return pd.Series({row.Index: Counts(row.tp, row.fp, row.fn, 0).dsc for row in sums.itertuples()}, dtype=float)
 
 
 def ceiling_line(rows: pd.DataFrame) -> str:

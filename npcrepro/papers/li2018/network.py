@@ -220,7 +220,9 @@ def _gaussians() -> Tensor:
     """
     reach = ceil(3 * max(SCALES))
     place = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    smooth, down, right = [], [], []
+    smooth: list[Tensor] = []
+    down: list[Tensor] = []
+    right: list[Tensor] = []
     for scale in SCALES:
         line = (-(place**2) / (2 * scale**2)).exp()
         line = line / line.sum()

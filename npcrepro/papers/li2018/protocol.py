@@ -186,7 +186,7 @@ PROFILES = (
     # PAPER: matrix, widths, 29 patients, leave-one-out.
     # SILENT: batch size and iterations; 8, and as many updates as show each of the 60,984 augmented slices of a
     # fold twice in each of the three steps.
-    Profile("paper", (144, 144), 1.0, 8, 45_738, 500, None, FEW, _phantom(29, (20, 144, 144))),
+    Profile("paper", (144, 144), 1.0, 8, 45_738, 500, None, (*FEW, "literal"), _phantom(29, (20, 144, 144))),
 )
 
 PAPER = Paper(
