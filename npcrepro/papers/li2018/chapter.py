@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.patches import Patch
 
 from npcrepro.base.wording import plural
-from npcrepro.book.figures.printed import GREEN, Picture, axes
+from npcrepro.book import tables
+from npcrepro.book.figures.printed import BLUE, GREEN, VERMILION, Picture, axes
 from npcrepro.book.published import PublishedResults
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.findings.audit.checks import Reported, half
 from npcrepro.metrics.overlap import Counts, count
 from npcrepro.papers.li2018 import audit
+from npcrepro.protocol.method import Method, Profile
 from npcrepro.runs.published import RESULTS
 from npcrepro.sampling.samples import to_native_plane
 from npcrepro.sampling.slices import SliceData
@@ -59,6 +62,38 @@ def volumes(reported: Reported) -> Picture:
 def _spread(data, reported: Reported, top: str, bottom: str, ratio):
     """Half the width of what rounding leaves open of a ratio."""
     return ratio * (half(reported, top) / data[top] + half(reported, bottom) / data[bottom])
+
+
+def architecture(method: Method, profile: Profile) -> Picture:
+    """Li: the layers in order, each as high as its map, with its channels, and the maps that are concatenated.
+
+    Args:
+        method: with :class:`npcrepro.papers.li2018.network.Li2018Network`.
+        profile: gives matrix and width.
+    """
+    rows = tables.layers(method, profile)
+    shown = rows[~rows.layer.str.startswith("relu")].reset_index(drop=True)
+    sizes = [tuple(map(int, size.split(" x "))) for size in shown.iloc[:, 4]]
+    names = shown.layer.tolist()
+    figure, axis = axes(3.6)
+    first = names.index("deconv1")
+    colours = [BLUE if place < first else VERMILION for place in range(len(names))]
+    sides = [side for _, side, _ in sizes]
+    axis.bar(range(len(names)), sides, color=colours, width=0.55)
+    for place, (channels, side, _) in enumerate(sizes):
+        axis.annotate(f"{channels}", (place, side), (0, 3), textcoords="offset points", ha="center", fontsize=8)
+    for source, target in (("conv2", "concat1"), ("conv1", "concat2")):
+        if target in names:
+            ends = [(names.index(name), sides[names.index(name)] + max(sides) / 8) for name in (target, source)]
+            style = {"arrowstyle": "->", "connectionstyle": "arc3,rad=-0.2", "color": "0.4"}
+            axis.annotate("", *ends, arrowprops=style)
+    axis.set_xticks(range(len(names)), names, rotation=60, fontsize=8)
+    axis.set(ylabel="side of the map (pixels)", ylim=(0, 1.6 * max(sides)))
+    handles = [Patch(color=BLUE, label="feature phase"), Patch(color=VERMILION, label="reconstruction phase")]
+    axis.legend(handles=handles, fontsize=8, frameon=False, loc="upper center", ncols=2)
+    told = "; ".join(f"{name} {side} pixels, {size[0]} channels" for name, side, size in zip(names, sides, sizes))
+    skips = "Arrows lead from conv1 and conv2, behind their ReLU, to the concatenations of their size."
+    return Picture(figure, f"Layers in order, without ReLUs, by the side of their map: {told}. {skips}")
 
 
 def through_matrix(data: SliceData) -> pd.DataFrame:
