@@ -111,10 +111,10 @@ class Sample(NamedTuple):
 class WindowData(Data):
     """Volumes as windows of a square region, for 3-D networks.
 
-    Each series is normalised inside the body and clipped. Slices are resampled in the plane so that the region, around
-    the middle of the head, has ``field_mm``; z is kept. Windows slide along z. Nothing but the images decides where the
-    region lies: the first series of the cohort that a case has, whatever the channels of the method, so that all
-    methods see the same region.
+    Each series is normalised inside the body and clipped, before or after its slices are resampled in the plane so that
+    the region, around the middle of the head, has ``field_mm``; z is kept. Windows slide along z. Nothing but the
+    images decides where the region lies: the first series of the cohort that a case has, whatever the channels of the
+    method, so that all methods see the same region.
 
     Args:
         cohort: see :class:`npcrepro.sampling.samples.Data`. A series that a case lacks is zero in all windows.
@@ -125,6 +125,8 @@ class WindowData(Data):
             16 x 256 x 256; scaled to ``matrix``.
         clip: ranges after normalisation by name of the channel. Others are clipped to `PERCENTILES` of the body.
         field_mm: side of the region; where the spacing is not known, the region is the whole slice.
+        resampled_first: normalise and clip slices that are already resampled, as Chen et al. 2020 do, and not slices as
+            they were acquired.
     """
 
     def __init__(
@@ -141,13 +143,15 @@ class WindowData(Data):
         clip: Mapping[str, tuple[float, float]] = CLIP,
         # PAPER: 256 x 256 pixels of 0.5 mm around the middle of the head's box (Chen 2020, Section IV-A).
         field_mm: float = 128.0,
+        resampled_first: bool = False,
     ):
         if len(matrix) != 3:
             raise InputError(f"matrix {tuple(matrix)} is not (z, y, x): windows of volumes have three sides")
         super().__init__(cohort, matrix, channels, structures)
         z, y, x = (round(s * m / p) for s, m, p in zip(shift, matrix, PRINTED_MATRIX, strict=True))
         self.step, self.shift, self.clip, self.field_mm = step, (z, y, x), dict(clip), field_mm
-        options = [self.matrix, self.shift, self.clip, field_mm]
+        self.resampled_first = resampled_first
+        options = [self.matrix, self.shift, self.clip, field_mm, resampled_first]
         # Files for each channel and structure, which all methods on the same cohort share.
         self.store = Store(cohort.folder, "npcrepro.sampling.windows:WindowData", options)
 
@@ -251,9 +255,13 @@ class WindowData(Data):
 
     def _normalised(self, case: PreparedCase, name: str) -> np.ndarray:
         image, low = self._series(case, name), 0.0
+        spacing, field = self._scale(case)
+        side = field / spacing.min()  # of the region, in pixels of the image
+        if self.resampled_first:
+            image = self._resized(case, torch.from_numpy(image)).numpy()
+            side = max(self.matrix[1:])
         if name not in missing_series(self.cohort, case.name):
-            spacing, field = self._scale(case)
-            body = body_mask(image, round(CLOSING * field / spacing.min()))
+            body = body_mask(image, round(CLOSING * side))
             image = zscore(image, body)
             low, high = self.clip.get(name) or np.percentile(image[body] if body.any() else image, PERCENTILES).tolist()
             image = image.clip(low, high)
@@ -269,6 +277,9 @@ class WindowData(Data):
         return self._label(case, name, lambda mask: self._cut(case, mask, 0.0))
 
     def _cut(self, case: PreparedCase, volume: Tensor, fill: float) -> Tensor:
-        """A volume on the grid of its case resampled in the plane, and the region of it with its margin."""
-        region = self.region(case.name)
-        return region.cut(resize_in_plane(volume[:, None], region.size[1:])[:, 0], self.shift, fill)
+        """A volume of a case resampled in the plane, unless it is, and the region of it with its margin."""
+        return self.region(case.name).cut(self._resized(case, volume), self.shift, fill)
+
+    def _resized(self, case: PreparedCase, volume: Tensor) -> Tensor:
+        """A volume ``(z, y, x)`` of a case with its slices resampled to the pixels of the region."""
+        return resize_in_plane(volume[:, None], self.region(case.name).size[1:])[:, 0]

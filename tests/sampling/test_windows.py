@@ -18,6 +18,7 @@ from npcrepro.runs import timing
 from npcrepro.runs.timing import time_case
 from npcrepro.sampling import windows as windows_module
 from npcrepro.sampling.head import zscore
+from npcrepro.sampling.samples import resize_in_plane
 from npcrepro.sampling.windows import Region, Sample, WindowData, body_mask, head_box
 
 pytest_plugins = ["core_fixtures"]
@@ -146,6 +147,26 @@ def test_series_are_normalised_and_clipped_by_their_names(tmp_path):
     body = body_mask(volume[2], closing)
     low, high = np.percentile(zscore(volume[2], body)[body], (1, 99))
     assert (image[:, 2].min().item(), image[:, 2].max().item()) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_slices_may_be_resampled_before_they_are_normalised_and_clipped(tmp_path):
+    """A bright voxel is a quarter of a pixel here: clipped first, the pixel stays below the limit; afterwards, not."""
+    case = head(size=64, spacing_mm=(4.0, 2.0, 2.0))
+    case.image[0, :, 20, 20] = 5000
+    made = {
+        first: windows(tmp_path / str(first), case, clip={"T1": (-1.0, 2.0)}, resampled_first=first)
+        for first in (False, True)
+    }
+    image = {first: data.batch([Sample("A", 0)])[0][0, 0] for first, data in made.items()}
+    _, y, x = (start for start in made[True].region("A").start)
+    place = (slice(None), 10 - y, 10 - x)
+    assert image[True][place] == pytest.approx(2.0)
+    assert image[False][place].max() < 1.5
+    region = made[True].region("A")
+    volume = resize_in_plane(torch.from_numpy(case.image[0].astype(np.float32))[:, None], region.size[1:])[:, 0].numpy()
+    normal = zscore(volume, body_mask(volume, round(0.04 * 32))).clip(-1, 2)
+    expected = region.cut(torch.from_numpy(normal), (0, 0, 0), -1.0)[:16]
+    torch.testing.assert_close(image[True], expected)
 
 
 def test_a_case_without_the_first_series_has_one_region_and_that_series_is_zero(tmp_path, monkeypatch):

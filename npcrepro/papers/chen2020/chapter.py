@@ -1,7 +1,9 @@
-"""What only the chapter on Chen et al. 2020 shows: attention weights, the time for a patient, the soft Dice loss."""
+"""What only the chapter on Chen et al. 2020 shows: attention weights, the time for a patient, the soft Dice loss, and
+what its published records lack."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -14,12 +16,19 @@ from npcrepro.book import tables
 from npcrepro.book.chapter import Chapter
 from npcrepro.book.figures import slices, volumes
 from npcrepro.book.figures.printed import BLUE, GREEN, VERMILION, Picture, axes
+from npcrepro.book.published import PublishedResults
+from npcrepro.book.results import Results
 from npcrepro.book.volume_chapter import VolumeChapter
 from npcrepro.findings.audit.checks import Reported
 from npcrepro.metrics.curves import BYTE_LEVELS, ScoreCounts, count_scores
 from npcrepro.papers.chen2020 import audit
+from npcrepro.papers.chen2020.protocol import SERIES
 from npcrepro.runs.run import load_data, load_network
 from npcrepro.runs.timing import time_case
+
+SOFT_LOSS = "soft_dice_loss"  # column of records; those made before it was kept lack it
+# Runs finished earlier end with the best check of their second stage, later ones with the best check of both.
+BOTH_STAGES_SINCE = "2026-11-22"
 
 
 def attention(chapter: VolumeChapter, method: str) -> Markdown:
@@ -70,8 +79,83 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
 
 
 def with_soft_dice(chapter: Chapter) -> pd.DataFrame:
-    """`Results.averaged` with a column ``Loss_dice`` (see `soft_dice`)."""
-    return chapter.results.averaged.merge(soft_dice(chapter), on=["patient", "method"])
+    """`Results.averaged` with a column ``Loss_dice``: of the records, or of their predictions where they lack it."""
+    averaged = chapter.results.averaged
+    if _has_soft_loss(chapter.results):
+        return averaged.assign(Loss_dice=averaged[SOFT_LOSS])
+    return averaged.merge(soft_dice(chapter), on=["patient", "method"])
+
+
+def show_overlap(results: Results, more: Mapping[str, str] | None = None) -> Markdown:
+    """DSC, AP and, where the record has it, Loss_dice of each method as a table; says where the record has none.
+
+    Args:
+        more: further metrics to their titles.
+    """
+    known = _has_soft_loss(results)
+    loss = {SOFT_LOSS: "Loss_dice"} if known else {}
+    display(results.overview({"dsc": "DSC", "average_precision": "AP", **loss, **(more or {})}))
+    told = (
+        "" if known else "Loss_dice, the third column of the paper's tables, is not in this record: it needs new runs."
+    )
+    return Markdown(told)
+
+
+def _has_soft_loss(results: Results) -> bool:
+    averaged = results.averaged
+    return SOFT_LOSS in averaged and bool(averaged[SOFT_LOSS].notna().all())
+
+
+def weights_line(results: PublishedResults) -> Markdown:
+    """Which rule chose the weights of published runs of two stages, and in how many the other rule chooses others."""
+    titles = {method.name: method.title for method in results.paper.methods}
+    two = [run for run in results.published.runs if len(results.published.methods[run["method"]]["stages"]) == 2]
+    old = [run for run in two if run["finished"] < BOTH_STAGES_SINCE]
+    if not old:
+        return Markdown("Weights are those of the best check of both stages." if two else "")
+    history = results.published.history.set_index(["method", "fold", "seed"]).sort_index()
+    changed = []
+    for run in old:
+        checks = history.loc[[(run["method"], run["fold"], run["seed"])]]
+        best = checks.groupby("stage", sort=False).validation_loss.min()
+        if best.iloc[0] < best.iloc[1]:
+            changed.append(titles[run["method"]])
+    newer = {titles[run["method"]] for run in two} - {titles[run["method"]] for run in old}
+    others = f"; {' and '.join(sorted(newer))} has those of the best check of both" if newer else ""
+    if changed:
+        told = f"{len(changed)} would have been tested with other weights: {', '.join(dict.fromkeys(changed))}. "
+        told += "Differences from these wait for new runs"
+    else:
+        told = "none would have been tested with other weights, so that no number here depends on the rule"
+    return Markdown(
+        f"**{'Two rules' if newer else 'An older rule'} of choosing weights.** {plural(len(old), 'run')} of two stages "
+        f"have the weights of the best check of their second stage{others}. By the second rule, which holds today, "
+        f"{told}. Networks of one stage are the same by both."
+    )
+
+
+def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Results) -> pd.DataFrame:
+    """Rows of the printed tables that no published record has, on any cohort that has their series.
+
+    Args:
+        printed_tables: name of a printed table to its rows.
+        records: whose methods count by their titles.
+
+    Returns:
+        Columns ``table``, ``printed rows``, ``with a record``, how many of these on the series of the paper, and
+        ``without a record``.
+    """
+    titles = [{record.paper.method(name).title for name in record.methods} for record in records]
+    found = set().union(*titles)
+    own = set().union(*(t for t, r in zip(titles, records, strict=True) if r.paper.methods[0].channels == SERIES))
+    lines = []
+    for name, rows in printed_tables.items():
+        printed = list(dict.fromkeys(row["model"] for row in rows))
+        missing = [title for title in printed if title not in found]
+        counts = len(printed), len(printed) - len(missing), len(own & set(printed))
+        lines.append((name, *counts, ", ".join(missing) or "none"))
+    columns = ["table", "printed rows", "with a record", f"of these on {in_words(SERIES)}", "without a record"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def soft_dice(chapter: Chapter) -> pd.DataFrame:

@@ -30,17 +30,22 @@ STD_CHANNEL = {"std_in_spatial_attention": False}
 STD_SPATIAL = {"std_in_channel_attention": False}
 CONCATENATION: dict[str, Any] = {"skips": "concat"}
 
-# PAPER: epsilon is 1 (equation 1).
-# DIFFERS: equation 1 has epsilon inside the factor 2, so that a correct empty window has a loss of -1; it stands
-# outside here (method mmfnet-printed-loss has the printed form).
+# PAPER: epsilon is 1 and stands inside the factor 2 (equation 1), so that a correct empty window has a loss of -1.
 # SILENT: Dice over the batch or for each window; for each window, mean over the batch.
-LOSS = Component("npcrepro.losses.dice:DiceLoss", {"pooled": "image"})
+# SILENT: the windows of the 2-D U-Net; those of all networks, so that its Dice, too, runs over 16 slices at once and
+# not over one.
 PRINTED_LOSS = Component("npcrepro.papers.chen2020.losses:ChenDiceLoss")
+LOSS = Component("npcrepro.losses.dice:DiceLoss", {"pooled": "image"})
 
-# DIFFERS: the printed flip is vertical, which turns heads upside down; left and right instead (method
-# mmfnet-vertical-flip has the printed one).
+# PAPER: vertical flips, and rotations from -5 to 5 degrees (Section IV-A).
 # SILENT: probability of the flip; 0.5.
-AUGMENTATION = Component("npcrepro.sampling.augment:VolumeAffine", {"degrees": 5.0, "flip": 0.5})
+AUGMENTATION = Component("npcrepro.sampling.augment:VolumeAffine", {"degrees": 5.0, "flip": 0.5, "flip_axis": "y"})
+
+# PAPER: slices are resampled first, then normalised, then clipped (Section IV-A).
+DATA = Component("npcrepro.sampling.windows:WindowData", {"resampled_first": True})
+
+# PAPER: 5 of at most 100 epochs at the higher rate, with frozen encoders (Section IV-C).
+WARM_UP = 5 / 100
 
 # PAPER: stop when the validation loss has not fallen for ten epochs, and keep the best (Section IV-C); a check is an
 # epoch.
@@ -50,34 +55,59 @@ PATIENCE = 10
 def _stage(name: str, rate: float, share: float = 1.0, **options: Any) -> Stage:
     # SILENT: betas and weight decay of Adam; the defaults, none.
     optimiser = Component("torch.optim:Adam", {"lr": rate})
-    return Stage(name, LOSS, optimiser, share, **options)
+    return Stage(name, PRINTED_LOSS, optimiser, share, **options)
 
 
 # PAPER: the networks that give their encoders, with a rate of 0.001 (Section IV-C).
 # SILENT: the rate of the other networks of one series; the same.
 ONE_RATE = (_stage("all layers", 1e-3, patience=PATIENCE),)
 
-# SILENT: rates of the networks of several series without self-transfer; those of the paper one after the other, in as
-# many updates as with self-transfer. They end at a lower rate than the networks of one series.
+# SILENT: rates of the networks of several series without self-transfer; those of the paper one after the other, each as
+# long as with self-transfer, so that only the start and the freezing differ. They end at a lower rate than the networks
+# of one series; a network of one series with both rates is the control.
 TWO_RATES = (
-    _stage("rate 0.001", 1e-3, 0.75, patience=PATIENCE),
-    _stage("rate 0.0001", 1e-4, 0.25, patience=PATIENCE),
+    _stage("rate 0.001", 1e-3, WARM_UP, patience=PATIENCE),
+    _stage("rate 0.0001", 1e-4, 1 - WARM_UP, patience=PATIENCE),
 )
 
 
-def _warmed_up(*trainable: str, warm_up: float = 0.75) -> tuple[Stage, ...]:
-    """Stages of a network that takes over encoders; ``trainable`` is what moves in the share ``warm_up``."""
+def _warmed_up(*trainable: str) -> tuple[Stage, ...]:
+    """Stages of a network that takes over encoders; ``trainable`` is what moves in the warm-up."""
     # PAPER: encoders frozen at 0.001, then everything at 0.0001 (Section IV-C).
-    # DIFFERS: frozen for three quarters of the updates, not for 5 of 100 epochs (method mmfnet-printed-warm-up has
-    # these). A twentieth of a short run is a handful of updates at 0.001 for random layers, and at 0.0001 little moves
-    # in one. This way networks with and without self-transfer see both rates equally long, and only the start and the
-    # freezing differ.
     # SILENT: whether the fusion blocks move in the warm-up, and the encoders' running statistics; they do, these not.
     # SILENT: whether the patience runs over both stages; it starts anew behind the warm-up.
     return (
-        _stage("warm-up", 1e-3, warm_up, trainable=trainable, patience=PATIENCE),
-        _stage("all layers", 1e-4, 1 - warm_up, patience=PATIENCE),
+        _stage("warm-up", 1e-3, WARM_UP, trainable=trainable, patience=PATIENCE),
+        _stage("all layers", 1e-4, 1 - WARM_UP, patience=PATIENCE),
     )
+
+
+# MMFNet of the profiles smaller than "paper" with one printed thing kept. Profile "paper", where MMFNet itself has all
+# of them, does not train these by default.
+KEEP_WARM_UP, KEEP_LOSS, KEEP_FLIP = KEEPING = "mmfnet-printed-warm-up", "mmfnet-printed-loss", "mmfnet-vertical-flip"
+
+
+def _shortened(method: Method) -> Method:
+    """The method as profiles smaller than ``paper`` train it."""
+    stages, augmentation, data = method.stages, method.augmentation, method.data
+    # DIFFERS: profiles smaller than "paper" have the higher rate, and frozen encoders, for three quarters of the
+    # updates, not for 5 of 100 epochs (method mmfnet-printed-warm-up has these). A twentieth of a short run is a
+    # handful of updates at 0.001 for random layers, and at 0.0001 little moves in one.
+    if [stage.share for stage in stages] == [WARM_UP, 1 - WARM_UP] and method.name != KEEP_WARM_UP:
+        stages = tuple(replace(stage, share=share) for stage, share in zip(stages, (0.75, 0.25), strict=True))
+    # DIFFERS: profiles smaller than "paper" have epsilon outside the factor 2, so that a correct empty window has a
+    # loss of 0 (method mmfnet-printed-loss has the printed form).
+    if method.name != KEEP_LOSS:
+        stages = tuple(replace(stage, loss=LOSS) if stage.loss == PRINTED_LOSS else stage for stage in stages)
+    # DIFFERS: profiles smaller than "paper" mirror left and right, as a vertical flip turns heads upside down (method
+    # mmfnet-vertical-flip has the printed flip).
+    if augmentation == AUGMENTATION and method.name != KEEP_FLIP:
+        augmentation = replace(AUGMENTATION, options={"degrees": 5.0, "flip": 0.5})
+    # DIFFERS: profiles smaller than "paper" normalise and clip slices as they were acquired and resample them then, as
+    # in the published records. Pixels of their coarser matrix mix body and air before the body is looked for.
+    if data == DATA:
+        data = replace(DATA, options={})
+    return replace(method, stages=stages, augmentation=augmentation, data=data)
 
 
 def _slug(series: str) -> str:
@@ -117,7 +147,7 @@ def _proposed(series: tuple[str, ...]) -> Method:
         # SILENT: primary tumour with or without nodes; the primary tumour.
         structures=("GTVp",),
         network=Component(MMFNET),
-        data=Component("npcrepro.sampling.windows:WindowData"),
+        data=DATA,
         augmentation=AUGMENTATION,
         stages=_warmed_up("fusions", "decoder"),
         # SILENT: the threshold; 0.5.
@@ -130,10 +160,13 @@ def _proposed(series: tuple[str, ...]) -> Method:
 def _variants(series: tuple[str, ...]) -> tuple[Row, ...]:
     """All rows of both tables, each once, then the rows that the paper leaves out and variants."""
 
-    def one_series(kind: str, title: str, summary: str, target: str, **options: Any) -> list[Row]:
+    def one_series(
+        kind: str, title: str, summary: str, target: str, stages: tuple[Stage, ...] = ONE_RATE, **options: Any
+    ) -> list[Row]:
+        behind = "-two-rates" if stages == TWO_RATES else ""
         return [
-            (f"{kind}-{_slug(name)}", f"{title} ({name})", f"{summary}: {name}",
-             {**network(target, **options), "channels": (name,), "stages": ONE_RATE, "uses": ()})
+            (f"{kind}-{_slug(name)}{behind}", f"{title} ({name})", f"{summary}: {name}",
+             {**network(target, **options), "channels": (name,), "stages": stages, "uses": ()})
             for name in series
         ]  # fmt: skip
 
@@ -178,19 +211,19 @@ def _variants(series: tuple[str, ...]) -> tuple[Row, ...]:
         ("mmfnet-no-transfer-long", "No transfer, as many updates in all",
          "All fusion, random encoders, as many updates as MMFNet and the networks that it builds on",
          _from_scratch(MMFNET) | {"budget": 1.0 + len(series)}),
+        # A control: fusion against one series, both at the rates of the networks of several series.
+        *one_series("unet-3d", "3D U-net, two rates", "Base network of one series, ending at the lower rate",
+                    BASE_NETWORK, TWO_RATES),
         # What the paper cannot have: the network that is hard to beat today, in the same training.
         ("nnunet-unet", "U-Net of nnU-Net",
          "The reference of today, MONAI's DynUNet with residual blocks, the series as its channels",
          _from_scratch(NNUNET, dimensions=3, levels=4)),
         # Variants
-        ("mmfnet-printed-warm-up", "Printed warm-up", "MMFNet with encoders frozen for a twentieth of the updates",
-         {"stages": _warmed_up("fusions", "decoder", warm_up=0.05)}),
+        (KEEP_WARM_UP, "Printed warm-up", "MMFNet with encoders frozen for a twentieth of the updates", {}),
         ("single-encoder-narrow", "Single encoder, narrow", "The series as channels of one encoder",
          _from_scratch(BASE_NETWORK)),
-        ("mmfnet-printed-loss", "Printed loss", "MMFNet with epsilon inside the factor 2 of the Dice loss",
-         {"stages": tuple(replace(stage, loss=PRINTED_LOSS) for stage in _warmed_up("fusions", "decoder"))}),
-        ("mmfnet-vertical-flip", "Vertical flip", "MMFNet with heads upside down, as printed",
-         {"augmentation": replace(AUGMENTATION, options={**AUGMENTATION.options, "flip_axis": "y"})}),
+        (KEEP_LOSS, "Printed loss", "MMFNet with epsilon inside the factor 2 of the Dice loss", {}),
+        (KEEP_FLIP, "Vertical flip", "MMFNet with heads upside down, as printed", {}),
         ("mmfnet-bottom-sum", "Bottom summed", "MMFNet with the maps at the bottom summed", _transferred(bottom="sum")),
         ("mmfnet-bottom-block", "Bottom fused", "MMFNet with a fusion block at the bottom",
          _transferred(bottom="block")),
@@ -213,6 +246,7 @@ def _comparisons(series: tuple[str, ...]) -> dict[str, str]:
     return {
         **{f"patch-cnn-{name}": f"unet-2d-{name}" for name in each},
         **{f"unet-2d-{name}": f"unet-3d-{name}" for name in each},
+        **{f"unet-3d-{name}-two-rates": f"unet-3d-{name}" for name in each},
         **dict.fromkeys([*map(_name_of_pair, _pairs(series)), *(f"mmfnet-{name}" for name in variants)], "mmfnet"),
         "single-encoder": "multi-encoder",
         "single-encoder-narrow": "single-encoder",
@@ -241,8 +275,10 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
         raise InputError(f"chen2020 fuses several series, so modalities={list(series)} has to name two or more")
     if len({_slug(name) for name in series}) < len(series):
         raise InputError(f"modalities={list(series)} have to differ in letters or digits; they name the methods")
-    methods = methods_of(_proposed(series), _variants(series))
+    written = methods_of(_proposed(series), _variants(series))
+    methods = tuple(_shortened(method) if method.name in KEEPING else method for method in written)
     rows = tuple(method.name for method in methods)
+    printed = tuple(name for name in rows if name not in KEEPING)
     alone = tuple(f"unet-3d-{_slug(name)}" for name in series)
     few = ("mmfnet", *alone, "single-encoder", "multi-encoder", "mmfnet-no-transfer")
     # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
@@ -251,7 +287,7 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
         Profile("quick", (16, 48, 48), 0.5, 2, 125, 25, 1, few, phantom("mri", 6, (20, 96, 96))),
         Profile("bench", (16, 64, 64), 0.5, 2, 800, 40, 1, rows, phantom("mri", 20, (20, 160, 160))),
         # PAPER: 16 x 256 x 256, 149 patients, five folds, batch of 8, 100 epochs of 75 updates.
-        Profile("paper", (16, 256, 256), 1.0, 8, 7500, 75, None, rows, phantom("mri", 149, (18, 512, 512))),
+        Profile("paper", (16, 256, 256), 1.0, 8, 7500, 75, None, printed, phantom("mri", 149, (18, 512, 512))),
     )
     return Paper(
         key="chen2020",
@@ -264,6 +300,7 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
         comparisons=_comparisons(series),
         # The first that neither table has, and all behind it.
         added=rows[rows.index("multi-encoder-transfer") :],
+        shortened={method.name: _shortened(method) for method in written},
     )
 
 

@@ -1,7 +1,8 @@
-"""Euclidean loss, one of two losses that fit the network of Li et al. 2018; the paper names none."""
+"""Losses for Li et al. 2018, which names none: the Euclidean loss for its network, the hinge loss for its rivals."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from npcrepro.base.errors import pick
@@ -33,3 +34,24 @@ class EuclideanLoss:
         # No equation in the paper: L = (x - y)^2 / 2
         half_square = (logits.float() - target).square() / 2
         return half_square.mean() if self.reduction == "mean" else half_square.sum() / len(logits)
+
+
+class HingeLoss:
+    """The loss of support vector machines, ``max(0, 1 - y x)``, y being 1 in the structure and -1 elsewhere.
+
+    Both classes count alike: the mean over pixels of the structure and the mean over all others are averaged; of a
+    batch with one class alone, its mean counts.
+
+    Shape:
+        distances ``(B, C, *size)`` and label ``(B, C, *size)`` in [0, 1], cut at one half; returns a scalar >= 0.
+
+    Example:
+        >>> import torch
+        >>> HingeLoss()(torch.tensor([[[[0.0, -2.0, -0.5]]]]), torch.tensor([[[[1, 0, 0]]]])).item()
+        0.625
+    """
+
+    def __call__(self, distance: Tensor, label: Tensor) -> Tensor:
+        inside = reduce_label(label, distance.shape[2:]) > 0.5
+        hinge = (1 - torch.where(inside, 1.0, -1.0) * distance.float()).clamp_min(0)
+        return torch.stack([hinge[part].mean() for part in (inside, ~inside) if part.any()]).mean()

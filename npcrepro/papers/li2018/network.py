@@ -6,16 +6,23 @@ of Table 1; the paper has no equation of the network.
 
 Input: slices ``(B, 1, 144, 144)``. Output: one logit for each pixel. At width 1 it has 5,524,239 parameters, 88 % of
 them in the 9 x 9 kernels of ``conv3``.
+
+`SupportVectors` stands in for the classical methods that the paper compares itself with in Table 3.
 """
 
 from __future__ import annotations
 
+from math import ceil, pi, sqrt
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from npcrepro.models.blocks import require_divisible
+from npcrepro.models.blocks import require_divisible, scaled
 
 OUTPUTS = ("score_quarter", "score_half", "score_full")
+SCALES = (1.0, 2.0, 4.0)  # standard deviations of Gaussians, in pixels
+PLACE = 6.0  # half of a slice in units of the intensities, which have a standard deviation of 1
 
 
 class Concatenate(nn.Module):
@@ -134,3 +141,92 @@ class Li2018Network(nn.Module):
         # Table 1, reconstruction phase: Deconv2, Concat2 with Relu1, Conv8
         score = self.deconv2(self.relu7(score))
         return self.conv8(self.concat2(score, fine) if self.fused else score)
+
+
+class SupportVectors(nn.Module):
+    """A linear classifier of pixels on fixed features; with the hinge loss, a support vector machine.
+
+    The features of a pixel are its intensity as it is and under Gaussians (`SCALES`), the slope of the image under the
+    same Gaussians, and its place in the slice. Cosines in random directions of these features (random Fourier features
+    of Rahimi and Recht 2007) stand beside them, so that the linear classifier is, in expectation, one with a Gaussian
+    kernel. Only the last layer is trained.
+
+    Args:
+        in_channels: of the image.
+        out_channels: structures.
+        width: factor on the 512 cosines.
+        length: standard deviation of the Gaussian kernel, in units of the features.
+        field: weight of the four neighbours in a random field over the found labels (Ising model, five steps of mean
+            field); applied in prediction and not in training. 0 for none.
+
+    Shape:
+        ``(B, in_channels, H, W)`` to the signed distances from the border, ``(B, out_channels, H, W)``: above 0 is
+        structure. The unit is the margin.
+
+    Example:
+        >>> SupportVectors(width=0.1)(torch.zeros(2, 1, 16, 16)).shape
+        torch.Size([2, 1, 16, 16])
+    """
+
+    frequencies: Tensor
+    phases: Tensor
+    bank: Tensor
+
+    def __init__(
+        self, in_channels: int = 1, out_channels: int = 1, width: float = 1.0, length: float = 2.0, field: float = 0.0
+    ):
+        super().__init__()
+        self.field = field
+        features, cosines = in_channels * (1 + 2 * len(SCALES)) + 2, scaled(512, width)
+        self.register_buffer("bank", _gaussians())
+        self.register_buffer("frequencies", torch.randn(cosines, features, 1, 1) / length)
+        self.register_buffer("phases", 2 * pi * torch.rand(cosines))
+        self.classifier = nn.Conv2d(features + cosines, out_channels, 1)
+        nn.init.zeros_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+            features = self.features(image.float())
+            cosines = F.conv2d(features, self.frequencies, self.phases).cos() * sqrt(2 / len(self.phases))
+        distance = self.classifier(torch.cat([features, cosines], dim=1))
+        return distance if self.training or not self.field else self._smoothed(distance)
+
+    def features(self, image: Tensor) -> Tensor:
+        """The fixed features of each pixel, ``(B, features, H, W)``."""
+        count, _, height, width = image.shape
+        margin = self.bank.shape[-1] // 2
+        padded = F.pad(image.flatten(0, 1)[:, None], [margin] * 4, mode="replicate")
+        smooth, down, right = F.conv2d(padded, self.bank).split(len(SCALES), dim=1)
+        maps = torch.cat([smooth, torch.hypot(down, right)], dim=1).reshape(count, -1, height, width)
+        y, x = (torch.linspace(-PLACE, PLACE, side, device=image.device) for side in (height, width))
+        place = torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(count, -1, -1, -1)
+        return torch.cat([image, maps, place], dim=1)
+
+    def _smoothed(self, distance: Tensor) -> Tensor:
+        """The mean field of labels that like to be those of their neighbours."""
+        cross = distance.new_tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]]).expand(distance.shape[1], 1, 3, 3)
+        found = distance
+        for _ in range(5):
+            found = distance + self.field * F.conv2d(found.tanh(), cross, padding=1, groups=distance.shape[1])
+        return found
+
+
+def _gaussians() -> Tensor:
+    """Kernels ``(3 x scales, 1, side, side)``: the Gaussians, then their slopes along y and along x.
+
+    Slopes are in units of the scale, so that a blurred border is as steep under a wide Gaussian as a sharp one under a
+    narrow one.
+    """
+    reach = ceil(3 * max(SCALES))
+    place = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    smooth: list[Tensor] = []
+    down: list[Tensor] = []
+    right: list[Tensor] = []
+    for scale in SCALES:
+        line = (-(place**2) / (2 * scale**2)).exp()
+        line = line / line.sum()
+        slope = line * place / scale
+        for kernels, along_y, along_x in ((smooth, line, line), (down, slope, line), (right, line, slope)):
+            kernels.append(along_y[:, None] * along_x)
+    return torch.stack([*smooth, *down, *right])[:, None]

@@ -2,11 +2,21 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from npcrepro.book.figures import volumes
 from npcrepro.papers.chen2020 import chapter as chapter_module
-from npcrepro.papers.chen2020.chapter import attention, soft_dice, time_by_part
+from npcrepro.papers.chen2020.chapter import (
+    attention,
+    show_overlap,
+    soft_dice,
+    time_by_part,
+    weights_line,
+    with_soft_dice,
+    without_record,
+)
+from npcrepro.protocol import registry
 from npcrepro.runs.timing import CaseTime
 
 pytest_plugins = ["volume_fixtures"]
@@ -33,6 +43,61 @@ def test_loss_dice_is_pooled_over_the_cases_of_a_patient_and_averaged_over_seeds
     # Certain of all four voxels, three of them right; and of none.
     expected = ((1 - 2 * 3 / (3 + 4)) + 1) / 2
     assert rows.to_dict("records") == [{"patient": "P", "method": "unet", "Loss_dice": pytest.approx(expected)}]
+
+
+def test_loss_dice_of_a_record_is_shown_and_its_absence_is_said(monkeypatch):
+    shown, asked = [], []
+    monkeypatch.setattr(chapter_module, "display", shown.append)
+    new = pd.DataFrame({"patient": ["P"], "method": ["unet"], "soft_dice_loss": [0.4]})
+    said = [
+        show_overlap(SimpleNamespace(averaged=rows, overview=asked.append), {"surfel_hd95_mm": "HD95"}).data
+        for rows in (new, new.assign(soft_dice_loss=np.nan), new.drop(columns="soft_dice_loss"))
+    ]
+    assert [list(metrics) for metrics in asked] == [
+        ["dsc", "average_precision", *loss, "surfel_hd95_mm"] for loss in (["soft_dice_loss"], [], [])
+    ]
+    assert said[0] == ""
+    assert all("is not in this record" in text for text in said[1:])
+    live = with_soft_dice(SimpleNamespace(results=SimpleNamespace(averaged=new)))
+    assert live.Loss_dice.tolist() == [0.4]
+
+
+def test_the_page_says_which_rule_chose_the_weights_and_whether_it_matters():
+    paper = registry.load("chen2020")
+    stages = {
+        name: {"stages": [{}] * count} for name, count in (("multi-encoder", 2), ("mmfnet", 2), ("unet-3d-t1", 1))
+    }
+    days = {"multi-encoder": "2026-11-21T21:00", "mmfnet": "2026-11-23T21:00", "unet-3d-t1": "2026-11-21T20:00"}
+
+    def said(*names, first=0.3):
+        runs = [{"method": name, "fold": 0, "seed": 0, "finished": days[name]} for name in names]
+        rows = [
+            {"method": name, "fold": 0, "seed": 0, "stage": stage, "validation_loss": loss}
+            for name in names
+            for stage, loss in (("rate 0.001", first), ("rate 0.0001", 0.4), ("rate 0.0001", 0.5))
+        ]
+        record = SimpleNamespace(runs=runs, methods=stages, history=pd.DataFrame(rows))
+        return weights_line(SimpleNamespace(paper=paper, published=record)).data
+
+    title = paper.method("multi-encoder").title
+    both = said("multi-encoder", "mmfnet", "unet-3d-t1")
+    assert both.startswith("**Two rules of choosing weights.** 1 run of two stages")
+    assert f"1 would have been tested with other weights: {title}." in both
+    assert "no number here depends on the rule" in said("multi-encoder", "mmfnet", first=0.6)
+    assert said("multi-encoder").startswith("**An older rule")
+    assert said("mmfnet") == "Weights are those of the best check of both stages."
+    assert said("unet-3d-t1") == ""
+
+
+def test_rows_without_a_record_are_named():
+    own, other = registry.load("chen2020"), registry.load("chen2020", ("T1", "CT", "PET"))
+    records = (
+        SimpleNamespace(paper=own, methods=("unet-3d-t1",)),
+        SimpleNamespace(paper=other, methods=("unet-3d-t1", "multi-encoder")),
+    )
+    titles = ["3D U-net (T1)", own.method("multi-encoder").title, "Base MMFNet", "Base MMFNet"]
+    (row,) = without_record({"Table I": [{"model": title} for title in titles]}, *records).to_numpy().tolist()
+    assert row == ["Table I", 3, 2, 1, "Base MMFNet"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,10 @@ from npcrepro.protocol import registry
 pytest_plugins = ["core_fixtures"]
 
 CHEN, PRINTED = registry.load("chen2020"), registry.reported("chen2020")
+SHORT = CHEN.at("bench")
 TRANSFERRED = [method for method in CHEN.methods if method.uses]
+# By name, what a method of the smaller profiles keeps as printed.
+KEPT = {"mmfnet-printed-warm-up": "stages", "mmfnet-printed-loss": "stages", "mmfnet-vertical-flip": "augmentation"}
 
 
 @pytest.mark.parametrize(("table", "rows"), [("table1", 13), ("table2", 12)])
@@ -23,27 +26,64 @@ def test_the_rows_of_both_tables_are_methods(table, rows):
     assert set(printed) <= set(titles)
 
 
-def test_most_comparisons_change_one_thing():
+@pytest.mark.parametrize("paper", [CHEN, SHORT], ids=["paper", "bench"])
+def test_most_comparisons_change_one_thing(paper):
     several = {
         "mmfnet-t1-t2": {"channels", "uses"},
         "mmfnet-t1-cet1": {"channels", "uses"},
         "mmfnet-t2-cet1": {"channels", "uses"},
         "mmfnet-no-transfer-long": {"uses", "budget"},
     }
-    parts = ("channels", "data", "augmentation", "network", "uses", "budget")
-    for name, other in CHEN.comparisons.items():
-        first, second = CHEN.method(name), CHEN.method(other)
+    parts = ("channels", "data", "augmentation", "network", "uses", "budget", "stages")
+    for name, other in paper.comparisons.items():
+        first, second = paper.method(name), paper.method(other)
         changed = {part for part in parts if getattr(first, part) != getattr(second, part)}
-        if name in ("mmfnet-printed-loss", "mmfnet-printed-warm-up"):
-            assert changed == set()
-            assert first.stages != second.stages
+        if "uses" in changed:
+            changed -= {"stages"}  # the same rates for as long, by another freezing
+        if name in KEPT:
+            assert paper is CHEN or changed == {KEPT[name]}
+        elif name.endswith("two-rates"):
+            assert changed == {"stages"}
         elif name in several:
             assert changed == several[name]
         else:
             assert len(changed) == 1, name
-        assert first.stages == second.stages or "loss" in name or "warm-up" in name or "uses" in changed, name
-    without = {method.name for method in CHEN.methods} - CHEN.comparisons.keys()
+    without = {method.name for method in paper.methods} - paper.comparisons.keys()
     assert without == {"mmfnet", "patch-cnn", "unet-3d-t1", "unet-3d-t2", "unet-3d-cet1"}
+
+
+def test_profile_paper_trains_what_is_printed_and_the_others_a_shortened_form():
+    for printed in CHEN.methods:
+        short = SHORT.method(printed.name)
+        assert not short.data.options
+        assert ("flip_axis" in short.augmentation.options) == (printed.name == "mmfnet-vertical-flip")
+        if printed.name in KEPT:
+            assert printed == short
+            continue
+        assert printed.augmentation.options["flip_axis"] == "y"
+        assert printed.data.options == {"resampled_first": True}
+        if len(printed.stages) > 1:
+            assert [stage.share for stage in printed.stages] == [5 / 100, 95 / 100]
+            assert [stage.share for stage in short.stages] == [3 / 4, 1 / 4]
+    assert [stage.share for stage in SHORT.method("mmfnet-printed-warm-up").stages] == [5 / 100, 95 / 100]
+    # At profile "paper" MMFNet has all that each of these keeps.
+    assert not KEPT.keys() & set(CHEN.profile("paper").methods)
+    assert KEPT.keys() < set(CHEN.profile("bench").methods)
+    other = registry.load("chen2020", ("CT", "PET"))
+    assert other.method("mmfnet").stages[0].share == 5 / 100
+    assert other.at("quick").method("mmfnet").stages[0].share == 3 / 4
+
+
+@pytest.mark.parametrize("paper", [CHEN, SHORT], ids=["paper", "bench"])
+def test_a_control_of_one_series_has_the_two_rates_of_the_networks_of_several(paper):
+    for name in ("t1", "t2", "cet1"):
+        one, control = paper.method(f"unet-3d-{name}"), paper.method(f"unet-3d-{name}-two-rates")
+        assert control.stages == paper.method("multi-encoder").stages
+        assert replace(one, stages=control.stages, name=control.name, title=control.title) == replace(
+            control, summary=one.summary
+        )
+        assert one.stages[-1].optimiser.options["lr"] == 10 * control.stages[-1].optimiser.options["lr"]
+    assert "unet-3d-t1-two-rates" in paper.added
 
 
 def test_self_transfer_takes_the_encoders_of_its_series_in_order():
@@ -60,8 +100,6 @@ def test_the_encoders_and_nothing_else_are_frozen_in_the_warm_up():
             names = {name.split(".")[0] for name, _ in method.build(0.25).named_parameters()}
         assert names - set(warm_up.trainable) == {"encoders"}
         assert rest.trainable == ()
-        printed = method.name == "mmfnet-printed-warm-up"
-        assert (warm_up.share, rest.share) == ((5 / 100, 95 / 100) if printed else (3 / 4, 1 / 4))
         assert [stage.optimiser.options["lr"] for stage in method.stages] == [1e-3, 1e-4]
         assert (warm_up.patience, rest.patience) == (10, 10)
 
@@ -74,12 +112,12 @@ def test_a_control_has_the_updates_of_all_networks_behind_mmfnet():
     assert registry.load("chen2020", ("CT", "PET")).method("mmfnet-no-transfer-long").budget == 3
 
 
-def test_the_loss_is_that_of_the_paper_in_the_form_that_is_meant():
+def test_the_loss_is_as_printed_at_profile_paper_and_in_the_form_that_is_meant_elsewhere():
     empty = torch.full((1, 1, 1, 2, 2), -100.0), torch.zeros(1, 1, 1, 2, 2)
-    for method in CHEN.methods:
-        expected = -1.0 if method.name == "mmfnet-printed-loss" else 0.0
+    for method in (*CHEN.methods, *SHORT.methods):
+        printed = method.name == "mmfnet-printed-loss" or (method in CHEN.methods and method.name not in KEPT)
         for stage in method.stages:
-            assert stage.loss.build()(*empty).item() == pytest.approx(expected)
+            assert stage.loss.build()(*empty).item() == pytest.approx(-1.0 if printed else 0.0)
             assert stage.loss.build().pooled == "image"
             assert stage.loss.build().smoothing == 1
 

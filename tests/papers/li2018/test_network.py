@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from network_cases import dice, learn, on_meta, parameters, without_gradient
+from scipy import ndimage
 
 from npcrepro.models.layers import layer_table
-from npcrepro.papers.li2018.network import Li2018Network
+from npcrepro.papers.li2018.losses import HingeLoss
+from npcrepro.papers.li2018.network import Li2018Network, SupportVectors
 
 pytest_plugins = ["core_fixtures"]
 
@@ -127,3 +130,67 @@ def test_one_case_can_be_learnt_by_heart():
     network = Li2018Network(width=0.05, relu_on_scores=False)
     learn(network, image, lambda logits: F.binary_cross_entropy_with_logits(logits, label), 60)
     assert dice((network(image) >= 0).float(), label) > 0.95
+
+
+def test_support_vectors_train_one_layer_on_fixed_features():
+    torch.manual_seed(0)
+    machine = SupportVectors(in_channels=2, out_channels=3, width=0.25)
+    # Two intensities as they are; two under three Gaussians each, with their slopes; two coordinates; 128 cosines.
+    features = 2 * (1 + 2 * 3) + 2
+    assert {name: tuple(part.shape) for name, part in machine.named_parameters()} == {
+        "classifier.weight": (3, features + 128, 1, 1),
+        "classifier.bias": (3,),
+    }
+    fixed = {name: buffer.clone() for name, buffer in machine.named_buffers()}
+    image = torch.randn(2, 2, 12, 20)
+    distance = machine(image)
+    assert distance.shape == (2, 3, 12, 20)
+    HingeLoss()(distance, torch.rand(2, 3, 12, 20).round()).backward()
+    assert machine.classifier.weight.grad.abs().flatten(1).sum(dim=1).all()
+    assert fixed.keys() == {"bank", "frequencies", "phases"}
+    assert all(torch.equal(fixed[name], buffer) for name, buffer in machine.named_buffers())
+
+
+def test_features_are_gaussians_and_slopes_of_the_image():
+    image = np.random.default_rng(0).normal(size=(24, 28)).astype(np.float32)
+    found = SupportVectors(width=0.01).features(torch.from_numpy(image)[None, None])[0].numpy()
+    assert len(found) == 9
+    np.testing.assert_array_equal(found[0], image)
+    for number, scale in enumerate((1.0, 2.0, 4.0)):
+        smooth = ndimage.gaussian_filter(image, scale, mode="nearest", radius=12)
+        slope = scale * ndimage.gaussian_gradient_magnitude(image, scale, mode="nearest", radius=12)
+        np.testing.assert_allclose(found[1 + number], smooth, atol=1e-4)
+        np.testing.assert_allclose(found[4 + number], slope, atol=1e-4)
+    assert (found[7, 0, 0], found[7, -1, 0], found[8, 0, -1]) == (-6, 6, 6)
+
+
+def test_cosines_make_a_gaussian_kernel():
+    torch.manual_seed(0)
+    machine = SupportVectors(width=40, length=2.0)
+    features = torch.randn(9, 6)
+    phases = machine.frequencies[:, :, 0, 0] @ features + machine.phases[:, None]
+    cosines = phases.cos() * (2 / len(phases)) ** 0.5
+    kernel = torch.exp(-torch.cdist(features.T, features.T).square() / (2 * 2.0**2))
+    torch.testing.assert_close(cosines.T @ cosines, kernel, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("field", [0.0, 0.5])
+def test_support_vectors_learn_what_no_threshold_finds_and_a_field_takes_away_specks(field):
+    """A structure of middle intensity, with brighter and darker tissue around it."""
+    torch.manual_seed(0)
+    label = torch.zeros(1, 1, 24, 24)
+    label[..., 8:16, 8:16] = 1
+    around = torch.where(torch.arange(24) < 12, 2.0, -2.0).expand(1, 1, 24, 24)
+    image = torch.where(label > 0, 0.0, around) + 0.1 * torch.randn(1, 1, 24, 24)
+    machine = SupportVectors(width=0.25, field=field)
+    optimiser = torch.optim.Adam(machine.parameters(), lr=0.05)
+    for _ in range(60):
+        optimiser.zero_grad()
+        HingeLoss()(machine(image), label).backward()
+        optimiser.step()
+    machine.eval()
+    found = machine(image) > 0
+    assert 2 * (found & (label > 0)).sum() / (found.sum() + label.sum()) > 0.95
+    speck = -torch.ones(1, 1, 5, 5)
+    speck[..., 2, 2] = 0.5
+    assert (machine._smoothed(speck) > 0).any() == (field == 0)

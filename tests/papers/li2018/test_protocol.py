@@ -29,8 +29,10 @@ def test_the_methods_of_li_2018():
     assert paper.split == {"kind": "leave-one-out", "validation": 1}
 
 
-def test_the_literal_method_is_as_printed():
-    literal = registry.load("li2018").method("literal")
+def test_the_literal_method_is_as_printed_and_profile_paper_trains_it():
+    paper = registry.load("li2018")
+    literal = paper.method("literal")
+    assert [profile.name for profile in paper.profiles if "literal" in profile.methods] == ["paper"]
     assert literal.network.options == {"initialisation": 1.0}
     assert {stage.optimiser.options["lr"] for stage in literal.stages} == {1e-7}
     assert {stage.loss.options["reduction"] for stage in literal.stages} == {"sum"}
@@ -46,6 +48,18 @@ def test_the_updates_show_each_augmented_slice_twice_in_each_step():
     profile, stages = paper.profile("paper"), len(paper.methods[0].stages)
     assert profile.updates // stages * profile.batch_size == pytest.approx(2 * 84 * 726, abs=profile.batch_size)
     assert (profile.matrix, profile.phantom["patients"], profile.folds) == ((144, 144), 29, None)
+
+
+def test_the_rivals_have_the_images_the_augmentation_and_the_updates_of_the_network():
+    paper = registry.load("li2018")
+    network, field = paper.method("stepwise"), paper.method("support-vectors-field")
+    for rival in (paper.method("support-vectors"), field):
+        assert (rival.data, rival.augmentation, rival.budget) == (network.data, network.augmentation, network.budget)
+        assert [stage.loss.target.split(":")[1] for stage in rival.stages] == ["HingeLoss"]
+        # A distance of 0 from the border is a probability of one half.
+        assert (rival.activation, rival.threshold) == ("sigmoid", 0.5)
+    assert field.network.options["field"] > 0
+    assert paper.comparisons[field.name] == "support-vectors"
 
 
 def test_printed_means_are_those_of_the_rows_to_rounding():
