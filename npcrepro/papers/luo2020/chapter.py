@@ -87,8 +87,8 @@ def loss_without_structure(side: int, epsilons: tuple[float, ...]) -> pd.DataFra
         A row for each probability, from 1e-2 down; a column for each epsilon.
 
     Example:
-        >>> loss_without_structure(80, (1e-5, 1.0)).round(2).iloc[2].tolist()
-        ['1e-06', 0.5, -0.49]
+        >>> loss_without_structure(80, (1.0,))["epsilon 1"].round(2).tolist()
+        [0.49, -0.11, -0.49, -0.5, -0.5]
     """
     pixels = side**2
     rows = [

@@ -204,7 +204,7 @@ PLACES = {"mask-rcnn": 6, "mask-rcnn-enlarged": 3}
 
 def _shortened(method: Method) -> Method:
     """The method as the profiles below ``paper`` train it: as many decays as in 100 epochs, over fewer updates."""
-    evenly = {"decay_every": None, "decays": 9}
+    evenly: dict[str, Any] = {"decay_every": None, "decays": 9}
     stages = tuple(replace(one, **evenly) if one.decay_every == 10 * EPOCH else one for one in method.stages)
     places = {"places": PLACES[method.name]} if method.name in PLACES else {}
     options = {**method.network.options, **places}
