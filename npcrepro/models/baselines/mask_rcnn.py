@@ -145,7 +145,7 @@ class MaskRCNN(nn.Module):
         anchor_sizes: tuple[float, ...] = (8, 16, 32, 64, 128),
         # SILENT: Luo 2020, the smallest piece that is an instance; nine pixels of a 512 x 512 slice.
         smallest_instance: float = 9.0,
-        # DIFFERS: smaller slices than the printed 512 x 512 have anchors and a smallest piece that shrink with them
+        # DIFFERS: Luo 2020, on slices below the printed 512 x 512 the anchors and the smallest piece shrink with them
         #   (made_for, places). On 80 x 80, most pieces of a spinal cord have fewer than nine pixels.
         made_for: int | None = None,
         places: int = 1,
