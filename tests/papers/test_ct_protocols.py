@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from npcrepro.cohorts.phantom.tumour import STAGE_MIX
-from npcrepro.findings.claims import ledger
 from npcrepro.protocol import registry
 
 LUO, XUE = registry.load("luo2020"), registry.load("xue2020")
@@ -26,26 +25,49 @@ def test_the_two_stages_are_trained_one_after_the_other():
     assert [stage.name for stage in LUO.method("joint").stages] == ["stage 1", "stage 2", "both"]
 
 
-def test_fcn8_is_judged_beside_networks_with_its_own_loss():
+def test_networks_are_compared_with_the_same_loss_and_the_same_input():
     """A comparison of two losses would be none of two networks; Mask R-CNN makes a loss of its own."""
-    losses = {name: LUO.method(name).stages[-1].loss for name in ("two-stage", "unet", "fcn8", "dice-present")}
-    assert losses["unet"] == losses["two-stage"] != losses["fcn8"] == losses["dice-present"]
-    assert LUO.method("one-stage-present").stages[-1].loss == losses["fcn8"]
-    held_against = set()
-    for part in (part for claim in ledger.claims("luo2020") for part in (claim, *claim.parts)):
-        names = {arm.method for arm in part.arms}
-        held_against |= names - {"fcn8", "mask-rcnn", "mask-rcnn-enlarged"} if "fcn8" in names else set()
-    assert held_against == {"dice-present", "one-stage-present", "no-pooling-present"}
+    losses = {method.name: method.stages[-1].loss for method in LUO.methods}
+    assert losses["fcn8"] == losses["unet"] == losses["two-stage"] != losses["fcn8-plain"] == losses["dice-present"]
+    assert LUO.method("one-stage-present").stages[-1].loss == losses["fcn8-plain"]
+    assert LUO.method("fcn8").build(0.02).batch_norm
+    assert not LUO.method("fcn8-plain").build(0.02).batch_norm
+    assert LUO.comparisons["fcn8-plain"] == "dice-present"
+    pair = "mask-rcnn-enlarged", LUO.comparisons["mask-rcnn-enlarged"]
+    assert [LUO.method(name).network.options["enlarge"] for name in pair] == [2, 2]
 
 
-def test_the_rate_falls_nine_times_in_a_hundred_epochs_or_every_ten_iterations():
-    for method in LUO.methods:
-        if method.name.endswith("-tuned"):
-            continue
-        by_iteration = method.name == "iteration-decay"
-        for stage in method.stages:
-            assert stage.decay == 0.9
-            assert (stage.decay_every, stage.decays) == ((10, None) if by_iteration else (None, 9))
+def test_epsilon_of_the_dice_loss_is_1_in_one_method():
+    for stage in LUO.method("epsilon-1").stages:
+        assert stage.loss.build().dice.smoothing == 1
+    assert LUO.method("two-stage").stages[0].loss.build().dice.smoothing == 1e-5
+
+
+@pytest.mark.parametrize("profile", [profile.name for profile in LUO.profiles])
+@pytest.mark.parametrize("name", ["mask-rcnn", "mask-rcnn-enlarged"])
+def test_mask_rcnn_has_anchors_and_instances_for_small_slices(name, profile):
+    """At every profile the anchors of a 512 x 512 slice: their sizes and their distance, in parts of the slice."""
+    network = LUO.at(profile).method(name).build(0.05)
+    side = LUO.profile(profile).matrix[0] * network.enlarge
+    assert network.made_for == 512
+    size, step = network.anchor_sizes[0] * side / 512, 4 / network.places
+    assert step <= 0.67 * size
+    if (name, profile) == ("mask-rcnn", "paper"):
+        assert (size, step) == (8, 4)
+
+
+def test_the_rate_falls_every_ten_epochs_or_every_ten_iterations():
+    """Profiles with fewer updates have the nine decays of a hundred epochs in each stage."""
+    epoch = round(registry.reported("luo2020")["text"]["training_slices"] / LUO.profile("paper").batch_size)
+    assert LUO.profile("paper").updates == 100 * epoch
+    for profile, schedule in (("paper", (10 * epoch, None)), ("bench", (None, 9)), ("smoke", (None, 9))):
+        for method in LUO.at(profile).methods:
+            if method.name.endswith("-tuned"):
+                continue
+            for stage in method.stages:
+                assert stage.decay == 0.9
+                by_iteration = method.name == "iteration-decay"
+                assert (stage.decay_every, stage.decays) == ((10, None) if by_iteration else schedule)
 
 
 @pytest.mark.parametrize(

@@ -88,20 +88,26 @@ def wide_enough(boxes: Tensor) -> Tensor:
     return (boxes[..., 2:] - boxes[..., :2]).amin(dim=-1) >= 1
 
 
-def anchor_boxes(shape: tuple[int, int], sizes: Sequence[float], device: torch.device | None = None) -> list[Tensor]:
-    """Boxes from which proposals start, for each level ``(cells * 3, 4)``: three ratios around the centre of each cell.
+def anchor_boxes(
+    shape: tuple[int, int], sizes: Sequence[float], device: torch.device | None = None, places: int = 1
+) -> list[Tensor]:
+    """Boxes from which proposals start, for each level ``(cells * places ** 2 * 3, 4)``, cell by cell.
 
     Args:
         shape: of the slice, (y, x).
         sizes: square root of the area of each level's anchors, in pixels.
+        places: in each direction within a cell, evenly spread; three ratios of height to width stand at each.
     """
     levels = []
     for stride, size in zip(STRIDES, sizes, strict=True):
-        y, x = ((torch.arange(math.ceil(n / stride), device=device) + 0.5) * stride for n in shape)
+        step = stride / places
+        y, x = ((torch.arange(math.ceil(n / stride) * places, device=device) + 0.5) * step for n in shape)
         centre = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)
+        # Places (rows, y, columns, x) come cell by cell, as the channels of the head do.
+        centre = centre.unflatten(1, (-1, places)).unflatten(0, (-1, places)).transpose(1, 2).flatten(0, 3)
         half = [[size / math.sqrt(ratio) / 2, size * math.sqrt(ratio) / 2] for ratio in RATIOS]
         half = torch.tensor(half, device=device)
-        levels.append(torch.cat([centre[:, :, None] - half, centre[:, :, None] + half], dim=-1).reshape(-1, 4))
+        levels.append(torch.cat([centre[:, None] - half, centre[:, None] + half], dim=-1).reshape(-1, 4))
     return levels
 
 

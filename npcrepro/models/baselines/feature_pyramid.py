@@ -79,16 +79,20 @@ class FeaturePyramid(nn.Module):
 class ProposalHead(nn.Module):
     """For each anchor the logit that it holds a structure, and the offsets to its box; shared by all levels.
 
+    Args:
+        places: of anchors in each direction within a cell, as in `anchor_boxes`.
+
     Shape:
         levels ``(B, F, h, w)`` to logits ``(B, anchors)`` and offsets ``(B, anchors, 4)``, float32, in the order of
         `anchor_boxes`.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, places: int = 1):
         super().__init__()
+        anchors = len(RATIOS) * places**2
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.logit = nn.Conv2d(channels, len(RATIOS), 1)
-        self.offsets = nn.Conv2d(channels, 4 * len(RATIOS), 1)
+        self.logit = nn.Conv2d(channels, anchors, 1)
+        self.offsets = nn.Conv2d(channels, 4 * anchors, 1)
 
     def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
         hidden = [F.relu(self.conv(level)) for level in levels]

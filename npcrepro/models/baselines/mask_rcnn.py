@@ -30,7 +30,6 @@ from npcrepro.models.baselines.boxes import (
 )
 from npcrepro.models.baselines.feature_pyramid import BoxHead, FeaturePyramid, MaskHead, ProposalHead, multiple_of_eight
 
-SMALLEST_INSTANCE = 9  # pixels
 PROPOSAL_OVERLAP = 0.7  # above it, two proposals are one
 DETECTION_OVERLAP = 0.5
 REGION_SCALE = (10.0, 10.0, 5.0, 5.0)  # brings the offsets from a proposal to its structure to unit size
@@ -45,10 +44,10 @@ class Instances:
     contoured: Tensor  # (B, S), whether the structure was contoured in the image
 
 
-def find_instances(label: Tensor) -> Instances:
+def find_instances(label: Tensor, smallest: float = 9.0) -> Instances:
     """Instances of a label ``(B, S, H, W)``: 1 inside a structure, 255 where it was not contoured in this case.
 
-    Pieces that touch at a corner are one piece. Pieces of fewer than nine pixels are left out.
+    Pieces that touch at a corner are one piece. Pieces of fewer than ``smallest`` pixels are left out.
     """
     from scipy import ndimage
 
@@ -64,7 +63,7 @@ def find_instances(label: Tensor) -> Instances:
         part = masks[sample, structure, y[0] : y[1] + 1, x[0] : x[1] + 1]
         pieces, _ = ndimage.label(part, structure=[[1] * 3] * 3)
         for number, (down, across) in enumerate(ndimage.find_objects(pieces), 1):
-            if (pieces[down, across] == number).sum() >= SMALLEST_INSTANCE:
+            if (pieces[down, across] == number).sum() >= smallest:
                 box = (x[0] + across.start, y[0] + down.start, x[0] + across.stop, y[0] + down.stop)
                 found[sample].append((*map(float, box), int(structure)))
     most = max(1, *map(len, found))
@@ -111,7 +110,12 @@ class MaskRCNN(nn.Module):
         in_channels: of the image.
         out_channels: number of structures S, without background.
         width: factor on all inner channel numbers, which are rounded to multiples of eight.
-        anchor_sizes: of the levels P2 to P6, in pixels.
+        anchor_sizes: of the levels P2 to P6, in pixels: square root of the area of an anchor.
+        smallest_instance: pieces of a structure with fewer pixels are no instances: they count as background.
+        made_for: longer side of the slices, in pixels, that ``anchor_sizes`` and ``smallest_instance`` are meant for.
+            On other slices both grow or shrink with the slice. ``None`` takes them as they are on slices of every size.
+        places: of anchors in each direction within a cell of a level. The trunk's cells have a fixed number of pixels:
+            anchors that shrink with the slice need more places in each, or small structures would lie between them.
         sampled_anchors, sampled_regions: drawn from each image for the losses of the proposals and of the heads.
         proposals: kept in each image.
         score_threshold: a region counts if the probability of its structure reaches this value.
@@ -139,6 +143,12 @@ class MaskRCNN(nn.Module):
         width: float = 1.0,
         # SILENT: Luo 2020, sizes of the anchors; from an optic nerve to a mandible in pixels of a 512 x 512 slice.
         anchor_sizes: tuple[float, ...] = (8, 16, 32, 64, 128),
+        # SILENT: Luo 2020, the smallest piece that is an instance; nine pixels of a 512 x 512 slice.
+        smallest_instance: float = 9.0,
+        # DIFFERS: Luo 2020, on slices below the printed 512 x 512 the anchors and the smallest piece shrink with them
+        #   (made_for, places). On 80 x 80, most pieces of a spinal cord have fewer than nine pixels.
+        made_for: int | None = None,
+        places: int = 1,
         # SILENT: Luo 2020, how many are sampled; half the anchors and an eighth of the regions and proposals that are
         # usual for photographs, as a slice holds a handful of structures.
         sampled_anchors: int = 128,
@@ -153,9 +163,10 @@ class MaskRCNN(nn.Module):
         self.enlarge = enlarge
         channels = multiple_of_eight(width * 256)
         self.anchor_sizes, self.proposals, self.score_threshold = tuple(anchor_sizes), proposals, score_threshold
+        self.smallest_instance, self.made_for, self.places = smallest_instance, made_for, places
         self.sampled_anchors, self.sampled_regions = sampled_anchors, sampled_regions
         self.pyramid = FeaturePyramid(in_channels, channels, width)
-        self.proposal_head = ProposalHead(channels)
+        self.proposal_head = ProposalHead(channels, places)
         self.box_head = BoxHead(channels, out_channels, multiple_of_eight(width * 1024))
         self.mask_head = MaskHead(channels, out_channels)
         self.register_buffer("seed", torch.randint(2**48, ()))
@@ -187,7 +198,8 @@ class MaskRCNN(nn.Module):
         image = F.pad(image, margins)
         shape = tuple(image.shape[-2:])
         levels = self.pyramid(image)
-        anchors = anchor_boxes(shape, self.anchor_sizes, image.device)
+        scale = max(height, width) / self.made_for if self.made_for else 1.0
+        anchors = anchor_boxes(shape, [size * scale for size in self.anchor_sizes], image.device, self.places)
         logits, offsets = self.proposal_head(levels)
         with torch.no_grad():
             boxes, real = self._propose(anchors, logits, offsets, shape)
@@ -195,7 +207,7 @@ class MaskRCNN(nn.Module):
             maps = self._detect(levels[:4], boxes, real, shape)[..., :height, :width]
             return F.avg_pool2d(maps, self.enlarge) if self.enlarge > 1 else maps
         label = F.pad(label, margins)
-        instances = find_instances(label)
+        instances = find_instances(label, self.smallest_instance * scale**2)
         generator = torch.Generator().manual_seed(int(self.seed + self.steps))
         if self.training:
             self.steps += 1

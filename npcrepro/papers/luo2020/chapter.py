@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+import pandas as pd
 
 from npcrepro.base.wording import in_words
 from npcrepro.book.figures.printed import FORBIDDEN, GREEN, VERMILION, Picture, axes
 from npcrepro.findings.audit.checks import Reported, jsc_of
+from npcrepro.papers.luo2020.audit import printed_dice
+
+if TYPE_CHECKING:
+    from npcrepro.runs.records import Record
+    from npcrepro.sampling.slices import SliceData
 
 
 def jsc_above_dsc(reported: Reported) -> Picture:
@@ -44,3 +53,93 @@ def window_share(side: int, reach: int = 3) -> float:
     places = np.arange(side)
     covered = np.minimum(places + reach, side - 1) - np.maximum(places - reach, 0) + 1
     return float((covered.mean() / side) ** 2)
+
+
+def two_maps(record: Record, data: SliceData, case: str, z: int) -> dict[str, np.ndarray]:
+    """A slice as a two-stage network sees it: the image, and the probability of any structure by each of its stages.
+
+    Args:
+        record: of a run of the proposed method.
+        data: the slices of its cohort at the matrix of the run.
+
+    Returns:
+        Title to map ``(y, x)``, of the size of the matrix.
+    """
+    import torch
+
+    from npcrepro.runs.run import load_network
+
+    network = load_network(record)
+    image = data.finish(data.inputs([(case, z)]))
+    with torch.no_grad():
+        coarse, fine = network(image, output="both")
+    found = {"stage 1: any structure": coarse.sigmoid()[0, 0], "stage 2: any structure": 1 - fine.softmax(dim=1)[0, 0]}
+    return {"CT": image[0, 0].numpy()} | {title: one.numpy() for title, one in found.items()}
+
+
+def loss_without_structure(side: int, epsilons: tuple[float, ...]) -> pd.DataFrame:
+    """The loss of equation 1 in a slice without the structure, where each pixel has the same probability.
+
+    Args:
+        side: of the square slice, in pixels.
+
+    Returns:
+        A row for each probability, from 1e-2 down; a column for each epsilon.
+
+    Example:
+        >>> loss_without_structure(80, (1.0,))["epsilon 1"].round(2).tolist()
+        [0.49, -0.11, -0.49, -0.5, -0.5]
+    """
+    pixels = side**2
+    rows = [
+        {"probability of each pixel": f"{probability:.0e}"}
+        | {f"epsilon {e:g}": printed_dice(0, probability * pixels, 0, pixels, e) for e in epsilons}
+        for probability in (1e-2, 1e-4, 1e-6, 1e-8, 1e-10)
+    ]
+    return pd.DataFrame(rows)
+
+
+def older_baselines(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Baselines that a record has as they were before they were mended, each with what was wrong.
+
+    Args:
+        methods: how each method of the record was defined, by name.
+
+    Example:
+        >>> older_baselines({"fcn8": {"network": {"options": {"batch_norm": True}}}})
+        {}
+    """
+    options = {name: one["network"]["options"] for name, one in methods.items()}
+    found = {}
+    if not options.get("fcn8", {"batch_norm": True}).get("batch_norm"):
+        found["fcn8"] = (
+            "*FCN-8* has no batch normalisation in these runs and learnt nothing with the loss of the others, so that "
+            "its Dice loss leaves absent structures out. By now it has both; what it was is the method `fcn8-plain`."
+        )
+    if "made_for" not in options.get("mask-rcnn", {"made_for": 512}):
+        found["mask-rcnn"] = (
+            "*Mask R-CNN* was set up for slices of 512 x 512 in these runs and saw smaller ones: pieces under nine "
+            "pixels were background, and its smallest anchor had eight pixels. By now both shrink with the slice."
+        )
+    return found
+
+
+def share_without_instance(data: SliceData, cases: list[str]) -> pd.DataFrame:
+    """Share of the slices with a structure in which Mask R-CNN has no instance of it to learn from.
+
+    Returns:
+        A row for each structure: name, slices that show it, and the share without an instance where the smallest has
+        nine pixels whatever the slice, and where it has nine pixels of a slice of 512 x 512.
+    """
+    import torch
+
+    from npcrepro.models.baselines.mask_rcnn import find_instances
+
+    label = torch.cat([torch.from_numpy(np.array(data.arrays(case)[1])) for case in cases])
+    shown, shares = (label == 1).flatten(2).any(dim=2), {}
+    for title, scale in (("nine pixels", 1.0), ("nine pixels of 512 x 512", max(data.matrix) / 512)):
+        instances = find_instances(label, 9 * scale**2)
+        real = instances.boxes.any(dim=2)
+        has = torch.stack([((instances.structure == s) & real).any(dim=1) for s in range(label.shape[1])], dim=1)
+        shares[title] = ((shown & ~has).sum(dim=0) / shown.sum(dim=0)).tolist()
+    return pd.DataFrame({"structure": data.structures, "slices": shown.sum(dim=0).tolist(), **shares})

@@ -16,13 +16,17 @@ class LuoDiceLoss(DiceLoss):
     """Dice loss of Luo et al. 2020, equation 1, with a term for the structure and one for all that is outside it.
 
     As printed, ``1 - (sum p r + e) / (sum (p + r) + e) - (sum (1-p)(1-r) + e) / (sum (2 - p - r) + e)``. It is 0 for
-    the right answer, 1 for the inverted one, about 0.5 where a small structure is missed, and -0.5 where a structure
-    is absent and not found.
+    the right answer, 1 for the inverted one, and about 0.5 where a small structure is missed.
+
+    Where a structure is absent and not found the loss is -0.5, but only once its probabilities add up to less than
+    about ``e``. With 1e-5, on a slice of 80 x 80, it stays between 0.50 and 0.49 and has next to no gradient while the
+    probability of a pixel falls from 1e-2 to 1e-6, and then drops, between 1e-8 and 1e-10. With 1, it falls evenly from
+    0.49 to -0.49 between 1e-2 and 1e-6.
 
     Args:
         form: ``"printed"``, or ``"factor 2"``, the mean of two Dice coefficients subtracted from one: the same, but
-            that it stays in [0, 1] and is 0 where a structure is absent and not found.
-        smoothing: ``e``.
+            that it stays in [0, 1] and ends at 0 where a structure is absent and not found.
+        smoothing: ``e``, above 0.
         pooled, absent, activation, target: as in :class:`DiceLoss`, also for shapes and structures not contoured.
 
     Example:
@@ -33,9 +37,11 @@ class LuoDiceLoss(DiceLoss):
     """
 
     # PAPER: Luo 2020, equation 1, with a background term and without the factor 2.
-    # SILENT: Luo 2020, epsilon, what is summed over, and how structures are averaged; 1e-5, the pixels of an image, the
-    # mean over all structures. A structure that is absent and not found is rewarded with -0.5. Without absent ones
-    # ("skip") next to nothing tells a network not to mark them in slices of others, and for long it does.
+    # SILENT: Luo 2020, epsilon, but that it lies between 0 and 1; 1e-5, whose reward for an absent structure is a
+    #   cliff at probabilities of about 1e-9. The method epsilon-1 has 1, whose reward is a slope.
+    # SILENT: Luo 2020, what is summed over, and how structures are averaged; the pixels of an image, the mean over all
+    #   structures. Without absent ones ("skip") next to nothing tells a network not to mark them in slices of others,
+    #   and for long it does.
     def __init__(
         self,
         form: str = "printed",

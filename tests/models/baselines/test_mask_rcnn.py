@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from npcrepro.models.baselines.boxes import anchor_boxes, encode_boxes, intersection_over_union
+from npcrepro.models.baselines.feature_pyramid import ProposalHead
 from npcrepro.models.baselines.mask_rcnn import Instances, MaskRCNN, find_instances
 
 pytest_plugins = ["core_fixtures"]
@@ -59,6 +60,43 @@ def test_instances_are_the_connected_pieces_of_each_structure():
     assert instances.structure[0].tolist() == [0, 0, 2]
     assert not instances.boxes[1].any()
     assert instances.contoured.all()
+    assert find_instances(label, 8).boxes[0, 3].tolist() == [20, 20, 24, 22]
+
+
+@pytest.mark.parametrize("options", [{}, {"made_for": 512, "places": 6}])
+def test_on_a_small_slice_a_small_piece_teaches_if_the_network_is_made_for_a_larger_one(options):
+    """A spinal cord of 3 x 3 pixels less one, as it is on 80 x 80."""
+    label = torch.zeros(1, 1, 80, 80, dtype=torch.uint8)
+    label[0, 0, 41:44, 38:41] = 1
+    label[0, 0, 41, 38] = 0
+    network = small_network(1, **options)
+    network(torch.rand(1, 1, 80, 80), label).backward()
+    assert bool(network.mask_head.logits.weight.grad.any()) == bool(options)
+
+
+@pytest.mark.parametrize("width", [3, 10, 25])
+def test_anchors_that_shrink_with_the_slice_overlap_small_boxes_wherever_they_are(width):
+    sizes = [size * 80 / 512 for size in SIZES]
+    anchors = torch.cat(anchor_boxes((96, 96), sizes, places=6))
+    y, x = torch.meshgrid(torch.arange(30, 38), torch.arange(30, 38), indexing="ij")
+    corner = torch.stack([x, y], dim=-1).flatten(0, 1).float()
+    boxes = torch.cat([corner, corner + width], dim=1)
+    assert intersection_over_union(boxes, anchors).amax(dim=1).min() > 0.4
+    if width == 3:
+        assert intersection_over_union(boxes, torch.cat(anchor_boxes((96, 96), SIZES))).max() < 0.15
+
+
+def test_anchors_at_places_within_a_cell_are_those_of_a_larger_slice_cell_by_cell():
+    large, small = anchor_boxes((128, 256), SIZES), anchor_boxes((32, 64), [size / 4 for size in SIZES], places=4)
+    for level, (one, other) in enumerate(zip(large, small, strict=True)):
+        if level < 4:  # P6 of the larger slice ends behind it
+            assert sorted(one.tolist()) == sorted((4 * other).tolist())
+    centres = (small[0][:, :2] + small[0][:, 2:]).reshape(8, 16, 3 * 16, 2) / 2
+    assert torch.equal((centres[..., 0] // 4).long(), torch.arange(16)[None, :, None].expand(8, -1, 48))
+    assert torch.equal((centres[..., 1] // 4).long(), torch.arange(8)[:, None, None].expand(-1, 16, 48))
+    levels = [torch.zeros(1, 8, 8, 16)]
+    logits, offsets = ProposalHead(8, places=4)(levels)
+    assert (logits.shape[1], offsets.shape[1]) == (len(small[0]), len(small[0]))
 
 
 def proposal_loss(boxes: list, logits: torch.Tensor, offsets: torch.Tensor, sampled_anchors: int = 128) -> float:
