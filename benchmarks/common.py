@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -73,10 +74,12 @@ def start_child(script: str, threads: int | None = None, **task) -> subprocess.P
 
 
 def result(process: subprocess.Popen):
-    """What the child has returned; an error in it ends the benchmark."""
+    """What the child has returned; an error in it ends the benchmark, or a row of one that catches `SystemExit`."""
     out, _ = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"a measuring process ended with status {process.returncode}")
+    status = process.returncode
+    if status:
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        raise SystemExit(f"a measuring process {how}")
     return json.loads(out.splitlines()[-1])
 
 

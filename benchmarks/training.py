@@ -4,10 +4,18 @@ Forward pass, loss, backward pass and optimiser as this project's loop has them 
 are fast here) against the same network in plain PyTorch (contiguous, 32 bits): medians in turns, in one process. Peak
 memory is that of a further process each, for two steps: resident with PyTorch itself, or on the graphics card. Sizes
 are such that a processor core needs seconds.
+
+"bf16 error" is how far gradients of weights in bf16 are from those in fp32: the largest over all convolutions and
+linear layers, each with the same input and the same gradient of its output, relative to its size. Rounding makes less
+than a hundredth. A network whose process is ended, or whose error is above `MOST_ERROR`, is named, and the others are
+measured all the same; the exit status is then 1.
 """
 
 import argparse
 import math
+import os
+import sys
+import time
 
 from common import Table, in_child, in_turns, machine, peak_mb
 
@@ -16,6 +24,8 @@ from npcrepro.protocol.method import Profile
 
 LARGEST_SIDE = {2: 160, 3: 128}  # of the matrix, by its dimensions
 MOST_VOXELS = 2**19  # of a batch
+CHECKED = {2: 224, 3: 64}, 2**17  # the same for gradients; FCN-8's 7 x 7 kernels need as large a map at a 32nd
+MOST_ERROR = 0.05  # of gradients; what reads memory that nobody wrote is near 1, or no number
 
 
 def networks() -> list[str]:
@@ -27,25 +37,26 @@ def networks() -> list[str]:
     return list(found.values())
 
 
-def size_of(profile: Profile) -> tuple[tuple[int, ...], int]:
+def size_of(profile: Profile, largest=LARGEST_SIDE, voxels: int = MOST_VOXELS) -> tuple[tuple[int, ...], int]:
     """The matrix and batch of a profile, cut so that a step takes a processor core seconds."""
-    matrix = tuple(min(side, LARGEST_SIDE[len(profile.matrix)]) for side in profile.matrix)
-    return matrix, min(profile.batch_size, max(1, MOST_VOXELS // math.prod(matrix)))
+    matrix = tuple(min(side, largest[len(profile.matrix)]) for side in profile.matrix)
+    return matrix, min(profile.batch_size, max(1, voxels // math.prod(matrix)))
 
 
 class Trainer:
     """A method's last stage: a network, its loss and its optimiser, as our loop has them or as plain PyTorch does."""
 
-    def __init__(self, name: str, device: str, plain: bool, smoke: bool = False):
+    def __init__(self, name: str, device: str, plain: bool, smoke: bool = False, precision: str | None = None):
         import torch
+        from lightning_fabric import Fabric
 
         from npcrepro.runs.devices import make_fabric, memory_format_of
 
         self.plain = plain
         paper = registry.load(name.split("/")[0])
         method, profile = paper.method(name), paper.profile("smoke" if smoke else "paper")
-        matrix, batch = size_of(profile)
-        self.fabric = make_fabric(device)
+        matrix, batch = size_of(profile, *(CHECKED if precision else ()))
+        self.fabric = Fabric(accelerator=device, devices=1, precision=precision) if precision else make_fabric(device)
         self.stage = method.stages[-1]
         self.loss = self.stage.loss.build() if self.stage.loss else None
         torch.manual_seed(0)
@@ -87,10 +98,48 @@ def _batch(method, matrix, batch, device):
     return [tensor.to(device) for tensor in tensors]
 
 
-def child(name: str, device: str, turns: int, smoke: bool, plain: bool | None = None) -> dict:
-    """Times of both, or with ``plain`` the memory of one."""
+def difference(trainer: Trainer) -> tuple[float, str]:
+    """One update; the largest difference of a gradient from that of its layer alone in fp32, and the layer's name."""
     import torch
 
+    alone, weights = {}, {}
+
+    def watch(name, layer, inputs, output) -> None:
+        if not output.requires_grad:
+            return
+        image = inputs[0].detach()
+
+        def again(gradient) -> None:
+            with torch.enable_grad(), torch.autocast(image.device.type, enabled=False):
+                found = layer.forward(image.float())
+                (expected,) = torch.autograd.grad(found, layer.weight, gradient.float())
+            alone[name] = alone.get(name, 0.0) + expected  # a layer may be passed more than once
+
+        output.register_hook(again)
+
+    for name, layer in trainer.module.named_modules():
+        weight = getattr(layer, "weight", None)
+        if isinstance(weight, torch.nn.Parameter) and weight.ndim > 1:
+            weights[name] = weight
+            layer.register_forward_hook(lambda *about, name=name: watch(name, *about))
+    trainer.step()
+    errors = {}
+    for name, expected in alone.items():
+        size, error = expected.norm().item(), (weights[name].grad - expected).norm().item()
+        errors[name] = error / size if size else error
+    return max((error if math.isfinite(error) else math.inf, name) for name, error in errors.items())
+
+
+def child(name: str, device: str, turns: int, smoke: bool, plain: bool | None = None, bf16: bool = False) -> dict:
+    """Times of both, or with ``plain`` the memory of one, or with ``bf16`` how well its gradients agree."""
+    import torch
+
+    if bf16:
+        if not torch.cpu.get_capabilities().get("amx_bf16", False):
+            # No training here is in bf16, see npcrepro.runs.devices: the instructions that there are compute garbage.
+            os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+        error, layer = difference(Trainer(name, device, False, smoke, "bf16-mixed"))
+        return {"error": error, "layer": layer}
     if plain is None:
         ours, other = (Trainer(name, device, plain, smoke) for plain in (False, True))
         about = f"{machine()}; ours in {ours.fabric._precision.precision}"
@@ -111,16 +160,31 @@ def main(arguments=None) -> None:
     parser.add_argument("--turns", type=int, default=3, help="steps of each, after one that warms up")
     parser.add_argument("--smoke", action="store_true", help="the tiny sizes of profile smoke, to see that all works")
     chosen = parser.parse_args(arguments)
-    table = None
+    table, failed, start = None, [], time.monotonic()
     for name in chosen.only or networks():
         task = {"name": name, "device": chosen.device, "turns": chosen.turns, "smoke": chosen.smoke}
-        memory = [in_child("training", **task, plain=plain)["mb"] for plain in (False, True)]
-        found = in_child("training", **task)
+        try:
+            agreed = in_child("training", **task, bf16=True)
+            memory = [in_child("training", **task, plain=plain)["mb"] for plain in (False, True)]
+            found = in_child("training", **task)
+        except SystemExit as problem:
+            failed.append(f"{name}: {problem}")
+            print(failed[-1], flush=True)
+            continue
         if not table:
             print(found["about"])
-            table = Table("network", "M weights", "input", "ours ms", "plain ms", "ratio", "ours MB", "plain MB")
+            columns = "M weights", "input", "ours ms", "plain ms", "ratio", "ours MB", "plain MB", "bf16 error"
+            table = Table("network", *columns)
         ours, plain = found["seconds"]
-        table.row(name, found["parameters"] / 1e6, found["size"], ours * 1e3, plain * 1e3, plain / ours, *memory)
+        cells = found["parameters"] / 1e6, found["size"], ours * 1e3, plain * 1e3, plain / ours, *memory
+        table.row(name, *cells, f"{agreed['error']:.4f}")
+        if agreed["error"] > MOST_ERROR:
+            failed.append(
+                f"{name}: the gradient of {agreed['layer']} in bf16 is off by {agreed['error']:.2g} of its size"
+            )
+    print(f"{(time.monotonic() - start) / 60:.0f} min in all")
+    if failed:
+        sys.exit("\n".join(["failed:", *failed]))
 
 
 if __name__ == "__main__":

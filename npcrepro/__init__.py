@@ -3,4 +3,12 @@
 Importing the package is cheap: torch, MONAI, SimpleITK and matplotlib are imported by the modules that use them.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+# Threads of torch that wait for each other keep their core busy, by default so long that beside other programs a
+# training takes many times as long: they wait for one that is not running. OpenMP of GNU reads this when torch is
+# imported, so import torch after npcrepro. Processes that are started from here inherit it.
+if "OMP_WAIT_POLICY" not in os.environ:  # which says the same in words, and would be overridden
+    os.environ.setdefault("GOMP_SPINCOUNT", "50000")

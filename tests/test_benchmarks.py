@@ -3,6 +3,8 @@
 import importlib
 import io
 import json
+import math
+import subprocess
 import sys
 
 import pytest
@@ -47,6 +49,76 @@ def test_both_ways_of_a_step_are_the_same_training(load, name):
     assert weights[0].keys() == weights[1].keys()
     for key, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][key], rtol=1e-2, atol=1e-2)
+
+
+class Wrong(torch.nn.Conv2d):
+    """In bf16 its gradient is too large, as where a library reads what nobody wrote."""
+
+    def forward(self, image):
+        factor = 1.2 if torch.is_autocast_enabled("cpu") else 1.0
+        weight = self.weight.detach() + factor * (self.weight - self.weight.detach())
+        return torch.nn.functional.conv2d(image, weight, self.bias, padding=1)
+
+
+def trainer_of(training, network):
+    """A trainer in bf16 of another network."""
+    made = training.Trainer("xue2020/unet", "cpu", False, smoke=True, precision="bf16-mixed")
+    scored = torch.nn.Sequential(network, torch.nn.Conv2d(2, 1, 1))
+    made.module, made.optimiser = made.fabric.setup(scored, torch.optim.SGD(scored.parameters(), lr=0.1))
+    return made
+
+
+def test_a_wrong_gradient_in_bf16_is_named(load):
+    training = load("training")
+    error, _ = training.difference(trainer_of(training, torch.nn.Conv2d(1, 2, 3, padding=1)))
+    assert 0 < error < 0.02
+    error, layer = training.difference(trainer_of(training, Wrong(1, 2, 3, padding=1)))
+    assert error == pytest.approx(0.2, abs=0.02)
+    assert layer.endswith("0")
+
+
+def test_a_killed_process_is_named_and_the_table_goes_on(load, monkeypatch, capsys):
+    training = load("training")
+
+    def in_child(script, name, **task):
+        if name == "xue2020/unet":
+            code = "import os, signal; os.kill(os.getpid(), signal.SIGABRT)"
+            return load("common").result(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE))
+        error = 0.3 if name == "li2018/stepwise" else 0.003
+        return {
+            "error": error,
+            "layer": "up.0",
+            "mb": 1.0,
+            "seconds": [1.0, 2.0],
+            "parameters": 1,
+            "size": "",
+            "about": "",
+        }
+
+    monkeypatch.setattr(training, "in_child", in_child)
+    names = ["li2018/stepwise", "xue2020/unet", "xue2020/deeplabv3plus"]
+    with pytest.raises(SystemExit) as ended:
+        training.main([word for name in names for word in ("--only", name)])
+    assert ended.value.code.splitlines()[1:] == [
+        "li2018/stepwise: the gradient of up.0 in bf16 is off by 0.3 of its size",
+        "xue2020/unet: a measuring process was ended by SIGABRT",
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["li2018/stepwise", "xue2020/unet:", "xue2020/deeplabv3plus", "0"]
+
+
+@pytest.mark.slow
+def test_gradients_of_every_network_agree_in_bf16_at_the_width_of_its_paper(load):
+    """Each in a process of its own, as wrong memory may end it."""
+    common, wrong = load("common"), []
+    for name in load("training").networks():
+        try:
+            found = common.in_child("training", name=name, device="cpu", turns=0, smoke=False, bf16=True)
+        except SystemExit as problem:
+            found = {"error": math.inf, "layer": str(problem)}
+        if found["error"] > 0.02:
+            wrong.append((name, found))
+    assert wrong == []
 
 
 def test_data_of_both_sides_have_the_same_shape(load, tmp_path):

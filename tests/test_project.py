@@ -1,8 +1,10 @@
 """The project's own files agree with each other."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -167,3 +169,54 @@ def test_readme_names_the_two_commands(repository):
 def test_licence_is_apache(repository, project):
     assert project["license"] == "Apache-2.0"
     assert "Apache License" in (repository / "LICENSE").read_text()
+
+
+# Threads that wait
+
+# Runs the first words of a program, and tells what threads are told at the moment at which torch is looked for.
+AT_TORCH = """
+import os, runpy, sys
+class Watch:
+    def find_spec(name, *rest):
+        if name == "torch":
+            print("at torch:", os.environ.get("GOMP_SPINCOUNT"), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Watch)
+"""
+
+
+def told_at_torch(repository, program, **environment):
+    """What the variable holds when a fresh process imports torch, the environment of this one aside."""
+    clean = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", AT_TORCH + program]
+    environment = clean | {"PYTHONPATH": str(repository)} | environment
+    done = subprocess.run(command, env=environment, cwd=repository, capture_output=True, text=True, check=True)
+    return done.stdout.strip().removeprefix("at torch: ")
+
+
+COMMAND = """
+sys.argv = ["npcrepro", "run", "li2018", "--profile", "smoke"]
+runpy.run_module("npcrepro.cli.commands", run_name="__main__")
+"""
+
+
+def test_waiting_threads_are_told_before_torch_is_there(repository):
+    assert told_at_torch(repository, COMMAND) == "50000"
+    short = "import npcrepro, torch"
+    assert told_at_torch(repository, short, GOMP_SPINCOUNT="7") == "7"
+    assert told_at_torch(repository, short, OMP_WAIT_POLICY="PASSIVE") == "None"
+
+
+def test_every_entrance_comes_by_the_package_before_torch(repository, notebooks, project):
+    starts = {
+        name: "".join("".join(cell["source"]) + "\n" for cell in n["cells"] if cell["cell_type"] == "code")
+        for name, n in notebooks.items()
+    }
+    starts["Snakefile"] = (repository / "Snakefile").read_text()
+    for name, text in starts.items():
+        imported = re.findall(r"^\s*(?:import|from) (\w+)", text, re.MULTILINE)
+        foreign = [module for module in imported if module not in sys.stdlib_module_names]
+        assert foreign[0] == "npcrepro", name
+    # Jobs of Snakemake and SLURM are the command line again.
+    assert project["scripts"] == {"npcrepro": "npcrepro.cli.commands:main"}
+    assert 'NPCREPRO = f"{sys.executable} -m npcrepro.cli.commands"' in starts["Snakefile"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 Triple = tuple[int, int, int]
@@ -26,6 +27,24 @@ def require_divisible(image: Tensor, factor: int | tuple[int, ...]) -> None:
     if any(side % each for side, each in zip(sides, factors, strict=True)):
         names = "height and width" if len(sides) == 2 else "depth, height and width"
         raise ValueError(f"{names} have to be divisible by {factor}, got {sides}")
+
+
+def in_fp32(layer: nn.Module, maps: Tensor) -> Tensor:
+    """The output of a layer that is computed in fp32, also where the rest of the network is in bf16 (autocast).
+
+    Args:
+        layer: takes maps of any shape.
+        maps: its input, in any precision.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     in_fp32(nn.Conv2d(2, 3, 1), torch.zeros(1, 2, 4, 4, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+    if maps.is_meta:  # which has no autocast, as nothing is computed
+        return layer(maps)  # type: ignore[no-any-return]
+    with torch.autocast(maps.device.type, enabled=False):
+        return layer(maps.float())  # type: ignore[no-any-return]
 
 
 def initialise_he(network: nn.Module) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from npcrepro.models.blocks import initialise_he, scaled
+from npcrepro.models.blocks import in_fp32, initialise_he, scaled
 
 # Channels and number of the 3 x 3 convolutions of each block of VGG-16; a pooling follows each block.
 VGG_16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -86,7 +86,9 @@ class FCN8(nn.Module):
         for block in self.blocks:
             maps = block(maps)
             pooled.append(maps)
-        score = self.score_fc7(self.fc7(self.fc6(maps)))
+        # In bf16 on processors with AMX, oneDNN 3.12 writes past its memory in the gradient of the weights of a 1 x 1
+        # convolution with about 4,000 inputs or more, unless its outputs are a multiple of 16. fc7 has 4,096 outputs.
+        score = in_fp32(self.score_fc7, self.fc7(self.fc6(maps)))
         score = self.enlarge_fc7(score) + self.score_pool4(pooled[3])
         score = self.enlarge_pool4(score) + self.score_pool3(pooled[2])
         return self.enlarge_pool3(score)[..., :height, :width]

@@ -57,3 +57,18 @@ def test_gradients_reach_every_parameter(batch_norm):
     network = FCN8(2, 3, width=0.1, batch_norm=batch_norm).eval()
     network(torch.randn(2, 2, 64, 64)).square().mean().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_scores_of_fc7_are_in_fp32_where_the_rest_is_in_bf16():
+    """Processors with AMX would write past their memory in the gradient of 4,096 by 15 weights in bf16."""
+    torch.manual_seed(0)
+    network, seen = FCN8(1, 15, width=0.05), {}
+    for name in ("score_fc7", "score_pool4"):
+        layer = getattr(network, name)
+        layer.register_forward_hook(lambda layer, inputs, output, name=name: seen.update({name: output.dtype}))
+    image = torch.randn(1, 1, 64, 64)
+    expected = torch.autograd.grad(network(image).square().mean(), network.score_fc7.weight)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(network(image).square().mean(), network.score_fc7.weight)[0]
+    assert seen == {"score_fc7": torch.float32, "score_pool4": torch.bfloat16}
+    torch.testing.assert_close(found, expected, rtol=0.2, atol=0.05 * expected.abs().max().item())
