@@ -42,9 +42,9 @@ def in_fp32(layer: nn.Module, maps: Tensor) -> Tensor:
         torch.float32
     """
     if maps.is_meta:  # which has no autocast, as nothing is computed
-        return layer(maps)  # type: ignore[no-any-return]
+        return layer(maps)
     with torch.autocast(maps.device.type, enabled=False):
-        return layer(maps.float())  # type: ignore[no-any-return]
+        return layer(maps.float())
 
 
 def initialise_he(network: nn.Module) -> None:
