@@ -60,7 +60,7 @@ def test_the_patient_without_whom_a_verdict_turns_is_named(tmp_path):
     publish(tmp_path / "a", cases(dsc, paper="luo2020"))
     found = [each for each in turned(tmp_path, "luo2020") if each[0] == "14" and "control" not in each[2]]
     ((_, before, choice, after),) = found
-    assert (before, after) == (SEEN, "not decidable here")
+    assert (before, after) == (SEEN, "not seen here")
     assert (
         choice.startswith(f"one patient left out: P{less[:, 0].argmax():02}") or f"P{less[:, 0].argmax():02}" in choice
     )

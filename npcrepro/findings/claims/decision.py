@@ -66,10 +66,8 @@ def judge_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | str
         for name in ("p", "p_alike")
     )
     return [
-        Decision(claim.key, "undecided", evidence)
-        if isinstance(evidence, str)
-        else _decide(claim, evidence, *p, without)
-        for claim, evidence, *p in zip(claims, found, sides, alike, strict=True)
+        Decision(claim.key, "undecided", one) if isinstance(one, str) else _decide(claim, one, side, likeness, without)
+        for claim, one, side, likeness in zip(claims, found, sides, alike, strict=True)
     ]
 
 
@@ -180,10 +178,7 @@ def _swayed_by_seeds(claim: Claim, evidence: Evidence, lines: Sequence[float]) -
 
 
 def _beside(claim: Claim, evidence: Evidence, verdict: Verdict, lines: Sequence[float]) -> tuple[Verdict, str]:
-    """The verdict at one threshold held against a number that is not of one threshold, and what that number says.
-
-    Mixed if that number says something else; undecided if it says the same, but not with other seeds.
-    """
+    """The verdict at one threshold held against a number that is not of one threshold, and what that number says."""
     if evidence.beside is None:
         names = " nor ".join(BESIDE.values())
         return "undecided", f"But that is at one fixed threshold, and the records hold neither {names}."
