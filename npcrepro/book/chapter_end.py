@@ -35,10 +35,10 @@ CRITERIA = {
 }
 MET = {"full": "yes", "partly": "in part", "none": "no"}
 OVERALL_VERDICTS = {
-    "holds so far": "some claims are confirmed, none is refuted",
-    "mixed": "some claims are confirmed or weakened, others are refuted",
+    "holds so far": "some claims are confirmed or seen here, and none is refuted, not seen or mixed",
+    "mixed": "some claims are borne out in full or in part, others are not",
     "weaker than printed": "claims are borne out, but none in the printed size",
-    "does not hold so far": "claims are refuted, none is borne out",
+    "does not hold so far": "claims are refuted or not seen here, none is borne out",
     "open": "fewer than half of the claims have been decided",
 }
 # Dark text on light ground, told apart by a sign as well as by colour (Okabe and Ito's palette, lightened).
@@ -55,7 +55,7 @@ _COLOURS = {
 
 
 def overall_verdict(verdicts: Sequence[str]) -> str:
-    """One of `OVERALL_VERDICTS` for the verdicts of a paper's claims.
+    """One of `OVERALL_VERDICTS` for the verdicts of a paper's claims, by the tests that were listed first.
 
     A few claims say little of a paper, and the one that it is about may not be among them: where fewer than half are
     decided, it is open.
@@ -64,13 +64,14 @@ def overall_verdict(verdicts: Sequence[str]) -> str:
         >>> overall_verdict(["confirmed", "undecided"]), overall_verdict(["undecided"])
         ('holds so far', 'open')
     """
-    confirmed, weakened, refuted = (verdict in verdicts for verdict in ledger.DECIDED)
-    decided = sum(verdict in ledger.DECIDED for verdict in verdicts)
+    found = Counter(verdicts)
+    decided = sum(found[verdict] for verdict in ledger.DECIDED)
     if not decided or 2 * decided < len(verdicts):
         return "open"
-    if refuted:
-        return "mixed" if confirmed or weakened else "does not hold so far"
-    return "holds so far" if confirmed else "weaker than printed"
+    shown = found["confirmed"] + found[ledger.SEEN]
+    if found["refuted"] + found[ledger.NOT_SEEN] + found["mixed"]:
+        return "mixed" if shown + found["weakened"] + found["mixed"] else "does not hold so far"
+    return "holds so far" if shown else "weaker than printed"
 
 
 def chapter_end(key: str, chapter: Chapter | None = None) -> HTML:
@@ -85,7 +86,7 @@ def chapter_end(key: str, chapter: Chapter | None = None) -> HTML:
     """
     lines, found = _lines(key), _published(key)
     rows = {
-        "Verdict": f"{badge(overall_verdict([line.verdict for line in lines]))} {_decided(lines)}",
+        "Verdict": f"{badge(overall_verdict(_verdicts(lines)))} {_decided(lines)}",
         "Scope": _scope(lines),
         "What was easy": escape(_entry(key, "experience", "easy")),
         "What was difficult": escape(_entry(key, "experience", "difficult")),
@@ -167,14 +168,21 @@ def _published(key: str) -> list[Published]:
 
 def _overall(lines: Sequence[Line]) -> str:
     """The badge of a paper; where it is open although claims are decided, they stand behind it."""
-    verdicts = [line.verdict for line in lines]
+    verdicts = _verdicts(lines)
     word, decided = overall_verdict(verdicts), _counted(verdicts, ledger.DECIDED)
-    return badge(word, _decided(lines)) + (f" ({decided} of {len(lines)})" if word == "open" and decided else "")
+    return badge(word, _decided(lines)) + (f" ({decided} of {len(verdicts)})" if word == "open" and decided else "")
+
+
+def _verdicts(lines: Sequence[Line]) -> list[str]:
+    """Of what the paper claims, by the tests that were listed first; what this book says itself is counted apart."""
+    return [line.verdict for line in lines if line.claim.by == "paper"]
 
 
 def _decided(lines: Sequence[Line]) -> str:
-    """``"11 claims: 1 refuted, 3 undecided"``."""
-    return f"{plural(len(lines), 'claim')}: {_counted([line.verdict for line in lines], ledger.VERDICTS)}"
+    """``"11 claims: 1 not seen here, 3 undecided; 1 of this book: 1 seen here"``."""
+    verdicts, own = _verdicts(lines), [line.verdict for line in ledger.own(lines)]
+    told = f"{plural(len(verdicts), 'claim')}: {_counted(verdicts, ledger.VERDICTS)}"
+    return f"{told}; {len(own)} of this book: {_counted(own, ledger.VERDICTS)}" if own else told
 
 
 def _counted(verdicts: Iterable[str], order: Iterable[str]) -> str:
@@ -185,12 +193,18 @@ def _counted(verdicts: Iterable[str], order: Iterable[str]) -> str:
 
 def _scope(lines: Sequence[Line]) -> str:
     rows = (
-        _row(escape(line.claim.text), f"{escape(line.claim.printed)} ({escape(line.claim.where)})", line.verdict)
+        _row(
+            escape(line.claim.text),
+            f"{escape(line.claim.printed)} ({escape(line.claim.where)})",
+            line.verdict,
+            line.controlled if line.control else "no control",
+        )
         for line in lines
     )
+    head = ("claim", "printed", "as first listed", "after a stronger control")
     return (
         f"<details><summary>{plural(len(lines), 'claim')} that this chapter is about</summary>"
-        f"{_table('dataframe', rows, ('claim', 'printed', 'verdict'))}</details>"
+        f"{_table('dataframe', rows, head)}</details>"
         'Tests, effects and commands are in the <a href="claims.html">ledger of claims</a>.'
     )
 

@@ -77,6 +77,20 @@ class Stage:
     keep_best: bool = False
     activation: str | None = None
 
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether the stage ends with the weights of its best check."""
+        return self.keep_best or self.patience is not None
+
+    def comparable(self, other: Stage) -> bool:
+        """Whether two stages judge the same output by the same number and keep the weights that are best by it.
+
+        The best weights of one may then still be the best after the next, which starts from them. A stage that trains
+        another output has nothing to be compared with.
+        """
+        criteria = [(each.loss, each.forward, each.activation, each.monitor) for each in (self, other)]
+        return criteria[0] == criteria[1] and self.keeps_weights and other.keeps_weights
+
 
 @dataclass(frozen=True)
 class Use:

@@ -70,6 +70,9 @@ def find_method(full_name: str) -> tuple[Paper, Method]:
 def reported(key: str) -> dict[str, Any]:
     """What the paper prints, claims and leaves open: the content of its ``paper.yaml``.
 
+    Raises:
+        InputError: unknown key, or a folder without this file.
+
     Example:
         >>> reported("li2018")["paper"]["journal"]
         'BioMed Research International'
@@ -77,5 +80,8 @@ def reported(key: str) -> dict[str, Any]:
     import yaml
 
     pick(PAPERS, key, "paper")
-    content: dict[str, Any] = yaml.safe_load((FOLDERS / key / "paper.yaml").read_text("utf-8"))
+    path = FOLDERS / key / "paper.yaml"
+    if not path.exists():
+        raise InputError(f"{path} is missing: a paper's folder needs this file with what the paper prints and claims")
+    content: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
     return content

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import read_json, write_json, write_text
-from npcrepro.runs.records import Record, case_table, concatenate, defining, history_table, read_csv
+from npcrepro.base.files import as_data, read_json, write_json, write_text
+from npcrepro.protocol.method import Method, Paper, Stage
+from npcrepro.runs.records import (
+    CHOOSING,
+    CHOOSING_SINCE,
+    NO_IDENTITY,
+    Record,
+    case_table,
+    concatenate,
+    defining,
+    history_table,
+    read_csv,
+    without_addresses,
+)
 
 RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
 FLOAT = "%.10g"  # of published tables, which are committed: smaller, and far beyond what is measured
+ABSENT = "absent"
 PLACE = ["method", "fold", "seed"]  # what names a run among those of one published folder
 
 
@@ -148,6 +162,64 @@ class Published:
     @cached_property
     def _content(self) -> dict:
         return read_json(self.folder / "runs.json")
+
+    def outdated(self, paper: Paper) -> dict[str, str]:
+        """Methods of the record that would be another one if they were run now, each with a sentence that says why.
+
+        A method is outdated if the paper defines it otherwise at the profile of the record or has it no more, if its
+        weights were chosen by an older rule, or if it builds on a method that is outdated. Words, and channels and
+        structures that stand in for those of the paper, are no difference.
+
+        Args:
+            paper: that the record is of, with all its profiles.
+        """
+        profile = self.runs[0]["profile"]["name"]
+        now = {method.name: method for method in paper.at(profile).methods}
+        found = {name: why for name in self.methods if (why := self._otherwise(name, now.get(name)))}
+        for name in [name for name in self.methods if name not in found]:
+            if below := [use.method for use in now[name].uses if use.method in found]:
+                found[name] = f"{name} in {self.folder.name} builds on {below[0]}, which is outdated. {found[below[0]]}"
+        return found
+
+    def _otherwise(self, name: str, now: Method | None) -> str:
+        """Why runs of a method are outdated by themselves; empty if they are not."""
+        try:
+            then = Method.from_data(self.methods[name])
+        except (KeyError, TypeError):
+            return f"The definition of {name} in {self.folder.name} cannot be read any more."
+        if now is None:
+            return f"The paper has no method {name} any more, of which {self.folder.name} has runs."
+        if differ := list(_differences(_deciding(then), _deciding(now))):
+            more = f", and {len(differ) - 2} more" if len(differ) > 2 else ""
+            return f"{name} is defined otherwise by now than in {self.folder.name}: {'; '.join(differ[:2])}{more}."
+        goes_on = any(map(Stage.comparable, then.stages, then.stages[1:]))
+        if goes_on and any(_choosing(run) != CHOOSING for run in self.runs if run["method"] == name):
+            return f"The weights of {name} in {self.folder.name} were chosen by an older rule, not by {CHOOSING}."
+        return ""
+
+
+def _choosing(run: Mapping) -> str:
+    """The rule by which the weights of a run were chosen; empty for that of before records named it."""
+    old = run.get("finished", "") < CHOOSING_SINCE
+    return str(run.get("choosing", "" if old else CHOOSING))
+
+
+def _deciding(method: Method) -> dict:
+    """What decides the runs of a method, whatever cohort it is on, without addresses of the package's own code."""
+    words = (*NO_IDENTITY["method"], "channels", "structures")
+    return {name: value for name, value in without_addresses(as_data(method)).items() if name not in words}
+
+
+def _differences(then: Any, now: Any, where: str = "") -> Iterator[str]:
+    """``"network.options.norm was absent and is True"`` for each entry of plain data that differs."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in [*then, *(key for key in now if key not in then)]:
+            yield from _differences(then.get(key, ABSENT), now.get(key, ABSENT), f"{where}.{key}".removeprefix("."))
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for number, pair in enumerate(zip(then, now, strict=True)):
+            yield from _differences(*pair, f"{where}.{number}")
+    elif then != now:
+        yield f"{where} was {then} and is {now}"
 
 
 def published_folders(results: Path | str = RESULTS) -> list[Path]:

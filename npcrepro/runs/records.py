@@ -50,6 +50,10 @@ NO_IDENTITY = {"method": ("title", "summary"), "profile": ("folds", "methods", "
 LATER = ("largest_component",)
 # What makes cases.csv from predictions; they are scored again when it changes.
 SCORING_CODE = ("npcrepro.runs.evaluation:score_case",)
+# How the weights of a run are chosen, as provenance.json has it. A record without this entry that was finished before
+# the day on which the rule came in is of the older one: each stage by itself, the last one deciding.
+CHOOSING = "the best check of all stages that can be compared"
+CHOOSING_SINCE = "2026-11-22"
 IDENTITY = ["paper", "method", "cohort", "profile", "fold", "seed"]
 # Columns of names: text, also where all of them are numbers, as the cohort 007.
 NAMES = ["paper", "method", "cohort", "profile", "case", "patient", "structure", "region", "status", "stage"]
@@ -94,7 +98,7 @@ class Configuration:
     def sha256(self) -> str:
         """Identity of the run: no words, no defaults, and no addresses of the package's own code, which may move."""
         deciding = {part: defining(self.data[part], part) for part in NO_IDENTITY}
-        return sha256_of(_without_addresses(self.data | deciding))
+        return sha256_of(without_addresses(self.data | deciding))
 
     @property
     def identity(self) -> dict:
@@ -144,12 +148,12 @@ def defining(data: Mapping, part: str = "method") -> dict:
     return {name: value for name, value in data.items() if name not in off.union(NO_IDENTITY[part])}
 
 
-def _without_addresses(value):
+def without_addresses(value):
     """Plain data in which ``"npcrepro.module:Name"`` is ``"Name"``; what stands behind a name is in ``code_sha256``."""
     if isinstance(value, dict):
-        return {key: _without_addresses(item) for key, item in value.items()}
+        return {key: without_addresses(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_addresses(item) for item in value]
+        return [without_addresses(item) for item in value]
     return without_address(value) if isinstance(value, str) else value
 
 

@@ -23,7 +23,7 @@ from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.protocol.method import Method
 from npcrepro.runs.environment import environment
 from npcrepro.runs.locking import locked
-from npcrepro.runs.records import IDENTITY, SCORING_CODE, Configuration, Record, quantised, write_csv
+from npcrepro.runs.records import CHOOSING, IDENTITY, SCORING_CODE, Configuration, Record, quantised, write_csv
 
 
 class Unusable(InputError):
@@ -173,6 +173,7 @@ def _compute(
                 "all": round(state.seconds + validate_seconds + predict_seconds, 2),
             },
             "sessions": state.sessions,
+            "choosing": CHOOSING,
             "peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated(fabric.device) / 2**20) if on_gpu else None,
             # Channels and structures that stand in for the ones that the method names.
             "substituted": {wanted: there for wanted, there in names if wanted != there},

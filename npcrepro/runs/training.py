@@ -156,7 +156,7 @@ def train(
                         state.checks_since_best += 1
                         if stage.plateau and state.checks_since_best % stage.plateau == 0:
                             state.rate_factor *= stage.decay
-                    if _keeps_best(stage) and value < state.kept:
+                    if stage.keeps_weights and value < state.kept:
                         state.kept = value
                         best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
             stopped = stage.patience is not None and state.checks_since_best >= stage.patience
@@ -174,7 +174,7 @@ def train(
 
         if best and not state.diverged:
             network.load_state_dict(best)
-        if not _comparable(*method.stages[state.stage : state.stage + 2]):
+        if not any(map(stage.comparable, method.stages[state.stage + 1 : state.stage + 2])):
             best, state.kept = {}, math.inf
         state.stage, state.update, state.loss_sum = state.stage + 1, 0, 0.0
         state.best, state.checks_since_best, state.rate_factor = math.inf, 0, 1.0
@@ -276,20 +276,6 @@ def _validate(method, profile, stage, module, data, validation, loss_function, f
     sums = torch.tensor([loss, overlap, size], dtype=torch.float64, device=fabric.device)
     loss, overlap, size = fabric.all_reduce(sums, reduce_op="sum").tolist()
     return {"validation_loss": loss, "validation_dsc": overlap / size if size else math.nan}
-
-
-def _keeps_best(stage: Stage) -> bool:
-    return stage.keep_best or stage.patience is not None
-
-
-def _comparable(*stages: Stage) -> bool:
-    """Whether two stages follow each other and judge the same output by the same number.
-
-    The best weights of the first may then still be the best after the second, which starts from them. A stage that
-    trains another output has nothing to be compared with.
-    """
-    criteria = [(stage.loss, stage.forward, stage.activation, stage.monitor) for stage in stages]
-    return len(stages) == 2 and criteria[0] == criteria[1] and all(map(_keeps_best, stages))
 
 
 def _progress(state: State, updates: int, method: Method) -> Passing:

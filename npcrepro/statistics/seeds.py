@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from math import nan, sqrt
+from math import inf, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from npcrepro.statistics.intervals import Interval
+
+POOLED_FROM = (
+    0.25  # p from which a seed counts as alike in all folds, as usual for such pooling (Bancroft and Han 1983)
+)
 
 
 def seed_spread(values: ArrayLike) -> float:
@@ -25,14 +29,18 @@ def seed_spread(values: ArrayLike) -> float:
     return float(table.mean(axis=0).std(ddof=1)) if table.shape[1] > 1 and len(table) else nan
 
 
-def crossed(values: ArrayLike) -> Interval:
-    """95 % interval of the mean over patients and seeds, both of which are drawn at random.
+def crossed(values: ArrayLike, folds: ArrayLike | None = None, level: float = 0.95) -> Interval:
+    """Interval of the mean over patients and trainings, both of which are drawn at random.
 
-    This is the mixed model ``value ~ 1 + (1 | patient) + (1 | seed)``: as each patient is there once with each seed,
-    its estimates are those of the analysis of variance. Student's t with the degrees of freedom of Satterthwaite.
+    This is the mixed model ``value ~ 1 + (1 | patient) + (1 | seed) + (1 | fold:seed)``: as each patient is there once
+    with each seed, its estimates are those of the analysis of variance. Each fold is trained by itself, so that 3 seeds
+    on 5 folds are 15 draws of training. They count as 15 unless the same seed moves all folds alike (an F-test has p
+    below `POOLED_FROM`); then they count as 3. Student's t with the degrees of freedom of Satterthwaite.
 
     Args:
         values: ``(patients, seeds)``, at least two of each (else the interval is ``nan``), no ``nan``.
+        folds: of each patient, the fold in which he is tested; without it one network of each seed tested all.
+        level: 0.95, or 0.9 for a test of equivalence.
 
     Example:
         >>> interval = crossed([[0.70, 0.74], [0.80, 0.82], [0.60, 0.68]])
@@ -40,23 +48,43 @@ def crossed(values: ArrayLike) -> Interval:
         (0.54, 0.91)
     """
     table = np.asarray(values, dtype=float)
+    error, free = error_of_mean(table, folds)
+    half = error * float(stats.t.ppf(0.5 + level / 2, free))
+    return Interval(float(table.mean()) - half, float(table.mean()) + half)
+
+
+def error_of_mean(table: np.ndarray, folds: ArrayLike | None = None) -> tuple[float, float]:
+    """Standard error of the mean and its degrees of freedom, as :func:`crossed` has them; ``nan`` where it has none."""
     n, k = table.shape
-    if n < 2 or k < 2:
-        return Interval(nan, nan)
-    mean = float(table.mean())
-    rows, columns = table.mean(axis=1), table.mean(axis=0)
-    residuals = table - rows[:, None] - columns + mean
-    patients, seeds = k * rows.var(ddof=1), n * columns.var(ddof=1)
-    rest = (residuals**2).sum() / ((n - 1) * (k - 1))
-    variance, free = _variance_of_mean(patients, seeds, rest, n, k)
-    half = float(stats.t.ppf(0.975, free)) * sqrt(variance)
-    return Interval(mean - half, mean + half)
+    names, place = np.unique(np.zeros(n) if folds is None else np.asarray(folds), return_inverse=True)
+    # Where each patient has networks of his own, patients and trainings cannot be told apart.
+    free = (n - len(names)) * (k - 1)
+    if n < 2 or k < 2 or not free:
+        return nan, nan
+    by_fold = np.array([table[place == fold].mean(axis=0) for fold in range(len(names))])
+    # What a training adds to the patients of its fold, beside what the fold has with all seeds.
+    added = by_fold - by_fold.mean(axis=1, keepdims=True)
+    rows = table.mean(axis=1)
+    residuals = table - rows[:, None] - added[place]
+    patients, rest = k * rows.var(ddof=1), float((residuals**2).sum()) / free
+    trainings, drawn = _trainings(added, table.mean(axis=0) - table.mean(), np.bincount(place))
+    if trainings <= rest or patients <= rest:
+        variance, degrees = max((patients / (n * k), n - 1), (trainings / (n * k), drawn))
+    else:
+        squares = patients + trainings - rest
+        parts = patients**2 / (n - 1) + trainings**2 / drawn + rest**2 / free
+        variance, degrees = squares / (n * k), squares**2 / parts
+    return sqrt(variance), float(degrees)
 
 
-def _variance_of_mean(patients: float, seeds: float, rest: float, n: int, k: int) -> tuple[float, float]:
-    """Variance of the mean and its degrees of freedom, from the three mean squares."""
-    if seeds <= rest or patients <= rest:
-        return max((patients / (n * k), n - 1), (seeds / (n * k), k - 1))
-    squares = patients + seeds - rest
-    parts = patients**2 / (n - 1) + seeds**2 / (k - 1) + rest**2 / ((n - 1) * (k - 1))
-    return squares / (n * k), squares**2 / parts
+def _trainings(added: np.ndarray, columns: np.ndarray, sizes: np.ndarray) -> tuple[float, int]:
+    """Mean square of trainings and its degrees of freedom: of fold and seed, or of seeds where these move all folds."""
+    count, k = added.shape
+    seeds = sizes.sum() * float((columns**2).sum()) / (k - 1)
+    if count == 1:
+        return seeds, k - 1
+    inside = float((sizes[:, None] * (added - columns) ** 2).sum()) / ((count - 1) * (k - 1))
+    ratio = seeds / inside if inside else (inf if seeds else 0.0)
+    if stats.f.sf(ratio, k - 1, (count - 1) * (k - 1)) < POOLED_FROM:
+        return seeds, k - 1
+    return float((sizes[:, None] * added**2).sum()) / (count * (k - 1)), count * (k - 1)

@@ -5,6 +5,7 @@ import pandas as pd
 from published_cases import cases, publish, scores
 
 from npcrepro.findings.claims import ledger, sensitivity
+from npcrepro.findings.claims.ledger import SEEN
 
 
 def otherwise(results, paper: str) -> list[sensitivity.Otherwise]:
@@ -21,18 +22,21 @@ def turned(results, paper: str) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def test_a_test_that_was_changed_is_decided_as_it_was_first_asked(tmp_path):
-    dsc = {"two-stage": scores(0.8, 25), "mask-rcnn": scores(0.7, 25), "mask-rcnn-enlarged": scores(0.9, 25)}
-    publish(tmp_path / "a", cases(dsc, paper="luo2020"))
-    first = "as it was first asked: Mask R-CNN on slices as they are alone"
-    assert ("14", "refuted", first, "confirmed") in turned(tmp_path, "luo2020")
+def test_a_claim_with_a_stronger_control_is_decided_by_both(tmp_path):
+    means = {"two-stage": 0.8, "mask-rcnn": 0.7, "two-stage-enlarged": 0.8, "mask-rcnn-enlarged": 0.9}
+    publish(tmp_path / "a", cases({name: scores(mean, 25) for name, mean in means.items()}, paper="luo2020"))
+    found = [
+        (number, before, after) for number, before, choice, after in turned(tmp_path, "luo2020") if "control" in choice
+    ]
+    assert ("14", SEEN, "mixed") in found
 
 
 def test_false_positives_outside_the_slices_of_a_structure_can_turn_a_verdict(tmp_path):
     better = cases({"deeplabv3plus": scores(0.8, 25), "unet": scores(0.7, 25)}).query("region == 'all_slices'")
     worse = cases({"deeplabv3plus": scores(0.7, 25), "unet": scores(0.8, 25)}).query("region != 'all_slices'")
     publish(tmp_path / "a", pd.concat([better, worse]))
-    assert ("56", "confirmed", sensitivity.SLICES, "refuted") in turned(tmp_path, "xue2020")
+    # The AP is of all slices, and stays.
+    assert ("56", SEEN, sensitivity.SLICES, "mixed") in turned(tmp_path, "xue2020")
 
 
 def two_networks() -> pd.DataFrame:
@@ -49,13 +53,17 @@ def two_networks() -> pd.DataFrame:
 
 
 def test_the_patient_without_whom_a_verdict_turns_is_named(tmp_path):
-    """One patient lifts the interval to the printed effect, in the second of two parts."""
-    steady = np.full((22, 3), 0.9)
-    enlarged = steady - np.tile(np.random.default_rng(0).choice([0.04, 0.05, 0.06], 22)[:, None], 3)
-    enlarged[3] = 0.3
-    dsc = {"two-stage": steady, "mask-rcnn": steady - 0.1 - (steady - 0.05 - enlarged).clip(-1, 0.01)}
-    publish(tmp_path / "a", cases(dsc | {"mask-rcnn-enlarged": enlarged}, paper="luo2020"))
-    assert ("14", "confirmed", "one patient left out: P03", "weakened") in turned(tmp_path, "luo2020")
+    """Of 20 patients some carry a difference that is hardly there without them; 19 are not too few for that."""
+    less = np.random.default_rng(1).normal(size=20)
+    less = np.tile((0.025 + 0.05 * (less - less.mean()) / less.std(ddof=1)).round(2)[:, None], 3)
+    dsc = {"two-stage": np.full((20, 3), 0.8), "mask-rcnn": 0.8 - less}
+    publish(tmp_path / "a", cases(dsc, paper="luo2020"))
+    found = [each for each in turned(tmp_path, "luo2020") if each[0] == "14" and "control" not in each[2]]
+    ((_, before, choice, after),) = found
+    assert (before, after) == (SEEN, "not seen here")
+    assert (
+        choice.startswith(f"one patient left out: P{less[:, 0].argmax():02}") or f"P{less[:, 0].argmax():02}" in choice
+    )
 
 
 def test_a_distance_by_the_other_convention_and_a_part_that_slices_have(tmp_path):
@@ -63,10 +71,10 @@ def test_a_distance_by_the_other_convention_and_a_part_that_slices_have(tmp_path
     publish(tmp_path / "a", two_networks())
     found = otherwise(tmp_path, "guo2021")
     after = {one.choice: one.after for one in found if one.before.claim.key == "guo2021-24"}
-    assert after["by ASSD in place of MASD"].verdict == "refuted"
-    assert [part.verdict for part in after[sensitivity.SLICES].parts] == ["refuted", "confirmed"]
+    assert after["by ASSD in place of MASD"].verdict == "mixed"
+    assert [part.verdict for part in after[sensitivity.SLICES].parts] == ["mixed", "confirmed"]
     # What is asked again is the line of the ledger, with the p values of all others.
     lines = {one.claim.key: one for one in ledger.ledger(ledger.sources(tmp_path), ["guo2021"])}
     for one in found:
         assert one.before == lines[one.before.claim.key]
-        assert one.before.verdict == "confirmed"
+        assert one.before.verdict == SEEN

@@ -15,7 +15,7 @@ from npcrepro.cohorts.layout import write_cohort
 from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol.method import Profile
 from npcrepro.protocol.settings import Settings
-from npcrepro.runs.records import Configuration, Record, write_csv
+from npcrepro.runs.records import CHOOSING, Configuration, Record, write_csv
 
 TINY = Profile(
     name="tiny",
@@ -89,7 +89,7 @@ def record_at(runs, dsc=0.5, **changes):
     write_json(folder / "config.json", asked.data)
     write_csv(folder / "cases.csv", [row], list(row))
     write_csv(folder / "history.csv", [curve], list(curve))
-    write_json(folder / "provenance.json", {"status": "trained"})
+    write_json(folder / "provenance.json", {"status": "trained", "choosing": CHOOSING})
     return Record(folder)
 
 

@@ -10,9 +10,13 @@ from core_cases import TINY, record_at
 
 from npcrepro.base.errors import InputError
 from npcrepro.papers.li2018.protocol import PAPER
+from npcrepro.protocol import registry
+from npcrepro.protocol.method import Use
 from npcrepro.runs import published, records
 from npcrepro.runs.published import publish, read_published
+from npcrepro.runs.records import CHOOSING
 
+BENCH = replace(TINY, name="bench")
 STEPWISE, UNFUSED = PAPER.method("stepwise"), PAPER.method("unfused")
 
 
@@ -146,3 +150,43 @@ def test_runs_of_two_kinds_are_not_published_together(tmp_path, results, changes
         with pytest.raises(InputError, match=f"differ in {part}; publish"):
             publish([later], results)
     assert read_published(results).cases.seed.tolist() == [0]
+
+
+def test_a_method_that_is_defined_otherwise_by_now_is_outdated(tmp_path, results):
+    paper = registry.load("li2018")
+    now = {method.name: method for method in paper.at(BENCH.name).methods}
+    publish(
+        [record_at(tmp_path, method=now[name], profile=BENCH) for name in ("linear-scores", "unaugmented")], results
+    )
+    found = read_published(results)
+    assert found.outdated(paper) == {}
+    assert found.outdated(registry.load("li2018", ["T2"])) == {}  # another channel is no other method
+    other = replace(now["linear-scores"], budget=2.0, summary="In other words")
+    changed = replace(paper, methods=(other,), shortened={})
+    why = found.outdated(changed)
+    assert why["linear-scores"].endswith(": budget was 1.0 and is 2.0.")
+    assert why["unaugmented"] == "The paper has no method unaugmented any more, of which results has runs."
+
+
+def test_weights_that_an_older_rule_chose_are_outdated(tmp_path, results, monkeypatch):
+    """Only where two stages judge the same output does the rule make a difference."""
+    paper = registry.load("chen2020")
+    now = {method.name: method for method in paper.at(BENCH.name).methods}
+    publish(
+        [record_at(tmp_path, method=now[name], profile=BENCH) for name in ("multi-encoder", "unet-3d-t1", "mmfnet")],
+        results,
+    )
+    assert read_published(results).outdated(paper) == {}  # a record of today names the rule
+    text = (results / "runs.json").read_text()
+    (results / "runs.json").write_text(text.replace(CHOOSING, "another rule"))
+    why = read_published(results).outdated(paper)
+    assert sorted(why) == ["mmfnet", "multi-encoder"]
+    assert why["mmfnet"].endswith(
+        "were chosen by an older rule, not by the best check of all stages that can be compared."
+    )
+    builds = replace(now["unet-3d-t1"], uses=(Use("multi-encoder"),))
+    methods = tuple(builds if each.name == builds.name else each for each in paper.methods)
+    changed = replace(paper, methods=methods, shortened={})
+    assert "unet-3d-t1 is defined otherwise" in read_published(results).outdated(changed)["unet-3d-t1"]
+    monkeypatch.setattr(published, "_differences", lambda *pair: [])
+    assert "builds on multi-encoder, which is outdated" in read_published(results).outdated(changed)["unet-3d-t1"]

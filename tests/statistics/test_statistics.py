@@ -2,6 +2,7 @@ from itertools import product
 from math import inf, isnan, nan
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -25,6 +26,7 @@ from npcrepro.statistics import (
     smallest_paired_p,
     summarise,
 )
+from npcrepro.statistics.seeds import error_of_mean
 
 
 def test_summary_of_a_literal():
@@ -258,6 +260,57 @@ def test_patients_and_seeds_by_the_analysis_of_variance():
     assert crossed(values) == pytest.approx((3.6 - half, 3.6 + half))
     assert seed_spread(values) == pytest.approx(np.std([3.0, 4.2], ddof=1))
     assert isnan(seed_spread(values[:, :1]))
+
+
+def covered(seeds: int, by_fold: float, by_seed: float, times: int = 400) -> tuple[float, float]:
+    """How often the interval of five folds with five patients holds the true mean, and its width."""
+    rng, folds = np.random.default_rng(1), np.repeat(np.arange(5), 5)
+    found = []
+    for _ in range(times):
+        table = rng.normal(0, 0.05, (25, 1)) + rng.normal(0, by_fold, (5, seeds))[folds]
+        table = table + rng.normal(0, by_seed, (1, seeds)) + rng.normal(0, 0.03, (25, seeds))
+        found.append(crossed(table, folds))
+    low, high = np.array(found).T
+    return ((low <= 0) & (high >= 0)).mean(), (high - low).mean()
+
+
+def test_the_interval_over_patients_and_trainings_holds_the_mean_and_narrows_with_seeds():
+    """Fifteen trainings on five folds are fifteen draws, unless a seed moves all folds alike."""
+    few, width = covered(3, by_fold=0.04, by_seed=0.0)
+    assert 0.93 < few < 0.98
+    many, narrow = covered(10, by_fold=0.04, by_seed=0.0)
+    assert 0.93 < many < 0.98
+    assert narrow < 0.85 * width
+    alike, wide = covered(3, by_fold=0.0, by_seed=0.04)
+    assert 0.91 < alike < 0.98
+    assert wide > 2 * width
+    # Of as many trainings that one network of each seed tests everybody with, three draws remain.
+    table = np.random.default_rng(2).normal(size=(25, 3)) + np.arange(3)
+    together, apart = crossed(table), crossed(table, np.repeat(np.arange(5), 5))
+    assert together.high - together.low == pytest.approx(apart.high - apart.low, rel=0.05)
+    assert isnan(crossed(table, np.arange(25)).low)
+
+
+def test_statsmodels_says_the_same_of_holm_power_and_the_mixed_model():
+    power, multitest = (pytest.importorskip(f"statsmodels.stats.{name}") for name in ("power", "multitest"))
+    p = np.random.default_rng(0).uniform(0, 0.2, 12)
+    assert holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1])
+    for effect, sd in ((0.0186, 0.05), (0.03, 0.08)):
+        needed = power.TTestPower().solve_power(effect / sd, power=0.8, alpha=0.05)
+        assert patients_needed(effect, sd) == np.ceil(needed)
+        assert detectable(40, sd) == pytest.approx(sd * power.TTestPower().solve_power(nobs=40, power=0.8, alpha=0.05))
+
+
+def test_statsmodels_fits_the_same_mixed_model():
+    formula = pytest.importorskip("statsmodels.formula.api")
+    rng, folds = np.random.default_rng(3), np.repeat(np.arange(3), 4)
+    table = rng.normal(0, 1, (12, 1)) + rng.normal(0, 1, (1, 4)) + rng.normal(0, 1, (3, 4))[folds]
+    table = table + rng.normal(0, 0.5, (12, 4))
+    rows = [(value, patient, seed, folds[patient]) for (patient, seed), value in np.ndenumerate(table)]
+    frame = pd.DataFrame(rows, columns=["value", "patient", "seed", "fold"]).assign(all=0)
+    parts = {"patient": "0 + C(patient)", "seed": "0 + C(seed)", "training": "0 + C(fold):C(seed)"}
+    model = formula.mixedlm("value ~ 1", frame, groups="all", vc_formula=parts, re_formula="0")
+    assert error_of_mean(table, folds)[0] == pytest.approx(model.fit().bse["Intercept"], rel=0.03)
 
 
 def test_ranks_of_methods_that_are_far_apart_and_of_ones_that_are_close():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.wording import DASH, span
-from npcrepro.findings.claims import ledger, sensitivity
+from npcrepro.base.wording import DASH, plural, span
+from npcrepro.findings.claims import ledger
 from npcrepro.protocol import registry
 from npcrepro.runs import per_patient
 from npcrepro.runs.published import PLACE, Published, published_folders, read_published
@@ -176,29 +177,37 @@ def cohorts(root: Path) -> str:
 
 
 def answer(root: Path) -> str:
-    """How the claims of the papers stand after all published runs: a sentence, those decided, a row for each paper."""
+    """How the claims of the papers stand after all published runs: a sentence, those decided, a row for each paper.
+
+    What this book says itself is counted apart.
+    """
     found = ledger.sources(root / "book" / "results")
     lines = ledger.ledger(found)
-    papers_of = dict.fromkeys(line.claim.paper for line in lines if line.verdict in ledger.DECIDED)
-    turning = (
-        {one.before.claim.key for one in sensitivity.otherwise(found, papers_of) if one.turns} if papers_of else ()
-    )
-    sums, short = ledger.counts(lines), {key: entry.short for key, entry in registry.PAPERS.items()}
-    last, verdicts = sums.iloc[-1], ("confirmed", "weakened", "refuted")
-    decided = [
-        f"* **{verdict}** ({short[line.claim.paper]}): {line.claim.text}; on {_shown(line.cohort)}"
-        f"{'; *hangs on a choice of the test*' if line.claim.key in turning else ''}"
-        f"{'; *has a limit that the ledger tells*' if line.claim.limits else ''}\n"
-        for verdict in verdicts
+    short = {key: entry.short for key, entry in registry.PAPERS.items()}
+    by = {"paper": "", "book": ", by this book"}
+    told = [
+        f"* **{line.verdict}**{_after(line)} ({short[line.claim.paper]}{by[line.claim.by]}): {line.claim.text}; on "
+        f"{_shown(line.cohort)}{'; *has a limit that the ledger tells*' if line.claim.limits else ''}\n"
+        for verdict in ledger.DECIDED
         for line in lines
         if line.verdict == verdict
     ]
+    sums, own = ledger.counts(lines), ledger.own(lines)
+    last = sums.iloc[-1]
+    words = ", ".join(f"{last[verdict]} {verdict}" for verdict in ledger.VERDICTS if last[verdict])
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in Counter(line.verdict for line in own).items())
+    shown = ["paper", *(verdict for verdict in ledger.VERDICTS if last[verdict]), "all"]
     return (
-        f"Of {last['all']} statements, most made by the {len(registry.KEYS)} papers, some implied by them and some by "
-        f"the audit, published runs leave {', '.join(f'{last[verdict]} {verdict}' for verdict in verdicts)} and "
-        f"{last['undecided']} undecided. The others have no runs yet, or need something that runs cannot give.\n\n"
-        f"{''.join(decided)}\n{markdown(sums.replace({'paper': short}).to_dict('records'))}"
+        f"Of {last['all']} statements that the {len(registry.KEYS)} papers make or imply, by the tests that were "
+        f"listed before the runs, there are: {words}. {plural(len(own), 'statement')} of this book and its audit "
+        f"{'is' if len(own) == 1 else 'are'} counted apart: {counted}.\n\n"
+        f"{''.join(told)}\n{markdown(sums[shown].replace({'paper': short}).to_dict('records'))}"
     )
+
+
+def _after(line: ledger.Line) -> str:
+    """The verdict after a stronger control, where there is one."""
+    return f", after a stronger control *{line.controlled}*" if line.control else ""
 
 
 def _shown(cohort: str) -> str:

@@ -1,4 +1,4 @@
-"""Comparative claims of the papers, decided from records: confirmed, weakened, refuted or undecided.
+"""Comparative claims of the papers, decided from records: confirmed, weakened, refuted, mixed or undecided.
 
 The claims of a paper are listed in its YAML file and read as :class:`Claim`. The module
 :mod:`npcrepro.findings.claims.ledger` decides them on everything that is published with the book. A claim that records
@@ -32,21 +32,34 @@ Pitman-Morgan tests say so.
 exact one-sided 95 % bound lies confirms or refutes it.
 
 Two further forms are not tested by themselves: ``all`` holds if all of its parts do, or as many as it says, and
-``elsewhere`` is decided by something that is not in records.
+``elsewhere`` is decided by something that is not in records. A claim is mixed if some of its parts are borne out and so
+many are refuted that too few can hold.
 
-Everything else is undecided, with the effect that these patients could have shown. Four rules hold for all forms:
+Everything else is undecided, with the effect that these patients could have shown. These rules hold for all forms:
 
 * A side of a difference or a spread, and a confirmed equivalence, also need ``p <= 0.05`` after Holm's correction for
   all claims of the paper. A likeness that refutes needs it among the tests of likeness. A claim that repeats another by
   a metric that follows from its own (the Jaccard index after the DSC) takes the other's place in the correction and
   adds nothing to the count. Other verdicts rest on their intervals and are not counted.
-* A claim is undecided, whatever p is, with fewer seeds than it asks for, with fewer than twenty patients, if patients
-  are left out for a failure (an empty mask has no distance), or if the standard deviation between seeds is above half
-  of the effect: of the observed difference, or of the distance to the margin or value that decides. The 0 of a
-  difference, and the number that decides on a value, also have to lie outside the interval over other seeds and other
-  patients (:func:`npcrepro.statistics.crossed`); a spread has no such interval.
+* A claim is undecided, whatever p is, with fewer seeds than it asks for, with fewer than twenty patients, or if
+  patients are left out for a failure (an empty mask has no distance). The number that decides (the 0 of a difference,
+  the end of a margin, a value) also has to lie outside the interval over other patients and other trainings
+  (:func:`npcrepro.statistics.crossed`), where each fold with each seed is a training.
+* Networks that are compared by overlap or distance at one fixed threshold are also compared by the DSC at the threshold
+  that the validation patients choose, or by AP. Where that says something else, the claim is mixed. Where records hold
+  neither, it is undecided: a network that marks more and a network that finds more look alike at one threshold.
 * The arms have to be run on the same patients; seeds that not all of them have are left out.
 * A number of one method by itself, which grows with training, is decided at the profile of the paper's size only.
+
+What these verdicts are called in the ledger depends on the runs (:mod:`npcrepro.findings.claims.family`): on other
+images, by smaller networks, after a tenth of the updates or less, and where one patient or one convention of distance
+turns a verdict, a claim is "seen here" or "not seen here". It is "not decidable here" if it takes more patients than
+the cohorts with records have, and "needs new runs" if its records are of methods that are defined otherwise by now.
+
+**The test of a claim is frozen** when it is written down, before its first run. To freeze one, write ``frozen: new``
+under its test; the message that follows names its fingerprint, which takes the place of ``new``. A test that is changed
+later no longer has this fingerprint, and reading it is an error. A stronger test that is thought of later stands
+beside it as ``control`` and has a verdict of its own.
 """
 
 from npcrepro.findings.claims.claim import Arm, Claim

@@ -10,9 +10,13 @@ from typing import Any
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError, one_of, pick
+from npcrepro.base.files import sha256_of
 from npcrepro.runs.evaluation import REGIONS
 
-WORST = dict.fromkeys(("dsc", "jsc", "sensitivity", "precision", "specificity"), 0.0)
+PLANES = ("axial_dsc", "coronal_dsc", "sagittal_dsc")
+WORST = dict.fromkeys(("dsc", "dsc_validated", "jsc", "sensitivity", "precision", "specificity", *PLANES), 0.0)
+# What may be put in other words, or is decided elsewhere, without changing the test.
+WORDING = ("key", "paper", "text", "where", "printed", "by", "needs", "limits", "frozen", "control", "arms", "parts")
 TESTED = ("difference", "spread", "equivalence", "value", "share")
 FORMS = (*TESTED, "all", "elsewhere")
 
@@ -66,7 +70,11 @@ class Claim:
         repeats: key of a claim of the same paper that this one repeats by a metric that follows from its own; Holm's
             correction counts the two as one.
         needs: of the form ``"elsewhere"``: what would decide the claim and is not in records.
-        first: the claim as it was asked before results were seen, if its test was changed after that.
+        by: ``"paper"``, or ``"book"`` for a statement of this book or its audit, which is counted apart.
+        own_series: only records with the paper's own series can decide it (PET in the place of an MRI cannot).
+        frozen: :attr:`fingerprint` of the test, written down before the first run that it is decided on.
+        control: a stronger test that was added when results of the first were known. It has a verdict of its own and
+            takes the place of nothing.
         limits: a sentence on what the networks of this book leave out of the test; every verdict needs it.
     """
 
@@ -97,7 +105,10 @@ class Claim:
     needed: int = 0
     repeats: str = ""
     needs: str = ""
-    first: Claim | None = None
+    by: str = "paper"
+    own_series: bool = False
+    frozen: str = ""
+    control: Claim | None = None
     limits: str = ""
 
     def __post_init__(self) -> None:
@@ -106,6 +117,7 @@ class Claim:
             "direction": ("more", "less"),
             "beyond": ("below", "above"),
             "unit": ("patient", "seed"),
+            "by": ("paper", "book"),
             "scale": ("plain", "log"),
             "rule": statistics.RULES,
             "region": REGIONS,
@@ -122,10 +134,10 @@ class Claim:
             yield "the form all needs parts that can be tested by themselves"
         if self.form == "elsewhere" and not self.needs:
             yield "the form elsewhere needs a word on what would decide the claim"
-        if self.first and (self.first.key != self.key or self.first.first):
-            yield "first is this claim as it was, under the same key, and has no first of its own"
-        if any(part.first for part in self.parts):
-            yield "first belongs to the claim, not to a part of it"
+        if self.control and (self.control.key != self.key or self.control.control):
+            yield "a control is another test of this claim, under the same key, and has no control of its own"
+        if any(part.control for part in self.parts):
+            yield "a control belongs to the claim, not to a part of it"
         if self.form != "all" and self.parts:
             yield f"parts belong to the form all, not to {self.form}"
         if self.form not in TESTED:
@@ -167,17 +179,31 @@ class Claim:
         for name in data:
             pick(known, name, f"entry of claim {data.get('key', '')}".rstrip())
         # A part says what is its own; the rest it has from the whole.
-        shared = {name: data[name] for name in ("paper", "where", "structure", "region") if name in data}
+        passed_on = ("paper", "where", "structure", "region", "own_series")
+        shared = {name: data[name] for name in passed_on if name in data}
         made: dict[str, Any] = {}
         try:
             made["arms"] = tuple(Arm(**arm) for arm in data.get("arms", ()))
             made["parts"] = tuple(cls.from_data(shared | part) for part in data.get("parts", ()))
-            if "first" in data:
-                about = {name: data[name] for name in ("key", "text", "printed") if name in data}
-                made["first"] = cls.from_data(shared | about | data["first"])
+            if "control" in data:
+                about = {name: data[name] for name in ("key", "text", "printed", "by") if name in data}
+                made["control"] = cls.from_data(shared | about | data["control"])
             return cls(**{**data, **made})
         except TypeError as error:
             raise InputError(f"claim {data.get('key', '?')} cannot be read: {error}") from None
+
+    @property
+    def fingerprint(self) -> str:
+        """Ten digits that stand for the test, its words and its numbers, but not for how the claim itself is worded.
+
+        What has its default value does not count, so that a new option of claims leaves the fingerprints as they are.
+        """
+        return sha256_of(self._asked())[:10]
+
+    def _asked(self) -> dict[str, Any]:
+        own = {name: value for name, value in _not_default(self).items() if name not in WORDING}
+        own |= {"test": " ".join(self.test.split()), "arms": [_not_default(arm) for arm in self.arms]}
+        return own | {"parts": [part._asked() for part in self.parts]}
 
     @property
     def tested(self) -> tuple[Claim, ...]:
@@ -212,3 +238,11 @@ class Claim:
     def towards(self, number: float) -> float:
         """The number, positive on the claimed side."""
         return number if self.direction == "more" else -number
+
+
+def _not_default(given: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults; whole numbers as 1.0."""
+    values = {each.name: getattr(given, each.name) for each in dataclasses.fields(given)}
+    defaults = {each.name: each.default for each in dataclasses.fields(given)}
+    changed = {name: value for name, value in values.items() if value != defaults[name]}
+    return {name: float(value) if isinstance(value, int) else value for name, value in changed.items()}

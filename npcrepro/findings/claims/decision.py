@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, exp, inf, isnan, log10, nan
+from math import ceil, exp, isnan, log10, nan
 from typing import Literal
 
 import pandas as pd
@@ -12,9 +12,9 @@ import pandas as pd
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
 from npcrepro.findings.claims.claim import TESTED, Claim
-from npcrepro.findings.claims.evidence import Evidence, weigh
+from npcrepro.findings.claims.evidence import BESIDE, OVERLAPS, Evidence, compared, is_distance, weigh
 
-Verdict = Literal["confirmed", "weakened", "refuted", "undecided"]
+Verdict = Literal["confirmed", "weakened", "refuted", "mixed", "undecided"]
 # Verdict, reason, and the numbers that the estimate must not cross for the verdict to stand.
 Judged = tuple[Verdict, str, tuple[float, ...]]
 ALPHA = 0.05
@@ -27,7 +27,7 @@ class Decision:
 
     Attributes:
         claim: key of the claim.
-        verdict: confirmed, weakened, refuted or undecided.
+        verdict: confirmed, weakened, refuted, mixed or undecided.
         reason: the numbers that decide, in words; then what limits the verdict.
         numbers: every number behind it, by name; ``nan`` where it cannot be computed.
     """
@@ -53,8 +53,12 @@ def decide_together(family: Sequence[tuple[Claim, pd.DataFrame]], seed: int = 0)
     return judge_together([claim for claim, _ in family], weigh_all(family, seed))
 
 
-def judge_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | str]) -> list[Decision]:
-    """As :func:`decide_together`, from the evidence of :func:`weigh_all`."""
+def judge_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | str], without: int = 0) -> list[Decision]:
+    """As :func:`decide_together`, from the evidence of :func:`weigh_all`.
+
+    Args:
+        without: patients that were left out on purpose, and count as there where twenty are asked for.
+    """
     found = [weighed[claim.key] for claim in claims]
     # Two families: tests that could show a claim or its opposite, and tests of likeness that could refute a difference.
     sides, alike = (
@@ -62,8 +66,8 @@ def judge_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | str
         for name in ("p", "p_alike")
     )
     return [
-        Decision(claim.key, "undecided", evidence) if isinstance(evidence, str) else _decide(claim, evidence, *p)
-        for claim, evidence, *p in zip(claims, found, sides, alike, strict=True)
+        Decision(claim.key, "undecided", one) if isinstance(one, str) else _decide(claim, one, side, likeness, without)
+        for claim, one, side, likeness in zip(claims, found, sides, alike, strict=True)
     ]
 
 
@@ -89,8 +93,8 @@ def _adjusted(claims: Sequence[Claim], p_values: Sequence[float]) -> list[float]
 def all_of(claim: str, parts: Sequence[Decision], needed: int = 0, missing: int = 0) -> Decision:
     """A claim with several parts (better than both baselines; a whole order) from the decisions on them.
 
-    It is refuted if so many parts are that too few can hold, undecided if too few do hold, weakened if too few of
-    these are confirmed, else confirmed.
+    It is mixed if a part is, or if some parts are borne out and so many are refuted that too few can hold; refuted if
+    all of its parts are; undecided if too few hold; weakened if too few of these are confirmed; else confirmed.
 
     Args:
         needed: how many parts have to hold; 0 for all of them.
@@ -105,16 +109,18 @@ def all_of(claim: str, parts: Sequence[Decision], needed: int = 0, missing: int 
     needed = needed or total
     verdicts = [part.verdict for part in parts]
     confirmed = verdicts.count("confirmed")
+    shown = confirmed + verdicts.count("weakened")
     verdict: Verdict = "confirmed" if confirmed >= needed else "weakened"
-    if verdicts.count("refuted") > total - needed:
-        verdict = "refuted"
-    elif confirmed + verdicts.count("weakened") < needed:
-        verdict = "undecided"
+    if shown < needed:
+        against = verdicts.count("refuted") > total - needed
+        verdict = "refuted" if against and verdicts.count("refuted") == total else "undecided"
+        if "mixed" in verdicts or (against and shown):
+            verdict = "mixed"
     listed = "; ".join(f"{part.claim} is {part.verdict}" for part in parts)
     return Decision(claim, verdict, f"{needed} of {total} parts have to hold: {listed}.")
 
 
-def _decide(claim: Claim, evidence: Evidence, p: float, p_alike: float) -> Decision:
+def _decide(claim: Claim, evidence: Evidence, p: float, p_alike: float, without: int) -> Decision:
     if claim.form == "equivalence":
         verdict, reason, lines = _judge_equivalence(claim, evidence, p)
     elif claim.form == "value":
@@ -123,27 +129,33 @@ def _decide(claim: Claim, evidence: Evidence, p: float, p_alike: float) -> Decis
         verdict, reason, lines = _judge_share(claim, evidence)
     else:
         verdict, reason, lines = _judge_difference(claim, evidence, p, evidence.alike and p_alike <= ALPHA)
-    few, swayed = _too_few(claim, evidence), _swayed_by_seeds(claim, evidence, lines)
+    few, swayed = _too_few(claim, evidence, without), _swayed_by_seeds(claim, evidence, lines)
+    reached = verdict
     if verdict == "undecided":
         reason += f" And {few}." if few else ""
     elif few or swayed:
         verdict, reason = "undecided", f"{reason} But {few or swayed}."
+    elif compared(claim):
+        verdict, said = _beside(claim, evidence, verdict, lines)
+        reason += f" {said}"
+    # More patients would not help where a verdict is reached, and taken back by other seeds or for want of an AP.
+    by_seeds = float(reached != "undecided" == verdict and not few)
     if evidence.rule:
         counted, left_out = evidence.numbers["undefined counted"], evidence.numbers["left out"]
         reason += f" Here {evidence.rule} (counted: {counted}, patients left out: {left_out})."
     reason += _said_by_ranks(evidence)
-    adjusted = {"p after Holm": p, "p of equivalence after Holm": p_alike}
+    adjusted = {"p after Holm": p, "p of equivalence after Holm": p_alike, "open by seeds alone": by_seeds}
     return Decision(claim.key, verdict, reason, {**evidence.numbers, **adjusted})
 
 
 # --- What limits a verdict ----------------------------------------------------------------------------------------
 
 
-def _too_few(claim: Claim, evidence: Evidence) -> str:
+def _too_few(claim: Claim, evidence: Evidence, without: int) -> str:
     """What the protocol asks for and is not there, in words; empty if nothing is."""
     there = {"seeds": (evidence.seeds, claim.seeds)}
     if claim.unit == "patient":
-        there["patients"] = (evidence.patients, ENOUGH_PATIENTS)
+        there["patients"] = (evidence.patients, ENOUGH_PATIENTS - without)
     few = [f"{n} of the {asked} {name}" for name, (n, asked) in there.items() if n < asked]
     said = [f"it rests on {' and '.join(few)} that the protocol asks for"] if few else []
     if evidence.failed:
@@ -152,20 +164,48 @@ def _too_few(claim: Claim, evidence: Evidence) -> str:
 
 
 def _swayed_by_seeds(claim: Claim, evidence: Evidence, lines: Sequence[float]) -> str:
-    """Why other seeds might end in another verdict; empty if they would not.
+    """Why other trainings might end in another verdict; empty if they would not.
 
     Args:
         lines: numbers that the estimate must not cross for the verdict to stand: 0, or the ends of a margin.
     """
-    room = min((abs(evidence.estimate - line) for line in lines), default=inf)
-    if evidence.seed_sd > room / 2:
-        what = "effect" if list(lines) == [0.0] and claim.form != "value" else "distance to the number that decides"
-        spread = f"the standard deviation between seeds ({_size(claim, evidence.seed_sd)})"
-        return f"{spread} exceeds half of the {what} ({_size(claim, room)})"
-    # A likeness goes by an interval of 90 %, which is not this one.
-    if len(lines) == 1 and evidence.with_seeds.low <= lines[0] <= evidence.with_seeds.high:
-        return f"the interval that allows for other seeds, too, includes {lines[0]:g}"
-    return ""
+    # A likeness goes by an interval of 90 %.
+    interval = evidence.with_seeds if len(lines) == 1 else evidence.with_seeds_90
+    if not any(interval.low <= line <= interval.high for line in lines):
+        return ""
+    ends = " or ".join(_number(claim, line) for line in lines)
+    return f"the interval that allows for other seeds, too, {_range(claim, interval)}, includes {ends}"
+
+
+def _beside(claim: Claim, evidence: Evidence, verdict: Verdict, lines: Sequence[float]) -> tuple[Verdict, str]:
+    """The verdict at one threshold held against a number that is not of one threshold, and what that number says."""
+    if evidence.beside is None:
+        names = " nor ".join(BESIDE.values())
+        return "undecided", f"But that is at one fixed threshold, and the records hold neither {names}."
+    name, other = evidence.beside
+    told = _found(claim, other)
+    found = f"{BESIDE[name]} ({told[0].lower()}{told[1:]})"
+    if not _agrees(claim, other.interval, verdict, lines):
+        return "mixed", f"But by {found} it is not."
+    if isnan(other.with_seeds.low) or _agrees(claim, other.with_seeds, verdict, lines):
+        return verdict, f"By {found} it is the same."
+    return "undecided", f"But by {found} it need not be the same with other seeds."
+
+
+def _agrees(claim: Claim, interval: statistics.Interval, verdict: Verdict, lines: Sequence[float]) -> bool:
+    """Whether the interval of a number of which more is better says what a verdict says."""
+    # Of a distance less is better.
+    better = -claim.towards(1) if is_distance(claim.metric) and claim.form != "spread" else claim.towards(1)
+    low, high = sorted(better * end for end in interval)
+    margin = (claim.refuting_margin or 0.0) if claim.metric in OVERLAPS else 0.0
+    refuted = verdict == "refuted"
+    if claim.form == "equivalence":
+        return (low > margin or high < -margin) == refuted
+    if claim.form == "value":
+        return (high < -margin) == refuted
+    if refuted:
+        return high < 0 if len(lines) == 1 else not low > margin
+    return low > 0
 
 
 def _said_by_ranks(evidence: Evidence) -> str:
@@ -281,6 +321,8 @@ def _able(claim: Claim, evidence: Evidence) -> str:
 
 
 def _number(claim: Claim, value: float) -> str:
+    if value == 0:
+        return "1" if claim.form == "spread" else "0"
     return f"{exp(value):.2f}" if claim.form == "spread" else f"{value:+.{_digits(claim)}f}"
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import exp, nan
+from math import exp, hypot, nan, sqrt
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
-from npcrepro.findings.claims.claim import Claim
+from npcrepro.findings.claims.claim import PLANES, Claim
 from npcrepro.statistics import Interval
 
 UNKNOWN = Interval(nan, nan)
+# Overlap of a mask that is cut at one fixed threshold.
+OVERLAPS = ("dsc", "jsc", "corresponding_ratio", "sensitivity", "precision", *PLANES)
+# What stands beside them, the first that the records have: at the threshold that the validation patients choose, or at
+# all thresholds together.
+BESIDE = {"dsc_validated": "DSC at the validated threshold", "average_precision": "AP"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,9 @@ class Evidence:
     p_alike: float = nan  # of the test of likeness that refutes a difference
     alike_wider: bool = False  # an equivalence is shown inside its wider margin
     seed_sd: float = nan
-    with_seeds: Interval = UNKNOWN  # 95 %, over other patients and other seeds
+    with_seeds: Interval = UNKNOWN  # 95 %, over other patients and other trainings
+    with_seeds_90: Interval = UNKNOWN
+    beside: tuple[str, Evidence] | None = None  # by a number that is not of one fixed threshold, and its name
     detectable: float = nan
     failed: int = 0  # patients left out because a method found nothing in them, or something where nothing is
     rule: str = ""  # what undefined values count as, if there were any
@@ -45,6 +53,7 @@ def weigh(claim: Claim, patients: pd.DataFrame, seed: int) -> Evidence | str:
     if isinstance(tables, str):
         return tables
     seeds = tables[0].index.get_level_values("seed").nunique()
+    folds = tables[0].fold.to_numpy().reshape(-1, seeds)[:, 0] if "fold" in tables[0] else None
     filled = [_filled(claim, metric, table) for metric, table in zip(claim.metrics, tables, strict=True)]
     values = np.array([one.values.reshape(-1, seeds) for one in filled])
     empty = np.array([table.status.isin(("pred_empty", "ref_empty")).to_numpy().reshape(-1, seeds) for table in tables])
@@ -63,11 +72,12 @@ def weigh(claim: Claim, patients: pd.DataFrame, seed: int) -> Evidence | str:
     elif claim.form == "share":
         evidence = _weigh_share(claim, contrast)
     else:
-        evidence = _weigh_contrast(claim, contrast, seed)
+        evidence = _weigh_contrast(claim, contrast, None if folds is None else folds[known], seed)
     about = {"patients": int(known.sum()), "left out": left_out, "seeds": seeds, "undefined counted": counted}
     return dataclasses.replace(
         evidence,
         failed=failed,
+        beside=_beside(claim, patients, seed),
         rule=filled[0].rule if counted or left_out else "",
         numbers={**about, "detectable": evidence.detectable, **evidence.numbers},
     )
@@ -87,7 +97,10 @@ def _tables(claim: Claim, patients: pd.DataFrame) -> list[pd.DataFrame] | str:
             return f"There is no run of {claim.paper}/{arm.method}."
         if mine.duplicated(["patient", "seed"]).any():
             raise InputError(f"claim {claim.key}: a patient stands there twice; select one structure and one region")
-        tables.append(mine.set_index(["patient", "seed"])[[metric, "status"]].set_axis(["value", "status"], axis=1))
+        table = mine.set_index(["patient", "seed"])
+        # The fold in which a patient was tested, where it is the same in all seeds.
+        about = ["status", *(["fold"] if "fold" in table and table.fold.notna().all() else [])]
+        tables.append(table[about].assign(value=table[metric]))
     common = set.intersection(*(set(table.index.get_level_values("seed")) for table in tables))
     tables = [table[table.index.isin(common, level="seed")].sort_index() for table in tables]
     index = tables[0].index
@@ -98,6 +111,29 @@ def _tables(claim: Claim, patients: pd.DataFrame) -> list[pd.DataFrame] | str:
     return tables
 
 
+def is_distance(metric: str) -> bool:
+    """Whether a column holds distances of boundaries, of which less is better."""
+    return metric.endswith("_mm")
+
+
+def compared(claim: Claim) -> bool:
+    """Whether two networks are compared by masks that are cut at one fixed threshold: their overlap or boundaries."""
+    fixed = all(metric in OVERLAPS or is_distance(metric) or "_nsd_" in metric for metric in claim.metrics)
+    return fixed and not any(arm.metric for arm in claim.arms) and len({arm.method for arm in claim.arms}) > 1
+
+
+def _beside(claim: Claim, patients: pd.DataFrame, seed: int) -> tuple[str, Evidence] | None:
+    """The same comparison by a number that is not of one fixed threshold; ``None`` if no record has one."""
+    mine = patients[patients.method.isin([arm.method for arm in claim.arms])]
+    name = next((name for name in BESIDE if name in mine and mine[name].notna().any()), None)
+    if name is None or not compared(claim):
+        return None
+    form = "spread" if claim.form == "spread" else "difference"
+    other = Claim(claim.key, claim.paper, claim.text, claim.where, form, name, claim.arms, rule="leave_out")
+    found = weigh(other, patients, seed)
+    return None if isinstance(found, str) else (name, found)
+
+
 def _filled(claim: Claim, metric: str, table: pd.DataFrame) -> statistics.Filled:
     values = table.value.to_numpy(dtype=float)
     if claim.scale == "log":
@@ -105,12 +141,12 @@ def _filled(claim: Claim, metric: str, table: pd.DataFrame) -> statistics.Filled
     return statistics.fill(values, claim.rule, table.status.tolist(), claim.worst_of(metric))
 
 
-def _weigh_contrast(claim: Claim, contrast: np.ndarray, seed: int) -> Evidence:
-    """A difference, an equivalence or a value, from ``(patients, seeds)``."""
+def _weigh_contrast(claim: Claim, contrast: np.ndarray, folds: np.ndarray | None, seed: int) -> Evidence:
+    """A difference, an equivalence or a value, from ``(patients, seeds)`` and the fold of each patient."""
     if claim.form == "equivalence":
         contrast = contrast - claim.value
     by_patient = contrast.mean(axis=1)
-    summary, with_seeds = statistics.summarise(by_patient, seed), statistics.crossed(contrast)
+    summary, with_seeds = statistics.summarise(by_patient, seed), statistics.crossed(contrast, folds)
     seed_sd, p, alike, wider = statistics.seed_spread(contrast), nan, None, claim.wider_margin
     numbers = {name: getattr(summary, name) for name in ("mean", "sd", "low", "high")}
     numbers |= {"low with seeds": with_seeds.low, "high with seeds": with_seeds.high, "sd between seeds": seed_sd}
@@ -137,6 +173,7 @@ def _weigh_contrast(claim: Claim, contrast: np.ndarray, seed: int) -> Evidence:
         alike_wider=wider is not None and statistics.equivalence(by_patient, wider, seed).shown,
         seed_sd=seed_sd,
         with_seeds=with_seeds,
+        with_seeds_90=statistics.crossed(contrast, folds, level=0.9),
         detectable=able(summary.n, summary.sd),
         numbers=numbers,
     )
@@ -156,6 +193,7 @@ def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
         p_alike = statistics.spread_equivalence(first, second, exp(margin))
     limit = statistics.detectable_spread(test.n, test.correlation)
     seed_sd = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else nan
+    with_seeds = _widened(interval, estimate, seed_sd, len(by_seed), 0.95)
     return Evidence(
         patients=test.n,
         seeds=values.shape[2],
@@ -166,6 +204,8 @@ def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
         alike=alike,
         p_alike=p_alike,
         seed_sd=seed_sd,
+        with_seeds=with_seeds,
+        with_seeds_90=_widened(interval_90, estimate, seed_sd, len(by_seed), 0.9),
         detectable=limit if claim.direction == "more" else 1 / limit,
         numbers={
             "ratio": test.ratio,
@@ -177,9 +217,20 @@ def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
             "p of equivalence": p_alike,
             "correlation": test.correlation,
             "sd of the log ratio between seeds": seed_sd,
+            "low with seeds": exp(with_seeds.low),
+            "high with seeds": exp(with_seeds.high),
             "reported": nan if claim.reported is None else claim.reported,
         },
     )
+
+
+def _widened(interval: Interval, estimate: float, sd: float, seeds: int, level: float) -> Interval:
+    """An interval over patients, widened by the chance of training: the two add up as independent errors do."""
+    if seeds < 2:
+        return UNKNOWN
+    half = float(stats.t.ppf(0.5 + level / 2, seeds - 1)) * sd / sqrt(seeds)
+    low, high = (hypot(end - estimate, half) for end in interval)
+    return Interval(estimate - low, estimate + high)
 
 
 def _weigh_share(claim: Claim, contrast: np.ndarray) -> Evidence:

@@ -5,7 +5,7 @@ None of the choices is an error. A verdict that turns with one of them says as m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
@@ -14,9 +14,8 @@ import pandas as pd
 
 from npcrepro.base.wording import in_words
 from npcrepro.findings.claims.claim import Claim
-from npcrepro.findings.claims.decision import judge_together, weigh_all
-from npcrepro.findings.claims.ledger import DECIDED, Line, claims, line_of
-from npcrepro.findings.claims.source import Pairs, Source, best, rows_of
+from npcrepro.findings.claims.family import DECIDED, Family, Line, claims
+from npcrepro.findings.claims.source import Source, rows_of
 from npcrepro.findings.tally import text_table
 from npcrepro.protocol import registry
 from npcrepro.runs.evaluation import WHOLE
@@ -29,7 +28,7 @@ OTHER_DISTANCE = {
     "surfel_hd95_mm": ("voxel_hd95_mm", "HD95 of voxels in place of surfaces"),
 }
 SLICES = "each structure in the slices that show it"
-FIRST = "as it was first asked: {}"
+CONTROL = "the stronger control: {}"
 WITHOUT = "one patient left out: {}"
 
 
@@ -41,11 +40,13 @@ class Otherwise:
         before: its line in the ledger.
         choice: in words.
         after: the line that it would have.
+        shakes: whether a verdict that turns with it is none on the paper: one patient, one convention of distance.
     """
 
     before: Line
     choice: str
     after: Line
+    shakes: bool = False
 
     @property
     def turns(self) -> bool:
@@ -73,7 +74,8 @@ def otherwise(found: Sequence[Source], keys: Iterable[str] = ()) -> list[Otherwi
         found: from :func:`npcrepro.findings.claims.source.sources`.
         keys: of papers; all if empty.
     """
-    return list(chain.from_iterable(_of_paper(found, paper) for paper in keys or registry.KEYS))
+    families = (Family(claims(paper), found) for paper in keys or registry.KEYS)
+    return list(chain.from_iterable(of_claim(family, line) for family in families for line in family.lines()))
 
 
 def table(entries: Iterable[Otherwise]) -> pd.DataFrame:
@@ -100,43 +102,30 @@ def summarise(lines: Iterable[Line], entries: Sequence[Otherwise]) -> Summary:
     return Summary(len(decided), len(turned & decided), len(undecided), len(settled), len(tried & undecided - settled))
 
 
-def _of_paper(found: Sequence[Source], paper: str) -> Iterator[Otherwise]:
-    asked = [(claim, source) for claim in claims(paper) if (source := best(found, claim))]
-    family = {claim.key: rows_of(claim, source) for claim, source in asked}
-    known = weigh_all(_all(family))
-
-    def again(claim: Claim, source: Source, pairs: Pairs) -> Line:
-        """The line of a claim with other rows or another test, beside the other claims as they are."""
-        parts = [part for part, _ in _all(family | {claim.key: pairs})]
-        weighed = known | (weigh_all(pairs) if pairs is not family[claim.key] else {})
-        return line_of(claim, source, {one.claim: one for one in judge_together(parts, weighed)})
-
-    for claim, source in asked:
-        before = again(claim, source, family[claim.key])
-        for choice, other in _choices(claim):
+def of_claim(family: Family, before: Line) -> Iterator[Otherwise]:
+    """A claim of a family with each choice that can be made otherwise; nothing if it has no records."""
+    claim = before.claim
+    if source := family.sources[claim.key]:
+        for choice, other, shakes in _choices(claim):
             if pairs := rows_of(other, source):
-                yield Otherwise(before, choice, again(other, source, pairs))
+                yield Otherwise(before, choice, family.again(other, source, pairs), shakes)
         if before.verdict in DECIDED:
-            yield from _without(before, source, family[claim.key], again)
+            yield from _without(family, before, source)
 
 
-def _all(family: Mapping[str, Pairs]) -> Pairs:
-    return list(chain.from_iterable(family.values()))
-
-
-def _choices(claim: Claim) -> Iterator[tuple[str, Claim]]:
-    """A choice in words, and the claim by it."""
-    if claim.first:
-        yield FIRST.format(claim.first.test), claim.first
+def _choices(claim: Claim) -> Iterator[tuple[str, Claim, bool]]:
+    """A choice in words, the claim by it, and whether it shakes a verdict."""
+    if claim.control:
+        yield CONTROL.format(claim.control.test), claim.control, False
     # Distances and losses are of whole volumes alone.
     whole = {*WHOLE, "loss_fall"}
     inside = _changed(claim, lambda part: {"region": "reference_slices"} if whole.isdisjoint(part.metrics) else {})
     if inside != claim:
-        yield SLICES, inside
+        yield SLICES, inside, False
     others = {part.metric: OTHER_DISTANCE[part.metric] for part in claim.tested if part.metric in OTHER_DISTANCE}
     if others:
         distance = _changed(claim, lambda part: {"metric": others[part.metric][0]} if part.metric in others else {})
-        yield f"by {in_words(words for _, words in others.values())}", distance
+        yield f"by {in_words(words for _, words in others.values())}", distance, True
 
 
 def _changed(claim: Claim, change: Callable[[Claim], dict[str, Any]]) -> Claim:
@@ -146,12 +135,13 @@ def _changed(claim: Claim, change: Callable[[Claim], dict[str, Any]]) -> Claim:
     return replace(claim, **change(claim))
 
 
-def _without(before: Line, source: Source, pairs: Pairs, again: Callable[..., Line]) -> Iterator[Otherwise]:
+def _without(family: Family, before: Line, source: Source) -> Iterator[Otherwise]:
     """Each other verdict that the claim has without one of the patients."""
-    patients = list(dict.fromkeys(name for _, rows in pairs for name in rows.patient))
+    pairs = family.rows[before.claim.key]
+    patients = list(dict.fromkeys(name for part, rows in pairs if part.unit == "patient" for name in rows.patient))
     turned: dict[str, list[tuple[str, Line]]] = {}
     for name in patients:
-        after = again(before.claim, source, [(part, rows[rows.patient != name]) for part, rows in pairs])
+        after = family.again(before.claim, source, [(part, rows[rows.patient != name]) for part, rows in pairs], 1)
         if after.verdict != before.verdict:
             turned.setdefault(after.verdict, []).append((name, after))
     for found in turned.values():
@@ -159,4 +149,4 @@ def _without(before: Line, source: Source, pairs: Pairs, again: Callable[..., Li
         names = f"{', '.join(others)} or {last}" if others else last
         if len(found) == len(patients):
             names = f"any of the {len(patients)}"
-        yield Otherwise(before, WITHOUT.format(names), found[0][1])
+        yield Otherwise(before, WITHOUT.format(names), found[0][1], shakes=True)

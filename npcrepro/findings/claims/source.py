@@ -12,13 +12,21 @@ import pandas as pd
 from npcrepro.findings import leakage
 from npcrepro.findings.claims.claim import Claim
 from npcrepro.protocol import registry
-from npcrepro.runs.evaluation import ADDED, METRICS
+from npcrepro.runs.evaluation import METRICS, REGIONS, VOLUMES
 from npcrepro.runs.per_patient import by_patient, over_structures, select
 from npcrepro.runs.published import RESULTS, Published, published_folders, read_published
 
-# Columns that are made of others here: volume of false positives, and how far the training loss fell.
-DERIVED = ("false_positive_ml", "loss_fall")
-DECIDING = (*METRICS, *ADDED, *DERIVED)
+# Columns that are made of others here: volume of false positives, how far surface area over volume to the power 2/3 is
+# from that of the reference, how far the DSC exceeds 1 minus the soft loss, and how far the training loss fell.
+DERIVED = ("false_positive_ml", "shape_error", "hard_minus_soft", "loss_fall")
+# Scored by later versions, as means and as sums; a record of before has none of them.
+LATER = (
+    *("soft_dice_loss", "slice_hd_mm", "slice_hd95_mm", "axial_dsc", "coronal_dsc", "sagittal_dsc"),
+    *("front_mm", "back_mm", "left_mm", "right_mm", "top_mm", "bottom_mm", "dsc_validated", "validated_threshold"),
+)
+ADDED = (*VOLUMES, "components", "reference_components", "predicted_area_mm2", "reference_area_mm2")
+DECIDING = tuple(dict.fromkeys((*METRICS, *LATER, *ADDED, *DERIVED)))
+PARTS = ("train", "validation", "test")  # of a fold
 PHANTOM = "phantom"  # how names of synthetic cohorts begin
 
 Pairs = list[tuple[Claim, pd.DataFrame]]  # what is tested of a claim, each with its rows
@@ -35,7 +43,11 @@ class Source:
             splits, the mean DSC over the slices of each patient, as in :mod:`npcrepro.findings.leakage`.
         training: a row for each run with ``loss_fall``, in the form of ``patients``.
         substituted: channels and structures of the paper to those that were used in their place.
-        updates: of the profile; 0 in old records, which do not name them.
+        own_series: none of them is a channel.
+        updates, width: of the profile.
+        folds: the fold in which a patient was tested, where that is one.
+        available: patients of the whole cohort, without those of doubtful labels.
+        outdated: why runs of a method are outdated (:meth:`npcrepro.runs.published.Published.outdated`).
     """
 
     name: str
@@ -45,7 +57,12 @@ class Source:
     patients: pd.DataFrame
     training: pd.DataFrame
     substituted: dict[str, str] = field(default_factory=dict)
+    own_series: bool = True
     updates: int = 0
+    width: float = 1.0
+    folds: dict[str, int] = field(default_factory=dict)
+    available: int = 0
+    outdated: dict[str, str] = field(default_factory=dict)
 
     def rows(self, claim: Claim) -> pd.DataFrame:
         """What decides a claim: a row for each patient, method and seed."""
@@ -54,14 +71,26 @@ class Source:
         mine = self.patients[self.patients.region == claim.region]
         names = mine.structure.unique()
         if claim.structure or len(names) == 1:
-            return select(self.patients, claim.structure or names[0], claim.region)
-        return over_structures(mine[~mine.suspect], (*METRICS, "false_positive_ml"))
+            rows = select(self.patients, claim.structure or names[0], claim.region)
+        else:
+            averaged = [name for name in DECIDING if name in mine and name not in ADDED]
+            rows = over_structures(mine[~mine.suspect], averaged)
+        return rows.assign(fold=rows.patient.map(self.folds))
 
     def has(self, claim: Claim) -> bool:
-        """Whether every arm of a claim was run."""
+        """Whether every arm of a claim was run and scored by its metric, on series that may decide it."""
+        if claim.own_series and not self.own_series:
+            return False
         rows = self.training if claim.metric == "loss_fall" else self.patients[self.patients.region == claim.region]
-        found = set(zip(rows.method, rows.cohort, strict=True))
-        return all(any(m == arm.method and _on(c, arm.cohort) for m, c in found) for arm in claim.arms)
+        return all(
+            metric in rows and rows[metric][(rows.method == arm.method) & _on(rows.cohort, arm.cohort)].notna().any()
+            for arm, metric in zip(claim.arms, claim.metrics, strict=True)
+        )
+
+    def outdated_of(self, claim: Claim) -> list[str]:
+        """Why the runs of its arms are outdated; empty if they are not."""
+        arms = dict.fromkeys(arm.method for arm in claim.arms)
+        return [self.outdated[name] for name in arms if name in self.outdated]
 
 
 def sources(results: Path | str = RESULTS) -> list[Source]:
@@ -83,26 +112,28 @@ def rows_of(claim: Claim, source: Source | None) -> Pairs:
 def best(found: Iterable[Source], claim: Claim) -> Source | None:
     """The source that decides a claim, or one part of it at least.
 
-    Patients go before a phantom, then more parts, enough seeds, more patients, more seeds and longer training.
+    Patients go before a phantom, then methods as they are now, more parts, enough seeds, more patients, more seeds and
+    longer training.
     """
 
-    def worth(source: Source) -> tuple[bool, int, bool, int, int, int, str]:
+    def worth(source: Source) -> tuple[bool, bool, int, bool, int, int, int, str]:
         tested = [part for part in claim.tested if source.has(part)]
+        as_now = not any(source.outdated_of(part) for part in tested)
         rows = source.rows(tested[0])
         arms = [rows[rows.method == arm.method] for arm in tested[0].arms]
         patients, seeds = (min(arm[column].nunique() for arm in arms) for column in ("patient", "seed"))
         enough = seeds >= max(part.seeds for part in tested)
         of_patients = not source.cohort.startswith(PHANTOM)
-        return of_patients, len(tested), enough, patients, seeds, source.updates, source.name
+        return of_patients, as_now, len(tested), enough, patients, seeds, source.updates, source.name
 
     mine = [source for source in found if source.paper == claim.paper]
     fitting = [source for source in mine if any(source.has(part) for part in claim.tested)]
     return max(fitting, key=worth) if fitting else None
 
 
-def _on(cohort: str, end: str) -> bool:
-    """Whether a cohort is the one that an arm asks for; one of single slices has to be asked for."""
-    return cohort.endswith(end) if end else not cohort.endswith(tuple(leakage.SPLITS))
+def _on(cohorts: pd.Series, end: str) -> pd.Series:
+    """Which rows are on the cohort that an arm asks for; one of single slices has to be asked for."""
+    return cohorts.str.endswith(end) if end else ~cohorts.str.endswith(tuple(leakage.SPLITS))
 
 
 def _source(published: Published) -> Source:
@@ -110,23 +141,57 @@ def _source(published: Published) -> Source:
     patients = by_patient(published.cases)
     patients["false_positive_ml"] = patients.predicted_ml * (1 - patients.precision)
     patients.loc[patients.predicted_ml == 0, "false_positive_ml"] = 0.0
+    if "predicted_area_mm2" in patients:
+        shape = [
+            patients[f"{mask}_area_mm2"] / (1000 * patients[f"{mask}_ml"]) ** (2 / 3)
+            for mask in ("predicted", "reference")
+        ]
+        patients["shape_error"] = (shape[0] - shape[1]).abs()
+    if "soft_dice_loss" in patients:
+        patients["hard_minus_soft"] = patients.dsc + patients.soft_dice_loss - 1
+    # Areas under curves are of the whole case; they stand beside what is scored in a part of its slices, too.
+    keys = ["method", "seed", "patient", "suspect", "structure"]
+    whole = patients[patients.region == REGIONS[0]].set_index(keys).average_precision
+    patients["average_precision"] = whole.reindex(pd.MultiIndex.from_frame(patients[keys])).to_numpy()
     paper, profile = first["paper"], first["profile"]
-    of_paper = {each.name: each.channels for each in registry.load(paper).methods} if paper in registry.KEYS else {}
-    other_channels = {
-        old: new
-        for name, method in published.methods.items()
-        for old, new in zip(of_paper.get(name, ()), method.get("channels", ()), strict=False)
-        if old != new
-    }
-    return Source(
+    tested = published.cases.groupby("patient").fold.agg(["first", "nunique"])
+    everybody = {name for fold in published.folds.values() for part in PARTS for name in fold.get(part, ())}
+    clear = (everybody or {*patients.patient}) - {*patients[patients.suspect].patient}
+    about = Source(
         name=published.folder.name,
         paper=paper,
         cohort=first["cohort"],
         profile=profile["name"],
         patients=patients,
         training=_training(published.history),
-        substituted=other_channels | first.get("substituted", {}),
-        updates=profile.get("updates", 0),
+        folds=tested["first"][tested["nunique"] == 1].to_dict(),
+        available=len(clear),
+    )
+    return _held_against_the_paper(about, published, profile) if paper in registry.KEYS else about
+
+
+def _held_against_the_paper(source: Source, published: Published, profile: dict) -> Source:
+    """What differs from the paper as this project has it: series and structures, size, and methods of before."""
+    paper = registry.load(source.paper)
+    names = {channel for method in paper.methods for channel in method.channels}
+    series: tuple[str, ...] = max((tuple(each["channels"]) for each in published.methods.values()), key=len, default=())
+    of_paper = {method.name: method.channels for method in paper.methods}
+    others = {
+        old: new
+        for name, method in published.methods.items()
+        for old, new in zip(of_paper.get(name, ()), method.get("channels", ()), strict=False)
+        if old != new
+    }
+    others |= published.runs[0].get("substituted", {})
+    # Records of before runs had these do not name them; the profile does.
+    usual = {each.name: each for each in paper.profiles}.get(source.profile, paper.profiles[0])
+    return replace(
+        source,
+        substituted=others,
+        own_series=names.isdisjoint(others),
+        updates=profile.get("updates", usual.updates),
+        width=profile.get("width", usual.width),
+        outdated=published.outdated(registry.load(source.paper, series if not names.issuperset(series) else ())),
     )
 
 
@@ -142,7 +207,16 @@ def _split_twice(by_slice: Published, by_patient: Published) -> Source:
     patients = means.stack().rename("dsc").reset_index()
     patients = patients.assign(**about, structure=leakage.ALL, region="reference_slices")
     name = f"{by_slice.folder.name} and {by_patient.folder.name}"
-    return replace(source, name=name, cohort=cohort, patients=patients)
+    other = _source(by_patient)
+    return replace(
+        source,
+        name=name,
+        cohort=cohort,
+        patients=patients,
+        folds={},
+        available=other.available,
+        outdated=other.outdated | source.outdated,
+    )
 
 
 def _training(history: pd.DataFrame) -> pd.DataFrame:
