@@ -13,7 +13,7 @@ from npcrepro.runs.published import write_cases
 
 
 def scored(shared: int, found: int = 100, wanted: int = 100) -> dict:
-    """A row of counts of two masks that share so many voxels of 3 mm3; the AP is the DSC, distances are not measured."""
+    """Counts of two masks that share so many voxels of 3 mm3; the AP is the DSC, distances are not measured."""
     counts = Counts(shared, found - shared, wanted - shared, 300)
     names = ("status", "tp", "fp", "fn", "tn", *OVERLAP)
     row = {name: getattr(counts, name) for name in names} | dict.fromkeys(WHOLE, nan)
