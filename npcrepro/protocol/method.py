@@ -53,6 +53,8 @@ class Stage:
         decays: multiply it so many times, at even distances over the stage.
         plateau: multiply it whenever so many checks in a row have not improved.
         decay: the factor.
+        power: besides, the rate falls with every update, by ``(1 - share of the updates done) ** power``, to 0 at the
+            end; ``None`` for no such fall.
         monitor: what a check has to improve: ``"validation_loss"`` or ``"validation_dsc"``.
         patience: end the stage when so many checks in a row have not improved, with the weights of the best check;
             ``None`` uses all updates.
@@ -71,6 +73,7 @@ class Stage:
     decays: int | None = None
     plateau: int | None = None
     decay: float = 1.0
+    power: float | None = None
     monitor: str = "validation_loss"
     patience: int | None = None
     keep_best: bool = False
@@ -119,6 +122,7 @@ class Method:
         any_structures: segment the structures of the cohort if it lacks one of ``structures``.
         uses: other methods that this one builds on.
         budget: factor on the profile's updates.
+        largest_component: keep only the largest piece of a structure where the validation patients gain by it.
 
     Raises:
         InputError: the shares of the stages do not add up to 1, one method is used twice, two methods give maps, or
@@ -140,6 +144,7 @@ class Method:
     any_structures: bool = False
     uses: tuple[Use, ...] = ()
     budget: float = 1.0
+    largest_component: bool = False
 
     def __post_init__(self) -> None:
         shares = sum(stage.share for stage in self.stages)
@@ -199,6 +204,17 @@ class Method:
         if not self.any_structures or set(self.structures) <= set(structures):
             return self
         return dataclasses.replace(self, structures=structures)
+
+    def planned(self, plan: Mapping[str, Mapping[str, Any]]) -> Method:
+        """The method with what its training patients decided, see :meth:`npcrepro.sampling.samples.Data.plan`.
+
+        Args:
+            plan: options of ``"network"`` and ``"data"``, which go before those that are there.
+        """
+        parts = {name: getattr(self, name) for name in plan}
+        return dataclasses.replace(
+            self, **{name: Component(part.target, {**part.options, **plan[name]}) for name, part in parts.items()}
+        )
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Method:

@@ -40,7 +40,7 @@ def test_fcn8_is_judged_beside_networks_with_its_own_loss():
 
 def test_the_rate_falls_nine_times_in_a_hundred_epochs_or_every_ten_iterations():
     for method in LUO.methods:
-        if method.name.endswith("-tuned"):
+        if method.name.endswith(("-tuned", "nnunet-2d")):
             continue
         by_iteration = method.name == "iteration-decay"
         for stage in method.stages:
@@ -73,6 +73,8 @@ def test_at_small_matrices_the_pyramid_reads_padding(name, profile, read):
 def test_the_schedule_of_xue_2020():
     for method in XUE.methods:
         (stage,) = method.stages
+        if method.name == "nnunet-2d":
+            continue
         assert (stage.plateau, stage.decay, stage.keep_best) == (5, 0.8, True)
         assert stage.optimiser.options["lr"] == (0.001 if method.name == "rate-0.001" else 0.005)
 

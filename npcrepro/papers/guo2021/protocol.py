@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage, Use
-from npcrepro.protocol.rows import Row, methods_of, network, phantom
+from npcrepro.protocol.rows import Row, methods_of, network, phantom, todays_reference
 
 ACDNET = "npcrepro.papers.guo2021.network:ACDNet"
 BUNET = "npcrepro.papers.guo2021.network:BUNet"
@@ -134,13 +134,15 @@ VARIANTS: tuple[Row, ...] = (
     ("vnet-large-blocks", "V-Net, large blocks", "V-Net as it was published, on blocks of twice the side",
      _alone(VNET) | LARGE_BLOCKS),
     ("bunet-large-blocks", "BUNet, large blocks", "BUNet on blocks of twice the side", _alone(BUNET) | LARGE_BLOCKS),
+    # What the paper cannot have; patches of as many voxels as the large blocks have.
+    todays_reference(CSCN, dimensions=3, enlarge=2),
 )  # fmt: skip
 
 METHODS = methods_of(CSCN, VARIANTS)
 
 PRINTED = ("cscn", "cnn", "acdnet", "deeplab", "vnet")
 ROWS = (*PRINTED, "bunet")
-FULL = (*ROWS, "cascade-unfused", "fusion-product", "fusion-maximum", "acdnet-long")
+FULL = (*ROWS, "cascade-unfused", "fusion-product", "fusion-maximum", "acdnet-long", "nnunet-3d")
 
 
 # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
@@ -170,6 +172,7 @@ PAPER = Paper(
         **{f"bunet-{name}": "bunet" for name in ("unweighted", "printed-decay", "wide", "large-blocks")},
         "deeplab-stride-4": "deeplab",
         "vnet-large-blocks": "bunet-large-blocks",
+        "nnunet-3d": "bunet-large-blocks",
     },
     added=tuple(method.name for method in METHODS if method.name not in PRINTED),
 )

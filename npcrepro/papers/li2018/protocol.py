@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
-from npcrepro.protocol.rows import Row, methods_of, network
+from npcrepro.protocol.rows import Row, methods_of, network, todays_reference
 
 NETWORK = "npcrepro.papers.li2018.network:Li2018Network"
 NNUNET = "npcrepro.models.baselines.nnunet:nnunet_unet"
@@ -122,6 +122,7 @@ VARIANTS: tuple[Row, ...] = (
     ("nnunet-unet", "U-Net of nnU-Net",
      "The reference of today, MONAI's DynUNet with residual blocks, by Dice with cross-entropy and Adam",
      network(NNUNET) | _tuned(3e-3)),
+    todays_reference(STEPWISE, dimensions=2),
     ("one-shot", "One-shot", "The printed network, all layers trained from the start in as many updates", ONE_SHOT),
     ("unfused", "No fusion", "Stepwise, without Concat1 and Concat2", network(NETWORK, fused=False)),
     ("fine-tune", "Stepwise, fine-tuned", "Stepwise, with all layers moving in every step", _steps(freeze=False)),
@@ -187,6 +188,7 @@ PAPER = Paper(
         ),
         "one-shot-tuned": "linear-one-shot",
         "nnunet-unet": "one-shot-tuned",
+        "nnunet-2d": "one-shot-tuned",
     },
     # The paper prints numbers of one network.
     added=tuple(method.name for method in METHODS[1:]),

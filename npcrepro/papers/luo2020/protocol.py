@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
-from npcrepro.protocol.rows import Row, methods_of, network, phantom
+from npcrepro.protocol.rows import Row, methods_of, network, phantom, todays_reference
 
 # PAPER: 14 structures (Section 3.1).
 # DIFFERS: locref is a reference point of the planning system; a ball on the skin takes its place in the phantom.
@@ -180,12 +180,13 @@ VARIANTS: tuple[Row, ...] = (
     ("nnunet-unet-tuned", "U-Net of nnU-Net, tuned",
      "The reference of today, MONAI's DynUNet with residual blocks, trained in the same way as the tuned two stages",
      TUNED | network(NNUNET, in_channels=2) | _one_stage(**TODAY)),
+    todays_reference(TWO_STAGE, dimensions=2, budget=3.0),
 )  # fmt: skip
 
 METHODS = methods_of(TWO_STAGE, VARIANTS)
 
 ROWS = ("two-stage", "unet", "fcn8", "mask-rcnn")
-CONTROLS = ("two-stage-long", "two-stage-tuned", "unet-tuned", "nnunet-unet-tuned")
+CONTROLS = ("two-stage-long", "two-stage-tuned", "unet-tuned", "nnunet-unet-tuned", "nnunet-2d")
 
 
 # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
@@ -206,6 +207,11 @@ PAPER = Paper(
     # PAPER: five-fold.
     # DIFFERS: folds of patients, not of slices; the slice split is an experiment of its own.
     split={"kind": "k-fold", "folds": 5, "validation": 0.1},
-    comparisons={"two-stage-long": "unet", "unet-tuned": "two-stage-tuned", "nnunet-unet-tuned": "unet-tuned"},
+    comparisons={
+        "two-stage-long": "unet",
+        "unet-tuned": "two-stage-tuned",
+        "nnunet-unet-tuned": "unet-tuned",
+        "nnunet-2d": "unet-tuned",
+    },
     added=tuple(method.name for method in METHODS if method.name not in ROWS),
 )

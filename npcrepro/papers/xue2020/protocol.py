@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
-from npcrepro.protocol.rows import Row, methods_of, network, phantom
+from npcrepro.protocol.rows import Row, methods_of, network, phantom, todays_reference
 
 DEEPLAB = "npcrepro.papers.xue2020.network:DeepLabV3Plus"
 UNET = "npcrepro.models.unet:UNet"
@@ -75,6 +75,8 @@ VARIANTS: tuple[Row, ...] = (
      "DeepLabv3+ trained on slices with tumour alone, as the printed times suggest", _data(background_share=0.0)),
     ("rate-0.001", "Rate 0.001", "DeepLabv3+ from a learning rate of 0.001", _stages(0.001)),
     ("unaugmented", "No augmentation", "DeepLabv3+ without augmentation", {"augmentation": None}),
+    # What the paper cannot have.
+    todays_reference(DEEPLABV3PLUS, dimensions=2),
 )  # fmt: skip
 
 METHODS = methods_of(DEEPLABV3PLUS, VARIANTS)

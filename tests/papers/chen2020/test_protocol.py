@@ -29,6 +29,7 @@ def test_most_comparisons_change_one_thing():
         "mmfnet-t1-cet1": {"channels", "uses"},
         "mmfnet-t2-cet1": {"channels", "uses"},
         "mmfnet-no-transfer-long": {"uses", "budget"},
+        "nnunet-3d": {"data", "augmentation", "network"},
     }
     parts = ("channels", "data", "augmentation", "network", "uses", "budget")
     for name, other in CHEN.comparisons.items():
