@@ -211,10 +211,11 @@ class Method:
         Args:
             plan: options of ``"network"`` and ``"data"``, which go before those that are there.
         """
-        parts = {name: getattr(self, name) for name in plan}
-        return dataclasses.replace(
-            self, **{name: Component(part.target, {**part.options, **plan[name]}) for name, part in parts.items()}
-        )
+        parts: dict[str, Any] = {}
+        for name, options in plan.items():
+            component = getattr(self, name)
+            parts[name] = Component(component.target, {**component.options, **options})
+        return dataclasses.replace(self, **parts)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Method:
