@@ -227,7 +227,8 @@ class StrongAugmentation:
 
     Source:
         Isensee et al., nnU-Net, Nature Methods 2021;18:203-211, supplement. Differs: rotation by at most 30 degrees and
-        in the plane only, as patients lie in one position; no mirroring of front and back or top and bottom.
+        in the plane only, as patients lie in one position; no mirroring of front and back or top and bottom; linear in
+        place of cubic interpolation.
 
     Example:
         >>> image, label = torch.zeros(2, 1, 4, 8, 8), torch.zeros(2, 1, 4, 8, 8, dtype=torch.uint8)

@@ -93,8 +93,8 @@ class PlannedUNet(nn.Module):
     Args:
         width: factor on the numbers of channels.
         dimensions: 2 or 3.
-        strides: of each level, for each axis, the first of them 1; see :func:`plan_shape`. By default five levels in
-            2-D; in 3-D four, the second of which keeps its slices.
+        strides: of each level, for each axis, the first of them 1; see :func:`plan_shape`. By default, where no cohort
+            is known yet, five levels in 2-D; in 3-D four, the second of which keeps its slices.
         kernels: of each level, for each axis; 3 by default.
 
     Shape:
