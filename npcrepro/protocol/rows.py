@@ -32,7 +32,13 @@ def network(target: str, **options: Any) -> dict[str, Any]:
     return {"network": Component(target, options)}
 
 
-def todays_reference(proposed: Method, dimensions: int, enlarge: int = 1, budget: float = 1.0) -> Row:
+def todays_reference(
+    proposed: Method,
+    dimensions: int,
+    enlarge: int = 1,
+    budget: float = 1.0,
+    windows: tuple[tuple[float, float], ...] = (),
+) -> Row:
     """The row of the reference of today: nnU-Net's recipe, for the channels and structures of the proposed method.
 
     Spacing, patch, depth and intensities are planned for the training patients, see
@@ -44,6 +50,8 @@ def todays_reference(proposed: Method, dimensions: int, enlarge: int = 1, budget
         dimensions: 2 or 3; ``nnunet-2d`` or ``nnunet-3d`` is the name.
         enlarge: whole factor on the profile's matrix, whose voxels are what a patch may have.
         budget: factor on the profile's updates.
+        windows: of CT, each of them a channel; without them percentiles of the structures, as in nnU-Net. Where bone is
+            one of these, soft tissues have little contrast between the percentiles, and training starts slowly.
 
     Source:
         Isensee et al., nnU-Net, Nature Methods 2021;18:203-211. Differs: AdamW in place of gradient descent, whose
@@ -64,9 +72,10 @@ def todays_reference(proposed: Method, dimensions: int, enlarge: int = 1, budget
         power=0.9,
         monitor="validation_dsc",
     )
+    options = {"in_channels": len(windows) * len(proposed.channels)} if windows else {}
     changes = {
-        **network("npcrepro.models.baselines.nnunet:PlannedUNet", dimensions=dimensions),
-        "data": Component("npcrepro.sampling.patches:PatchData", {"enlarge": enlarge}),
+        **network("npcrepro.models.baselines.nnunet:PlannedUNet", dimensions=dimensions, **options),
+        "data": Component("npcrepro.sampling.patches:PatchData", {"enlarge": enlarge, "windows": windows}),
         "augmentation": Component("npcrepro.sampling.augment:StrongAugmentation", {"flip": 0.0 if sides else 0.5}),
         "stages": (stage,),
         "activation": "softmax",

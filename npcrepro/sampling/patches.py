@@ -48,6 +48,8 @@ class PatchData(Data):
         holding: share of the patches of a batch, rounded up, that hold a structure.
         overlap: share of a side by which neighbouring patches overlap in testing, in [0, 1).
         enlarge: whole factor on ``matrix``.
+        windows: ranges of Hounsfield units in place of percentiles; each brings every channel from its range to -1 to 1
+            as a channel of its own.
         found: what :meth:`plan` found in the training patients: ``"spacing_mm"``, ``"patch"`` and, for channels of CT,
             ``"intensities"`` (lowest, highest, mean, sd). Without it images keep their voxels, patches have the matrix,
             and CT is treated like the other channels.
@@ -65,6 +67,7 @@ class PatchData(Data):
         holding: float = 1 / 3,
         overlap: float = 0.5,
         enlarge: int = 1,
+        windows: Sequence[tuple[float, float]] = (),
         found: Mapping[str, Any] | None = None,
     ):
         super().__init__(cohort, [enlarge * side for side in matrix], channels, structures)
@@ -73,10 +76,11 @@ class PatchData(Data):
         if not 0 <= overlap < 1:
             raise InputError(f"overlap={overlap:g} is a share of a patch: at least 0, below 1")
         self.holding, self.overlap, self.found = holding, overlap, dict(found or {})
+        self.windows = [tuple(window) for window in windows]
         self.flat = len(self.matrix) == 2
         y, x = (self.found.get("patch") or self.matrix)[-2:]
         self.patch: Triple = (1 if self.flat else (self.found.get("patch") or self.matrix)[0], y, x)
-        options = [self.flat, self.channels, self.structures, self.found]
+        options = [self.flat, self.channels, self.structures, self.windows, self.found]
         self.store = Store(cohort.folder, "npcrepro.sampling.patches:PatchData", options)
         self._voxels: dict[str, list[np.ndarray]] = {}
 
@@ -88,7 +92,9 @@ class PatchData(Data):
         sizes = [self.cohort.case(case).label.shape[axes] for case in cases]
         shape = asdict(plan_shape(sizes, [self._spacing(case)[axes] for case in cases], math.prod(self.matrix)))
         network = {name: shape.pop(name) for name in ("strides", "kernels")}
-        intensities = {name: self._intensities(cases, name) for name in self.channels if name == HOUNSFIELD}
+        intensities = {
+            name: self._intensities(cases, name) for name in self.channels if name == HOUNSFIELD and not self.windows
+        }
         return {"network": network, "data": {"found": {**shape, "intensities": intensities}}}
 
     def _spacing(self, case: str) -> tuple[float, ...]:
@@ -129,11 +135,13 @@ class PatchData(Data):
 
     def _normalised(self, name: str) -> np.ndarray:
         case, missing = self.cohort.case(name), missing_series(self.cohort, name)
-        channels = []
+        channels: list[np.ndarray] = []
         for channel in self.channels:
             image = np.asarray(case.image[self.cohort.channels.index(channel)], np.float32)
             if channel in missing:
-                channels.append(np.zeros_like(image))
+                channels += [np.zeros_like(image)] * max(1, len(self.windows))
+            elif self.windows:
+                channels += [2 * (image.clip(low, high) - low) / (high - low) - 1 for low, high in self.windows]
             elif known := self.found.get("intensities", {}).get(channel):
                 low, high, mean, deviation = known
                 channels.append((image.clip(low, high) - mean) / deviation)

@@ -46,6 +46,16 @@ def test_the_plan_is_that_of_the_training_patients(tmp_path):
     np.testing.assert_allclose(data.image("A"), expected, atol=1e-4)
 
 
+def test_windows_are_channels_and_take_the_place_of_percentiles(tmp_path):
+    case = case_arrays("A")
+    prepared = prepare(write_tiny(tmp_path / "c", [case], channels=("CT",)), tmp_path / "p")
+    data = patches(prepared, windows=((100.0, 300.0), (0.0, 1000.0)))
+    assert data.plan(["A"])["data"]["found"]["intensities"] == {}
+    soft, wide = data.image("A")
+    np.testing.assert_allclose(soft, (case.image[0].clip(100, 300) - 200) / 100, atol=1e-5)
+    np.testing.assert_allclose(wide, case.image[0] / 500 - 1, atol=1e-5)
+
+
 def test_patches_hold_structures_and_nothing_too(tmp_path):
     label = np.zeros((12, 24, 24), np.uint8)
     label[3:9, 2:8, 2:8] = 1

@@ -180,7 +180,7 @@ VARIANTS: tuple[Row, ...] = (
     ("nnunet-unet-tuned", "U-Net of nnU-Net, tuned",
      "The reference of today, MONAI's DynUNet with residual blocks, trained in the same way as the tuned two stages",
      TUNED | network(NNUNET, in_channels=2) | _one_stage(**TODAY)),
-    todays_reference(TWO_STAGE, dimensions=2, budget=3.0),
+    todays_reference(TWO_STAGE, dimensions=2, budget=3.0, windows=(SOFT_TISSUE_HU, BONE_HU)),
 )  # fmt: skip
 
 METHODS = methods_of(TWO_STAGE, VARIANTS)
