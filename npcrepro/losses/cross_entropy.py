@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from npcrepro.base.errors import one_of
 from npcrepro.losses.dice import DiceLoss
 from npcrepro.losses.focal import FocalLoss
-from npcrepro.losses.targets import reduce_label
+from npcrepro.losses.targets import beside, mean_where, reduce_label, target_of, without_missing
 
 
 class CrossEntropyLoss:
@@ -59,3 +60,45 @@ class DiceCrossEntropyLoss:
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         structures = 1 if self.dice.target == "union" else label.shape[1]
         return self.dice(logits, label) + 2 * structures * self.halved_cross_entropy(logits, label)
+
+
+class DeepSupervisionLoss:
+    """Dice loss over the batch plus cross-entropy, summed over outputs of a network at several sizes.
+
+    The cross-entropy is that of a softmax over background and structures, mean over pixels. Each output is compared
+    with the label at its own size, pixels at boundaries as the fraction that is covered. The largest output has the
+    weight 1, the next one 1/2, then 1/4, divided by their sum.
+
+    Args:
+        smoothing: of the Dice loss, see :class:`DiceLoss`.
+
+    Shape:
+        logits ``(B, 1 + S, ...)``, or a tuple of such tensors of which the last is the largest; label ``(B, S, ...)``
+        as in :class:`DiceLoss`. Returns a scalar >= 0.
+
+    Source:
+        Isensee et al., nnU-Net, Nature Methods 2021;18:203-211.
+
+    Example:
+        >>> label = torch.tensor([[[[1, 0, 0, 0]]]])
+        >>> large, small = torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 2)
+        >>> round(DeepSupervisionLoss()((small, large), label).item(), 4)
+        1.1598
+    """
+
+    def __init__(self, smoothing: float = 1.0):
+        self.dice = DiceLoss(smoothing, activation="softmax")
+
+    def __call__(self, logits: Tensor | tuple[Tensor, ...], label: Tensor) -> Tensor:
+        outputs = logits[::-1] if isinstance(logits, tuple) else (logits,)
+        weights = [0.5**number for number in range(len(outputs))]
+        losses = [weight * self._at_one_size(output, label) for weight, output in zip(weights, outputs, strict=True)]
+        return torch.stack(losses).sum() / sum(weights)
+
+    def _at_one_size(self, logits: Tensor, label: Tensor) -> Tensor:
+        truth, contoured = target_of(logits, label, "softmax", "structures")
+        log_p = without_missing(logits, contoured, "softmax").log_softmax(dim=1)
+        truth = truth.where(beside(contoured, truth), 0.0)
+        truth = torch.cat([1 - truth.sum(dim=1, keepdim=True), truth], dim=1)
+        each = -(truth * log_p).sum(dim=1, keepdim=True).flatten(2).mean(dim=2)
+        return self.dice(logits, label) + mean_where(each, contoured.any(dim=1, keepdim=True))

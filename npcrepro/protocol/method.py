@@ -54,6 +54,8 @@ class Stage:
         decays: multiply it so many times, at even distances over the stage.
         plateau: multiply it whenever so many checks in a row have not improved.
         decay: the factor.
+        power: besides, the rate falls with every update, by ``(1 - share of the updates done) ** power``, to 0 at the
+            end; ``None`` for no such fall.
         monitor: what a check has to improve: ``"validation_loss"`` or ``"validation_dsc"``.
         patience: end the stage when so many checks in a row have not improved, with the weights of the best check;
             ``None`` uses all updates.
@@ -72,6 +74,7 @@ class Stage:
     decays: int | None = None
     plateau: int | None = None
     decay: float = 1.0
+    power: float | None = None
     monitor: str = "validation_loss"
     patience: int | None = None
     keep_best: bool = False
@@ -224,6 +227,18 @@ class Method:
         if not self.any_structures or set(self.structures) <= set(structures):
             return self
         return dataclasses.replace(self, structures=structures)
+
+    def planned(self, plan: Mapping[str, Mapping[str, Any]]) -> Method:
+        """The method with what its training patients decided, see :meth:`npcrepro.sampling.samples.Data.plan`.
+
+        Args:
+            plan: options of ``"network"`` and ``"data"``, which go before those that are there.
+        """
+        parts: dict[str, Any] = {}
+        for name, options in plan.items():
+            component = getattr(self, name)
+            parts[name] = Component(component.target, {**component.options, **options})
+        return dataclasses.replace(self, **parts)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Method:

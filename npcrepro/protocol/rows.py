@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from npcrepro.protocol.method import Component, Method
+from npcrepro.protocol.method import Component, Method, Stage
 
 Row = tuple[str, str, str, dict[str, Any]]
 """Name, title and summary of a method, and the attributes in which it differs from the proposed one."""
@@ -30,6 +30,62 @@ def methods_of(proposed: Method, rows: Iterable[Row]) -> tuple[Method, ...]:
 def network(target: str, **options: Any) -> dict[str, Any]:
     """The attribute of a row that names another network or other options."""
     return {"network": Component(target, options)}
+
+
+def todays_reference(
+    proposed: Method,
+    dimensions: int,
+    enlarge: int = 1,
+    budget: float = 1.0,
+    windows: tuple[tuple[float, float], ...] = (),
+) -> Row:
+    """The row of the reference of today: nnU-Net's recipe, for the channels and structures of the proposed method.
+
+    Spacing, patch, depth and intensities are planned for the training patients, see
+    :func:`npcrepro.models.baselines.nnunet.plan_shape`; the loss is Dice over the batch with cross-entropy, at several
+    sizes; the rate falls by a polynomial, and the last weights are tested. Images are mirrored only if no structure
+    has a side.
+
+    Args:
+        dimensions: 2 or 3; ``nnunet-2d`` or ``nnunet-3d`` is the name.
+        enlarge: whole factor on the profile's matrix, whose voxels are what a patch may have.
+        budget: factor on the profile's updates.
+        windows: of CT, each of them a channel; without them percentiles of the structures, as in nnU-Net. Where bone is
+            one of these, soft tissues have little contrast between the percentiles, and training starts slowly.
+
+    Source:
+        Isensee et al., nnU-Net, Nature Methods 2021;18:203-211. Differs: AdamW in place of gradient descent, whose
+        momentum of 0.99 needs more updates than there are here.
+
+    Example:
+        >>> from npcrepro.protocol.registry import find_method
+        >>> _, proposed = find_method("xue2020")
+        >>> todays_reference(proposed, dimensions=2)[0]
+        'nnunet-2d'
+    """
+    sides = any(name.endswith(("_L", "_R")) for name in proposed.structures)
+    stage = Stage(
+        "all layers",
+        Component("npcrepro.losses.cross_entropy:DeepSupervisionLoss"),
+        Component("torch.optim:AdamW", {"lr": 2e-3, "weight_decay": 1e-2}),
+        forward={"deep": True},
+        power=0.9,
+        monitor="validation_dsc",
+    )
+    options = {"in_channels": len(windows) * len(proposed.channels)} if windows else {}
+    changes = {
+        **network("npcrepro.models.baselines.nnunet:PlannedUNet", dimensions=dimensions, **options),
+        "data": Component("npcrepro.sampling.patches:PatchData", {"enlarge": enlarge, "windows": windows}),
+        "augmentation": Component("npcrepro.sampling.augment:StrongAugmentation", {"flip": 0.0 if sides else 0.5}),
+        "stages": (stage,),
+        "activation": "softmax",
+        "threshold": None,
+        "uses": (),
+        "budget": budget,
+        "largest_component": True,
+    }
+    summary = f"The reference of today, the {dimensions}-D recipe of nnU-Net, planned for the training patients"
+    return f"nnunet-{dimensions}d", f"nnU-Net's recipe, {dimensions}-D", summary, changes
 
 
 def phantom(kind: str, patients: int, matrix: tuple[int, int, int], **options: Any) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def read_run(folder: Path) -> Record:
 
 def _method(record: Record) -> Method:
     """The method as it was trained: with the channels and structures that stood in for those of the paper."""
-    method, stands_in = Method.from_data(record.config["method"]), record.provenance["substituted"]
+    method, stands_in = record.method, record.provenance["substituted"]
     channels, structures = (
         tuple(stands_in.get(name, name) for name in names) for names in (method.channels, method.structures)
     )

@@ -3,6 +3,7 @@
 A run folder holds
 
     config.json          what was asked for; the hash of what decides the numbers is the run's identity
+    plan.json            what a method with a plan read off its training patients: spacing, patch, depth, intensities
     checkpoint.safetensors   only while training
     log.jsonl            what happened, with times: started, checks, finished or failed
     history.csv          learning curve
@@ -188,6 +189,13 @@ class Record:
     def config(self) -> dict:
         """What was asked for."""
         return read_json(self.folder / "config.json")
+
+    @cached_property
+    def method(self) -> Method:
+        """The method as it was trained, with what its training patients decided (``plan.json``)."""
+        path = self.folder / "plan.json"
+        method = Method.from_data(self.config["method"])
+        return method.planned(read_json(path)) if path.exists() else method
 
     @cached_property
     def provenance(self) -> dict:

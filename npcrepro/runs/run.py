@@ -126,9 +126,13 @@ def _compute(
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(fabric.device)
 
-    data = build_data(method, profile.matrix, cohort, used)
-    initial = weights_taken_over(method, used)
     train, validation = (cohort.cases_of(fold[part], include_suspect=False) for part in ("train", "validation"))
+    data = build_data(method, profile.matrix, cohort, used)
+    if planned := data.plan(train):
+        write_json(folder / "plan.json", planned)
+        method = method.planned(planned)
+        data = build_data(method, profile.matrix, cohort, used)
+    initial = weights_taken_over(method, used)
     task = method, profile, data, train, validation, configuration.seed
     if hardware.devices > 1 and method.stages:
         several = hardware.device, hardware.devices, hardware.deterministic
@@ -264,12 +268,11 @@ def load_network(record: Record):
     """The trained network of a record, in evaluation mode on the CPU."""
     from safetensors.torch import load_file
 
-    network = Method.from_data(record.config["method"]).build(record.config["profile"]["width"])
+    network = record.method.build(record.config["profile"]["width"])
     network.load_state_dict(load_file(record.folder / "model.safetensors"))
     return network.eval()
 
 
 def load_data(record: Record, cohort: PreparedCohort):
     """The cases as the record's method sees them."""
-    method = Method.from_data(record.config["method"])
-    return build_data(method, record.config["profile"]["matrix"], cohort, record.used)
+    return build_data(record.method, record.config["profile"]["matrix"], cohort, record.used)

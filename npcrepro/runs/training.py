@@ -203,7 +203,8 @@ def _decay(stage: Stage, state: State, updates: int) -> float:
     """What the learning rate of this update is multiplied by."""
     times = state.update // stage.decay_every if stage.decay_every else 0
     times += state.update * (stage.decays + 1) // updates if stage.decays else 0
-    return stage.decay**times * state.rate_factor
+    fallen = (1 - state.update / updates) ** stage.power if stage.power else 1.0
+    return stage.decay**times * fallen * state.rate_factor
 
 
 def _free(network: nn.Module, stage: Stage) -> dict[str, nn.Parameter]:

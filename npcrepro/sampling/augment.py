@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod, radians
 
 import torch
@@ -207,3 +207,134 @@ class RotationContrastNoise:
         image = stretch_contrast(image, gamma, clipped)
         noise = torch.randn(image.shape, generator=generator).to(image.device)
         return image + noise * variance.sqrt().to(image.device)[:, None, None, None], label
+
+
+class StrongAugmentation:
+    """The augmentation of nnU-Net, for slices and volumes: each step changes a random part of the batch.
+
+    Rotation and scaling in the plane, each in a fifth of the samples; then noise (a tenth), blur (a fifth), brightness
+    and contrast (a seventh each), low resolution (a quarter), gamma of the inverted image (a tenth) and of the image
+    (three tenths); at last mirroring. Steps of intensities draw anew for each channel.
+
+    Args:
+        degrees: rotation up to so many degrees to either side.
+        zoom: smallest and largest factor; above 1 the structure becomes larger.
+        flip: probability of mirroring left and right; not for structures of one side, which it would exchange.
+
+    Shape:
+        image ``(B, C, [D,] H, W)`` of about mean 0 and sd 1, label ``(B, S, [D,] H, W)``, both returned with their
+        shapes. What comes in from outside is background, as dark as the darkest voxel of its channel.
+
+    Source:
+        Isensee et al., nnU-Net, Nature Methods 2021;18:203-211, supplement. Differs: rotation by at most 30 degrees and
+        in the plane only, as patients lie in one position; no mirroring of front and back or top and bottom; linear in
+        place of cubic interpolation.
+
+    Example:
+        >>> image, label = torch.zeros(2, 1, 4, 8, 8), torch.zeros(2, 1, 4, 8, 8, dtype=torch.uint8)
+        >>> StrongAugmentation()(image, label, torch.Generator().manual_seed(0))[0].shape
+        torch.Size([2, 1, 4, 8, 8])
+    """
+
+    def __init__(self, degrees: float = 30.0, zoom: tuple[float, float] = (0.7, 1.4), flip: float = 0.0):
+        self.degrees, self.zoom, self.flip = degrees, zoom, flip
+
+    def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        image, label = self._move(image.clone(), label.clone(), generator)
+        # Channels of a sample change apart from each other.
+        rows = image.reshape(-1, 1, *image.shape[2:])
+        steps = (
+            (0.1, self._noise), (0.2, self._blur), (0.15, self._brightness), (0.15, self._contrast),
+            (0.25, self._low_resolution), (0.1, self._inverted_gamma), (0.3, self._gamma),
+        )  # fmt: skip
+        for share, step in steps:
+            if (chosen := self._chosen(len(rows), share, generator)) is not None:
+                rows[chosen] = step(rows[chosen], generator)
+        image = rows.reshape(image.shape)
+        if (chosen := self._chosen(len(image), self.flip, generator)) is not None:
+            image[chosen], label[chosen] = image[chosen].flip(-1), label[chosen].flip(-1)
+        return image, label
+
+    @staticmethod
+    def _chosen(count: int, share: float, generator: torch.Generator) -> Tensor | None:
+        chosen = torch.where(torch.rand(count, generator=generator) < share)[0]
+        return chosen if len(chosen) else None
+
+    def _move(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        count = len(image)
+        drawn = torch.rand((4, count), generator=generator)
+        turned, scaled = drawn[:2] < 0.2
+        angle = torch.where(turned, (2 * drawn[2] - 1) * radians(self.degrees), 0.0)
+        low, high = self.zoom
+        # As often smaller as larger.
+        larger, share = drawn[3] < 0.5, (2 * drawn[3]) % 1
+        factor = torch.where(larger, 1 + share * (high - 1), 1 - share * (1 - low))
+        zoom = torch.where(scaled, factor, 1.0)
+        moved = torch.where(turned | scaled)[0].to(image.device)
+        if len(moved):
+            matrix = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1) / zoom[:, None]
+            chosen, masks = image[moved], label[moved]
+            floor = chosen.flatten(2).amin(dim=2).reshape(*chosen.shape[:2], *(1,) * (chosen.ndim - 2))
+            # Slices of a volume move together.
+            slices, mask_slices = ((chosen - floor).flatten(1, -3), masks.flatten(1, -3))
+            matrix = matrix.to(image.device)[moved]
+            shift = torch.zeros(len(moved), 2, device=image.device)
+            slices, mask_slices = _move(slices, mask_slices, matrix, shift)
+            image[moved] = slices.reshape(chosen.shape) + floor
+            label[moved] = _decided(mask_slices.reshape(masks.shape), masks)
+        return image, label
+
+    @staticmethod
+    def _uniform(rows: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+        drawn = low + torch.rand(len(rows), generator=generator) * (high - low)
+        return drawn.to(rows.device).reshape(-1, *(1,) * (rows.ndim - 1))
+
+    def _noise(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        variance = self._uniform(rows, 0.0, 0.1, generator)
+        return rows + variance.sqrt() * torch.randn(rows.shape, generator=generator).to(rows.device)
+
+    def _blur(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """In the plane, with a sigma from half a voxel to one."""
+        sigma = self._uniform(rows, 0.5, 1.0, generator).reshape(-1, 1)
+        kernel = torch.exp(-0.5 * (torch.arange(-3, 4, device=rows.device) / sigma) ** 2)
+        kernel = kernel / kernel.sum(dim=1, keepdim=True)
+        # Each row of the batch has a kernel of its own, so that rows become channels, and slices of volumes the batch.
+        slices = rows.flatten(1, -3).transpose(0, 1)
+        for size, pad in (((7, 1), (0, 0, 3, 3)), ((1, 7), (3, 3, 0, 0))):
+            weight = kernel.reshape(-1, 1, *size)
+            slices = F.conv2d(F.pad(slices, pad, mode="replicate"), weight, groups=len(rows))
+        return slices.transpose(0, 1).reshape(rows.shape)
+
+    def _brightness(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return rows * self._uniform(rows, 0.75, 1.25, generator)
+
+    def _contrast(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Away from the mean or towards it, within the values that were there."""
+        low, high, mean = _of_rows(rows, torch.amin), _of_rows(rows, torch.amax), _of_rows(rows, torch.mean)
+        return ((rows - mean) * self._uniform(rows, 0.75, 1.25, generator) + mean).clamp(low, high)
+
+    def _low_resolution(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """As if the pixels had been up to twice as wide."""
+        factors = self._uniform(rows, 0.5, 1.0, generator).flatten().tolist()
+        slices, size = rows.flatten(1, -3), tuple(rows.shape[-2:])
+        coarse = (
+            F.interpolate(one[None], [max(1, round(factor * side)) for side in size], mode="nearest-exact")
+            for one, factor in zip(slices, factors, strict=True)
+        )
+        return torch.cat([F.interpolate(one, size, mode="bilinear") for one in coarse]).reshape(rows.shape)
+
+    def _inverted_gamma(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return -self._gamma(-rows, generator)
+
+    def _gamma(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """The image between its extremes to a power from 0.7 to 1.5, with mean and standard deviation as before."""
+        low, high, mean = _of_rows(rows, torch.amin), _of_rows(rows, torch.amax), _of_rows(rows, torch.mean)
+        deviation, tiny = _of_rows(rows, torch.std), torch.finfo(rows.dtype).eps
+        changed = ((rows - low) / (high - low).clamp_min(tiny)) ** self._uniform(rows, 0.7, 1.5, generator)
+        spread = _of_rows(changed, torch.std).clamp_min(tiny)
+        return (changed - _of_rows(changed, torch.mean)) / spread * deviation + mean
+
+
+def _of_rows(rows: Tensor, how: Callable) -> Tensor:
+    """One number for each row of a batch, with the axes of the batch."""
+    return how(rows, dim=tuple(range(1, rows.ndim)), keepdim=True)

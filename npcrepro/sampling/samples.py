@@ -42,6 +42,13 @@ class Data(ABC):
         self.channels = match_names(channels, cohort.channels, cohort.name, "channel")
         self.structures = match_names(structures, tuple(cohort.structures), cohort.name, "structure")
 
+    def plan(self, cases: list[str]) -> dict[str, dict[str, Any]]:
+        """Options of the ``"network"`` and of the ``"data"`` that the training cases decide, as plain data.
+
+        A run keeps them in its record, so that a trained network never sees another plan. None by default.
+        """
+        return {}
+
     @abstractmethod
     def samples(self, cases: list[str]) -> Sequence[Any]:
         """What training draws from and validation goes through; empty where no case shows a structure."""

@@ -62,7 +62,7 @@ def test_the_rate_falls_every_ten_epochs_or_every_ten_iterations():
     assert LUO.profile("paper").updates == 100 * epoch
     for profile, schedule in (("paper", (10 * epoch, None)), ("bench", (None, 9)), ("smoke", (None, 9))):
         for method in LUO.at(profile).methods:
-            if method.name.endswith("-tuned"):
+            if method.name.endswith(("-tuned", "nnunet-2d")):
                 continue
             for stage in method.stages:
                 assert stage.decay == 0.9
@@ -95,6 +95,8 @@ def test_at_small_matrices_the_pyramid_reads_padding(name, profile, read):
 def test_the_schedule_of_xue_2020():
     for method in XUE.methods:
         (stage,) = method.stages
+        if method.name == "nnunet-2d":
+            continue
         assert (stage.plateau, stage.decay, stage.keep_best) == (5, 0.8, True)
         assert stage.optimiser.options["lr"] == (0.001 if method.name == "rate-0.001" else 0.005)
 

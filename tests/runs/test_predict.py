@@ -12,6 +12,7 @@ from core_cases import case_arrays, finish, tiny_paper, write_tiny
 from torch import nn
 
 from npcrepro.base.errors import InputError
+from npcrepro.base.files import read_json
 from npcrepro.cohorts.dicom import structures_of
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.layout import read_cohort
@@ -178,6 +179,20 @@ def test_the_prediction_is_that_of_the_run_whatever_the_labels(tiny_root, tmp_pa
     assert label.any()
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "P0.nii.gz")[0], label)
     assert len(left(tmp_path / "out")) == 5
+
+
+def test_what_the_training_patients_decided_is_kept_for_other_images(tmp_path):
+    """One image alone would have another spacing and other intensities than those that the network knows."""
+    cases = [case_arrays(f"P{n}", n, spacing_mm=(3.0, 1.0 + n / 4, 1.0 + n / 4)) for n in range(4)]
+    write_tiny(tmp_path / "c", cases, channels=("CT",))
+    (record,), _ = finish(tmp_path / "c", tmp_path / "runs", methods=("nnunet-2d",))
+    assert read_json(record.folder / "plan.json")["data"]["found"]["spacing_mm"] != [1.0, 1.0]
+    shutil.rmtree(tmp_path / "c" / "labelsTr")
+    for path in (tmp_path / "c" / "imagesTr").iterdir():
+        if not path.name.startswith("P0"):
+            path.unlink()
+    predict(record.folder, tmp_path / "c", tmp_path / "out", "cpu", silent)
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "P0.nii.gz")[0], record.prediction("P0")[0])
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,7 @@ def test_the_learning_rate_falls_by_steps(learn):
     # Decays are spread over a stage of any length.
     assert rates(6, decays=2, decay=0.5) == pytest.approx(np.repeat([1, 0.5, 0.25], 2))
     assert rates(12, decays=2, decay=0.5) == pytest.approx(np.repeat([1, 0.5, 0.25], 4))
+    assert rates(4, power=0.9) == pytest.approx([1, 0.75**0.9, 0.5**0.9, 0.25**0.9])
 
 
 def test_the_update_of_the_weights_is_that_of_torch(learn, tiny_prepared):

@@ -6,7 +6,14 @@ import torch
 from scipy import stats
 
 from npcrepro.base.labels import NOT_CONTOURED
-from npcrepro.sampling.augment import Affine, RotationContrastNoise, VolumeAffine, rotate, stretch_contrast
+from npcrepro.sampling.augment import (
+    Affine,
+    RotationContrastNoise,
+    StrongAugmentation,
+    VolumeAffine,
+    rotate,
+    stretch_contrast,
+)
 
 
 def generator(seed=0):
@@ -192,3 +199,53 @@ def test_weights_move_with_the_label():
     assert torch.equal(weight[..., inner, inner] >= 1.75 - 1e-4, label_moved[..., inner, inner] == 1)
     without = VolumeAffine(30.0, flip=1.0)(image, label, generator())
     assert all(torch.equal(a, b) for a, b in zip(without, (moved, label_moved), strict=True))
+
+
+@pytest.mark.parametrize("size", [(20, 24), (5, 20, 24)])
+def test_the_strong_augmentation_is_repeatable_and_keeps_labels_whole(size):
+    image = torch.randn(64, 2, *size, generator=generator())
+    label = (torch.rand(64, 2, *size, generator=generator()) > 0.5).to(torch.uint8)
+    label[0, 1] = NOT_CONTOURED
+    before = image.clone(), label.clone()
+    found, again = (StrongAugmentation(flip=0.5)(image, label, generator()) for _ in range(2))
+    assert all(map(torch.equal, found, again))
+    assert torch.equal(image, before[0])
+    assert torch.equal(label, before[1])
+    assert found[0].isfinite().all()
+    assert set(found[1].unique().tolist()) == {0, 1, NOT_CONTOURED}
+    assert (found[1][0, 1] == NOT_CONTOURED).all()
+    # Most samples are changed, some are not.
+    same = (found[0] == image).flatten(1).all(dim=1)
+    assert 0 < same.sum() < 32
+
+
+def test_image_and_label_move_together_and_sides_stay():
+    label = torch.zeros(200, 1, 4, 32, 32, dtype=torch.uint8)
+    label[..., 6:20, 4:14] = 1
+    augmentation = StrongAugmentation()
+    for step in ("_noise", "_blur", "_brightness", "_contrast", "_low_resolution", "_gamma", "_inverted_gamma"):
+        setattr(augmentation, step, lambda rows, generator: rows)
+    image, moved = augmentation(label.float(), label, generator())
+    assert ((image > 0.5) == (moved == 1)).float().mean() > 0.999
+    assert (moved != label).flatten(1).any(dim=1).float().mean() == pytest.approx(1 - 0.8**2, abs=0.1)
+    assert (moved[:, :, :1] == moved).all()  # all slices of a volume alike
+    left, right = moved[..., :16].sum(dim=(1, 2, 3, 4)), moved[..., 16:].sum(dim=(1, 2, 3, 4))
+    assert (left > right).all()
+
+
+def test_steps_of_the_strong_augmentation_by_what_they_keep():
+    rows = torch.rand(6, 1, 24, 24, generator=generator()) ** 2
+    strong = StrongAugmentation()
+    for step in (strong._gamma, strong._inverted_gamma):
+        changed = step(rows, generator(1))
+        torch.testing.assert_close(changed.mean(dim=(2, 3)), rows.mean(dim=(2, 3)))
+        torch.testing.assert_close(changed.std(dim=(2, 3)), rows.std(dim=(2, 3)))
+        assert not torch.allclose(changed, rows)
+    flat = torch.full((3, 1, 2, 8, 8), 7.0)
+    for step in (strong._blur, strong._low_resolution, strong._contrast, strong._gamma):
+        torch.testing.assert_close(step(flat, generator(1)), flat)
+    for step in (strong._blur, strong._low_resolution):
+        assert (step(rows, generator(1)).std(dim=(2, 3)) < rows.std(dim=(2, 3))).all()
+    ratio = strong._brightness(rows, generator(1)) / rows
+    assert torch.allclose(ratio, ratio[..., :1, :1])
+    assert ((ratio > 0.749) & (ratio < 1.251)).all()

@@ -13,7 +13,7 @@ from typing import Any
 
 from npcrepro.base.errors import InputError
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage, Use
-from npcrepro.protocol.rows import Row, methods_of, network, phantom
+from npcrepro.protocol.rows import Row, methods_of, network, phantom, todays_reference
 
 SERIES = ("T1", "T2", "CET1")
 FULL = "MMFNet+multi-MLP+stdPool+self-transfer"
@@ -227,6 +227,7 @@ def _variants(series: tuple[str, ...]) -> tuple[Row, ...]:
         ("mmfnet-bottom-sum", "Bottom summed", "MMFNet with the maps at the bottom summed", _transferred(bottom="sum")),
         ("mmfnet-bottom-block", "Bottom fused", "MMFNet with a fusion block at the bottom",
          _transferred(bottom="block")),
+        todays_reference(_proposed(series), dimensions=3),
     )  # fmt: skip
 
 
@@ -251,6 +252,7 @@ def _comparisons(series: tuple[str, ...]) -> dict[str, str]:
         "single-encoder": "multi-encoder",
         "single-encoder-narrow": "single-encoder",
         "nnunet-unet": "single-encoder",
+        "nnunet-3d": "single-encoder",
         "multi-encoder": "mmfnet-no-transfer",
         "mmfnet-base": "multi-encoder",
         "mmfnet-multi-mlp": "mmfnet-base",

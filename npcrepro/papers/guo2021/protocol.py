@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage, Use
-from npcrepro.protocol.rows import Row, methods_of, network, phantom
+from npcrepro.protocol.rows import Row, methods_of, network, phantom, todays_reference
 
 ACDNET = "npcrepro.papers.guo2021.network:ACDNet"
 BUNET = "npcrepro.papers.guo2021.network:BUNet"
@@ -158,6 +158,8 @@ VARIANTS: tuple[Row, ...] = (
     ("vnet-large-blocks", "V-Net, large blocks", "V-Net as it was published, on blocks of twice the side",
      _alone(VNET, act="prelu") | LARGE_BLOCKS),
     ("bunet-large-blocks", "BUNet, large blocks", "BUNet on blocks of twice the side", _alone(BUNET) | LARGE_BLOCKS),
+    # What the paper cannot have; patches of as many voxels as the large blocks have.
+    todays_reference(CSCN, dimensions=3, enlarge=2),
 )  # fmt: skip
 
 METHODS = methods_of(CSCN, VARIANTS)
@@ -173,7 +175,7 @@ SHORTENED = {
 
 PRINTED = ("cscn", "cnn", "acdnet", "deeplab", "vnet")
 ROWS = (*PRINTED, "bunet")
-FULL = (*ROWS, "cascade-unfused", "fusion-product", "fusion-maximum", "acdnet-long")
+FULL = (*ROWS, "cascade-unfused", "fusion-product", "fusion-maximum", "acdnet-long", "nnunet-3d")
 
 # The table with the two rows that it needs: the first network alone, and the second with the updates of both.
 COMPARED = (*ROWS, "acdnet-long")
@@ -206,6 +208,7 @@ PAPER = Paper(
         **{f"bunet-{name}": "bunet" for name in ("unweighted", "printed-decay", "wide", "large-blocks")},
         "deeplab-stride-4": "deeplab",
         "vnet-large-blocks": "bunet-large-blocks",
+        "nnunet-3d": "bunet-large-blocks",
     },
     shortened=SHORTENED,
     added=tuple(method.name for method in METHODS if method.name not in PRINTED),

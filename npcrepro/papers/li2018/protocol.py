@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
-from npcrepro.protocol.rows import Row, methods_of, network
+from npcrepro.protocol.rows import Row, methods_of, network, todays_reference
 
 NETWORK = "npcrepro.papers.li2018.network:Li2018Network"
 NNUNET = "npcrepro.models.baselines.nnunet:nnunet_unet"
@@ -139,6 +139,7 @@ VARIANTS: tuple[Row, ...] = (
      network(SUPPORT_VECTORS) | MACHINE),
     ("support-vectors-field", "Support vectors, random field",
      "The same, with a random field that smooths what is found", network(SUPPORT_VECTORS, field=0.5) | MACHINE),
+    todays_reference(STEPWISE, dimensions=2),
     ("one-shot", "One-shot", "The printed network, all layers trained from the start in as many updates", ONE_SHOT),
     ("unfused", "No fusion", "Stepwise, without Concat1 and Concat2", network(NETWORK, fused=False)),
     ("fine-tune", "Stepwise, fine-tuned", "Stepwise, with all layers moving in every step", _steps(freeze=False)),
@@ -205,6 +206,7 @@ PAPER = Paper(
         "one-shot-tuned": "linear-one-shot",
         "nnunet-unet": "one-shot-tuned",
         "support-vectors-field": "support-vectors",
+        "nnunet-2d": "one-shot-tuned",
     },
     # The paper prints numbers of one network.
     added=tuple(method.name for method in METHODS[1:]),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
-from npcrepro.protocol.rows import Row, methods_of, network, phantom
+from npcrepro.protocol.rows import Row, methods_of, network, phantom, todays_reference
 
 # PAPER: 14 structures (Section 3.1).
 # DIFFERS: locref is a reference point of the planning system; a ball on the skin takes its place in the phantom.
@@ -194,6 +194,7 @@ VARIANTS: tuple[Row, ...] = (
     ("nnunet-unet-tuned", "U-Net of nnU-Net, tuned",
      "The reference of today, MONAI's DynUNet with residual blocks, trained in the same way as the tuned two stages",
      TUNED | network(NNUNET, in_channels=2) | _one_stage(**TODAY)),
+    todays_reference(TWO_STAGE, dimensions=2, budget=3.0, windows=(SOFT_TISSUE_HU, BONE_HU)),
 )  # fmt: skip
 
 METHODS = methods_of(TWO_STAGE, VARIANTS)
@@ -212,7 +213,7 @@ def _shortened(method: Method) -> Method:
 
 
 ROWS = ("two-stage", "unet", "fcn8", "mask-rcnn")
-CONTROLS = ("two-stage-long", "two-stage-tuned", "unet-tuned", "nnunet-unet-tuned")
+CONTROLS = ("two-stage-long", "two-stage-tuned", "unet-tuned", "nnunet-unet-tuned", "nnunet-2d")
 
 
 # Name, matrix, width, batch size, updates, check every, folds, methods, phantom.
@@ -240,6 +241,7 @@ PAPER = Paper(
         "two-stage-long": "unet",
         "unet-tuned": "two-stage-tuned",
         "nnunet-unet-tuned": "unet-tuned",
+        "nnunet-2d": "unet-tuned",
     },
     added=tuple(method.name for method in METHODS if method.name not in ROWS),
     shortened={method.name: _shortened(method) for method in METHODS},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
-from npcrepro.protocol.rows import Row, methods_of, network, phantom
+from npcrepro.protocol.rows import Row, methods_of, network, phantom, todays_reference
 
 DEEPLAB = "npcrepro.papers.xue2020.network:DeepLabV3Plus"
 UNET = "npcrepro.models.unet:UNet"
@@ -78,6 +78,8 @@ VARIANTS: tuple[Row, ...] = (
     # PAPER: the discussion gives the gain to the pyramid, and prints no network without it.
     ("no-pyramid", "No pyramid", "DeepLabv3+ with one 1 x 1 convolution in place of the pyramid",
      network(DEEPLAB, pyramid=False)),
+    # What the paper cannot have.
+    todays_reference(DEEPLABV3PLUS, dimensions=2, windows=(SOFT_TISSUE_HU,)),
 )  # fmt: skip
 
 METHODS = methods_of(DEEPLABV3PLUS, VARIANTS)
