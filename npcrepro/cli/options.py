@@ -17,7 +17,8 @@ Modalities = Annotated[
     typer.Option(help="Channels of the cohort in place of the paper's, in its order, for instance T1,CT,PET."),
 ]
 CohortPath = Annotated[
-    str, typer.Option(help="Folder in the nnU-Net raw layout, or 'phantom' for the embedded cohort.")
+    str,
+    typer.Option(help="Folder in the nnU-Net raw layout, a sample cohort such as 'sample-ct', or 'phantom'."),
 ]
 Size = Annotated[str, typer.Option(help="Size of the run: smoke, quick, bench or paper.")]
 Methods = Annotated[

@@ -11,7 +11,7 @@ import numpy as np
 from npcrepro.cohorts.cohort import NO_IMAGE, Case
 from npcrepro.cohorts.defects import Defect, Refused
 from npcrepro.cohorts.images import axes_of, read_image, to_mask, value_defects
-from npcrepro.cohorts.listing import scan
+from npcrepro.cohorts.listing import cohort_folder, scan
 from npcrepro.cohorts.structures import Structures
 
 # Half a voxel at the edge of a 512 matrix: what rounding a spacing to three decimals does, and no more.
@@ -36,7 +36,7 @@ def check(root: str | Path) -> list[Defect]:
         ...     print(defect)
         .: no such folder (no-such-folder); likely cause: a mistyped path, or data that are not mounted here
     """
-    root = Path(root)
+    root = cohort_folder(root)
     listing = scan(root)
     defects = list(listing.defects)
     # Files that the scan has reported as missing are not reported once more.

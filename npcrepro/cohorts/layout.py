@@ -30,7 +30,7 @@ from npcrepro.base.files import write_json, writing_folder
 from npcrepro.cohorts.cohort import Case, CaseArrays, Cohort
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import to_itk, to_mask
-from npcrepro.cohorts.listing import is_file_name, scan
+from npcrepro.cohorts.listing import cohort_folder, is_file_name, scan
 from npcrepro.cohorts.structures import Coding, Structures, as_codes
 
 WORDS = ("spacing_known", "licence", "reference", "publishable")
@@ -39,11 +39,13 @@ WORDS = ("spacing_known", "licence", "reference", "publishable")
 def read_cohort(root: str | Path) -> Cohort:
     """Read ``dataset.json`` and list the files of a cohort; images are not opened (see `check` and `prepare`).
 
+    ``root`` is a folder, or the name of a sample cohort: ``sample-ct``, ``sample-t2`` or ``sample-sarcoma``.
+
     Raises InputError for a missing folder or ``dataset.json``, bad JSON, a missing field, a missing label, a case that
     is there twice, and for a cohort without cases. Cases with wrong labels may lack files; for a case that lacks a
     channel see ``missing_series`` above.
     """
-    root = Path(root)
+    root = cohort_folder(root)
     listing = scan(root)
     for defect in listing.defects:
         if defect.severity == "error":

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from npcrepro.base.code_hash import PACKAGE
+from npcrepro.base.errors import pick
 from npcrepro.cohorts.cohort import NO_IMAGE, Case
 from npcrepro.cohorts.defects import Defects, likely_cause
 from npcrepro.cohorts.images import IMAGE_ENDINGS
@@ -43,6 +45,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     ),
     "missing_series": (lambda value: value in ("leave-out", "zero"), 'is neither "leave-out" nor "zero"', TYPING_SLIP),
 }
+SAMPLES, SAMPLE = (
+    PACKAGE / "cohorts" / "samples",
+    "sample-",
+)  # cohorts that come with the package, and how their names begin
 KNOWN = {*TYPES, *RULES, "channel_names", "labels", "regions_class_order"}
 
 
@@ -58,9 +64,26 @@ class Listing:
     defects: Defects
 
 
+def cohort_folder(cohort: str | Path) -> Path:
+    """The folder of a cohort: the path itself, or that of a sample cohort by its name, such as ``sample-ct``.
+
+    Raises:
+        InputError: a name that begins like that of a sample, but is neither a sample nor a folder.
+
+    Example:
+        >>> cohort_folder("sample-t2").name, cohort_folder("my/cohort").as_posix()
+        ('t2', 'my/cohort')
+    """
+    path = Path(cohort)
+    if path.exists() or not str(cohort).startswith(SAMPLE):
+        return path
+    samples = {f"{SAMPLE}{folder.parent.name}": folder.parent for folder in SAMPLES.glob("*/dataset.json")}
+    return pick(samples, str(cohort), "sample cohort")
+
+
 def scan(root: Path) -> Listing:
     """Read dataset.json and list the files, collecting what is wrong and going on with what is left."""
-    defects = Defects()
+    root, defects = cohort_folder(root), Defects()
     if not root.is_dir():
         defects.error(".", "no such folder", root, "a mistyped path, or data that are not mounted here")
         return Listing({}, (), None, [], (), defects)

@@ -17,7 +17,7 @@ from npcrepro.base.progress import Report
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import axes_of, from_itk, read_image, to_itk
 from npcrepro.cohorts.layout import read_cohort
-from npcrepro.cohorts.listing import Listing, scan
+from npcrepro.cohorts.listing import Listing, cohort_folder, scan
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.cohorts.structures import Structures, smallest_type
 from npcrepro.protocol.method import Method, Paper
@@ -79,7 +79,7 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
     from npcrepro.models.outputs import decide
     from npcrepro.runs.devices import make_fabric
 
-    record, root, out = read_run(Path(run)), Path(cohort), Path(out).resolve()
+    record, root, out = read_run(Path(run)), cohort_folder(cohort), Path(out).resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty: give a new folder, or remove it first")
     fabric = make_fabric(device)  # before images are read: a slip should not take minutes to tell

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from npcrepro.cohorts.check import check
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.layout import read_cohort
+from npcrepro.cohorts.listing import cohort_folder
 from npcrepro.cohorts.prepared import prepare
+from npcrepro.cohorts.samples.make import AIR_HU, without_face
 
 
 def test_importing_the_cohort_layer_loads_no_heavy_module():
@@ -138,3 +141,34 @@ def test_wrong_labels_are_left_out_even_when_their_files_are_missing(root):
     assert cohort.excluded == ("b",)
     assert cohort.cases_of(["a", "c"], include_suspect=False) == ["a"]
     assert check(root) == []
+
+
+@pytest.mark.parametrize("name", ["sample-ct", "sample-t2", "sample-sarcoma"])
+def test_sample_cohorts_may_be_shown_and_have_no_defect(name):
+    cohort = read_cohort(name)
+    assert cohort.name == name
+    assert cohort.publishable
+    assert cohort.licence
+    assert "doi" in cohort.reference
+    assert check(name) == []
+
+
+def test_a_folder_goes_before_a_sample_of_its_name_and_an_unknown_sample_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cohort_folder("sample-ct").is_absolute()
+    (tmp_path / "sample-ct").mkdir()
+    assert cohort_folder("sample-ct") == Path("sample-ct")
+    with pytest.raises(InputError, match="did you mean 'sample-t2'"):
+        read_cohort("sample-t1")
+
+
+def test_a_face_is_taken_off_and_the_mandible_is_not():
+    head, mandible = np.full((40, 40, 40), -1000), np.zeros((40, 40, 40), bool)
+    head[:, 10:36, 8:32] = 40
+    head[24:30, 4:10, 18:22] = 40  # a nose
+    mandible[10:14, 10:30, 16:24] = True
+    found = without_face(head, mandible, (3.0, 3.0, 3.0))
+    assert (found[24:30, :10] == AIR_HU).all()
+    assert (found[mandible] == 40).all()
+    assert (found[:10] == head[:10]).all()  # below the chin
+    assert (found[:, 34:] == head[:, 34:]).all()  # the back
