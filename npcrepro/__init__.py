@@ -11,4 +11,4 @@ __version__ = "0.1.0"
 # training takes many times as long: they wait for one that is not running. OpenMP of GNU reads this when torch is
 # imported, so import torch after npcrepro. Processes that are started from here inherit it.
 if "OMP_WAIT_POLICY" not in os.environ:  # which says the same in words, and would be overridden
-    os.environ.setdefault("GOMP_SPINCOUNT", "50000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")

@@ -204,7 +204,7 @@ runpy.run_module("npcrepro.cli.commands", run_name="__main__")
 
 
 def test_waiting_threads_are_told_before_torch_is_there(repository):
-    assert told_at_torch(repository, COMMAND) == "50000"
+    assert told_at_torch(repository, COMMAND) == "5000"
     short = "import npcrepro, torch"
     assert told_at_torch(repository, short, GOMP_SPINCOUNT="7") == "7"
     assert told_at_torch(repository, short, OMP_WAIT_POLICY="PASSIVE") == "None"

@@ -174,6 +174,8 @@ class Published:
             paper: that the record is of, with all its profiles.
         """
         profile = self.runs[0]["profile"]["name"]
+        if profile not in {one.name for one in paper.profiles}:
+            return dict.fromkeys(self.methods, f"{self.folder.name} is of a profile that there is no more, {profile}.")
         now = {method.name: method for method in paper.at(profile).methods}
         found = {name: why for name in self.methods if (why := self._otherwise(name, now.get(name)))}
         for name in [name for name in self.methods if name not in found]:

@@ -12,6 +12,7 @@ them in the 9 x 9 kernels of ``conv3``.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import ceil, pi, sqrt
 
 import torch
@@ -186,7 +187,9 @@ class SupportVectors(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+        # The meta device, on which layers are counted, has no autocast.
+        in_fp32 = nullcontext() if image.is_meta else torch.autocast(image.device.type, enabled=False)
+        with torch.no_grad(), in_fp32:
             features = self.features(image.float())
             cosines = F.conv2d(features, self.frequencies, self.phases).cos() * sqrt(2 / len(self.phases))
         distance = self.classifier(torch.cat([features, cosines], dim=1))

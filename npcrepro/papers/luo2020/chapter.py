@@ -93,7 +93,7 @@ def loss_without_structure(side: int, epsilons: tuple[float, ...]) -> pd.DataFra
     pixels = side**2
     rows = [
         {"probability of each pixel": f"{probability:.0e}"}
-        | {f"epsilon {e:g}": printed_dice(0, probability * pixels, 0, pixels, e) for e in epsilons}
+        | {f"epsilon {e:g}": printed_dice(0, probability * pixels, 0, pixels, epsilon=e) for e in epsilons}
         for probability in (1e-2, 1e-4, 1e-6, 1e-8, 1e-10)
     ]
     return pd.DataFrame(rows)

@@ -119,6 +119,8 @@ def test_a_control_has_the_updates_of_all_networks_behind_mmfnet():
 def test_the_loss_is_as_printed_at_profile_paper_and_in_the_form_that_is_meant_elsewhere():
     empty = torch.full((1, 1, 1, 2, 2), -100.0), torch.zeros(1, 1, 1, 2, 2)
     for method in (*CHEN.methods, *SHORT.methods):
+        if method.name == "nnunet-3d":
+            continue  # a loss of its own
         printed = method.name == "mmfnet-printed-loss" or (method in CHEN.methods and method.name not in KEPT)
         for stage in method.stages:
             assert stage.loss.build()(*empty).item() == pytest.approx(-1.0 if printed else 0.0)

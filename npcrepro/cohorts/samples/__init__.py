@@ -1,0 +1,1 @@
+"""Real images that come with the package, see ``README.md``; `make` is how they were made."""
