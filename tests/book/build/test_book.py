@@ -288,10 +288,10 @@ class TestPages:
         page = chromium.new_page(viewport={"width": width, "height": 900})
         page.goto(f"{site}/notebooks/claims.html")
         claims = page.locator(".npc-filter").first
-        claims.get_by_label("verdict").select_option("undecided")
+        claims.get_by_label("as first listed").select_option("undecided")
         shown = claims.locator("tbody tr:visible")
         assert 0 < shown.count() < claims.locator("tbody tr").count()
-        assert set(shown.locator("[data-name=verdict]").all_inner_texts()) == {"undecided"}
+        assert set(shown.locator("[data-name='as first listed']").all_inner_texts()) == {"undecided"}
         assert claims.locator("output").inner_text().startswith(f"{shown.count()} of ")
         page.close()
 
