@@ -50,8 +50,9 @@ test-slurm: environment
 	BIN=$(BIN) tests/slurm.sh
 
 bench: environment
-	@for name in training data scaling blocks patient metrics explore; do \
-	  echo "== benchmarks/$$name.py" && $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@failed=; for name in training data scaling blocks patient metrics explore; do \
+	  echo "== benchmarks/$$name.py" && $(BIN)/python benchmarks/$$name.py || failed="$$failed $$name"; \
+	done; if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 serve: book
 	@echo "The book is at http://127.0.0.1:8000/ (Ctrl-C ends it)"

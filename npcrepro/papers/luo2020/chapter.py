@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,10 @@ from npcrepro.base.wording import in_words
 from npcrepro.book.figures.printed import FORBIDDEN, GREEN, VERMILION, Picture, axes
 from npcrepro.findings.audit.checks import Reported, jsc_of
 from npcrepro.papers.luo2020.audit import printed_dice
+from npcrepro.protocol import registry
 
 if TYPE_CHECKING:
+    from npcrepro.runs.published import Published
     from npcrepro.runs.records import Record
     from npcrepro.sampling.slices import SliceData
 
@@ -99,29 +100,19 @@ def loss_without_structure(side: int, epsilons: tuple[float, ...]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def older_baselines(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Baselines that a record has as they were before they were mended, each with what was wrong.
+# What was wrong with baselines before they were mended, by the name of the method.
+MENDED = {
+    "fcn8": "*FCN-8* has no batch normalisation in these runs and learnt nothing with the loss of the others, so that "
+    "its Dice loss leaves absent structures out. By now it has both; what it was is the method `fcn8-plain`.",
+    "mask-rcnn": "*Mask R-CNN* was set up for slices of 512 x 512 in these runs and saw smaller ones: pieces under "
+    "nine pixels were background, and its smallest anchor had eight pixels. By now both shrink with the slice.",
+}
 
-    Args:
-        methods: how each method of the record was defined, by name.
 
-    Example:
-        >>> older_baselines({"fcn8": {"network": {"options": {"batch_norm": True}}}})
-        {}
-    """
-    options = {name: one["network"]["options"] for name, one in methods.items()}
-    found = {}
-    if not options.get("fcn8", {"batch_norm": True}).get("batch_norm"):
-        found["fcn8"] = (
-            "*FCN-8* has no batch normalisation in these runs and learnt nothing with the loss of the others, so that "
-            "its Dice loss leaves absent structures out. By now it has both; what it was is the method `fcn8-plain`."
-        )
-    if "made_for" not in options.get("mask-rcnn", {"made_for": 512}):
-        found["mask-rcnn"] = (
-            "*Mask R-CNN* was set up for slices of 512 x 512 in these runs and saw smaller ones: pieces under nine "
-            "pixels were background, and its smallest anchor had eight pixels. By now both shrink with the slice."
-        )
-    return found
+def older_baselines(published: Published) -> dict[str, str]:
+    """Baselines that a record has as they were before they were mended, each with what was wrong."""
+    outdated = published.outdated(registry.load("luo2020"))
+    return {name: why for name, why in MENDED.items() if name in outdated}
 
 
 def share_without_instance(data: SliceData, cases: list[str]) -> pd.DataFrame:
