@@ -3,16 +3,21 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import npcrepro
+from npcrepro.protocol import registry
 
 EXTRAS = ("book", "sweep", "test")
 IMAGES = (
@@ -135,14 +140,21 @@ def test_notebooks_are_chapters(notebooks, repository):
     assert [name for name in notebooks if f"notebooks/{name.removesuffix('.ipynb')}\n" not in toc] == []
 
 
-def test_no_file_is_large(tracked):
-    assert [path.name for path in tracked if path.stat().st_size > 1_000_000] == []
+def is_weights(path, repository):
+    """Whether a file is one of the published weights, of which another test knows how large they may be."""
+    return re.fullmatch(r"npcrepro/papers/\w+/weights/.+\.safetensors", path.relative_to(repository).as_posix())
 
 
-def test_no_images_or_weights_are_committed(tracked, repository):
-    """Apart from the sample cohorts, which are small, and may be shown."""
+def test_no_file_is_large(tracked, repository):
+    large = [path for path in tracked if path.stat().st_size > 1_000_000]
+    assert [path.name for path in large if not is_weights(path, repository)] == []
+
+
+def test_no_images_are_committed_and_no_other_weights(tracked, repository):
+    """Apart from the sample cohorts, which are small, and may be shown, and the published weights."""
     samples = repository / "npcrepro" / "cohorts" / "samples"
-    others = [path.relative_to(repository).as_posix() for path in tracked if not path.is_relative_to(samples)]
+    others = [path for path in tracked if not path.is_relative_to(samples) and not is_weights(path, repository)]
+    others = [path.relative_to(repository).as_posix() for path in others]
     assert [name for name in others if name.lower().endswith(IMAGES) and name not in ALLOWED_IMAGES] == []
     assert sum(path.stat().st_size for path in samples.rglob("*") if path.is_file()) < 6e6
 
@@ -161,6 +173,51 @@ def test_continuous_integration_runs_make_test(repository):
     script = repository / ".ci" / "run"
     assert re.search(r"\bmake lint && make test\b", script.read_text(), re.MULTILINE)
     assert script.stat().st_mode & 0o111
+
+
+@pytest.fixture(scope="session")
+def jobs(repository):
+    """The jobs of the public continuous integration."""
+    return yaml.safe_load((repository / ".github/workflows/book.yml").read_text())["jobs"]
+
+
+def test_workflow_uses_the_oldest_python_and_a_newer_one(jobs, project):
+    oldest = project["requires-python"].removeprefix(">=")
+    for job in ("test", "wheel"):
+        first, *newer = jobs[job]["strategy"]["matrix"]["python"]
+        assert (first, len(newer)) == (oldest, 1)
+        assert all(Version(version) in SpecifierSet(project["requires-python"]) for version in newer)
+
+
+def test_workflow_runs_scripts_that_are_there_and_deploys_after_all_of_them(jobs, repository):
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    scripts = [command for command in commands if command.startswith(".ci/")]
+    assert scripts == [".ci/run", ".ci/wheel"]
+    assert all((repository / script).stat().st_mode & 0o111 for script in scripts)
+    assert jobs["deploy"]["needs"] == [name for name in jobs if name != "deploy"]
+
+
+@pytest.mark.slow
+def test_wheel_has_papers_samples_and_weights_and_no_tests(repository, tmp_path):
+    """The build writes into its folder, so that it gets a copy, with a file in the place of weights."""
+    source = tmp_path / "source"
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        source.mkdir(exist_ok=True)
+        shutil.copy(repository / name, source)
+    shutil.copytree(repository / "npcrepro", source / "npcrepro", ignore=shutil.ignore_patterns("__pycache__"))
+    weights = "npcrepro/papers/li2018/weights/invented/makers/0/model.safetensors"
+    (source / weights).parent.mkdir(parents=True)
+    (source / weights).write_bytes(b"weights")
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "-w", tmp_path, source], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        inside = {name for name in opened.namelist() if ".dist-info/" not in name}
+    tracked = {path.relative_to(source).as_posix() for path in (source / "npcrepro").rglob("*") if path.is_file()}
+    assert inside == tracked
+    assert weights in inside
+    assert {f"npcrepro/papers/{key}/paper.yaml" for key in registry.KEYS} < inside
+    assert "npcrepro/cohorts/samples/ct/labelsTr/KBP_017.nii.gz" in inside
 
 
 def test_readme_names_the_two_commands(repository):

@@ -80,6 +80,19 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"cannot write {folder}: {there} may not be written to")
 
 
+def check_new(folder: Path) -> None:
+    """Refuse a folder that is there and not empty, before work that would fill it.
+
+    Raises:
+        InputError: naming the folder.
+
+    Example:
+        >>> check_new(Path("a/new/folder"))
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not empty: give a new folder, or remove it first")
+
+
 def _is_full(error: OSError, folder: Path) -> bool:
     """Whether the disk is full. NumPy's error has no number then: it says only how many values were written."""
     if error.errno is None:

@@ -17,7 +17,7 @@ from IPython.display import Markdown, display
 from npcrepro.base.wording import middle, plural, seeds_line
 from npcrepro.book import tables
 from npcrepro.book.figures import slices, style
-from npcrepro.book.html import slice_browser
+from npcrepro.book.html import viewer, volume_files
 from npcrepro.book.results import Results
 from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
@@ -249,30 +249,41 @@ class Chapter:
         """Label maps ``(z, y, x)`` of a case that the first fold tests, by method; structures count from 1."""
         return {name: record.prediction(case)[0] for name, record in self.first_fold().items()}
 
-    def browse(self, limits: tuple[float, float] | None = None) -> Markdown:
-        """All slices of one tested patient, to move through on the page: the middle one of the leading method.
+    def cases_shown(self, count: int = 3) -> list[str]:
+        """Cases that the first fold tests, evenly spaced from best to worst by the DSC of the leading method; fewer
+        where it tests fewer patients."""
+        patients = self.ranked_of_first_fold()
+        places = np.linspace(0, len(patients) - 1, min(count, len(patients))).round().astype(int)
+        return [self.prepared.cases_of([patients[place]])[0] for place in places]
 
-        With one structure each method has a panel with the reference and its own outline, with several the reference
-        has a panel of its own.
+    def browse(self, *methods: str, count: int = 3, limits: tuple[float, float] | None = None) -> Markdown:
+        """Tested patients to look around in on the page, with thresholds to move; see `npcrepro.book.html.viewer`.
 
         Args:
+            methods: names, shown beside the leading method; without any, the first ones of the page. Those that were
+                not run are left out.
+            count: of patients, see `cases_shown`.
             limits: intensities shown as black and white.
         """
-        case, place = self.middle_case()
-        truth, titles = self.masks(case), style.titles(self.paper)
-        labels = self.labels(case)
-        if len(truth) > 1:
-            colours = dict(zip(truth, style.structure_colours(list(truth)), strict=True))
-            panels = {"Reference": truth}
-            panels |= {titles[n]: {s: label == i for i, s in enumerate(truth, 1)} for n, label in labels.items()}
-        else:
-            own = style.colours(self.paper, list(labels))
-            colours = {"Reference": style.REFERENCE} | {titles[name]: own[name] for name in labels}
-            (reference,) = truth.values()
-            panels = {titles[n]: {"Reference": reference, titles[n]: label == 1} for n, label in labels.items()}
-        given = (self.image(case), panels, colours, self.spacing_mm(case), limits)
-        slices.show_images(self.source, self.settings, slice_browser.show, *given)
-        return Markdown(f"*{case}, {place} ({self.made}).*")
+        leader, runs, titles = self.ranked()[0], self.first_fold(), style.titles(self.paper)
+        wanted = dict.fromkeys((leader, *(methods or runs)))
+        names = [name for name in wanted if name in runs][: volume_files.MOST_OUTLINES - 1]
+        patients = [
+            volume_files.patient_of(
+                self.prepared,
+                case,
+                {titles[name]: runs[name].prediction(case)[1] for name in names},
+                self.structures,
+                self.data.channels,
+                limits,
+            )
+            for case in self.cases_shown(count)
+        ]
+        colours = {volume_files.REFERENCE: style.REFERENCE} | style.key(self.paper, names)
+        thresholds = {titles[name]: self.paper.method(name).threshold for name in names}
+        slices.show_images(self.source, self.settings, viewer.show, patients, colours, thresholds)
+        which = "all" if len(patients) < count else "from best to worst of those"
+        return Markdown(f"*{plural(len(patients), 'patient')}, {which} that the first fold tests ({self.made}).*")
 
     def by_slice(self, *methods: str) -> pd.DataFrame:
         """DSC of each slice that shows the first structure: columns patient, slice, method, dsc; first seed."""

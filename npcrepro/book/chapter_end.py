@@ -1,4 +1,4 @@
-"""What every chapter on a paper ends with, and the scorecard of all of them.
+"""What every chapter on a paper ends with, and what each paper gives to somebody who wants to check it.
 
 Facts about a paper come from its YAML file, verdicts from the audit and the ledger, everything else from records.
 """
@@ -25,7 +25,7 @@ from npcrepro.protocol import registry
 from npcrepro.runs.per_patient import by_patient
 from npcrepro.runs.published import Published, published_folders, read_published
 
-# What a paper has to give so that somebody else can check it, in the order of the scorecard.
+# What a paper has to give so that somebody else can check it, in the order of the table.
 CRITERIA = {
     "data": "the images can be had",
     "code": "the code can be had",
@@ -48,9 +48,6 @@ _COLOURS = {
     "weaker than printed": ("↓", "#fbe3b5"),
     "does not hold so far": ("✗", "#f6c9ad"),
     "open": ("?", "#d9e3ea"),
-    "yes": ("✓", "#bfe6d8"),
-    "in part": ("±", "#fbe3b5"),
-    "no": ("✗", "#f6c9ad"),
 }
 
 
@@ -98,35 +95,23 @@ def chapter_end(key: str, chapter: Chapter | None = None) -> HTML:
     return HTML(_table("dataframe npc-frame", (_row(name, cell) for name, cell in rows.items())))
 
 
-def scorecard() -> HTML:
-    """All papers on one page: what each gives for a check, whether its numbers fit, and how its claims stand."""
+def given() -> pd.DataFrame:
+    """What each paper gives to somebody who wants to check it: a row of text for each paper, a column for each of
+    `CRITERIA` (yes, in part or no), ``checks`` of its arithmetic, ``gaps`` in its text, and why behind each answer."""
     rows = []
     for key, entry in registry.PAPERS.items():
-        given = [badge(*_given(key, name)) for name in CRITERIA]
-        about = _checked(key), str(len(_entry(key, "gaps"))), _overall(_lines(key))
-        rows.append(_row(f'<a href="{key}.html">{escape(entry.short)}</a>', *given, *about))
-    head = ("paper", *CRITERIA, "arithmetic", "gaps", "claims")
-    caption = "What each paper gives; the reasons stand below"
-    return HTML(_table("dataframe npc-wide-table npc-scorecard", rows, head, caption))
+        answers = {name: _given(key, name) for name in CRITERIA}
+        row = {"paper": entry.short} | {name: met for name, (met, _) in answers.items()}
+        row |= {"checks": _checked(key), "gaps": str(len(_entry(key, "gaps")))}
+        rows.append(row | {f"{name}: {CRITERIA[name]}?": says for name, (_, says) in answers.items()})
+    return pd.DataFrame(rows)
 
 
-def reasons() -> pd.DataFrame:
-    """Why the scorecard says what it says: a row for each paper and criterion."""
-    rows = [(entry.short, name, *_given(key, name)) for key, entry in registry.PAPERS.items() for name in CRITERIA]
-    return pd.DataFrame(rows, columns=["paper", "criterion", "met", "what the text says"])
-
-
-def badge(word: str, why: str = "") -> str:
-    """A word of `OVERALL_VERDICTS` or `MET` with its sign on its colour, as HTML.
-
-    Args:
-        word: to be shown.
-        why: shown beside the pointer.
-    """
+def badge(word: str) -> str:
+    """A word of `OVERALL_VERDICTS` with its sign on its colour, as HTML."""
     sign, colour = _COLOURS[word]
-    title = f' title="{escape(why, quote=True)}"' if why else ""
     style = f"background: {colour}; color: #1b2530; padding: 0.1em 0.5em; border-radius: 0.6em; white-space: nowrap"
-    return f'<span class="npc-badge" style="{style}"{title}>{sign} {escape(word)}</span>'
+    return f'<span class="npc-badge" style="{style}">{sign} {escape(word)}</span>'
 
 
 def _table(classes: str, rows: Iterable[str], head: Sequence[str] = (), caption: str = "") -> str:
@@ -142,7 +127,7 @@ def _row(title: str, *cells: str) -> str:
 
 
 def _given(key: str, name: str) -> tuple[str, str]:
-    """One of the words of `MET` for a criterion, and why."""
+    """Yes, in part or no for a criterion, and why."""
     met = pick(MET, _entry(key, "scorecard", name, "met"), f"answer to scorecard: {name} in {key}.yaml")
     return met, _entry(key, "scorecard", name, "says")
 
@@ -164,13 +149,6 @@ def _lines(key: str) -> list[Line]:
 
 def _published(key: str) -> list[Published]:
     return [found for found in map(read_published, published_folders()) if found.runs[0]["paper"] == key]
-
-
-def _overall(lines: Sequence[Line]) -> str:
-    """The badge of a paper; where it is open although claims are decided, they stand behind it."""
-    verdicts = _verdicts(lines)
-    word, decided = overall_verdict(verdicts), _counted(verdicts, ledger.DECIDED)
-    return badge(word, _decided(lines)) + (f" ({decided} of {len(verdicts)})" if word == "open" and decided else "")
 
 
 def _verdicts(lines: Sequence[Line]) -> list[str]:

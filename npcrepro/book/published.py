@@ -71,7 +71,7 @@ class PublishedResults(Results):
         places = [f"{self.paper.method(run['method']).title}, fold {run['fold']}, seed {run['seed']}" for run in ended]
         caption = "A run is one fold with one seed"
         if ended:
-            caption += f". The loss became no number, and the network is scored as it then was: {'; '.join(places)}"
+            caption += f". Training diverged (NaN), and the network was scored anyway: {'; '.join(places)}"
         return tables.show(pd.DataFrame(lines, columns=names), caption, precision=1)
 
     def by_fold(self, metrics: dict[str, str]) -> Markdown:

@@ -149,14 +149,14 @@ class Results:
             for column, metric in metrics.items():
                 name = style.METRIC_TITLES.get(metric, metric)
                 ours, theirs = statistics.summarise(mine[metric]), row.get(column)
-                line[f"{name} printed"] = DASH if theirs is None else f"{theirs:.{decimals[column]}f}"
+                line[f"{name} reported"] = DASH if theirs is None else f"{theirs:.{decimals[column]}f}"
                 interval = "" if np.isnan(ours.low) else f" ({ours.interval})"
                 line[f"{name} ours"] = f"{ours.mean:.3f}{interval}" if ours.n else DASH
             lines.append(line)
         frame = pd.DataFrame(lines)
         # Too few patients leave means without an interval.
         known = " with 95 % interval" if frame.filter(like=" ours").map(lambda cell: "(" in cell).any(axis=None) else ""
-        return tables.show(frame, f"Printed means (sd not stated); ours{known}; n: our patients ({self.made})")
+        return tables.show(frame, f"Reported means (sd not stated); ours{known}; n: our patients ({self.made})")
 
     # Single numbers
 

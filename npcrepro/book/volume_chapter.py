@@ -103,10 +103,8 @@ class VolumeChapter(Chapter):
         return Markdown(f"*{self.shown.case}, {self.structures[0]}; {self.middle_case()[1]} ({self.made}).*")
 
     def patients_shown(self, count: int = 3) -> list[Shown]:
-        """Patients that the first fold tests, evenly spaced from best to worst; fewer where it tests fewer."""
-        patients = self.ranked_of_first_fold()
-        places = np.linspace(0, len(patients) - 1, min(count, len(patients))).round().astype(int)
-        return [self._shown(self.prepared.cases_of([patients[place]])[0]) for place in places]
+        """The cases of `cases_shown`, with image and masks."""
+        return [self._shown(case) for case in self.cases_shown(count)]
 
     def planes(self, *methods: str) -> Markdown:
         """The patient of `shown` in three planes, with the contours of these methods."""

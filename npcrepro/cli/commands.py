@@ -32,6 +32,7 @@ from npcrepro.cli.options import (
     print_table,
     settings_of,
 )  # fmt: skip
+from npcrepro.cli.publish import publish
 from npcrepro.cli.score import score
 
 app = typer.Typer(
@@ -170,7 +171,9 @@ def plan(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Count the runs of a sweep, and estimate its hours from measured updates.
+    """Count the runs of a sweep, and estimate its hours from measured updates; memory and disk come with it.
+
+    A public set need not be there yet: give SET/VARIANT of `data list` as cohort, for instance npc-mri-277/CET1.
 
     An update takes what it took in finished runs of the same method and profile, or with --measure what the network
     needs for random images on this device. Stages that end early make it shorter, images on slow disks longer.
@@ -187,7 +190,8 @@ def plan(
         typer.echo(json.dumps(found, indent=1))
         return
     print_table(*cost.estimate_table(rows))
-    typer.echo(cost.estimate_in_words(rows))
+    for line in (cost.estimate_in_words(rows), *cost.needs_in_words(settings)):
+        typer.echo(line)
 
 
 @app.command()
@@ -224,21 +228,54 @@ def train(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Option(metavar="RUN", help="Folder of a finished run; `train` prints it.")],
     cohort: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder with imagesTs or imagesTr; labels are not needed.")
     ],
     out: Annotated[Path, typer.Option(metavar="OUT", help="Folder to write; has to be new or empty.")],
+    run: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Folder of a finished run; `train` prints it.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Published weights in place of a run; `weights` lists them.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEFAULT.device,
 ) -> None:
-    """Segment every case of a folder with the network of a finished run: OUT/CASE.nii.gz and a dataset.json."""
-    from npcrepro.runs import predict
+    """Segment every case of a folder with a trained network: OUT/CASE.nii.gz and a dataset.json.
 
-    number = predict.predict(run, cohort, out, device, report=typer.echo)
+    The network is that of a finished run (--run), or comes with this package (--weights).
+    """
+    from npcrepro.runs import predict
+    from npcrepro.runs.weights import weights_of
+
+    if run is not None and weights is not None:
+        raise InputError(f"--run {run} and --weights {weights} name two networks: give one of them")
+    if run is None and weights is None:
+        raise InputError("no network is named: give --run with the folder of a run, or --weights with a name")
+    number = predict.predict(run or weights_of(weights or ""), cohort, out, device, report=typer.echo)
     typer.echo(f"{plural(number, 'case')} in {out}")
 
 
+@app.command("weights")
+def list_weights(
+    publish: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Pack a finished run into this package first; may be given several times."),
+    ] = None,
+    device: Device = DEFAULT.device,
+) -> None:
+    """List the trained networks that come with this package, for `predict --weights`."""
+    from npcrepro.runs import weights
+
+    for run in publish or ():
+        typer.echo(f"{run} packed in {weights.publish(run, device)}")
+    if rows := weights.table():
+        print_table(weights.TABLE, rows)
+    else:
+        typer.echo("this copy of the package has no weights")
+
+
 app.command()(score)
+app.command()(publish)
 
 
 @app.command()

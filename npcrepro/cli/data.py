@@ -29,7 +29,7 @@ def data_check(
     Cases whose labels are known to be wrong or doubtful are named, too.
     """
     from npcrepro.cohorts.check import check
-    from npcrepro.cohorts.listing import scan
+    from npcrepro.cohorts.listing import cohort_folder, images_to_segment, scan
 
     defects = check(path)
     for defect in defects:
@@ -39,6 +39,8 @@ def data_check(
     for names, meaning in ((listing.excluded, "wrong labels, never used"), (suspect, "doubtful labels, scored apart")):
         if names:
             typer.echo(f"known: {', '.join(names)}: {meaning}")
+    if images_to_segment(cohort_folder(path)):
+        typer.echo("known: imagesTs: images to be segmented, without labels")
     errors = sum(defect.severity == "error" for defect in defects)
     typer.echo(f"{path}: {plural(errors, 'error')}, {plural(len(defects) - errors, 'warning')}")
     raise typer.Exit(1 if errors else 0)
@@ -213,6 +215,10 @@ def data_import(
 ) -> None:
     """Make a cohort of DICOM (contours filled, images on one grid, identifiers dropped) or of a table of files.
 
+    Series and structures of DICOM that are not recognised are written to rules-draft.yaml beside COHORT, to be edited
+    and given as --rules. One series and one structure need no rules. A folder without any RTSTRUCT becomes images to
+    be segmented by npcrepro predict.
+
     The table has the columns case, mask:STRUCTURE or label:STRUCTURE=1, and one for each channel.
     """
     if source.suffix.lower() in (".csv", ".tsv"):
@@ -226,13 +232,17 @@ def data_import(
 
         cohort = import_dicom(source, destination, rules=rules, report=typer.echo)
     channels, structures = ", ".join(cohort.channels), ", ".join(cohort.structures)
-    typer.echo(f"{plural(len(cohort.cases), 'case')} in {destination}; channels {channels}; structures {structures}")
+    about = f"structures {structures}" if structures else "no contours: images to be segmented"
+    typer.echo(f"{plural(len(cohort.cases), 'case')} in {destination}; channels {channels}; {about}")
 
 
 @data.command("export-rtstruct")
 def data_export_rtstruct(
     prediction: Annotated[Path, typer.Argument(metavar="PREDICTION", help="Label image on the grid of the series.")],
-    series: Annotated[Path, typer.Argument(metavar="SERIES", help="Folder of the DICOM series.")],
+    series: Annotated[
+        Path,
+        typer.Argument(metavar="SERIES", help="DICOM folder of the series, or of the patient: the grid tells."),
+    ],
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="RTSTRUCT file to write. It names the patient, as the series does.")
     ],

@@ -20,7 +20,7 @@ CohortPath = Annotated[
     str,
     typer.Option(help="Folder in the nnU-Net raw layout, a sample cohort such as 'sample-ct', or 'phantom'."),
 ]
-Size = Annotated[str, typer.Option(help="Size of the run: smoke, quick, bench or paper.")]
+Size = Annotated[str, typer.Option(help="Size of the run: smoke, quick, bench, long or paper.")]
 Methods = Annotated[
     list[str] | None, typer.Option(help="Method, may be given several times; by default the profile's.")
 ]

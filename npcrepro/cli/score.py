@@ -69,6 +69,7 @@ def score(
 
     from npcrepro import scoring
     from npcrepro.base.errors import pick
+    from npcrepro.base.files import check_new, check_writable
     from npcrepro.metrics.surface import CONVENTIONS
     from npcrepro.runs.published import read_published
 
@@ -77,7 +78,8 @@ def score(
     if out:
         scoring.check_out(out)
     if record:
-        scoring.check_record(record)
+        check_writable(record)
+        check_new(record)
         if not beside:
             raise InputError(f"--record {record} needs --beside: published runs on the same cohort name the folds")
     predictions, reference = scoring.parse_paths(paths, pred or [])

@@ -2,7 +2,8 @@
 
 A cohort is a folder with ``dataset.json``, ``imagesTr/CASE_0000.nii.gz`` (one file a channel) and
 ``labelsTr/CASE.nii.gz``. ``dataset.json`` holds ``channel_names``, ``labels``, ``numTraining``, ``file_ending`` and
-optionally ``dataset`` (v2: the files of each case, in place of the folder scan). Our own optional fields:
+optionally ``dataset`` (v2: the files of each case, in place of the folder scan). Images to be segmented lie in
+``imagesTs``, without labels; `check` and `npcrepro.runs.predict.predict` take them. Our own optional fields:
 
 * ``name``, ``reference``, ``licence``, ``publishable`` (false by default);
 * ``spacing_known`` (true by default): whether the spacing in the headers is that of the scanner;
@@ -26,11 +27,11 @@ from typing import Any
 import numpy as np
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import write_json, writing_folder
+from npcrepro.base.files import check_new, write_json, writing_folder
 from npcrepro.cohorts.cohort import Case, CaseArrays, Cohort
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import to_itk, to_mask
-from npcrepro.cohorts.listing import cohort_folder, is_file_name, scan
+from npcrepro.cohorts.listing import cohort_folder, images_to_segment, is_file_name, scan
 from npcrepro.cohorts.structures import Coding, Structures, as_codes
 
 WORDS = ("spacing_known", "licence", "reference", "publishable")
@@ -42,10 +43,17 @@ def read_cohort(root: str | Path) -> Cohort:
     ``root`` is a folder, or the name of a sample cohort: ``sample-ct``, ``sample-t2`` or ``sample-sarcoma``.
 
     Raises InputError for a missing folder or ``dataset.json``, bad JSON, a missing field, a missing label, a case that
-    is there twice, and for a cohort without cases. Cases with wrong labels may lack files; for a case that lacks a
-    channel see ``missing_series`` above.
+    is there twice, for a cohort without cases, and for images without labels (``imagesTs`` alone). Cases with wrong
+    labels may lack files; for a case that lacks a channel see ``missing_series`` above.
     """
     root = cohort_folder(root)
+    if images_to_segment(root):
+        cause = "training and scores need imagesTr and labelsTr; `npcrepro predict` segments imagesTs"
+        raise InputError(f"{root}: images without labels (imagesTs alone): {cause}")
+    return _read(root)
+
+
+def _read(root: Path) -> Cohort:
     listing = scan(root)
     for defect in listing.defects:
         if defect.severity == "error":
@@ -77,9 +85,11 @@ def write_cohort(
     """Write a cohort in the nnU-Net raw layout and return it as read back.
 
     ``cases`` may be a generator: one case is in memory at a time. ``structures`` leaves the background out: names with
-    the codes of the labels, or names alone where the labels are masks (see `Coding`). The folder appears when it is
-    complete. Raises InputError where ``root`` holds something already, for arrays that do not fit together, a case name
-    given twice, an unknown label value, and no cases.
+    the codes of the labels, or names alone where the labels are masks (see `Coding`). Without structures there are no
+    labels: the images are to be segmented and lie in ``imagesTs``. The folder appears when it is complete.
+
+    Raises InputError where ``root`` holds something already, for arrays that do not fit together, a case name given
+    twice, an unknown label value, and no cases.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -89,8 +99,7 @@ def write_cohort(
         ('A',)
     """
     root = Path(root)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(f"{root} exists and is not empty: give a new folder, or remove it first")
+    check_new(root)
     written: list[Case] = []
     coding: Coding | None = None
     codes: Structures = {}
@@ -99,20 +108,22 @@ def write_cohort(
     else:
         coding = Coding(structures)
     with writing_folder(root) as folder:
-        (folder / "imagesTr").mkdir()
-        (folder / "labelsTr").mkdir()
+        for part in ("imagesTr", "labelsTr") if structures else ("imagesTs",):
+            (folder / part).mkdir()
         for case in cases:
             if case.name in {each.name for each in written}:
                 raise InputError(f"case {case.name} is given twice: two sources carry the same case name")
-            if coding is not None:
+            if coding is not None and structures:
                 case = replace(case, label=_encoded(coding, case))
                 codes = coding.structures
             _write_case(folder, case, tuple(channels), codes)
             written.append(Case(case.name, case.patient, suspect=case.suspect, not_contoured=case.not_contoured))
         header: dict[str, Any] = {"name": name, "reference": reference, "licence": licence, "publishable": publishable}
-        header |= {"file_ending": ".nii.gz", "numTraining": len(written), "spacing_known": spacing_known}
+        header |= {"file_ending": ".nii.gz", "numTraining": len(written) if structures else 0}
+        header["spacing_known"] = spacing_known
         header["channel_names"] = {str(i): channel for i, channel in enumerate(channels)}
-        header["labels"] = {"background": 0} | {key: list(c) if len(c) > 1 else c[0] for key, c in codes.items()}
+        if structures:
+            header["labels"] = {"background": 0} | {key: list(c) if len(c) > 1 else c[0] for key, c in codes.items()}
         if any(len(c) > 1 for c in codes.values()):
             # nnU-Net asks for it with regions: what a voxel becomes when it is put together again.
             header["regions_class_order"] = [c[0] for c in codes.values()]
@@ -124,10 +135,10 @@ def write_cohort(
         header |= {key: value for key, value in of_cases.items() if value}
         write_json(folder / "dataset.json", header)
         try:
-            read_cohort(folder)
+            _read(folder)
         except Refused as problem:
             raise InputError(str(problem).replace(str(folder), str(root))) from None
-    return read_cohort(root)
+    return _read(root)
 
 
 def _encoded(coding: Coding, case: CaseArrays) -> np.ndarray:
@@ -142,12 +153,13 @@ def _encoded(coding: Coding, case: CaseArrays) -> np.ndarray:
 def _write_case(folder: Path, case: CaseArrays, channels: tuple[str, ...], structures: Structures) -> None:
     import SimpleITK as sitk
 
-    image, label = np.asarray(case.image), np.asarray(case.label)
+    image = np.asarray(case.image)
     if not is_file_name(case.name):
         raise InputError(f"case name {case.name!r} cannot be part of a file name: a path was given as case name")
     if image.ndim != 4 or len(image) != len(channels):
         cause = "images are stacked as (C, z, y, x)"
         raise InputError(f"case {case.name}: image of shape {image.shape} for {len(channels)} channels: {cause}")
+    label = np.asarray(case.label) if structures else np.zeros(image.shape[1:], np.uint8)
     if label.shape != image.shape[1:]:
         cause = "the label was drawn on another grid"
         raise InputError(f"case {case.name}: label of shape {label.shape} for an image of {image.shape[1:]}: {cause}")
@@ -161,5 +173,6 @@ def _write_case(folder: Path, case: CaseArrays, channels: tuple[str, ...], struc
         sitk.WriteImage(to_itk(array, case.spacing_mm, case.geometry), str(path))
 
     for number, channel in enumerate(image):
-        write(channel, folder / "imagesTr" / f"{case.name}_{number:04d}.nii.gz")
-    write(mask, folder / "labelsTr" / f"{case.name}.nii.gz")
+        write(channel, folder / ("imagesTr" if structures else "imagesTs") / f"{case.name}_{number:04d}.nii.gz")
+    if structures:
+        write(mask, folder / "labelsTr" / f"{case.name}.nii.gz")

@@ -81,6 +81,11 @@ def cohort_folder(cohort: str | Path) -> Path:
     return pick(samples, str(cohort), "sample cohort")
 
 
+def images_to_segment(root: Path) -> bool:
+    """Whether a folder holds images to be segmented (``imagesTs``) and none with labels."""
+    return (root / "imagesTs").is_dir() and not any((root / part).exists() for part in ("imagesTr", "labelsTr"))
+
+
 def scan(root: Path) -> Listing:
     """Read dataset.json and list the files, collecting what is wrong and going on with what is left."""
     root, defects = cohort_folder(root), Defects()
@@ -90,7 +95,8 @@ def scan(root: Path) -> Listing:
     there = _read_header(root, defects)
     header = there or {}
     channels = None if there is None else _channels(header, defects)
-    structures = None if there is None else _structures(header, defects)
+    bare = images_to_segment(root) and "dataset" not in header
+    structures = None if there is None or (bare and "labels" not in header) else _structures(header, defects)
     ending = header.get("file_ending", ".nii.gz")
     wrong, suspect = header.get("wrong_labels", []), header.get("suspect_labels", [])
     groups, missing = header.get("groups", {}), header.get("not_contoured", {})
@@ -102,7 +108,7 @@ def scan(root: Path) -> Listing:
     if "dataset" in header:
         listed = _mapped_files(root, header["dataset"], len(channels) if channels else None, wrong, defects)
     else:
-        listed = _scanned_files(root, ending, channels, wrong, zeros, defects)
+        listed = _scanned_files(root, ending, channels, wrong, zeros, defects, bare)
     cases = []
     for name, (images, label) in sorted(listed.items()):
         if name not in wrong and (zeros or NO_IMAGE not in images):
@@ -115,17 +121,17 @@ def scan(root: Path) -> Listing:
             if name not in listed:
                 cause = likely_cause(name, listed, "a mistyped case name, or a case that was removed")
                 defects.warning("dataset.json", f"'{key}' names a case that is not there", name, cause)
-    if "numTraining" in header and header["numTraining"] != len(listed):
+    if "numTraining" in header and not bare and header["numTraining"] != len(listed):
         cause = "cases were added or removed after dataset.json was written"
         problem = f"'numTraining' is not the number of cases, {len(listed)}"
         defects.warning("dataset.json", problem, header["numTraining"], cause)
     if not cases:
-        where = "dataset.json" if "dataset" in header else "labelsTr"
+        where = "dataset.json" if "dataset" in header else "imagesTs" if bare else "labelsTr"
         if listed:
             cause = "'wrong_labels' names every case, or every other one lacks a channel"
             defects.error(where, "no cases left", f"{len(excluded)} excluded", cause)
         else:
-            files = [*_files(root / "imagesTr"), *_files(root / "labelsTr")]
+            files = [path for part in ("imagesTr", "labelsTr", "imagesTs") for path in _files(root / part)]
             others = ", ".join(sorted({_ending(path) for path in files} - {ending, ""}))
             cause = f"'file_ending' is {ending} but the files end with {others}" if others else "the folder is empty"
             defects.error(where, "no cases", f"file_ending {ending}", cause)
@@ -252,25 +258,32 @@ def _mapped_files(
 
 
 def _scanned_files(
-    root: Path, ending: str, channels: tuple[str, ...] | None, wrong: list[str], zeros: bool, defects: Defects
+    root: Path,
+    ending: str,
+    channels: tuple[str, ...] | None,
+    wrong: list[str],
+    zeros: bool,
+    defects: Defects,
+    bare: bool,
 ) -> _Listed:
     images: dict[str, dict[int, Path]] = {}
-    for path in _files(root / "imagesTr"):
+    part = "imagesTs" if bare else "imagesTr"
+    for path in _files(root / part):
         if path.name.endswith(ending):
             match = re.fullmatch(r"(.+)_(\d{4})", path.name.removesuffix(ending))
             if match:
                 images.setdefault(match[1], {})[int(match[2])] = path
             else:
                 cause = "an image is named CASE_0000 for channel 0, CASE_0001 for channel 1"
-                defects.error(f"imagesTr/{path.name}", "image without a channel number", path.name, cause)
+                defects.error(f"{part}/{path.name}", "image without a channel number", path.name, cause)
     labels = {p.name.removesuffix(ending): p for p in _files(root / "labelsTr") if p.name.endswith(ending)}
-    for folder in ("imagesTr", "labelsTr"):
+    for folder in (part, "labelsTr"):
         _report_other_endings(root / folder, ending, defects)
 
     numbers = sorted(range(len(channels)) if channels else {number for found in images.values() for number in found})
     for name in sorted({*images, *labels} - set(wrong)):
         found = images.get(name, {})
-        if name not in labels:
+        if name not in labels and not bare:
             cause = "the label was not exported, or carries another name"
             if any(f"{name}_{number:04d}" in labels for number in found):
                 cause = "the label is named like an image: a label has no _0000"
@@ -288,10 +301,10 @@ def _scanned_files(
                 value = f"channel {number}" + (f", {channels[number]}" if channels else "")
                 cause = "the sequence was not exported for this case, or channel_names has one too many"
                 problem = "missing channel, " + ("which becomes zeros" if zeros else "so that the case is left out")
-                defects.warning(f"imagesTr/{name}_{number:04d}{ending}", problem, value, cause)
+                defects.warning(f"{part}/{name}_{number:04d}{ending}", problem, value, cause)
         for number in sorted(set(found) - set(numbers)):
             cause = "channel_names does not list this channel; it is ignored"
-            defects.warning(f"imagesTr/{found[number].name}", "image of an unknown channel", f"channel {number}", cause)
+            defects.warning(f"{part}/{found[number].name}", "image of an unknown channel", f"channel {number}", cause)
     return {
         name: ([images.get(name, {}).get(number, NO_IMAGE) for number in numbers], labels.get(name, NO_IMAGE))
         for name in {*images, *labels}

@@ -33,6 +33,7 @@ class CrossEntropyLoss:
         self.target = target
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        # No equation in Li 2018: L = -[y log p + (1 - y) log(1 - p)], p the logistic function of the logit
         target = reduce_label(label, logits.shape[2:], self.target)
         total = F.binary_cross_entropy_with_logits(logits.float(), target, reduction=self.reduction)
         return total / len(logits) if self.reduction == "sum" else total

@@ -63,10 +63,12 @@ class DiceLoss:
         return mean_where(self._loss(probability, truth, contoured), counted)
 
     def _loss(self, probability: Tensor, truth: Tensor, contoured: Tensor) -> Tensor:
+        # No equation in Xue 2020, loss: 1 - DSC, with probabilities p in place of the mask
         # eq. 1 of Chen 2020, with s outside of the factor 2: L = 1 - (2 sum p g + s) / (sum p + sum g + s)
         return 1 - self._coefficient(probability, truth, contoured, factor=2)
 
     def _coefficient(self, probability: Tensor, truth: Tensor, contoured: Tensor, factor: int) -> Tensor:
+        # Luo 2020, eq. 1, a fraction: (sum p r + e) / (sum (p + r) + e); a factor of 2 for other papers
         overlap = self._sum(probability * truth, contoured)
         sizes = self._sum(probability + truth, contoured)
         return (factor * overlap + self.smoothing) / (sizes + self.smoothing)

@@ -44,7 +44,7 @@ class FocalLoss:
             log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
         else:
             log_p, log_not_p = log_softmax(logits)
-        # eq. 2 of Luo 2020: y = 1: -alpha (1 - p)^gamma log p; y = 0: -(1 - alpha) p^gamma log(1 - p)
+        # Luo 2020, eq. 2: y = 1: -alpha (1 - p)^gamma log p; y = 0: -(1 - alpha) p^gamma log(1 - p)
         inside = self.alpha * truth * (self.gamma * log_not_p).exp() * log_p
         outside = (1 - self.alpha) * (1 - truth) * (self.gamma * log_p).exp() * log_not_p
         return mean_where(-(inside + outside).flatten(2).mean(dim=2), contoured)

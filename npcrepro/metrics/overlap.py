@@ -57,6 +57,7 @@ class Counts:
     @property
     def dsc(self) -> float:
         """Dice similarity coefficient in [0, 1]; ``nan`` if both masks are empty, 0 if one is."""
+        # Li 2018, eq. 3: DSC = 2 TP / (2 TP + FP + FN)
         return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
@@ -82,6 +83,7 @@ class Counts:
     @property
     def corresponding_ratio(self) -> float:
         """Corresponding ratio (Li 2018, eq. 4), at most 1, no lower bound; ``nan`` if the reference is empty."""
+        # Li 2018, eq. 4: CR = (TP - FP/2) / (TP + FN)
         return _ratio(self.tp - 0.5 * self.fp, self.tp + self.fn)
 
     @property

@@ -121,6 +121,7 @@ class SurfaceDistances:
     @property
     def hausdorff(self) -> float:
         """Hausdorff distance in mm: the largest distance of either direction (Xue 2020)."""
+        # Xue 2020, HD: max(h(A, B), h(B, A)), with h(A, B) = max over a of min over b of |a - b|
         return max(self.to_reference.maximum, self.to_prediction.maximum)
 
     @property
@@ -149,6 +150,7 @@ class SurfaceDistances:
     @property
     def masd(self) -> float:
         """Mean of the two directed means in mm: ASD of Xue 2020, ASSD of Guo 2021 (eq. 9)."""
+        # Guo 2021, eq. 9: ASSD = (mean distance to the reference + mean distance to the prediction) / 2
         return (self.to_reference.mean + self.to_prediction.mean) / 2
 
     @property

@@ -103,6 +103,7 @@ class UNet(nn.Module):
             maps = down(maps)
             skips.append(block(maps))
             maps = self.pool(maps)
+        # Luo 2020, Section 2.1: deconvolutions, with the maps of the way down behind each other (skip connections)
         maps = self.bottleneck_block(self.down[-1](maps))
         for enlarge, up, skip in reversed(list(zip(self.enlarge, self.up, skips, strict=True))):
             maps = up(torch.cat([skip, enlarge(maps)], dim=1))

@@ -240,6 +240,16 @@ class Method:
             parts[name] = Component(component.target, {**component.options, **options})
         return dataclasses.replace(self, **parts)
 
+    def with_patience(self, checks: int | None) -> Method:
+        """The method with stages that end when so many checks have not improved, see `Profile.patience`."""
+        if checks is None:
+            return self
+        stages = (
+            dataclasses.replace(stage, patience=checks) if stage.keep_best and not stage.power else stage
+            for stage in self.stages
+        )
+        return dataclasses.replace(self, stages=tuple(stages))
+
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Method:
         """The method that was written into a ``config.json``."""
@@ -258,7 +268,7 @@ class Profile:
     """The size of a run. The architecture is the paper's in every profile.
 
     Attributes:
-        name: smoke, quick, bench or paper.
+        name: smoke, quick, bench, long or paper.
         matrix: size of the network's input in voxels, ``(y, x)`` or ``(z, y, x)``.
         width: factor on the numbers of channels; 1 is the paper's, or our choice where the paper is silent.
         batch_size: images of one update.
@@ -267,6 +277,9 @@ class Profile:
         folds: how many folds are run by default; ``None`` for all.
         methods: names of the methods that are run by default; empty for the proposed one.
         phantom: options of :func:`npcrepro.cohorts.phantom.write_phantom` for the embedded cohort.
+        patience: a stage that keeps its best check ends when so many checks in a row have not improved, so that a run
+            says whether it had converged; ``None`` leaves that to the stage. A stage whose rate falls to 0 by a power
+            uses all its updates.
     """
 
     name: str
@@ -278,6 +291,7 @@ class Profile:
     folds: int | None
     methods: tuple[str, ...]
     phantom: Mapping[str, Any]
+    patience: int | None = field(default=None, metadata=UNSAID)
 
 
 @dataclass(frozen=True)
@@ -288,7 +302,7 @@ class Paper:
         key: ``"li2018"``, as in the bibliography.
         title: as in the bibliography.
         methods: the first one is the one that the paper proposes.
-        profiles: smoke, quick, bench and paper.
+        profiles: smoke, quick, bench, long and paper.
         split: arguments of :func:`npcrepro.cohorts.folds.split_patients`.
         comparisons: a method to the method that it is compared with, from which it differs in one thing. The other
             methods are compared with the proposed one.
@@ -315,10 +329,12 @@ class Paper:
             >>> PAPER.at("paper") is PAPER
             True
         """
-        if self.profile(profile).name == PRINTED or not self.shortened:
+        size = self.profile(profile)
+        if size.name == PRINTED or not (self.shortened or size.patience):
             return self
-        methods = tuple(self.shortened.get(method.name, method) for method in self.methods)
-        return dataclasses.replace(self, methods=methods, shortened={})
+        methods = (self.shortened.get(method.name, method) for method in self.methods)
+        patient = tuple(method.with_patience(size.patience) for method in methods)
+        return dataclasses.replace(self, methods=patient, shortened={})
 
     def method(self, name: str) -> Method:
         """The method ``name``, also as ``paper/name``; an unknown one is an `InputError` with the nearest name."""

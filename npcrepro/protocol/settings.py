@@ -19,7 +19,7 @@ class Settings:
 
     Attributes:
         cohort: a folder in the nnU-Net raw layout, or ``"phantom"`` for the embedded one.
-        profile: smoke, quick, bench or paper.
+        profile: smoke, quick, bench, long or paper.
         methods: method names; empty means the profile's choice.
         folds: fold numbers; empty means the profile's choice.
         seeds: one run for each.

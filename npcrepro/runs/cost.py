@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from npcrepro.base.wording import plural
+from npcrepro.base.wording import in_words, plural
+from npcrepro.cohorts import public
 from npcrepro.protocol.method import Method, Profile
+from npcrepro.protocol.settings import Settings
 from npcrepro.runs.records import find
-from npcrepro.runs.sweep import Sweep
+from npcrepro.runs.sweep import RESOURCES, Sweep
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def _seconds_of_records(method: Method, profile: Profile, runs: str) -> tuple[fl
         updates = record.history.groupby("stage")["update"].max().sum() if len(record.history) else 0
         if updates and record.provenance["status"] == "trained":
             found.append(record.provenance["seconds"]["train"] / updates)
-            devices.add(record.provenance["device"])
+            mib = record.provenance.get("peak_gpu_memory_mib")
+            devices.add(record.provenance["device"] + (f", {mib * 2**20 / 1e9:.1f} GB" if mib else ""))
     return (fmean(found), f"records, {', '.join(sorted(devices))}") if found else (math.nan, "")
 
 
@@ -91,3 +94,24 @@ def estimate_in_words(rows: Sequence[Estimate]) -> str:
         said += f"; {sum(row.hours for row in known):.3g} hours for {sum(row.runs for row in known)} of them"
     missing = sum(row.runs for row in rows if math.isnan(row.seconds))
     return said + (f"; {plural(missing, 'run')} without a measured update (--measure times them)" if missing else "")
+
+
+def needs_in_words(settings: Settings) -> list[str]:
+    """What a sweep needs beside hours: memory by its profile, and the disk for a public set that is not there yet."""
+    said = []
+    memory_mib, minutes = RESOURCES.get(settings.profile, (None, None))
+    if memory_mib and minutes:
+        said.append(
+            f"memory: {memory_mib / 1000:.0f} GB for each run at a time; a job of a cluster has {minutes / 60:g} "
+            "hours, after which it goes on in the next one"
+        )
+    found = public.outlook(settings.cohort)
+    if found:
+        parts = {what: round(gigabytes) for what, gigabytes in found.gigabytes().items()}
+        each = in_words([f"{what} {gigabytes} GB" for what, gigabytes in parts.items()])
+        slices, rows, columns = found.shape
+        said.append(
+            f"disk: {sum(parts.values())} GB at most, if series have {slices} slices of {rows} x {columns}: {each}; "
+            "weights and predictions of the runs come on top"
+        )
+    return said

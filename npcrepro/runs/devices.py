@@ -60,7 +60,10 @@ def make_fabric(device: str, devices: int = 1, deterministic: bool = False) -> F
 
 
 def memory_format_of(network: nn.Module, dimensions: int) -> torch.memory_format:
-    """Channels last, in which networks of 2 or 3 ``dimensions`` train faster, but for small ones that would crash.
+    """Channels last, in which networks of 2 or 3 ``dimensions`` train faster, but for two kinds of networks of slices.
+
+    Instance normalisation of slices is computed with channels first, and turning them there and back takes longer than
+    convolutions gain (a tenth of an update of the U-Net of nnU-Net). Small networks would crash:
 
     oneDNN, which computes convolutions on processors, writes past its memory in the gradient of the weights of strided
     1 x 1 convolutions with fewer than 16 channels that are last (seen in torch 2.13 with AVX-512, on large images).
@@ -69,6 +72,8 @@ def memory_format_of(network: nn.Module, dimensions: int) -> torch.memory_format
         >>> memory_format_of(nn.Conv2d(8, 16, 1, stride=2), 2), memory_format_of(nn.Conv2d(16, 16, 1, stride=2), 2)
         (torch.contiguous_format, torch.channels_last)
     """
+    if any(isinstance(layer, nn.InstanceNorm2d) for layer in network.modules()):
+        return torch.contiguous_format
     convolutions = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
     if any(c.kernel_size == (1, 1) and c.stride != (1, 1) and c.in_channels < 16 for c in convolutions):
         return torch.contiguous_format

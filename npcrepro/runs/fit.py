@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from npcrepro.base.errors import InputError
+from npcrepro.base.wording import in_words
 from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.protocol import registry
 
 ANY_PAPER = "explore"  # the notebook that needs the runs of some paper, whichever
+APPENDIX = "-appendix"  # behind the key of a paper: the notebook with everything measured
 
 
-def untold(names: Iterable[str], cohort: Path | str, profile: str) -> dict[str, str]:
+def paper_of(notebook: str) -> str:
+    """Key of the paper whose lesson or appendix a notebook is; empty for any other notebook.
+
+    Example:
+        >>> paper_of("li2018"), paper_of("li2018-appendix"), paper_of("claims")
+        ('li2018', 'li2018', '')
+    """
+    key = notebook.removesuffix(APPENDIX)
+    return key if key in registry.PAPERS else ""
+
+
+def untold(
+    names: Iterable[str], cohort: Cohort | Path | str, profile: str, papers: Collection[str] = ()
+) -> dict[str, str]:
     """Chapters that cannot be told on a cohort, each with the sentence that says why.
 
     A chapter wants the channels and structures of every method that its profile runs, under the rules of
@@ -23,17 +38,23 @@ def untold(names: Iterable[str], cohort: Path | str, profile: str) -> dict[str, 
 
     Args:
         names: of notebooks; those that are no chapter of a paper run on any cohort.
-        cohort: folder in the nnU-Net raw layout.
+        cohort: read already, or a folder in the nnU-Net raw layout.
         profile: of the book.
+        papers: whose runs are there; none stands for all of them.
 
     Raises:
         InputError: the folder is no cohort, or the profile is unknown.
     """
-    source = read_cohort(Path(cohort))
+    source = cohort if isinstance(cohort, Cohort) else read_cohort(cohort)
     names = list(names)
-    reasons = {name: _reason(name, source, profile) for name in names if name in registry.PAPERS}
+    left_out = {
+        key: f"the runs of this book are those of {in_words(papers)}" for key in registry.KEYS if key not in papers
+    }
+    known = left_out if papers else {}
+    keys = {name: key for name in names if (key := paper_of(name))}
+    reasons = {name: known.get(key) or _reason(key, source, profile) for name, key in keys.items()}
     if ANY_PAPER in names:
-        every = [reasons.get(key) or _reason(key, source, profile) for key in registry.KEYS]
+        every = [reasons.get(key) or known.get(key) or _reason(key, source, profile) for key in registry.KEYS]
         reasons[ANY_PAPER] = every[0] if all(every) else ""
     return {name: reason for name, reason in reasons.items() if reason}
 

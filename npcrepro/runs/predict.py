@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -10,10 +11,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import write_json, writing_folder
+from npcrepro.base.files import check_new, write_json, writing_folder
 from npcrepro.base.progress import Report
+from npcrepro.base.wording import in_words
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import axes_of, from_itk, read_image, to_itk
 from npcrepro.cohorts.layout import read_cohort
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDERS = ("imagesTr", "imagesTs")
+PACKED = "packed"  # the entry of provenance.json that published weights have, see `npcrepro.runs.weights`
 Grid = tuple[tuple[float, float, float], dict]  # spacing in mm and geometry, as read_image gives them
 
 
@@ -59,7 +63,7 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
     than most of those that it was trained on are turned for the network, and the labels are turned back.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or of published weights (:func:`npcrepro.runs.weights.weights_of`).
         cohort: folder with ``imagesTs`` or ``imagesTr``, or both. Labels are not looked at and may be missing, and so
             may ``dataset.json`` if the run has one channel.
         out: folder to write, new or empty: ``CASE.nii.gz`` on the grid of the case, and a ``dataset.json`` with the
@@ -71,8 +75,9 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
         Number of cases.
 
     Raises:
-        InputError: an unknown device, no finished run, one that diverged, a folder without images, channels that the
-            run needs and the cohort lacks, images that cannot be read, and an ``out`` that is not empty.
+        InputError: an unknown device, no finished run, one that diverged, damaged weights, a folder without images,
+            channels that the network needs and the cohort lacks, images that cannot be read, and an ``out`` that is not
+            empty.
     """
     import SimpleITK as sitk
 
@@ -80,16 +85,15 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
     from npcrepro.runs.devices import make_fabric
 
     record, root, out = read_run(Path(run)), cohort_folder(cohort), Path(out).resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty: give a new folder, or remove it first")
+    check_new(out)
     fabric = make_fabric(device)  # before images are read: a slip should not take minutes to tell
-    method, listing = _method(record), scan(root)
+    method, listing = method_of(record), scan(root)
     codes = _codes(method.structures, listing.structures or {})
     with writing_folder(out) as folder, TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
         prepared, grids = _stage(root, listing, record, Path(work))
         values = np.array([0, *codes.values()])
         choices = read_choices(record.folder / "validated.json")
-        for number, (case, probability) in enumerate(_probabilities(record, prepared, Path(work), fabric), 1):
+        for number, (case, probability) in enumerate(probabilities_of(record, prepared, Path(work), fabric), 1):
             decided = decide(probability[None], method.threshold)[0].numpy()
             label = values[keep_largest(decided, choices, method.structures)]
             about, turned = prepared.case(case), ""
@@ -102,7 +106,7 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
             report(f"[{number}/{len(prepared.cases)}] {case}{turned}")
         header: dict[str, Any] = {
             "name": f"{prepared.name}-{method.name}",
-            "reference": f"predicted by {record.folder.name}",
+            "reference": f"predicted by {method.full_name}, {record.folder.name}",
         }
         header |= {"licence": prepared.licence, "file_ending": ".nii.gz", "numTraining": len(prepared.cases)}
         header |= {"channel_names": {str(i): channel for i, channel in enumerate(method.channels)}}
@@ -111,22 +115,39 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
 
 
 def read_run(folder: Path) -> Record:
-    """The record of a finished run whose network can be used.
+    """The record of a finished run, or of published weights, whose network can be used.
 
     Raises:
-        InputError: something else than the folder of a finished run, or a run that diverged.
+        InputError: something else than the folder of a finished run, a run that diverged, or a damaged file.
     """
     for name in ("config.json", "model.safetensors", "provenance.json"):
         if not (folder / name).is_file():
             cause = "a run that is not finished, or a folder above it; `npcrepro train` and `npcrepro run` make runs"
             raise InputError(f"{folder} is not the folder of a finished run (no {name}): {cause}")
     record = Record(folder.resolve())
+    try:
+        _require_whole(record)
+    except (ValueError, SafetensorError) as problem:
+        raise InputError(f"{folder} holds a damaged file, cut off or changed ({problem}): copy it again") from None
     if record.provenance["status"] == "diverged":
         raise InputError(f"the training of {folder} diverged: its network predicts nothing of use")
     return record
 
 
-def _method(record: Record) -> Method:
+def _require_whole(record: Record) -> None:
+    """Raise ValueError or SafetensorError for a file that is not as it was written."""
+    path = record.folder / "model.safetensors"
+    if not {"method", "profile"} <= set(record.config):
+        raise ValueError("config.json names no method")
+    with safe_open(path, framework="numpy"):
+        pass
+    wanted = record.provenance.get(PACKED, {}).get("sha256")
+    with path.open("rb") as file:
+        if wanted and hashlib.file_digest(file, "sha256").hexdigest() != wanted:
+            raise ValueError(f"{path.name} has another checksum than provenance.json gives")
+
+
+def method_of(record: Record) -> Method:
     """The method as it was trained: with the channels and structures that stood in for those of the paper."""
     method, stands_in = record.method, record.provenance["substituted"]
     channels, structures = (
@@ -135,10 +156,16 @@ def _method(record: Record) -> Method:
     return replace(method, channels=channels, structures=structures)
 
 
-def _makers(record: Record) -> list[Record]:
+def makers_of(record: Record) -> list[Record]:
     """The run whose maps this one takes in, on the same patients, or the runs on parts of them whose maps it averages;
-    other runs that it uses serve training alone."""
-    for use in (use for use in _method(record).uses if use.maps):
+    other runs that it uses serve training alone. Published weights have them in folders of their own.
+
+    Raises:
+        InputError: one of them cannot be used, see `read_run`.
+    """
+    if PACKED in record.provenance:
+        return [read_run(record.folder / maker) for maker in record.provenance[PACKED]["makers"]]
+    for use in (use for use in method_of(record).uses if use.maps):
         makers = record.used[use.method]
         return [read_run(maker.folder) for maker in (makers[1:] if use.averaged else makers[:1])]
     return []
@@ -162,13 +189,13 @@ def _stage(root: Path, listing: Listing, record: Record, work: Path) -> tuple[Pr
     structures: dict[str, None] = {}
     needed: Record | None = record
     while needed:
-        channels |= dict.fromkeys(_method(needed).channels)
-        structures |= dict.fromkeys(_method(needed).structures)
-        needed = next(iter(_makers(needed)), None)
+        channels |= dict.fromkeys(method_of(needed).channels)
+        structures |= dict.fromkeys(method_of(needed).structures)
+        needed = next(iter(makers_of(needed)), None)
     wanted = record.provenance.get("axes", "LPS")  # of DICOM, for runs that were made before they kept theirs
     entries: dict[str, dict] = {}
     grids: dict[str, Grid] = {}
-    for case, paths in _images(root, listing, list(channels)).items():
+    for case, paths in _images(root, listing, list(channels), record.method.full_name).items():
         array, spacing_mm, geometry = read_image(next(path for path in paths if path))
         grids[case] = spacing_mm, geometry
         turned = axes_of(geometry) != wanted
@@ -192,18 +219,23 @@ def _stage(root: Path, listing: Listing, record: Record, work: Path) -> tuple[Pr
     return prepare(read_cohort(work), work / "prepared"), grids
 
 
-def _images(root: Path, listing: Listing, channels: list[str]) -> dict[str, list[Path | None]]:
-    """Images of each case, one for each of the channels; None where it is to be zeros (``missing_series``)."""
+def _images(root: Path, listing: Listing, channels: list[str], network: str) -> dict[str, list[Path | None]]:
+    """Images of each case, one for each channel that a network needs; None where it is to be zeros
+    (``missing_series``)."""
+    needs = f"{network} needs {in_words(channels)}"
     there = listing.channels
     if not there and len(channels) == 1 and root.is_dir() and not (root / "dataset.json").exists():
         there = tuple(channels)  # nobody says what it shows, and there is nothing to mix it up with
+    if not there and root.is_dir() and not (root / "dataset.json").exists():
+        cause = "without dataset.json, nobody says which of CASE_0000, CASE_0001, ... shows which"
+        raise InputError(f"{root} names no channels, but {needs}: {cause}")
     if not there:
         defect = next(each for each in listing.defects if each.severity == "error")
         raise Refused(replace(defect, file=str(root / defect.file)))
     if not set(channels) <= set(there):
         raise InputError(
-            f"{root} has the channels {', '.join(there)}, but the run needs {', '.join(channels)}: another kind of "
-            "image, or another name in dataset.json"
+            f"{root} has {in_words(there)}, but {needs}: another kind of image, or another name under channel_names in "
+            "dataset.json"
         )
     found = _files(root, listing)
     if not found:
@@ -214,8 +246,9 @@ def _images(root: Path, listing: Listing, channels: list[str]) -> dict[str, list
     for case, files in found.items():
         lacking = [number for number in numbers if number not in files]
         if lacking and not (zeros and len(lacking) < len(numbers)):
+            name = f"_{lacking[0]:04d} ({there[lacking[0]]})"
             cause = "the sequence was not exported for this case"
-            raise InputError(f"{root}: case {case} has no image _{lacking[0]:04d} ({there[lacking[0]]}): {cause}")
+            raise InputError(f"{root}: case {case} has no image {name}, but {needs}: {cause}")
     return {case: [files.get(number) for number in numbers] for case, files in found.items()}
 
 
@@ -235,16 +268,16 @@ def _files(root: Path, listing: Listing) -> dict[str, dict[int, Path]]:
     return dict(sorted(found.items()))
 
 
-def _probabilities(
+def probabilities_of(
     record: Record, prepared: PreparedCohort, work: Path, fabric: Fabric
 ) -> Iterator[tuple[str, Tensor]]:  # fmt: skip
     """Each case and the probability ``(S, z, y, x)`` of its structures."""
-    method, profile, options = _method(record), record.config["profile"], dict[str, Any]()
-    for maker in _makers(record):
+    method, profile, options = method_of(record), record.config["profile"], dict[str, Any]()
+    for maker in makers_of(record):
         folder = work / "maps" / maker.config["method"]["name"] / maker.folder.name
         folder.mkdir(parents=True, exist_ok=True)
         maps = options.setdefault("maps", {})
-        for case, probability in _probabilities(maker, prepared, work, fabric):
+        for case, probability in probabilities_of(maker, prepared, work, fabric):
             maps.setdefault(case, []).append(folder / f"{case}.npz")
             np.savez_compressed(maps[case][-1], probability=quantised(probability))
     network = fabric.setup_module(load_network(record)).eval()

@@ -195,12 +195,12 @@ class Published:
             more = f", and {len(differ) - 2} more" if len(differ) > 2 else ""
             return f"{name} is defined otherwise by now than in {self.folder.name}: {'; '.join(differ[:2])}{more}."
         goes_on = any(map(Stage.comparable, then.stages, then.stages[1:]))
-        if goes_on and any(_choosing(run) != CHOOSING for run in self.runs if run["method"] == name):
+        if goes_on and any(choosing(run) != CHOOSING for run in self.runs if run["method"] == name):
             return f"The weights of {name} in {self.folder.name} were chosen by an older rule, not by {CHOOSING}."
         return ""
 
 
-def _choosing(run: Mapping) -> str:
+def choosing(run: Mapping) -> str:
     """The rule by which the weights of a run were chosen; empty for that of before records named it."""
     old = run.get("finished", "") < CHOOSING_SINCE
     return str(run.get("choosing", "" if old else CHOOSING))

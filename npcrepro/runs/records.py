@@ -158,6 +158,11 @@ def without_addresses(value):
     return without_address(value) if isinstance(value, str) else value
 
 
+def code_of(method: Method) -> str:
+    """Hash of the code that decides the runs of a method: their ``code_sha256``, as this version makes it."""
+    return _code_of((*method.targets, *(KEEPING_CODE * method.largest_component)))
+
+
 @cache
 def _code_of(targets: tuple[str, ...]) -> str:
     """Hash of the code of a run, by what its method is made of: a sweep has many runs of each method."""

@@ -19,6 +19,7 @@ from npcrepro.base.files import as_data, sha256_of
 from npcrepro.base.progress import seconds_left
 from npcrepro.cohorts.cohort import Case, Cohort
 from npcrepro.cohorts.layout import read_cohort
+from npcrepro.cohorts.structures import Structures
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Profile
 from npcrepro.protocol.settings import Settings
@@ -28,7 +29,13 @@ from npcrepro.runs.plan import in_order, open_cohort, outline, phantom_folder, p
 from npcrepro.runs.records import Configuration, Record
 
 # Of one run, by profile: memory in MiB, and minutes after which a cluster may end it. It then goes on where it was.
-RESOURCES = {"smoke": (2000, 15), "quick": (3000, 60), "bench": (6000, 480), "paper": (24000, 1440)}
+RESOURCES = {
+    "smoke": (2000, 15),
+    "quick": (3000, 60),
+    "bench": (6000, 480),
+    "long": (8000, 720),
+    "paper": (24000, 1440),
+}
 STATES = ("done", "diverged", "running", "failed", "stopped", "left")
 DEFAULT = Settings()
 
@@ -79,7 +86,7 @@ class Sweep:
         kept: dict[str, Any] = {"profile": settings.profile, "runs": settings.runs}
         if settings.cohort != DEFAULT.cohort:
             kept |= {"cohort": str(Path(settings.cohort).resolve()), "private": settings.private}
-        given, default = as_data(self.settings.get(notebook, DEFAULT)), as_data(DEFAULT)
+        given, default = as_data(self.settings.get(fit.paper_of(notebook), DEFAULT)), as_data(DEFAULT)
         # What is as it always is stays out: `npcrepro book` then finds the notebook executed.
         return {name: value for name, value in given.items() if value != default[name]} | kept
 
@@ -91,15 +98,17 @@ def make_sweep(keys: Iterable[str], settings: Settings, *, images: bool = True) 
         keys: of the papers; empty means all that can be run on the cohort.
         settings: what the user asked for. Methods may be named ``paper/method``; a paper of which none is named runs
             those of the profile.
-        images: write the embedded phantom where it is not there yet. If not, its patients are only counted: the number
-            of runs and what they use are right, the names of their folders are not.
+        images: write the embedded phantom where it is not there yet. If not, its patients are only counted, and so are
+            those of a public set that is named ``SET/VARIANT`` in place of a folder: the number of runs and what they
+            use are right, the names of their folders are not.
 
     Raises:
         InputError: an unknown paper, method, profile or fold, or a cohort that cannot be used.
     """
     keys = tuple(keys) or registry.KEYS
+    planned = None if images or settings.cohort == DEFAULT.cohort else _public_to_be(settings.cohort)
     if settings.cohort != DEFAULT.cohort and keys == registry.KEYS:
-        unfit = fit.untold(keys, settings.cohort, settings.profile)
+        unfit = fit.untold(keys, planned or settings.cohort, settings.profile)
         keys = tuple(key for key in keys if key not in unfit)
     for name in settings.methods:
         if "/" in name:
@@ -114,6 +123,8 @@ def make_sweep(keys: Iterable[str], settings: Settings, *, images: bool = True) 
         source = sweep.sources[key] = phantom_folder(paper, settings) if embedded else Path(settings.cohort)
         if embedded and not images and not (source / "dataset.json").exists():
             cohort = _phantom_to_be(paper.profile(settings.profile), prepared / source.name)
+        elif planned:
+            cohort = replace(planned, folder=prepared / planned.name)
         else:
             cohort = outline(open_cohort(paper, own) if images else read_cohort(source), prepared)
         sweep.cohorts[key] = cohort
@@ -143,19 +154,32 @@ def _phantom_to_be(profile: Profile, folder: Path) -> Cohort:
     )
 
 
-def from_config(config: Mapping[str, Any], *, images: bool = True) -> Sweep:
-    """The sweep that the configuration of Snakemake asks for, with names as in
-    :class:`npcrepro.protocol.settings.Settings`.
+def _public_to_be(name: str) -> Cohort | None:
+    """The patients of a public set before it is downloaded; None where the name is that of a folder, or of no set."""
+    from npcrepro.cohorts import public
+
+    found = None if Path(name).exists() else public.outlook(name)
+    if found is None:
+        return None
+    names = [f"{found.name}_{number:03d}" for number in range(found.patients)]
+    codes: Structures = {structure: (code,) for code, structure in enumerate(found.structures, 1)}
+    cases = tuple(Case(each, each) for each in names)
+    return Cohort(found.name, found.channels, codes, cases, fingerprint=sha256_of(as_data(found)))
+
+
+def from_config(config: Mapping[str, Any]) -> tuple[tuple[str, ...], Settings]:
+    """Papers and settings that the configuration of Snakemake asks for, with names as in
+    :class:`npcrepro.protocol.settings.Settings`; no papers means all.
 
     Args:
         config: besides ``papers``; lists may be texts such as ``0,1,2``.
-        images: see :func:`make_sweep`.
 
     Raises:
         InputError: an entry that is none of them, with the near miss.
 
     Example:
-        ``from_config({"papers": "li2018,xue2020", "profile": "smoke", "seeds": "0,1"})``
+        >>> from_config({"papers": "li2018,xue2020", "profile": "smoke", "seeds": "0,1"})[1].seeds
+        (0, 1)
     """
     numbers = {"folds", "seeds"}
     defaults = {"papers": ()} | vars(DEFAULT)
@@ -169,7 +193,7 @@ def from_config(config: Mapping[str, Any], *, images: bool = True) -> Sweep:
             except ValueError:
                 raise InputError(f"--config {name}={value} has to be whole numbers, for instance {name}=0,1") from None
         given[name] = str(value) if isinstance(default, str) else value
-    return make_sweep(given.pop("papers", ()), Settings(**given), images=images)
+    return given.pop("papers", ()), Settings(**given)
 
 
 @dataclass(frozen=True)

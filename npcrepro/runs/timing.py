@@ -22,7 +22,8 @@ MEASURED = 3  # updates or passes behind a first one, which pays for memory that
 
 
 def seconds_of_update(method: Method, profile: Profile, device: str) -> tuple[float, str]:
-    """Seconds of an update of a method on random images, each stage by its share, and the name of the device.
+    """Seconds of an update of a method on random images, each stage by its share, and the name of the device; of a GPU
+    also the memory that it took.
 
     The real training runs for a few updates of each stage; the median of `MEASURED` of them counts. There is no
     reading, no augmentation and no check on validation patients.
@@ -42,6 +43,9 @@ def seconds_of_update(method: Method, profile: Profile, device: str) -> tuple[fl
 
     # As npcrepro.sampling.samples.Data says; the training looks at nothing else.
     data: Any = SimpleNamespace(samples=list, draw=draw, batch=lambda drawn: (image, label), finish=lambda image: image)
+    on_gpu = fabric.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(fabric.device)
     updates = MEASURED + 2  # the first is left out, and nobody tells the end of the last
     profile, seconds = replace(profile, updates=updates, check_every=updates), 0.0
     for stage in method.stages:
@@ -50,7 +54,10 @@ def seconds_of_update(method: Method, profile: Profile, device: str) -> tuple[fl
         with TemporaryDirectory() as folder:
             train(alone, profile, data, ["random"], [], 0, fabric, Path(folder) / "checkpoint", lambda line: None)
         seconds += stage.share * median(np.diff(begun)[1:].tolist())
-    return seconds, f"timed, {torch.cuda.get_device_name(fabric.device) if fabric.device.type == 'cuda' else 'cpu'}"
+    if not on_gpu:
+        return seconds, "timed, cpu"
+    peak = torch.cuda.max_memory_allocated(fabric.device) / 1e9
+    return seconds, f"timed, {torch.cuda.get_device_name(fabric.device)}, {peak:.1f} GB"
 
 
 def seconds_of_pass(method: Method, profile: Profile, passes: int = MEASURED) -> float:

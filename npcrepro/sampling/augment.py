@@ -220,6 +220,8 @@ class StrongAugmentation:
         degrees: rotation up to so many degrees to either side.
         zoom: smallest and largest factor; above 1 the structure becomes larger.
         flip: probability of mirroring left and right; not for structures of one side, which it would exchange.
+        often: factor on the shares of the samples that are changed, mirroring apart, from 0 (none) to 1. A training
+            that sees each image a few times learns more from images as they are.
 
     Shape:
         image ``(B, C, [D,] H, W)`` of about mean 0 and sd 1, label ``(B, S, [D,] H, W)``, both returned with their
@@ -236,8 +238,10 @@ class StrongAugmentation:
         torch.Size([2, 1, 4, 8, 8])
     """
 
-    def __init__(self, degrees: float = 30.0, zoom: tuple[float, float] = (0.7, 1.4), flip: float = 0.0):
-        self.degrees, self.zoom, self.flip = degrees, zoom, flip
+    def __init__(
+        self, degrees: float = 30.0, zoom: tuple[float, float] = (0.7, 1.4), flip: float = 0.0, often: float = 1.0
+    ):
+        self.degrees, self.zoom, self.flip, self.often = degrees, zoom, flip, often
 
     def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         image, label = self._move(image.clone(), label.clone(), generator)
@@ -248,7 +252,7 @@ class StrongAugmentation:
             (0.25, self._low_resolution), (0.1, self._inverted_gamma), (0.3, self._gamma),
         )  # fmt: skip
         for share, step in steps:
-            if (chosen := self._chosen(len(rows), share, generator)) is not None:
+            if (chosen := self._chosen(len(rows), self.often * share, generator)) is not None:
                 rows[chosen] = step(rows[chosen], generator)
         image = rows.reshape(image.shape)
         if (chosen := self._chosen(len(image), self.flip, generator)) is not None:
@@ -263,7 +267,7 @@ class StrongAugmentation:
     def _move(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         count = len(image)
         drawn = torch.rand((4, count), generator=generator)
-        turned, scaled = drawn[:2] < 0.2
+        turned, scaled = drawn[:2] < 0.2 * self.often
         angle = torch.where(turned, (2 * drawn[2] - 1) * radians(self.degrees), 0.0)
         low, high = self.zoom
         # As often smaller as larger.

@@ -46,6 +46,7 @@ def _product(coarse: Tensor, fine: Tensor) -> Tensor:
 
 
 FUSIONS = {
+    # Abstract of Guo 2021: probability fusion of coarse and fine map
     "mean": lambda coarse, fine: (coarse + fine) / 2,
     "product": _product,
     "maximum": torch.maximum,

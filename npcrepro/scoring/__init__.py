@@ -22,7 +22,7 @@ A case or a structure without a prediction is the worst under every rule.
 """
 
 from npcrepro.scoring.given import Labels, parse_labels, parse_paths, parse_tolerances
-from npcrepro.scoring.record import check_record, fold_cases, write_record
+from npcrepro.scoring.record import fold_cases, write_record
 from npcrepro.scoring.report import as_data, check_out, comparison_table, summary_table, words, write
 from npcrepro.scoring.scores import Scores, score
 from npcrepro.scoring.summary import RULES, compare, rank, summarise
@@ -31,4 +31,4 @@ __all__ = ["Labels", "parse_labels", "parse_paths", "parse_tolerances"]
 __all__ += ["Scores", "score"]
 __all__ += ["RULES", "compare", "rank", "summarise"]
 __all__ += ["as_data", "check_out", "comparison_table", "summary_table", "words", "write"]
-__all__ += ["check_record", "fold_cases", "write_record"]
+__all__ += ["fold_cases", "write_record"]

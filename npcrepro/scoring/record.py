@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import check_writable, write_json, writing_folder
+from npcrepro.base.files import check_new, check_writable, write_json, writing_folder
 from npcrepro.runs.evaluation import CASE_COLUMNS, COUNTS
 from npcrepro.runs.published import Published, write_cases
 from npcrepro.runs.records import IDENTITY, write_csv
@@ -44,17 +44,6 @@ def fold_cases(predictions: Mapping[str, Path], beside: Published) -> list[str]:
     return sorted(set(cases.case[cases.fold.isin(folds)]))
 
 
-def check_record(folder: Path) -> None:
-    """Refuse a folder for a record that holds something or cannot be written to.
-
-    Raises:
-        InputError: it is a file, not empty, or somewhere that cannot be written to.
-    """
-    check_writable(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not empty: give a new folder for the record, or remove it first")
-
-
 def write_record(scores: Scores, beside: Published, folder: Path) -> None:
     """Write scores in the form of published runs, see :func:`npcrepro.runs.published.publish`.
 
@@ -70,7 +59,8 @@ def write_record(scores: Scores, beside: Published, folder: Path) -> None:
         InputError: a structure or case of ``beside`` that was not scored, references that differ from those of
             ``beside``, and a folder that is not empty.
     """
-    check_record(folder)
+    check_writable(folder)
+    check_new(folder)
     cases = _rows(scores, beside)
     first = beside.runs[0]
     shared = {key: first[key] for key in ("cohort", "data_sha256", "split_sha256") if key in first}

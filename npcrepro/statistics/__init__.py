@@ -14,13 +14,10 @@ and gives the same numbers with the same seed.
 | what could these patients have shown at all? | :func:`detectable`, :func:`patients_needed` |
 | how much is chance of the training run? | :func:`seed_spread`, :func:`crossed` |
 | would the ranking stand with other patients? | :func:`rank_stability` |
-| do any of many methods differ, and which? | :func:`friedman` |
-| do the volumes agree? | :func:`bland_altman` |
 | how many tests were there? | :func:`holm` |
 """
 
 from npcrepro.statistics.aggregation import RULES, Filled, Summary, fill, summarise
-from npcrepro.statistics.agreement import Agreement, bland_altman
 from npcrepro.statistics.intervals import RESAMPLES, Interval, Share, bootstrap, share
 from npcrepro.statistics.pairs import (
     Equivalence,
@@ -40,7 +37,7 @@ from npcrepro.statistics.power import (
     patients_needed,
     smallest_paired_p,
 )
-from npcrepro.statistics.ranks import Friedman, Rank, RankStability, friedman, rank_stability
+from npcrepro.statistics.ranks import Rank, RankStability, rank_stability
 from npcrepro.statistics.seeds import crossed, seed_spread
 
 __all__ = ["RESAMPLES", "Interval", "Share", "bootstrap", "share"]
@@ -48,5 +45,5 @@ __all__ += ["RULES", "Filled", "Summary", "fill", "summarise"]
 __all__ += ["Equivalence", "PairedTest", "SpreadTest"]
 __all__ += ["compare_spread", "equivalence", "holm", "one_sample", "paired", "spread_equivalence"]
 __all__ += ["detectable", "detectable_margin", "detectable_spread", "patients_needed", "smallest_paired_p"]
-__all__ += ["Friedman", "Rank", "RankStability", "friedman", "rank_stability"]
-__all__ += ["Agreement", "bland_altman", "crossed", "seed_spread"]
+__all__ += ["Rank", "RankStability", "rank_stability"]
+__all__ += ["crossed", "seed_spread"]

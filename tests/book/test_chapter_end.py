@@ -1,4 +1,4 @@
-"""What every chapter ends with, and the scorecard."""
+"""What every chapter ends with, and what each paper gives."""
 
 import re
 from types import SimpleNamespace
@@ -61,7 +61,7 @@ def test_the_verdict_on_a_paper_follows_from_those_on_its_claims(verdicts, word)
 
 
 @pytest.mark.parametrize("key", registry.KEYS)
-def test_paper_has_what_chapter_end_and_scorecard_ask(key):
+def test_paper_has_what_its_chapter_and_the_ledger_ask(key):
     from docutils.nodes import make_id
 
     reported = registry.reported(key)
@@ -86,7 +86,7 @@ def test_an_entry_that_a_paper_lacks_is_named(change, problem, decided, monkeypa
     monkeypatch.setattr(registry, "PAPERS", {"xue2020": registry.PAPERS["xue2020"]})
     monkeypatch.setattr(chapter_end, "_published", lambda key: [])
     with pytest.raises(InputError, match=problem):
-        chapter_end.chapter_end("xue2020"), chapter_end.scorecard()
+        chapter_end.given()
 
 
 def test_chapter_end_has_every_row_and_counts_the_verdicts(decided, monkeypatch):

@@ -102,7 +102,7 @@ def test_a_printed_table_beside_ours(tumours):
     given = pd.DataFrame({"method": ["cscn"] * 3 + ["cnn"] * 2, "voxel_masd_mm": [1, 1, 1, 2, 3]})
     shown = tumours.beside(printed, {"assd_mm": "voxel_masd_mm"}, given)
     assert shown.data.n.tolist() == [3, "–", 2]
-    assert shown.data["MASD (mm) printed"].tolist() == ["1.212", "2.000", "–"]
+    assert shown.data["MASD (mm) reported"].tolist() == ["1.212", "2.000", "–"]
     # Two patients have no interval.
     assert shown.data["MASD (mm) ours"].tolist() == ["1.000 (1.00 to 1.00)", "–", "2.500"]
     assert "ours with 95 % interval" in shown.caption

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from npcrepro.book.html import viewer
 from npcrepro.metrics.overlap import count
 
 pytest_plugins = ["volume_fixtures"]
@@ -27,6 +28,25 @@ def test_the_patient_shown_is_tested_in_the_first_fold_by_every_method(chapter):
     for name, mask in shown.predictions.items():
         scored = rows[(rows.method == name) & (rows.patient == shown.case)].dsc.item()
         assert count(mask, shown.reference).dsc == pytest.approx(scored, abs=1e-6)
+
+
+def test_patients_to_browse_have_the_masks_and_the_probabilities_of_their_runs(chapter, monkeypatch):
+    shown = []
+    monkeypatch.setattr(viewer, "show", lambda *given: shown.append(given))
+    line = chapter.browse("mmfnet-no-transfer", "missing", count=2, limits=(0, 1)).data
+    ((patients, colours, thresholds),) = shown
+    assert [one.name for one in patients] == chapter.cases_shown(2)
+    assert f"{len(patients)} patient" in line
+    names = list(dict.fromkeys((chapter.ranked()[0], "mmfnet-no-transfer")))
+    titles = [chapter.paper.method(name).title for name in names]
+    assert list(colours) == ["Reference", *titles]
+    assert thresholds == dict.fromkeys(titles, 0.5)
+    for one in patients:
+        assert (list(one.series), one.limits) == (list(chapter.data.channels), (0, 1))
+        assert np.array_equal(one.masks["GTVp"], chapter.masks(one.name)["GTVp"])
+        for name, title in zip(names, titles, strict=True):
+            maps = chapter.first_fold()[name].prediction(one.name)[1]
+            assert np.array_equal(one.probabilities[title]["GTVp"], maps[0])
 
 
 def test_every_part_of_a_page_can_be_made(chapter):

@@ -3,6 +3,7 @@ from math import exp, log
 import pytest
 import torch
 import torch.nn.functional as F
+from loss_cases import one
 
 from npcrepro.base.labels import NOT_CONTOURED
 from npcrepro.losses.cross_entropy import CrossEntropyLoss, DeepSupervisionLoss, DiceCrossEntropyLoss
@@ -11,11 +12,6 @@ from npcrepro.losses.dice import DiceLoss
 
 def softplus(x):
     return log(1 + exp(x))
-
-
-def one(*values):
-    """A 1 x 1 x 1 x n tensor."""
-    return torch.tensor(values, dtype=torch.float32)[None, None, None]
 
 
 def test_cross_entropy_by_hand():

@@ -41,7 +41,7 @@ GAPS = {"li2018": 49, "luo2020": 47, "guo2021": 52, "chen2020": 64, "xue2020": 4
 def test_every_paper_has_its_profiles_comparisons_and_gaps(key):
     paper, reported = registry.load(key), registry.reported(key)
     assert paper.key == reported["paper"]["key"] == key
-    assert [profile.name for profile in paper.profiles] == ["smoke", "quick", "bench", "paper"]
+    assert [profile.name for profile in paper.profiles] == ["smoke", "quick", "bench", "long", "paper"]
     assert paper.profile("paper").width == 1
     names = [method.name for method in paper.methods]
     assert len(set(names)) == len(names)
@@ -103,3 +103,24 @@ def test_no_two_methods_are_the_same():
     methods = [registry.load(key).at("bench").method(name) for key, name in METHODS]
     seen = [json.dumps(as_data(replace(method, name="", title="", summary=""))) for method in methods]
     assert len(set(seen)) == len(seen)
+
+
+def test_a_profile_with_patience_ends_stages_that_keep_their_best_check():
+    paper = registry.load("xue2020").at("long")
+    assert [paper.method(name).stages[0].patience for name in ("deeplabv3plus", "nnunet-2d")] == [15, None]
+    assert registry.load("xue2020").at("bench").method("deeplabv3plus").stages[0].patience is None
+    # The paper has a patience of its own.
+    assert registry.load("chen2020").at("long").method("mmfnet").stages[0].patience == 10
+
+
+@pytest.mark.parametrize("key", registry.KEYS)
+def test_short_trainings_of_the_reference_draw_a_third_of_its_augmentation(key):
+    found = {
+        profile: [
+            m.augmentation.options.get("often")
+            for m in registry.load(key).at(profile).methods
+            if m.name in ("nnunet-2d", "nnunet-3d")
+        ]
+        for profile in ("bench", "paper")
+    }
+    assert found == {"bench": [0.33], "paper": [None]}

@@ -317,8 +317,6 @@ def test_ctrl_c_and_the_same_command_again(command, tmp_path, undisturbed, monke
 
 DAMAGES = {
     "cut": lambda content: content[: len(content) // 2],
-    "empty": lambda content: b"",
-    "no values": lambda content: content[: len(content) // 2] + bytes(len(content) - len(content) // 2),
     "one bit of the last number": lambda content: content[:-4] + bytes([content[-4] ^ 1]) + content[-3:],
 }
 

@@ -11,7 +11,7 @@ from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.layout import write_cohort
 from npcrepro.runs import fit
 
-NOTEBOOKS = ["cohort", "li2018", "luo2020", "guo2021", "chen2020", "xue2020", "audit"]
+NOTEBOOKS = ["cohort", "li2018", "li2018-appendix", "luo2020", "guo2021", "chen2020", "xue2020", "audit"]
 
 
 def cohort(folder, channels, structure="GTVp", patients=6):
@@ -26,7 +26,7 @@ def cohort(folder, channels, structure="GTVp", patients=6):
 @pytest.mark.parametrize(
     ("names", "channels", "profile", "expected"),
     [
-        (NOTEBOOKS, ["T1", "CT", "PET"], "smoke", {"li2018", "guo2021", "chen2020"}),
+        (NOTEBOOKS, ["T1", "CT", "PET"], "smoke", {"li2018", "li2018-appendix", "guo2021", "chen2020"}),
         # One channel stands in for another, but not for three.
         (NOTEBOOKS, ["T2"], "smoke", {"chen2020"}),
         # The proposed method of Chen takes three sequences; a profile may also run those with fewer.
@@ -42,6 +42,8 @@ def test_the_explorer_needs_some_paper_and_the_reason_is_said(tmp_path):
     assert set(fit.untold(["explore"], cohort(tmp_path / "c", ["CT"]), "smoke")) == set()
     reasons = fit.untold(["explore"], cohort(tmp_path / "d", ["PET", "US"]), "smoke")
     assert reasons["explore"].startswith("cohort mine has the channels PET, US, the method needs")
+    told = fit.untold(["li2018", "guo2021", "explore"], cohort(tmp_path / "f", ["CET1"]), "smoke", ("guo2021",))
+    assert told == {"li2018": "the runs of this book are those of guo2021"}
     assert "3 patients" in fit.untold(["xue2020"], cohort(tmp_path / "e", ["CT"], patients=3), "smoke")["xue2020"]
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match=r"dataset\.json"):

@@ -228,7 +228,7 @@ def test_a_channel_that_stood_in_is_asked_for_by_its_own_name(tmp_path):
     assert record.provenance["substituted"] == {"CET1": "T2"}
     assert predict(record.folder, tmp_path / "c", tmp_path / "out", "cpu", silent) == 4
     write_tiny(tmp_path / "d", channels=("CET1",))
-    with pytest.raises(InputError, match="has the channels CET1, but the run needs T2"):
+    with pytest.raises(InputError, match="d has CET1, but li2018/simple needs T2"):
         predict(record.folder, tmp_path / "d", tmp_path / "other", "cpu", silent)
 
 
@@ -249,13 +249,16 @@ def test_a_series_that_may_become_zeros(tmp_path):
     write_tiny(tmp_path / "c", cases, channels=("CET1", "T2"))
     record = train(tmp_path / "c", tmp_path / "runs", "two", paper)
     (tmp_path / "c" / "imagesTr" / "P1_0001.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"case P1 has no image _0001 \(T2\)"):
+    with pytest.raises(InputError, match=r"P1 has no image _0001 \(T2\), but li2018/two needs CET1 and T2"):
         predict(record.folder, tmp_path / "c", tmp_path / "out", "cpu", silent)
     header = json.loads((tmp_path / "c" / "dataset.json").read_text()) | {"missing_series": "zero"}
     (tmp_path / "c" / "dataset.json").write_text(json.dumps(header))
     assert predict(record.folder, tmp_path / "c", tmp_path / "out", "cpu", silent) == 4
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "P0.nii.gz")[0], cases[0].label)
     assert not read_image(tmp_path / "out" / "P1.nii.gz")[0].any()
+    (tmp_path / "c" / "dataset.json").unlink()
+    with pytest.raises(InputError, match="c names no channels, but li2018/two needs CET1 and T2"):
+        predict(record.folder, tmp_path / "c", tmp_path / "other", "cpu", silent)
 
 
 @pytest.mark.parametrize("averaged", [False, True])
@@ -310,7 +313,7 @@ def test_folders_that_do_not_fit(trained, tiny_root, tmp_path):
     (tmp_path / "bad" / "dataset.json").write_text("{")
     refused(tmp_path / "bad", "bad/dataset.json: not valid JSON")
     write_tiny(tmp_path / "two", [case_arrays("A", channels=2)], channels=("T1", "T2"))
-    refused(tmp_path / "two", "two has the channels T1, T2, but the run needs CET1")
+    refused(tmp_path / "two", "two has T1 and T2, but li2018/simple needs CET1")
     write_tiny(tmp_path / "gap", [case_arrays("A", channels=2)], channels=("T1", "CET1"))
     (tmp_path / "gap" / "imagesTr" / "A_0001.nii.gz").unlink()
     refused(tmp_path / "gap", r"case A has no image _0001 \(CET1\)")

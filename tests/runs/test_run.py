@@ -219,10 +219,7 @@ def test_a_folder_that_is_a_file(tiny_root, tmp_path, finished):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"profile": "tinny"}, "unknown profile 'tinny'; did you mean 'tiny'"),
-        ({"methods": ("stepwize",)}, "unknown method of li2018 'stepwize'; did you mean 'stepwise'"),
         ({"folds": (4,)}, "unknown fold of cohort tiny '4'; choices: 0, 1, 2, 3"),
-        ({"cohort": "nowhere"}, "nowhere"),
         ({"only": "li2018/stepwise/tiny/tiny/fold-00_seed-0_00000000"}, "00000000 is none of those asked for"),
     ],
 )

@@ -69,11 +69,11 @@ def test_a_method_with_its_paper_leaves_the_other_papers_as_they_are(tmp_path):
 
 def test_the_configuration_of_snakemake(tmp_path):
     config = {"papers": "li2018", "seeds": "0,1", "folds": 2, "profile": "smoke", "runs": str(tmp_path / "a b")}
-    settings = from_config(config, images=False).settings
-    assert settings == {"li2018": Settings(profile="smoke", seeds=(0, 1), folds=(2,), runs=str(tmp_path / "a b"))}
+    settings = Settings(profile="smoke", seeds=(0, 1), folds=(2,), runs=str(tmp_path / "a b"))
+    assert from_config(config) == (("li2018",), settings)
     blanks = {"papers": " chen2020,", "seeds": "0, 1", "modalities": "T1, CT, PET", "methods": ""}
-    settings = from_config(blanks | {"profile": "smoke", "runs": str(tmp_path)}, images=False).settings
-    assert settings["chen2020"] == smoke(tmp_path, device="auto", seeds=(0, 1), modalities=("T1", "CT", "PET"))
+    settings = smoke(tmp_path, device="auto", seeds=(0, 1), modalities=("T1", "CT", "PET"))
+    assert from_config(blanks | {"profile": "smoke", "runs": str(tmp_path)}) == (("chen2020",), settings)
     with pytest.raises(InputError, match="did you mean 'seeds'"):
         from_config({"seed": 0})
     with pytest.raises(InputError, match="folds=a,b has to be whole numbers"):
@@ -94,14 +94,6 @@ def test_settings_as_options_of_a_command_and_as_parameters_of_a_notebook(tmp_pa
     own = make_sweep(["li2018"], Settings(profile="smoke", cohort=str(tiny_root), runs=str(tmp_path)))
     there = {"profile": "smoke", "runs": str(tmp_path), "cohort": str(tiny_root), "private": False}
     assert own.parameters("audit") == own.parameters("li2018") == there
-
-
-def test_only_one_run_is_made(tiny_root, tmp_path):
-    options = {"profile": "smoke", "methods": ("stepwise", "unfused"), "folds": (1,)}
-    first, second = make_sweep(["li2018"], smoke(tmp_path, cohort=str(tiny_root), **options)).runs
-    (record,), _ = finish(tiny_root, tmp_path, PAPER, only=second, **options)
-    assert record.folder == tmp_path / second
-    assert not (tmp_path / first).exists()
 
 
 # How far, and how long
@@ -177,7 +169,8 @@ def test_status_and_plan_of_a_half_done_sweep(half_done, call):
     assert (row.runs, row.serving, row.updates, row.source) == (4, 0, updates, "records, cpu")
     assert row.seconds == pytest.approx(provenance["seconds"]["train"] / updates)
     out = call("plan", "li2018", *options(settings))[1]
-    assert out.splitlines()[-1].startswith("4 runs, of which 0 only serve others; ")
+    assert out.splitlines()[-2].startswith("4 runs, of which 0 only serve others; ")
+    assert out.splitlines()[-1].startswith("memory: 2 GB for each run at a time")
 
 
 def test_status_of_what_has_not_begun_writes_nothing(tmp_path, tiny_root, call):
@@ -236,7 +229,7 @@ def test_dry_run_of_the_book_has_every_run_and_edge_and_makes_nothing(repository
     planned = make_sweep([], Settings(profile="smoke", seeds=(0, 1)), images=False)
     chapters = len(re.findall("file: notebooks/", (repository / "_toc.yml").read_text()))
     expected = {"record": len(planned.runs), "prepare": len({cohort.folder for cohort in planned.cohorts.values()})}
-    expected |= {"publish": len(registry.KEYS), "notebook": chapters, "book": 1}
+    expected |= {"publish": len(registry.KEYS), "notebook": chapters, "pages": 1, "book": 1}
     assert jobs(output) == expected | {"total": sum(expected.values())}
     run = r"runs/(\S+)/provenance\.json"
     edges = {

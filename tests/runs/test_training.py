@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from core_cases import TINY, disc, write_tiny
-from safetensors import safe_open
 from torch import nn
 
 from npcrepro.base.errors import InputError
@@ -14,7 +13,6 @@ from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.papers.li2018.protocol import CROSS_ENTROPY, PAPER, STEPS
 from npcrepro.protocol.method import Component, Stage
-from npcrepro.runs import checkpoint as checkpoint_module
 from npcrepro.runs import training
 from npcrepro.sampling.slices import SliceData
 
@@ -245,31 +243,6 @@ def test_momentum_of_adam_and_the_best_weights_survive_an_interruption(learn, at
         found, state = learn(checkpoint=checkpoint, **how)
         assert same(found, expected)
         assert curve(state) == curve(undisturbed)
-
-
-def test_an_interruption_while_a_checkpoint_is_written_leaves_the_one_before(
-    learn, at_every_update, tmp_path, monkeypatch
-):
-    expected, _ = learn()
-    save_file, written = checkpoint_module.save_file, []
-
-    def half(tensors, path, metadata):
-        save_file(tensors, path, metadata)
-        written.append(path)
-        if len(written) == 6:
-            path.write_bytes(path.read_bytes()[:100])
-            raise Interrupted
-
-    (tmp_path / "run").mkdir()
-    checkpoint = tmp_path / "run" / "c.safetensors"
-    monkeypatch.setattr(checkpoint_module, "save_file", half)
-    with pytest.raises(Interrupted):
-        learn(checkpoint=checkpoint)
-    monkeypatch.setattr(checkpoint_module, "save_file", save_file)
-    assert [path.name for path in checkpoint.parent.iterdir()] == ["c.safetensors"]
-    with safe_open(checkpoint, framework="pt") as file:
-        assert json.loads(file.metadata()["state"])["sessions"] == 1
-    assert same(learn(checkpoint=checkpoint)[0], expected)
 
 
 def test_progress_names_stage_and_update(learn, at_every_update):

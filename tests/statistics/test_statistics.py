@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from npcrepro.statistics import (
-    bland_altman,
     bootstrap,
     compare_spread,
     crossed,
@@ -15,7 +14,6 @@ from npcrepro.statistics import (
     detectable_margin,
     equivalence,
     fill,
-    friedman,
     holm,
     one_sample,
     paired,
@@ -329,45 +327,6 @@ def test_ranks_of_methods_that_are_far_apart_and_of_ones_that_are_close():
     assert result.ranks[0].shares[0] == pytest.approx(expected, abs=0.02)
     assert (result.ranks[0].low, result.ranks[0].high) == (1, 2)
     assert sum(result.ranks[1].shares) == pytest.approx(1)
-
-
-def test_patients_that_agree_and_patients_that_do_not():
-    agree = friedman({"c": [1, 2, 3], "a": [3, 4, 5], "b": [2, 3, 4]})
-    assert (agree.w, agree.n) == (pytest.approx(1), 3)
-    assert list(agree.mean_ranks.items()) == [("a", 1), ("b", 2), ("c", 3)]
-    mixed = {"a": [1, 2, 3, 1, nan], "b": [2, 3, 1, 3, 1], "c": [3, 1, 2, 2, 1]}
-    result = friedman(mixed)
-    sums = np.array([9, 7, 8])  # of ranks over four patients, the largest value first
-    assert list(result.mean_ranks.items()) == [("b", 7 / 4), ("c", 2), ("a", 9 / 4)]
-    assert result.w == pytest.approx(12 * ((sums - 8) ** 2).sum() / (4**2 * (27 - 3)))
-    assert result.p == pytest.approx(stats.friedmanchisquare(*(column[:4] for column in mixed.values())).pvalue)
-    assert (result.n, result.left_out) == (4, 1)
-    same = friedman({"a": [1, 1], "b": [1, 1], "c": [1, 1]})
-    assert isnan(same.w)
-    assert (same.p, list(same.mean_ranks.values()), same.groups) == (1, [2, 2, 2], [("a", "b", "c")])
-    with pytest.raises(ValueError, match="three methods"):
-        friedman({"a": [1, 2], "b": [2, 1]})
-
-
-@pytest.mark.parametrize(("methods", "quantile"), [(3, 2.343), (10, 3.164)])
-def test_critical_difference_has_the_quantiles_of_the_books(methods, quantile):
-    """Demšar 2006, table 5a."""
-    values = {str(number): np.arange(20.0) + number for number in range(methods)}
-    expected = quantile * (methods * (methods + 1) / (6 * 20)) ** 0.5
-    assert friedman(values).critical_difference == pytest.approx(expected, rel=5e-4)
-
-
-def test_limits_of_agreement_of_a_literal():
-    result = bland_altman([10.0, 12.0, 14.0, 20.0, nan], [11.0, 11.0, 12.0, 18.0, 1.0])
-    differences = [-1, 1, 2, 2]
-    sd = np.std(differences, ddof=1)
-    assert (result.bias, result.n, result.left_out) == (pytest.approx(1), 4, 1)
-    assert (result.low, result.high) == (pytest.approx(1 - 1.96 * sd), pytest.approx(1 + 1.96 * sd))
-    expected = stats.ttest_1samp(differences, 0).confidence_interval()
-    assert result.bias_interval == pytest.approx((expected.low, expected.high))
-    for limit, interval in ((result.low, result.low_interval), (result.high, result.high_interval)):
-        assert interval.low < limit < interval.high
-    assert isnan(bland_altman([1.0], [2.0]).high_interval.low)
 
 
 def test_no_pairs_with_these_spreads_reach_a_smaller_p():

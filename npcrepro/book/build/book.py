@@ -23,29 +23,39 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import write_bytes, write_text
-from npcrepro.book.build import pages
+from npcrepro.book.build import front, pages
 from npcrepro.book.build.notebooks import Done, execute, shown
-from npcrepro.book.html import viewer
+from npcrepro.book.html.volume_files import unpack
 from npcrepro.runs import fit
 
-# Jupyter Book's own page that forwards to the first one has neither title nor icon, nor a link for who stays there.
+# A page that forwards to another. Jupyter Book's own has neither title nor icon, nor a link for who stays there.
 _FORWARD = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>Reproducing NPC Segmentation</title>
-<link rel="icon" href="_static/favicon.png">
-<meta http-equiv="refresh" content="0; url=book/intro.html">
-<p><a href="book/intro.html">Reproducing NPC Segmentation</a></p>
+<link rel="icon" href="{up}_static/favicon.png">
+<meta http-equiv="refresh" content="0; url={up}{page}.html">
+<p><a href="{up}{page}.html">Reproducing NPC Segmentation</a></p>
 </html>
 """
-VOLUMES = "book/_static/volumes"  # in the stage; see npcrepro/book/html/viewer.py
+# Addresses of pages that there are no more, and where their content is now.
+MOVED = {
+    "book/your-book": "book/your-images",
+    "book/papermill": "book/your-images",
+    "notebooks/scorecard": "notebooks/claims",
+    "notebooks/errors": "notebooks/leaderboard",
+}
+# Tags of cells that are plumbing and no part of the story, and what they become on a page.
+HIDDEN = {"parameters": "remove-cell", "injected-parameters": "remove-cell", "hide-cell": "remove-cell"}
+HIDDEN |= {"hide-output": "remove-output"}  # what a training says while it runs
+VOLUMES = "book/_static/volumes"  # in the stage; see npcrepro/book/html/volume_files.py
 
 
 # --- The whole build ---------------------------------------------------------------------------------------------
@@ -58,17 +68,19 @@ def build(
     notebooks: Iterable[str] | None = None,
     cohort: str = "phantom",
     private: bool = False,
+    papers: Collection[str] = (),
 ) -> Path:
     """Build the book and return the path of its first page.
 
     Args:
-        profile: size of the runs inside the notebooks: smoke, quick, bench or paper.
+        profile: size of the runs inside the notebooks: smoke, quick, bench, long or paper.
         output: folder for everything that is built.
         runs: folder with the records; a finished run is read back, not repeated.
         notebooks: names (``["li2018"]``) to bring up to date; the others are shown as they were last executed.
             ``None`` means all.
         cohort: folder of the cohort that the chapters are told on; those that cannot use it say why.
         private: show images that may not be published; the book is then for your own eyes.
+        papers: whose chapters are told on the cohort; none stands for all of them.
 
     Raises:
         InputError: a notebook fails, a page has a warning, or a tool is missing. The message names the log.
@@ -88,7 +100,7 @@ def build(
         if cohort != "phantom":
             # Notebooks run in the folder of the book's sources, wherever the user is.
             parameters |= {"cohort": str(Path(cohort).resolve()), "private": private}
-            reasons = fit.untold(listed, cohort, profile)
+            reasons = fit.untold(listed, cohort, profile, papers)
         done = execute(root, [name for name in wanted if name not in reasons], parameters, output)
         executed = {name: output / "executed" / f"{name}.ipynb" for name in listed}
         for name, reason in reasons.items():
@@ -119,7 +131,7 @@ def _page_instead(notebook: Path, reason: str) -> str:
     text = (
         f"This chapter cannot run on this cohort: {reason}.\n\n"
         "Where another channel may take the place of the paper's, name it: the parameter `modalities` does that for "
-        "one chapter (see [the parameters](../book/papermill.md))."
+        "one chapter (see [the parameters](#the-parameters))."
     )
     cells = [
         {"cell_type": "markdown", "id": name, "metadata": {}, "source": part}
@@ -243,12 +255,14 @@ def _stage(root: Path, stage: Path, executed: Mapping[str, Path], vendored: Mapp
         if path.is_file() and not any(part.startswith(".") for part in relative.parts):
             wanted[relative.as_posix()] = path
     for name, path in executed.items():
-        wanted[f"notebooks/{name}.ipynb"], volumes = viewer.unpack(path.read_bytes())
+        content, volumes = unpack(path.read_bytes())
+        wanted[f"notebooks/{name}.ipynb"] = without_plumbing(content)
         wanted |= {f"{VOLUMES}/{file}": content for file, content in volumes.items()}
     wanted |= {f"book/_static/vendor/{name}": path for name, path in vendored.items()}
     for name in [name for name in wanted if name.endswith(".md")]:
         wanted[name] = pages.fill((root / name).read_text("utf-8"), root).encode()
     wanted["book/references.bib"] = pages.bibliography(root).encode()
+    wanted |= front.pictures()
 
     for name, source in wanted.items():
         content = source.read_bytes() if isinstance(source, Path) else source
@@ -258,6 +272,22 @@ def _stage(root: Path, stage: Path, executed: Mapping[str, Path], vendored: Mapp
     for path in list(stage.rglob("*")):
         if path.is_file() and path.relative_to(stage).as_posix() not in wanted:
             path.unlink()
+
+
+def without_plumbing(notebook: bytes) -> bytes:
+    """An executed notebook whose parameters, imports and logs are left out of its page (`HIDDEN`).
+
+    Example:
+        >>> cell = {"cell_type": "code", "metadata": {"tags": ["hide-cell"]}, "source": "import torch"}
+        >>> json.loads(without_plumbing(json.dumps({"cells": [cell]}).encode()))["cells"][0]["metadata"]["tags"]
+        ['hide-cell', 'remove-cell']
+    """
+    content = json.loads(notebook)
+    for cell in content["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if more := {HIDDEN[tag]: None for tag in tags if tag in HIDDEN}:
+            cell["metadata"]["tags"] = [*tags, *more]
+    return json.dumps(content).encode()
 
 
 def _html(stage: Path, output: Path) -> Path:
@@ -283,5 +313,7 @@ def _html(stage: Path, output: Path) -> Path:
         # Jupyter Book adds files and takes none away; images of an earlier, private build must not be published.
         if not (stage / VOLUMES / path.name).exists():
             path.unlink()
-    write_text(index, _FORWARD)
+    write_text(index, _FORWARD.format(up="", page="book/intro"))
+    for old, new in MOVED.items():
+        write_text(index.parent / f"{old}.html", _FORWARD.format(up="../", page=new))
     return index

@@ -1,18 +1,17 @@
-"""Tables of pages that are made of published runs: what was trained, on whom, by what, and what it decides."""
+"""Tables of pages that are made of published runs: what was trained, on whom, and by what."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.wording import DASH, plural, span
-from npcrepro.findings.claims import ledger
+from npcrepro.base.wording import DASH, span
 from npcrepro.protocol import registry
 from npcrepro.runs import per_patient
 from npcrepro.runs.published import PLACE, Published, published_folders, read_published
+from npcrepro.runs.sweep import RESOURCES
 
 # What each of them shows; what it is part of, and what was done to it.
 COHORTS = {
@@ -90,6 +89,37 @@ def _methods_of(record: Published) -> list[dict[str, object]]:
             }
         )
     return rows
+
+
+def costs(root: Path) -> str:
+    """Minutes to train and seconds to predict, paper by paper, from the record that stands for it, and memory by
+    profile: a table and a sentence."""
+    rows = []
+    for key, entry in registry.PAPERS.items():
+        if "lessons" not in registry.reported(key):
+            continue
+        record = read_published(root / "book" / "results" / registry.reported(key)["lessons"]["record"])
+        proposed, minutes = registry.load(key).methods[0], {}
+        for method in dict.fromkeys(run["method"] for run in record.runs):
+            each = [run["seconds"]["train"] / 60 for run in record.runs if run["method"] == method]
+            minutes[method] = sum(each) / len(each)
+        trained = [value for value in minutes.values() if value]
+        known = [run["seconds"]["predict"] for run in record.runs if run["method"] == proposed.name]
+        cases = record.cases[record.cases.method == proposed.name].groupby(["fold", "seed"]).case.nunique().mean()
+        size = record.runs[0]["profile"]
+        rows.append(
+            {
+                "paper": entry.short,
+                "cohort": record.runs[0]["cohort"],
+                "updates": f"{size['updates']:,}",
+                "minutes, proposed method": f"{minutes[proposed.name]:.1f}",
+                "minutes, fastest to slowest method": f"{min(trained):.1f} to {max(trained):.0f}",
+                "seconds to predict a case": f"{sum(known) / len(known) / cases:.2g}",
+                "the paper's own": registry.reported(key)["compute"],
+            }
+        )
+    memory = ", ".join(f"{mib / 1000:g} GB at `{name}`" for name, (mib, _) in RESOURCES.items())
+    return f"{markdown(rows)}\n\nMemory that is set aside for one run: {memory}."
 
 
 def _made_by(record: Published) -> dict[str, str]:
@@ -174,46 +204,6 @@ def cohorts(root: Path) -> str:
         numbers = {"cases": len(cases), "patients": cases.patient.nunique(), "doubtful": cases.suspect.sum()}
         rows.append({"cohort": name} | numbers | {"what it is": "".join(COHORTS[name])})
     return markdown(rows)
-
-
-def answer(root: Path) -> str:
-    """How the claims of the papers stand after all published runs: a sentence, those decided, a row for each paper.
-
-    What this book says itself is counted apart.
-    """
-    found = ledger.sources(root / "book" / "results")
-    lines = ledger.ledger(found)
-    short = {key: entry.short for key, entry in registry.PAPERS.items()}
-    by = {"paper": "", "book": ", by this book"}
-    told = [
-        f"* **{line.verdict}**{_after(line)} ({short[line.claim.paper]}{by[line.claim.by]}): {line.claim.text}; on "
-        f"{_shown(line.cohort)}{'; *has a limit that the ledger tells*' if line.claim.limits else ''}\n"
-        for verdict in ledger.DECIDED
-        for line in lines
-        if line.verdict == verdict
-    ]
-    sums, own = ledger.counts(lines), ledger.own(lines)
-    last = sums.iloc[-1]
-    words = ", ".join(f"{last[verdict]} {verdict}" for verdict in ledger.VERDICTS if last[verdict])
-    counted = ", ".join(f"{count} {verdict}" for verdict, count in Counter(line.verdict for line in own).items())
-    shown = ["paper", *(verdict for verdict in ledger.VERDICTS if last[verdict]), "all"]
-    return (
-        f"Of {last['all']} statements that the {len(registry.KEYS)} papers make or imply, by the tests that were "
-        f"listed before the runs, there are: {words}. {plural(len(own), 'statement')} of this book and its audit "
-        f"{'is' if len(own) == 1 else 'are'} counted apart: {counted}.\n\n"
-        f"{''.join(told)}\n{markdown(sums[shown].replace({'paper': short}).to_dict('records'))}"
-    )
-
-
-def _after(line: ledger.Line) -> str:
-    """The verdict after a stronger control, where there is one."""
-    return f", after a stronger control *{line.controlled}*" if line.control else ""
-
-
-def _shown(cohort: str) -> str:
-    """A cohort of the ledger, as ``IBSI_STS (bench)``, behind what it shows."""
-    shows = COHORTS.get(cohort.partition(" (")[0], ("",))[0]
-    return f"{shows}, {cohort}" if shows else cohort
 
 
 def markdown(rows: Sequence[Mapping[str, object]]) -> str:

@@ -23,7 +23,7 @@ from npcrepro import __version__
 from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import write_text
-from npcrepro.protocol import registry
+from npcrepro.runs.fit import paper_of
 
 # Rough times at profile quick, for the order and the time left where a notebook has not been executed before.
 CHAPTER_S, OTHER_S = 150.0, 30.0  # of the chapter of a paper, which trains, and of any other notebook
@@ -128,7 +128,7 @@ def _expected_s(name: str, executed: Path) -> float:
     """Expected seconds of a notebook: those of its last execution, or a rough guess."""
     path = executed / f"{name}.ipynb"
     last = json.loads(path.read_text("utf-8"))["metadata"].get("papermill", {}) if path.exists() else {}
-    return last.get("duration") or (CHAPTER_S if name in registry.KEYS else OTHER_S)
+    return last.get("duration") or (CHAPTER_S if paper_of(name) else OTHER_S)
 
 
 def _room() -> int:
@@ -206,7 +206,7 @@ def _execute_one(root: Path, name: str, parameters: dict[str, object], output: P
             raise InputError(
                 f"The kernel of notebook {name} was killed, for instance for lack of memory (log: {shown(log)})."
             ) from None
-    notebook = _without_widgets(nbformat.read(failed, as_version=4))
+    notebook = _for_page(nbformat.read(failed, as_version=4))
     # The page offers the executed notebook for download: it should not carry the folders of this machine.
     for path in ("input_path", "output_path"):
         notebook.metadata.papermill[path] = f"notebooks/{name}.ipynb"
@@ -225,12 +225,18 @@ def shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _without_widgets(notebook):
-    """A notebook without its widgets: on a page no kernel answers them."""
+def _for_page(notebook):
+    """A notebook without its widgets, which no kernel answers on a page, and without the cell that papermill adds.
+
+    A picture that a widget brings along stays.
+    """
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("remove-cell")
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if WIDGET_TYPE not in output.get("data", {})]
+            widgets = [output for output in cell.outputs if output.get("data", {}).pop(WIDGET_TYPE, None)]
+            cell.outputs = [output for output in cell.outputs if output not in widgets or "text/html" in output.data]
     return notebook
 
 

@@ -14,18 +14,12 @@ import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError, pick
-from npcrepro.book.build import departures, evidence
-from npcrepro.book.build.evidence import markdown
+from npcrepro.book.build import departures, evidence, front
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
-
-if TYPE_CHECKING:
-    pass
-
 
 MODULES = re.compile(r"^% The modules of (?P<folders>.+) are inserted here when the book is built\.$", re.MULTILINE)
 MARK = re.compile(r"^% (?P<name>.+?) (?:is|are) inserted here when the book is built\.$", re.MULTILINE)
@@ -116,22 +110,6 @@ def versions(root: Path) -> str:
     return "\n".join(rows)
 
 
-def papers(root: Path) -> str:
-    """The papers of the book with their chapters, images and methods, as a table."""
-    rows = [(key, registry.reported(key)["paper"]) for key in registry.KEYS]
-    return markdown(
-        [
-            {
-                "paper": f"{{cite:t}}`{key}`",
-                "chapter": f"[read](../notebooks/{key}.ipynb)",
-                "images": about["images"],
-                "method": about["method"],
-            }
-            for key, about in rows
-        ]
-    )
-
-
 def bibliography(root: Path) -> str:
     """``book/references.bib`` with the entries of the papers, which their own YAML files hold."""
     own = (registry.reported(key)["paper"]["bibtex"] for key in registry.KEYS)
@@ -171,13 +149,15 @@ def tagged(root: Path) -> str:
 
 
 PARTS: dict[str, Callable[[Path], str]] = {
-    "The table of papers": papers,
+    "The picture of the front page": front.picture,
+    "The list of findings": front.findings,
+    "The table of papers": front.papers,
     "The table of parameters": parameters,
     "The citation": citation,
     "The table of versions": versions,
     "The table of published runs": evidence.published_runs,
     "The table of repeated runs": evidence.repeated,
     "The table of cohorts": evidence.cohorts,
-    "The state of the claims": evidence.answer,
+    "The table of costs": evidence.costs,
     "The table of departures": tagged,
 }

@@ -1,8 +1,13 @@
-"""What Sphinx reads of the package: docstrings with tables, and accessible pages."""
+"""What Sphinx reads of the package, docstrings with tables, and what it writes: accessible, light pages."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+# A megabyte each. Icons come from the theme's fonts as well; pages without formulas need no engine for them.
+ICONS = re.compile(r'<script defer src="[^"]*scripts/fontawesome\.js[^"]*"></script>\n?')
+FORMULAS = re.compile(r'<script defer="defer" src="[^"]*mathjax[^"]*"></script>\n?')
 
 
 def setup(app) -> None:
@@ -15,6 +20,7 @@ def setup(app) -> None:
     )
     app.connect("autodoc-process-docstring", lambda app, what, name, thing, options, lines: as_rst_tables(lines))
     app.connect("html-page-context", lambda app, name, template, context, doctree: _accessible(context))
+    app.connect("build-finished", lambda app, error: None if error else _lighten(Path(app.outdir)))
 
 
 def _accessible(context: dict) -> None:
@@ -22,6 +28,26 @@ def _accessible(context: dict) -> None:
     if "body" in context:
         body = context["body"].replace('<summary aria-label="Toggle hidden content">', "<summary>")
         context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def _lighten(folder: Path) -> None:
+    for path in folder.rglob("*.html"):
+        text = path.read_text("utf-8")
+        if (lighter := without_engines(text)) != text:
+            path.write_text(lighter, "utf-8")
+
+
+def without_engines(page: str) -> str:
+    """A page without the script of icons, and without that of formulas if it has none.
+
+    Example:
+        >>> without_engines('<script defer="defer" src="mathjax/tex.js"></script><p class="math">')
+        '<script defer="defer" src="mathjax/tex.js"></script><p class="math">'
+        >>> without_engines('<script defer="defer" src="mathjax/tex.js"></script><p>')
+        '<p>'
+    """
+    page = ICONS.sub("", page)
+    return page if re.search(r'class="[^"]*\bmath\b', page) else FORMULAS.sub("", page)
 
 
 def as_sentence(what: str, lines: list[str]) -> None:

@@ -65,7 +65,8 @@ class Study:
 
 
 def paper_for(first: str, settings: Settings) -> str:
-    """The paper to explore: the first choice, or another one where its chapter cannot be told on the user's cohort.
+    """The paper to explore: the first choice, or another one where its chapter cannot be told on the user's cohort, or
+    where only the other one has runs.
 
     Args:
         first: key of a paper, ``"chen2020"``.
@@ -78,7 +79,8 @@ def paper_for(first: str, settings: Settings) -> str:
     keys = sorted(registry.KEYS, key=lambda key: key != first)
     reasons = fit.untold(keys, settings.cohort, settings.profile)
     if told := [key for key in keys if key not in reasons]:
-        return told[0]
+        there = [key for key in told if records.find(settings.runs, paper=key, profile=settings.profile)]
+        return (there or told)[0]
     raise InputError(f"none of the papers can be told on {settings.cohort}: {reasons[first]}")
 
 

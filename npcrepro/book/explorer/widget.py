@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from html import escape
 
 import ipywidgets as widgets
 from ipywidgets import Layout
@@ -61,7 +62,22 @@ class Explorer:
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        show_images(self.study.prepared, self._settings, display, self.widget)
+        # The book keeps the second part alone, where no Python answers.
+        shown = {**self.widget._repr_mimebundle_(), "text/html": self.still()}
+        show_images(self.study.prepared, self._settings, display, shown, raw=True)
+
+    def still(self) -> str:
+        """A picture of the explorer as HTML: the names of its controls with their values, its numbers and its image."""
+        chosen = (self.cohort, self.case_name, self.structure, self.series, self.mode, self.plane, self.first)
+        moved = (self.slice, self.threshold, self.opacity, self.level, self.width)
+        values = {control.description: control.label for control in chosen}
+        values |= {control.description: format(control.value, control.readout_format) for control in moved}
+        controls = "".join(f"<span>{escape(name)} <b>{escape(value)}</b></span> " for name, value in values.items())
+        return (
+            f'<figure class="npc-explorer"><div class="npc-row">{controls}</div>'
+            f"{numbers_html(self.case, self.view, self.study)}{image_html(self.case, self.view, self.study)}"
+            "<figcaption>A picture of the explorer. Its controls move where Python runs.</figcaption></figure>"
+        )
 
     @property
     def view(self) -> View:

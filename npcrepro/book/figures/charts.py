@@ -99,7 +99,7 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
         axis.hlines(wide[name].mean(), x - 0.2, x + 0.2, color=colour, linewidth=3)
     if printed is not None:
         axis.axhline(printed, color="black", linestyle=":", linewidth=1)
-        axis.text(len(names) - 0.55, printed, " printed mean", fontsize=8, va="bottom", ha="right")
+        axis.text(len(names) - 0.55, printed, " reported mean", fontsize=8, va="bottom", ha="right")
     counts = {n: f"n = {wide[n].notna().sum()}" for n in names}
     if many:
         ticks = [f"{style.wrapped(style.titles(paper)[n], 24)} ({counts[n]})" for n in names]

@@ -148,14 +148,18 @@ MARGIN = 0.08  # around masks, as a share of the side of the image
 
 
 def planes(
-    image: np.ndarray, outlines: Mapping[str, tuple[np.ndarray, str]], spacing_mm: Sequence[float]
-) -> Figure:  # fmt: skip
+    image: np.ndarray,
+    outlines: Mapping[str, tuple[np.ndarray, str]],
+    spacing_mm: Sequence[float],
+    limits: tuple[float, float] | None = None,
+) -> Figure:
     """Axial, coronal and sagittal slice through the first of several masks, with the contours of all.
 
     Args:
         image: ``(z, y, x)``, z upwards.
         outlines: title to mask and colour, the reference first. Where that is empty, slices go through the middle.
         spacing_mm: ``(z, y, x)``; ``nan`` where it is not known, for voxels drawn as cubes.
+        limits: intensities shown as black and white; by default the tails of the image.
     """
     place = largest_slices(next(iter(outlines.values()))[0])
     spacing = np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
@@ -164,7 +168,7 @@ def planes(
     height = style.WIDTH_IN / sum(widths) * max(size[1], size[0])
     height += 0.45 + 0.2 * -(-len(outlines) // style.legend_columns(outlines))  # titles and legend
     figure, axes = plt.subplots(1, 3, figsize=(style.WIDTH_IN, height), width_ratios=widths, layout="constrained")
-    limits = tuple(np.percentile(image, (0.5, 99.5)))
+    limits = limits or tuple(np.percentile(image, (0.5, 99.5)))
     for number, (axis, title) in enumerate(zip(axes, PLANES, strict=True)):
         slices = {colour: plane_through(mask, number, place) for mask, colour in outlines.values()}
         show_slice(axis, plane_through(image, number, place), slices, limits)

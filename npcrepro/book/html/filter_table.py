@@ -6,7 +6,7 @@ stays, and no list is shown that would do nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import pandas as pd
@@ -47,7 +47,12 @@ SCRIPT = """
 
 
 def filter_table(
-    frame: pd.DataFrame, by: Sequence[str] = (), folded: Sequence[str] = (), under: str = "", caption: str = ""
+    frame: pd.DataFrame,
+    by: Sequence[str] = (),
+    folded: Sequence[str] = (),
+    under: str = "",
+    caption: str = "",
+    start: Mapping[str, str] | None = None,
 ) -> str:
     """HTML of a table with a list of choices for some of its columns.
 
@@ -57,6 +62,7 @@ def filter_table(
         folded: columns that a reader unfolds; empty cells are left out.
         under: column below whose text they unfold.
         caption: what stands above the table.
+        start: column of ``by`` to the value that is chosen when the page opens.
 
     Raises:
         KeyError: a column that is not there.
@@ -69,7 +75,8 @@ def filter_table(
     shown = [column for column in frame if column not in folded]
     body = "".join(_row(row, shown, by, folded, under) for row in frame.astype(str).to_dict("records"))
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in shown)
-    lists = "".join(_choice(column, frame[column], number) for number, column in enumerate(by))
+    chosen = start or {}
+    lists = "".join(_choice(column, frame[column], number, chosen.get(column)) for number, column in enumerate(by))
     name = unique_name("filter", head, lists, body)
     choices = f'<div class="npc-choices" hidden>{lists}<output aria-live="polite"></output></div>' if by else ""
     caption = f"<caption>{escape(caption)}</caption>" if caption else ""
@@ -80,8 +87,10 @@ def filter_table(
     )
 
 
-def _choice(title: str, column: pd.Series, number: int) -> str:
-    options = "".join(f"<option>{escape(str(value))}</option>" for value in column.unique())
+def _choice(title: str, column: pd.Series, number: int, chosen: str | None) -> str:
+    options = "".join(
+        f"<option{' selected' if value == chosen else ''}>{escape(str(value))}</option>" for value in column.unique()
+    )
     return f'<label>{escape(title)} <select name="by{number}"><option value="">all</option>{options}</select></label>'
 
 

@@ -1,47 +1,35 @@
-"""Volumes to look around in on a page of the book: three planes, a 3-D view, series, and outlines of masks.
+"""Patients to look around in on a page of the book: three planes, a 3-D view, outlines, and thresholds to move.
 
-The output of `show` carries still images and small volumes. When the book is built, `unpack` makes the volumes files of
-the book, which ``book/_static/viewer.js`` loads when a reader comes to them and hands to NiiVue. Where that cannot be,
-in a notebook, on paper or without WebGL2, the still images stay.
+The output of `show` carries still images and small volumes. When the book is built, `volume_files.unpack` makes the
+volumes files of the book, which ``book/_static/viewer.js`` loads when a reader comes to them. Slices, outlines, the DSC
+and the error map are computed in the browser, on a plain canvas; the 3-D view is NiiVue's, loaded when it is asked for.
+Where no script runs, in a notebook and on paper, the still images stay.
 """
 
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
 from html import escape
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import SimpleITK as sitk
+from matplotlib.figure import Figure
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH
+from npcrepro.book.explorer.studies import marked
 from npcrepro.book.figures import style
-from npcrepro.book.figures.slices import box_around, largest_slices, planes, show_images
-from npcrepro.book.html.parts import data_uri, number_text, unique_name
-from npcrepro.cohorts.images import to_itk
-from npcrepro.cohorts.structures import mask_of
+from npcrepro.book.figures.slices import ERRORS, planes, show_slice
+from npcrepro.book.html.parts import data_uri, number_text, swatch, unique_name
+from npcrepro.book.html.volume_files import HIGHEST, LOWEST, REFERENCE, VOLUMES_TYPE, Patient, pack, stored
 from npcrepro.metrics import overlap
 
-if TYPE_CHECKING:
-    from npcrepro.book.volume_chapter import VolumeChapter
-    from npcrepro.cohorts.prepared import PreparedCohort
-
-VOLUMES_TYPE = "application/vnd.npcrepro.volumes+json"
-SET_VOXELS = 6_000_000  # of all series of a patient, at a byte each before compression
-MARGIN_MM = 50.0  # kept around the masks where a patient is too large
-MOST_OUTLINES = 8  # as many as there are colours
 PLANES = ("Axial", "Coronal", "Sagittal")
 VIEWS = ("All", *PLANES, "3-D")
+START = 0.5  # threshold of a method that has none
 # The page says where its root is; a notebook that is open in an editor does not, and keeps the still image.
 SCRIPT = """
 const root = document.documentElement.dataset.content_root;
@@ -51,239 +39,194 @@ if (root !== undefined) {
 """
 
 
-@dataclass(frozen=True)
-class Patient:
-    """What a reader sees of one patient. All arrays are ``(z, y, x)`` on one grid.
-
-    Attributes:
-        name: of the patient or case.
-        series: title to image.
-        outlines: title to mask; the first is the one that slices go through at the start.
-        spacing_mm: ``(z, y, x)``; ``nan`` where it is not known, for voxels drawn as cubes.
-        about: further cells of the patient's row in the table, title to text.
-        geometry: as in :func:`npcrepro.cohorts.images.read_image`; without it, x to the patient's left, y to the back,
-            z upwards.
-    """
-
-    name: str
-    series: Mapping[str, np.ndarray]
-    outlines: Mapping[str, np.ndarray]
-    spacing_mm: Sequence[float]
-    about: Mapping[str, str] = field(default_factory=dict)
-    geometry: Mapping[str, Sequence[float]] | None = None
-
-
-def show(patients: Sequence[Patient], colours: Mapping[str, str]) -> None:
+def show(
+    patients: Sequence[Patient], colours: Mapping[str, str], thresholds: Mapping[str, float | None] | None = None
+) -> None:
     """Display patients in a notebook, to look around in once the notebook is a page of the book.
 
     Images of a cohort that may not be published do not belong here: ``slices.show_images(cohort, settings, show,
     patients, colours)`` leaves them out.
 
     Args:
-        patients: the first is shown first.
-        colours: title of each outline to its colour, ``"#E69F00"``.
+        patients: the first is shown first; the first of its methods, too.
+        colours: title of each outline to its colour, ``"#E69F00"``: structures, or with methods ``"Reference"`` and
+            these.
+        thresholds: title of a method to the threshold that its slider starts at; 0.5 where there is none.
 
     Raises:
-        InputError: no patients, or arrays of a patient that lie on different grids.
+        InputError: no patients, or patients that do not fit together; see `volume_files.pack`.
     """
     from IPython.display import display
 
-    display(bundle(patients, colours), raw=True)
+    display(bundle(patients, colours, thresholds), raw=True)
 
 
-def patient_of(prepared: PreparedCohort, case: str) -> Patient:
-    """A case of a cohort in all its channels, with the first structures that it shows, and their volumes."""
-    about = prepared.case(case)
-    masks = {name: mask_of(np.asarray(about.label), prepared.structures, name) for name in prepared.structures}
-    # Without any, the first, which is empty: slices then go through the middle.
-    seen = [name for name, mask in masks.items() if mask.any()][:MOST_OUTLINES] or list(masks)[:1]
-    spacing_mm = about.spacing_mm if prepared.spacing_known else (np.nan,) * 3
-    voxel_ml = np.prod(spacing_mm) / 1000
-    volumes = {f"{name} (ml)": f"{masks[name].sum() * voxel_ml:.1f}" for name in seen} if prepared.spacing_known else {}
-    series = {name: np.asarray(image) for name, image in zip(prepared.channels, about.image, strict=True)}
-    return Patient(case, series, {name: masks[name] for name in seen}, spacing_mm, volumes, about.geometry)
-
-
-def show_chapter(chapter: VolumeChapter, *methods: str, count: int = 3) -> None:
-    """Tested patients of a chapter from best to worst by the leading method, in every series, with the reference, that
-    method and these.
-
-    Args:
-        methods: names; those that were not run are left out.
-        count: of patients, see `VolumeChapter.patients_shown`.
-    """
-    prepared, patients, titles = chapter.prepared, [], {}
-    methods = tuple(dict.fromkeys((chapter.ranked()[0], *methods)))
-    for one in chapter.patients_shown(count):
-        case = prepared.case(one.case)
-        titles = {name: style.titles(chapter.paper)[name] for name in methods if name in one.predictions}
-        masks = {title: one.predictions[name] for name, title in titles.items()}
-        series = {name: np.asarray(case.image[prepared.channels.index(name)]) for name in chapter.data.channels}
-        about = {
-            f"DSC, {title}": number_text(overlap.count(mask, one.reference).dsc, 2) for title, mask in masks.items()
-        }
-        outlines = {"Reference": one.reference} | masks
-        patients.append(Patient(one.case, series, outlines, one.spacing_mm, about, case.geometry))
-    colours = {"Reference": style.REFERENCE} | style.key(chapter.paper, list(titles))
-    show_images(chapter.source, chapter.settings, show, patients, colours)
-
-
-def bundle(patients: Sequence[Patient], colours: Mapping[str, str]) -> dict:
+def bundle(
+    patients: Sequence[Patient], colours: Mapping[str, str], thresholds: Mapping[str, float | None] | None = None
+) -> dict:
     """The output of `show`: content by its type, ``text/html`` and the volumes (file name to base64) among them."""
     if not patients:
         raise InputError("viewer: no patients to show: the fold may test none")
     volumes: dict[str, bytes] = {}
     described = []
     for patient in patients:
-        about, files = _packed(patient)
+        about, files = pack(patient)
         described.append(about)
         volumes |= files
+    methods = list(dict.fromkeys(method for patient in patients for method in patient.probabilities))
+    given = thresholds or {}
+    start = {method: float(np.clip(given.get(method) or START, LOWEST, HIGHEST)) for method in methods}
     return {
         "text/plain": f"Volumes of {', '.join(patient.name for patient in patients)}, to be seen in the book.",
-        "text/html": _html(patients, colours, described),
+        "text/html": _html(patients, colours, start, described),
         VOLUMES_TYPE: {name: base64.b64encode(content).decode() for name, content in volumes.items()},
     }
 
 
-def unpack(notebook: bytes) -> tuple[bytes, dict[str, bytes]]:
-    """A notebook without the volumes in its outputs, and the volumes, file name to content.
-
-    Args:
-        notebook: content of an executed ``.ipynb``.
-    """
-    # Most notebooks have none, and are then passed on byte for byte.
-    if VOLUMES_TYPE.encode() not in notebook:
-        return notebook, {}
-    content = json.loads(notebook)
-    volumes: dict[str, bytes] = {}
-    for cell in content["cells"]:
-        for output in cell.get("outputs", ()):
-            kept = output.get("data", {}).pop(VOLUMES_TYPE, {})
-            volumes |= {name: base64.b64decode(text) for name, text in kept.items()}
-    return json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n", volumes
-
-
-def _packed(patient: Patient) -> tuple[dict, dict[str, bytes]]:
-    """What the script is told of a patient, and the files that it names.
-
-    That is its name, title to file of series and outlines, and where slices go through at the start, as parts of the
-    (x, y, z) extent. Volumes are within `SET_VOXELS`: cut to the masks with a margin, then every n-th pixel.
-    """
-    kinds = {"series": patient.series, "outlines": patient.outlines}
-    shapes = {title: array.shape for arrays in kinds.values() for title, array in arrays.items()}
-    if len(set(shapes.values())) != 1 or not all(kinds.values()):
-        raise InputError(
-            f"viewer: patient {patient.name} needs series and outlines on one grid (z, y, x), got {shapes or 'nothing'}"
-        )
-    spacing_mm = np.nan_to_num(np.asarray(patient.spacing_mm, float), nan=1.0)
-    masks, most = list(patient.outlines.values()), SET_VOXELS // len(patient.series)
-    box: tuple[slice, ...] = (slice(None),) * 3
-    step = 1
-    if masks[0].size > most:
-        box = box_around(masks, np.ceil(MARGIN_MM / spacing_mm).astype(int))
-    while masks[0][box][:, ::step, ::step].size > most:
-        step += 1
-    spacing_mm = spacing_mm * (1, step, step)
-
-    def upright(pixels: np.ndarray) -> sitk.Image:
-        image = sitk.DICOMOrient(to_itk(pixels, tuple(spacing_mm), patient.geometry), "RAS")
-        # Planes are those of the scanner: a tilt of a few degrees would only blur them.
-        image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
-        image.SetOrigin((0, 0, 0))
-        return image
-
-    about: dict = {"name": patient.name, "series": {}, "outlines": {}}
-    files = {}
-    for kind, arrays in kinds.items():
-        for title, array in arrays.items():
-            array = array[box][:, ::step, ::step]
-            image = upright(_as_bytes(array) if kind == "series" else np.asarray(array, np.uint8))
-            name, content = _file(image)
-            about[kind][title], files[name] = name, content
-            if kind == "outlines" and "start" not in about:
-                mask = sitk.GetArrayFromImage(image)
-                middle = zip(largest_slices(mask), mask.shape, strict=True)
-                about["start"] = [(place + 0.5) / size for place, size in middle][::-1]
-    return about, files
-
-
-def _file(image: sitk.Image) -> tuple[str, bytes]:
-    """Name and content of a gzipped NIfTI file; the same image gives the same bytes."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "volume.nii"
-        sitk.WriteImage(image, str(path))
-        content = gzip.compress(path.read_bytes(), mtime=0)
-    return f"{sha256(content).hexdigest()[:16]}.nii.gz", content
-
-
-def _as_bytes(image: np.ndarray) -> np.ndarray:
-    """An image in 256 steps between its tails."""
-    image = np.asarray(image, np.float32)
-    low, high = np.percentile(image, (0.5, 99.5))
-    return ((image - low) / max(high - low, np.finfo(np.float32).tiny) * 255).clip(0, 255).round().astype(np.uint8)
-
-
-# The page
-
-
-def _html(patients: Sequence[Patient], colours: Mapping[str, str], described: Sequence[dict]) -> str:
-    titles = list(dict.fromkeys(title for patient in patients for title in patient.outlines))
-    content = {"patients": described, "colours": {title: colours[title] for title in titles}}
+def _html(
+    patients: Sequence[Patient], colours: Mapping[str, str], thresholds: Mapping[str, float], described: Sequence[dict]
+) -> str:
+    titles = list(dict.fromkeys(t for one in described for names in one["structures"].values() for t in names))
+    content = {
+        "patients": described,
+        "colours": {title: colours[title] for title in titles},
+        "thresholds": thresholds,
+        "errors": ERRORS,
+        "millilitres": not np.isnan([patient.spacing_mm for patient in patients]).any(),
+    }
     # "</" would end the element early.
     data = json.dumps(content, ensure_ascii=False).replace("</", "<\\/")
     name = unique_name("viewer", data)
-    rows = pd.DataFrame([{"patient": patient.name} | dict(patient.about) for patient in patients])
-    table = rows.to_html(index=False, border=0, justify="left", na_rep=DASH)
-    stills = "".join(_still(patient, colours, shown=number == 0) for number, patient in enumerate(patients))
+    table = pd.DataFrame([_row(patient, thresholds) for patient in patients])
+    rows = table.to_html(index=False, border=0, justify="left", na_rep=DASH)
+    stills = "".join(_still(patient, colours, thresholds, shown=number == 0) for number, patient in enumerate(patients))
     return (
-        f'<div class="npc-viewer" id="{name}"><div class="npc-cases">{table}</div>'
-        f'<div class="npc-still">{stills}</div>{_controls(patients, {title: colours[title] for title in titles}, name)}'
+        f'<div class="npc-viewer" id="{name}"><div class="npc-cases">{rows}</div>'
+        f'<div class="npc-still">{stills}</div>{_controls(content, name)}'
         f'<p class="npc-note" role="status"></p><script type="application/json">{data}</script></div>'
         f'<script type="module">{SCRIPT.replace("ID", name)}</script>'
     )
 
 
-def _controls(patients: Sequence[Patient], colours: Mapping[str, str], name: str) -> str:
-    views = "".join(
-        f'<button type="button" data-view="{view}" aria-pressed="{str(view == "All").lower()}">{view}</button>'
-        for view in VIEWS
+def _row(patient: Patient, thresholds: Mapping[str, float]) -> dict[str, str]:
+    """Cells of the table: the patient, what is told of it, and the DSC of the first method at its start."""
+    row = {"patient": patient.name} | dict(patient.about)
+    if patient.probabilities:
+        method, maps = next(iter(patient.probabilities.items()))
+        structure, truth = next(iter(patient.masks.items()))
+        found = overlap.count(marked(stored(maps[structure]), thresholds[method]), truth > 0)
+        of = f" of {structure}" if len(patient.masks) > 1 else ""
+        row[f"DSC{of}, {method}"] = number_text(found.dsc, 2)
+    return row
+
+
+def _controls(content: Mapping, name: str) -> str:
+    views = _buttons("view", {view: view for view in VIEWS}, "All")
+    lists = (
+        f'<label>{title} <select class="npc-{kind}"></select></label>'
+        for kind, title in (("series", "Image"), ("structure", "Structure"))
     )
-    series = "".join(f"<option>{escape(title)}</option>" for title in patients[0].series)
-    outlines = "".join(
-        f'<label><input type="checkbox" checked value="{escape(title)}">'
-        f'<span class="npc-swatch" style="background:{colour}"></span>{escape(title)}</label>'
-        for title, colour in colours.items()
-    )
-    slices = "".join(
-        f'<label>{plane}<input type="range" min="0" data-plane="{number}"><output></output></label>'
-        for number, plane in enumerate(PLANES)
+    slices = "".join(_slider(plane, f'min="0" step="1" data-plane="{n}"') for n, plane in enumerate(PLANES))
+    steps = {one["step"] for one in content["patients"]} - {1}
+    thinned = f" Of large images one pixel of {max(steps)} along each side is shown and counted." if steps else ""
+    zoom = _slider("Zoom", 'min="1" max="5" step="0.5" value="1" data-zoom')
+    turned = _slider("Head", 'min="0" max="100" value="40" data-head', "data-3d")
+    turned += _slider("Turn", 'min="0" max="359" value="200" data-turn', "data-3d")
+    panel, scores = "", _outlines(content["colours"])
+    if content["thresholds"]:
+        panel, scores = _threshold(content), _scores(content)
+    rule = (
+        f"<p>Each structure is thresholded by itself: a voxel is marked where its probability reaches the threshold. "
+        f"DSC counts all voxels of the volume shown.{thinned}</p>"
+        if content["thresholds"]
+        else ""
     )
     return (
-        '<div class="npc-live" hidden>'
-        f'<div class="npc-row"><div class="npc-views" role="group" aria-label="View">{views}</div>'
-        f'<label>Series <select class="npc-series">{series}</select></label></div>'
-        '<div class="npc-picture"><canvas class="npc-volume" aria-hidden="true"></canvas>'
-        f'<canvas class="npc-lines" tabindex="0" role="application" aria-describedby="{name}-keys"></canvas></div>'
-        f'<div class="npc-row" role="group" aria-label="Outlines">{outlines}</div>'
-        f'<div class="npc-slides">{slices}'
-        '<label>Outlines<input type="range" min="0" max="100" value="100" data-opacity><output></output></label>'
-        '<label>Head, 3-D<input type="range" min="0" max="100" value="40" data-head><output></output></label>'
-        '<label>Turn, 3-D<input type="range" min="0" max="359" value="200" data-turn><output></output></label></div>'
-        f'<p class="npc-keys" id="{name}-keys">Click or drag in a slice to move the cross, in 3-D to turn the head. '
-        "With the picture in focus, up and down (or the wheel) move the slice that was touched last, left and right "
-        "turn the head. R is the patient's right.</p></div>"
+        '<div class="npc-live" hidden><div class="npc-row">'
+        f'<div class="npc-views" role="group" aria-label="View">{views}</div>{"".join(lists)}</div>'
+        '<div class="npc-desk"><div class="npc-stage"><div class="npc-picture">'
+        '<canvas class="npc-head" aria-hidden="true"></canvas>'
+        f'<canvas class="npc-slices" tabindex="0" role="application" aria-describedby="{name}-keys"></canvas>'
+        f'</div></div><div class="npc-panel">{panel}<div class="npc-slides">{slices}{zoom}{turned}</div></div>'
+        f'<div class="npc-scores">{scores}</div></div>'
+        f'<div class="npc-keys" id="{name}-keys"><p>Click or drag in a slice to move the cross, in 3-D to turn the '
+        "head. With the picture in focus, up and down (or the wheel) move the slice that was touched last. R is the "
+        f"patient's right, A the front, H the head.</p>{rule}"
+        '<p class="npc-no-3d" hidden>This browser has no WebGL2, which the 3-D view needs.</p></div></div>'
     )
 
 
-def _still(patient: Patient, colours: Mapping[str, str], shown: bool) -> str:
-    """Three planes of the first series through the middle of the first outline, as an image inside the page."""
+def _threshold(content: Mapping) -> str:
+    """The method, its threshold, and outlines or error map."""
+    methods = list(content["thresholds"])
+    options = "".join(f"<option>{escape(title)}</option>" for title in methods)
+    shows = _buttons("show", {"outlines": "Outlines", "errors": "Error map"}, "outlines")
+    errors = "".join(f"<span>{swatch(colour)} {escape(kind)}</span> " for kind, colour in content["errors"].items())
+    return (
+        f'<label{" hidden" if len(methods) < 2 else ""}>Method <select class="npc-method">{options}</select></label>'
+        + _slider("Threshold", f'min="{LOWEST}" max="{HIGHEST}" step="0.01" data-threshold')
+        + f'<div class="npc-views" role="group" aria-label="Show">{shows}</div>'
+        f'<p class="npc-errors" hidden>{errors}</p>'
+    )
+
+
+def _scores(content: Mapping) -> str:
+    """A row for each outline: whether it is shown, and the numbers of the method at its threshold."""
+    millilitres = content["millilitres"]
+    heads = ["outline", "threshold", "DSC", 'DSC, <span class="npc-slice">slice</span>', *["ml"] * millilitres]
+    head = "".join(f'<th scope="col">{one}</th>' for one in heads)
+    cells = "<td><output></output></td>" * (len(heads) - 1)
+    rows = "".join(
+        f'<tr class="npc-one" data-title="{escape(title)}">'
+        f'<th scope="row">{_tick(title, content["colours"][title])}</th>{cells}</tr>'
+        for title in (REFERENCE, *content["thresholds"])
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _outlines(colours: Mapping[str, str]) -> str:
+    ticks = "".join(f'<span class="npc-one">{_tick(title, colour)}</span>' for title, colour in colours.items())
+    return f'<div class="npc-row" role="group" aria-label="Outlines">{ticks}</div>'
+
+
+def _tick(title: str, colour: str) -> str:
+    return f'<label><input type="checkbox" checked value="{escape(title)}">{swatch(colour)} {escape(title)}</label>'
+
+
+def _buttons(kind: str, titles: Mapping[str, str], pressed: str) -> str:
+    return "".join(
+        f'<button type="button" data-{kind}="{value}" aria-pressed="{str(value == pressed).lower()}">{title}</button>'
+        for value, title in titles.items()
+    )
+
+
+def _slider(title: str, attributes: str, of: str = "") -> str:
+    return f'<label class="npc-slide" {of}>{title}<input type="range" {attributes}><output></output></label>'
+
+
+def _still(patient: Patient, colours: Mapping[str, str], thresholds: Mapping[str, float], shown: bool) -> str:
+    """The first series through the middle of the first structure, with methods at their thresholds, as an image."""
     title, image = next(iter(patient.series.items()))
-    outlines = {name: (mask, colours[name]) for name, mask in patient.outlines.items()}
-    figure = planes(image, outlines, patient.spacing_mm)
+    layers = next(iter(patient.structures().values()))
+    masks = {
+        name: marked(layer, thresholds[name]) if name in thresholds else layer > 0 for name, layer in layers.items()
+    }
+    figure = _axial(image, masks, colours) if len(image) == 1 else _planes(patient, image, masks, colours)
     data = data_uri(figure.savefig, "webp", dpi=100, pil_kwargs={"quality": 80})
     plt.close(figure)
-    alt = (
-        f"{patient.name}, {title}: an axial, a coronal and a sagittal slice through {next(iter(patient.outlines))}, "
-        f"with the outlines of {', '.join(patient.outlines)}"
-    )
+    cut = "an axial slice" if len(image) == 1 else "an axial, a coronal and a sagittal slice"
+    through = next(iter(patient.masks))
+    alt = f"{patient.name}, {title}: {cut} through {through}, with the outlines of {', '.join(masks)}"
     return f'<img alt="{escape(alt)}" src="{data}"{"" if shown else " hidden"}>'
+
+
+def _planes(patient: Patient, image: np.ndarray, masks: Mapping[str, np.ndarray], colours: Mapping[str, str]) -> Figure:
+    outlines = {name: (mask, colours[name]) for name, mask in masks.items()}
+    return planes(image, outlines, patient.spacing_mm, patient.limits)
+
+
+def _axial(image: np.ndarray, masks: Mapping[str, np.ndarray], colours: Mapping[str, str]) -> Figure:
+    figure, axes = style.grid(1, 1)
+    show_slice(axes[0, 0], image[0], {colours[name]: mask[0] for name, mask in masks.items()})
+    style.legend(figure, {name: colours[name] for name in masks})
+    return figure

@@ -1,8 +1,8 @@
-"""Every published method on the patients that it shares with others: what the page "Leaderboard" shows.
+"""Every published method beside the others that were tested on the same patients: the page "Leaderboard".
 
 A board is a set of patients and structures with all the methods that were tested on the whole of it. Whoever was tested
 on more stands on the smaller board too, with the patients of that board alone, so that every number of a board is of
-the same patients.
+the same patients. A page has one table for each cohort, with a row for each board, structure and method.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -19,24 +19,23 @@ import numpy as np
 import pandas as pd
 
 from npcrepro import statistics
-from npcrepro.base.wording import DASH, plural
+from npcrepro.base.wording import plural
 from npcrepro.book import tables
 from npcrepro.findings import leakage, observers
+from npcrepro.findings.claims.source import PHANTOM
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Method, Profile
 from npcrepro.runs.per_patient import OVER_STRUCTURES, by_patient, over_seeds, over_structures
 from npcrepro.runs.published import RESULTS, Published, published_folders, read_published
 
 LEAST_PATIENTS = 2  # patients of a board: the mean over one is none
-# Friedman's test takes the ranks of so many patients to be many.
-RANKABLE = 10
-# Share of a board's cases that are called hard where every method has them among its worst.
-HARD = 0.1
-WORST = 3  # cases of each method that are listed as its failures
 TOLERANCE_MM = 2
-METRICS = {"dsc": "DSC", "surfel_hd95_mm": "HD95 (mm)", f"surfel_nsd_{TOLERANCE_MM}mm": f"NSD at {TOLERANCE_MM} mm"}
-PEOPLE = "two people, other scans"
-ADDED = "added here"
+METRICS = {"dsc": "DSC", "surfel_nsd_2mm": f"NSD at {TOLERANCE_MM} mm", "surfel_hd95_mm": "HD95 (mm)"}
+PEOPLE = "two people (other scans)"
+CUT_OUT = RESULTS / "cut-out" / "shares.csv"
+SHARE = 0.05  # of a structure's voxels in slices that are blank but for it: more of them, and it counts as cut out
+BY = ("tested on", "structure", "paper")  # what a reader chooses by
+SHOWN = ("method", "structure", "tested on", *METRICS.values(), "place")  # the other columns are unfolded
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ class Entry:
     method: dict
 
     @property
-    def channels(self) -> str:
-        """Series that go in, as in ``"T1 + CT + PET"``; a dash where nobody knows."""
-        return " + ".join(self.method.get("channels", ())) or DASH
+    def short(self) -> str:
+        """Name of the paper, or of whoever made the segmentations elsewhere."""
+        return registry.PAPERS[self.paper].short if self.paper in registry.PAPERS else self.paper
 
     @property
     def tested(self) -> frozenset[tuple[str, str]]:
@@ -87,6 +86,40 @@ class Entry:
         method = Method.from_data(self.method)
         parameters, _, macs = count_layers(lambda: method.build(profile.width), method.input_shape(profile))
         return parameters, macs
+
+    @cached_property
+    def about(self) -> dict[str, str]:
+        """What a reader unfolds: images, network, training and cost of one run, as far as they are recorded."""
+        parameters, macs = self.size
+        size = self.runs[0]["profile"]
+        known = [run for run in self.runs if "seconds" in run]
+        seconds = {name: np.mean([run["seconds"][name] for run in known]) for name in ("train", "predict") if known}
+        cases = self.cases.groupby(["fold", "seed"]).case.nunique().mean()
+        memory = max((run.get("peak_gpu_memory_mib") or 0 for run in self.runs), default=0)
+        used = dict.fromkeys(chain.from_iterable(run.get("used") or () for run in self.runs))
+        folds, seeds = ({run[part] for run in self.runs} for part in ("fold", "seed"))
+        told = {
+            "paper": self.short,
+            "added": "by this book; the paper reports no number of it" if self.added else "",
+            "images": " + ".join(self.method.get("channels", ())),
+            "input": " x ".join(map(str, size.get("matrix", ()))),
+            "profile": self.profile,
+            "runs": f"{plural(len(folds), 'fold')}, {plural(len(seeds), 'seed')}",
+            "parameters": _number(parameters, ",.0f"),
+            "multiply-accumulates for one input": _number(macs, ".2g", 1e-9, " billion"),
+            "time to train": _number(seconds.get("train"), ".1f", 1 / 60, " min for one run"),
+            "time to predict": _number(seconds.get("predict"), ".2g", 1 / cases, " s for one case"),
+            "device": ", ".join(sorted({run["device"] for run in self.runs if "device" in run})),
+            "GPU memory": _number(memory or None, ",.0f", 1, " MiB"),
+            "built on": ", ".join(used),
+            "record": self.folder,
+        }
+        return {name: text for name, text in told.items() if text}
+
+    @property
+    def added(self) -> bool:
+        """Whether this book added the method to those of its paper."""
+        return self.paper in registry.PAPERS and self.name in registry.load(self.paper).added
 
 
 @dataclass(frozen=True)
@@ -122,134 +155,114 @@ class Board:
         """Of the methods, the best first."""
         return [entry.title for entry in self.methods]
 
-    @property
-    def title(self) -> str:
-        """Cohort, number of patients and profiles, in a few words."""
-        profiles = ", ".join(sorted({entry.profile for entry in self.methods}))
-        return f"{self.cohort}, {plural(self.n, 'patient')}, {profiles}"
-
-    @property
-    def about(self) -> str:
-        """The title with structures, folds, devices and the date of the last run, for a caption.
-
-        A fold that tests nobody but patients with doubtful labels was run and is not shown.
-        """
-        runs = list(chain.from_iterable(entry.runs for entry in self.methods))
-        shown, made = self.cases.fold.nunique(), len({run["fold"] for run in runs})
-        folds = plural(shown, "fold") if shown == made else f"{shown} of {plural(made, 'fold')}"
-        devices = ", ".join(sorted({run["device"] for run in runs if "device" in run})) or "device unknown"
-        last = max(run["finished"] for run in runs)[:10]
-        return f"{self.title}; {', '.join(self.structures)}; {folds}, {devices}, made until {last}"
-
-    @property
-    def tolerance_note(self) -> str:
-        """A sentence where the tolerance of the NSD is below every side of every voxel; empty elsewhere."""
-        smallest = self.cases[[f"spacing_{axis}_mm" for axis in "zyx"]].min(axis=None)
-        if not smallest > TOLERANCE_MM:
-            return ""
-        return (
-            f"*Voxels are {smallest:.1f} mm or more on every side, so that the NSD at {TOLERANCE_MM} mm counts the "
-            f"surface that is right to the voxel. It is not to be held against one of finer images.*"
-        )
+    def of(self, structure: str) -> pd.DataFrame:
+        """Rows of a structure, or of the mean over structures: one for each patient, method and seed."""
+        return self.whole if structure == OVER_STRUCTURES else self.patients[self.patients.structure == structure]
 
     def values(self, structure: str = OVER_STRUCTURES, metric: str = "dsc") -> pd.DataFrame:
         """Patients down, methods across, seeds averaged: of a structure, or of the mean over structures."""
-        rows = self.whole if structure == OVER_STRUCTURES else self.patients[self.patients.structure == structure]
-        return over_seeds(rows).pivot(index="patient", columns="method", values=metric).reindex(columns=self.titles)
+        rows = over_seeds(self.of(structure))
+        return rows.pivot(index="patient", columns="method", values=metric).reindex(columns=self.titles)
 
-    def standings(self) -> pd.DataFrame:
-        """A row for each method: mean over structures and patients with its 95 % interval, spread of seeds, misses.
+    def rows(self, structure: str) -> list[dict[str, str]]:
+        """A row of text for each method: means over patients with their 95 % interval, and what is unfolded.
 
-        Channels have a column where the methods differ in them. A structure counts as missed where the reference shows
-        it and the prediction does not, with any seed; distances are of patients with none of these.
+        The place is by mean DSC; behind it stand the places between which it lies in 95 % of 10,000 draws of the
+        patients. Distances are of patients of whom nothing was missed. A structure counts as missed where the reference
+        shows it and the prediction does not, with any seed.
         """
-        spread, differ = tables.spread_of_means(self.whole, "dsc"), len({one.channels for one in self.methods}) > 1
-        rows = []
-        for place, entry in enumerate(self.methods, 1):
+        values = {metric: self.values(structure, metric) for metric in METRICS}
+        spread, places = tables.spread_of_means(self.of(structure), "dsc"), _places(values["dsc"])
+        found = []
+        for entry in sorted(self.methods, key=lambda entry: places[entry.title]):
             title = entry.title
-            mine = self.patients[self.patients.method == title]
-            row = {"": place, "method": title} | ({"channels": entry.channels} if differ else {})
-            row["seeds"] = mine.seed.nunique()
+            row = {"tested on": plural(self.n, "patient"), "structure": structure, "method": title, "paper": ""}
             for metric, name in METRICS.items():
-                row[name] = tables.mean_and_interval(statistics.summarise(self.values(metric=metric)[title]), self.n)
-            row["sd over seeds"] = DASH if np.isnan(spread[title]) else f"{spread[title]:.3f}"
-            shown = mine[~mine.status.isin(("both_empty", "ref_empty"))]
-            row["missed"] = f"{(shown.status == 'pred_empty').sum()} of {len(shown)}"
-            rows.append(row)
-        return pd.DataFrame(rows)
+                row[name] = tables.mean_and_interval(statistics.summarise(values[metric][title]), self.n)
+            row["place"] = places[title][1]
+            row |= entry.about
+            row["standard deviation over seeds"] = "" if np.isnan(spread[title]) else f"{spread[title]:.3f}"
+            found.append(row | self._misses(structure, title))
+        return found
 
-    def by_structure(self, metric: str = "dsc") -> pd.DataFrame:
-        """Methods down, structures across, see :func:`npcrepro.book.tables.by_method`; two people in the last row."""
-        frame = tables.by_method(self.patients, self.methods, metric).astype(object)
-        people = human(self.structures)
-        if len(people):
-            numbers = {name: f"{row[metric]:.2f} (n = {row.n:.0f})" for name, row in people.iterrows()}
-            frame.loc[len(frame)] = {"method": PEOPLE, "n": DASH} | numbers
-        return frame
+    def _misses(self, structure: str, title: str) -> dict[str, str]:
+        """How often a method missed a structure, the case with its lowest DSC, and how far volumes are off."""
+        mine = self.patients[self.patients.method == title]
+        cases = self.cases[(self.cases.method == title) & (self.cases.status != "both_empty")]
+        if structure != OVER_STRUCTURES:
+            mine, cases = (rows[rows.structure == structure] for rows in (mine, cases))
+        shown = mine[~mine.status.isin(("both_empty", "ref_empty"))]
+        told = {"missed": f"{(shown.status == 'pred_empty').sum()} of {len(shown)}"}
+        lowest = cases.groupby(["case", "structure"]).dsc.mean().sort_values(kind="stable")
+        if len(lowest):
+            case, name = lowest.index[0]
+            told["lowest DSC"] = f"{lowest.iloc[0]:.2f} ({case}{f', {name}' if structure == OVER_STRUCTURES else ''})"
+        volumes = over_seeds(mine)[["predicted_ml", "reference_ml"]].dropna()
+        if structure != OVER_STRUCTURES and len(volumes):
+            off, mean = (volumes.predicted_ml - volumes.reference_ml).mean(), volumes.reference_ml.mean()
+            told["volume"] = f"{off:+z.1f} ml on average; the reference has {tables.millilitres(mean)} ml"
+        return told
 
-    def cost(self) -> pd.DataFrame:
-        """What each method takes: size of the network, and time and memory of a run as recorded.
 
-        A column that nobody has a value for is left out.
-        """
-        frame = pd.DataFrame([_cost(entry) for entry in self.methods])
-        return frame.loc[:, (frame != DASH).any()]
+def table(boards: Sequence[Board]) -> pd.DataFrame:
+    """All boards of a cohort as one table of text: a row for each board, structure and method, empty cells as ``""``.
 
-    def friedman(self) -> statistics.Friedman | None:
-        """Ranks of the methods in each patient, by DSC; None for fewer than three methods or `RANKABLE` patients."""
-        values = self.values().dropna()
-        enough = len(self.methods) >= 3 and len(values) >= RANKABLE
-        return statistics.friedman(dict(values.items())) if enough else None
+    Patients, structures and images have a column where they differ.
+    Structures that two people have drawn have a row for these, see :func:`human`.
+    """
+    rows = []
+    for board in boards:
+        several = [OVER_STRUCTURES] if len(board.structures) > 1 else []
+        people = human(board.structures)
+        for structure in (*several, *board.structures):
+            rows += board.rows(structure)
+            if structure in people.index:
+                one = people.loc[structure]
+                numbers = {name: f"{one[metric]:.2f} (n = {one.n:.0f})" for metric, name in METRICS.items()}
+                rows.append({**rows[-1], **dict.fromkeys(rows[-1], ""), **numbers, "method": PEOPLE, "paper": "people"})
+                rows[-1] |= {"tested on": plural(board.n, "patient"), "structure": structure}
+    frame = pd.DataFrame(rows).fillna("")
+    methods = frame[frame.method != PEOPLE]
+    alike = [name for name in ("structure", "tested on", "images") if methods[name].nunique() == 1]
+    return frame[[*SHOWN, *(name for name in frame if name not in SHOWN)]].drop(columns=alike)
 
-    def stability(self) -> statistics.RankStability | None:
-        """How the ranks by mean DSC move when patients are drawn anew; None for fewer than two methods or three
-        patients."""
-        values = self.values().dropna()
-        enough = len(self.methods) >= 2 and len(values) >= 3
-        return statistics.rank_stability(dict(values.items())) if enough else None
 
-    def volumes(self, structure: str, title: str) -> pd.DataFrame:
-        """Columns ``reference_ml`` and ``predicted_ml`` of each patient, seeds averaged; empty without a spacing."""
-        rows = self.patients[(self.patients.structure == structure) & (self.patients.method == title)]
-        return over_seeds(rows).set_index("patient")[["reference_ml", "predicted_ml"]].dropna()
+def notes(boards: Sequence[Board]) -> str:
+    """What a reader of :func:`table` has to know of a cohort: patients and structures of its largest board, coarse
+    voxels, and slices that show their label."""
+    board = boards[0]
+    tested = f"Tested on {plural(board.n, 'patient')}; {', '.join(board.structures)}."
+    smallest = board.cases[[f"spacing_{axis}_mm" for axis in "zyx"]].min(axis=None)
+    coarse = (
+        f"Voxels are {smallest:.1f} mm or more on every side, so that the NSD at {TOLERANCE_MM} mm counts the surface "
+        "that is right to the voxel."
+    )
+    return " ".join(filter(None, (tested, coarse if smallest > TOLERANCE_MM else "", cut_out(board))))
 
-    def agreement(self, structure: str, title: str) -> statistics.Agreement:
-        """Predicted against reference volumes in ml, see :func:`npcrepro.statistics.bland_altman`."""
-        volumes = self.volumes(structure, title)
-        return statistics.bland_altman(volumes.predicted_ml, volumes.reference_ml)
 
-    def volume_agreement(self) -> pd.DataFrame:
-        """Methods down, structures with their mean volume across: bias (limits of agreement) in ml.
+def cut_out(board: Board, path: Path = CUT_OUT) -> str:
+    """In how many cases of a board a structure lies in slices of the CT that are blank but for drawn organs; empty
+    where that holds for none, and for a cohort that was not measured.
 
-        No rows where no volume is known.
-        """
-        lines = [{"method": title} for title in self.titles]
-        for structure, line in product(self.structures, lines):
-            volumes, found = self.volumes(structure, line["method"]), self.agreement(structure, line["method"])
-            if found.n > 1:
-                heading = f"{structure} ({volumes.reference_ml.mean():.0f} ml)"
-                line[heading] = f"{found.bias:+z.1f} ({found.low:+z.1f} to {found.high:+z.1f})"
-        return pd.DataFrame([line for line in lines if len(line) > 1])
+    There the image is a cut-out of the reference, so that a network can read the answer off it.
+    """
+    shares = pd.read_csv(path, dtype={"case": str})
+    tested = board.cases[["case", "structure"]].drop_duplicates().assign(cohort=board.cohort)
+    rows = tested.merge(shares, on=["cohort", "case", "structure"])
+    if rows.empty:
+        return ""
+    counts = (rows.share > SHARE).groupby(rows.structure, sort=False).agg(["sum", "size"])
+    many = ", ".join(f"{row.Index} in {row.sum} of {row.size} cases" for row in counts.itertuples() if row.sum)
+    return many and (
+        "Some slices near the ends of these CT scans are blank but for drawn organs. That holds for more than "
+        f"{100 * SHARE:.0f} % of {many}; there the DSC may be too high."
+    )
 
-    def failures(self) -> pd.DataFrame:
-        """The `WORST` structures of each method, case by case, by DSC; seeds averaged. Volumes are texts."""
-        columns = ["dsc", "surfel_hd95_mm", "reference_ml", "predicted_ml"]
-        shown = self.cases[self.cases.status != "both_empty"]
-        means = shown.groupby(["method", "case", "structure"])[columns].mean(skipna=False).reset_index()
-        means = means.sort_values(["dsc", "case", "structure"])
-        found = pd.concat(means[means.method == title].head(WORST) for title in self.titles).astype(
-            {"reference_ml": object, "predicted_ml": object}
-        )
-        found[columns[2:]] = found[columns[2:]].map(tables.millilitres)
-        return found.set_axis([*found.columns[:3], "DSC", "HD95 (mm)", "reference (ml)", "predicted (ml)"], axis=1)
 
-    def hard(self) -> list[str]:
-        """Cases that are among the worst tenth of every method, by the mean DSC over their structures."""
-        shown = self.cases[self.cases.status != "both_empty"]
-        means = shown.groupby(["method", "case"]).dsc.mean()
-        count = max(1, round(HARD * shown.case.nunique()))
-        worst = [set(means[title].nsmallest(count).index) for title in self.titles]
-        return sorted(set.intersection(*worst))
+def by_cohort(boards: Sequence[Board]) -> dict[str, list[Board]]:
+    """The boards of each cohort of real images, most patients first."""
+    real = [board for board in boards if not board.cohort.startswith(PHANTOM)]
+    return {name: [board for board in real if board.cohort == name] for name in dict.fromkeys(b.cohort for b in real)}
 
 
 def boards(results: Path | str = RESULTS) -> list[Board]:
@@ -291,7 +304,7 @@ def _entries(published: Published) -> list[Entry]:
 
 
 def _board(cohort: str, tested: frozenset[tuple[str, str]], entries: Sequence[Entry]) -> Board:
-    entries = [replace(entry, name=title, title=title) for entry, title in zip(entries, _titles(entries), strict=True)]
+    entries = [replace(entry, title=title) for entry, title in zip(entries, _titles(entries), strict=True)]
     cases = pd.concat([entry.cases.assign(method=entry.title) for entry in entries], ignore_index=True)
     pairs = pd.MultiIndex.from_frame(cases[["patient", "structure"]])
     cases = cases[pairs.isin(list(tested)) & ~cases.suspect]
@@ -304,41 +317,28 @@ def _board(cohort: str, tested: frozenset[tuple[str, str]], entries: Sequence[En
 
 
 def _titles(entries: Sequence[Entry]) -> list[str]:
-    """A title for each entry, with its paper and whether this book added it there; with profile or folder as well where
-    others are called alike, and with all of these and the name where that is not enough."""
+    """A title for each entry, with its paper; with profile or folder as well where others are called alike, and with
+    all of these and the name where that is not enough."""
 
     def told(entry: Entry) -> list[str]:
-        paper = registry.PAPERS[entry.paper].short if entry.paper in registry.PAPERS else entry.paper
-        if entry.paper in registry.PAPERS and entry.name in registry.load(entry.paper).added:
-            paper += f", {ADDED}"
         more: list[list[str]] = [[], [entry.profile], [entry.folder]]
         more.append([entry.profile, f"{entry.folder}/{entry.name}"])
-        return [f"{entry.title} ({', '.join((paper, *parts))})" for parts in more]
+        return [f"{entry.title} ({', '.join((entry.short, *parts))})" for parts in more]
 
     choices = list(zip(*map(told, entries), strict=True))
     return [next(each[i] for each in choices if each.count(each[i]) == 1) for i in range(len(entries))]
 
 
-def _cost(entry: Entry) -> dict[str, str | int]:
-    parameters, macs = entry.size
-    matrix = entry.runs[0]["profile"].get("matrix", ())
-    known = [run for run in entry.runs if "seconds" in run]
-    seconds = {name: np.mean([run["seconds"][name] for run in known]) for name in ("train", "predict") if known}
-    cases = entry.cases.groupby(["fold", "seed"]).case.nunique().mean()
-    memory = [run.get("peak_gpu_memory_mib") or 0 for run in entry.runs]
-    used = dict.fromkeys(chain.from_iterable(run.get("used") or () for run in entry.runs))
-    return {
-        "method": entry.title,
-        "runs": len(entry.runs),
-        "input": " x ".join(map(str, matrix)) or DASH,
-        "parameters": _number(parameters, ",.0f"),
-        "MAC (billions)": _number(macs, ".2g", 1e-9),
-        "minutes to train": _number(seconds.get("train"), ".1f", 1 / 60),
-        "seconds to predict a case": _number(seconds.get("predict"), ".2g", 1 / cases),
-        "GPU memory (MiB)": _number(max(memory) or None, ",.0f"),
-        "built on": ", ".join(used) or DASH,
-    }
+def _places(values: pd.DataFrame) -> dict[str, tuple[float, str]]:
+    """For each method a number to sort by and its place in words; ties and missing values come by their order."""
+    means = values.mean()
+    order = (-means).rank(method="first", na_option="bottom")
+    kept = values.dropna()
+    # Fewer methods or patients have places and no draws.
+    drawn = statistics.rank_stability(dict(kept.items())).ranks if len(kept.columns) > 1 and len(kept) > 2 else ()
+    ends = {rank.method: f" ({rank.low} to {rank.high})" for rank in drawn if rank.low != rank.high}
+    return {name: (place, f"{place:.0f}{ends.get(name, '')}") for name, place in order.items()}
 
 
-def _number(value: float | None, form: str, factor: float = 1) -> str:
-    return DASH if value is None else format(value * factor, form)
+def _number(value: float | None, form: str, factor: float = 1, unit: str = "") -> str:
+    return "" if value is None else format(value * factor, form) + unit

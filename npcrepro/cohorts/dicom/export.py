@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from npcrepro import __version__
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import writing
 from npcrepro.cohorts.check import grid_defects
+from npcrepro.cohorts.dicom.find import find_series
 from npcrepro.cohorts.dicom.headers import reading
 from npcrepro.cohorts.dicom.series import Grid, Slice, read_grid
 from npcrepro.cohorts.images import read_image, to_mask
@@ -22,6 +24,7 @@ from npcrepro.cohorts.structures import Structures, is_target, mask_of
 
 # SOP class by which an RTSTRUCT names a study; DICOM has retired the class but not the reference.
 STUDY = "1.2.840.10008.3.1.2.3.1"
+CONTOUR_DATA = Tag("ContourData")
 LONGEST_NAME = 64
 COLOURS = ((230, 60, 60), (60, 180, 75), (60, 120, 230), (240, 180, 0), (160, 70, 200), (0, 180, 190), (240, 120, 30))
 # What an RTSTRUCT shares with the images of its patient and study; empty where the images lack it.
@@ -41,25 +44,17 @@ def export_rtstruct(
 ) -> None:
     """Write a label image as an RTSTRUCT.
 
-    ``prediction`` lies on the grid of ``series``, the folder of a DICOM series, as `import_dicom` makes it.
+    ``prediction`` lies on the grid of a DICOM series, as `import_dicom` makes it. ``series`` is the folder of that
+    series, or of all series of the patient, of which it takes the one with the grid of the prediction.
     ``structures`` names the codes of each structure. Contours run halfway between voxels inside and outside, and holes
     are contours of their own. Patient and study are those of the series, because a planning system needs them. The file
     is therefore as confidential as the images. ``report`` is told of structures without voxels, which are left out.
 
-    Raises InputError for files that cannot be read, a prediction on another grid or with an unknown code, one that is
-    all background, and a series without a frame of reference.
+    Raises InputError for files that cannot be read, a prediction on another grid, on the grid of several series or with
+    an unknown code, one that is all background, and a series without a frame of reference.
     """
-    label, spacing_mm, geometry = read_image(prediction)
-    grid = read_grid(series)
-    defects = grid_defects(
-        str(prediction),
-        (label.shape, spacing_mm, geometry),
-        str(series),
-        *(grid.shape, grid.spacing_mm, grid.geometry),
-        "the prediction belongs to another series, or was resampled",
-    )
-    if defects:
-        raise InputError(str(defects[0]))
+    label, *place = read_image(prediction)
+    grid = _grid_of(str(prediction), (label.shape, *place), Path(series))
     codes = {name: (code,) if isinstance(code, int) else tuple(code) for name, code in structures.items()}
     mask, defects = to_mask(label, codes, str(prediction))
     if mask is None:
@@ -102,6 +97,33 @@ def parse_structures(pairs: Sequence[str]) -> Structures:
             raise InputError(f"structure {pair!r} does not look like GTVp=1, or GTVp=1,3 for several codes")
         found[match[1]] = tuple(int(code) for code in match[2].split(","))
     return found
+
+
+def _grid_of(prediction: str, place: tuple, folder: Path) -> Grid:
+    """The grid of the one series of a folder on which a prediction lies."""
+    cause = "the prediction belongs to another series, or was resampled"
+    found, problems = [], []
+    for one in find_series(folder):
+        if not one.is_image:
+            continue
+        try:
+            grid = read_grid(one.files)
+        except InputError as problem:
+            problems.append(str(problem))
+            continue
+        name = f"{folder} ({one.modality} {one.description!r})"
+        defects = grid_defects(prediction, place, name, grid.shape, grid.spacing_mm, grid.geometry, cause)
+        problems += [str(defect) for defect in defects[:1]]
+        found += [] if defects else [(name, grid)]
+    if len(found) > 1:
+        names = ", ".join(name for name, _ in found)
+        raise InputError(f"{prediction} lies on {len(found)} series ({names}): give the folder of one of them")
+    if found:
+        return found[0][1]
+    if len(problems) == 1:
+        raise InputError(problems[0])
+    cause = f"on none of them: {cause}; {problems[0]}" if problems else "an empty folder, or files that are not DICOM"
+    raise InputError(f"{prediction}: {folder} holds {len(problems)} series of images: {cause}")
 
 
 def contours_of(mask: np.ndarray, grid: Grid) -> list[tuple[Slice, np.ndarray]]:
@@ -190,12 +212,16 @@ def _frame_of_reference(grid: Grid, study_uid: str) -> Dataset:
 
 
 def _contour(one: Slice, points: np.ndarray) -> Dataset:
-    return _item(
+    item = _item(
         ContourImageSequence=[_reference(one)],
         ContourGeometricType="CLOSED_PLANAR",
         NumberOfContourPoints=len(points),
-        ContourData=[f"{value:.4f}" for value in points.ravel()],
     )
+    # As bytes, since pydicom makes a checked object of every number. Implicit types do not write that these are bytes.
+    text = b"\\".join(b"%.4f" % value for value in points.ravel().tolist())
+    text += b" " * (len(text) % 2)
+    item.add_new(CONTOUR_DATA, "OB", text)
+    return item
 
 
 def _reference(one: Slice) -> Dataset:

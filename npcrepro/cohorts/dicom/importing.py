@@ -1,17 +1,19 @@
-"""DICOM series and RTSTRUCTs become a cohort."""
+"""DICOM series, with or without RTSTRUCTs, become a cohort."""
 
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npcrepro.base.errors import InputError
+from npcrepro.base.files import check_new
 from npcrepro.base.progress import Report
 from npcrepro.cohorts.cohort import CaseArrays, Cohort
-from npcrepro.cohorts.dicom.find import Series, find_series
+from npcrepro.cohorts.dicom.draft import accept_only_ones, draft_rules, listed, open_questions
+from npcrepro.cohorts.dicom.find import Series
+from npcrepro.cohorts.dicom.patients import Drawing, Patient, find_patients
 from npcrepro.cohorts.dicom.rules import Rules, read_rules
 from npcrepro.cohorts.dicom.series import read_grid, read_series
 from npcrepro.cohorts.dicom.structures import rasterise, read_structures
@@ -25,37 +27,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Drawing:
-    """An RTSTRUCT without its contours: ``names`` of the structures that have some."""
-
-    path: Path
-    names: tuple[str, ...]
-    series: frozenset[str]
-    frames_of_reference: frozenset[str]
-
-
-@dataclass(frozen=True)
-class _Patient:
-    """All series of a patient, those that fit a channel, and the RTSTRUCTs."""
-
-    folder: Path
-    series: tuple[Series, ...]
-    channels: Mapping[str, tuple[Series, ...]]
-    drawings: tuple[_Drawing, ...]
-
-
-@dataclass(frozen=True)
 class _Plan:
     """What is imported of a patient: a series for each channel, and the drawn names that each structure is made of.
 
-    ``drawn_on`` is the series on whose slices the contours were drawn.
+    ``drawing`` is the RTSTRUCT, and ``drawn_on`` the series on whose slices the contours were drawn; None where no
+    patient has contours.
     """
 
     folder: Path
     channels: Mapping[str, Series]
-    drawing: Path
-    drawn_on: Series
-    names: Mapping[str, tuple[str, ...]]
+    drawing: Path | None = None
+    drawn_on: Series | None = None
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def import_dicom(
@@ -63,34 +46,44 @@ def import_dicom(
 ) -> Cohort:
     """Write the cohort of a folder tree of DICOM series and RTSTRUCTs, and return it.
 
-    ``rules`` is a YAML file (see the module `rules`); without one, the channels are those that all patients have. The
-    structures are those that any patient has: where an organ was not drawn, the case says so (``not_contoured``); a
-    target volume that was not drawn is an empty mask. A patient's images are resampled to one reference series. Series
-    of another frame of reference are registered only where the rules say so.
+    ``rules`` is a YAML file (see the module `rules`); without one, the channels are those that all patients have, and
+    where that leaves a series or a structure open, ``rules-draft.yaml`` is written beside ``destination`` (see the
+    module `draft`). The structures are those that any patient has: where an organ was not drawn, the case says so
+    (``not_contoured``); a target volume that was not drawn is an empty mask. A patient's images are resampled to one
+    reference series. Series of another frame of reference are registered only where the rules say so. Where no patient
+    has an RTSTRUCT, the images become a cohort to be segmented (``imagesTs``), without structures and labels.
 
     Cases are called CASE_000, CASE_001, ...; neither names, identifiers, dates nor descriptions get into the cohort.
     ``report`` is told which case comes from which folder, which patients are skipped and why, and which structures fit
     no rule. Nothing of that is stored.
 
-    Raises InputError for a missing or empty folder, rules that cannot be read, a file that is broken in its header,
-    and where no patient is left.
+    Raises InputError for a missing or empty folder, a ``destination`` that is not empty, rules that cannot be read, a
+    file that is broken in its header, series or structures that need rules, and where no patient is left.
     """
+    check_new(Path(destination))
     chosen = read_rules(rules)
-    patients = _patients(find_series(source), chosen, report)
-    if not patients:
-        cause = "an export without structures, or files that are not DICOM"
-        raise InputError(f"{source}: no patient with images and an RTSTRUCT: {cause}")
-    _report_unknown(patients, chosen, report)
+    patients = find_patients(source, report)
+    if rules is None:
+        chosen = accept_only_ones(chosen, patients, report)
+        questions = open_questions(chosen, patients)
+        if questions:
+            raise InputError(f"{source}: {'; '.join(questions)}: {draft_rules(source, destination, chosen, patients)}")
     channels = _common_channels(patients, chosen, report)
     reference = chosen.reference_of(channels)
     plans = []
     for patient in patients:
         try:
-            plans.append(_plan(patient, channels, reference, chosen))
+            plan = _plan(patient, channels, reference, chosen)
         except InputError as problem:
             report(f"{patient.folder}: skipped: {problem}")
+            continue
+        plans.append(plan)
+        for other in patient.drawings:
+            if other.path != plan.drawing:
+                report(f"{other.path}: left out: the contours of {plan.drawing} are taken")
     if not plans:
         raise InputError(f"{source}: none of {len(patients)} patients can be imported: the lines above say why")
+    _report_names(patients, plans, chosen, report)
     structures = tuple(name for name in chosen.structures if any(name in plan.names for plan in plans))
 
     def cases() -> Iterator[CaseArrays]:
@@ -113,77 +106,49 @@ def import_dicom(
     )
 
 
-def _patients(series: list[Series], rules: Rules, report: Report) -> list[_Patient]:
-    """Patients with images and an RTSTRUCT, sorted by folder."""
-    grouped: dict[str, list[Series]] = {}
-    for one in series:
-        grouped.setdefault(one.patient, []).append(one)
-    patients = []
-    for group in grouped.values():
-        folder = Path(os.path.commonpath([path.parent for one in group for path in one.files]))
-        drawings = tuple(_drawings(group, report))
-        if not drawings:
-            report(f"{folder}: skipped: no RTSTRUCT that can be read; a cohort needs contours")
-            continue
-        channels: dict[str, list[Series]] = {}
-        for one in group:
-            name = rules.channel_of(one)
-            if name:
-                channels.setdefault(name, []).append(one)
-        found = {name: tuple(candidates) for name, candidates in channels.items()}
-        patients.append(_Patient(folder, tuple(one for one in group if one.is_image), found, drawings))
-    return sorted(patients, key=lambda patient: patient.folder)
-
-
-def _drawings(series: list[Series], report: Report) -> Iterator[_Drawing]:
-    for one in series:
-        for path in one.files if one.modality == "RTSTRUCT" else ():
-            try:
-                found = read_structures(path)
-            except InputError as problem:
-                report(f"left out: {problem}")
-                continue
-            names = tuple(structure.name for structure in found.structures if structure.contours)
-            yield _Drawing(path, names, found.series, found.frames_of_reference)
-
-
-def _report_unknown(patients: list[_Patient], rules: Rules, report: Report) -> None:
-    drawn = {name for patient in patients for drawing in patient.drawings for name in drawing.names}
-    unknown = sorted(name for name in drawn if rules.structure_of(name) is None)
+def _report_names(patients: list[Patient], plans: list[_Plan], rules: Rules, report: Report) -> None:
+    """Structures that take another name, and those that fit no rule."""
+    for structure in rules.structures:
+        names = sorted({name for plan in plans for name in plan.names.get(structure, ())})
+        if names and names != [structure]:
+            report(f"{structure} is what was drawn as {', '.join(map(repr, names))}")
+    unknown = sorted({name for patient in patients for name in patient.names if rules.structure_of(name) is None})
     if unknown:
         report(f"structures that fit no rule and are left out: {', '.join(map(repr, unknown))}")
 
 
-def _common_channels(patients: list[_Patient], rules: Rules, report: Report) -> tuple[str, ...]:
+def _common_channels(patients: list[Patient], rules: Rules, report: Report) -> tuple[str, ...]:
     """Channels of the cohort, in the order of the rules."""
     names = [rule.name for rule in rules.channels]
     if rules.own_channels:
         return tuple(names)
-    common = tuple(name for name in names if all(name in patient.channels for patient in patients))
-    for name in names:
-        count = sum(name in patient.channels for patient in patients)
-        if name not in common and count:
+    having = {name: sum(name in rules.channels_of(patient.series) for patient in patients) for name in names}
+    for name, count in having.items():
+        if 0 < count < len(patients):
             report(f"channel {name} is left out: {count} of {len(patients)} patients have it")
+    common = tuple(name for name, count in having.items() if count == len(patients))
     if not common:
-        found = sorted({f"{s.modality} {s.description!r}" for patient in patients for s in patient.series})
-        cause = "name modality and description of each channel in a file of rules"
-        raise InputError(f"no channel that all {len(patients)} patients have ({', '.join(found[:10])}): {cause}")
+        found = listed(sorted(f"{one.modality} {one.description!r}" for each in patients for one in each.series))
+        cause = "name modality and description of each channel in the rules"
+        raise InputError(f"no channel that all {len(patients)} patients have ({found}): {cause}")
     return common
 
 
-def _plan(patient: _Patient, channels: tuple[str, ...], reference: str, rules: Rules) -> _Plan:
-    chosen = {}
+def _plan(patient: Patient, channels: tuple[str, ...], reference: str, rules: Rules) -> _Plan:
+    chosen, found = {}, rules.channels_of(patient.series)
     for name in channels:
-        candidates = patient.channels.get(name, ())
+        candidates = found.get(name, [])
         if len(candidates) != 1:
-            found = ", ".join(repr(series.description) for series in candidates or patient.series)
+            there = listed(repr(series.description) for series in candidates or patient.series)
             cause = "narrow the rules" if candidates else "its description fits no rule, or it was not exported"
-            raise InputError(f"{len(candidates)} series for channel {name} among {found or 'no series'}: {cause}")
+            raise InputError(f"{len(candidates)} series for channel {name} among {there or 'no series'}: {cause}")
         chosen[name] = candidates[0]
     for name, series in chosen.items():
         if not rules.register and not _share_frame(series, chosen[reference]):
             cause = "they do not lie upon each other; 'register: true' in the rules aligns them"
             raise InputError(f"{name} and {reference} have different frames of reference: {cause}")
+    if not patient.drawings:
+        return _Plan(patient.folder, chosen)
     drawing, drawn_on = _drawn(patient, chosen, reference)
     names: dict[str, list[str]] = {}
     for name in drawing.names:
@@ -199,7 +164,7 @@ def _share_frame(one: Series, other: Series) -> bool:
     return one.uid == other.uid or one.frame_of_reference == other.frame_of_reference != ""
 
 
-def _drawn(patient: _Patient, chosen: Mapping[str, Series], reference: str) -> tuple[_Drawing, Series]:
+def _drawn(patient: Patient, chosen: Mapping[str, Series], reference: str) -> tuple[Drawing, Series]:
     """The RTSTRUCT to import and the series it was drawn on: the reference, else another channel, else any series."""
     rest = [series for series in patient.series if series not in chosen.values()]
     for series in [chosen[reference], *chosen.values(), *rest]:
@@ -235,7 +200,7 @@ def _case(name: str, plan: _Plan, reference: str, structures: tuple[str, ...], r
         if transforms[series.uid] is not None or not same_grid(image, grid):
             image = resample(image, grid, transforms[series.uid])
         arrays.append(from_itk(image)[0])
-    masks = _masks(name, plan, structures, grid, transforms.get(plan.drawn_on.uid), report)
+    masks = _masks(name, plan, structures, grid, transforms, report)
     _, spacing_mm, geometry = from_itk(grid)
     # Every patient has the organs, drawn or not; without a target volume there is likely none.
     missing = tuple(key for key in structures if key not in plan.names and not is_target(key))
@@ -247,10 +212,14 @@ def _masks(
     plan: _Plan,
     structures: tuple[str, ...],
     reference: "sitk.Image",
-    transform: "sitk.Transform | None",
+    transforms: "Mapping[str, sitk.Transform | None]",
     report: Report,
 ) -> dict[str, np.ndarray]:
-    """Masks on the grid of ``reference``; structures that were not drawn are empty."""
+    """Masks on the grid of ``reference``; structures that were not drawn are empty, and without an RTSTRUCT there is no
+    mask."""
+    if plan.drawing is None or plan.drawn_on is None:
+        return {}
+    transform = transforms.get(plan.drawn_on.uid)
     grid = read_grid(plan.drawn_on.files)
     drawn = read_structures(plan.drawing).structures
     masks = {}

@@ -14,7 +14,7 @@ Descriptions and names are searched with regular expressions, in which case make
 """
 
 import re
-from collections.abc import ItemsView, Mapping
+from collections.abc import ItemsView, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import yaml
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.defects import likely_cause
 from npcrepro.cohorts.dicom.find import Series
+from npcrepro.cohorts.dicom.names import patterns
 
 # Words for contrast agent in the descriptions of MR series, and words for a series without.
 CONTRAST = r"((?<![a-z])(gd|gad\w*|ce|post|km|contrast\w*|enh\w*)(?![a-z])|[+] ?c(?![a-z])|(?<![a-z])c[+])"
@@ -36,41 +37,6 @@ CHANNELS = {
 }
 # The grid of the cohort, where the rules do not name it: planning is done on CT.
 REFERENCES = ("CT", "T1", "CET1", "T2")
-
-GAP = r"[ _.,-]*"
-SIDES = {"L": "l|lt|left", "R": "r|rt|right"}
-NODES = f"(n|nd|ln|node|nodes|nodal){GAP}({'|'.join(SIDES.values())}|[0-9]+)?"
-# Names of structures in the field: spellings in clinical use, among them those of AAPM TG-263.
-TARGETS = {
-    "GTVp": f"gtv{GAP}(p|t|nx|prim|primary|tumou?r)?",
-    "GTVnd": f"gtv{GAP}{NODES}",
-    "CTVnd": f"ctv{GAP}{NODES}",
-    "CTV1": f"ctv{GAP}(1|p1)",
-    "CTV2": f"ctv{GAP}(2|p2)",
-}
-ORGANS = {
-    "BrainStem": f"brain{GAP}stem",
-    "SpinalCord": f"(spinal{GAP}cord|cord)",
-    "OpticChiasm": f"(optic{GAP})?chiasma?",
-    "Pituitary": f"(glnd{GAP})?(pituitary|hypophysis){GAP}(gland)?",
-    "Mandible": f"(bone{GAP})?mandible",
-    "Larynx": "larynx",
-    "OralCavity": f"(oral{GAP}cavity|cavity{GAP}oral)",
-    "Thyroid": f"(glnd{GAP})?thyroid{GAP}(gland)?",
-    "Brain": "brain",
-}
-SIDED_ORGANS = {
-    "Parotid": f"(glnd{GAP})?parotid{GAP}(gland)?",
-    "Submandibular": f"(glnd{GAP})?(submandibular|submand){GAP}(gland)?",
-    "Mandible": f"(bone{GAP})?mandible",
-    "TemporalLobe": f"(temporal{GAP}lobe|lobe{GAP}temporal|temp{GAP}lobe)",
-    "OpticNerve": f"(optic{GAP}nerve|optic{GAP}nrv|opticnrv)",
-    "Eye": "(eye|eyeball|globe)",
-    "Lens": "lens",
-    "Cochlea": "cochlea",
-    "InnerEar": f"inner{GAP}ear",
-    "TMjoint": f"(tmj|tm{GAP}joint|joint{GAP}tm)",
-}
 
 
 @dataclass(frozen=True)
@@ -103,6 +69,15 @@ class Rules:
             return None
         return next((rule.name for rule in self.channels if rule.fits(series)), None)
 
+    def channels_of(self, series: Iterable[Series]) -> dict[str, list[Series]]:
+        """The series that fit each channel; a channel that none fits is left out."""
+        found: dict[str, list[Series]] = {}
+        for one in series:
+            name = self.channel_of(one)
+            if name:
+                found.setdefault(name, []).append(one)
+        return found
+
     def structure_of(self, name: str) -> str | None:
         """Structure that a drawn structure becomes, or None."""
         return next((key for key, pattern in self.structures.items() if pattern.search(name.strip())), None)
@@ -113,21 +88,17 @@ class Rules:
             raise InputError(f"reference {self.reference}: not all patients have it; take one of {', '.join(channels)}")
         if self.reference or self.own_channels:
             return self.reference or channels[0]
-        return next(name for name in REFERENCES if name in channels)
+        return next((name for name in REFERENCES if name in channels), channels[0])
 
 
 def default_rules() -> Rules:
-    """The tables of this module."""
-    patterns = {**TARGETS, **ORGANS}
-    for organ, words in SIDED_ORGANS.items():
-        for side, sides in SIDES.items():
-            patterns[f"{organ}_{side}"] = f"({words}{GAP}({sides})|({sides}){GAP}{words})"
+    """What needs no file: the channels of this module and the structures of the module `names`."""
     return Rules(
         channels=tuple(
             ChannelRule(name, modality, re.compile(description, re.IGNORECASE))
             for name, (modality, description) in CHANNELS.items()
         ),
-        structures={name: re.compile(f"^{pattern}$", re.IGNORECASE) for name, pattern in patterns.items()},
+        structures=patterns(),
     )
 
 
@@ -157,9 +128,11 @@ def read_rules(path: str | Path | None) -> Rules:
 
 def _fields(path: Path) -> dict[str, Any]:
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fields = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file: a mistyped path") from None
+    except InputError as problem:
+        raise InputError(f"{path}: {problem}") from None
     except (OSError, ValueError, yaml.YAMLError) as problem:
         reason = " ".join(str(problem).split())
         raise InputError(f"{path}: not a YAML file that can be read ({reason}): check indentation and quotes") from None
@@ -173,8 +146,23 @@ def _fields(path: Path) -> dict[str, Any]:
     return fields
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that is there twice, of which YAML would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = set()
+        for key, _ in node.value:
+            if key.value in names:
+                cause = f"write one line for both, such as {key.value}: '^(one|other)$'"
+                raise InputError(f"line {key.start_mark.line + 1} names {key.value!r} a second time: {cause}")
+            names.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _mapping(path: str | Path, fields: dict[str, Any], key: str) -> ItemsView[Any, Any]:
     value = fields[key]
+    if value is None:
+        raise InputError(f"{path}: no line below {key}: lines that begin with # do not count; decide for one")
     if not isinstance(value, dict) or not value:
         raise InputError(f"{path}: {key} is {value!r}; it looks like 'NAME: rule', one a line")
     return value.items()

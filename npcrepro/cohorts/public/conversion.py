@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from npcrepro.base.errors import InputError, pick
-from npcrepro.base.files import write_json, writing_folder
+from npcrepro.base.files import check_new, write_json, writing_folder
 from npcrepro.base.progress import Report
 from npcrepro.cohorts.cohort import CaseArrays, Cohort
 from npcrepro.cohorts.layout import read_cohort, write_cohort
@@ -28,8 +28,7 @@ def convert(
     if not source.is_dir():
         hint = "unpack the archive first" if source.is_file() else "no such folder: a mistyped path"
         raise InputError(f"{source} is not a folder with {chosen.title}: {hint}")
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise InputError(f"{destination} exists and is not empty: give a new folder, or remove it first")
+    check_new(destination)
     try:
         with writing_folder(destination) as folder:
             log = ConversionLog(source, folder / "overlays", report)

@@ -27,12 +27,19 @@ def fetch(chosen: PublicSet, destination: str | Path, report: Report = print) ->
     """Download the files of a set to ``destination`` and unpack them beside; returns the folders (or files).
 
     An interrupted download is kept as ``NAME.part`` and goes on at the next call, where there is a sum to check that
-    both halves are of one file; else it starts anew. Raises InputError for a set that has to be asked for, a file that
-    is not there, a wrong sum (the file is removed), a disk without room, and an archive that `unpack` refuses.
+    both halves are of one file; else it starts anew. A set that has to be asked for is found, where somebody has put it
+    into ``destination``. Raises InputError for such a set that is not there, a file that is not there, a wrong sum (the
+    file is removed), a disk without room, and an archive that `unpack` refuses.
     """
-    if not chosen.downloads:
-        raise InputError(f"{chosen.title} cannot be fetched from here ({chosen.access}); then use 'data convert'")
     destination = Path(destination)
+    if not chosen.downloads:
+        if destination.is_dir() and any(destination.iterdir()):
+            report(f"{destination} is taken for {chosen.title}: licence {chosen.licence}; cite {chosen.reference}")
+            return [destination]
+        raise InputError(
+            f"{chosen.title} cannot be fetched from here ({chosen.access}); put what you get, unpacked, into "
+            f"{destination}, as {chosen.layout}, and give the command again, or use 'data convert'"
+        )
     report(f"{chosen.title}: licence {chosen.licence}; cite {chosen.reference}")
     try:
         destination.mkdir(parents=True, exist_ok=True)

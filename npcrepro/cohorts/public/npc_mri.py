@@ -9,34 +9,37 @@ import numpy as np
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.images import from_itk
-from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, Outlook, PublicSet
 from npcrepro.cohorts.public.volumes import Volume, binary, case_folders, mask_on, registered, stack
 from npcrepro.metrics.overlap import count
 
 # Channel: folder of the series, name of its mask.
 SERIES = {"T1": ("T1WI", "ROI-T1"), "T2": ("T2WI", "ROI-T2"), "CET1": ("CE-T1WI", "ROI-CE-T1")}
+ALONE = "-alone"  # ends the name of a variant that has the reference series and no other
 LAYOUT = "MRI-Segments/<patient>/{T1WI,T2WI,CE-T1WI}/*.dcm with ROI-T1.nii, ROI-T2.nii and ROI-CE-T1.nii"
 
 
 def _convert(source: Path, variant: str, log: ConversionLog) -> Conversion:
     folders = case_folders(source, "*/ROI-*.nii*", LAYOUT)
     cases = {f"NPC_{folder.name}": folder for folder in folders}
-    made = log.convert(cases, lambda name, folder: _case(name, folder, variant, log))
-    return Conversion("NPC_MRI_277", tuple(SERIES), {"GTVp": 1}, made)
+    outlook = OUTLOOKS[variant]
+    reference = variant.removesuffix(ALONE)
+    made = log.convert(cases, lambda name, folder: _case(name, folder, reference, outlook.channels, log))
+    return Conversion(outlook.name, outlook.channels, dict.fromkeys(outlook.structures, 1), made)
 
 
-def _case(name: str, folder: Path, reference: str, log: ConversionLog) -> CaseArrays:
+def _case(name: str, folder: Path, reference: str, channels: tuple[str, ...], log: ConversionLog) -> CaseArrays:
     fixed = _read_series(folder, reference)
     drawn = _mask(name, folder, reference, fixed, log)
     if drawn is None:
         raise InputError(f"{folder / SERIES[reference][1]}.nii: no such file; the reference series has no mask")
     images, masks = {reference: fixed.array}, {reference: drawn}
-    for channel in SERIES:
+    for channel in channels:
         if channel != reference:
             images[channel], own = _moved(name, folder, channel, fixed, drawn, log)
             masks |= {} if own is None else {channel: own}
     log.sheets.mkdir(exist_ok=True)
-    ordered = {channel: images[channel] for channel in SERIES}
+    ordered = {channel: images[channel] for channel in channels}
     _sheet(log.sheets / f"{name}.png", name, reference, ordered, masks, fixed.spacing_mm)
     image = stack(list(ordered.values()))
     return CaseArrays(name, name, image, drawn.astype(np.uint8), fixed.spacing_mm, geometry=fixed.geometry)
@@ -126,6 +129,14 @@ def _sheet(
     figure.savefig(path, dpi=80)
 
 
+# The publisher names no sizes of the series: 30 slices of 512 x 512 stand for all of them.
+OUTLOOKS = {
+    variant: Outlook(f"NPC_MRI_277{suffix}", 277, channels, ("GTVp",), series=3, shape=(30, 512, 512))
+    for variant, suffix, channels in (
+        *((channel, "", tuple(SERIES)) for channel in SERIES),
+        (f"CET1{ALONE}", "_CET1", ("CET1",)),
+    )
+}
 NPC_MRI = PublicSet(
     key="npc-mri-277",
     title="NPC MRI 277",
@@ -139,8 +150,10 @@ NPC_MRI = PublicSet(
         "T1": "grid and mask of T1; T2 and CET1 registered to it",
         "T2": "grid and mask of T2; T1 and CET1 registered to it",
         "CET1": "grid and mask of contrast-enhanced T1; T1 and T2 registered to it",
+        f"CET1{ALONE}": "contrast-enhanced T1 and its mask as published; nothing is registered",
     },
     convert=_convert,
+    outlooks=OUTLOOKS,
     downloads=(
         Download(
             "https://zenodo.org/records/13131827/files/primary_data.zip",

@@ -8,7 +8,7 @@ import numpy as np
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.cohort import CaseArrays
-from npcrepro.cohorts.public.sets import Conversion, ConversionLog, PublicSet
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Outlook, PublicSet
 from npcrepro.cohorts.public.volumes import (
     PackedMasks,
     Volume,
@@ -95,7 +95,8 @@ def _convert_segrap(source: Path, variant: str, log: ConversionLog) -> Conversio
         return case_of(name, image, label, contrast, not_contoured=unknown)
 
     named = structures if coded else tuple(structures)
-    return Conversion(f"SegRap2023_{variant}", ("CT", "CECT"), named, log.convert(cases, case))
+    outlook = OUTLOOKS[variant]
+    return Conversion(outlook.name, outlook.channels, named, log.convert(cases, case))
 
 
 def _organ_files(
@@ -133,6 +134,12 @@ def _convert_structseg(source: Path, variant: str, log: ConversionLog) -> Conver
 
 
 VARIANTS = {"oars": "organs at risk", "targets": "gross tumour volumes"}
+# The publisher does not say how many slices a scan has: 120 of 3 mm, from the vertex to below the clavicles, stand for
+# all of them.
+OUTLOOKS = {
+    variant: Outlook(f"SegRap2023_{variant}", 120, ("CT", "CECT"), tuple(structures), series=2, shape=(120, 512, 512))
+    for variant, structures in (("oars", SEGRAP_ORGANS), ("targets", SEGRAP_TARGETS))
+}
 SEGRAP2023 = PublicSet(
     key="segrap2023",
     title="SegRap2023",
@@ -143,6 +150,7 @@ SEGRAP2023 = PublicSet(
     access="signed agreement: ask on segrap2023.grand-challenge.org",
     layout=SEGRAP_LAYOUT,
     variants=VARIANTS,
+    outlooks=OUTLOOKS,
     convert=_convert_segrap,
 )
 STRUCTSEG2019 = PublicSet(

@@ -7,7 +7,8 @@ one at a time. A case that cannot be used is skipped, never silently: the log ke
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,38 @@ class Conversion:
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """What a variant of a set will be, for plans that are made before anything is downloaded.
+
+    Attributes:
+        name: of the cohort.
+        patients: as many as the publisher names, one case each.
+        channels, structures: of the cohort.
+        series: how many each patient has in the archive.
+        shape: ``(z, y, x)`` that stands for all series where the publisher gives no sizes: our assumption.
+    """
+
+    name: str
+    patients: int
+    channels: tuple[str, ...]
+    structures: tuple[str, ...]
+    series: int
+    shape: tuple[int, int, int]
+
+    def gigabytes(self) -> dict[str, float]:
+        """Room on a disk for each step, in GB: voxels of 16 bits, masks of 8, nothing compressed."""
+        voxels = self.patients * prod(self.shape) / 1e9
+        files, arrays = voxels * (2 * self.series + 1), voxels * (2 * len(self.channels) + 1)
+        return {"archive": files, "unpacked": files, "cohort": arrays, "prepared copy": arrays}
+
+
+@dataclass(frozen=True)
 class PublicSet:
     """One public data set.
 
     ``access`` says how to get it; where ``downloads`` is empty, that is for the user to do. ``layout`` is what the
     folder given to the converter has to hold. ``variants`` map a choice to what it means; the first is the default.
+    ``outlooks`` say of some variants what they will be.
     """
 
     key: str
@@ -98,6 +126,7 @@ class PublicSet:
     variants: Mapping[str, str]
     convert: Callable[[Path, str, ConversionLog], Conversion]
     downloads: tuple[Download, ...] = ()
+    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
         """The set as plain data."""

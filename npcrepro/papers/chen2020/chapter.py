@@ -1,59 +1,182 @@
-"""What only the chapter on Chen et al. 2020 shows: attention weights, the time for a patient, the soft Dice loss, and
-what its published records lack."""
+"""What only the pages on Chen et al. 2020 show: its drawings, attention weights, the time for a patient, the soft Dice
+loss, and what its published records lack."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 
 from npcrepro.base.wording import in_words, plural
 from npcrepro.book import tables
 from npcrepro.book.chapter import Chapter
-from npcrepro.book.figures import slices, volumes
+from npcrepro.book.figures import volumes
 from npcrepro.book.figures.printed import BLUE, GREEN, VERMILION, Picture, axes
+from npcrepro.book.lesson import result
+from npcrepro.book.lesson.architecture import Block
+from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
+from npcrepro.book.lesson.lesson import narrow
+from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
 from npcrepro.book.results import Results
 from npcrepro.book.volume_chapter import VolumeChapter
 from npcrepro.findings.audit.checks import Reported
 from npcrepro.metrics.curves import BYTE_LEVELS, ScoreCounts, count_scores
 from npcrepro.papers.chen2020 import audit
+from npcrepro.papers.chen2020.network import FusionBlock
 from npcrepro.papers.chen2020.protocol import SERIES
-from npcrepro.runs.run import load_data, load_network
+from npcrepro.runs.published import choosing
+from npcrepro.runs.records import CHOOSING
 from npcrepro.runs.timing import time_case
+from npcrepro.sampling.windows import WindowData
 
+NO_BLOCKS = "*The network of this page has no fusion blocks.*"
 SOFT_LOSS = "soft_dice_loss"  # column of records; those made before it was kept lack it
-# Runs finished earlier end with the best check of their second stage, later ones with the best check of both.
-BOTH_STAGES_SINCE = "2026-11-22"
 
 
-def attention(chapter: VolumeChapter, method: str) -> Markdown:
-    """Weights of channels by series and level, and of voxels on a slice, for the patient of `VolumeChapter.shown`."""
-    record = next(r for r in chapter.found if r.config["method"]["name"] == method and chapter.first(r))
-    data, network = load_data(record, chapter.prepared), load_network(record)
-    windows = data.samples([chapter.shown.case]) or data.samples(chapter.prepared.case_names)[:1]
-    labelled = [int((data.batch([window])[1] == 1).sum()) for window in windows]
-    image, label = data.batch([windows[int(np.argmax(labelled))]])
-    pairs = network.attention(data.finish(image))
-    names = [f"level {number} ({c.shape[1] // len(data.channels)} a series)" for number, (c, _) in enumerate(pairs, 1)]
+# The network as it is drawn; poolings and deconvolutions are in the arrows.
+BLOCKS = (
+    Block("encoders.*.levels.0", "encoder level 1"),
+    Block("encoders.*.levels.1", "encoder level 2"),
+    Block("fusions.0", "fusion block 1", "idea"),
+    Block("encoders.*.levels.2", "encoder level 3"),
+    Block("fusions.1", "fusion block 2", "idea"),
+    Block("encoders.*.levels.3", "encoder level 4"),
+    Block("fusions.2", "fusion block 3", "idea"),
+    Block("encoders.*.bottom", "encoder bottom"),
+    Block("fusions.3", "fusion block 4", "idea"),
+    Block("decoder.merge.3", "decoder level 4", "enlarge"),
+    Block("decoder.merge.2", "decoder level 3", "enlarge"),
+    Block("decoder.merge.1", "decoder level 2", "enlarge"),
+    Block("decoder.merge.0", "decoder level 1", "enlarge"),
+    Block("decoder.score", "1 × 1 × 1 convolution", "score"),
+)
+
+
+def idea() -> Diagram:
+    """Chen: an encoder for each sequence, fusion, one decoder."""
+    nodes = [Node(name, "data") for name in SERIES]
+    nodes += [Node(f"encoder of {name}", "features", "first trained alone") for name in SERIES]
+    nodes += [
+        Node("fusion blocks", "idea", "which channels of which sequence count, and which voxels?"),
+        Node("one decoder", "enlarge"),
+        Node("outline of the tumour", "data"),
+    ]
+    arrows = [Arrow(n, n + 3) for n in range(3)] + [Arrow(n, 6) for n in (3, 4, 5)] + [Arrow(6, 7), Arrow(7, 8)]
+    return Diagram(nodes, arrows, "Three encoders, fusion blocks and one decoder:")
+
+
+def fusion() -> Diagram:
+    """Chen: what happens in a fusion block."""
+    nodes = [
+        Node("F_ori", "data", "maps of all sequences, one behind the other"),
+        Node("channel attention", "idea", "a weight W_c for each channel"),
+        Node("F_c", "features", "channels weighed"),
+        Node("spatial attention", "idea", "a weight W_s for each voxel"),
+        Node("F_s", "features", "voxels weighed"),
+        Node("F_r", "features", "1 × 1 × 1 convolution"),
+        Node("1 × 3 × 3 convolutions", "features", "batch norm and ReLU between the two"),
+        Node("F_fused", "data", "one map for the decoder"),
+    ]
+    times, plus = "multiply", "add"
+    arrows = [Arrow(0, 1), Arrow(0, 2, times), Arrow(1, 2, times), Arrow(2, 3), Arrow(2, 4, times), Arrow(3, 4, times)]
+    arrows += [Arrow(0, 5, plus), Arrow(4, 5, plus), Arrow(5, 6), Arrow(5, 7, plus), Arrow(6, 7, plus)]
+    return Diagram(nodes, arrows, "A fusion block, from top to bottom:")
+
+
+def series(data: WindowData, case: str) -> HTML:
+    """The slice of a case with most tumour in each series, as the network sees it."""
+    window = max(data.samples([case]), key=lambda sample: data.batch([sample])[1].eq(1).sum())
+    image, label = (each[0].numpy() for each in data.batch([window]))
+    z = int((label[0] == 1).sum(axis=(1, 2)).argmax())
+    return HTML(result.images(dict(zip(data.channels, image[:, z], strict=True)), label[0, z] == 1))
+
+
+def fuses(trained: Trained) -> bool:
+    """Whether a network has fusion blocks."""
+    return any(isinstance(part, FusionBlock) for part in trained.network.modules())
+
+
+def voxel_weights(trained: Trained, case: str, z: int) -> Maps:
+    """Attention over voxels at each level on a slice, each map stretched from its lowest to its highest weight."""
+    image, reference, pairs, place = _attention(trained, case, z)
+    maps = {}
+    for number, (_, voxels) in enumerate(pairs, 1):
+        one = voxels[0, 0, place * voxels.shape[2] // image.shape[1]].numpy()
+        low, high = float(one.min()), float(one.max())
+        maps[f"Level {number}, {low:.3f} to {high:.3f}"] = (one - low) / max(high - low, 1e-6)
+    return image[0, place], reference[place], maps
+
+
+def channel_weights(trained: Trained) -> Picture:
+    """Attention over the channels of each series at each level, of the case that has the best place."""
+    case = next(iter(trained.places.values()))
+    _, _, pairs, _ = _attention(trained, case, trained.slice_of(case))
+    names = trained.data.channels
     weights = {
-        name: dict(zip(data.channels, channels[0].reshape(len(data.channels), -1).numpy(), strict=True))
-        for name, (channels, _) in zip(names, pairs, strict=True)
+        f"level {number}": dict(zip(names, channels[0].reshape(len(names), -1).numpy(), strict=True))
+        for number, (channels, _) in enumerate(pairs, 1)
     }
-    volumes.channel_weights(weights)
-    plt.show()
-    z = int((label[0, 0] == 1).sum(dim=(1, 2)).argmax())
-    maps = {
-        name: voxels[0, 0, z * voxels.shape[2] // image.shape[2]].numpy()
-        for name, (_, voxels) in zip(names, pairs, strict=True)
+    means = "; ".join(
+        f"{level}: {', '.join(f'{name} {values.mean():.2f}' for name, values in each.items())}"
+        for level, each in weights.items()
+    )
+    return narrow(volumes.channel_weights(weights), f"Weights of channels in {case}. Means, {means}.")
+
+
+def _attention(trained: Trained, case: str, z: int):
+    """Image ``(C, z, y, x)`` and reference ``(z, y, x)`` of the window around a slice, its weights of each level as
+    :meth:`MMFNet.attention` gives them, and the place of the slice in the window."""
+    depth = trained.data.matrix[0]
+    window = min(trained.data.samples([case]), key=lambda sample: abs(sample.z + depth // 2 - z))
+    image, label = trained.data.batch([window])
+    place = min(max(z - window.z, 0), depth - 1)
+    return image[0].numpy(), label[0, 0].numpy() == 1, trained.network.attention(trained.data.finish(image)), place
+
+
+def steps(reported: Reported) -> Picture:
+    """Chen: mean DSC as the fusion block grows, with and without self-transfer, as reported."""
+    table = audit.rows(reported, "table2")
+    parts = {
+        audit.MULTI: "maps\nconcatenated",
+        "Base MMFNet": "fusion\nblock",
+        "MMFNet+multi-MLP": "+ MLP for\neach statistic",
+        "MMFNet+multi-MLP+stdPool": "+ standard\ndeviation",
     }
-    seen, reference = image[0, 0, z].numpy(), (label[0, 0, z] == 1).numpy()
-    slices.show_images(chapter.source, chapter.settings, volumes.voxel_weights, seen, reference, maps)
-    return chapter.about_shown()
+    lines = {"encoders start at random": "", "with self-transfer": "+self-transfer"}
+    figure, axis = axes(3.2)
+    told = []
+    for (label, ending), mark, colour in zip(lines.items(), "os", (BLUE, VERMILION), strict=True):
+        found = {place: table[name + ending]["dsc"] for place, name in enumerate(parts) if name + ending in table}
+        axis.plot(list(found), list(found.values()), f"{mark}-", color=colour, label=label)
+        told.append(f"{label} {in_words([f'{dsc:.4f}' for dsc in found.values()])}")
+    axis.set_xticks(range(len(parts)), list(parts.values()), fontsize=8)
+    axis.set(ylabel="mean DSC, as reported (no unit)", xlim=(-0.4, len(parts) - 0.6))
+    axis.legend(fontsize=8, frameon=False)
+    return narrow(figure, f"Reported mean DSC from concatenation to the full fusion block: {'; '.join(told)}.")
+
+
+def empty_window() -> Picture:
+    """Chen: the loss of a window without tumour, over the voxels that are marked there by mistake."""
+    marked = np.arange(0, 31)
+    figure, axis = axes(3.0)
+    printed, outside = (
+        np.array([audit.printed_dice(0, n, 0, 1.0, factor) for n in marked.tolist()]) for factor in (2, 1)
+    )
+    axis.plot(marked, printed, color=VERMILION, label="as the paper has it")
+    axis.plot(marked, outside, color=BLUE, label="ε outside the factor 2")
+    axis.axhline(0, color="0.5", linestyle=":", label="a tumour found exactly")
+    axis.set(xlabel="voxels marked in a window without tumour", ylabel="loss (no unit)")
+    axis.legend(fontsize=8, frameon=False)
+    alt = (
+        f"Loss of a window without tumour. As the paper has it, it is {printed[0]:.0f} if no voxel is marked and "
+        f"{printed[-1]:.2f} at {marked[-1]} voxels. With the smoothing outside the factor 2 it rises from "
+        f"{outside[0]:.0f} to {outside[-1]:.2f}. A tumour that is found exactly has a loss of about 0."
+    )
+    return narrow(figure, alt)
 
 
 def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
@@ -73,7 +196,7 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
     display(tables.show(pd.DataFrame(rows, columns=["part", "seconds", "share"]), caption))
     most = max(list(parts)[:3], key=lambda name: parts[name])
     return Markdown(
-        f"Most of the time goes into {most}. The paper prints about {printed_seconds} s for a patient; the number of "
+        f"Most of the time goes into {most}. The paper reports about {printed_seconds} s for a patient; the number of "
         f"windows, and whether reading the images is part of it, are not stated."
     )
 
@@ -110,7 +233,7 @@ def weights_line(results: PublishedResults) -> Markdown:
     """Which rule chose the weights of published runs of two stages, and in how many the other rule chooses others."""
     titles = {method.name: method.title for method in results.paper.methods}
     two = [run for run in results.published.runs if len(results.published.methods[run["method"]]["stages"]) == 2]
-    old = [run for run in two if run["finished"] < BOTH_STAGES_SINCE]
+    old = [run for run in two if choosing(run) != CHOOSING]
     if not old:
         return Markdown("Weights are those of the best check of both stages." if two else "")
     history = results.published.history.set_index(["method", "fold", "seed"]).sort_index()

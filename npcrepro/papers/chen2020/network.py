@@ -232,8 +232,7 @@ class FusionBlock(nn.Module):
         # SILENT: whether the block without standard deviation adds the unweighted maps, too; it does, so that the
         # switches change nothing else.
 
-        # eq. 5: F_s = W_s(F_c) * F_c
-        # eq. 12: F_r = conv_1x1x1(F_ori + F_s)
+        # eqs. 5 and 12: F_s = W_s(F_c) * F_c and F_r = conv_1x1x1(F_ori + F_s)
         merged = self.merge(self._of_voxels(weighted) * weighted + joined)
         # eqs. 6 and 13: F_fused = Res(F_s + F_ori) = F_r + conv_1x3x3(ReLU(BN(conv_1x3x3(F_r))))
         return merged + self.residual(merged)
@@ -251,16 +250,16 @@ class FusionBlock(nn.Module):
         if self.std_in_channel_attention:
             # DIFFERS: equation 10 names the maps F; those that come in are meant, F_ori.
             statistics.append(_deviation(joined, volume))
+        # eq. 7: W_c = sigmoid(MLP_avg(F_avg) + MLP_max(F_max) + MLP_std(F_std))
         mlps = self.mlps if len(self.mlps) > 1 else [self.mlps[0]] * len(statistics)
         scores = [mlp(values) for mlp, values in zip(mlps, statistics, strict=True)]
-        # eq. 7: W_c = sigmoid(MLP_avg(F_avg) + MLP_max(F_max) + MLP_std(F_std))
         return torch.stack(scores).sum(dim=0).sigmoid()[:, :, None, None, None]
 
     def _of_voxels(self, weighted: Tensor) -> Tensor:
+        # eq. 11: W_s = sigmoid(conv_3x3x3([AvgPool(F_c); MaxPool(F_c); StdPool(F_c)]))
         statistics = [weighted.mean(dim=1, keepdim=True), weighted.amax(dim=1, keepdim=True)]
         if self.std_in_spatial_attention:
             statistics.append(_deviation(weighted, (1,), keepdim=True))
-        # eq. 11: W_s = sigmoid(conv_3x3x3([AvgPool(F_c); MaxPool(F_c); StdPool(F_c)]))
         return self.spatial(torch.cat(statistics, dim=1)).sigmoid()
 
 
@@ -332,6 +331,7 @@ class MMFNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
+        # Section III-A, decoder: y = D(Fuse_1(...), ..., Fuse_4(...), [B_1; B_2; B_3])
         *skips, bottom = [fuse(maps) for fuse, maps in zip(self.fusions, self._levels(image), strict=True)]
         return self.decoder(skips, bottom)
 
@@ -346,5 +346,6 @@ class MMFNet(nn.Module):
 
     def _levels(self, image: Tensor) -> list[list[Tensor]]:
         """For each level, the bottom last, the maps of all sequences."""
+        # Section III-A, encoders: F_s,1, ..., F_s,4, B_s = E_s(x_s), one encoder for each sequence s
         encoded = [encoder(image[:, s : s + 1]) for s, encoder in enumerate(self.encoders)]
         return [list(maps) for maps in zip(*([*skips, bottom] for skips, bottom in encoded), strict=True)]

@@ -49,7 +49,7 @@ def five_trainings(reported: Reported) -> Finding:
 
 
 @check("G02", where="Equations 8 and 10, Table 1",
-    claim="DSC and F1 are printed as two metrics; both are the same function of TP, FP and FN.",
+    claim="DSC and F1 are reported as two metrics; both are the same function of TP, FP and FN.",
     reading="F1 was made of the mean precision and the mean recall.",
     consequence="One DSC for each patient; mean precision and mean recall beside it.")  # fmt: skip
 def f1_is_dsc(reported: Reported) -> Finding:
@@ -103,7 +103,7 @@ def two_physicians(reported: Reported) -> Finding:
     sd = people["sd"]
     lines = (
         f"The difference of {difference:.3f} is significant if the standard deviation over patients is below "
-        f"{limit:.3f}; {'none is printed' if sd is None else f'it is {sd:.3f}'}.",
+        f"{limit:.3f}; {'none is reported' if sd is None else f'it is {sd:.3f}'}.",
         f"Distances: {best['assd_mm']:.3f} against {people['assd_mm']:.3f} mm.",
     )
     better = "not stated" if sd is None else "consistent" if sd < limit else "cannot tell"

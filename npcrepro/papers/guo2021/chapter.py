@@ -1,25 +1,172 @@
-"""What only the chapter on Guo et al. 2021 shows: maps of training patients, how far networks came, and a second
-observer."""
+"""What only the pages on Guo et al. 2021 show: blocks, the pyramid, the weight of the loss and the two maps; in the
+appendix maps of training patients, how far networks came, and a second observer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from npcrepro.base.wording import in_words
 from npcrepro.book import tables
-from npcrepro.book.figures import slices
-from npcrepro.book.figures.printed import BLUE, FORBIDDEN, VERMILION, Picture, axes
+from npcrepro.book.figures import slices, style, volumes
+from npcrepro.book.figures.printed import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
+from npcrepro.book.lesson.architecture import Block
+from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
+from npcrepro.book.lesson.lesson import NARROW_IN, narrow
+from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
 from npcrepro.book.volume_chapter import VolumeChapter
 from npcrepro.cohorts.phantom import second_observer
 from npcrepro.findings.audit.checks import Reported
+from npcrepro.losses.distance_weight import distance_weight
 from npcrepro.metrics import overlap
 from npcrepro.papers.guo2021 import audit
+from npcrepro.runs.predict import method_of
+from npcrepro.runs.records import quantised
 from npcrepro.runs.run import load_data, load_network
+from npcrepro.sampling.blocks import BlockData
+
+# The two networks as they are drawn; poolings are in the arrows.
+BUNET_BLOCKS = (
+    *(Block(f"down.{n}", f"level {n + 1}: two 3 × 3 × 3 convolutions") for n in range(4)),
+    *(
+        block
+        for n in (2, 1, 0)
+        for block in (
+            Block(f"enlarge.{n}", "transposed convolution", "enlarge"),
+            Block(f"up.{n}", f"level {n + 1}, way up: two convolutions"),
+        )
+    ),
+    Block("score", "1 × 1 × 1 convolution", "score"),
+)
+BLOCKS = (
+    Block("stem", "stem: 3 × 3 × 3 convolution"),
+    *(
+        block
+        for n in range(3)
+        for block in (
+            Block(f"blocks.{n}.3", f"block {n + 1}: four dense layers"),
+            Block(f"blocks.{n}.4", f"block {n + 1}: pyramid, rates 1, 2, 3", "idea"),
+            Block(f"bottlenecks.{n}", f"block {n + 1}: 1 × 1 × 1 bottleneck"),
+        )
+    ),
+    Block("score", "1 × 1 × 1 convolution", "score"),
+)
+AROUND = 8  # voxels that are shown around a tumour
+
+
+def idea() -> Diagram:
+    """Guo: two networks one after the other, and the mean of their maps."""
+    nodes = [
+        Node("small block of the MRI", "data", "24 × 24 × 8 voxels"),
+        Node("network 1, BUNet: where about is the tumour?", "features"),
+        Node("coarse map", "score", "probability of tumour in each voxel"),
+        Node("network 2, ACDNet: where exactly?", "idea", "sees the MRI and the coarse map"),
+        Node("fine map", "score", "probability of tumour in each voxel"),
+        Node("result", "data", "mean of coarse and fine map"),
+    ]
+    arrows = [Arrow(0, 1), Arrow(1, 2), Arrow(0, 3, "concatenate"), Arrow(2, 3), Arrow(3, 4), Arrow(2, 5, "add")]
+    return Diagram(nodes, [*arrows, Arrow(4, 5)], "Two networks, the second with the map of the first:")
+
+
+def block_in_slice(data: BlockData, case: str) -> Picture:
+    """A slice with the place of one block, and that block: all that a network sees at once."""
+    generator = torch.Generator().manual_seed(0)
+    z, y, x = data.draw(data.samples([case]), 1, generator)[0].corner
+    depth, rows, columns = data.matrix
+    z += depth // 2
+    image, mask = data.image(case)[0][z], data.label(case)[0][z] == 1
+    figure, (left, right) = axes(2.9, 2)
+    limits = tuple(np.percentile(image, (0.5, 99.5)))
+    slices.show_slice(left, image, {style.REFERENCE: mask}, limits)
+    left.add_patch(Rectangle((x - 0.5, y - 0.5), columns, rows, fill=False, edgecolor=VERMILION, linewidth=1.8))
+    left.set_title(f"slice of {image.shape[1]} × {image.shape[0]} voxels", fontsize=9)
+    inside = slice(y, y + rows), slice(x, x + columns)
+    slices.show_slice(right, image[inside], {style.REFERENCE: mask[inside]}, limits)
+    right.set_title(f"block of {columns} × {rows} × {depth} voxels", fontsize=9)
+    for axis in (left, right):
+        axis.set(xticks=[], yticks=[])
+    side = data.grid(case).spacing_mm
+    alt = (
+        f"Left: an MRI slice of {case} with the outline of the tumour and a square of {columns} voxels "
+        f"({columns * side:.0f} mm). Right: the square, enlarged. The network sees nothing else of the slice."
+    )
+    return narrow(figure, alt)
+
+
+def taps(*rates: Sequence[int], block: Sequence[int] = (8, 24)) -> Picture:
+    """Which voxels of a block the kernels of a pyramid reach from its middle, seen from the side.
+
+    Args:
+        rates: up to three of each pyramid.
+        block: voxels along z and x.
+    """
+    depth, width = block
+    colours = (BLUE, GREEN, VERMILION)
+    heights = [max(depth, 2 * max(pyramid)) for pyramid in rates]
+    figure = Figure(figsize=(NARROW_IN, 0.5 * len(rates) + 0.085 * sum(heights)), layout="constrained")
+    told = []
+    for axis, pyramid in zip(figure.subplots(len(rates), 1, height_ratios=heights), rates, strict=True):
+        axis.add_patch(Rectangle((-0.5, -0.5), width, depth, facecolor="0.93", edgecolor="0.3"))
+        for rate, colour in zip(pyramid, colours, strict=False):
+            steps = [(z, x) for z in (-rate, 0, rate) for x in (-rate, 0, rate)]
+            places = np.array([(depth // 2 + z, width // 2 + x) for z, x in steps if z or x])
+            inside = ((places >= 0) & (places < (depth, width))).all(axis=1)
+            axis.scatter(*places[inside].T[::-1], color=colour, s=16, marker="s", label=f"rate {rate}")
+            axis.scatter(*places[~inside].T[::-1], color=colour, s=16, marker="x")
+            told.append(f"rate {rate}: {inside.sum()} of {inside.size} inside the block")
+        axis.plot(width // 2, depth // 2, "ok", markersize=5)
+        reach = max(depth // 2, max(pyramid)) + 1
+        axis.set(xlim=(-7.5, width + 7.5), ylim=(depth // 2 + reach, depth // 2 - reach), aspect="equal")
+        axis.set_axis_off()
+        axis.legend(**volumes.ABOVE, ncols=len(pyramid))
+    alt = f"A block of {width} by {depth} voxels from the side, with taps of kernels in its middle. {'; '.join(told)}."
+    return narrow(figure, alt)
+
+
+def weights(data: BlockData, case: str) -> Picture:
+    """The weight of the loss on the largest slice of a tumour, as reported and turned round."""
+    mask, side = data.label(case)[0] == 1, data.grid(case).spacing_mm
+    z = int(mask.sum(axis=(1, 2)).argmax())
+    forms = {"as reported": "core", "turned round": "boundary"}
+    volume = {title: distance_weight(mask, (side,) * 3, form) for title, form in forms.items()}
+    ends = [np.flatnonzero(mask[z].any(axis=axis)) for axis in (1, 0)]
+    box = tuple(slice(max(0, end[0] - AROUND), end[-1] + AROUND + 1) for end in ends)
+    shown = {title: weight[z][box] for title, weight in volume.items()}
+    figure = volumes.voxel_weights(data.image(case)[0][z][box], mask[z][box], shown)
+    figure.set_size_inches(NARROW_IN, 1.9)
+    told = "; ".join(f"{title} at most {weight.max():.0f}" for title, weight in shown.items())
+    alt = f"A tumour of {case} and two maps of weights, large in its core or, turned round, at its border: {told}."
+    return narrow(figure, alt)
+
+
+def maps(trained: Trained, case: str, z: int) -> Maps:
+    """The maps of a slice, from first to last: coarse, fine, and fused; of a network without a first one its own."""
+    method = method_of(trained.record)
+    channel = trained.cohort.channels.index(method.channels[0])
+    image = np.asarray(trained.cohort.case(case).image[channel][z])
+    reference = trained.reference(case)[trained.structures[0]][z]
+    result = trained.probabilities[case][0, z]
+    if not trained.makers:
+        return image, reference, {method.title: result}
+    coarse, profile = trained.makers[0].probabilities[case], trained.record.config["profile"]
+    with TemporaryDirectory() as work:
+        path = Path(work) / f"{case}.npz"
+        np.savez(path, probability=quantised(torch.from_numpy(coarse)))
+        options = {"maps": {case: [path]}, "fusion": "fine"}
+        data = method.data.build(trained.cohort, profile["matrix"], method.channels, method.structures, **options)
+        about = {"activation": method.activation, "batch_size": profile["batch_size"], "device": "cpu"}
+        fine = data.predict(trained.network, case, **about).numpy()
+    return image, reference, {"Coarse (BUNet)": coarse[0, z], "Fine (ACDNet)": fine[0, z], "Fused": result}
 
 
 def maps_of_training_patients(chapter: VolumeChapter, coarse: str, refined: str, count: int = 4) -> Markdown:
@@ -111,7 +258,7 @@ def f1_against_dsc(reported: Reported) -> Picture:
     for row in rows:
         axis.plot([row["dsc"]] * 2, [row["dsc"], row["f1"]], color=BLUE, linewidth=1.2)
         axis.annotate(row["model"], (row["dsc"], row["f1"]), places.get(row["model"], (8, -3)), **words)
-    axis.plot([r["dsc"] for r in rows], [r["f1"] for r in rows], "o", color=VERMILION, markersize=7, label="printed")
+    axis.plot([r["dsc"] for r in rows], [r["f1"] for r in rows], "o", color=VERMILION, markersize=7, label="reported")
     axis.set(xlabel="DSC (no unit)", ylabel="F1 (no unit)", xlim=(low, high), ylim=(low, high))
     axis.legend(fontsize=8, frameon=False, loc="upper left")
     gaps = in_words([f"{row['model']} {row['f1'] - row['dsc']:+z.3f}" for row in rows])

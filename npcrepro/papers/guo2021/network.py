@@ -76,6 +76,7 @@ class BUNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         require_divisible(image, self.factor)
+        # Section 3.1, BUNet: a 3-D U-Net
         maps, skips = image, []
         for down in self.down[:-1]:
             skips.append(down(maps))
@@ -106,6 +107,7 @@ class ConcatenatedConvolutions(nn.Module):
         self.channels = before + sum(added)
 
     def forward(self, maps: Tensor) -> Tensor:
+        # Section 3.2, pyramid: several rates side by side
         return torch.cat([maps, *(each(maps) for each in self.units)], dim=1)
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.patches import Patch
+from IPython.display import HTML
 
 from npcrepro.base.wording import plural
-from npcrepro.book import tables
-from npcrepro.book.figures.printed import BLUE, GREEN, VERMILION, Picture, axes
+from npcrepro.book.figures.printed import GREEN, Picture, axes
+from npcrepro.book.lesson import result
+from npcrepro.book.lesson.architecture import Block
+from npcrepro.book.lesson.diagram import Diagram, Node
+from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.findings.audit.checks import Reported, half
+from npcrepro.losses.targets import reduce_label
 from npcrepro.metrics.overlap import Counts, count
 from npcrepro.papers.li2018 import audit
-from npcrepro.protocol.method import Method, Profile
 from npcrepro.runs.published import RESULTS
 from npcrepro.sampling.samples import to_native_plane
 from npcrepro.sampling.slices import SliceData
@@ -64,36 +67,54 @@ def _spread(data, reported: Reported, top: str, bottom: str, ratio):
     return ratio * (half(reported, top) / data[top] + half(reported, bottom) / data[bottom])
 
 
-def architecture(method: Method, profile: Profile) -> Picture:
-    """Li: the layers in order, each as high as its map, with its channels, and the maps that are concatenated.
+# The network as it is drawn; poolings are in the arrows.
+BLOCKS = (
+    Block("relu1", "conv1, 5 × 5"),
+    Block("relu2", "conv2, 5 × 5, after pooling"),
+    Block("relu3", "conv3, 9 × 9, after pooling"),
+    Block("relu4", "conv4, 1 × 1"),
+    Block("relu5", "conv5, 3 × 3"),
+    Block("conv6", "conv6: score of step 1", "score"),
+    Block("deconv1", "relu6, deconv1", "enlarge"),
+    Block("conv7", "conv7, 1 × 1: score of step 2", "score"),
+    Block("deconv2", "relu7, deconv2", "enlarge"),
+    Block("conv8", "conv8, 1 × 1: score of step 3", "score"),
+)
+SCORES = {"Step 1": "score_quarter", "Step 2": "score_half", "Step 3": "score_full"}
 
-    Args:
-        method: with :class:`npcrepro.papers.li2018.network.Li2018Network`.
-        profile: gives matrix and width.
-    """
-    rows = tables.layers(method, profile)
-    shown = rows[~rows.layer.str.startswith("relu")].reset_index(drop=True)
-    sizes = [tuple(map(int, size.split(" x "))) for size in shown.iloc[:, 4]]
-    names = shown.layer.tolist()
-    figure, axis = axes(3.6)
-    first = names.index("deconv1")
-    colours = [BLUE if place < first else VERMILION for place in range(len(names))]
-    sides = [side for _, side, _ in sizes]
-    axis.bar(range(len(names)), sides, color=colours, width=0.55)
-    for place, (channels, side, _) in enumerate(sizes):
-        axis.annotate(f"{channels}", (place, side), (0, 3), textcoords="offset points", ha="center", fontsize=8)
-    for source, target in (("conv2", "concat1"), ("conv1", "concat2")):
-        if target in names:
-            ends = [(names.index(name), sides[names.index(name)] + max(sides) / 8) for name in (target, source)]
-            style = {"arrowstyle": "->", "connectionstyle": "arc3,rad=-0.2", "color": "0.4"}
-            axis.annotate("", *ends, arrowprops=style)
-    axis.set_xticks(range(len(names)), names, rotation=60, fontsize=8)
-    axis.set(ylabel="side of the map (pixels)", ylim=(0, 1.6 * max(sides)))
-    handles = [Patch(color=BLUE, label="feature phase"), Patch(color=VERMILION, label="reconstruction phase")]
-    axis.legend(handles=handles, fontsize=8, frameon=False, loc="upper center", ncols=2)
-    told = "; ".join(f"{name} {side} pixels, {size[0]} channels" for name, side, size in zip(names, sides, sizes))
-    skips = "Arrows lead from conv1 and conv2, behind their ReLU, to the concatenations of their size."
-    return Picture(figure, f"Layers in order, without ReLUs, by the side of their map: {told}. {skips}")
+
+def idea() -> Diagram:
+    """Li: three trainings, one after the other."""
+    nodes = [
+        Node("slice", "data"),
+        Node("step 1: a coarse map of the tumour", "score", "1/4 of the size", 0.25),
+        Node("step 2: the same map, twice as fine", "score", "1/2 of the size; fine features merged in", 0.5),
+        Node("step 3: the map at full size", "score", "1/1 of the size; finer features merged in"),
+        Node("outline of the tumour", "data"),
+    ]
+    return Diagram(nodes, title="Three steps of training, each with a finer map than the one before:")
+
+
+def targets(data: SliceData, case: str, z: int) -> HTML:
+    """A slice, and what each of the three steps is trained to give: the share of each pixel that is tumour."""
+    image, label = data.batch([(case, z)])
+    side = label.shape[-1]
+    maps = {
+        f"{step}: {side // factor} × {side // factor}": reduce_label(label, (side // factor,) * 2)[0, 0].numpy()
+        for step, factor in zip(SCORES, (4, 2, 1), strict=True)
+    }
+    return HTML(result.targets(image[0, 0].numpy(), maps))
+
+
+def scores(trained: Trained, case: str, z: int) -> Maps:
+    """The three scores of the network on a slice, as probabilities."""
+    image, label = trained.data.batch([(case, z)])
+    with torch.no_grad():
+        found = {
+            step: trained.network(trained.data.finish(image), output=output).sigmoid()[0, 0].numpy()
+            for step, output in SCORES.items()
+        }
+    return image[0, 0].numpy(), label[0, 0].numpy().astype(bool), found
 
 
 def through_matrix(data: SliceData) -> pd.DataFrame:

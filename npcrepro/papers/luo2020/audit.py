@@ -26,7 +26,7 @@ def _models(reported: Reported) -> list[str]:
 
 
 @check("U01", where="Equation 4, Table 1",
-    claim="JSC and DSC are printed for four networks, for bit vectors.",
+    claim="JSC and DSC are reported for four networks, for bit vectors.",
     reading="The two columns are averages over different things, or one of them is computed on probabilities.",
     consequence="Table 1 is no target; all metrics are computed from one hard mask.")  # fmt: skip
 def jsc_below_dsc(reported: Reported) -> Finding:
@@ -40,7 +40,7 @@ def jsc_below_dsc(reported: Reported) -> Finding:
 
 
 @check("U02", where="Equations 4 and 6, Table 1",
-    claim="F1 and DSC are printed for bit vectors, where they are the same number.",
+    claim="F1 and DSC are reported for bit vectors, where they are the same number.",
     reading="DSC was computed on probabilities, F1 on the mask; or F1 is of mean precision and recall, where it fits.",
     consequence="One hard DSC for each patient and structure.")  # fmt: skip
 def f1_is_dsc(reported: Reported) -> Finding:
@@ -106,7 +106,7 @@ def largest_dsc_of_mask(auc: Any) -> Any:
 
 
 @check("U04", where="Equation of AUC, Table 1",
-    claim="AUC, a sum of ranks, is printed beside DSC.",
+    claim="AUC, a sum of ranks, is reported beside DSC.",
     reading="The ranks are those of probabilities; or AUC and DSC are averages over different things.",
     consequence="AUC comes from probabilities, for each structure, or is left out.")  # fmt: skip
 def auc_and_dsc(reported: Reported) -> Finding:
@@ -183,7 +183,8 @@ def learning_rate(reported: Reported) -> Finding:
     lines = []
     for batch in BATCHES:
         epoch = ceil(text["training_slices"] / batch)
-        lines.append(f"Batch {batch}: after one epoch of {epoch} iterations x {decay ** (epoch // every):.1e}.")
+        share = decay ** (epoch // every)
+        lines.append(f"Batch {batch}: after one epoch of {epoch:,} iterations the rate is {share:.1e} of the first.")
     epochs = spent_after(0.99, decay, every) / ceil(text["training_slices"] / BATCHES[-1])
     lines.append(
         f"99 % of all learning is spent after {epochs:.1f} epochs of batch {BATCHES[-1]}; the rates add up to "

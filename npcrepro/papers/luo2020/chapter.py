@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
+from IPython.display import HTML
+from torch.nn.functional import adaptive_avg_pool2d
 
-from npcrepro.base.wording import in_words
+from npcrepro.base.wording import in_words, plural
+from npcrepro.book.figures import charts, style
 from npcrepro.book.figures.printed import FORBIDDEN, GREEN, VERMILION, Picture, axes
+from npcrepro.book.lesson import result
+from npcrepro.book.lesson.architecture import Block
+from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
+from npcrepro.book.lesson.result import Maps, Trained
+from npcrepro.findings import leakage
 from npcrepro.findings.audit.checks import Reported, jsc_of
 from npcrepro.papers.luo2020.audit import printed_dice
+from npcrepro.papers.luo2020.network import MultiScalePooling
 from npcrepro.protocol import registry
-
-if TYPE_CHECKING:
-    from npcrepro.runs.published import Published
-    from npcrepro.runs.records import Record
-    from npcrepro.sampling.slices import SliceData
+from npcrepro.protocol.method import Paper
+from npcrepro.runs.published import RESULTS, Published, read_published
+from npcrepro.sampling.slices import SliceData
 
 
 def jsc_above_dsc(reported: Reported) -> Picture:
@@ -56,48 +63,98 @@ def window_share(side: int, reach: int = 3) -> float:
     return float((covered.mean() / side) ** 2)
 
 
-def two_maps(record: Record, data: SliceData, case: str, z: int) -> dict[str, np.ndarray]:
-    """A slice as a two-stage network sees it: the image, and the probability of any structure by each of its stages.
+# The network as it is drawn: one box for each level, from top to bottom; poolings and deconvolutions are in the arrows.
+BLOCKS = (
+    *(Block(f"coarse.down.{n}", f"stage 1, level {n + 1}") for n in range(5)),
+    Block("coarse.bottleneck_block", "multi-scale pooling: 1, 3, 5, 7", "idea"),
+    *(Block(f"coarse.up.{n}", f"stage 1, level {n + 1}, enlarged", "enlarge") for n in (3, 2, 1, 0)),
+    Block("coarse.score", "map of stage 1: any structure", "score"),
+    *(Block(f"fine.down.{n}", f"stage 2, level {n + 1}") for n in range(3)),
+    Block("fine.bottleneck_block", "multi-scale pooling: 1, 3, 5, 7", "idea"),
+    *(Block(f"fine.up.{n}", f"stage 2, level {n + 1}, enlarged", "enlarge") for n in (1, 0)),
+    Block("fine.score", "background and 14 structures", "score"),
+)
+GRID = 32  # pixels along a side of the coarsest map of stage 1, in the paper
 
-    Args:
-        record: of a run of the proposed method.
-        data: the slices of its cohort at the matrix of the run.
 
-    Returns:
-        Title to map ``(y, x)``, of the size of the matrix.
-    """
-    import torch
+def idea() -> Diagram:
+    """Luo: the first U-Net says where, the second one what."""
+    nodes = [
+        Node("CT slice", "data"),
+        Node("stage 1, a deep U-Net: where is any structure?"),
+        Node("coarse map", "idea", "one probability for each pixel"),
+        Node("stage 2, a shallow U-Net: which structure, and where is its border?"),
+        Node("outlines of all structures", "data"),
+    ]
+    arrows = [Arrow(0, 1), Arrow(1, 2), Arrow(2, 3), Arrow(0, 3, "concatenate"), Arrow(3, 4)]
+    return Diagram(nodes, arrows, "Two U-Nets, one after the other:")
 
-    from npcrepro.runs.run import load_network
 
-    network = load_network(record)
-    image = data.finish(data.inputs([(case, z)]))
+def pooled(data: SliceData, case: str, z: int) -> HTML:
+    """A slice on as many pixels as the coarsest map of stage 1 has, averaged by each window of the pooling block."""
+    image = data.finish(data.inputs([(case, z)]))[:, :1]
+    coarse = adaptive_avg_pool2d(image, GRID)
+    maps = {
+        f"Window of {pool.kernel_size} × {pool.kernel_size}": pool(coarse)[0, 0].numpy()
+        for pool in MultiScalePooling(1).pools
+    }
+    return HTML(result.targets(image[0, 0].numpy(), maps, "average"))
+
+
+def two_maps(trained: Trained, case: str, z: int) -> Maps:
+    """What stage 1 hands to stage 2 on a slice, and what stage 2 makes of it: the probability of any structure."""
+    image, label = trained.data.batch([(case, z)])
+    image = trained.data.finish(image)
     with torch.no_grad():
-        coarse, fine = network(image, output="both")
-    found = {"stage 1: any structure": coarse.sigmoid()[0, 0], "stage 2: any structure": 1 - fine.softmax(dim=1)[0, 0]}
-    return {"CT": image[0, 0].numpy()} | {title: one.numpy() for title, one in found.items()}
+        coarse, fine = trained.network(image, output="both")
+    maps = {"Stage 1: any structure": coarse.sigmoid(), "Stage 2: any structure": 1 - fine.softmax(dim=1)[:, :1]}
+    reference = (label[0] == 1).any(dim=0).numpy()
+    return image[0, 0].numpy(), reference, {title: one[0, 0].numpy() for title, one in maps.items()}
 
 
-def loss_without_structure(side: int, epsilons: tuple[float, ...]) -> pd.DataFrame:
-    """The loss of equation 1 in a slice without the structure, where each pixel has the same probability.
+def cliff(side: int, epsilons: tuple[float, ...] = (1.0, 1e-5)) -> Picture:
+    """Luo: the loss of equation 1 in a slice without the structure, where all pixels have the same probability.
 
     Args:
         side: of the square slice, in pixels.
-
-    Returns:
-        A row for each probability, from 1e-2 down; a column for each epsilon.
-
-    Example:
-        >>> loss_without_structure(80, (1.0,))["epsilon 1"].round(2).tolist()
-        [0.49, -0.11, -0.49, -0.5, -0.5]
+        epsilons: a line each.
     """
-    pixels = side**2
-    rows = [
-        {"probability of each pixel": f"{probability:.0e}"}
-        | {f"epsilon {e:g}": printed_dice(0, probability * pixels, 0, pixels, epsilon=e) for e in epsilons}
-        for probability in (1e-2, 1e-4, 1e-6, 1e-8, 1e-10)
-    ]
-    return pd.DataFrame(rows)
+    figure, axis = axes(3.6)
+    probability = np.logspace(-1, -11, 1001)
+    told = []
+    for epsilon, colour, line in zip(epsilons, (GREEN, VERMILION), ("--", "-"), strict=True):
+        loss = np.array([printed_dice(0, p * side**2, 0, side**2, epsilon=epsilon) for p in probability])
+        axis.plot(probability, loss, line, color=colour, linewidth=2, label=f"epsilon {epsilon:g}")
+        half = probability[np.argmax(loss < 0)]
+        told.append(f"with epsilon {epsilon:g} it crosses 0 at a probability of {half:.0e}")
+    axis.set(xscale="log", xlabel="probability of each pixel (no unit)", ylabel="loss (no unit)", xlim=(0.1, 1e-11))
+    axis.axhline(0, color="0.6", linewidth=0.8)
+    axis.legend(fontsize=9, frameon=False)
+    alt = (
+        f"Loss of an absent structure on a slice of {side} x {side} pixels against the probability of each pixel, "
+        f"which falls from left to right. It goes from 0.5 to -0.5: {'; '.join(told)}."
+    )
+    return Picture(figure, alt)
+
+
+def leakage_of_slices(paper: Paper) -> tuple[Picture, str]:
+    """How much higher slices score that were split by slice: patients as dots, and a sentence with the intervals."""
+    by_slice, by_patient = (read_published(RESULTS / f"luo2020-leakage-openkbp-{by}") for by in ("slices", "patients"))
+    rows = leakage.differences(by_slice.cases, by_patient.cases).query("structure == @leakage.ALL")
+    found = leakage.inflation(by_slice.cases, by_patient.cases).query("structure == @leakage.ALL")
+    titles, means = style.titles(paper), rows.groupby(["method", "patient"]).difference.mean()
+    groups = {titles[name]: means[name] for name in found.method}
+    told = "; ".join(
+        f"{titles[row.method]} {row.inflation:+z.3f} (95 % interval {row.low:+z.3f} to {row.high:+z.3f}, from "
+        f"{row.by_patient:.3f} to {row.by_slice:.3f}, {row.patients} patients)"
+        for row in found.itertuples()
+    )
+    text = f"Dice split by slice minus Dice split by patient, on the same slices: {told}."
+    seeds = rows.seed.nunique()
+    text += f" Trained with {plural(seeds, 'seed')}{', so that seed noise is not in the interval' * (seeds == 1)}."
+    figure = charts.strips(groups, "DSC split by slice minus by patient")
+    plt.close(figure)  # pyplot would show it once more
+    return Picture(figure, f"A dot for each patient. {text}"), text
 
 
 # What was wrong with baselines before they were mended, by the name of the method.

@@ -141,7 +141,7 @@ class TwoStageUNet(nn.Module):
     def forward(self, image: Tensor, output: str = "fine") -> Tensor | tuple[Tensor, Tensor]:
         if output not in OUTPUTS:
             raise ValueError(f"unknown output {output!r}; choices: {', '.join(OUTPUTS)}")
-        # Section 2.1: the denoising module outlines the region, the precise segmentation module refines it
+        # Section 2.1, stage 1: the denoising module outlines the region, the precise segmentation module refines it
         coarse = self.coarse(image)
         if output == "coarse":
             return coarse
@@ -149,9 +149,11 @@ class TwoStageUNet(nn.Module):
         return fine if output == "fine" else (coarse, fine)
 
     def _refine(self, image: Tensor, coarse: Tensor) -> Tensor:
+        # Section 2.1, stage 2: works on the map of stage 1, here with the image
         found = coarse.sigmoid()
         if self.stage2_input == "both":
             return self.fine(torch.cat([image, found], dim=1))
+
         if self.stage2_input == "map":
             return self.fine(found)
         if self.stage2_input == "masked":

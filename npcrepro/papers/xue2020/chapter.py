@@ -6,41 +6,174 @@ from math import nan
 
 import numpy as np
 import pandas as pd
+import torch
 from IPython.display import Markdown
+from matplotlib.patches import Rectangle
 from scipy import stats
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
-from npcrepro.base.wording import DASH
+from npcrepro.base.wording import DASH, plural
 from npcrepro.book import tables
-from npcrepro.book.figures.printed import BLUE, FORBIDDEN, VERMILION, Picture, axes
+from npcrepro.book.figures.printed import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
+from npcrepro.book.lesson.architecture import Block
+from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
+from npcrepro.book.lesson.result import Maps, Trained
+from npcrepro.book.published import PublishedResults
 from npcrepro.book.results import Results
 from npcrepro.findings.audit.checks import Reported, half
 from npcrepro.papers.xue2020 import audit
-from npcrepro.runs.published import Published
+from npcrepro.runs.published import RESULTS, Published
 
+BLOCKS = (
+    Block("trunk.stem", "stem, 3 × 3"),
+    Block("trunk.stages.0", "1 inverted residual"),
+    Block("trunk.stages.1", "2 inverted residuals: the fine maps"),
+    Block("trunk.stages.2", "3 inverted residuals"),
+    Block("trunk.stages.3", "4 inverted residuals"),
+    Block("trunk.stages.4", "3 inverted residuals"),
+    Block("trunk.stages.5", "3 inverted residuals"),
+    Block("trunk.stages.6", "1 inverted residual: the coarse maps"),
+    Block("pyramid.branches.0", "1 × 1", "idea"),
+    Block("pyramid.branches.1", "rate 6", "idea"),
+    Block("pyramid.branches.2", "rate 12", "idea"),
+    Block("pyramid.branches.3", "rate 18", "idea"),
+    Block("pyramid.pooled", "mean", "idea"),
+    Block("pyramid.fuse", "mix, 1 × 1", "idea"),
+    Block("reduce", "fewer fine maps, 1 × 1"),
+    Block("decoder", "two 3 × 3", "enlarge"),
+    Block("score", "score, 1 × 1", "score"),
+)
+RATES = (6, 12, 18)
+BRANCHES = ("1 × 1", *(f"Rate {rate}" for rate in RATES))
+LONG = RESULTS / "xue2020-openkbp-long"
 PAIR = ("deeplabv3plus", "unet")
 # The paper's metrics and ours: its distances are between points of the contours, as ours between border voxels.
 METRICS = {"dsc": "dsc", "jsc": "jsc", "asd_mm": "voxel_masd_mm", "hd_mm": "voxel_hd_mm"}
 SIDES = {f"{side}_mm": side for side in ("front", "back", "left", "right", "top", "bottom")}
 
 
-def printed_beside(reported: Reported, results: Results):
-    """The paper's table beside our mean and standard deviation over patients, for both networks.
+def idea() -> Diagram:
+    """Xue: the same maps looked at in five ways, and fine maps for the border."""
+    looks = ("one pixel", "taps 6 apart", "taps 12 apart", "taps 18 apart", "mean of all")
+    nodes = [
+        Node("slice", "data"),
+        Node("fine maps", "features", "1/4 of the side", 0.25),
+        Node("coarse maps", "features", "1/16 of the side", 0.06),
+        *(Node(look, "idea", "", 0.06) for look in looks),
+        Node("mixed", "idea", "1/16 of the side", 0.06),
+        Node("both together", "enlarge", "1/4 of the side", 0.25),
+        Node("outline of the tumour", "data"),
+    ]
+    arrows = [Arrow(0, 1), Arrow(1, 2), *(Arrow(2, look) for look in range(3, 8))]
+    arrows += [Arrow(look, 8, "concatenate") for look in range(3, 8)]
+    arrows += [Arrow(8, 9), Arrow(1, 9, "concatenate"), Arrow(9, 10)]
+    return Diagram(nodes, arrows, title="The same coarse maps are looked at in five ways at once:")
+
+
+def met(rate: int, side: int) -> float:
+    """Share of the eight outer taps of a 3 x 3 kernel that meet a square map, mean over its pixels; the others read
+    padding.
+
+    Example:
+        >>> met(1, 2), met(6, 5)
+        (0.375, 0.0)
+    """
+    inside = max(0, side - rate) / side  # of the taps on one side of a line
+    return ((1 + 2 * inside) ** 2 - 1) / 8
+
+
+def taps(sides: tuple[int, int], rates: tuple[int, ...] = RATES) -> Picture:
+    """Where the taps of one kernel fall on the paper's coarse map and on ours."""
+    figure, both = axes(3.2, 2, sharex=True, sharey=True)
+    told, reach = [], max(rates) + 4
+    for axis, side, whose in zip(both, sides, ("the paper's", "ours"), strict=True):
+        low = -(side // 2) - 0.5
+        axis.add_patch(Rectangle((low, low), side, side, facecolor="0.85", edgecolor="0.4"))
+        for rate, marker, colour in zip(rates, "os^", (BLUE, GREEN, VERMILION), strict=True):
+            x, y = np.meshgrid((-rate, 0, rate), (-rate, 0, rate))
+            axis.plot(x.ravel(), y.ravel(), marker, color=colour, markersize=5, label=f"rate {rate}")
+        axis.plot(0, 0, "o", color="black", markersize=5)
+        axis.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal")
+        axis.set_title(f"{whose}: {side} × {side}", fontsize=10)
+        axis.set_xlabel("pixels of the map", fontsize=9)
+        shares = ", ".join(f"{met(rate, side):.0%} at rate {rate}" for rate in rates)
+        told.append(f"On the map of {side} × {side} pixels {shares}")
+    figure.legend(
+        *both[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(rates), fontsize=9, frameon=False
+    )
+    alt = "Outer taps of a kernel in the middle of the map, grey. Share of them that meets it, mean over its pixels: "
+    return Picture(figure, f"{alt}{'; '.join(told)}.")
+
+
+def branches(trained: Trained, case: str, z: int) -> Maps:
+    """How strongly each branch of the pyramid answers: the mean of its channels, as a share of the largest of all."""
+    image, label = trained.data.batch([(case, z)])
+    with torch.no_grad():
+        deep = trained.network.trunk(trained.data.finish(image))[-1]
+        found = [branch(deep).mean(dim=1)[0].numpy() for branch in trained.network.pyramid.branches]
+    largest = max(float(one.max()) for one in found) or 1.0
+    maps = {title: one / largest for title, one in zip(BRANCHES, found, strict=True)}
+    return image[0, 0].numpy(), label[0, 0].numpy().astype(bool), maps
+
+
+def one_branch(trained: Trained, case: str, z: int) -> Maps:
+    """The probability when a single branch of the pyramid may say where: the maps of the others are made flat."""
+    image, label = trained.data.batch([(case, z)])
+
+    def probability(flat: list[torch.nn.Module]) -> np.ndarray:
+        hooks = [branch.register_forward_hook(_flattened) for branch in flat]
+        try:
+            with torch.no_grad():
+                return trained.network(trained.data.finish(image)).sigmoid()[0, 0].numpy()
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    every = list(trained.network.pyramid.branches)
+    maps = {"All branches": probability([]), "None of them": probability(every)}
+    for title, branch in zip(BRANCHES, every, strict=True):
+        maps[f"{title} alone"] = probability([other for other in every if other is not branch])
+    return image[0, 0].numpy(), label[0, 0].numpy().astype(bool), maps
+
+
+def _flattened(_module, _inputs, maps: torch.Tensor) -> torch.Tensor:
+    return maps.mean(dim=(2, 3), keepdim=True).expand_as(maps)
+
+
+def at_full_width(narrower: PublishedResults) -> str:
+    """What a long training at the paper's width reaches, beside the narrower one on the same patients."""
+    full, name = PublishedResults(narrower.paper, LONG), PAIR[0]
+    dsc = [
+        one.averaged[one.averaged.method == name].set_index("patient").dsc.rename(title)
+        for title, one in (("full", full), ("narrow", narrower))
+    ]
+    both = pd.concat(dsc, axis=1).dropna()
+    difference, mean = statistics.paired(both.full, both.narrow).difference, statistics.summarise(both.full)
+    updates = full.published.runs[0]["profile"]["updates"]
+    return (
+        f"At full width, trained once for up to {updates:,} updates, DeepLabv3+ has a mean Dice of {mean.mean:.2f} "
+        f"({mean.low:.2f} to {mean.high:.2f}) on {plural(len(both), 'patient')}. On these patients that is "
+        f"{difference.mean:+z.3f} ({difference.low:+z.3f} to {difference.high:+z.3f}) against the narrower network."
+    )
+
+
+def reported_beside(reported: Reported, results: Results):
+    """The paper's means and standard deviations over patients beside ours, for both networks.
 
     The patients are others, so that no difference of the two is shown.
     """
     rows = []
-    for row, name in zip(audit.networks(reported), PAIR, strict=True):
-        mine, line = results.averaged[results.averaged.method == name], {"network": row["model"], "n": DASH}
-        for column, metric in METRICS.items():
-            digits, values = round(-np.log10(2 * half(reported, column))), mine[metric].dropna()
-            line["n"] = len(values) or DASH
-            line[f"{audit.TITLES[column]} printed"] = "{mean:.{0}f} ± {sd:.{0}f}".format(digits, **row[column])
+    for column, metric in METRICS.items():
+        digits, line = round(-np.log10(2 * half(reported, column))), {"metric": audit.TITLES[column]}
+        for row, name in zip(audit.networks(reported), PAIR, strict=True):
+            values = results.averaged[results.averaged.method == name][metric].dropna()
             ours = f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
-            line[f"{audit.TITLES[column]} ours"] = ours if len(values) > 1 else DASH
+            line[f"{row['model']} reported"] = "{mean:.{0}f} ± {sd:.{0}f}".format(digits, **row[column])
+            line[f"{row['model']} ours"] = ours if len(values) > 1 else DASH
         rows.append(line)
-    caption = f"Mean ± sd over patients, printed and ours, distances of border voxels ({results.made})"
+    n = results.averaged.patient.nunique()
+    caption = f"Mean ± sd over patients, ours over {n}; distances of border voxels ({results.made})"
     return tables.show(pd.DataFrame(rows), caption)
 
 
@@ -132,7 +265,7 @@ def correlations(results: Results, metric: str) -> list[float]:
 
 
 def smallest_p(reported: Reported) -> Picture:
-    """Xue: printed p of each metric beside the smallest p that its spreads allow in 15 pairs."""
+    """Xue: reported p of each metric beside the smallest p that its spreads allow in 15 pairs."""
     figure, axis = axes(2.9)
     told, floor = [], 1e-6
     for y, (metric, title) in enumerate(audit.TITLES.items()):
@@ -144,15 +277,15 @@ def smallest_p(reported: Reported) -> Picture:
         axis.plot(printed, y, "<" if bound else "o", color=VERMILION, markersize=8)
         word = "less than " if bound else ""
         least = f"below {floor:g}" if exact <= floor else f"{exact:.2g}"
-        told.append(f"{title} printed {word}{printed:g}, smallest possible {least}")
+        told.append(f"{title} reported {word}{printed:g}, smallest possible {least}")
     axis.set_yticks(range(len(told)), audit.TITLES.values())
     axis.set(xscale="log", xlim=(floor, 1), ylim=(len(told) - 0.5, -0.5), xlabel="p of a paired t-test (no unit)")
     n = reported["tables"]["p_values"]["test_patients"]
     handles = [
-        axis.plot([], [], "o", color=VERMILION, label="printed (triangle: less than)")[0],
+        axis.plot([], [], "o", color=VERMILION, label="reported (triangle: less than)")[0],
         axis.plot([], [], "|", color=BLUE, markersize=12, markeredgewidth=2.5, label=f"smallest p of {n} pairs")[0],
         axis.plot([], [], color=BLUE, linewidth=4, alpha=0.6, label="down to here with rounding in its favour")[0],
         axis.fill_betweenx([], [], [], label="not possible", **FORBIDDEN),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    return Picture(figure, f"Printed and smallest possible p of {n} pairs: {'; '.join(told)}.")
+    return Picture(figure, f"Reported and smallest possible p of {n} pairs: {'; '.join(told)}.")

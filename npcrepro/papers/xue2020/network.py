@@ -35,6 +35,7 @@ def convolution_unit(
 
 def convolution_3x3(before: int, after: int, separable: bool, dilation: int = 1) -> nn.Sequential:
     """A 3 x 3 unit: full, or a depthwise and a 1 x 1 convolution, each with batch normalisation and ReLU."""
+    # Section 1.2, atrous convolution: nine taps that lie `dilation` pixels apart
     if not separable:
         return nn.Sequential(*convolution_unit(before, after, 3, dilation=dilation))
     # PAPER: Xue 2020, batch normalisation and ReLU after each depthwise 3 x 3 convolution.
@@ -48,6 +49,7 @@ class InvertedResidual(nn.Module):
     def __init__(self, before: int, after: int, expansion: int, stride: int, dilation: int):
         super().__init__()
         inner = before * expansion
+        # Section 1.2, inverted residual: expand by 1 x 1, filter each channel by 3 x 3, project by 1 x 1
         # PAPER: Xue 2020, batch normalisation and ReLU after each depthwise 3 x 3 convolution (abstract).
         # DIFFERS: ReLU6 there and after the expansion, as in MobileNetV2, which the paper says it takes.
         expand = convolution_unit(before, inner, activation=nn.ReLU6) if expansion > 1 else []
@@ -124,6 +126,7 @@ class AtrousPyramid(nn.Module):
         self.fuse = nn.Sequential(*convolution_unit(after * (len(self.branches) + 1), after))
 
     def forward(self, maps: Tensor) -> Tensor:
+        # Section 1.2, pyramid: every rate looks at the same maps; what they find is concatenated and mixed by 1 x 1
         found = [branch(maps) for branch in self.branches]
         found.append(self.pooled(maps.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, *maps.shape[2:]))
         return self.fuse(torch.cat(found, dim=1))
@@ -190,7 +193,8 @@ class DeepLabV3Plus(nn.Module):
             raise ValueError(
                 "image pooling with batch normalisation needs at least two images in a training batch, got 1"
             )
-        # Section 1.2: encoder, bilinear upsampling by 4, concatenation with low-level features, 3 x 3 convolutions
+        # Section 1.2, decoder: bilinear upsampling by 4, concatenation with low-level features, 3 x 3 convolutions,
+        # bilinear upsampling by 4
         stages = self.trunk(image)
         low = self.reduce(stages[LOW_LEVEL_STAGE])
         deep = _bilinear(self.pyramid(stages[-1]), low.shape[2:])

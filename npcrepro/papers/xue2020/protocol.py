@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
-from npcrepro.protocol.rows import Row, methods_of, network, phantom, todays_reference
+from npcrepro.protocol.rows import Row, methods_of, network, phantom, shorter_reference, todays_reference
 
 DEEPLAB = "npcrepro.papers.xue2020.network:DeepLabV3Plus"
 UNET = "npcrepro.models.unet:UNet"
@@ -93,6 +93,8 @@ PROFILES = (
     Profile("smoke", (64, 64), 0.125, 2, 6, 2, 1, ROWS, phantom("ct", 5, (10, 48, 48))),
     Profile("quick", (96, 96), 0.25, 4, 200, 20, 1, ROWS, phantom("ct", 6, (36, 96, 96))),
     Profile("bench", (80, 80), 0.5, 16, 800, 40, 1, ROWS, phantom("ct", 20, (72, 128, 128))),
+    # PAPER: width, batch, 120 patients who train, 15 who validate and 15 who test. DIFFERS: coarser slices.
+    Profile("long", (80, 80), 1.0, 8, 8000, 200, 1, FULL, phantom("ct", 150, (72, 128, 128)), patience=15),
     # PAPER: 512 x 512, 150 patients, batch of 8, 200 epochs; about 2,340 tumour slices of 120 patients (X12).
     Profile("paper", (512, 512), 1.0, 8, 58_500, 293, None, FULL, phantom("ct", 150, (72, 512, 512))),
 )
@@ -105,5 +107,6 @@ PAPER = Paper(
     # PAPER: 120 patients train, 15 validate, 15 test, one random split.
     # DIFFERS: five folds of patients; 15 test patients cannot rank two networks (X14).
     split={"kind": "k-fold", "folds": 5, "validation": 0.1},
+    shortened=shorter_reference(METHODS),
     added=tuple(method.name for method in METHODS if method.name not in ROWS),
 )

@@ -206,8 +206,9 @@ def axe(html) -> str:
 @pytest.fixture(scope="module")
 def visits(html, site, chromium, axe) -> dict[str, Visit]:
     """Every page of the book."""
-    # The page that forwards has left before it is checked. The reference is long, and Sphinx writes all of it.
-    unchecked = {name for name in names(html) if name == "index.html" or "/api-" in name}
+    # A page that forwards has left before it is checked. The reference is long, and Sphinx writes all of it.
+    moved = {"index.html", *(f"{name}.html" for name in book.MOVED)}
+    unchecked = {name for name in names(html) if name in moved or "/api-" in name}
     return {name: visit(chromium, site, name, "" if name in unchecked else axe) for name in names(html)}
 
 

@@ -21,6 +21,7 @@ from npcrepro.cohorts.phantom import KINDS
 from npcrepro.findings.claims import ledger
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
+from npcrepro.runs.published import read_published
 
 BLOCK = re.compile(r"^```\{code-block\} (\w+)\n:caption: (.+?)\n\n(.+?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -50,25 +51,6 @@ def test_every_part_is_used_and_every_page_is_filled(repository):
         marks += [mark["name"] for mark in pages.MARK.finditer(pages.MODULES.sub("", text))]
         assert not pages.MARK.search(pages.fill(text, repository)), path.name
     assert sorted(marks) == sorted(pages.PARTS)
-
-
-def test_the_front_page_names_what_was_decided(repository, tmp_path):
-    told, lines = evidence.answer(repository), ledger.ledger()
-    decided = [line for line in lines if line.verdict in ledger.DECIDED]
-    assert told.count("\n* ") == len(decided) > 0
-    for line in decided:
-        after = rf", after a stronger control \*{line.controlled}\*" if line.control else ""
-        by = ", by this book" if line.claim.by == "book" else ""
-        assert re.search(rf"\* \*\*{line.verdict}\*\*{after} \(.+{by}\): {re.escape(line.claim.text)}; on \w", told)
-    limited = re.findall(r"\): (.+); on .+; \*has a limit that the ledger tells\*", told)
-    assert set(limited) == {line.claim.text for line in decided if line.claim.limits}
-    assert told.startswith(f"Of {len(lines) - 2} statements that the 5 papers make or imply")
-    assert "2 statements of this book and its audit are counted apart: 1 seen here, " in told
-    assert evidence._shown("IBSI_STS (bench)") == "soft-tissue sarcomas, IBSI_STS (bench)"
-    assert evidence._shown("mine (paper)") == "mine (paper)"
-    nothing = evidence.answer(tmp_path)
-    assert "no evidence yet" in nothing
-    assert "\n* " not in nothing
 
 
 def test_parameters_have_type_default_and_effect(repository):
@@ -151,6 +133,15 @@ def test_cohort_that_nobody_has_told_is_named_with_the_place_for_it(tmp_path):
         InputError, match=r"505_Mine\.csv: COHORTS in npcrepro/book/build/evidence\.py does not say what 'Mine' is"
     ):
         evidence.cohorts(tmp_path)
+
+
+def test_costs_are_those_of_the_record_that_stands_for_a_paper(repository):
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.costs(repository).splitlines()]
+    luo = next(row for row in rows if row[:1] == ["Luo 2020"])
+    runs = read_published(repository / "book" / "results" / "luo2020-openkbp").runs
+    minutes = [run["seconds"]["train"] / 60 for run in runs if run["method"] == "two-stage"]
+    assert luo[1:4] == ["OpenKBP_OAR", "1,000", f"{sum(minutes) / len(minutes):.1f}"]
+    assert "24 GB at `paper`" in evidence.costs(repository)
 
 
 def test_departures_link_to_the_repository_of_the_project(repository):

@@ -8,6 +8,7 @@ import pytest
 from core_cases import case_arrays, tiny_paper, write_tiny
 
 from npcrepro.base.errors import InputError
+from npcrepro.book.build.notebooks import WIDGET_TYPE
 from npcrepro.book.explorer import picture, studies, widget
 from npcrepro.book.explorer.studies import Found
 from npcrepro.book.figures import style
@@ -94,11 +95,19 @@ class TestExplorer:
         asyncio.run(asyncio.wait_for(move(), 60))
         assert set(measured) == {0.22}
 
+    def test_a_page_has_a_picture_of_it(self, explorer):
+        explorer.threshold.value = 0.21
+        still = explorer.still()
+        assert "<span>Threshold <b>0.21</b></span>" in still
+        assert f"<span>Case <b>{explorer.case_name.value}</b></span>" in still
+        assert '<img alt="' in still
+        assert picture.WAITING not in still
+
     def test_a_cohort_that_must_not_be_shown_is_not(self, made, explorer, monkeypatch):
         shown = []
-        monkeypatch.setattr("IPython.display.display", shown.append)
+        monkeypatch.setattr("IPython.display.display", lambda content, raw=False: shown.append(content))
         explorer._ipython_display_()
-        assert shown == [explorer.widget]
+        assert shown[0][WIDGET_TYPE]["model_id"] == explorer.widget.model_id
         study = replace(explorer.study, prepared=replace(explorer.study.prepared, publishable=False, licence=""))
         monkeypatch.setattr(widget, "studies", lambda key, settings: {"tiny": study, "other": study})
         closed = widget.Explorer("li2018", made)

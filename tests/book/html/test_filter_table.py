@@ -26,6 +26,12 @@ def test_every_row_and_choice_is_on_the_page():
     assert "http" not in html
 
 
+def test_a_page_may_open_with_a_choice():
+    html = filter_table(FRAME, by=["paper"], start={"paper": "b"})
+    assert "<option>a</option><option selected>b</option>" in html
+    assert html.count("<tr data-") == 3
+
+
 def test_a_missing_column_is_an_error():
     with pytest.raises(KeyError, match="verdct"):
         filter_table(FRAME, by=["verdct"])

@@ -90,18 +90,49 @@ def test_a_board_has_the_methods_by_their_mean_without_doubtful_labels(board):
     values = board.values()
     assert values.loc["P01"].tolist() == pytest.approx([(2 * dsc(8) + dsc(8) + dsc(6)) / 4, dsc(6), dsc(4)])
     assert board.values("Mandible").loc["P00"].tolist() == pytest.approx([(dsc(8) + dsc(6)) / 2, 0, dsc(3)])
-    assert board.about == "c, 12 patients, p; BrainStem, Mandible; 2 folds, a card, made until 2026-01-02"
 
 
-def test_standings_tell_seeds_intervals_and_misses(board):
-    table = board.standings().set_index("method")
-    assert table.seeds.tolist() == [2, 1, 1]
-    assert table.missed.tolist() == ["0 of 48", "1 of 24", "0 of 24"]
+def test_a_table_has_a_row_for_each_structure_and_method(board):
+    table = leaderboard.table([board])
+    assert table.structure.tolist() == ["mean"] * 3 + ["BrainStem"] * 4 + ["Mandible"] * 4
+    assert "tested on" not in table  # there is one board
+    assert leaderboard.notes([board]).startswith("Tested on 12 patients; BrainStem, Mandible.")
+    mean = table[table.structure == "mean"].set_index("method")
+    assert mean.runs.tolist() == ["2 folds, 2 seeds", "2 folds, 1 seed", "2 folds, 1 seed"]
+    assert mean.missed.tolist() == ["0 of 48", "1 of 24", "0 of 24"]
     means = [(dsc(8) + dsc(8)) / 2, (dsc(8) + dsc(6)) / 2]
-    assert table["sd over seeds"].tolist() == [f"{np.std(means, ddof=1):.3f}", "–", "–"]
+    assert mean["standard deviation over seeds"].tolist() == [f"{np.std(means, ddof=1):.3f}", "", ""]
     # The patient with a missed organ has no distance, and the table says so.
-    assert table["HD95 (mm)"]["U-Net (Luo 2020)"] == "4.00 (4.00 to 4.00, n = 11)"
-    assert table.DSC["U-Net (Luo 2020)"].startswith(f"{(23 * dsc(6)) / 24:.2f} (")
+    assert mean["HD95 (mm)"]["U-Net (Luo 2020)"] == "4.00 (4.00 to 4.00, n = 11)"
+    assert mean.DSC["U-Net (Luo 2020)"].startswith(f"{(23 * dsc(6)) / 24:.2f} (")
+    assert mean["lowest DSC"]["U-Net (Luo 2020)"] == "0.00 (P00_1, Mandible)"
+    assert mean.place.str[0].tolist() == ["1", "2", "3"]
+    # All see CT, so that no column says so.
+    assert "images" not in table
+    stem = table[table.structure == "BrainStem"].set_index("method")
+    assert stem.volume["FCN-8 (Luo 2020)"] == "-6.5 ml on average; the reference has 10.0 ml"
+
+
+def test_two_people_stand_below_the_methods_of_their_organ(board):
+    rows = leaderboard.table([board]).query("structure == 'Mandible'")
+    assert rows.method.tolist()[-1] == leaderboard.PEOPLE
+    people = leaderboard.human(["Mandible"]).loc["Mandible"]
+    assert f"{people.dsc:.2f} (n = {people.n:.0f})" == rows.iloc[-1].DSC
+    assert (rows.iloc[-1].place, rows.iloc[-1].record) == ("", "")
+
+
+def test_structures_in_blank_slices_are_counted(board, tmp_path):
+    path = tmp_path / "shares.csv"
+    rows = [f"c,P{i:02d}_1,BrainStem,{0.5 if i < 3 else 0.01}" for i in range(12)]
+    path.write_text("\n".join(["cohort,case,structure,share", *rows]))
+    assert "more than 5 % of BrainStem in 3 of 12 cases" in leaderboard.cut_out(board, path)
+    path.write_text("\n".join(["cohort,case,structure,share", *rows[3:]]))
+    assert leaderboard.cut_out(board, path) == ""
+
+
+def test_real_cohorts_have_a_table_and_phantoms_have_none(results):
+    publish(results / "luo2020-phantom", luo_rows(PATIENTS[:3]), cohort="phantom-ct", data="other")
+    assert list(leaderboard.by_cohort(leaderboard.boards(results))) == ["c"]
 
 
 def test_methods_of_other_patients_folds_or_images_do_not_meet(results):
@@ -113,10 +144,11 @@ def test_methods_of_other_patients_folds_or_images_do_not_meet(results):
     large, small, other = leaderboard.boards(results)
     assert (large.n, large.titles) == (12, ["Proposed (Luo 2020)", "U-Net (Luo 2020)", "FCN-8 (Luo 2020)"])
     assert (small.n, len(small.titles)) == (4, 4)
+    assert leaderboard.table([large, small])["tested on"].unique().tolist() == ["12 patients", "4 patients"]
     assert sorted(small.titles)[2:] == ["U-Net (Luo 2020)", "U-Net (Xue 2020)"]
     assert small.values()["U-Net (Luo 2020)"].tolist() == small.values()["U-Net (Xue 2020)"].tolist()
     assert (other.n, other.titles) == (4, ["U-Net (Luo 2020)"])
-    assert (other.friedman(), other.stability(), len(other.standings())) == (None, None, 1)
+    assert len(other.rows("mean")) == 1
 
 
 @pytest.mark.parametrize("key", registry.KEYS)
@@ -130,27 +162,18 @@ def test_what_no_table_of_a_paper_has_was_added(key):
 
 
 def test_cost_is_that_of_the_network_and_of_the_runs(board):
-    table = board.cost().set_index("method")
+    entry = next(entry for entry in board.methods if entry.name == "unet")
     network = registry.load("luo2020").method("unet").build(0.25)
-    wanted = sum(parameter.numel() for parameter in network.parameters())
-    row = table.loc["U-Net (Luo 2020)"]
-    assert (row.parameters, row["input"]) == (f"{wanted:,}", "32 x 32")
-    assert float(row["MAC (billions)"]) > 0
+    about = entry.about
+    assert about["parameters"] == f"{sum(parameter.numel() for parameter in network.parameters()):,}"
+    assert about["input"] == "32 x 32"
+    assert about["multiply-accumulates for one input"].endswith(" billion")
     # 24 s for the 7 or 6 cases of a fold, the doubtful one among them.
-    assert (row["minutes to train"], row["seconds to predict a case"]) == ("2.0", f"{24 / 6.5:.2g}")
-    assert (row["GPU memory (MiB)"], row.runs) == ("1,234", 2)
-    # None of the three is built on others, so that there is no column for it.
-    assert "built on" not in table
-
-
-def test_ranks_in_patients_and_in_draws(board):
-    found = board.friedman()
-    assert list(found.mean_ranks) == board.titles
-    assert list(found.mean_ranks.values()) == pytest.approx([1, 2 + 1 / 12, 3 - 1 / 12])
-    assert found.p < 0.001
-    stability = board.stability()
-    assert [rank.method for rank in stability.ranks] == board.titles
-    assert stability.ranks[0].shares[0] == 1
+    assert about["time to train"] == "2.0 min for one run"
+    assert about["time to predict"] == f"{24 / 6.5:.2g} s for one case"
+    assert about["GPU memory"] == "1,234 MiB"
+    # It is not built on others, and the paper reports it.
+    assert {"built on", "added"} & set(about) == set()
 
 
 SHAPE, SPACING = (3, 8, 8), (3.0, 1.0, 1.0)
@@ -233,8 +256,7 @@ def test_predictions_of_a_fold_become_a_record_that_stands_on_the_board(call, tm
     ]
     assert boards[1].values().loc["p1"].tolist()[0] == 1
     assert boards[1].values().loc["p3"].tolist()[0] == 0
-    row = boards[1].cost().set_index("method").loc["mine (elsewhere)"]
-    assert row[["parameters", "MAC (billions)", "minutes to train", "GPU memory (MiB)"]].tolist() == ["–"] * 4
+    assert not {"parameters", "time to train", "GPU memory"} & set(boards[1].methods[0].about)
     # The ledger reads the same folder, and has no claim for it.
     assert [source.paper for source in ledger.sources(tmp_path / "results")] == ["luo2020"]
 
@@ -278,7 +300,7 @@ def test_another_reference_is_refused_and_nothing_is_written(call, cohort, tmp_p
 def test_a_record_is_not_overwritten_and_needs_runs_beside_it(call, cohort, tmp_path, monkeypatch, capsys):
     status, _, err = call(predict(tmp_path / "pred", [1]), record="published")
     assert status == 1
-    assert "exists and is not empty: give a new folder for the record" in err
+    assert "exists and is not empty: give a new folder" in err
     save(tmp_path / "strangers" / "X.nii.gz", label(0))
     status, _, err = call(tmp_path / "strangers")
     assert status == 1

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pydicom
 import pytest
@@ -167,6 +169,24 @@ def test_prediction_on_another_grid(tmp_path, series):
     assert str(series) in message
     sitk.WriteImage(to_itk(np.ones((6, 12, 11), np.uint8), grid.spacing_mm, grid.geometry), str(label))
     refused(tmp_path, label, series, {"GTVp": 1}, "shape .* differs")
+
+
+def test_the_grid_of_the_prediction_tells_the_series(tmp_path, prediction):
+    write_series(tmp_path / "other", ramp((4, 5, 6)), series="other")
+    made = exported(tmp_path, prediction, tmp_path, {"GTVp": 1, "BrainStem": 2})
+    frame = made.ReferencedFrameOfReferenceSequence[0]
+    referred = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0]
+    assert referred.SeriesInstanceUID == uid(PATIENT, "series")
+
+
+def test_a_prediction_on_several_series_or_on_none(tmp_path, prediction, series):
+    write_series(tmp_path / "late", ramp(), series="late", description="HEAD late")
+    names = r"\(CT 'HEAD'\), .*\(CT 'HEAD late'\)"
+    refused(tmp_path, prediction, tmp_path, {"GTVp": (1, 2)}, f"lies on 2 series .*{names}.*: give the folder of one")
+    for folder, shape in ((series, (4, 5, 6)), (tmp_path / "late", (6, 5, 6))):
+        shutil.rmtree(folder)
+        write_series(folder, ramp(shape), series=folder.name)
+    refused(tmp_path, prediction, tmp_path, {"GTVp": (1, 2)}, "holds 2 series of images: on none of them: ")
 
 
 def test_a_code_without_a_name(tmp_path, prediction, series):

@@ -1,4 +1,5 @@
 import gzip
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.dicom import import_dicom
 from npcrepro.cohorts.images import read_image
+from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.structures import mask_of
 
 BOX = (slice(1, 4), slice(3, 10), slice(2, 7))
@@ -102,7 +104,8 @@ def test_other_series_are_resampled_to_the_reference(tmp_path, importing):
 def test_two_series_for_one_channel(tmp_path, importing):
     write_patient(tmp_path / "dicom")
     write_series(tmp_path / "dicom" / "late", ramp(), series="late", description="HEAD late")
-    skipped(tmp_path, "2 series for channel CT among 'HEAD', 'HEAD late': narrow the rules")
+    loose = "channels: {CT: {modality: CT}}"
+    skipped(tmp_path, "2 series for channel CT among 'HEAD', 'HEAD late': narrow the rules", loose)
     cohort, _ = importing("channels: {CT: {modality: CT, description: ^head$}}")
     assert len(cohort.cases) == 1
 
@@ -156,6 +159,7 @@ def test_structures_may_overlap_have_several_names_or_fit_no_rule(tmp_path, impo
     assert (mask(cohort, "BrainStem").sum(), mask(cohort, "GTVnd").sum()) == (6, 3 * 6)
     assert "CASE_000: GTVnd is put together from 'GTVn1', 'GTVn2'" in said
     assert "structures that fit no rule and are left out: 'Couch', 'zz_help'" in said
+    assert "BrainStem is what was drawn as 'brainstem'" in said
 
 
 @pytest.mark.parametrize("rules", [None, "structures: {GTVp: gtvp, GTVnd: gtvn, BrainStem: stem, Nobody: none}"])
@@ -182,3 +186,36 @@ def test_a_patient_with_a_gap_is_skipped(tmp_path, importing):
     assert [case.name for case in cohort.cases] == ["CASE_000"]
     assert any("A: skipped:" in line and "missing between them: 1" in line for line in said)
     assert f"CASE_000: {tmp_path / 'dicom' / 'B'}" in said
+
+
+def without_contours(root, name):
+    """A patient with one CT series and no RTSTRUCT."""
+    write_series(root / name, ramp(), patient=name)
+
+
+def test_a_folder_without_any_rtstruct_becomes_images_to_segment(tmp_path, importing):
+    without_contours(tmp_path / "dicom", "A")
+    write_series(tmp_path / "dicom" / "late", ramp((4, 5, 6)), patient="A", series="late", description="late")
+    with pytest.raises(InputError, match="several series of one patient fit channel CT"):
+        importing()
+    draft = (tmp_path / "rules-draft.yaml").read_text()
+    assert "structures:" not in draft
+    offered = "CT: {modality: CT, description: ^HEAD$}"
+    cohort, said = importing(draft.replace(f"# {offered}", offered))
+    assert "holds no RTSTRUCT: the images are imported without contours" in said[0]
+    assert (cohort.channels, cohort.structures) == (("CT",), {})
+    files = {path.relative_to(cohort.root).as_posix() for path in cohort.root.rglob("*") if path.is_file()}
+    assert files == {"dataset.json", "imagesTs/CASE_000_0000.nii.gz"}
+    assert "labels" not in json.loads((cohort.root / "dataset.json").read_text())
+    np.testing.assert_array_equal(read_image(cohort.cases[0].images[0])[0], ramp() - 1024)
+    assert [defect for defect in check(cohort.root) if defect.severity == "error"] == []
+    with pytest.raises(InputError, match="images without labels"):
+        read_cohort(cohort.root)
+
+
+def test_a_patient_without_contours_is_left_out_where_others_have_some(tmp_path, importing):
+    write_patient(tmp_path / "dicom" / "A", patient="A")
+    without_contours(tmp_path / "dicom", "B")
+    cohort, said = importing()
+    assert len(cohort.cases) == 1
+    assert f"{tmp_path / 'dicom' / 'B'}: skipped: no RTSTRUCT that can be read" in said[0]

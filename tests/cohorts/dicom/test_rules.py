@@ -35,6 +35,8 @@ def test_channels_by_description(tmp_path, description, channel):
         *(("Bone_Mandible", "Mandible"), ("Lobe_Temporal_L", "TemporalLobe_L"), ("OpticChiasm", "OpticChiasm")),
         *(("Lens_R", "Lens_R"), ("Eye_L", "Eye_L"), ("Joint_TM_R", "TMjoint_R"), ("Chiasma", "OpticChiasm")),
         *(("Cochlea_R", "Cochlea_R"), ("Inner Ear L", "InnerEar_L")),
+        *(("Rückenmark", "SpinalCord"), ("Ru\u0308ckenmark", "SpinalCord"), ("RUECKENMARK", "SpinalCord")),
+        *(("Parotis links", "Parotid_L"), ("parotide droite", "Parotid_R"), ("Hirnstamm", "BrainStem")),
         *(("SpinalCord_PRV", None), ("GTVp_old", None), ("PTV70", None), ("Parotids", None), ("Brainstem_03", None)),
     ],
 )
@@ -51,6 +53,8 @@ def test_structures_by_name(name, structure):
         ("structures: {GTVp: 'gtv('}", "not a regular expression"),
         ("reference: PET", "is not one of the channels CT, CET1, T1, T2"),
         ("a: [", "not a YAML file"),
+        ("structures: {GTVp: a, GTVp: b}", "names 'GTVp' a second time: write one line for both"),
+        ("channels:\n# CT: {modality: CT}\n", "no line below channels"),
     ],
 )
 def test_rules_that_cannot_be_used(tmp_path, rules, words):

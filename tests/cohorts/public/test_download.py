@@ -1,10 +1,7 @@
 """Downloads against a server on this machine."""
 
 import hashlib
-import threading
-from collections import namedtuple
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from public_sources import archive_of
@@ -15,56 +12,14 @@ from npcrepro.cohorts.public import download as download_module
 from npcrepro.cohorts.public.download import download, fetch
 from npcrepro.cohorts.public.sets import Download
 
+pytest_plugins = ["public_server"]
 CONTENT = bytes(range(256)) * 20_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-Usage = namedtuple("Usage", "total used free")
 
 
-class Server:
-    """What the server does, and what it was asked for."""
-
-    def __init__(self):
-        self.content = CONTENT
-        self.breaks = []  # for each request: after how many bytes the connection ends; then none
-        self.status = 200
-        self.asked = []  # the Range of each request
-        self.url = ""
-
-    def answer(self, request):
-        asked = request.headers.get("Range")
-        self.asked.append(asked)
-        if self.status != 200:
-            request.send_error(self.status)
-            return
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
-        request.send_response(206 if start else 200)
-        if start:
-            request.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
-        request.send_header("Content-Length", str(len(self.content) - start))
-        request.end_headers()
-        end = start + self.breaks.pop(0) if self.breaks else None
-        request.wfile.write(self.content[start:end])
-
-
-@pytest.fixture
-def server():
-    behaviour = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            behaviour.answer(self)
-
-        def log_message(self, *arguments):
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    behaviour.url = f"http://127.0.0.1:{running.server_port}/set.zip"
-    yield behaviour
-    running.shutdown()
-    running.server_close()
-    thread.join()
+@pytest.fixture(autouse=True)
+def served(server):
+    server.content = CONTENT
 
 
 @pytest.fixture
@@ -149,7 +104,7 @@ def test_fetch_downloads_and_unpacks_once(chosen, server, tmp_path, lines):
 def test_sets_that_have_to_be_asked_for(tmp_path, lines):
     for chosen in public.SETS.values():
         if not chosen.downloads:
-            with pytest.raises(InputError, match="then use 'data convert'") as problem:
+            with pytest.raises(InputError, match="or use 'data convert'") as problem:
                 fetch(chosen, tmp_path / "new", lines.append)
             assert chosen.access in str(problem.value)
     assert not (tmp_path / "new").exists()

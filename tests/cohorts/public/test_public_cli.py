@@ -22,7 +22,7 @@ def test_list_names_every_set(call):
     rows = json.loads(call("data", "list", "--json")[1])
     assert [row["key"] for row in rows] == list(public.SETS)
     assert (rows[0]["licence"], rows[0]["publishable"]) == ("CC BY 4.0", True)
-    assert list(rows[0]["variants"]) == ["T1", "T2", "CET1"]
+    assert list(rows[0]["variants"]) == ["T1", "T2", "CET1", "CET1-alone"]
     assert rows[0]["downloads"][0]["url"].startswith("https://zenodo.org/records/13131827")
 
 

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from npcrepro.book.figures import volumes
+from npcrepro.book.lesson.architecture import architecture
+from npcrepro.book.lesson.result import of_page
 from npcrepro.papers.chen2020 import chapter as chapter_module
 from npcrepro.papers.chen2020.chapter import (
-    attention,
     show_overlap,
     soft_dice,
     time_by_part,
@@ -117,18 +118,62 @@ def test_the_time_of_a_patient_is_at_the_papers_size_but_for_smoke(chapter, monk
     assert asked == [("P0", "mmfnet", matrix, width, 1, "cpu")]
     assert shown[0].share.tolist() == ["25%", "62%", "12%", "100%"]
     assert shown[0].seconds.tolist() == [1.0, 2.5, 0.5, 4.0]
-    assert said.startswith("Most of the time goes into the network. The paper prints about 9 s")
+    assert said.startswith("Most of the time goes into the network. The paper reports about 9 s")
 
 
-def test_attention_is_shown_for_each_series_and_level(chapter, monkeypatch):
-    seen = {}
-    for name in ("channel_weights", "voxel_weights"):
-        monkeypatch.setattr(volumes, name, lambda *a, name=name: seen.update({name: a}))
-    attention(chapter, "mmfnet-no-transfer")
-    ((levels,), (image, reference, maps)) = seen["channel_weights"], seen["voxel_weights"]
-    assert list(levels) == list(maps) == [f"level {n} ({c} a series)" for n, c in enumerate((1, 2, 4, 8), 1)]
-    assert all(list(weights) == ["T1", "T2", "CET1"] for weights in levels.values())
-    assert [len(weights["T2"]) for weights in levels.values()] == [1, 2, 4, 8]
-    assert [weights.shape for weights in maps.values()] == [(32, 32), (16, 16), (8, 8), (4, 4)]
+@pytest.fixture(scope="module")
+def trained(chapter):
+    record = next(r for r in chapter.found if r.config["method"]["name"] == "mmfnet-no-transfer")
+    return of_page(record, chapter.prepared, "smoke")
+
+
+def test_the_weights_of_voxels_are_those_of_the_slice(trained):
+    (case, *_) = trained.cases
+    z = trained.slice_of(case)
+    image, reference, maps = chapter_module.voxel_weights(trained, case, z)
     assert image.shape == reference.shape == (32, 32)
     assert reference.any()
+    assert [weights.shape for weights in maps.values()] == [(32, 32), (16, 16), (8, 8), (4, 4)]
+    assert all((weights.min(), weights.max()) == (0, 1) for weights in maps.values())
+
+
+def test_channels_are_weighed_for_each_series_and_level(trained, monkeypatch):
+    seen, draw = [], volumes.channel_weights
+    monkeypatch.setattr(volumes, "channel_weights", lambda levels: [seen.append(levels), draw(levels)][1])
+    alt = chapter_module.channel_weights(trained).alt
+    (levels,) = seen
+    assert list(levels) == ["level 1", "level 2", "level 3", "level 4"]
+    assert all(list(weights) == ["T1", "T2", "CET1"] for weights in levels.values())
+    assert [len(weights["T2"]) for weights in levels.values()] == [1, 2, 4, 8]
+    assert f"level 1: T1 {levels['level 1']['T1'].mean():.2f}, T2" in alt
+
+
+def test_the_series_are_of_the_slice_with_most_tumour(chapter):
+    page = chapter_module.series(chapter.data, chapter.prepared.case_names[0]).data
+    assert page.count("<svg") == 3
+    assert page.count("<path") == 3  # the reference on each
+
+
+def test_the_steps_of_table_ii_are_drawn_as_reported(chapter):
+    picture = chapter_module.steps(chapter.reported)
+    random, transferred = picture.figure.axes[0].lines
+    assert random.get_ydata().tolist() == [0.7005, 0.7007, 0.7083, 0.7189]
+    assert transferred.get_xdata().tolist() == [1, 2, 3]
+    assert "self-transfer 0.7095, 0.7128 and 0.7191" in picture.alt
+
+
+def test_an_empty_window_that_stays_empty_is_paid_for(chapter):
+    printed, outside, exact = (line.get_ydata() for line in chapter_module.empty_window().figure.axes[0].lines)
+    assert (printed[0], outside[0]) == (-1, 0)
+    assert printed[1] == exact[0] == 0
+    assert outside[1] == 0.5
+
+
+def test_every_encoder_and_fusion_block_is_drawn():
+    paper = registry.load("chen2020")
+    drawn = architecture(paper.methods[0], paper.profile("paper"), chapter_module.BLOCKS)
+    boxes = {node.label: (node.times, node.size) for node in drawn.nodes}
+    assert boxes["encoder level 4"] == (3, "64 × 2 × 32 × 32")
+    assert boxes["fusion block 4"] == (1, "64 × 2 × 32 × 32")
+    arrows = {(drawn.nodes[a.source].label, drawn.nodes[a.target].label) for a in drawn.arrows}
+    assert {("fusion block 1", "decoder level 1"), ("encoder bottom", "decoder level 4")} <= arrows

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from npcrepro.book.figures import slices
+from npcrepro.book.lesson.architecture import architecture
+from npcrepro.book.lesson.result import of_page
 from npcrepro.metrics.overlap import count
 from npcrepro.papers.guo2021 import chapter
 from npcrepro.papers.guo2021.chapter import against_two_observers, learning_state, maps_of_training_patients
@@ -66,3 +68,49 @@ def test_the_second_observer_agrees_as_told_and_is_one_for_all_methods(cascade, 
     assert rows.reference.tolist() == [1, 0]
     assert rows.second.tolist() == [rows.observers[0], 0]
     assert rows.cases.tolist() == [len(cascade.prepared.cases_of(found[0].config["fold"]["test"]))] * 2
+
+
+def test_both_networks_are_drawn_with_every_skip():
+    first = architecture(PAPER.method("bunet"), PAPER.profile("paper"), chapter.BUNET_BLOCKS)
+    assert [node.size.split(" × ")[0] for node in first.nodes[1:5]] == ["16", "32", "64", "128"]
+    assert sum(arrow.merge == "concatenate" for arrow in first.arrows) == 6  # a skip and what comes up, three times
+    second = architecture(PAPER.methods[0], PAPER.profile("paper"), chapter.BLOCKS)
+    assert second.nodes[0].label == "image: THRIVE, map of BUNet"
+    score = next(number for number, node in enumerate(second.nodes) if node.kind == "score")
+    sources = {second.nodes[arrow.source].label for arrow in second.arrows if arrow.target == score}
+    assert sources == {"stem: 3 × 3 × 3 convolution", *(f"block {n}: 1 × 1 × 1 bottleneck" for n in (1, 2, 3))}
+
+
+def test_taps_beyond_a_block_are_counted():
+    alt = chapter.taps((1, 3), (6, 18)).alt
+    assert [alt.split(f"rate {rate}: ")[1][0] for rate in (1, 3, 6, 18)] == ["8", "8", "2", "0"]
+
+
+def test_the_fused_map_is_the_mean_of_the_other_two(cascade):
+    record = next(one for one in cascade.found if one.config["method"]["name"] == "cscn")
+    trained = of_page(record, cascade.prepared, "smoke")
+    case = trained.cases[0]
+    z = trained.slice_of(case)
+    image, reference, found = chapter.maps(trained, case, z)
+    assert np.array_equal(reference, cascade.masks(case)["GTVp"][z])
+    assert np.array_equal(image, cascade.image(case)[z])
+    coarse, fine, fused = found.values()
+    # Up to rounding of stored maps, and maps brought to the grid of the blocks and back.
+    assert np.abs((coarse + fine) / 2 - fused).mean() < 0.02
+    assert np.abs(coarse - fine).mean() > 0.02
+
+
+def test_a_network_alone_has_one_map(cascade):
+    record = next(one for one in cascade.found if one.config["method"]["name"] == "bunet")
+    trained = of_page(record, cascade.prepared, "smoke")
+    *_, found = chapter.maps(trained, trained.cases[0], 0)
+    assert list(found) == ["BUNet"]
+
+
+def test_weights_and_blocks_are_drawn_from_the_data_of_the_loop(cascade):
+    method = PAPER.method("bunet")
+    data = method.data.build(cascade.prepared, (8, 24, 24), method.channels, method.structures)
+    case = data.cohort.case_names[0]
+    assert "24 voxels" in chapter.block_in_slice(data, case).alt
+    z = (data.label(case)[0] == 1).sum(axis=(1, 2)).argmax()
+    assert f"as reported at most {data.weight(case)[0, z].max():.0f}" in chapter.weights(data, case).alt

@@ -65,15 +65,13 @@ def test_table_2_is_of_the_proposed_method_and_not_of_the_best():
     assert table.to_numpy().tolist() == [["A", 0.2, 0.2, 0.2, 0.2, 0.2, 0.8]]
 
 
-def test_the_layers_are_drawn_from_the_network():
-    paper = registry.load("li2018")
-    picture = chapter.architecture(paper.methods[0], paper.profile("paper"))
-    (axis,) = picture.figure.axes
-    # Table 1: pooling twice halves the map, deconvolution twice doubles it.
-    assert [bar.get_height() for bar in axis.patches] == [144, 72, 72, 36, 36, 36, 36, 36, 72, 72, 72, 144, 144, 144]
-    drawn = [text.get_text() for text in axis.texts if text.get_text()]
-    assert drawn == [str(n) for n in (80, 80, 120, 120, 500, 300, 100, 1, 1, 121, 1, 1, 81, 1)]
-    assert "concat1 72 pixels, 121 channels" in picture.alt
+def test_each_step_is_taught_the_share_of_tumour_in_its_pixels(data):
+    page = chapter.targets(data, "A1", 0).data
+    assert [step for step in ("Step 1: 2 × 2", "Step 2: 4 × 4", "Step 3: 8 × 8") if step in page] == [
+        "Step 1: 2 × 2",
+        "Step 2: 4 × 4",
+        "Step 3: 8 × 8",
+    ]
 
 
 def test_the_published_slices_are_measured_at_the_matrix_of_every_profile():

@@ -1,13 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from loss_cases import one
 
 from npcrepro.papers.li2018.losses import EuclideanLoss, HingeLoss
-
-
-def one(*values):
-    """A 1 x 1 x 1 x n tensor."""
-    return torch.tensor(values, dtype=torch.float32)[None, None, None]
 
 
 def test_euclidean_by_hand():

@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from published_cases import cases, publish, scores
 from scipy import stats
 
@@ -11,6 +13,7 @@ from npcrepro.base.errors import InputError
 from npcrepro.book.published import PublishedResults
 from npcrepro.cohorts import public
 from npcrepro.papers.xue2020 import chapter
+from npcrepro.papers.xue2020.network import DeepLabV3Plus
 from npcrepro.protocol import registry
 from npcrepro.runs.published import read_published
 
@@ -31,10 +34,59 @@ def record(folder, patients=10, **columns):
 
 
 def test_voxel_distances_stand_beside_the_printed_numbers(tmp_path):
-    shown = chapter.printed_beside(REPORTED, record(tmp_path / "made-up")).data.set_index("network")
-    assert shown.loc["DeepLabv3+", "HD (mm) printed"] == "10.9 ± 8.6"
-    assert shown.loc["DeepLabv3+", "HD (mm) ours"] == "20.9 ± 0.9"
-    assert shown.loc["U-Net", ["DSC printed", "n"]].tolist() == ["0.73 ± 0.13", 10]
+    shown = chapter.reported_beside(REPORTED, record(tmp_path / "made-up")).data.set_index("metric")
+    assert shown.loc["HD (mm)", "DeepLabv3+ reported"] == "10.9 ± 8.6"
+    assert shown.loc["HD (mm)", "DeepLabv3+ ours"] == "20.9 ± 0.9"
+    assert shown.loc["DSC", "U-Net reported"] == "0.73 ± 0.13"
+
+
+def test_the_training_at_full_width_is_compared_on_the_patients_that_both_have(tmp_path, monkeypatch):
+    narrow = record(tmp_path / "narrow", patients=12)
+    wide = {"deeplabv3plus": scores(0.7, 8, 2)}
+    publish(tmp_path / "wide", cases(wide))
+    about = json.loads((tmp_path / "wide" / "runs.json").read_text())
+    about["common"]["profile"] = {"name": "long", "updates": 8000}
+    (tmp_path / "wide" / "runs.json").write_text(json.dumps(about))
+    monkeypatch.setattr(chapter, "LONG", tmp_path / "wide")
+    assert "on 8 patients. On these patients that is +0.1" in chapter.at_full_width(narrow)
+
+
+def test_taps_that_meet_the_map_are_counted_with_a_convolution():
+    for rate, side in ((1, 5), (3, 5), (6, 5), (12, 32)):
+        ones = torch.ones(1, 1, side, side)
+        kernel = torch.ones(1, 1, 3, 3)
+        kernel[..., 1, 1] = 0
+        met = torch.nn.functional.conv2d(ones, kernel, padding=rate, dilation=rate).mean() / 8
+        assert chapter.met(rate, side) == pytest.approx(float(met))
+    picture = chapter.taps((32, 5))
+    picture._repr_html_()  # can be drawn
+    assert "5 × 5 pixels 0% at rate 6" in picture.alt
+
+
+class Slices:
+    """Slices of 64 x 64 pixels."""
+
+    def batch(self, drawn):
+        return torch.rand(1, 1, 64, 64, generator=torch.manual_seed(0)), torch.zeros(1, 1, 64, 64)
+
+    def finish(self, image):
+        return image
+
+
+def test_maps_of_the_pyramid_come_from_its_branches():
+    network, generator = DeepLabV3Plus(1, 1, width=0.1, rates=(1, 2, 3)).eval(), torch.manual_seed(1)
+    for parameters in network.parameters():
+        torch.nn.init.uniform_(parameters, -1, 1, generator=generator)
+    trained = SimpleNamespace(network=network, data=Slices())
+    _, _, strength = chapter.branches(trained, "P0", 0)
+    assert {title: one.shape for title, one in strength.items()} == dict.fromkeys(chapter.BRANCHES, (4, 4))
+    assert max(one.max() for one in strength.values()) == pytest.approx(1)
+    image, _, found = chapter.one_branch(trained, "P0", 0)
+    with torch.no_grad():
+        whole = network(torch.from_numpy(image)[None, None]).sigmoid()[0, 0].numpy()
+    assert np.array_equal(found["All branches"], whole)  # and no hook is left
+    assert np.abs(found["1 × 1 alone"] - found["None of them"]).max() > 1e-3
+    assert np.abs(found["1 × 1 alone"] - whole).max() > 1e-3
 
 
 def test_the_t_test_of_the_paper_is_over_patients(tmp_path):

@@ -1,0 +1,141 @@
+"""The front page: one picture, three findings and one table, all from published records.
+
+``python -m npcrepro.book.build.front`` brings the picture and the table of README.md up to date.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from npcrepro.base.code_hash import PACKAGE
+from npcrepro.base.files import write_bytes, write_text
+from npcrepro.base.wording import DASH, in_words, plural
+from npcrepro.book.build.evidence import COHORTS, markdown
+from npcrepro.book.tables import together
+from npcrepro.book.topics import lessons
+from npcrepro.findings import audit
+from npcrepro.protocol import registry
+
+PICTURE, NARROW = "book/_static/what-moves.svg", "book/_static/what-moves-narrow.svg"
+OURS = ("our DSC", "our best network", "our images")  # columns of the table
+
+
+@cache
+def _moved() -> pd.DataFrame:
+    return lessons.by_kind()
+
+
+def pictures() -> dict[str, bytes]:
+    """The picture as SVG, for a page and for a phone, by its path in the book."""
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    found = {}
+    for name, narrow in ((PICTURE, False), (NARROW, True)):
+        # Text stays text, and nothing in the file tells when it was made.
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+            figure, stream = lessons.picture(_moved(), narrow), io.BytesIO()
+            figure.savefig(stream, format="svg", metadata={"Date": None, "Title": lessons.alt_text(_moved())})
+            plt.close(figure)
+        found[name] = stream.getvalue()
+    return found
+
+
+def picture(root: Path) -> str:
+    """The picture with what it shows in words, as HTML for the front page."""
+    alt = lessons.alt_text(_moved())
+    return (
+        '<figure class="npc-front"><picture>'
+        '<source media="(max-width: 600px)" srcset="../_static/what-moves-narrow.svg">'
+        f'<img class="dark-light" src="../_static/what-moves.svg" alt="{alt}"></picture>'
+        "<figcaption>What moves the mean Dice score (DSC). A dot compares two trainings on the same patients; its line "
+        "is the 95 % interval over patients. <em>Only another seed</em>: best minus worst seed of one method. Orange: "
+        "choices on which a paper is silent or unclear, or which are ours, most of them picked with hindsight."
+        "</figcaption></figure>"
+    )
+
+
+def findings(root: Path) -> str:
+    """Three findings with their numbers, as a list."""
+    checks = audit.table(audit.audit())
+    failed = checks[checks.verdict.isin(("inconsistent", "impossible"))]
+    rows = _moved()
+    ideas, split = rows[rows.kind == lessons.IDEA], rows[rows.kind == lessons.SPLIT].iloc[0]
+    large = ideas[ideas["mean"] > lessons.LARGE]
+    strong = rows[rows.kind.isin(("recipe", "loss")) & (rows["mean"] > lessons.LARGE) & (rows.low > 0)]
+    told = in_words([f"{row.what} ({row.mean:+.2f})" for row in strong.itertuples()])
+    return "\n".join(
+        [
+            f"1. **Reported numbers contradict each other.** {len(failed)} of {len(checks)} arithmetic checks fail, in "
+            f"{failed.paper.nunique()} of {len(registry.KEYS)} papers. They need no image and no training. "
+            "[The audit](../notebooks/audit.ipynb)",
+            f"2. **Splitting slices in place of patients gains {split['mean']:.2f} in Dice** (95 % interval "
+            f"{split.low:.2f} to {split.high:.2f}), on the same slices. By its counts, one paper divides slices. "
+            "[The lessons](../notebooks/lessons.ipynb)",
+            f"3. **Recipe and loss outweigh most ideas.** Of {plural(len(ideas), 'idea')} of the papers, {len(large)} "
+            f"gain more than {lessons.LARGE:g}. Choices on which a paper is silent or unclear move as much: {told}. "
+            "[The ledger](../notebooks/claims.ipynb)",
+        ]
+    )
+
+
+def papers(root: Path) -> str:
+    """What each paper segments, what it reports and what we found, as a table. What is not known is a dash."""
+    rows = []
+    for key, entry in registry.PAPERS.items():
+        about, reported = registry.reported(key)["paper"], reported_dsc(key)
+        of = f", {plural(about['patients'], 'patient')}" if "patients" in about else ""
+        row = {
+            "paper": f"[{together(entry.short)}](../notebooks/{key}.ipynb)",
+            "it segments": f"{about['segments']}; {about['images']}",
+            "reported DSC": DASH if reported is None else f"{reported:.2f}{of}",
+        }
+        rows.append(row | (_ours(key) if "lessons" in registry.reported(key) else dict.fromkeys(OURS, DASH)))
+    return markdown(rows)
+
+
+def _ours(key: str) -> dict[str, str]:
+    """The columns `OURS` of a paper, from the record that stands for it."""
+    runs = lessons.results(key)
+    ours, proposed = {name: runs.mean(name) for name in runs.methods}, runs.paper.methods[0].name
+    best, cohort = max(ours, key=lambda name: ours[name].mean), runs.published.runs[0]["cohort"]
+    told = (
+        f"{ours[proposed].mean:.2f} ({ours[proposed].interval})" if proposed in ours else DASH,
+        f"{ours[best].mean:.2f}, {runs.paper.method(best).title}",
+        f"{plural(runs.patients.patient.nunique(), 'patient')}, {COHORTS.get(cohort, (cohort,))[0]}",
+    )
+    return dict(zip(OURS, told, strict=True))
+
+
+def reported_dsc(key: str) -> float | None:
+    """The mean DSC that a paper reports for its proposed method; None where its tables have none.
+
+    Example:
+        >>> reported_dsc("li2018"), reported_dsc("xue2020")
+        (0.89, 0.76)
+    """
+    title = registry.load(key).methods[0].title.casefold()
+    for table in registry.reported(key)["tables"].values():
+        means = table.get("printed_mean", {}) if isinstance(table, dict) else {}
+        found = [row for row in table if row.get("model", "").casefold() == title] if isinstance(table, list) else []
+        for row in (means, *found):
+            if "dsc" in row:
+                return float(row["dsc"]["mean"] if isinstance(row["dsc"], dict) else row["dsc"])
+    return None
+
+
+def with_table(readme: str, root: Path) -> str:
+    """The text of README.md with the table of papers between its two marks."""
+    table = re.sub(r"\[(.+?)\]\(\.\./(notebooks/.+?)\)", r"[\1](\2)", papers(root))
+    return re.sub(r"(<!-- results -->\n).*?(\n<!-- end -->)", rf"\1\n{table}\n\2", readme, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    repository = PACKAGE.parent
+    write_bytes(repository / PICTURE, pictures()[PICTURE])
+    write_text(repository / "README.md", with_table((repository / "README.md").read_text("utf-8"), repository))

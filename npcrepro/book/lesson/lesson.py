@@ -1,0 +1,296 @@
+"""A paper's page as a lesson: the parts that all five have in common, so that a notebook holds the story alone.
+
+A paper gives what only it knows: under ``lesson`` and ``equations`` in its ``paper.yaml``, and in its ``chapter.py``
+``BLOCKS`` for the drawing of its network and a function for its inner maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import HTML, Markdown
+from matplotlib.figure import Figure
+
+from npcrepro.base.wording import in_words, span
+from npcrepro.book import tables
+from npcrepro.book.chapter import Chapter
+from npcrepro.book.figures import charts, slices, style, volumes
+from npcrepro.book.figures.printed import Picture
+from npcrepro.book.html import viewer, volume_files
+from npcrepro.book.lesson import result
+from npcrepro.book.lesson.architecture import Block, architecture
+from npcrepro.book.lesson.diagram import Diagram
+from npcrepro.book.published import PublishedResults, published_line
+from npcrepro.cohorts.layout import read_cohort
+from npcrepro.cohorts.prepared import prepare
+from npcrepro.findings import audit
+from npcrepro.protocol import registry
+from npcrepro.protocol.method import Method, Stage
+from npcrepro.runs.predict import read_run
+from npcrepro.runs.published import RESULTS
+from npcrepro.runs.weights import published_weights
+
+# Rows of the box of a summary, in this order: key in ``paper.yaml`` to the word on the page.
+BOX = {
+    "target": "what is outlined",
+    "images": "images",
+    "voxels": "voxels",
+    "patients": "patients",
+    "matrix": "network input",
+    "width": "channels of the network",
+    "updates": "updates of training",
+}
+NARROW_IN = 4.7  # width of a chart
+LABEL_LETTERS = 40  # below an axis of that width
+LINE_LETTERS = 22  # of a name that is turned
+
+
+def narrow(figure: Figure, alt: str) -> Picture:
+    """A chart of a width at which a phone shows its letters, with its alternative text."""
+    plt.close(figure)  # pyplot would show it once more
+    width, height = figure.get_size_inches()
+    if width > NARROW_IN:
+        figure.set_size_inches(NARROW_IN, height)
+    for axis in figure.axes:
+        names = [label.get_text() for label in axis.get_xticklabels()]
+        if len("".join(names)) > LABEL_LETTERS and any(name[:1].isalpha() for name in names):
+            turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "fontsize": 8}
+            lines = [style.wrapped(name.replace("+\n", "+").replace("\n", " "), LINE_LETTERS) for name in names]
+            axis.set_xticks(axis.get_xticks(), lines, **turned)
+    return Picture(figure, alt)
+
+
+class Lesson:
+    """The lesson on the paper of a chapter.
+
+    Args:
+        chapter: the paper on the cohort of the settings, which the last section trains.
+
+    Attributes:
+        about: the entry ``lesson`` of ``paper.yaml``: ``sample`` (a sample cohort), ``structures`` (of it, in the
+            paper's order, where names differ), ``record`` (a folder of published runs), ``channels`` (of both,
+            likewise), ``region`` (where it is scored),
+            ``method`` (whose published weights the pictures are of; until there are some, its run for this page stands
+            in) and ``box`` (see `BOX`).
+        paper: with these channels.
+        published: the record that the page compares with the paper.
+    """
+
+    def __init__(self, chapter: Chapter):
+        self.chapter, self.settings = chapter, chapter.settings
+        self.about = chapter.reported["lesson"]
+        # With the channels of the sample and of the record, whatever the settings name.
+        self.paper = registry.load(chapter.paper.key, self.about.get("channels", ())).at(self.settings.profile)
+        region = self.about.get("region", "all_slices")
+        self.published = PublishedResults(self.paper, RESULTS / self.about["record"], region)
+
+    # Summary
+
+    def box(self) -> HTML:
+        """What the paper had and what the published runs had, side by side."""
+        ours = self._ours()
+        rows = [(word, str(self.about["box"][key]), ours[key]) for key, word in BOX.items()]
+        head = '<td></td><th scope="col">the paper</th><th scope="col">here</th>'
+        cells = "".join(
+            f'<tr><th scope="row">{escape(word)}</th><td>{escape(theirs)}</td><td>{escape(mine)}</td></tr>'
+            for word, theirs, mine in rows
+        )
+        return HTML(
+            '<table class="dataframe npc-frame" style="text-align: left">'
+            "<caption>The paper and the runs behind this page</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
+        )
+
+    def _ours(self) -> dict[str, str]:
+        cases, run = self.published.published.cases, self.published.published.runs[0]
+        size, folds = run["profile"], self.published.published.folds.values()
+        ends = [[f"{side.min():.1f}", f"{side.max():.1f}"] for side in (cases[f"spacing_{a}_mm"] for a in "zyx")]
+        sides = " × ".join("–".join(dict.fromkeys(pair)) for pair in ends)
+        first = self.published.published.methods[self.published.methods[0]]
+        channels = [run["substituted"].get(name, name) for name in first["channels"]]
+        tested = self.published.patients.patient.nunique()
+        full = "our full size" if self.about["box"]["width"].startswith("not stated") else "the paper's"
+        return {
+            "target": in_words(self.published.structures),
+            "images": f"{in_words(channels)} (cohort {run['cohort']})",
+            "voxels": "size unknown" if "nan" in sides else f"{sides} mm (z, y, x)",
+            "patients": f"{tested} tested, {span([len(fold['train']) for fold in folds])} train a network",
+            "matrix": " × ".join(map(str, size["matrix"])),
+            "width": f"{size['width']:g} of {full}",
+            "updates": f"{size['updates']:,}, each on {size['batch_size']} samples",
+        }
+
+    def score(self, method: str, metric: str = "dsc") -> str:
+        """``0.27 (0.21 to 0.33)``: mean of a metric over the patients of the record with its 95 % interval."""
+        row = tables.scores(self.published.averaged.assign(seed=0), self.paper, {metric: metric})
+        return tables.mean_and_interval(row.set_index("method").loc[style.titles(self.paper)[method], metric])
+
+    def beside(self, reported: Mapping[str, Mapping[str, float]], methods: Sequence[str], decimals: int = 2):
+        """Reported numbers beside ours: a row for each metric, a column for the paper and for each of our methods.
+
+        Args:
+            reported: metric as records call it to ``{"title": word, "mean": number, "sd": number}``; the last may be
+                missing.
+            methods: names.
+        """
+        rows = []
+        for metric, told in reported.items():
+            spread = f" ± {told['sd']:.{decimals}f}" if "sd" in told else ""
+            row: dict[str, Any] = {"metric": told["title"], "reported": f"{told['mean']:.{decimals}f}{spread}"}
+            rows.append(row | {style.titles(self.paper)[name]: self.score(name, metric) for name in methods})
+        caption = (
+            f"Mean over patients; ours with a 95 % interval. Other patients than the paper's ({self.published.made})"
+        )
+        return tables.show(pd.DataFrame(rows), caption)
+
+    # Network and training
+
+    def architecture(self, blocks: Sequence[Block], method: str = "", title: str = "", **options) -> Diagram:
+        """The network at the paper's matrix and width; the proposed method's if none is named."""
+        paper = self.chapter.paper
+        chosen = paper.method(method) if method else paper.methods[0]
+        return architecture(chosen, paper.profile("paper"), blocks, title, **options)
+
+    def parts(self, method: str = "", stage: int = -1) -> tuple[Any, Method, Stage]:
+        """What ten lines of PyTorch need to train: the samples, the method and its stage (the last).
+
+        The samples are those of the sample cohort at the matrix of the profile: ``data.samples(cases)``,
+        ``data.draw(samples, count, generator)``, ``data.batch(drawn)`` and ``data.finish(image)``; see
+        :class:`npcrepro.sampling.samples.Data`.
+        """
+        prepared = prepare(read_cohort(self.about["sample"]), f"{self.settings.runs}/prepared")
+        chosen = (self.paper.method(method) if method else self.paper.methods[0]).on(prepared.structures)
+        structures = tuple(self.about.get("structures", chosen.structures))
+        data = chosen.data.build(prepared, self.chapter.size.matrix, chosen.channels, structures)
+        return data, chosen, chosen.stages[stage]
+
+    # A result
+
+    @cached_property
+    def trained(self) -> result.Trained:
+        """The published weights on the sample cohort; until there are some, the first run of the page."""
+        folder = _weights(self.paper.key, f"{self.paper.key}/{self.about.get('method')}")
+        if folder is None:
+            found = self.chapter.found
+            wanted = self.about.get("method")
+            mine = [record for record in found if record.config["method"]["name"] == wanted]
+            return result.of_page((mine or found)[0], self.chapter.prepared, self.settings.profile)
+        return result.on_samples(read_run(folder), self.about["sample"], self.settings.runs)
+
+    def patients(self, **options) -> HTML | Markdown:
+        """Best, median and worst patient; see :func:`npcrepro.book.lesson.result.patients`."""
+        return self._shown(result.patients, **options)
+
+    def inner_maps(self, maps: Callable, place: str = "Best", **options) -> HTML | Markdown:
+        """The maps that are the idea; see :func:`npcrepro.book.lesson.result.inner_maps`."""
+        return self._shown(result.inner_maps, maps=maps, place=place, **options)
+
+    def browse(self, limits: tuple[float, float] | None = None) -> None:
+        """The same patients to look around in, with the threshold to move; see `npcrepro.book.html.viewer`.
+
+        Args:
+            limits: intensities shown as black and white.
+        """
+        trained, title = self.trained, self.trained.record.method.title
+        patients = []
+        for place, case in trained.places.items():
+            found = {title: trained.probabilities[case]}
+            one = volume_files.patient_of(trained.cohort, case, found, trained.structures, limits=limits)
+            patients.append(replace(one, about={"place": place}))
+        colours = {volume_files.REFERENCE: style.REFERENCE, title: result.PREDICTION}
+        thresholds = {title: trained.record.method.threshold}
+        slices.show_images(trained.cohort, self.settings, viewer.show, patients, colours, thresholds)
+
+    def _shown(self, draw: Callable[..., str], **options) -> HTML | Markdown:
+        cohort = self.trained.cohort
+        if not (cohort.publishable or self.settings.private):
+            return Markdown(
+                f"*Images of cohort {cohort.name} may not be published, so this figure is left out. For a book that "
+                "stays with you, set the parameter `private: true`.*"
+            )
+        credit = f"Images: {cohort.reference} ({cohort.licence})" if cohort.licence else ""
+        line = f"{self.trained.record.method.title}, {self.trained.where}. {credit}"
+        return HTML(f'{draw(self.trained, **options)}<p class="npc-caption"><em>{escape(line)}</em></p>')
+
+    # Charts
+
+    def by_patient(self, *methods: str, metric: str = "dsc", reported: float | None = None) -> Picture:
+        """A dot for each patient of the record with these methods, and the reported mean as a line."""
+        rows = self.published.averaged
+        rows = rows[rows.method.isin(methods or self.published.methods)]
+        figure = charts.by_patient(rows, self.paper, metric, reported)
+        titles, means = style.titles(self.paper), rows.groupby("method")[metric].mean()
+        told = "; ".join(f"{titles[name]} {means[name]:.2f}" for name in style.methods_of(rows, self.paper))
+        line = f" The dotted line is the reported mean, {reported}." if reported is not None else ""
+        name = style.METRIC_TITLES[metric]
+        return narrow(figure, f"{name} of {rows.patient.nunique()} patients, a dot each. Means: {told}.{line}")
+
+    def differences(self, *pairs: tuple[str, str], metric: str = "dsc") -> Picture:
+        """The first of each pair minus the second on the same patients of the record, with 95 % intervals."""
+        found = {tables.minus(self.paper, *pair): self.published.difference(*pair, metric).difference for pair in pairs}
+        name = style.METRIC_TITLES[metric]
+        told = "; ".join(
+            f"{pair} {one.mean:+z.2f} ({one.low:+z.2f} to {one.high:+z.2f})" for pair, one in found.items()
+        )
+        figure = volumes.forest(found, f"difference of the {name}", {})
+        return narrow(figure, f"Differences of the {name} on the same patients with 95 % intervals: {told}.")
+
+    def differences_text(self, *pairs: tuple[str, str], metric: str = "dsc") -> str:
+        """Which of these differences have an interval without 0, in a sentence or two."""
+        found = {pair: self.published.difference(*pair, metric).difference for pair in pairs}
+        clear = [pair for pair, one in found.items() if tables.side(one)]
+        if not clear:
+            return f"Every one of the {len(pairs)} intervals holds 0: on these patients no difference is clear."
+        ends = [end for pair in clear for end in (found[pair].low, found[pair].high)]
+        digits = 2 if all(round(end, 2) for end in ends) else 3  # an end that is not 0 does not look like it
+        told = "; ".join(
+            f"*{tables.minus(self.paper, *pair)}* {found[pair].mean:+z.{digits}f} "
+            f"({found[pair].low:+z.{digits}f} to {found[pair].high:+z.{digits}f})"
+            for pair in clear
+        )
+        rest = len(pairs) - len(clear)
+        others = f" The other {rest} intervals hold 0, so that nothing can be said of them." if rest else ""
+        return f"Clear of 0: {told}.{others}"
+
+    def learning_curves(self, *methods: str) -> Picture:
+        """Training and validation loss of the runs of the page."""
+        rows = self.chapter.results.history
+        rows = rows[rows.method.isin(methods or list(rows.method))]
+        names = in_words(style.titles(self.chapter.paper)[name] for name in style.methods_of(rows, self.chapter.paper))
+        figure = charts.learning_curves(rows, self.chapter.paper)
+        return narrow(figure, f"Training and validation loss over the updates, stage by stage, of {names}.")
+
+    # Audit and provenance
+
+    def audited(self, *keys: str):
+        """Checks of the paper's own numbers as a table: what is reported, and what follows from it."""
+        rows = [
+            (one.check.key, one.check.claim, one.finding.verdict, one.finding.computed[0]) for one in audit.audit(keys)
+        ]
+        return tables.show(pd.DataFrame(rows, columns=["check", "reported", "verdict", "what the numbers say"]))
+
+    def provenance(self) -> HTML:
+        """Where the numbers come from, to be unfolded: the record, the weights and the runs of the page."""
+        lines = [
+            f"Published runs: {published_line(self.published.published)}.",
+            f"Pictures: {self.trained.record.method.title}, {self.trained.where}.",
+            f"Runs of this page: {self.chapter.made}, {self.chapter.seconds:.0f} s.",
+            f"PyTorch {torch.__version__}, NumPy {np.__version__}, pandas {pd.__version__}.",
+        ]
+        items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+        return HTML(f"<details><summary>Where the numbers of this page come from</summary><ul>{items}</ul></details>")
+
+
+def _weights(key: str, wanted: str) -> Path | None:
+    """The folder of published weights of a paper: those wanted, else the first that there are; None without any."""
+    mine = {name: folder for name, folder in published_weights().items() if name.startswith(f"{key}/")}
+    return mine.get(wanted) or next(iter(mine.values()), None)

@@ -1,0 +1,215 @@
+"""Published runs in one file, so that whoever has the images can send back what came out of them.
+
+The archive is a zip file with the same bytes for the same runs:
+
+    manifest.json                      format, version of npcrepro, and the SHA-256 of every other file
+    NAME/runs.json, history.csv, cases-METHOD.csv      as :func:`npcrepro.runs.published.publish` writes them
+    NAME/card-METHOD.md                the model card of published weights
+
+There are no images, predictions or weights in it. What is packed has passed :func:`npcrepro.runs.vetting.vet`, and so
+has what is taken out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from npcrepro import __version__
+from npcrepro.base.errors import InputError
+from npcrepro.base.files import read_json, write_json, writing, writing_folder
+from npcrepro.cohorts.public.unpack import unpack
+from npcrepro.runs.published import Published, publish, published_folders
+from npcrepro.runs.records import Record, find
+from npcrepro.runs.vetting import vet
+
+FORMAT = "npcrepro results 1"
+MANIFEST, CARD = "manifest.json", "README.md"
+# The only names that an archive may hold beside the manifest.
+MEMBER = re.compile(r"[A-Za-z0-9][\w.+-]*/(runs\.json|history\.csv|cases-[\w.+-]+\.csv|card-[\w.+-]+\.md)")
+LARGEST_BYTES = 500_000_000  # the records of this book together have less than a tenth of it
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: the earliest that a zip file knows
+
+
+def pack(archive: Path, sources: Iterable[Path]) -> list[Published]:
+    """Write runs to an archive.
+
+    Args:
+        archive: file to write.
+        sources: each a folder of runs, the folder of one finished run, a folder of published runs, or a folder of
+            published weights, of which the model card is packed beside the runs of its method.
+
+    Returns:
+        The published runs that it holds, one for each paper, cohort and profile. Their folders are gone.
+
+    Raises:
+        InputError: a source without finished runs, two sources for one name, a card without runs, what
+            :func:`npcrepro.runs.vetting.vet` refuses, and a file that cannot be written. There is no archive then, or
+            the old one.
+    """
+    with TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        records: dict[str, list[Record]] = {}
+        cards: list[Record] = []
+        for source in sources:
+            if (source / "runs.json").is_file():
+                _copy_published(source, root / source.resolve().name)
+            elif (source / CARD).is_file() and (source / "provenance.json").is_file():
+                cards.append(Record(source))
+            else:
+                for record in _records(source):
+                    records.setdefault(_name(record), []).append(record)
+        for name, found in records.items():
+            _refuse_second(root / name, found[0].folder)
+            publish(found, root / name)
+        for card in cards:
+            method = card.config["method"]["name"]
+            if not (root / _name(card) / f"cases-{method}.csv").is_file():
+                raise InputError(f"{card.folder} has a model card of {method} without its runs: name their folder, too")
+            shutil.copyfile(card.folder / CARD, root / _name(card) / f"card-{method}.md")
+        packed = _vetted(root, archive)
+        names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+        files = {name: sha256(root / name) for name in names}
+        write_json(root / MANIFEST, {"format": FORMAT, "npcrepro": __version__, "files": files})
+        with writing(archive) as place, zipfile.ZipFile(place, "w") as opened:
+            for name in (MANIFEST, *names):
+                # Not compressed: another version of zlib would give other bytes.
+                opened.writestr(zipfile.ZipInfo(name, EPOCH), (root / name).read_bytes())
+    return packed
+
+
+def _name(record: Record) -> str:
+    """What published runs of this paper, cohort and profile are called."""
+    return f"{record.config['paper']}-{record.config['cohort']}-{record.config['profile']['name']}"
+
+
+def _records(source: Path) -> list[Record]:
+    if (source / "provenance.json").is_file():
+        record = Record(source)
+        if "inner" in record.config["fold"] or not record.config["fold"]["test"]:
+            raise InputError(f"{source} tests no patient of its own, as it only serves other runs: name the run itself")
+        return [record]
+    found = find(source) if source.is_dir() else []
+    if not found:
+        raise InputError(f"{source} holds no finished run and no published runs: a mistyped path, or nothing is done")
+    return found
+
+
+def _copy_published(source: Path, place: Path) -> None:
+    _refuse_second(place, source)
+    place.mkdir()
+    for path in sorted(source.iterdir()):
+        if MEMBER.fullmatch(f"{place.name}/{path.name}"):
+            shutil.copyfile(path, place / path.name)
+
+
+def _refuse_second(place: Path, source: Path) -> None:
+    if place.exists():
+        raise InputError(f"{source} would be the second one called {place.name} in the archive: pack it by itself")
+
+
+def check(archive: Path, into: Path | None = None) -> list[Published]:
+    """Verify an archive, and add what it holds to published runs.
+
+    Args:
+        archive: as `pack` wrote it.
+        into: folder of published runs, such as ``book/results``; each NAME becomes a folder there. One that is there
+            with the same content stays.
+
+    Returns:
+        The published runs of the archive; their folders are those in ``into``, or gone.
+
+    Raises:
+        InputError: no archive of this format, a file that the manifest lacks or that differs from its sum, what
+            :func:`npcrepro.runs.vetting.vet` refuses, and a NAME that is taken. Nothing has been written then.
+    """
+    with _opened(archive) as root:
+        packed = _vetted(root, archive)
+        if into is None:
+            return packed
+        new = [found.folder for found in packed if not _there(found.folder, into / found.folder.name)]
+        for folder in new:
+            with writing_folder(into / folder.name) as place:
+                shutil.copytree(folder, place, dirs_exist_ok=True)
+        return [Published(into / found.folder.name) for found in packed]
+
+
+def _there(folder: Path, place: Path) -> bool:
+    """Whether the same runs are published already; other runs under the name are an InputError."""
+    if not place.exists():
+        return False
+    if place.is_dir() and _sums(folder) == _sums(place):
+        return True
+    raise InputError(f"{place} is there already and holds something else: move it away, or give another --into")
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in folder.iterdir() if path.is_file()}
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[Path]:
+    """A temporary folder with the files of an archive, which are those of its manifest."""
+    if not archive.is_file():
+        raise InputError(f"{archive} is not there: a mistyped path")
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            size = sum(info.file_size for info in opened.infolist())
+        if size > LARGEST_BYTES:
+            raise InputError(f"{archive} holds {size / 1e9:.1f} GB, more than records can have: not made by publish")
+    with TemporaryDirectory() as temporary:
+        root = Path(temporary) / "archive"
+        unpack(archive, root)
+        files = _manifest(root, archive)
+        there = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} - {MANIFEST}
+        for name in sorted(there - files.keys()):
+            raise InputError(f"{archive} holds {name!r}, which its manifest does not name: added after it was packed")
+        for name, expected in files.items():
+            if not MEMBER.fullmatch(name):
+                raise InputError(f"{archive} names {name!r}, which is no file of published runs: not made by publish")
+            if name not in there:
+                raise InputError(f"{archive} lacks {name!r}, which its manifest names: taken out after it was packed")
+            if sha256(root / name) != expected:
+                raise InputError(
+                    f"{archive} holds {name!r} with another SHA-256 than its manifest says: a number was changed, or "
+                    "the transfer was damaged"
+                )
+        yield root
+
+
+def _manifest(root: Path, archive: Path) -> dict[str, str]:
+    try:
+        manifest = read_json(root / MANIFEST)
+        files = manifest["files"]
+        fits = manifest["format"] == FORMAT and all(isinstance(name, str) for name in (*files, *files.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        fits = False
+    if not fits:
+        raise InputError(f"{archive} has no {MANIFEST} of the format {FORMAT!r}: not made by npcrepro publish")
+    return dict(files)
+
+
+def _vetted(root: Path, archive: Path) -> list[Published]:
+    folders = published_folders(root)
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if folder not in folders:
+            raise InputError(
+                f"{archive}: {folder.name} has no runs.json, without which nobody knows whose rows these are"
+            )
+        vet(folder, f"{archive}: {folder.name}")
+    found = [Published(folder) for folder in folders]
+    for each in found:
+        _ = each.runs, each.cases  # read now, as the folder goes
+    return found
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,49 @@
+"""The front page: picture, findings and table, and the copies in README.md."""
+
+import re
+
+import pytest
+
+from npcrepro.book.build import front
+from npcrepro.book.topics import lessons
+from npcrepro.protocol import registry
+
+
+@pytest.mark.parametrize(
+    ("key", "dsc"), [("li2018", 0.89), ("luo2020", 0.8251), ("guo2021", 0.741), ("chen2020", 0.7191), ("xue2020", 0.76)]
+)
+def test_the_reported_dsc_is_that_of_the_proposed_method(key, dsc):
+    assert front.reported_dsc(key) == dsc
+
+
+def test_every_paper_has_a_row_with_both_numbers(repository):
+    rows = front.papers(repository).splitlines()[2:]
+    assert len(rows) == len(registry.KEYS)
+    cells = [cell.strip() for cell in rows[1].split("|")]
+    assert cells[1] == "[Luo\N{NO-BREAK SPACE}2020](../notebooks/luo2020.ipynb)"
+    assert cells[3] == "0.83, 124 patients"
+    mean = lessons.results("luo2020").mean("two-stage")
+    assert cells[4] == f"{mean.mean:.2f} ({mean.interval})"
+    assert cells[6] == "22 patients, planning CT of cancers of the head and neck"
+
+
+def test_findings_hold_and_have_their_numbers(repository):
+    first, second, third = front.findings(repository).splitlines()
+    failed, checks = map(int, re.search(r"(\d+) of (\d+) arithmetic checks fail", first).groups())
+    assert 0 < failed < checks
+    gain, low, high = map(float, re.search(r"gains (\S+) in Dice\*\* .+ interval (\S+) to (\S+)\)", second).groups())
+    assert 0 < low <= gain <= high
+    ideas, large = map(int, re.search(r"Of (\d+) ideas of the papers, (\d+) gain more", third).groups())
+    assert 2 * large < ideas  # "most"
+    assert "absent structures count in the Dice loss (+" in third
+
+
+def test_readme_has_the_table_and_the_picture_of_the_records(repository):
+    """`python -m npcrepro.book.build.front` brings both up to date."""
+    readme = (repository / "README.md").read_text("utf-8")
+    assert front.with_table(readme, repository) == readme
+    assert "](notebooks/li2018.ipynb)" in readme
+    assert f"({front.PICTURE})" in readme
+    committed = (repository / front.PICTURE).read_text("utf-8")
+    assert lessons.alt_text(front._moved()) in committed
+    assert len(committed) < 200_000

@@ -1,0 +1,75 @@
+"""What all lessons have in common."""
+
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import pytest
+
+from npcrepro.book.lesson.lesson import BOX, Lesson, narrow
+from npcrepro.protocol import registry
+from npcrepro.protocol.settings import Settings
+
+TOLD = [key for key in registry.KEYS if "lesson" in registry.reported(key)]
+
+
+@pytest.fixture
+def lesson(tmp_path):
+    def of(key):
+        paper = registry.load(key).at("smoke")
+        settings = Settings(profile="smoke", runs=str(tmp_path))
+        about = {"paper": paper, "reported": registry.reported(key), "size": paper.profile("smoke")}
+        return Lesson(SimpleNamespace(settings=settings, **about))
+
+    return of
+
+
+@pytest.mark.parametrize("key", TOLD)
+def test_the_box_has_the_paper_beside_the_record(lesson, key):
+    page = lesson(key).box().data
+    assert page.count("<tr>") == 1 + len(BOX)
+    assert f"cohort {lesson(key).published.published.runs[0]['cohort']}" in page
+
+
+@pytest.mark.parametrize("key", TOLD)
+def test_the_sample_cohort_trains_the_proposed_method(lesson, key):
+    data, method, stage = lesson(key).parts()
+    assert len(data.samples(data.cohort.case_names))
+    assert stage == method.stages[-1]
+
+
+def test_ours_stands_beside_the_reported_number(lesson):
+    page = lesson("li2018")
+    table = page.beside({"dsc": {"title": "Dice", "mean": 0.89, "sd": 0.05}}, ["stepwise"]).data
+    assert table.to_dict("records") == [
+        {"metric": "Dice", "reported": "0.89 ± 0.05", "Stepwise, ReLU scores": page.score("stepwise")}
+    ]
+
+
+def test_only_an_interval_without_zero_is_told(lesson):
+    page = lesson("li2018")
+    pairs = ("linear-scores", "stepwise"), ("linear-scores", "linear-one-shot")
+    found = [page.published.difference(*pair).difference for pair in pairs]
+    assert found[0].low > 0 > found[1].low
+    told = page.differences_text(*pairs)
+    assert "*Stepwise, linear scores minus Stepwise, ReLU scores* +0.06" in told
+    assert "One-shot" not in told
+    assert page.differences_text(pairs[1]).startswith("Every one of the 1 intervals holds 0")
+
+
+def test_an_end_that_is_not_zero_does_not_look_like_it(lesson):
+    page, pair = lesson("luo2020"), ("two-stage", "no-pooling")
+    found = page.published.difference(*pair).difference
+    assert 0 < found.low < 0.005
+    assert f"({found.low:+.3f} to {found.high:+.3f})" in page.differences_text(pair)
+
+
+def test_a_chart_is_as_narrow_as_a_phone_asks_and_turns_long_names():
+    figure, axis = plt.subplots(figsize=(6.9, 3))
+    axis.set_xticks(range(3), ["a name of\ntwenty letters", "a name+\nanother", "long"])
+    picture = narrow(figure, "three names")
+    assert picture.figure.get_size_inches().tolist() == [4.7, 3]
+    assert [label.get_rotation() for label in axis.get_xticklabels()] == [30] * 3
+    names = [label.get_text() for label in axis.get_xticklabels()]
+    assert names == ["a name of twenty\nletters", "a name+another", "long"]
+    assert 'alt="three names"' in picture._repr_html_()
+    assert not plt.get_fignums()
