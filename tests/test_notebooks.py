@@ -43,7 +43,7 @@ def test_a_misspelt_parameter_ends_with_its_near_miss(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "private", "withheld"), [("li2018-appendix", False, 4), ("li2018", False, 2), ("li2018", True, 0)]
+    ("name", "private", "withheld"), [("li2018-appendix", False, 4), ("li2018", False, 3), ("li2018", True, 0)]
 )
 def test_a_cohort_of_the_user_is_told_from_start_to_end(tmp_path, name, private, withheld):
     """Another channel, an unknown spacing, single slices, a doubtful label, and images that must not be shown."""
@@ -66,7 +66,7 @@ def test_a_cohort_of_the_user_is_told_from_start_to_end(tmp_path, name, private,
         # Learning curves, patients and volumes of the page; patients and learning curves of the record.
         assert len([data for data in outputs if "image/png" in data]) == 5
     else:
-        # What the steps are taught, on a sample slice; then the patients of the cohort and the maps inside.
+        # What the steps are taught, on a sample slice; then the patients of the cohort, their slices and the maps inside.
         assert text.count('class="npc-result"') == 3 - withheld
 
 

@@ -31,7 +31,7 @@ class Block:
     Attributes:
         path: of the module in the network, ``"conv1"``; with ``*`` several modules, which share one box.
         label: its name, with what makes it special: ``"conv3, 9 × 9"``.
-        kind: see :data:`npcrepro.book.lesson.diagram.KINDS`.
+        kind: what the box does, one of ``KINDS`` of `diagram.py`.
     """
 
     path: str

@@ -17,7 +17,7 @@ def workflow(repository):
 
 def test_workflow_tests_and_builds_before_it_deploys(workflow):
     jobs = workflow["jobs"]
-    assert set(jobs["deploy"]["needs"]) == {"test", "build"} == set(jobs) - {"deploy"}
+    assert set(jobs["deploy"]["needs"]) == {"test", "build", "wheel"} == set(jobs) - {"deploy"}
     commands = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
     assert commands["test"] == [".ci/run"]
     assert commands["build"][0].startswith("make book ")
