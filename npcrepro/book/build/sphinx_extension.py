@@ -8,6 +8,8 @@ from pathlib import Path
 # A megabyte each. Icons come from the theme's fonts as well; pages without formulas need no engine for them.
 ICONS = re.compile(r'<script defer src="[^"]*scripts/fontawesome\.js[^"]*"></script>\n?')
 FORMULAS = re.compile(r'<script defer="defer" src="[^"]*mathjax[^"]*"></script>\n?')
+# The arrow that unfolds the pages below a page, in the list of pages.
+TOGGLE = re.compile(r'>([^<>]+)</a>(<details[^>]*>)<summary>(?=<span class="toctree-toggle")')
 
 
 def setup(app) -> None:
@@ -20,7 +22,7 @@ def setup(app) -> None:
     )
     app.connect("autodoc-process-docstring", lambda app, what, name, thing, options, lines: as_rst_tables(lines))
     app.connect("html-page-context", lambda app, name, template, context, doctree: _accessible(context))
-    app.connect("build-finished", lambda app, error: None if error else _lighten(Path(app.outdir)))
+    app.connect("build-finished", lambda app, error: None if error else _finish(Path(app.outdir)))
 
 
 def _accessible(context: dict) -> None:
@@ -30,11 +32,21 @@ def _accessible(context: dict) -> None:
         context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
 
 
-def _lighten(folder: Path) -> None:
+def _finish(folder: Path) -> None:
     for path in folder.rglob("*.html"):
         text = path.read_text("utf-8")
-        if (lighter := without_engines(text)) != text:
-            path.write_text(lighter, "utf-8")
+        if (finished := with_named_arrows(without_engines(text))) != text:
+            path.write_text(finished, "utf-8")
+
+
+def with_named_arrows(page: str) -> str:
+    """A page whose arrows of the list of pages say what they unfold, for readers who hear the page.
+
+    Example:
+        >>> with_named_arrows('<a>API</a><details><summary><span class="toctree-toggle">')
+        '<a>API</a><details><summary aria-label="Pages below API"><span class="toctree-toggle">'
+    """
+    return TOGGLE.sub(r'>\1</a>\2<summary aria-label="Pages below \1">', page)
 
 
 def without_engines(page: str) -> str:
