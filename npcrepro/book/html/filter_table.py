@@ -79,11 +79,12 @@ def filter_table(
     lists = "".join(_choice(column, frame[column], number, chosen.get(column)) for number, column in enumerate(by))
     name = unique_name("filter", head, lists, body)
     choices = f'<div class="npc-choices" hidden>{lists}<output aria-live="polite"></output></div>' if by else ""
+    # A wide table scrolls in its box; without a place in the order of the keys only a mouse could move it.
+    box = f'<div class="npc-table" tabindex="0" role="region" aria-label="{escape(caption or "Table", quote=True)}">'
     caption = f"<caption>{escape(caption)}</caption>" if caption else ""
     table = f'<table class="dataframe">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return (
-        f'<div class="npc-filter" id="{name}"><style>{STYLE}</style>{choices}<div class="npc-table">{table}</div></div>'
-        + (f"<script>{SCRIPT.replace('ID', name)}</script>" if by else "")
+    return f'<div class="npc-filter" id="{name}"><style>{STYLE}</style>{choices}{box}{table}</div></div>' + (
+        f"<script>{SCRIPT.replace('ID', name)}</script>" if by else ""
     )
 
 
