@@ -223,7 +223,7 @@ class Results:
         )
 
     def caution(self, *methods: str) -> str:
-        """What the intervals of these methods do not show: few patients, and chance of a single training.
+        """What the intervals of these methods do not show: few patients, and the chance of a single training.
 
         Markdown, a sentence each; empty where there are six patients or more and several seeds of each method.
         """
@@ -234,7 +234,7 @@ class Results:
             sentences.append("Intervals of so few patients are easily too narrow, and no test could confirm them.")
         if once:
             who = "Each method has" if len(once) == len(shown) else f"Of {in_words(once)} there is"
-            sentences.append(f"{who} one seed only, so that chance of training is not in these intervals.")
+            sentences.append(f"{who} one seed only, so that the chance of a single training is not in these intervals.")
         return " ".join(sentences)
 
     def differences(self, *pairs: tuple[str, str], metric: str = "dsc", printed: Mapping[str, float] | None = None):

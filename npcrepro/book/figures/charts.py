@@ -99,7 +99,8 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
         axis.hlines(wide[name].mean(), x - 0.2, x + 0.2, color=colour, linewidth=3)
     if printed is not None:
         axis.axhline(printed, color="black", linestyle=":", linewidth=1)
-        axis.text(len(names) - 0.55, printed, " reported mean", fontsize=8, va="bottom", ha="right")
+        ground = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}  # dots may lie below the words
+        axis.text(len(names) - 0.55, printed + 0.01, "reported mean", fontsize=8, va="bottom", ha="right", bbox=ground)
     counts = {n: f"n = {wide[n].notna().sum()}" for n in names}
     if many:
         ticks = [f"{style.wrapped(style.titles(paper)[n], 24)} ({counts[n]})" for n in names]

@@ -20,7 +20,7 @@ ABOVE = {"fontsize": 8, "frameon": False, "loc": "lower center", "bbox_to_anchor
 def forest(
     differences: Mapping[str, Summary], xlabel: str, printed: Mapping[str, float] | None = None
 ) -> Figure:  # fmt: skip
-    """Mean differences with their 95 % intervals, one row for each comparison, and where printed as a cross.
+    """Mean differences with their 95 % intervals, one row for each comparison, and the reported ones as crosses.
 
     Args:
         differences: name to the summary of paired differences over patients.
@@ -39,7 +39,7 @@ def forest(
     shown = {name: value for name, value in (printed or {}).items() if name in differences}
     if shown:
         at = [list(differences).index(name) for name in shown]
-        axis.plot(list(shown.values()), at, "x", color=style.REFERENCE, markersize=7, mew=2, label="printed")
+        axis.plot(list(shown.values()), at, "x", color=style.REFERENCE, markersize=7, mew=2, label="reported")
     axis.set_yticks(places, names, fontsize=8)
     axis.set(xlabel=xlabel, ylim=(len(differences) - 0.5, -0.5))
     axis.locator_params(axis="x", nbins=5)

@@ -221,9 +221,9 @@ class Diagram:
 
 def _sign(end: tuple[float, float], sign: str) -> str:
     """The sign of a merge, a little before the end of its arrow."""
-    x, y = end[0] + 11, end[1]
+    x, y = end[0] + 14, end[1]
     return (
-        f'<text x="{x:.1f}" y="{y - 4:.1f}" font-size="12" font-weight="bold" text-anchor="middle" '
+        f'<text x="{x:.1f}" y="{y - 5:.1f}" font-size="11" font-weight="bold" text-anchor="middle" '
         f'fill="currentColor">{sign}</text>'
     )
 
@@ -234,7 +234,7 @@ def _drawn(node: Node, box: _Box) -> str:
         f'<rect x="{{x:.1f}}" y="{{y:.1f}}" width="{box.width:.1f}" height="{box.height:.1f}" rx="4" '
         f'fill="{colour}" fill-opacity=".22" stroke="{colour}" stroke-width="1.5"/>'
     )
-    behind = [frame.format(x=box.x + 3 * each, y=box.y - 3 * each) for each in range(min(node.times - 1, 2), 0, -1)]
+    behind = [frame.format(x=box.x + 3 * each, y=box.y + 3 * each) for each in range(min(node.times - 1, 2), 0, -1)]
     text = "".join(
         f'<text x="{box.middle:.1f}" y="{box.y + 4 + LINE * (number + 0.85):.1f}" font-size="11.5" '
         f"{'' if number < box.words else 'fill-opacity=' + chr(34) + '.8' + chr(34)} "

@@ -244,12 +244,26 @@ class Lesson:
         figure = volumes.forest(found, f"difference of the {name}", {})
         return narrow(figure, f"Differences of the {name} on the same patients with 95 % intervals: {told}.")
 
+    @staticmethod
+    def loop_text(losses: Sequence[Any]) -> str:
+        """What the loss did in a short training, in a sentence: single batches differ, so five are averaged.
+
+        Args:
+            losses: of each update, tensors or numbers; ten or more.
+        """
+        begin, end = (sum(map(float, part)) / 5 for part in (losses[:5], losses[-5:]))
+        return (
+            f"The mean loss of the first five updates is {begin:.3f}, that of the last five {end:.3f} "
+            f"({len(losses)} updates)."
+        )
+
     def differences_text(self, *pairs: tuple[str, str], metric: str = "dsc") -> str:
         """Which of these differences have an interval without 0, in a sentence or two."""
         found = {pair: self.published.difference(*pair, metric).difference for pair in pairs}
         clear = [pair for pair, one in found.items() if tables.side(one)]
         if not clear:
-            return f"Every one of the {len(pairs)} intervals holds 0: on these patients no difference is clear."
+            who = "The interval holds 0" if len(pairs) == 1 else f"All {len(pairs)} intervals hold 0"
+            return f"{who}: on these patients no difference is clear."
         ends = [end for pair in clear for end in (found[pair].low, found[pair].high)]
         digits = 2 if all(round(end, 2) for end in ends) else 3  # an end that is not 0 does not look like it
         told = "; ".join(
@@ -258,7 +272,8 @@ class Lesson:
             for pair in clear
         )
         rest = len(pairs) - len(clear)
-        others = f" The other {rest} intervals hold 0, so that nothing can be said of them." if rest else ""
+        left = "The other interval holds" if rest == 1 else f"The other {rest} intervals hold"
+        others = f" {left} 0, so that nothing can be said of {'it' if rest == 1 else 'them'}." if rest else ""
         return f"Clear of 0: {told}.{others}"
 
     def learning_curves(self, *methods: str) -> Picture:

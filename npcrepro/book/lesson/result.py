@@ -195,8 +195,10 @@ def patients(trained: Trained, limits: tuple[float, float] | None = None, channe
         whole = f"slice {z + 1} of {depth}, Dice of the volume {trained.dsc(case):.2f}"
         words = f"<strong>{place}</strong>: {escape(case)}, {whole if depth > 1 else 'a single slice'}"
         parts.append(f'<p>{words}</p><div class="npc-result">{"".join(panels)}</div>')
-    entries = ({"reference": style.REFERENCE, "network": PREDICTION} if one else colours) | ERRORS
-    return f"<style>{STYLE}</style>{''.join(parts)}{_key(entries, 'probability')}"
+    # Two lists: with many structures an outline and an error may share a colour.
+    outlines = _key({"reference": style.REFERENCE, "network": PREDICTION} if one else colours, before="Outlines: ")
+    errors = _key(ERRORS, "probability", before="Errors: ")
+    return f"<style>{STYLE}</style>{''.join(parts)}{outlines}{errors}"
 
 
 def inner_maps(
@@ -309,7 +311,7 @@ def _square(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]
     return tuple(slice(start, min(size, start + side)) for start, size in zip(starts, shape, strict=True))
 
 
-def _key(entries: Mapping[str, str], maps: str = "", ends: tuple[str, str] = ("0", "1")) -> str:
+def _key(entries: Mapping[str, str], maps: str = "", ends: tuple[str, str] = ("0", "1"), before: str = "") -> str:
     """What colours of outlines mean, and where there are maps a bar with their colours from one end to the other."""
     words = [f'<span style="white-space: nowrap">{swatch(of)} {escape(name)}</span>' for name, of in entries.items()]
     if maps:
@@ -318,4 +320,4 @@ def _key(entries: Mapping[str, str], maps: str = "", ends: tuple[str, str] = ("0
         low, high = map(escape, ends)
         colours = f'{low} <span aria-hidden="true" style="{bar}"></span> {high}'
         words.append(f'<span style="white-space: nowrap">{escape(maps)} {colours}</span>')
-    return f"<p>{', '.join(words)}</p>"
+    return f"<p>{before}{', '.join(words)}</p>"

@@ -56,7 +56,7 @@ def test_a_forest_shows_means_intervals_and_what_is_printed():
     np.testing.assert_allclose(points["s"], [(0.2, 0), (-0.1, 1)])
     np.testing.assert_allclose(points["x"], [(-0.5, 1)])
     np.testing.assert_allclose([end[:, 0] for end in segments(axis)], [(row.low, row.high) for row in rows.values()])
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ours, with 95 % interval", "printed"]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ours, with 95 % interval", "reported"]
 
 
 HISTORY = pd.DataFrame(

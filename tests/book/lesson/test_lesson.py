@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
+import torch
 
 from npcrepro.book.lesson.lesson import BOX, Lesson, narrow
 from npcrepro.protocol import registry
@@ -53,7 +54,7 @@ def test_only_an_interval_without_zero_is_told(lesson):
     told = page.differences_text(*pairs)
     assert "*Stepwise, linear scores minus Stepwise, ReLU scores* +0.06" in told
     assert "One-shot" not in told
-    assert page.differences_text(pairs[1]).startswith("Every one of the 1 intervals holds 0")
+    assert page.differences_text(pairs[1]).startswith("The interval holds 0")
 
 
 def test_an_end_that_is_not_zero_does_not_look_like_it(lesson):
@@ -61,6 +62,11 @@ def test_an_end_that_is_not_zero_does_not_look_like_it(lesson):
     found = page.published.difference(*pair).difference
     assert 0 < found.low < 0.005
     assert f"({found.low:+.3f} to {found.high:+.3f})" in page.differences_text(pair)
+
+
+def test_the_loss_of_a_short_training_is_averaged_at_both_ends():
+    told = Lesson.loop_text([torch.tensor(value) for value in (1.0, 0.8, 0.9, 0.7, 0.6, 5, 0.5, 0.3, 0.4, 0.2, 0.1)])
+    assert "first five updates is 0.800, that of the last five 0.300 (11 updates)" in told
 
 
 def test_a_chart_is_as_narrow_as_a_phone_asks_and_turns_long_names():
