@@ -245,13 +245,13 @@ class Lesson:
         return narrow(figure, f"Differences of the {name} on the same patients with 95 % intervals: {told}.")
 
     @staticmethod
-    def loop_text(losses: Sequence[Any]) -> str:
+    def loop_text(losses: Sequence[torch.Tensor]) -> str:
         """What the loss did in a short training, in a sentence: single batches differ, so five are averaged.
 
         Args:
-            losses: of each update, tensors or numbers; ten or more.
+            losses: of each update; ten or more.
         """
-        begin, end = (sum(map(float, part)) / 5 for part in (losses[:5], losses[-5:]))
+        begin, end = (sum(loss.item() for loss in part) / 5 for part in (losses[:5], losses[-5:]))
         return (
             f"The mean loss of the first five updates is {begin:.3f}, that of the last five {end:.3f} "
             f"({len(losses)} updates)."

@@ -65,7 +65,12 @@ def test_an_end_that_is_not_zero_does_not_look_like_it(lesson):
 
 
 def test_the_loss_of_a_short_training_is_averaged_at_both_ends():
-    told = Lesson.loop_text([torch.tensor(value) for value in (1.0, 0.8, 0.9, 0.7, 0.6, 5, 0.5, 0.3, 0.4, 0.2, 0.1)])
+    told = Lesson.loop_text(
+        [
+            torch.tensor(float(value), requires_grad=True)
+            for value in (1.0, 0.8, 0.9, 0.7, 0.6, 5, 0.5, 0.3, 0.4, 0.2, 0.1)
+        ]
+    )
     assert "first five updates is 0.800, that of the last five 0.300 (11 updates)" in told
 
 
