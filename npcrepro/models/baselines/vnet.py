@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from npcrepro.base.errors import pick
-from npcrepro.models.blocks import require_divisible, unit
+from npcrepro.models.blocks import AtrousConv3d, require_divisible, unit
 
 
 class ResidualBlock(nn.Module):
@@ -15,7 +15,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.convolutions = nn.Sequential(
             unit(before, after, rate=rate, stride=stride),
-            nn.Conv3d(after, after, 3, padding=rate, dilation=rate),
+            AtrousConv3d(after, after, (3, 3, 3), (rate,) * 3),
             nn.BatchNorm3d(after),
         )
         same = before == after and stride == 1

@@ -289,8 +289,8 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
         Profile("smoke", (16, 32, 32), 0.125, 2, 4, 2, 1, few, phantom("mri", 5, (16, 48, 48))),
         Profile("quick", (16, 48, 48), 0.5, 2, 125, 25, 1, few, phantom("mri", 6, (20, 96, 96))),
         Profile("bench", (16, 64, 64), 0.5, 2, 800, 40, 1, rows, phantom("mri", 20, (20, 160, 160))),
-        # DIFFERS: half the width, which takes a quarter of the time; a quarter of the printed pixels.
-        Profile("long", (16, 128, 128), 0.5, 2, 700, 35, 1, rows, phantom("mri", 60, (20, 160, 160))),
+        # PAPER: width. DIFFERS: a sixteenth of the printed pixels; as many patients as leave 40 to test in a fold.
+        Profile("long", (16, 64, 64), 1.0, 2, 800, 100, 1, rows, phantom("mri", 200, (20, 160, 160))),
         # PAPER: 16 x 256 x 256, 149 patients, five folds, batch of 8, 100 epochs of 75 updates.
         Profile("paper", (16, 256, 256), 1.0, 8, 7500, 75, None, printed, phantom("mri", 149, (18, 512, 512))),
     )

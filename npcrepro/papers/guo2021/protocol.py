@@ -186,8 +186,8 @@ PROFILES = (
     Profile("smoke", (8, 24, 24), 0.125, 2, 4, 2, 1, ROWS, phantom("thrive", 5, (8, 32, 32))),
     Profile("quick", (8, 24, 24), 0.25, 4, 120, 30, 1, (*ROWS, "cascade-unfused"), phantom("thrive", 11, (12, 48, 48))),
     Profile("bench", (8, 24, 24), 0.25, 8, 600, 60, 1, FULL, phantom("thrive", 20, (24, 96, 96))),
-    # DIFFERS: half the width, which takes a quarter of the time.
-    Profile("long", (8, 24, 24), 0.5, 8, 2500, 125, 1, FULL, phantom("thrive", 60, (24, 96, 96)), patience=10),
+    # PAPER: matrix and patients. DIFFERS: half the width, which takes a quarter of the time.
+    Profile("long", (8, 24, 24), 0.5, 8, 2500, 125, 1, FULL, phantom("thrive", 120, (24, 96, 96)), patience=10),
     # PAPER: 24 x 24 x 8, 120 patients, five folds, 50,000 iterations of each network.
     # SILENT: batch size; 16.
     Profile("paper", (8, 24, 24), 1.0, 16, 50_000, 500, None, FULL, phantom("thrive", 120, (24, 256, 256))),

@@ -1,0 +1,42 @@
+"""Blocks that several networks are made of."""
+
+import pytest
+import torch
+from torch import nn
+
+from npcrepro.models.blocks import AtrousConv3d, unit
+
+
+@pytest.mark.parametrize(("kernel", "rates"), [((3, 3, 3), (2, 2, 2)), ((3, 3, 3), (1, 3, 2)), ((1, 3, 3), (1, 2, 4))])
+def test_holes_give_what_pytorch_gives(kernel, rates):
+    torch.manual_seed(0)
+    ours = AtrousConv3d(3, 2, kernel, rates)
+    theirs = nn.Conv3d(3, 2, kernel, padding="same", dilation=rates)
+    theirs.load_state_dict(ours.state_dict())
+    image = torch.randn(2, 3, 5, 7, 9)
+    inputs = [image.clone().requires_grad_() for _ in range(2)]
+    outputs = [layer(each) for layer, each in zip((ours, theirs), inputs, strict=True)]
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_single_tap_that_reads_far_away():
+    layer = AtrousConv3d(1, 1, (3, 3, 3), (2, 1, 3))
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.zero_()
+        layer.weight[0, 0, 0, 1, 2] = 1.0  # two slices up, three voxels to the right
+    image = torch.zeros(1, 1, 4, 2, 8)
+    image[0, 0, 0, 1, 6] = 5.0
+    found = layer(image)
+    assert found[0, 0, 2, 1, 3] == 5.0
+    assert found.sum() == 5.0
+
+
+def test_a_strided_convolution_has_no_holes():
+    with pytest.raises(ValueError, match="stride 2 has no holes"):
+        unit(1, 2, rate=2, stride=2)
