@@ -90,6 +90,14 @@ def test_patients_come_before_phantoms_then_enough_seeds_many_patients_and_longe
     assert line(tmp_path, "xue2020-56").source == "e"
 
 
+def test_a_phantom_comes_before_too_few_patients_and_before_other_images_in_place_of_the_papers(tmp_path):
+    rows = {"deeplabv3plus": 0.8, "unet": 0.7}
+    for name, n, substituted in (("few", 6, {}), ("phantom-ct", 40, {}), ("other-images", 25, {"CT": "MR"})):
+        given = cases({method: scores(dsc, n) for method, dsc in rows.items()}, cohort=name)
+        publish(tmp_path / name, given, substituted=substituted)
+    assert line(tmp_path, "xue2020-56").source == "phantom-ct"
+
+
 def test_a_number_by_itself_is_decided_at_the_size_of_the_paper_only(tmp_path):
     missed = cases({"stepwise": scores(0.5)}, paper="li2018")
     publish(tmp_path / "bench", missed)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from npcrepro.findings import leakage
 from npcrepro.findings.claims.claim import Claim
+from npcrepro.findings.claims.decision import ENOUGH_PATIENTS
 from npcrepro.protocol import registry
 from npcrepro.runs.evaluation import METRICS, REGIONS, VOLUMES
 from npcrepro.runs.per_patient import by_patient, over_structures, select
@@ -112,19 +113,21 @@ def rows_of(claim: Claim, source: Source | None) -> Pairs:
 def best(found: Iterable[Source], claim: Claim) -> Source | None:
     """The source that decides a claim, or one part of it at least.
 
-    Patients go before a phantom, then methods as they are now, more parts, enough seeds, more patients, more seeds and
-    longer training.
+    Enough patients to decide anything go first, then the MRI sequences of the paper before others in their place,
+    patients before a phantom, methods as they are now, more parts, enough seeds, more patients, more seeds and longer
+    training.
     """
 
-    def worth(source: Source) -> tuple[bool, bool, int, bool, int, int, int, str]:
+    def worth(source: Source) -> tuple[bool, bool, bool, bool, int, bool, int, int, int, str]:
         tested = [part for part in claim.tested if source.has(part)]
         as_now = not any(source.outdated_of(part) for part in tested)
         rows = source.rows(tested[0])
         arms = [rows[rows.method == arm.method] for arm in tested[0].arms]
         patients, seeds = (min(arm[column].nunique() for arm in arms) for column in ("patient", "seed"))
         enough = seeds >= max(part.seeds for part in tested)
-        of_patients = not source.cohort.startswith(PHANTOM)
-        return of_patients, as_now, len(tested), enough, patients, seeds, source.updates, source.name
+        large, of_patients = patients >= ENOUGH_PATIENTS, not source.cohort.startswith(PHANTOM)
+        first = (large, source.own_series, of_patients, as_now)
+        return *first, len(tested), enough, patients, seeds, source.updates, source.name
 
     mine = [source for source in found if source.paper == claim.paper]
     fitting = [source for source in mine if any(source.has(part) for part in claim.tested)]
