@@ -17,8 +17,6 @@ from torch import nn
 from npcrepro.base.errors import InputError
 from npcrepro.papers.luo2020.network import OUTSIDE_LOGIT, MultiScalePooling, TwoStageUNet
 
-pytest_plugins = ["core_fixtures"]
-
 INPUTS = ["both", "map", "masked", "crop"]
 
 
@@ -70,14 +68,9 @@ def test_poolings_by_hand():
         torch.testing.assert_close(pool(constant), constant)  # up to the border
 
 
-def test_only_the_fusion_has_parameters():
+def test_parameters_and_levels_of_the_two_stages():
     assert parameters(MultiScalePooling(8)) == 4 * 8 * 8 + 8
     assert parameters(MultiScalePooling(8, kernels=(1, 5))) == 2 * 8 * 8 + 8
-    with pytest.raises(ValueError, match=r"odd to keep the size, got \(1, 2\)"):
-        MultiScalePooling(1, kernels=(1, 2))
-
-
-def test_the_two_stages_of_the_paper():
     network = on_meta(TwoStageUNet, 1, 15)
     assert parameters(network.coarse) - fusions(network.coarse) == 7_765_409
     assert parameters(network.fine) - fusions(network.fine) == 467_983
@@ -191,6 +184,8 @@ def test_one_case_of_a_left_and_a_right_structure_can_be_learnt_by_heart(stage2_
 
 
 def test_unknown_outputs_and_options_are_errors():
+    with pytest.raises(ValueError, match=r"odd to keep the size, got \(1, 2\)"):
+        MultiScalePooling(1, kernels=(1, 2))
     with pytest.raises(ValueError, match="unknown output 'corse'"):
         TwoStageUNet(1, 2, width=0.1)(torch.zeros(1, 1, 16, 16), output="corse")
     with pytest.raises(InputError, match="did you mean 'masked'"):
