@@ -52,6 +52,7 @@ def mine(tmp_path_factory):
     return {"cohort": str(folder / "mine"), "runs": str(folder / "runs")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "private", "withheld", "shown"),
     [("li2018-appendix", False, 4, 0), ("li2018", False, 3, 1), ("li2018", True, 0, 3)],
