@@ -1,5 +1,3 @@
-from math import exp, log, log1p
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,14 +6,6 @@ from loss_cases import one
 from npcrepro.base.labels import NOT_CONTOURED
 from npcrepro.losses.cross_entropy import CrossEntropyLoss, DeepSupervisionLoss, DiceCrossEntropyLoss
 from npcrepro.losses.dice import DiceLoss
-
-
-def test_cross_entropy_by_hand():
-    logits, label = one(0.0, 2.0, -1.0, 3.0), one(1, 1, 0, 0)
-    expected = log(2) + log1p(exp(-2)) + log1p(exp(-1)) + log1p(exp(3))
-    assert CrossEntropyLoss()(logits, label).item() == pytest.approx(expected / 4, rel=1e-6)
-    assert CrossEntropyLoss("sum")(logits, label).item() == pytest.approx(expected, rel=1e-6)
-    assert CrossEntropyLoss()(one(1e8, -1e8), one(0, 0)).item() == pytest.approx(0.5e8)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (2, 4)])
@@ -28,6 +18,7 @@ def test_cross_entropy_agrees_with_torch(size):
     torch.testing.assert_close(CrossEntropyLoss()(logits, label), pixels.mean())
     # The sum runs over the pixels of an image; over images it is a mean.
     torch.testing.assert_close(CrossEntropyLoss("sum")(logits, label), pixels.sum(dim=(1, 2, 3)).mean())
+    assert CrossEntropyLoss()(one(1e8, -1e8), one(0, 0)).item() == pytest.approx(0.5e8)
 
 
 def test_dice_and_cross_entropy_are_added():

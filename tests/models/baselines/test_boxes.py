@@ -72,16 +72,6 @@ def test_suppression_is_greedy():
             assert found[sample].nonzero().flatten().tolist() == sorted(kept)
 
 
-def test_region_by_hand():
-    """The whole of a 4 x 4 map in one bin: samples at 1 and 3, each the mean of the four cells around it."""
-    cells = torch.arange(16.0).view(1, 1, 4, 4)
-    whole = torch.tensor([[[0.0, 0, 4, 4]]])
-    assert region_align([cells], whole, 1).item() == pytest.approx(7.5)
-    assert region_align([cells], whole, 2).flatten().tolist() == pytest.approx([2.5, 4.5, 10.5, 12.5])
-    # One cell: its four samples lie a quarter beside its centre, and their mean is its own value.
-    assert region_align([cells], torch.tensor([[[1.0, 2, 2, 3]]]), 1).item() == pytest.approx(9)
-
-
 @pytest.mark.parametrize(("side", "level"), [(2, 0), (13.9, 0), (14.1, 1), (27.9, 1), (28.1, 2), (60, 3), (130, 3)])
 def test_the_level_of_a_region_follows_from_its_size(side, level):
     maps = [torch.full((1, 1, 160 >> k, 160 >> k), float(k)) for k in range(4)]
