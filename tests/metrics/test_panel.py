@@ -85,7 +85,7 @@ def test_slices_are_measured_as_slices_by_themselves(across, seed):
     found = slice_distances(prediction, reference, SPACING, across)
     assert found == pytest.approx(dict(zip(("slice_hd_mm", "slice_hd95_mm"), means)))
     dsc = np.nanmean([count(*pair).dsc for pair in pairs])
-    assert measure(prediction, reference, SPACING)[f"{PLANES[across]}_dsc"] == pytest.approx(dsc)
+    assert measure(prediction, reference, SPACING)[f"{list(PLANES)[across]}_dsc"] == pytest.approx(dsc)
 
 
 def test_a_slice_that_only_one_mask_shows_has_no_distance_in_the_plane_and_a_dsc_of_zero():
