@@ -42,9 +42,10 @@ pdf: environment browser
 	$(BOOK) --pdf
 
 test: environment browser
-	@# A file stays with one worker: the book is then built once for all tests that open it. One thread each: workers
-	@# that share two cores with several threads apiece wait for each other.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@# A file stays with one worker: the book is then built once for all tests that open it. Files come in the order of
+	@# tests/conftest.py, slow ones first. One thread each: workers that share two cores with several threads apiece
+	@# wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slurm: environment
 	BIN=$(BIN) tests/slurm.sh

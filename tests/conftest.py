@@ -9,6 +9,8 @@ import pytest
 
 from npcrepro.book.build import pdf
 
+pytest_plugins = ["core_fixtures"]
+
 # How long an example takes says nothing on a machine that does other things.
 hypothesis.settings.register_profile("npcrepro", deadline=None)
 hypothesis.settings.load_profile("npcrepro")
@@ -32,3 +34,9 @@ def chromium_path() -> str:
 def repository() -> Path:
     """The root of the repository that the tests belong to."""
     return Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first, so that no worker is left with one of them while the others have ended."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -3,7 +3,6 @@
 import importlib
 import io
 import json
-import math
 import subprocess
 import sys
 
@@ -85,15 +84,8 @@ def test_a_killed_process_is_named_and_the_table_goes_on(load, monkeypatch, caps
             code = "import os, signal; os.kill(os.getpid(), signal.SIGABRT)"
             return load("common").result(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE))
         error = 0.3 if name == "li2018/stepwise" else 0.003
-        return {
-            "error": error,
-            "layer": "up.0",
-            "mb": 1.0,
-            "seconds": [1.0, 2.0],
-            "parameters": 1,
-            "size": "",
-            "about": "",
-        }
+        found = {"error": error, "layer": "up.0", "mb": 1.0, "seconds": [1.0, 2.0]}
+        return found | {"parameters": 1, "size": "", "about": ""}
 
     monkeypatch.setattr(training, "in_child", in_child)
     names = ["li2018/stepwise", "xue2020/unet", "xue2020/deeplabv3plus"]
@@ -109,17 +101,14 @@ def test_a_killed_process_is_named_and_the_table_goes_on(load, monkeypatch, caps
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.cpu.get_capabilities().get("amx_bf16", False), reason="trainings here are in fp32")
-def test_gradients_of_every_network_agree_in_bf16_at_the_width_of_its_paper(load):
-    """Each in a process of its own, as wrong memory may end it."""
-    common, wrong = load("common"), []
-    for name in load("training").networks():
-        try:
-            found = common.in_child("training", name=name, device="cpu", turns=0, smoke=False, bf16=True)
-        except SystemExit as problem:
-            found = {"error": math.inf, "layer": str(problem)}
-        if found["error"] > 0.02:
-            wrong.append((name, found))
-    assert wrong == []
+def test_gradients_agree_in_bf16_where_libraries_have_failed(load):
+    """At the paper's width, each in a process of its own, as wrong memory may end it; the benchmark asks all networks.
+
+    FCN-8 has 1 x 1 convolutions of 4,096 channels; the others are in three dimensions, one of them with holes.
+    """
+    for name in ("luo2020/fcn8", "chen2020/mmfnet", "guo2021/deeplab"):
+        found = load("common").in_child("training", name=name, device="cpu", turns=0, smoke=False, bf16=True)
+        assert found["error"] < 0.02, (name, found)
 
 
 def test_data_of_both_sides_have_the_same_shape(load, tmp_path):

@@ -1,4 +1,4 @@
-"""The notebooks as people run them with papermill; test_book.py runs all of them at profile smoke."""
+"""The notebooks as people run them with papermill; the test of the book runs all of them at profile smoke."""
 
 import ast
 import dataclasses
@@ -22,19 +22,15 @@ def cells(path: Path) -> list:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_parameters_are_the_settings_with_their_defaults_and_are_read_first(path):
+def test_the_parameters_are_the_settings_and_are_read_first_and_cells_of_a_chapter_are_short(path):
     parameters, following, *_ = cells(path)
     assert "parameters" in parameters.metadata["tags"]
     given = {one.targets[0].id: ast.literal_eval(one.value) for one in ast.parse(parameters.source).body}
     assert list(given) == [field.name for field in dataclasses.fields(Settings)]
     assert Settings(**given) == Settings()
     assert "settings = Settings.from_notebook(globals())" in following.source
-
-
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if paper_of(path.stem)], ids=lambda path: path.stem)
-def test_cells_of_a_chapter_are_short(path):
-    sources = {cell.id: cell.source for cell in cells(path)}
-    assert [name for name, source in sources.items() if len(source.splitlines()) > 10] == []
+    if paper_of(path.stem):
+        assert [cell.id for cell in cells(path) if len(cell.source.splitlines()) > 10] == []
 
 
 def test_a_misspelt_parameter_ends_with_its_near_miss(tmp_path):
@@ -42,21 +38,28 @@ def test_a_misspelt_parameter_ends_with_its_near_miss(tmp_path):
         run(NOTEBOOKS[0], tmp_path, profil="smoke")
 
 
-@pytest.mark.parametrize(
-    ("name", "private", "withheld", "shown"),
-    [("li2018-appendix", False, 4, 0), ("li2018", False, 3, 1), ("li2018", True, 0, 3)],
-)
-def test_a_cohort_of_the_user_is_told_from_start_to_end(tmp_path, name, private, withheld, shown):
-    """Another channel, an unknown spacing, single slices, a doubtful label, and images that must not be shown."""
-    random = np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """Another channel, an unknown spacing, single slices, a doubtful label; and where its runs go."""
+    folder, random = tmp_path_factory.mktemp("mine"), np.random.default_rng(0)
     label = np.zeros((1, 32, 32), np.uint8)
     label[0, 10:20, 12:22] = 1
     cases = [
         CaseArrays(f"P{i}", f"P{i}", random.integers(0, 99, (1, 1, 32, 32)).astype(np.int16), label, (1, 1, 1), i == 3)
         for i in range(5)
     ]
-    write_cohort(tmp_path / "mine", cases, name="mine", channels=["T2"], structures={"GTVp": 1}, spacing_known=False)
-    chosen = {"cohort": str(tmp_path / "mine"), "profile": "smoke", "folds": [0, 3], "methods": ["linear-scores"]}
+    write_cohort(folder / "mine", cases, name="mine", channels=["T2"], structures={"GTVp": 1}, spacing_known=False)
+    return {"cohort": str(folder / "mine"), "runs": str(folder / "runs")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "private", "withheld", "shown"),
+    [("li2018-appendix", False, 4, 0), ("li2018", False, 3, 1), ("li2018", True, 0, 3)],
+)
+def test_a_cohort_of_the_user_is_told_from_start_to_end(tmp_path, mine, name, private, withheld, shown):
+    """Images that must not be shown are withheld unless the book is private."""
+    chosen = {**mine, "profile": "smoke", "folds": [0, 3], "methods": ["linear-scores"]}
     told = run(NOTEBOOKS[0].parent / f"{name}.ipynb", tmp_path, **chosen, private=private)
     outputs = [output.get("data", {}) for cell in told.cells if cell.cell_type == "code" for output in cell.outputs]
     text = "\n".join(str(data.get(kind, "")) for data in outputs for kind in ("text/markdown", "text/html"))
@@ -75,7 +78,7 @@ def run(path: Path, folder: Path, **parameters):
     return papermill.execute_notebook(
         str(path),
         str(folder / "out.ipynb"),
-        parameters={"runs": str(folder / "runs"), **parameters},
+        parameters=parameters,
         progress_bar=False,
         kernel_name="python3",
     )

@@ -57,47 +57,37 @@ def tracked(repository):
 
 @pytest.fixture(scope="session")
 def notebooks(repository):
-    return {
-        path.name: json.loads(path.read_text("utf-8")) for path in sorted((repository / "notebooks").glob("*.ipynb"))
-    }
+    paths = sorted((repository / "notebooks").glob("*.ipynb"))
+    return {path.name: json.loads(path.read_text("utf-8")) for path in paths}
 
 
 def test_conda_environment_lists_the_same_requirements(repository, requirements, project):
     environment = yaml.safe_load((repository / "environment.yml").read_text())
     assert environment["dependencies"][-1]["pip"] == requirements
-    python = environment["dependencies"][0]
-    assert python.split("=")[1] in Requirement("python" + project["requires-python"]).specifier
+    assert environment["dependencies"][0].split("=")[1] in SpecifierSet(project["requires-python"])
 
 
 def test_every_requirement_is_pinned_within_its_range(requirements, pins):
     versions = {canonicalize_name(name): version for name, version in pins.items()}
-    wrong = {}
-    for text in requirements:
-        requirement = Requirement(text)
-        version = versions.get(canonicalize_name(requirement.name))
-        if version is None or version not in requirement.specifier:
-            wrong[text] = version
-    assert wrong == {}
+    for requirement in map(Requirement, requirements):
+        assert versions[canonicalize_name(requirement.name)] in requirement.specifier, requirement
 
 
-def test_hooks_use_the_pinned_versions(repository, pins):
-    hooks = yaml.safe_load((repository / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+def test_hooks_use_the_pinned_versions_and_strip_what_make_strips(repository, pins):
+    text = (repository / ".pre-commit-config.yaml").read_text()
+    hooks = yaml.safe_load(text)["repos"][0]["hooks"]
     used = dict(d.split("==") for hook in hooks for d in hook["additional_dependencies"])
-    assert {name: used[name] for name in ("ruff", "nbstripout")} == {
-        name: pins[name] for name in ("ruff", "nbstripout")
-    }
-
-
-def test_hook_and_make_strip_the_same_keys(repository):
+    assert all(used[name] == pins[name] for name in ("ruff", "nbstripout"))
     keys = re.compile(r'--extra-keys "([^"]+)"')
-    hook = keys.search((repository / ".pre-commit-config.yaml").read_text())[1]
-    assert keys.search((repository / "Makefile").read_text())[1] == hook
+    assert keys.search((repository / "Makefile").read_text())[1] == keys.search(text)[1]
 
 
-def test_version_is_the_same_everywhere(repository, project):
+def test_version_and_licence_are_the_same_everywhere(repository, project):
     citation = yaml.safe_load((repository / "CITATION.cff").read_text())
     changelog = re.search(r"^## (\d\S*)", (repository / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
     assert {project["version"], citation["version"], changelog} == {npcrepro.__version__}
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License" in (repository / "LICENSE").read_text()
 
 
 def test_browser_libraries_are_locked_as_asked(repository):
@@ -109,87 +99,47 @@ def test_browser_libraries_are_locked_as_asked(repository):
     assert '"resolved"' not in text
 
 
-def test_every_page_of_the_contents_exists(repository):
-    for name in re.findall(r"(?:root|file): (\S+)", (repository / "_toc.yml").read_text()):
+def test_pages_of_the_contents_exist_and_notebooks_are_in_order(repository, notebooks):
+    toc = (repository / "_toc.yml").read_text()
+    for name in re.findall(r"(?:root|file): (\S+)", toc):
         assert any((repository / f"{name}{suffix}").exists() for suffix in (".md", ".ipynb")), name
-
-
-def test_notebooks_have_no_outputs(notebooks):
     for name, notebook in notebooks.items():
-        for cell in notebook["cells"]:
-            if cell["cell_type"] == "code":
-                assert cell["outputs"] == [], name
-                assert cell["execution_count"] is None, name
+        assert f"notebooks/{name.removesuffix('.ipynb')}\n" in toc
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        assert all((cell["outputs"], cell["execution_count"]) == ([], None) for cell in code), name
         assert not {"papermill", "widgets"} & set(notebook["metadata"]), name
-
-
-def test_notebooks_have_one_cell_of_parameters(notebooks):
-    for name, notebook in notebooks.items():
         tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
         assert sum("parameters" in tag for tag in tags) == 1, name
         assert notebook["cells"][0]["source"][0].startswith("# "), f"{name} does not begin with a title"
-
-
-def test_notebooks_ask_for_the_kernel_of_the_environment(notebooks):
-    for name, notebook in notebooks.items():
         assert notebook["metadata"]["kernelspec"]["name"] == "python3", name
 
 
-def test_notebooks_are_chapters(notebooks, repository):
-    toc = (repository / "_toc.yml").read_text()
-    assert [name for name in notebooks if f"notebooks/{name.removesuffix('.ipynb')}\n" not in toc] == []
-
-
-def is_weights(path, repository):
-    """Whether a file is one of the published weights, of which another test knows how large they may be."""
-    return re.fullmatch(r"npcrepro/papers/\w+/weights/.+\.safetensors", path.relative_to(repository).as_posix())
-
-
-def test_no_file_is_large(tracked, repository):
-    large = [path for path in tracked if path.stat().st_size > 1_000_000]
-    assert [path.name for path in large if not is_weights(path, repository)] == []
-
-
-def test_no_images_are_committed_and_no_other_weights(tracked, repository):
-    """Apart from the sample cohorts, which are small, and may be shown, and the published weights."""
-    samples = repository / "npcrepro" / "cohorts" / "samples"
-    others = [path for path in tracked if not path.is_relative_to(samples) and not is_weights(path, repository)]
-    others = [path.relative_to(repository).as_posix() for path in others]
-    assert [name for name in others if name.lower().endswith(IMAGES) and name not in ALLOWED_IMAGES] == []
-    assert sum(path.stat().st_size for path in samples.rglob("*") if path.is_file()) < 6e6
+def test_no_file_is_large_and_no_images_and_weights_are_committed(tracked, repository):
+    """Apart from the sample cohorts, which may be shown, and the published weights, which another test weighs."""
+    weights = re.compile(r"npcrepro/papers/\w+/weights/.+\.safetensors")
+    others = {path.relative_to(repository).as_posix(): path for path in tracked}
+    others = {name: path for name, path in others.items() if not weights.fullmatch(name)}
+    assert [name for name, path in others.items() if path.stat().st_size > 1_000_000] == []
+    samples = "npcrepro/cohorts/samples/"
+    images = {name for name in others if name.lower().endswith(IMAGES) and not name.startswith(samples)}
+    assert images == ALLOWED_IMAGES
+    assert sum(path.stat().st_size for path in (repository / samples).rglob("*") if path.is_file()) < 6e6
 
 
 def test_pages_and_styles_name_no_content_network(tracked):
-    found = []
-    for path in tracked:
-        if path.suffix in {".md", ".css", ".js", ".ipynb"} and re.search(
-            r"(?:src|url\(|import|@import)[^\n]{0,20}https?://", path.read_text("utf-8")
-        ):
-            found.append(path.name)
-    assert found == []
+    asked = re.compile(r"(?:src|url\(|import|@import)[^\n]{0,20}https?://")
+    pages = [path for path in tracked if path.suffix in {".md", ".css", ".js", ".ipynb"}]
+    assert [path.name for path in pages if asked.search(path.read_text("utf-8"))] == []
 
 
-def test_continuous_integration_runs_make_test(repository):
-    script = repository / ".ci" / "run"
-    assert re.search(r"\bmake lint && make test\b", script.read_text(), re.MULTILINE)
-    assert script.stat().st_mode & 0o111
-
-
-@pytest.fixture(scope="session")
-def jobs(repository):
-    """The jobs of the public continuous integration."""
-    return yaml.safe_load((repository / ".github/workflows/book.yml").read_text())["jobs"]
-
-
-def test_workflow_uses_the_oldest_python_and_a_newer_one(jobs, project):
-    oldest = project["requires-python"].removeprefix(">=")
+def test_continuous_integration(repository, project):
+    """The oldest Python and a newer one; scripts that are there; pages are deployed after all else."""
+    assert re.search(r"\bmake lint && make test\b", (repository / ".ci" / "run").read_text())
+    jobs = yaml.safe_load((repository / ".github/workflows/book.yml").read_text())["jobs"]
     for job in ("test", "wheel"):
         first, *newer = jobs[job]["strategy"]["matrix"]["python"]
-        assert (first, len(newer)) == (oldest, 1)
+        assert (first, len(newer)) == (project["requires-python"].removeprefix(">="), 1)
         assert all(Version(version) in SpecifierSet(project["requires-python"]) for version in newer)
-
-
-def test_workflow_runs_scripts_that_are_there_and_deploys_after_all_of_them(jobs, repository):
     commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
     scripts = [command for command in commands if command.startswith(".ci/")]
     assert scripts == [".ci/run", ".ci/wheel"]
@@ -201,10 +151,9 @@ def test_workflow_runs_scripts_that_are_there_and_deploys_after_all_of_them(jobs
 def test_wheel_has_papers_samples_and_weights_and_no_tests(repository, tmp_path):
     """The build writes into its folder, so that it gets a copy, with a file in the place of weights."""
     source = tmp_path / "source"
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        source.mkdir(exist_ok=True)
-        shutil.copy(repository / name, source)
     shutil.copytree(repository / "npcrepro", source / "npcrepro", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(repository / name, source)
     weights = "npcrepro/papers/li2018/weights/invented/makers/0/model.safetensors"
     (source / weights).parent.mkdir(parents=True)
     (source / weights).write_bytes(b"weights")
@@ -218,17 +167,6 @@ def test_wheel_has_papers_samples_and_weights_and_no_tests(repository, tmp_path)
     assert weights in inside
     assert {f"npcrepro/papers/{key}/paper.yaml" for key in registry.KEYS} < inside
     assert "npcrepro/cohorts/samples/ct/labelsTr/KBP_017.nii.gz" in inside
-
-
-def test_readme_names_the_two_commands(repository):
-    readme = (repository / "README.md").read_text()
-    assert "make book" in readme
-    assert "make test" in readme
-
-
-def test_licence_is_apache(repository, project):
-    assert project["license"] == "Apache-2.0"
-    assert "Apache License" in (repository / "LICENSE").read_text()
 
 
 # Threads that wait
@@ -254,14 +192,10 @@ def told_at_torch(repository, program, **environment):
     return done.stdout.strip().removeprefix("at torch: ")
 
 
-COMMAND = """
-sys.argv = ["npcrepro", "run", "li2018", "--profile", "smoke"]
-runpy.run_module("npcrepro.cli.commands", run_name="__main__")
-"""
-
-
 def test_waiting_threads_are_told_before_torch_is_there(repository):
-    assert told_at_torch(repository, COMMAND) == "5000"
+    command = 'sys.argv = ["npcrepro", "run", "li2018", "--profile", "smoke"]\n'
+    command += 'runpy.run_module("npcrepro.cli.commands", run_name="__main__")'
+    assert told_at_torch(repository, command) == "5000"
     short = "import npcrepro, torch"
     assert told_at_torch(repository, short, GOMP_SPINCOUNT="7") == "7"
     assert told_at_torch(repository, short, OMP_WAIT_POLICY="PASSIVE") == "None"

@@ -7,6 +7,13 @@ from npcrepro.protocol.registry import load
 from npcrepro.runs.records import SCORING_CODE, TRAINING_CODE
 
 PAPER = load("li2018")
+TRAINED = {"stepwise", "euclidean", "unaugmented"}
+
+
+def forget():
+    """What was read of the package."""
+    code_hash._definition.cache_clear()
+    code_hash._names.cache_clear()
 
 
 @pytest.fixture
@@ -16,21 +23,13 @@ def hashes(tmp_path, monkeypatch):
     shutil.copytree(code_hash.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code_hash, "PACKAGE", copy)
 
-    def forget():
-        code_hash._definition.cache_clear()
-        code_hash._names.cache_clear()
-
     def edited(name="cli/commands.py", old=None, new=None, after=""):
         text = (copy / name).read_text()
         assert old is None or text.count(old) >= 1
         (copy / name).write_text((text.replace(old, new, 1) if old else text) + after)
         forget()
-        return {
-            "stepwise": code_hash.code_sha256((*TRAINING_CODE, *PAPER.method("stepwise").targets)),
-            "euclidean": code_hash.code_sha256((*TRAINING_CODE, *PAPER.method("euclidean").targets)),
-            "unaugmented": code_hash.code_sha256((*TRAINING_CODE, *PAPER.method("unaugmented").targets)),
-            "scores": code_hash.code_sha256(SCORING_CODE),
-        }
+        code = {name: TRAINING_CODE + PAPER.method(name).targets for name in sorted(TRAINED)}
+        return {name: code_hash.code_sha256(roots) for name, roots in (code | {"scores": SCORING_CODE}).items()}
 
     yield edited
     forget()
@@ -42,9 +41,6 @@ def test_comments_docstrings_and_layout_change_nothing(hashes):
     assert before == hashes("losses/targets.py", '"""Bring a label to the size', '"""Take a label to the size')
     assert before == hashes("runs/training.py", '"""The training loop,', '"""The loop,')
     assert before == hashes("losses/targets.py", "label = label.float()", "label = (\n        label.float()\n    )")
-
-
-TRAINED = {"stepwise", "euclidean", "unaugmented"}
 
 
 @pytest.mark.parametrize(
@@ -77,8 +73,7 @@ def test_code_that_moves_to_another_file_is_the_same_code(hashes):
         there.rename(here)
         for path in copy.rglob("*.py"):
             path.write_text(path.read_text().replace(f"from {old} import", f"from {new} import"))
-    code_hash._definition.cache_clear()
-    code_hash._names.cache_clear()
+    forget()
     targets = PAPER.method("stepwise").targets
     assert {target.split(":")[0] for target in targets} >= moved.keys()
     targets = [f"{moved.get(module, module)}:{name}" for module, name in (target.split(":") for target in targets)]

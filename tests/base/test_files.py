@@ -4,32 +4,23 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.files import check_writable, write_text, writing
 
 
-def test_a_file_is_replaced_or_left_as_it_was(tmp_path):
+def test_a_file_is_replaced_or_left_as_it_was_and_the_old_one_is_there_meanwhile(tmp_path):
     path = tmp_path / "new" / "a.txt"
     write_text(path, "old\n")
 
-    def fail_half_way():
+    def write_half():
         with writing(path) as temporary:
             temporary.write_text("half")
+            assert path.read_text() == "old\n"
+            assert (temporary.parent, temporary.suffix) == (path.parent, ".txt")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        fail_half_way()
+        write_half()
     assert path.read_text() == "old\n"
     write_text(path, "new\n")
     assert path.read_text() == "new\n"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
-
-
-def test_the_old_file_is_there_while_the_new_one_is_written(tmp_path):
-    path = tmp_path / "a.npz"
-    path.write_text("old")
-    with writing(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-        assert temporary.parent == path.parent
-        assert temporary.suffix == ".npz"
-    assert path.read_text() == "new"
 
 
 def test_a_file_that_cannot_be_written_is_an_error_in_one_line(tmp_path):

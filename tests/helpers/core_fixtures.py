@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the core; a test module that wants them says ``pytest_plugins = ["core_fixtures"]``.
+"""Fixtures of the tests of the core, for all tests.
 
 What needs no fixture is in ``core_cases``: a plugin that was imported before pytest loads it brings a warning.
 """

@@ -1,5 +1,3 @@
-from math import exp, log
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,17 +6,6 @@ from loss_cases import one
 from npcrepro.base.labels import NOT_CONTOURED
 from npcrepro.losses.cross_entropy import CrossEntropyLoss, DeepSupervisionLoss, DiceCrossEntropyLoss
 from npcrepro.losses.dice import DiceLoss
-
-
-def softplus(x):
-    return log(1 + exp(x))
-
-
-def test_cross_entropy_by_hand():
-    logits, label = one(0.0, 2.0, -1.0, 3.0), one(1, 1, 0, 0)
-    expected = (log(2) + softplus(-2) + softplus(-1) + softplus(3)) / 4
-    assert CrossEntropyLoss()(logits, label).item() == pytest.approx(expected, rel=1e-6)
-    assert CrossEntropyLoss("sum")(logits, label).item() == pytest.approx(4 * expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (2, 4)])
@@ -31,16 +18,12 @@ def test_cross_entropy_agrees_with_torch(size):
     torch.testing.assert_close(CrossEntropyLoss()(logits, label), pixels.mean())
     # The sum runs over the pixels of an image; over images it is a mean.
     torch.testing.assert_close(CrossEntropyLoss("sum")(logits, label), pixels.sum(dim=(1, 2, 3)).mean())
-
-
-def test_cross_entropy_of_huge_logits_is_finite():
     assert CrossEntropyLoss()(one(1e8, -1e8), one(0, 0)).item() == pytest.approx(0.5e8)
 
 
 def test_dice_and_cross_entropy_are_added():
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 6, 5, generator=generator)
-    label = (torch.rand(2, 3, 6, 5, generator=generator) > 0.5).to(torch.uint8)
+    logits, label = torch.randn(2, 3, 6, 5, generator=generator), torch.randint(2, (2, 3, 6, 5), generator=generator)
     expected = DiceLoss()(logits, label) + 3 * CrossEntropyLoss()(logits, label)
     torch.testing.assert_close(DiceCrossEntropyLoss()(logits, label), expected)
 

@@ -52,20 +52,17 @@ def test_nothing_to_measure_is_no_number(prediction, reference, status, defined)
     assert {name: getattr(counts, name) for name in expected} == pytest.approx(expected, nan_ok=True)
 
 
-def test_counts_of_two_images_add_up():
+def test_counts_add_up_what_is_not_zero_counts_and_shapes_have_to_agree():
     first, second = (mask(1, 1, 0), mask(1, 0, 0)), (mask(0, 1, 0), mask(1, 1, 0))
-    joined = [np.concatenate(pair) for pair in zip(first, second)]
-    assert count(*first) + count(*second) == count(*joined)
-
-
-def test_what_is_not_zero_counts_and_shapes_have_to_agree():
+    assert count(*first) + count(*second) == count(*map(np.concatenate, zip(first, second)))
     assert count(np.array([2, 0, 1]), np.array([0.5, 0.0, 0.0])) == Counts(tp=1, fp=1, fn=0, tn=1)
     with pytest.raises(ValueError, match="prediction has the shape"):
         count(np.zeros(4), np.zeros((1, 4)))
 
 
 def test_agrees_with_monai():
-    metrics = pytest.importorskip("monai.metrics")
+    from monai import metrics
+
     rng = np.random.default_rng(0)
     masks = rng.random((2, 6, 16, 16)) < 0.3
     counts = count(*masks)

@@ -49,7 +49,7 @@ def test_a_row_has_every_number_and_empty_masks_have_the_defined_ones():
         measure(full, full[:-1], SPACING)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_pieces_are_those_of_simpleitk(seed):
     mask, _ = blobs(seed, share=0.93)
     labelled = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True)
@@ -74,20 +74,18 @@ def test_voxels_that_share_a_corner_are_one_piece_and_of_two_as_large_the_first_
 
 @pytest.mark.parametrize("across", [0, 1, 2])
 @pytest.mark.parametrize("seed", range(2))
-def test_outlines_of_slices_are_measured_as_slices_by_themselves(across, seed):
+def test_slices_are_measured_as_slices_by_themselves(across, seed):
     prediction, reference = blobs(seed, share=0.97)
     prediction[0] = prediction[:, 1] = reference[:, :, 2] = False
-    spacing = np.delete(SPACING, across)
     pairs = [(np.take(prediction, n, across), np.take(reference, n, across)) for n in range(prediction.shape[across])]
-    alone = [surface_distances(*pair, spacing) for pair in pairs]
+    alone = [surface_distances(*pair, np.delete(SPACING, across)) for pair in pairs]
     both = [each for each in alone if each.status == "ok"]
     assert 0 < len(both) < len(alone)
-    assert slice_distances(prediction, reference, SPACING, across) == pytest.approx(
-        {
-            "slice_hd_mm": np.mean([each.hausdorff for each in both]),
-            "slice_hd95_mm": np.mean([each.hausdorff_95 for each in both]),
-        }
-    )
+    means = [np.mean([getattr(each, name) for each in both]) for name in ("hausdorff", "hausdorff_95")]
+    found = slice_distances(prediction, reference, SPACING, across)
+    assert found == pytest.approx(dict(zip(("slice_hd_mm", "slice_hd95_mm"), means)))
+    dsc = np.nanmean([count(*pair).dsc for pair in pairs])
+    assert measure(prediction, reference, SPACING)[f"{list(PLANES)[across]}_dsc"] == pytest.approx(dsc)
 
 
 def test_a_slice_that_only_one_mask_shows_has_no_distance_in_the_plane_and_a_dsc_of_zero():
@@ -97,16 +95,6 @@ def test_a_slice_that_only_one_mask_shows_has_no_distance_in_the_plane_and_a_dsc
     assert found["axial_dsc"] == pytest.approx((0 + 3 * 0.5 + 0) / 5)
     assert found["coronal_dsc"] == pytest.approx(count(prediction, reference).dsc)
     assert found["sagittal_dsc"] == pytest.approx((0 + 0 + 2 * 3 / 4 + 0 + 0) / 6)
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_planes_are_scored_as_their_slices_are(seed):
-    prediction, reference = blobs(seed, share=0.97)
-    found = measure(prediction, reference, SPACING)
-    for axis, plane in enumerate(PLANES):
-        numbers = range(reference.shape[axis])
-        slices = [count(np.take(prediction, n, axis), np.take(reference, n, axis)) for n in numbers]
-        assert found[f"{plane}_dsc"] == pytest.approx(np.nanmean([each.dsc for each in slices]))
 
 
 def test_a_cube_that_moved_backwards_by_two_voxels():

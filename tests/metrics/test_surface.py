@@ -94,27 +94,18 @@ def slow_measure(prediction, reference, spacing_mm, convention):
 # Literal cases.
 
 
-def test_two_by_two_voxels_in_both_directions():
-    distances = surface_distances(mask([1, 1], [0, 0]), mask([1, 0], [0, 0]), (2, 0.5))
-    assert distances.to_reference.distances_mm.tolist() == [0, 0.5]
-    assert distances.to_prediction.distances_mm.tolist() == [0]
-    assert (distances.status, distances.hausdorff) == ("ok", 0.5)
-    assert distances.masd == pytest.approx(0.125)
-    assert distances.assd == pytest.approx(0.5 / 3)
-    assert distances.nsd(0) == pytest.approx(2 / 3)
-    assert distances.nsd(0.5) == 1
-
-
-def test_two_by_two_pixels_as_surfels():
-    distances = surface_distances(mask([1, 1], [0, 0]), mask([1, 0], [0, 0]), (2, 0.5), "surfel")
+def test_two_by_two_pixels_in_both_directions():
+    voxel, surfel = (surface_distances(mask([1, 1], [0, 0]), mask([1, 0], [0, 0]), (2, 0.5), c) for c in CONVENTIONS)
+    assert voxel.to_reference.distances_mm.tolist() == [0, 0.5]
+    assert voxel.to_prediction.distances_mm.tolist() == [0]
+    assert (voxel.status, voxel.hausdorff, voxel.nsd(0.5)) == ("ok", 0.5, 1)
+    assert (voxel.masd, voxel.assd, voxel.nsd(0)) == pytest.approx((0.125, 0.5 / 3, 2 / 3))
     # Outline of one pixel: four corners cut off. Of two: four cut corners, and two straight pieces of 0.5 mm between.
     corner = sqrt(2**2 + 0.5**2) / 2
-    assert distances.to_prediction.size == pytest.approx(4 * corner)
-    assert distances.to_reference.size == pytest.approx(4 * corner + 2 * 0.5)
+    assert (surfel.to_prediction.size, surfel.to_reference.size) == pytest.approx((4 * corner, 4 * corner + 2 * 0.5))
     # Both share the corners on the left; the pieces between are the right corners of the small outline.
-    assert distances.to_prediction.maximum == 0
-    assert distances.to_reference.maximum == 0.5
-    assert distances.to_reference.mean == pytest.approx(2 * corner * 0.5 / (4 * corner + 1))
+    assert (surfel.to_prediction.maximum, surfel.to_reference.maximum) == (0, 0.5)
+    assert surfel.to_reference.mean == pytest.approx(2 * corner * 0.5 / (4 * corner + 1))
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -140,12 +131,11 @@ def test_nothing_to_measure_is_no_number(convention, prediction, reference, stat
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("steps", [(1, 0, 0), (2, 3, -6)])
-def test_a_ball_that_moved(convention, steps):
+def test_a_ball_that_moved(convention):
+    steps = (2, 3, -6)
     reference = ellipsoid((18, 60, 60), SPACING, (24, 15, 15), (10, 10, 10))
-    prediction = np.roll(reference, steps, axis=(0, 1, 2))
     moved = np.linalg.norm(np.array(steps) * np.array(SPACING))
-    distances = surface_distances(prediction, reference, SPACING, convention)
+    distances = surface_distances(np.roll(reference, steps, axis=(0, 1, 2)), reference, SPACING, convention)
     # The pole of a ball moves by the whole offset. On this grid the pole is flat, so up to half a slice is missing.
     assert moved - 1.5 <= distances.hausdorff <= moved + 1e-9
     assert distances.to_reference.mean == pytest.approx(distances.to_prediction.mean, rel=0.05)
@@ -168,28 +158,12 @@ def test_shells_of_known_distance(convention, spacing, bias):
 
 
 def test_surfels_measure_the_area_of_a_ball_and_of_a_box():
-    ball = ellipsoid((42, 42, 42), (1, 1, 1), (20.5,) * 3, (18,) * 3)
-    area = surface_distances(ball, ball, (1, 1, 1), "surfel").to_reference.size
-    assert area == pytest.approx(4 * pi * 18**2, rel=0.1)
-    box = np.ones((40, 50, 60), dtype=bool)
-    area = surface_distances(box, box, SPACING, "surfel").to_reference.size
+    ball, box = ellipsoid((42, 42, 42), (1, 1, 1), (20.5,) * 3, (18,) * 3), np.ones((40, 50, 60), dtype=bool)
     sides = np.array(box.shape) * SPACING
-    assert area == pytest.approx(2 * sum(a * b for a, b in combinations(sides, 2)), rel=0.02)
-
-
-def test_area_counts_and_not_the_number_of_elements():
-    """A slab of 10 x 30 mm that became one slice of 3 mm taller."""
-    reference = np.zeros((10, 20, 40), dtype=bool)
-    reference[3:7, 5:15, 5:35] = True
-    taller = reference.copy()
-    taller[7, 5:15, 5:35] = True
-    voxel, surfel = (surface_distances(taller, reference, (3, 1, 1), c) for c in CONVENTIONS)
-    assert voxel.hausdorff == surfel.hausdorff == 3
-    whole = 4 * 10 * 30 + 2 * (12 + 15) * (10 + 30)
-    # The new face lies 3 mm off, the old one too but for a rim of 1 mm around it.
-    assert 1 - surfel.nsd(1) == pytest.approx((10 * 30 + 8 * 28) / whole, abs=0.025)
-    counted = len(voxel.to_reference.distances_mm) + len(voxel.to_prediction.distances_mm)
-    assert 1 - voxel.nsd(1) == pytest.approx((10 * 30 + 6 * 26) / counted)
+    around = 2 * sum(a * b for a, b in combinations(sides, 2))
+    for solid, spacing, area, error in ((ball, (1, 1, 1), 4 * pi * 18**2, 0.1), (box, SPACING, around, 0.02)):
+        found = surface_distances(solid, solid, spacing, "surfel").to_reference.size
+        assert found == pytest.approx(area, rel=error)
 
 
 # Rules for percentiles and tolerances.
@@ -216,24 +190,20 @@ def test_a_tolerance_that_is_a_multiple_of_the_spacing_counts(convention):
 # Agreement with slow references and with MONAI.
 
 
-@pytest.fixture
-def with_lines(monkeypatch):
-    """Few lines and small chunks send distances to the search tree, which has to give the same."""
-
-    def set_lines(lines):
-        monkeypatch.setattr(surface, "LINES", lines)
-        monkeypatch.setattr(surface, "CHUNK", 100)
-        surface._lines_around.cache_clear()
-
-    yield set_lines
+@pytest.fixture(autouse=True)
+def forget_lines():
+    yield
     surface._lines_around.cache_clear()
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("lines", [1, 5, 300])
 @pytest.mark.parametrize(("shape", "spacing"), [((9, 12, 11), SPACING), ((23, 31), (0.7, 1.3))])
-def test_agrees_with_the_slow_reference(convention, lines, shape, spacing, with_lines):
-    with_lines(lines)
+def test_agrees_with_the_slow_reference(convention, lines, shape, spacing, monkeypatch):
+    """Few lines and small chunks send distances to the search tree, which has to give the same."""
+    monkeypatch.setattr(surface, "LINES", lines)
+    monkeypatch.setattr(surface, "CHUNK", 100)
+    surface._lines_around.cache_clear()
     prediction, reference = blobs(lines, shape)
     prediction[5:] = False
     prediction[-1, -2] = True  # far away
@@ -296,10 +266,11 @@ def test_what_cannot_be_measured_is_an_error(shapes, spacing, convention, messag
 
 
 def test_wrong_percentiles_rules_and_tolerances_are_errors():
-    distances = surface_distances(*two_ellipsoids(), SPACING)
-    with pytest.raises(ValueError, match="between 0 and 100"):
-        distances.percentile(101)
-    with pytest.raises(ValueError, match="rule 'mean' is unknown"):
-        distances.percentile(95, "mean")
-    with pytest.raises(ValueError, match="0 mm or more"):
-        distances.nsd(float("nan"))
+    distances = surface_distances(*np.ones((2, 2, 2)), (1, 1))
+    for measure_it, message in (
+        (lambda: distances.percentile(101), "between 0 and 100"),
+        (lambda: distances.percentile(95, "mean"), "rule 'mean' is unknown"),
+        (lambda: distances.nsd(float("nan")), "0 mm or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            measure_it()

@@ -24,7 +24,7 @@ def test_holes_give_what_pytorch_gives(kernel, rates):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
 
 
-def test_a_single_tap_that_reads_far_away():
+def test_a_single_tap_that_reads_far_away_and_a_strided_convolution_that_has_no_holes():
     layer = AtrousConv3d(1, 1, (3, 3, 3), (2, 1, 3))
     with torch.no_grad():
         layer.weight.zero_()
@@ -32,11 +32,8 @@ def test_a_single_tap_that_reads_far_away():
         layer.weight[0, 0, 0, 1, 2] = 1.0  # two slices up, three voxels to the right
     image = torch.zeros(1, 1, 4, 2, 8)
     image[0, 0, 0, 1, 6] = 5.0
-    found = layer(image)
-    assert found[0, 0, 2, 1, 3] == 5.0
-    assert found.sum() == 5.0
-
-
-def test_a_strided_convolution_has_no_holes():
+    expected = torch.zeros_like(image)
+    expected[0, 0, 2, 1, 3] = 5.0
+    torch.testing.assert_close(layer(image), expected)
     with pytest.raises(ValueError, match="stride 2 has no holes"):
         unit(1, 2, rate=2, stride=2)

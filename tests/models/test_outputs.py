@@ -9,8 +9,6 @@ from npcrepro.base.errors import InputError
 from npcrepro.models.outputs import decide, probabilities
 from npcrepro.sampling.slices import SliceData
 
-pytest_plugins = ["core_fixtures"]
-
 
 class Watched(nn.Module):
     """Scores are a function of the image; the sizes of the batches are kept."""
@@ -24,18 +22,18 @@ class Watched(nn.Module):
         return self.function(image)
 
 
-def data(prepared, matrix=(16, 16), normalisation="mean"):
-    return SliceData(prepared, matrix, ("CET1",), ("GTVp",), normalisation)
+def predict(prepared, network, matrix, batch_size):
+    data = SliceData(prepared, matrix, ("CET1",), ("GTVp",), "mean")
+    return data.predict(network, "P0", batch_size=batch_size, activation="sigmoid", device="cpu")
 
 
 def test_probabilities_of_all_slices_on_the_grid_of_the_case(tiny_prepared):
     network = Watched()
-    found = data(tiny_prepared).predict(network, "P0", batch_size=3, activation="sigmoid", device="cpu")
+    found = predict(tiny_prepared, network, (16, 16), 3)
     image = torch.from_numpy(case_arrays("P0", 0).image[0].astype(np.float32))
     image -= image.amin(dim=(1, 2), keepdim=True)
     expected = (image / image.mean(dim=(1, 2), keepdim=True)).sigmoid()
-    assert (tuple(found.shape), found.dtype) == ((1, 4, 16, 16), torch.float32)
-    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+    torch.testing.assert_close(found, expected[None])
     assert network.batches == [3, 1]
 
 
@@ -45,11 +43,9 @@ def test_probabilities_and_not_scores_are_brought_to_the_grid_of_the_case(tiny_p
         scores[..., 4, 4] = 1e6
         return scores
 
-    slices = data(tiny_prepared, (8, 8))
-    found = slices.predict(Watched(one_saturated), "P0", batch_size=4, activation="sigmoid", device="cpu")
-    assert found.shape == (1, 4, 16, 16)
+    found = predict(tiny_prepared, Watched(one_saturated), (8, 8), 4)
     expected = F.interpolate(one_saturated(torch.zeros(1, 1, 8, 8)).sigmoid(), size=(16, 16), mode="bilinear")
-    np.testing.assert_allclose(found[0, 0], expected[0, 0], rtol=1e-5)
+    torch.testing.assert_close(found, expected.expand(1, 4, -1, -1))
     # Scores brought to the grid first would say 1 in 16 voxels.
     assert (found[0, 0] > 0.5).sum() == 4
 

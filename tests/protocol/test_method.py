@@ -18,13 +18,10 @@ def test_a_method_comes_back_from_its_own_json(method):
     assert as_data(Method.from_data(data)) == data
 
 
-def test_shares_of_the_stages_add_up_to_one():
+def test_shares_of_the_stages_add_up_to_one_and_maps_come_from_one_other_method():
     stages = tuple(replace(stage, share=0.4) for stage in METHOD.stages)
     with pytest.raises(InputError, match=r"li2018/stepwise: the shares of its stages add up to 1.2, not to 1"):
         replace(METHOD, stages=stages)
-
-
-def test_a_method_takes_in_maps_of_one_other():
     one, other = Use("unfused", maps=2), Use("euclidean", maps=3)
     assert replace(METHOD, uses=(one, replace(other, maps=0))).in_channels == 2
     with pytest.raises(InputError, match="li2018/stepwise uses maps of unfused and euclidean"):
@@ -40,14 +37,11 @@ def test_images_are_not_mirrored_where_structures_have_a_side():
         replace(METHOD, structures=("Parotid_L", "Parotid_R"), augmentation=flipped)
 
 
-def test_a_method_for_any_structures_takes_those_of_the_cohort():
+def test_structures_of_the_cohort_and_the_channels_with_which_the_network_is_built():
     organs = replace(METHOD, structures=("BrainStem", "Eye_L"), any_structures=True)
     assert organs.on(["Eye_L", "BrainStem", "GTVp"]) is organs
     assert organs.on(["BrainStem", "Mandible"]).structures == ("BrainStem", "Mandible")
     assert METHOD.on(["BrainStem", "Mandible"]) is METHOD
-
-
-def test_the_network_is_built_with_the_channels_of_the_method():
     echo = replace(METHOD, network=Component("builtins:dict"), structures=("GTVp", "GTVnd"))
     assert echo.build(0.5) == {"in_channels": 1, "out_channels": 2, "width": 0.5}
     assert replace(echo, activation="softmax").build(1)["out_channels"] == 3

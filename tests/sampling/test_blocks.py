@@ -18,11 +18,9 @@ from npcrepro.cohorts.prepared import prepare
 from npcrepro.sampling.blocks import FUSIONS, BlockData
 from npcrepro.sampling.grid import Grid
 
-pytest_plugins = ["core_fixtures"]
-
 MATRIX = (4, 8, 8)
 HEAD = (slice(2, 18), slice(3, 27), slice(4, 24))  # 16 x 24 x 20 voxels
-TUMOUR = (slice(8, 13), slice(10, 17), slice(9, 14))
+TUMOUR, FAR = (slice(8, 13), slice(10, 17), slice(9, 14)), (slice(2, 6), slice(3, 9), slice(4, 9))
 
 
 def box(shape, place):
@@ -110,12 +108,9 @@ def test_other_voxels_become_cubes(blocks):
 
 
 def test_a_large_head_is_cut_about_its_middle_whatever_the_label_shows(blocks):
-    far = (slice(2, 6), slice(3, 9), slice(4, 9))
-    data = blocks(case("A"), case("B", tumour=far), size_mm=(8, 24, 10))
+    data = blocks(case("A"), case("B", tumour=FAR), size_mm=(8, 24, 10))
     assert data.grid("A") == data.grid("B") == Grid((6.0, 3.0, 9.0), 1.0, (8, 24, 10))
     assert [data.share_outside(name)["GTVp"] for name in "AB"] == [0, 1]
-    # Slices 8 to 11 are left of the tumour's slices 8 to 12.
-    assert blocks(size_mm=(4, 24, 20)).share_outside("A")["GTVp"] == pytest.approx(1 / 5)
     # Small voxels at the edge lie within large ones whose middles they do not reach.
     assert blocks(case(tumour=HEAD, spacing_mm=(0.5, 0.5, 0.5))).share_outside("A")["GTVp"] == 0
 
@@ -136,8 +131,7 @@ def test_nothing_is_cut_where_another_structure_stands_in(blocks):
 
 
 def test_what_is_cut_off_from_a_structure_is_told_before_training(blocks):
-    far = (slice(2, 6), slice(3, 9), slice(4, 9))
-    data = blocks(case("A"), case("B", tumour=far), size_mm=(4, 24, 20))
+    data = blocks(case("A"), case("B", tumour=FAR), size_mm=(4, 24, 20))
     # Slices 8 to 11 are left of the tumour's slices 8 to 12.
     with pytest.warns(UserWarning, match=r"leaves out a part of GTVp in 1 of 1 case, most in A \(20%\)"):
         assert data.samples(["A"])
@@ -164,14 +158,11 @@ def test_a_volume_smaller_than_a_block_is_padded_with_its_darkest_value(blocks, 
     assert predict(data, first_channel).shape == (1, *shape)
 
 
-def test_an_image_of_one_intensity_is_an_error(blocks):
+def test_an_image_of_one_intensity_is_an_error_and_a_structure_that_nobody_drew_is_not_empty(blocks):
     arrays = case()
     arrays.image[:] = 70
     with pytest.raises(InputError, match="case A: all voxels of CET1 are 70, so no head"):
         blocks(arrays).image("A")
-
-
-def test_a_structure_that_nobody_drew_is_not_empty(blocks):
     data = blocks(replace(case(), not_contoured=("GTVnd",)), structures=("GTVp", "GTVnd"))
     assert (data.label("A")[1] == NOT_CONTOURED).all()
     assert data.label("A")[0].max() == 1
@@ -212,18 +203,18 @@ def test_samples_cover_the_tumour_and_as_much_of_the_head(blocks):
     assert not [(z, y, x) for z, y, x in corners if y >= 16 and x >= 16]  # where there is air
 
 
-@pytest.mark.parametrize(("count", "share", "holding"), [(16, 0.5, 8), (1, 0.5, 1), (8, 0.25, 2)])
-def test_so_many_of_the_blocks_hold_tumour(blocks, count, share, holding):
+def test_so_many_of_the_blocks_hold_tumour(blocks):
     """A single tumour voxel, so that hardly another block holds it by chance."""
-    data = blocks(case(tumour=(slice(10, 11), slice(20, 21), slice(9, 10))), tumour_share=share)
-    counts, places = [], set()
-    for seed in range(20):
-        _, label = data.batch(data.draw(data.samples(["A"]), count, generator(seed)))
-        counts.append(int(label.flatten(1).any(dim=1).sum()))
-        assert label[:holding].flatten(1).any(dim=1).all()
-        places |= {tuple(index.tolist()[2:]) for index in label.nonzero()}
-    assert min(counts) == holding
-    assert len(places) > 10
+    arrays = case(tumour=(slice(10, 11), slice(20, 21), slice(9, 10)))
+    for count, share, holding in ((16, 0.5, 8), (1, 0.5, 1), (8, 0.25, 2)):
+        data, counts, places = blocks(arrays, tumour_share=share), [], set()
+        for seed in range(20):
+            _, label = data.batch(data.draw(data.samples(["A"]), count, generator(seed)))
+            counts.append(int(label.flatten(1).any(dim=1).sum()))
+            assert label[:holding].flatten(1).any(dim=1).all()
+            places |= {tuple(index.tolist()[2:]) for index in label.nonzero()}
+        assert min(counts) == holding
+        assert len(places) > 10
 
 
 def test_cases_and_views_are_drawn_alike_and_by_the_generator_alone(blocks):
@@ -280,23 +271,18 @@ def test_a_sliding_window_of_an_identity_returns_the_volume(blocks, views, overl
     assert 0.1 < found[0][HEAD].mean() < 0.9
 
 
-@pytest.mark.parametrize("batch_size", [1, 5])
-def test_overlapping_blocks_are_averaged_as_monai_does(blocks, batch_size):
-    data, network = blocks(), Local()
+def test_overlapping_blocks_are_averaged_as_monai_does_and_nothing_reads_the_label(blocks):
+    healthy, network = case(), Local()
+    healthy.label[:] = 0
+    data = blocks(healthy)
     volume = torch.from_numpy(data.image("A").copy())[None]
     with torch.no_grad():
         expected = sliding_window_inference(volume, MATRIX, 4, lambda image: network(image).sigmoid(), overlap=0.5)
-    found = predict(data, network, activation="sigmoid", batch_size=batch_size)
-    torch.testing.assert_close(found[0][HEAD], expected[0, 0], atol=1e-5, rtol=0)
-
-
-def test_nothing_reads_the_label_in_testing(blocks):
-    healthy = case()
-    healthy.label[:] = 0
-    with_label, without = blocks(), blocks(healthy)
-    expected = predict(with_label, Local())
-    assert torch.equal(predict(without, Local()), expected)
-    assert not list(without.store.folder.glob("*label*"))
+    for batch_size in (1, 5):
+        found = predict(data, network, activation="sigmoid", batch_size=batch_size)
+        torch.testing.assert_close(found[0][HEAD], expected[0, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(predict(blocks(), network, activation="sigmoid"), found)
+    assert not list(data.store.folder.glob("*label*"))
 
 
 def write_map(path, probability):
@@ -304,16 +290,10 @@ def write_map(path, probability):
     return path
 
 
-@pytest.fixture
-def coarse(tmp_path):
-    """A map (1, z, y, x) in steps of 1/255 on the case's own grid, and the file that holds it."""
+def test_maps_are_the_last_channels(blocks, tmp_path):
     probability = np.random.default_rng(1).integers(0, 256, (1, 20, 30, 28)).astype(np.float32) / 255
-    return probability, write_map(tmp_path / "A.npz", probability)
-
-
-def test_maps_are_the_last_channels(blocks, coarse):
-    probability, path = coarse
-    data, without = blocks(maps={"A": [path]}, views="three", fusion="fine"), blocks(views="three")
+    maps = {"A": [write_map(tmp_path / "A.npz", probability)]}
+    data, without = blocks(maps=maps, views="three", fusion="fine"), blocks(views="three")
     drawn = data.draw(data.samples(["A"]), 6, generator())
     with_map = data.batch(drawn)[0]
     assert with_map.shape == (6, 2, *MATRIX)
@@ -322,17 +302,13 @@ def test_maps_are_the_last_channels(blocks, coarse):
     np.testing.assert_allclose(found[0][HEAD], probability[0][HEAD], atol=1e-6)
 
 
-def test_several_maps_of_a_case_are_averaged(blocks, tmp_path):
-    shape = (1, 20, 30, 28)
-    paths = [write_map(tmp_path / f"{p}.npz", np.full(shape, p, np.float32)) for p in (0.2, 0.6, 1.0)]
-    found = predict(blocks(maps={"A": paths}, fusion="fine"), lambda image: image[:, 1:])[0]
-    torch.testing.assert_close(found[HEAD], torch.full_like(found[HEAD], 0.6))
-
-
-@pytest.mark.parametrize(("fusion", "expected"), [("mean", 0.5), ("product", 0.5), ("maximum", 0.8), ("fine", 0.2)])
-def test_fusion_of_two_probabilities(blocks, tmp_path, fusion, expected):
-    path = write_map(tmp_path / "A.npz", np.full((1, 20, 30, 28), 0.8, np.float32))
-    found = predict(blocks(maps={"A": [path]}, fusion=fusion), lambda image: torch.full_like(image[:, :1], 0.2))[0]
+@pytest.mark.parametrize(
+    ("fusion", "maps", "expected"),
+    [("mean", [0.8], 0.5), ("product", [0.8], 0.5), ("maximum", [0.6, 1.0], 0.8), ("fine", [0.8], 0.2)],
+)
+def test_fusion_of_a_probability_with_the_mean_of_the_maps(blocks, tmp_path, fusion, maps, expected):
+    paths = [write_map(tmp_path / f"{p}.npz", np.full((1, 20, 30, 28), p, np.float32)) for p in maps]
+    found = predict(blocks(maps={"A": paths}, fusion=fusion), lambda image: torch.full_like(image[:, :1], 0.2))[0]
     torch.testing.assert_close(found[HEAD], torch.full_like(found[HEAD], expected))
 
 

@@ -12,8 +12,6 @@ from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.sampling.patches import PatchData, resampled
 
-pytest_plugins = ["core_fixtures"]
-
 
 def patches(prepared, matrix=(16, 16), structures=("GTVp",), **options):
     return PatchData(prepared, matrix, prepared.channels[:1], structures, **options)
@@ -24,11 +22,8 @@ def drawn_from(data, cases, count=300):
 
 
 def test_the_plan_is_that_of_the_training_patients(tmp_path):
-    cases = [
-        case_arrays("A", 0, size=16, spacing_mm=(3.0, 1.0, 1.0)),
-        case_arrays("B", 1, size=16, spacing_mm=(3.0, 2.0, 2.0)),
-        case_arrays("C", 2, size=16, spacing_mm=(3.0, 2.0, 2.0)),
-    ]
+    pixels = {"A": 1.0, "B": 2.0, "C": 2.0}
+    cases = [case_arrays(name, n, spacing_mm=(3.0, mm, mm)) for n, (name, mm) in enumerate(pixels.items())]
     prepared = prepare(write_tiny(tmp_path / "c", cases, channels=("CT",)), tmp_path / "p")
     plan = patches(prepared, (32, 32)).plan(["A", "B"])
     found = plan["data"]["found"]
@@ -115,7 +110,7 @@ def test_patches_count_the_more_the_nearer_to_their_middle(tiny_prepared):
     assert (row[:4] > 0.999).all()
     assert (row[-4:] < 0.001).all()
     assert row[7] > 0.5 > row[8]
-    assert (row.diff() <= 0).all()
+    assert (row.diff() <= 1e-6).all()
 
 
 def test_what_was_not_contoured_is_so_beyond_the_image_too(tmp_path):

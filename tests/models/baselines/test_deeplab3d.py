@@ -5,8 +5,6 @@ from network_cases import on_meta, parameters, without_gradient
 from npcrepro.models.baselines.deeplab3d import DeepLabV3
 from npcrepro.models.layers import layer_table
 
-pytest_plugins = ["core_fixtures"]
-
 
 def test_parameters_and_width():
     assert parameters(on_meta(DeepLabV3, 1, 2)) == 3_518_914
@@ -25,7 +23,7 @@ def test_maps_at_an_output_stride(stride, size, rate):
     assert without_gradient(network, torch.rand(3, 1, 16, 24, 24)) == []
 
 
-def test_errors():
+def test_what_cannot_be_used_is_an_error():
     network = DeepLabV3(1, 2, width=0.1)
     with pytest.raises(ValueError, match="at least two blocks"):
         network(torch.zeros(1, 1, 8, 24, 24))

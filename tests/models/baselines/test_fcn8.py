@@ -1,12 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from network_cases import on_meta, parameters
+from network_cases import on_meta, parameters, without_gradient
 
 from npcrepro.models.baselines.fcn8 import FCN8, BilinearUpsampling
 from npcrepro.models.layers import layer_table
-
-pytest_plugins = ["core_fixtures"]
 
 
 @pytest.mark.parametrize("factor", [2, 8])
@@ -20,19 +18,17 @@ def test_upsampling_starts_as_bilinear_interpolation_of_each_channel(factor):
     torch.testing.assert_close(enlarged[..., inner, inner], expected[..., inner, inner])
 
 
-def test_published_parameters():
+def test_published_parameters_and_sizes():
     """VGG-16 has 14,714,688 in its convolutions, 102,764,544 and 16,781,312 in fc6 and fc7."""
     network = on_meta(FCN8, 3, 21)
-    assert parameters(network.blocks) == 14_714_688
-    assert (parameters(network.fc6), parameters(network.fc7)) == (102_764_544, 16_781_312)
+    assert [parameters(part) for part in (network.blocks, network.fc6, network.fc7)] == [
+        *(14_714_688, 102_764_544, 16_781_312)
+    ]
     scores = (network.score_pool3, network.score_pool4, network.score_fc7)
     assert sum(map(parameters, scores)) == 21 * (256 + 512 + 4096 + 3)
     enlarged = (network.enlarge_fc7, network.enlarge_pool4, network.enlarge_pool3)
     assert sum(map(parameters, enlarged)) == 21**2 * (16 + 16 + 256)
     assert parameters(on_meta(FCN8, 1, 21)) == parameters(network) - 2 * 64 * 9
-
-
-def test_sizes_of_the_layers():
     rows = layer_table(on_meta(FCN8, 1, 15), (1, 512, 512))
     pools = [row.output for row in rows if row.kind == "MaxPool2d"]
     assert pools == [(64, 256, 256), (128, 128, 128), (256, 64, 64), (512, 32, 32), (512, 16, 16)]
@@ -47,16 +43,14 @@ def test_sizes_of_the_layers():
 
 def test_other_sizes_are_filled_below_and_on_the_right():
     network, image = FCN8(1, 2, width=0.03).eval(), torch.randn(1, 1, 40, 50)
-    filled = torch.nn.functional.pad(image, (0, 14, 0, 24))
-    assert torch.equal(network(image), network(filled)[..., :40, :50])
+    torch.testing.assert_close(network(image), network(F.pad(image, (0, 14, 0, 24)))[..., :40, :50])
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_gradients_reach_every_parameter(batch_norm):
     torch.manual_seed(0)
-    network = FCN8(2, 3, width=0.1, batch_norm=batch_norm).eval()
-    network(torch.randn(2, 2, 64, 64)).square().mean().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+    network = FCN8(2, 3, width=0.1, batch_norm=batch_norm)
+    assert without_gradient(network, torch.randn(2, 2, 64, 64)) == []
 
 
 def test_scores_of_fc7_are_in_fp32_where_the_rest_is_in_bf16():

@@ -5,27 +5,25 @@ import math
 import numpy as np
 import pytest
 import torch
+from network_cases import parameters
 
 from npcrepro.models.baselines.nnunet import PlannedUNet, nnunet_unet, plain_unet, plan_shape
 
 
-@pytest.mark.parametrize("unet", [plain_unet, nnunet_unet, PlannedUNet])
-@pytest.mark.parametrize(("dimensions", "size"), [(2, (32, 48)), (3, (16, 32, 32))])
-def test_logits_have_the_size_of_the_image(unet, dimensions, size):
-    network = unet(3, 2, width=0.1, dimensions=dimensions)
-    assert network(torch.zeros(2, 3, *size)).shape == (2, 2, *size)
+@pytest.mark.parametrize("unet", [plain_unet, nnunet_unet])
+def test_logits_of_volumes_have_the_size_of_the_image(unet):
+    assert unet(3, 2, width=0.1, dimensions=3)(torch.zeros(2, 3, 16, 32, 32)).shape == (2, 2, 16, 32, 32)
 
 
 @pytest.mark.parametrize(("unet", "count"), [(plain_unet, 1_978_433), (nnunet_unet, 5_811_105)])
 def test_parameters_follow_the_width_and_all_get_a_gradient(unet, count):
-    def parameters(width):
-        return sum(parameter.numel() for parameter in unet(1, 1, width).parameters())
-
-    assert parameters(1.0) == count
-    assert parameters(0.5) < parameters(1.0) / 3
+    assert parameters(unet(1, 1, 1.0)) == count
     network = unet(1, 1, width=0.25)
-    network(torch.randn(2, 1, 32, 32)).square().mean().backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+    assert parameters(network) < count / 9
+    logits = network(torch.randn(2, 1, 32, 48))
+    assert logits.shape == (2, 1, 32, 48)
+    logits.square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
 
 
 def test_the_unet_of_today_is_monai_s_with_each_weight_once():
@@ -36,7 +34,7 @@ def test_the_unet_of_today_is_monai_s_with_each_weight_once():
     torch.manual_seed(0)
     theirs = DynUNet(2, 1, 2, [3] * 3, [1, 2, 2], [2, 2], filters=[3, 6, 13], res_block=True)
     image = torch.randn(1, 1, 16, 16)
-    assert torch.equal(ours(image), theirs(image))
+    torch.testing.assert_close(ours(image), theirs(image))
     places = [tensor.data_ptr() for tensor in ours.state_dict().values()]
     assert len(set(places)) == len(places)
 
@@ -47,8 +45,9 @@ def test_the_planned_unet_scores_at_several_sizes_and_reaches_every_weight(dimen
     network = PlannedUNet(1, 3, width=0.25, dimensions=dimensions)
     image = torch.randn(2, 1, *size)
     *inner, last = network(image, deep=True)
-    assert torch.equal(last, network(image))
-    assert [each.shape[-1] * 2 for each in (*inner, last)][:-1] == [each.shape[-1] for each in (*inner, last)][1:]
+    torch.testing.assert_close(last, network(image))
+    sides = [each.shape[-1] for each in (*inner, last)]
+    assert sides == [size[-1] // 2**level for level in reversed(range(len(sides)))]
     sum(each.square().mean() for each in (*inner, last)).backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in network.parameters())
     with pytest.raises(ValueError, match="divisible"):
@@ -69,7 +68,7 @@ def test_the_plan_of_the_shape_by_hand():
     assert plan.patch == [96, 96]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_every_plan_fits_its_budget_and_its_network(seed):
     rng = np.random.default_rng(seed)
     sizes = rng.integers(4, (60, 300, 300), (5, 3))
@@ -81,4 +80,3 @@ def test_every_plan_fits_its_budget_and_its_network(seed):
     assert math.prod(plan.patch) > 0.05 * median.prod()
     network = PlannedUNet(1, 2, 0.1, 3, plan.strides, plan.kernels)
     assert network(torch.zeros(1, 1, *plan.patch)).shape == (1, 2, *plan.patch)
-    assert all(side // factor >= 1 for side, factor in zip(plan.patch, network.factors, strict=True))

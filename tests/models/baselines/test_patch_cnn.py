@@ -6,8 +6,6 @@ from torch import nn
 
 from npcrepro.models.baselines.patch_cnn import PatchNetwork
 
-pytest_plugins = ["core_fixtures"]
-
 
 def classified_alone(network, patches):
     """What the classifier says to patches (N, series, 32, 32), with poolings that shrink the map: (N, out)."""
