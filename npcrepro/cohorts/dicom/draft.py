@@ -140,9 +140,9 @@ def _channel_lines(rules: Rules, patients: Sequence[Patient]) -> list[str]:
         name, about = _guess_channel(one)
         lines.append(_channel_line(name, [one], patients, about, sure=False))
     if common:
-        lines.append(
-            f"reference: {_as_yaml(rules.reference_of(tuple(common)))}  # the channel whose grid all others take"
-        )
+        several = any(len(patient.drawings) > 1 for patient in patients)
+        about = "the channel whose grid all others take" + ("; the RTSTRUCT drawn on it is imported" if several else "")
+        lines.append(f"reference: {_as_yaml(rules.reference_of(tuple(common)))}  # {about}")
     return [*lines, REGISTER]
 
 

@@ -161,6 +161,7 @@ def test_contours_on_two_series_are_told_apart(inside):
     write_series(inside / "dicom" / "A" / "mr", ramp(), modality="MR", description="T1", **about)
     other = write_rtstruct(inside / "dicom" / "A" / "MR.dcm", {"Tumor T1": BOXES}, **about)
     _, draft = refused(inside)
+    assert "reference: CT  # the channel whose grid all others take; the RTSTRUCT drawn on it is imported" in draft
     assert [line.split("; ")[-1] for line in draft if "Tumor" in line] == ["drawn on CT 'HEAD'", "drawn on MR 'T1'"]
     for name in ("Tumor:", "Tumor T1:"):
         uncomment(inside, name)
