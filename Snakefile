@@ -58,7 +58,7 @@ def plan_of(key, variant):
     options = sweep.Sweep(settings={papers[0]: settings}).options(papers[0])
     asked = f"{NPCREPRO} plan {' '.join(papers[1:])} {options}"
     # Where the GPU is that will train, a few updates tell the hours. A node that only sends out jobs may have none.
-    return f"({asked} --measure || {asked})" if ON_GPU else asked
+    return f"{{ {asked} --measure || {asked}; }}" if ON_GPU else asked
 
 
 @cache
