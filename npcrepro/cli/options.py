@@ -75,7 +75,7 @@ def three_numbers(option: str, text: str, separator: str, number: type, example:
 def reflow(app: typer.Typer) -> None:
     """Let the width of the terminal break the lines of every help text, and not those of the docstring."""
     for command in app.registered_commands:
-        paragraphs = inspect.getdoc(command.callback).split("\n\n")
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
         command.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
 
 
