@@ -56,7 +56,9 @@ def plan_of(key, variant):
     """What `npcrepro plan` is asked for, before there is a cohort."""
     papers, settings = of_variant(key, variant, f"{key}/{variant}")
     options = sweep.Sweep(settings={papers[0]: settings}).options(papers[0])
-    return f"{NPCREPRO} plan {' '.join(papers[1:])} {options}"
+    asked = f"{NPCREPRO} plan {' '.join(papers[1:])} {options}"
+    # Where the GPU is that will train, a few updates tell the hours. A node that only sends out jobs may have none.
+    return f"{{ {asked} --measure || {asked}; }}" if ON_GPU else asked
 
 
 @cache

@@ -30,6 +30,7 @@ from npcrepro.cli.options import (
     Seeds,
     Size,
     print_table,
+    reflow,
     settings_of,
 )  # fmt: skip
 from npcrepro.cli.publish import publish
@@ -37,6 +38,7 @@ from npcrepro.cli.score import score
 
 app = typer.Typer(
     help="Reproducing NPC Segmentation: papers on nasopharyngeal carcinoma, built again and measured.",
+    epilog="Your own scans, in this order: data import, data check, weights, predict --weights, data export-rtstruct.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -270,6 +272,9 @@ def list_weights(
         typer.echo(f"{run} packed in {weights.publish(run, device)}")
     if rows := weights.table():
         print_table(weights.TABLE, rows)
+        typer.echo("DSC: mean over the structures of patients who did not train; n counts patients")
+        typer.echo(f"model cards: {weights.registry.FOLDERS}/PAPER/weights/METHOD/README.md")
+        typer.echo("to use one: npcrepro predict --weights NAME --cohort FOLDER --out OUT")
     else:
         typer.echo("this copy of the package has no weights")
 
@@ -304,6 +309,8 @@ def book(
 
 
 app.command("audit")(papers.audit_papers)
+for each in (app, data):
+    reflow(each)
 
 
 def main() -> None:

@@ -17,7 +17,9 @@ NewCohort = Annotated[Path, typer.Argument(metavar="COHORT", help="Folder to wri
 PublicSet = Annotated[
     str, typer.Argument(metavar="SET", help="A set that 'data list' names, for instance npc-mri-277.")
 ]
-data = typer.Typer(help="Check, make and look at cohorts in the nnU-Net raw layout.", no_args_is_help=True)
+data = typer.Typer(
+    help="Make cohorts of DICOM, of image files and of public sets; check them; export contours.", no_args_is_help=True
+)
 
 
 @data.command("check")
@@ -210,7 +212,8 @@ def data_import(
     ],
     destination: NewCohort,
     rules: Annotated[
-        Path | None, typer.Option(help="YAML for DICOM: which series is which channel, which name which structure.")
+        Path | None,
+        typer.Option(help="YAML for DICOM: which series is which channel, and which name is which structure."),
     ] = None,
 ) -> None:
     """Make a cohort of DICOM (contours filled, images on one grid, identifiers dropped) or of a table of files.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -69,6 +70,13 @@ def three_numbers(option: str, text: str, separator: str, number: type, example:
     if len(values) != 3:
         raise InputError(f"{option} {text!r} is not three numbers along z, y and x: it looks like {example}")
     return values
+
+
+def reflow(app: typer.Typer) -> None:
+    """Let the width of the terminal break the lines of every help text, and not those of the docstring."""
+    for command in app.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

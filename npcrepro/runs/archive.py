@@ -96,6 +96,8 @@ def _records(source: Path) -> list[Record]:
             raise InputError(f"{source} tests no patient of its own, as it only serves other runs: name the run itself")
         return [record]
     found = find(source) if source.is_dir() else []
+    if not found and any(source.rglob("provenance.json")):
+        raise InputError(f"{source} is a part of a folder of runs: name the whole folder, or a single run")
     if not found:
         raise InputError(f"{source} holds no finished run and no published runs: a mistyped path, or nothing is done")
     return found

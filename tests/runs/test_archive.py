@@ -238,6 +238,7 @@ def test_what_cannot_be_packed_leaves_no_file(made, tmp_path):
     (copied / "provenance.json").write_text((copied / "provenance.json").read_text().replace('"cpu"', '"DOE^JANE"'))
     for sources, words in (
         ([tmp_path / "nothing"], "holds no finished run and no published runs"),
+        ([made.folder / "runs/li2018"], "is a part of a folder of runs"),
         ([copied], "looks like a name as DICOM writes it"),
         ([made.folder / "weights"], "a model card of stepwise without its runs"),
     ):

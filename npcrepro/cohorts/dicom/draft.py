@@ -13,7 +13,7 @@ from npcrepro.base.files import write_text
 from npcrepro.base.progress import Report
 from npcrepro.base.wording import plural
 from npcrepro.cohorts.dicom.find import Series
-from npcrepro.cohorts.dicom.names import near_miss
+from npcrepro.cohorts.dicom.names import TARGET_KINDS, near_miss
 from npcrepro.cohorts.dicom.patients import Patient
 from npcrepro.cohorts.dicom.rules import ChannelRule, Rules
 
@@ -78,7 +78,9 @@ def open_questions(rules: Rules, patients: Sequence[Patient]) -> list[str]:
             if near and near.structure not in known:
                 missed.add(f"{name!r} may be {near.structure}")
     if bare:
-        questions.append(f"patients none of whose structures fits a rule ({listed(map(repr, sorted(bare)))})")
+        questions.append(
+            f"patients whose structures all have names that are not known ({listed(map(repr, sorted(bare)))})"
+        )
     if missed:
         questions.append(f"structures that nearly fit a rule ({listed(sorted(missed))})")
     return questions
@@ -102,7 +104,7 @@ def draft_rules(source: str | Path, destination: str | Path, rules: Rules, patie
     if path.exists() and path.read_text(encoding="utf-8") != text:
         return f"{path} is there from before and was kept; remove it for a new draft, or go on with it: {command}"
     write_text(path, text)
-    return f"{path} has a line for each of them; decide there, then: {command}"
+    return f"{path} has a line for each of them; take away the # of those that are right, then: {command}"
 
 
 def exactly(names: Iterable[str]) -> str:
@@ -138,9 +140,9 @@ def _channel_lines(rules: Rules, patients: Sequence[Patient]) -> list[str]:
         name, about = _guess_channel(one)
         lines.append(_channel_line(name, [one], patients, about, sure=False))
     if common:
-        lines.append(
-            f"reference: {_as_yaml(rules.reference_of(tuple(common)))}  # the channel whose grid all others take"
-        )
+        several = any(len(patient.drawings) > 1 for patient in patients)
+        about = "the channel whose grid all others take" + ("; the RTSTRUCT drawn on it is imported" if several else "")
+        lines.append(f"reference: {_as_yaml(rules.reference_of(tuple(common)))}  # {about}")
     return [*lines, REGISTER]
 
 
@@ -205,7 +207,15 @@ def _structure_lines(rules: Rules, patients: Sequence[Patient]) -> list[str]:
                 f"in place of the line above, if {name!r} is {structure} too: {why}" if names else f"near miss: {why}"
             )
             lines.append(line(structure, [*names, name], about))
-    return [*lines, *(line(name, [name], "like no name of the field: keeps its own") for name in rest)]
+    return [*lines, *(line(name, [name], _kind_of(name)) for name in rest)]
+
+
+def _kind_of(name: str) -> str:
+    """What the first letters of a name tell that is like no other, by AAPM TG-263."""
+    for letters, kind in TARGET_KINDS.items():
+        if re.match(rf"{letters}(?![a-z])", name, re.IGNORECASE):
+            return f"by its first letters a {kind}: keeps its own name"
+    return "like no name of the field: keeps its own"
 
 
 def _drawn_on(names: list[str], patients: Sequence[Patient]) -> str:

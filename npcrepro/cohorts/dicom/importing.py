@@ -80,7 +80,8 @@ def import_dicom(
         plans.append(plan)
         for other in patient.drawings:
             if other.path != plan.drawing:
-                report(f"{other.path}: left out: the contours of {plan.drawing} are taken")
+                taken = f"one RTSTRUCT of each patient is taken, here {plan.drawing}"
+                report(f"{other.path}: left out: {taken}; 'reference' in the rules decides which")
     if not plans:
         raise InputError(f"{source}: none of {len(patients)} patients can be imported: the lines above say why")
     _report_names(patients, plans, chosen, report)

@@ -23,6 +23,13 @@ TARGETS = {
     "CTV1": ["ctv 1", "ctv p1"],
     "CTV2": ["ctv 2", "ctv p2"],
 }
+# First letters of target volumes; what follows them is up to the clinic.
+TARGET_KINDS = {
+    "GTV": "gross tumour volume",
+    "CTV": "clinical target volume",
+    "ITV": "internal target volume",
+    "PTV": "planning target volume",
+}
 MANDIBLE = ["mandible", "bone mandible", "mandibula", "unter kiefer", "mandibule"]
 ORGANS = {
     "BrainStem": ["brain stem", "hirn stamm", "stamm hirn", "tronc cérébral"],

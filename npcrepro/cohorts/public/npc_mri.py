@@ -49,7 +49,10 @@ def _read_series(folder: Path, channel: str) -> Volume:
     # pydicom is not needed for the other sets.
     from npcrepro.cohorts.dicom import read_series
 
-    return Volume(*read_series(folder / SERIES[channel][0]))
+    series = folder / SERIES[channel][0]
+    if not series.is_dir():
+        raise InputError(f"{series}: no such folder; {channel} is missing, or the archive was not unpacked whole")
+    return Volume(*read_series(series))
 
 
 def _mask(name: str, folder: Path, channel: str, series: Volume, log: ConversionLog) -> np.ndarray | None:

@@ -68,7 +68,9 @@ def test_two_series_and_a_foreign_name(inside):
     assert "several series of one patient fit channel CT ('HEAD', 'HEAD late')" in message
     assert "structures that nearly fit a rule ('Hirnstam' may be BrainStem)" in message
     command = "npcrepro data import dicom cohort --rules rules-draft.yaml"
-    assert message.endswith(f"rules-draft.yaml has a line for each of them; decide there, then: {command}")
+    assert message.endswith(
+        f"rules-draft.yaml has a line for each of them; take away the # of those that are right, then: {command}"
+    )
     assert [line for line in draft if line.startswith("  ")] == [
         "  # CT: {modality: CT, description: ^HEAD$}"
         "  # 1 of 1 patient; choose one of them; contours are drawn on it in 1",
@@ -76,7 +78,8 @@ def test_two_series_and_a_foreign_name(inside):
         "  GTVp: ^GTVp$  # 1 of 1 patient",
         "  # BrainStem: ^Hirnstam$  # 1 of 1 patient; near miss: 94 % like 'hirn stamm'",
         "  # Couch: ^Couch$  # 1 of 1 patient; like no name of the field: keeps its own",
-        "  # PTV 70 (Gy): ^PTV 70 \\(Gy\\)$  # 1 of 1 patient; like no name of the field: keeps its own",
+        "  # PTV 70 (Gy): ^PTV 70 \\(Gy\\)$"
+        "  # 1 of 1 patient; by its first letters a planning target volume: keeps its own name",
     ]
     with pytest.raises(InputError, match="no line below channels"):
         read_rules("rules-draft.yaml")
@@ -135,7 +138,7 @@ def test_no_channel_that_all_patients_have(inside):
 def test_an_edited_draft_is_kept(inside):
     patient(inside, "Liver", "Spleen")
     message, draft = refused(inside)
-    assert "patients none of whose structures fits a rule ('Liver', 'Spleen')" in message
+    assert "patients whose structures all have names that are not known ('Liver', 'Spleen')" in message
     assert refused(inside)[0] == message
     uncomment(inside, "Liver")
     message, kept = refused(inside)
@@ -158,10 +161,12 @@ def test_contours_on_two_series_are_told_apart(inside):
     write_series(inside / "dicom" / "A" / "mr", ramp(), modality="MR", description="T1", **about)
     other = write_rtstruct(inside / "dicom" / "A" / "MR.dcm", {"Tumor T1": BOXES}, **about)
     _, draft = refused(inside)
+    assert "reference: CT  # the channel whose grid all others take; the RTSTRUCT drawn on it is imported" in draft
     assert [line.split("; ")[-1] for line in draft if "Tumor" in line] == ["drawn on CT 'HEAD'", "drawn on MR 'T1'"]
     for name in ("Tumor:", "Tumor T1:"):
         uncomment(inside, name)
     said = []
     cohort = import_dicom("dicom", "cohort", rules="rules-draft.yaml", report=said.append)
     assert list(cohort.structures) == ["Tumor"]
-    assert f"{other.relative_to(inside)}: left out: the contours of dicom/A/RS.dcm are taken" in said
+    taken = "one RTSTRUCT of each patient is taken, here dicom/A/RS.dcm; 'reference' in the rules decides which"
+    assert f"{other.relative_to(inside)}: left out: {taken}" in said
