@@ -3,8 +3,7 @@
 Everything is done slab by slab, so that only the finished volumes are as large as the matrix.
 """
 
-from __future__ import annotations
-
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +33,17 @@ TEXTURE_KNOTS = 64  # after which a field repeats
 TUMOUR_TISSUES = (Tissue.TUMOUR, Tissue.NECROSIS, Tissue.METASTATIC_NODE)
 AIR_TISSUES = (Tissue.OUTSIDE, Tissue.AIR, Tissue.LUMEN)
 MARKER_RADIUS_MM = 3.5
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Independent random numbers for each thing that has a name, whatever else is drawn."""
+
+    seed: int
+    patient: int
+
+    def __call__(self, name: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, self.patient, zlib.crc32(name.encode())])
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,7 @@ class Fields:
     infiltration: RandomField
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Fields:
+    def draw(cls, rng: np.random.Generator) -> "Fields":
         water, uptake = (tuple(RandomField(rng, mm, TEXTURE_KNOTS) for mm, _ in TEXTURES_MM) for _ in range(2))
         return cls(water, uptake, RandomField(rng, INFILTRATION_MM))
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npcrepro.base.errors import InputError, pick
-from npcrepro.cohorts.phantom.acquisition import Fields, Grid, partition, sample, soften
+from npcrepro.cohorts.phantom.acquisition import Draw, Fields, Grid, partition, sample, soften
 from npcrepro.cohorts.phantom.anatomy import Anatomy
-from npcrepro.cohorts.phantom.ct import CTV_MARGINS_MM, marker_place, with_margin
-from npcrepro.cohorts.phantom.kinds import KINDS, MARKER, Kind
+from npcrepro.cohorts.phantom.ct import CTV_MARGINS_MM, CtScan, marker_place, with_margin
 from npcrepro.cohorts.phantom.observers import check_agreement
 from npcrepro.cohorts.phantom.observers import second_observer as draw_again
-from npcrepro.cohorts.phantom.scan import CtScan, Draw, MriScan, draw_motion
+from npcrepro.cohorts.phantom.scan import KINDS, MARKER, Kind, MriScan, draw_motion
 from npcrepro.cohorts.phantom.shapes import Triple
 from npcrepro.cohorts.phantom.signal import draw_tissues
 from npcrepro.cohorts.phantom.tissues import Structure
@@ -91,7 +90,7 @@ def make_patient(
     fields = Fields.draw(field_rng)
     draw = Draw(seed, patient)
     if kind == "ct":
-        scan = CtScan(chosen.series[0], grid, draw, marker_place(anatomy, place_rng))
+        scan = CtScan(grid, draw, marker_place(anatomy, place_rng))
     else:
         scan = MriScan(chosen, names, grid, draw, draw_tissues(tissue_rng), draw_motion(kind, patient, place_rng))
     wanted = sorted({part for name in chosen.structures for part in _parts(name)})

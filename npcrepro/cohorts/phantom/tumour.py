@@ -1,7 +1,5 @@
 """The primary tumour: a front that grows from the nasopharynx through what its T stage lets it invade."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -51,8 +49,7 @@ TARGETS = (
 STEP_MM = 2.5
 HALF_EXTENT_MM = (42.5, 42.5, 42.5)
 
-Axes = Sequence[np.ndarray]
-Place = Sequence[np.ndarray]
+Axes = Place = Sequence[np.ndarray]
 
 
 def _resistance(stage: int) -> np.ndarray:
@@ -70,13 +67,8 @@ def _resistance(stage: int) -> np.ndarray:
 class Tumour:
     """The region that a growing front reaches first, up to the volume drawn for this patient, in one piece.
 
-    Args:
-        rng: generator of origin, lobes, volume and surface.
-        side: +1 left, -1 right.
-        stage: T stage 1-4.
-        centre_mm: (z, y, x) of the nasopharynx in the world.
-        healthy: code of tissue and structure without the tumour, from world axes z, y, x.
-        anatomical: anatomical coordinates x, y, z from world axes z, y, x.
+    `side` is +1 on the left, `centre_mm` (z, y, x) the nasopharynx; `healthy` gives the codes without the tumour and
+    `anatomical` the anatomical coordinates x, y, z, both from world axes z, y, x.
     """
 
     def __init__(
@@ -109,12 +101,7 @@ class Tumour:
         )
 
     def paint(self, code: np.ndarray, place: Place, axes: Axes) -> None:
-        """Paint the tumour into `code` (z, y, x), in place.
-
-        Args:
-            place: anatomical coordinates x, y, z of the points of the axes.
-            axes: world axes z, y, x in mm, rising.
-        """
+        """Paint the tumour into `code` (z, y, x) in place; `place` and world `axes` as in `Tumour`."""
         block = tuple(
             slice(*np.searchsorted(axis, (low, high))) for axis, low, high in zip(axes, self.low_mm, self.high_mm)
         )

@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate
 
 from npcrepro.cohorts.phantom import KINDS, Tissue
-from npcrepro.cohorts.phantom.dce import plasma_concentration, tissue_concentration
+@@
 from npcrepro.cohorts.phantom.signal import (
     PatientTissues,
     SpinEcho,
