@@ -15,8 +15,7 @@ from npcrepro import __version__
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import writing
 from npcrepro.cohorts.check import grid_defects
-from npcrepro.cohorts.dicom.find import find_series
-from npcrepro.cohorts.dicom.headers import reading
+from npcrepro.cohorts.dicom.find import find_series, reading
 from npcrepro.cohorts.dicom.series import Grid, Slice, read_grid
 from npcrepro.cohorts.images import read_image, to_mask
 from npcrepro.cohorts.listing import scan

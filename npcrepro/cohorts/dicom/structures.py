@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.dicom.headers import reading, text
+from npcrepro.cohorts.dicom.find import reading, text
 from npcrepro.cohorts.dicom.series import FARTHEST_MM, Grid
 
 # In slices: farther out of the plane of the images, and a contour was drawn on another plane.
@@ -55,7 +55,12 @@ def read_structures(path: str | Path) -> StructureSet:
         return StructureSet(
             path=path,
             structures=tuple(_structure(roi, items.get(int(roi.ROINumber), []), path) for roi in rois),
-            series=frozenset(_referenced_series(dataset)),
+            series=frozenset(
+                text(series, "SeriesInstanceUID")
+                for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []
+                for study in frame.get("RTReferencedStudySequence") or []
+                for series in study.get("RTReferencedSeriesSequence") or []
+            ),
             frames_of_reference=frozenset(frames - {""}),
         )
 
@@ -89,26 +94,12 @@ def fill(polygons: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
 
     The first centre is at (0, 0). Of a pixel whose centre lies on an edge, the left and lower side are inside.
     """
-    mask = np.zeros(shape, bool)
-    polygons = list(polygons)
-    if not polygons:
-        return mask
-    corners = np.concatenate(polygons)
-    size = shape[::-1]
-    left, top = np.clip(np.floor(corners.min(axis=0)), 0, size).astype(int)
-    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, size).astype(int)
-    # Odd or even is all that counts, which the overflow of small integers keeps.
-    crossings = np.zeros((bottom - top, right - left + 1), np.uint8)
-    for polygon in polygons:
-        _add_crossings(crossings, polygon - [left, top])
-    mask[top:bottom, left:right] = np.cumsum(crossings, axis=1, dtype=np.uint8)[:, :-1] % 2 == 1
-    return mask
-
-
-def _add_crossings(crossings: np.ndarray, start: np.ndarray) -> None:
-    """Count, for every row, the edges of a polygon by the first pixel to the right of each."""
-    rows, columns = crossings.shape[0], crossings.shape[1] - 1
-    end = np.roll(start, -1, axis=0)
+    rows, columns = shape
+    # Edges of all polygons, counted in every row by the first pixel to the right of each. Odd or even is all that
+    # counts, which the overflow of small integers keeps.
+    crossings = np.zeros((rows, columns + 1), np.uint8)
+    polygons = list(polygons) or [np.empty((0, 2))]
+    start, end = np.concatenate(polygons), np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons])
     # An edge meets the rows from its lower end up to, but without, its upper end.
     lower, upper = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
     first = np.ceil(np.clip(lower, 0, rows)).astype(int)
@@ -118,6 +109,7 @@ def _add_crossings(crossings: np.ndarray, start: np.ndarray) -> None:
     slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
     column = start[edge, 0] + (row - start[edge, 1]) * slope
     np.add.at(crossings, (row, np.ceil(np.clip(column, 0, columns)).astype(int)), 1)
+    return np.cumsum(crossings, axis=1, dtype=np.uint8)[:, :-1] % 2 == 1
 
 
 def _by_slice(
@@ -162,10 +154,3 @@ def _points(item: pydicom.Dataset, name: str, path: Path) -> np.ndarray:
         cause = "a damaged file, or a faulty export"
         raise InputError(f"{path}: a contour of {name!r} is not made of points in millimetres: {cause}")
     return points.reshape(-1, 3)
-
-
-def _referenced_series(dataset: pydicom.Dataset) -> Iterable[str]:
-    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
-        for study in frame.get("RTReferencedStudySequence") or []:
-            for series in study.get("RTReferencedSeriesSequence") or []:
-                yield text(series, "SeriesInstanceUID")

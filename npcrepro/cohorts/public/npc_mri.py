@@ -1,7 +1,5 @@
 """NPC MRI 277: three series on three grids, with one mask each (Li et al., Scientific Data 2025)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +7,17 @@ import numpy as np
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.images import from_itk
-from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, Outlook, PublicSet
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Outlook
 from npcrepro.cohorts.public.volumes import Volume, binary, case_folders, mask_on, registered, stack
 from npcrepro.metrics.overlap import count
 
 # Channel: folder of the series, name of its mask.
 SERIES = {"T1": ("T1WI", "ROI-T1"), "T2": ("T2WI", "ROI-T2"), "CET1": ("CE-T1WI", "ROI-CE-T1")}
 ALONE = "-alone"  # ends the name of a variant that has the reference series and no other
-LAYOUT = "MRI-Segments/<patient>/{T1WI,T2WI,CE-T1WI}/*.dcm with ROI-T1.nii, ROI-T2.nii and ROI-CE-T1.nii"
 
 
-def _convert(source: Path, variant: str, log: ConversionLog) -> Conversion:
-    folders = case_folders(source, "*/ROI-*.nii*", LAYOUT)
+def npc_mri(variant: str, log: ConversionLog) -> Conversion:
+    folders = case_folders(log, "*/ROI-*.nii*")
     cases = {f"NPC_{folder.name}": folder for folder in folders}
     outlook = OUTLOOKS[variant]
     reference = variant.removesuffix(ALONE)
@@ -137,28 +134,3 @@ OUTLOOKS = {
         (f"CET1{ALONE}", "_CET1", ("CET1",)),
     )
 }
-NPC_MRI = PublicSet(
-    key="npc-mri-277",
-    title="NPC MRI 277",
-    content="277 untreated primary NPC: axial T1, T2 and contrast-enhanced T1 MRI with the primary tumour",
-    licence="CC BY 4.0",
-    publishable=True,
-    reference="Li et al., Scientific Data 12:1450 (2025), doi:10.1038/s41597-025-05815-x",
-    access="open, from Zenodo (record 13131827)",
-    layout=LAYOUT,
-    variants={
-        "T1": "grid and mask of T1; T2 and CET1 registered to it",
-        "T2": "grid and mask of T2; T1 and CET1 registered to it",
-        "CET1": "grid and mask of contrast-enhanced T1; T1 and T2 registered to it",
-        f"CET1{ALONE}": "contrast-enhanced T1 and its mask as published; nothing is registered",
-    },
-    convert=_convert,
-    outlooks=OUTLOOKS,
-    downloads=(
-        Download(
-            "https://zenodo.org/records/13131827/files/primary_data.zip",
-            "primary_data.zip",
-            "7ed81ca69c92a289ed0d6b8d1387bfe3db4ebe1717750cf94721f992f9ae6b4f",
-        ),
-    ),
-)

@@ -1,10 +1,8 @@
-"""What a public data set is to the rest of the package: where it is, what may be done with it, how it becomes a cohort.
+"""What a public data set is to the rest of the package, and how it becomes a cohort on disk.
 
-A converter is a function of a folder, a variant and a `ConversionLog`; it returns a `Conversion`, whose cases are read
+A converter is a function of a variant and a `ConversionLog`; it returns a `Conversion`, whose cases are read
 one at a time. A case that cannot be used is skipped, never silently: the log keeps which and why.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +10,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from npcrepro.base.errors import InputError
-from npcrepro.base.files import as_data
+from npcrepro.base.errors import InputError, pick
+from npcrepro.base.files import as_data, check_new, write_json, writing_folder
 from npcrepro.base.progress import Report
-from npcrepro.cohorts.cohort import CaseArrays
+from npcrepro.cohorts.cohort import CaseArrays, Cohort
+from npcrepro.cohorts.layout import read_cohort, write_cohort
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,12 @@ class Download:
 class ConversionLog:
     """What happened to the cases of one conversion: which were skipped, what was noticed about the others.
 
-    ``sheets`` is a folder for pictures, which the converter makes when it needs it.
+    ``source`` is the folder of the set, which has to hold ``layout``; ``sheets`` is a folder for pictures, which the
+    converter makes when it needs it.
     """
 
-    def __init__(self, source: Path, sheets: Path, report: Report):
-        self.source, self.sheets, self.report = source, sheets, report
+    def __init__(self, source: Path, layout: str, sheets: Path, report: Report):
+        self.source, self.layout, self.sheets, self.report = source, layout, sheets, report
         self.skipped: dict[str, str] = {}
         self.notes: dict[str, list[str]] = {}
 
@@ -108,11 +108,9 @@ class Outlook:
 
 @dataclass(frozen=True)
 class PublicSet:
-    """One public data set.
+    """One public data set: an entry of ``sets.yaml``, its converter, and for some variants what they will be.
 
-    ``access`` says how to get it; where ``downloads`` is empty, that is for the user to do. ``layout`` is what the
-    folder given to the converter has to hold. ``variants`` map a choice to what it means; the first is the default.
-    ``outlooks`` say of some variants what they will be.
+    ``access`` says how to get it; where ``downloads`` is empty, that is for the user to do.
     """
 
     key: str
@@ -124,10 +122,72 @@ class PublicSet:
     access: str
     layout: str
     variants: Mapping[str, str]
-    convert: Callable[[Path, str, ConversionLog], Conversion]
+    convert: Callable[[str, ConversionLog], Conversion]
     downloads: tuple[Download, ...] = ()
     outlooks: Mapping[str, Outlook] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
         """The set as plain data."""
         return as_data({name: value for name, value in vars(self).items() if name != "convert"})
+
+
+def convert(
+    chosen: PublicSet, source: str | Path, destination: str | Path, variant: str | None = None, report: Report = print
+) -> Cohort:
+    """Write a public set, unpacked in ``source``, as a cohort to the new folder ``destination``.
+
+    Cases that cannot be used are skipped and reported; ``conversion.json`` beside ``dataset.json`` keeps which and why,
+    and what was noticed about the others. Some sets add pictures to look at in ``overlays``. Raises InputError for an
+    unknown variant, a source with another layout, a destination that is not empty, and where no case could be used.
+    """
+    source, destination = Path(source), Path(destination)
+    variant = next(iter(chosen.variants)) if variant is None else variant
+    pick(chosen.variants, variant, f"variant of {chosen.key}")
+    if not source.is_dir():
+        hint = "unpack the archive first" if source.is_file() else "no such folder: a mistyped path"
+        raise InputError(f"{source} is not a folder with {chosen.title}: {hint}")
+    check_new(destination)
+    try:
+        with writing_folder(destination) as folder:
+            log = ConversionLog(source, chosen.layout, folder / "overlays", report)
+            conversion = chosen.convert(variant, log)
+            _write(chosen, conversion, log, folder / "cohort", destination)
+            # A cohort is written to a folder of its own, which write_cohort wants to be new.
+            for part in (folder / "cohort").iterdir():
+                part.rename(folder / part.name)
+            (folder / "cohort").rmdir()
+            found = {"set": chosen.key, "variant": variant, "skipped": log.skipped, "notes": log.notes}
+            write_json(folder / "conversion.json", found)
+    except OSError as problem:
+        raise InputError(f"cannot write {destination}: {problem.strerror or problem}") from problem
+    return read_cohort(destination)
+
+
+def _write(chosen: PublicSet, conversion: Conversion, log: ConversionLog, folder: Path, destination: Path) -> None:
+    try:
+        write_cohort(
+            folder,
+            _counted(conversion, chosen, log),
+            name=conversion.name,
+            channels=conversion.channels,
+            structures=conversion.structures,
+            reference=chosen.reference,
+            licence=chosen.licence,
+            publishable=chosen.publishable,
+        )
+    except InputError as problem:
+        raise InputError(str(problem).replace(str(folder), str(destination))) from None
+
+
+def _counted(conversion: Conversion, chosen: PublicSet, log: ConversionLog) -> Iterator[CaseArrays]:
+    done = 0
+    for case in conversion.cases:
+        yield case
+        done += 1
+        log.report(f"{case.name} is written")
+    if not done:
+        first = next(iter(log.skipped.items()), None)
+        why = f"; the first: {first[0]}: {first[1]}" if first else ""
+        raise InputError(f"{log.source} holds no case of {chosen.title} that can be used{why}")
+    left_out = f"{len(log.skipped)} skipped" if log.skipped else "none skipped"
+    log.report(f"{done} cases, {left_out}, notes on {len(log.notes)}: see conversion.json")

@@ -60,12 +60,13 @@ def read(path: Path) -> Volume:
     return Volume(*read_image(path))
 
 
-def find(source: Path, pattern: str, layout: str) -> list[Path]:
-    """What ``pattern`` finds in ``source``, or in the first folders below it that have any, in natural order.
+def find(log: ConversionLog, pattern: str) -> list[Path]:
+    """What ``pattern`` finds in the source, or in the first folders below it that have any, in natural order.
 
     Archives are unpacked with and without a folder around them, so that the depth is not fixed. Raises InputError that
     names the layout and what is there instead.
     """
+    source = log.source
     for depth in range(DEEPEST + 1):
         found = [path for path in source.glob("*/" * depth + pattern) if not _hidden(path.relative_to(source))]
         if found:
@@ -74,15 +75,15 @@ def find(source: Path, pattern: str, layout: str) -> list[Path]:
     shown = ", ".join([*inside[:4], "..."] if len(inside) > 4 else inside) or "nothing"
     archives = [name for name in inside if name.endswith((".zip", ".tar", ".gz", ".7z"))]
     hint = f"; unpack {archives[0]} first" if archives and not any(".nii" in name for name in archives) else ""
-    raise InputError(f"{source} does not hold {layout}: it holds {shown}{hint}")
+    raise InputError(f"{source} does not hold {log.layout}: it holds {shown}{hint}")
 
 
-def case_folders(source: Path, pattern: str, layout: str, level: int = 1) -> list[Path]:
+def case_folders(log: ConversionLog, pattern: str, level: int = 1) -> list[Path]:
     """Folders of cases: those that ``pattern`` finds a file in, ``level`` steps above it, and the ones beside them.
 
     A case whose image is missing is among them, so that it is reported and not passed over.
     """
-    places = dict.fromkeys(path.parents[level] for path in find(source, pattern, layout))
+    places = dict.fromkeys(path.parents[level] for path in find(log, pattern))
     folders = (path for place in places for path in place.iterdir() if path.is_dir())
     return sorted((path for path in folders if not _hidden(Path(path.name))), key=natural)
 

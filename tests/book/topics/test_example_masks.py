@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from npcrepro.book.topics import example_masks
-from npcrepro.cohorts.public.organs import DEEPMIND_ORGANS
+from npcrepro.cohorts.public.organ_files import DEEPMIND_ORGANS
 from npcrepro.findings import observers
 from npcrepro.metrics.overlap import Counts, count
 from npcrepro.metrics.panel import measure

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from npcrepro.cohorts.phantom import Tissue
-from npcrepro.cohorts.phantom.acquisition import Grid
-from npcrepro.cohorts.phantom.ct import ComputedTomography, ct_slice, draw_ct, with_margin
+from npcrepro.cohorts.phantom.acquisition import Draw, Grid
+from npcrepro.cohorts.phantom.ct import CtScan, with_margin
 from npcrepro.cohorts.phantom.tissues import PROPERTIES
 
 GRID = Grid((4, 64, 64), (3.0, 1.0, 1.0))
-SERIES = ComputedTomography()
 
 
 def fractions_of(tissue: Tissue) -> np.ndarray:
@@ -20,8 +19,7 @@ def fractions_of(tissue: Tissue) -> np.ndarray:
 
 def image_of(fractions: np.ndarray) -> np.ndarray:
     empty = np.zeros((64, 64), np.float32)
-    patient = draw_ct(SERIES, np.random.default_rng(0))
-    return ct_slice(SERIES, patient, GRID, fractions, empty, empty, np.random.default_rng(1))
+    return CtScan(GRID, Draw(0, 0), (0.0, 0.0, 0.0)).slice(fractions, empty, empty)
 
 
 def test_hounsfield_units_and_noise() -> None:

@@ -1,12 +1,12 @@
-"""HaN-Seg and DeepMind TCIA: head-and-neck CT with one NRRD file for each organ."""
-
-from __future__ import annotations
+"""Head-and-neck CT with one file for each structure: HaN-Seg and DeepMind TCIA (NRRD), OpenKBP (tables of voxels)."""
 
 from pathlib import Path
 
+import numpy as np
+
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.cohort import CaseArrays
-from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, PublicSet
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog
 from npcrepro.cohorts.public.volumes import (
     PackedMasks,
     Volume,
@@ -15,6 +15,7 @@ from npcrepro.cohorts.public.volumes import (
     cropped_mask_on,
     read,
     registered,
+    stack,
 )
 
 # Organ as in the file name: its name here. Codes are never taken from the order of files, which shifts where one is
@@ -31,7 +32,6 @@ HANSEG_ORGANS = {
     **{"OpticChiasm": "OpticChiasm", "OpticNrv_L": "OpticNerve_L", "OpticNrv_R": "OpticNerve_R"},
     **{name: name for name in ("Parotid_L", "Parotid_R", "Pituitary", "SpinalCord")},
 }
-HANSEG_LAYOUT = "set_1/case_NN/case_NN_IMG_CT.nrrd with case_NN_IMG_MR_T1.nrrd and case_NN_OAR_<organ>.seg.nrrd"
 
 DEEPMIND_ORGANS = {
     **{"Brain": "Brain", "Brainstem": "BrainStem", "Mandible": "Mandible"},
@@ -42,11 +42,10 @@ DEEPMIND_ORGANS = {
         for side in "LR"
     },
 }
-DEEPMIND_LAYOUT = "{test,validation}/{oncologist,radiographer}/<case>/CT_IMAGE.nrrd with segmentations/<Organ>.nrrd"
 
 
-def _convert_hanseg(source: Path, variant: str, log: ConversionLog) -> Conversion:
-    folders = case_folders(source, "case_*/case_*_IMG_CT.nrrd", HANSEG_LAYOUT)
+def hanseg(variant: str, log: ConversionLog) -> Conversion:
+    folders = case_folders(log, "case_*/case_*_IMG_CT.nrrd")
     channels = {"ct": ("CT",), "ct-mr": ("CT", "T1")}[variant]
 
     def case(name: str, folder: Path) -> CaseArrays:
@@ -64,11 +63,13 @@ def _convert_hanseg(source: Path, variant: str, log: ConversionLog) -> Conversio
     return Conversion(f"HaN-Seg_{variant}", channels, structures, log.convert(cases, case))
 
 
-def _convert_deepmind(source: Path, variant: str, log: ConversionLog) -> Conversion:
-    folders = case_folders(source, f"*/{variant}/*/CT_IMAGE.nrrd", DEEPMIND_LAYOUT)
+def deepmind(variant: str, log: ConversionLog) -> Conversion:
+    folders = case_folders(log, f"*/{variant}/*/CT_IMAGE.nrrd")
     cases = {folder.name: folder for folder in folders}
     if len(cases) < len(folders):
-        raise InputError(f"{source} holds a case twice: {len(folders)} folders of {len(cases)} cases of the {variant}")
+        raise InputError(
+            f"{log.source} holds a case twice: {len(folders)} folders of {len(cases)} cases of the {variant}"
+        )
 
     def case(name: str, folder: Path) -> CaseArrays:
         image = read(folder / "CT_IMAGE.nrrd")
@@ -101,34 +102,57 @@ def _organs(
     return masks, missing
 
 
-HAN_SEG = PublicSet(
-    key="han-seg",
-    title="HaN-Seg",
-    content="42 head-and-neck CT with T1 MR (not registered), 30 organs at risk",
-    licence="CC BY-NC-ND 4.0",
-    publishable=False,
-    reference="Podobnik et al., Medical Physics 50:1917 (2023), doi:10.1002/mp.16197",
-    access="open, from Zenodo (record 7442914); no adaptations may be shared",
-    layout=HANSEG_LAYOUT,
-    variants={"ct": "CT alone", "ct-mr": "CT and T1 MR, registered rigidly to the CT"},
-    convert=_convert_hanseg,
-    downloads=(
-        Download(
-            "https://zenodo.org/records/7442914/files/HaN-Seg.zip",
-            "HaN-Seg.zip",
-            "20226dd717f334dc1b1afe961b3375f946fa56b64a80bf5349128f90c0bbfa5f",
-        ),
-    ),
-)
-DEEPMIND = PublicSet(
-    key="deepmind-tcia",
-    title="DeepMind TCIA",
-    content="31 head-and-neck CT, 21 organs at risk drawn by an oncologist and by a radiographer",
-    licence="CC BY 4.0 for the masks; the CT images have terms of their own (The Cancer Imaging Archive)",
-    publishable=False,
-    reference="Nikolov et al., Journal of Medical Internet Research 23:e26151 (2021), arXiv:1809.04430",
-    access="open: clone github.com/deepmind/tcia-ct-scan-dataset with git-lfs",
-    layout=DEEPMIND_LAYOUT,
-    variants={"oncologist": "masks of the oncologist", "radiographer": "masks of the radiographer"},
-    convert=_convert_deepmind,
-)
+OPENKBP_SHAPE = (128, 128, 128)
+OPENKBP_ROIS = {
+    "oars": {
+        **{"Brainstem": "BrainStem", "SpinalCord": "SpinalCord", "RightParotid": "Parotid_R"},
+        **{"LeftParotid": "Parotid_L", "Esophagus": "Esophagus", "Larynx": "Larynx", "Mandible": "Mandible"},
+    },
+    "targets": {"PTV70": "PTV70", "PTV63": "PTV63", "PTV56": "PTV56"},
+}
+# The published numbers are HU + 1000.
+ZERO_HU = 1000
+
+
+def openkbp(variant: str, log: ConversionLog) -> Conversion:
+    folders = case_folders(log, "*-pats/pt_*/ct.csv")
+    cases = {f"KBP_{int(folder.name.removeprefix('pt_')):03d}": folder for folder in folders}
+
+    def case(name: str, folder: Path) -> CaseArrays:
+        image = _voxels(folder / "ct.csv").astype(np.int16) - ZERO_HU
+        files = {structure: folder / f"{roi}.csv" for roi, structure in OPENKBP_ROIS[variant].items()}
+        masks = {structure: _voxels(path).astype(bool) for structure, path in files.items() if path.is_file()}
+        if not masks:
+            raise InputError(f"{folder}: none of {', '.join(files)} was contoured")
+        missing = log.missing(name, files, masks)
+        # A dose level that was not prescribed has no target volume, which is an empty mask.
+        unknown = missing if variant == "oars" else ()
+        spacing_mm = _spacing_mm(folder / "voxel_dimensions.csv")
+        return CaseArrays(name, name, stack([image]), masks, spacing_mm, not_contoured=unknown)
+
+    structures = tuple(OPENKBP_ROIS[variant].values())
+    return Conversion(f"OpenKBP_{variant}", ("CT",), structures, log.convert(cases, case))
+
+
+def _voxels(path: Path) -> np.ndarray:
+    """A table of voxels as (z, y, x), feet first: values, or 1 where a mask lists indices only."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, index_col=0)
+        index = table.index.to_numpy(np.int64)
+        values = np.zeros(OPENKBP_SHAPE, np.float32)
+        listed = table.iloc[:, 0].to_numpy(np.float32)
+        values.ravel()[index] = 1 if np.isnan(listed).all() else listed
+    except (OSError, ValueError, IndexError) as problem:
+        raise InputError(f"{path} is not a table of voxel and value: {problem}") from None
+    # From (front to back, right to left, head to feet) to (feet to head, front to back, right to left).
+    return values.transpose(2, 0, 1)[::-1]
+
+
+def _spacing_mm(path: Path) -> tuple[float, float, float]:
+    try:
+        y, x, z = np.loadtxt(path, ndmin=1).ravel().tolist()
+    except (OSError, ValueError) as problem:
+        raise InputError(f"{path} does not hold three voxel sizes: {problem}") from None
+    return z, y, x

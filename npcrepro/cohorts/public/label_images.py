@@ -1,6 +1,4 @@
-"""SegRap2023 and StructSeg 2019: NPC radiotherapy CT from challenges, organs at risk and targets."""
-
-from __future__ import annotations
+"""Sets with label images: SegRap2023 and StructSeg 2019 (NPC CT), LNCTVSeg (lymph node levels), HNTS-MRG 2024 (MRI)."""
 
 from pathlib import Path
 
@@ -8,7 +6,7 @@ import numpy as np
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.cohort import CaseArrays
-from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Outlook, PublicSet
+from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Outlook
 from npcrepro.cohorts.public.volumes import (
     PackedMasks,
     Volume,
@@ -16,6 +14,7 @@ from npcrepro.cohorts.public.volumes import (
     case_folders,
     case_of,
     contrast_ct,
+    find,
     mask_on,
     natural,
     read,
@@ -47,10 +46,6 @@ SEGRAP_ORGANS: Structures = (
 SEGRAP_TARGETS: Structures = {"GTVp": (1,), "GTVnd": (2,)}
 # Files with one organ each carry the names of the challenge.
 OTHER_NAMES = {"OpticChiasm": "Chiasm"}
-SEGRAP_LAYOUT = (
-    "SegRap2023_Training_Set_120cases/segrap_XXXX/{image,image_contrast}.nii.gz with labels beside it, in "
-    "..._OneHot_Labels/Task00{1,2}/segrap_XXXX.nii.gz or as one file an organ"
-)
 
 STRUCTSEG_ORGANS: Structures = (
     {"BrainStem": (1,)}
@@ -66,15 +61,14 @@ STRUCTSEG_TASKS: dict[str, tuple[str, Structures]] = {
     "oars": ("HaN_OAR", STRUCTSEG_ORGANS),
     "targets": ("Naso_GTV", {"GTVp": (1,)}),
 }
-STRUCTSEG_LAYOUT = "{HaN_OAR,Naso_GTV}/<1..50>/{data,label}.nii.gz"
 
 
-def _convert_segrap(source: Path, variant: str, log: ConversionLog) -> Conversion:
-    folders = case_folders(source, "segrap_*/image.nii.gz", SEGRAP_LAYOUT)
+def segrap(variant: str, log: ConversionLog) -> Conversion:
+    folders = case_folders(log, "segrap_*/image.nii.gz")
     structures, task = {"oars": (SEGRAP_ORGANS, "Task001"), "targets": (SEGRAP_TARGETS, "Task002")}[variant]
-    coded = {path.name.removesuffix(".nii.gz"): path for path in sorted(source.glob(f"**/{task}/segrap_*.nii.gz"))}
+    coded = {path.name.removesuffix(".nii.gz"): path for path in sorted(log.source.glob(f"**/{task}/segrap_*.nii.gz"))}
     # The corrected labels came in a folder of their own, with the same names of cases.
-    places = sorted({path.parent.parent for path in source.glob("**/segrap_*/*.nii.gz")}, key=natural)
+    places = sorted({path.parent.parent for path in log.source.glob("**/segrap_*/*.nii.gz")}, key=natural)
     cases = {folder.name: folder for folder in folders}
     for name in sorted(set(coded) - set(cases)):
         log.skip(name, f"a label in {task} and no folder of images")
@@ -119,10 +113,10 @@ def _organ_files(
     return masks, log.missing(name, structures, masks)
 
 
-def _convert_structseg(source: Path, variant: str, log: ConversionLog) -> Conversion:
+def structseg(variant: str, log: ConversionLog) -> Conversion:
     task, structures = STRUCTSEG_TASKS[variant]
-    here = "" if source.resolve().name.endswith(task) else f"*{task}*/"
-    folders = case_folders(source, f"{here}*/data.nii.gz", STRUCTSEG_LAYOUT)
+    here = "" if log.source.resolve().name.endswith(task) else f"*{task}*/"
+    folders = case_folders(log, f"{here}*/data.nii.gz")
     numbered = ((f"{int(folder.name):02d}" if folder.name.isdigit() else folder.name, folder) for folder in folders)
     cases = {f"structseg_{number}": folder for number, folder in numbered}
 
@@ -133,35 +127,66 @@ def _convert_structseg(source: Path, variant: str, log: ConversionLog) -> Conver
     return Conversion(f"StructSeg2019_{variant}", ("CT",), structures, log.convert(cases, case))
 
 
-VARIANTS = {"oars": "organs at risk", "targets": "gross tumour volumes"}
 # The publisher does not say how many slices a scan has: 120 of 3 mm, from the vertex to below the clavicles, stand for
 # all of them.
 OUTLOOKS = {
     variant: Outlook(f"SegRap2023_{variant}", 120, ("CT", "CECT"), tuple(structures), series=2, shape=(120, 512, 512))
     for variant, structures in (("oars", SEGRAP_ORGANS), ("targets", SEGRAP_TARGETS))
 }
-SEGRAP2023 = PublicSet(
-    key="segrap2023",
-    title="SegRap2023",
-    content="120 NPC with labels: planning CT and contrast CT, 45 organs at risk, GTVp and GTVnd",
-    licence="data use agreement of the challenge; redistribution forbidden",
-    publishable=False,
-    reference="Luo et al., Medical Image Analysis 101:103447 (2025), doi:10.1016/j.media.2024.103447",
-    access="signed agreement: ask on segrap2023.grand-challenge.org",
-    layout=SEGRAP_LAYOUT,
-    variants=VARIANTS,
-    outlooks=OUTLOOKS,
-    convert=_convert_segrap,
-)
-STRUCTSEG2019 = PublicSet(
-    key="structseg2019",
-    title="StructSeg 2019",
-    content="50 NPC: planning CT, 22 organs at risk (HaN_OAR), gross tumour volume (Naso_GTV)",
-    licence="none granted; the terms of participation forbid sharing",
-    publishable=False,
-    reference="StructSeg 2019, challenge of MICCAI 2019, structseg2019.grand-challenge.org",
-    access="registration: ask on structseg2019.grand-challenge.org",
-    layout=STRUCTSEG_LAYOUT,
-    variants=VARIANTS,
-    convert=_convert_structseg,
-)
+
+
+LEVELS: Structures = {
+    **{"CTVn_II_III_Va_R": (1,), "CTVn_II_III_Va_L": (2,), "CTVn_IV_Vb_R": (3,), "CTVn_IV_Vb_L": (4,)},
+    **{"CTVn_Ib_R": (5,), "CTVn_Ib_L": (6,)},
+}
+SCANS = {"0000": "CT", "0001": "CECT"}
+
+# Published as GTVn; one name for nodal disease in all cohorts.
+TUMOUR: Structures = {"GTVp": (1,), "GTVnd": (2,)}
+
+
+def lnctv(variant: str, log: ConversionLog) -> Conversion:
+    files = find(log, "*_Cohort*/images*/*_000[01].nii.gz")
+    scans: dict[str, dict[str, Path]] = {}
+    for path in files:
+        stem, number = path.name.removesuffix(".nii.gz").rsplit("_", 1)
+        centre = path.parent.parent.name.replace("_Cohort", "")
+        scans.setdefault(f"{centre}_{stem}", {})[SCANS[number]] = path
+
+    def label_of(path: Path) -> Path:
+        stem = path.name.removesuffix(".nii.gz").rsplit("_", 1)[0]
+        return path.parent.parent / path.parent.name.replace("images", "labels") / f"{stem}.nii.gz"
+
+    def single(name: str, path: Path) -> CaseArrays:
+        image = read(path)
+        label = read_codes(name, label_of(path), image, LEVELS, log)
+        return case_of(name, image, label, patient=name.rsplit("_", 1)[0])
+
+    def pair(name: str, plain: Path) -> CaseArrays:
+        if len(scans[name]) < len(SCANS):
+            raise InputError(f"one CT only ({next(iter(scans[name]))}); the variant 'single' takes it")
+        image = read(plain)
+        contrast = contrast_ct(name, scans[name]["CECT"], image, log)
+        return case_of(name, image, read_codes(name, label_of(plain), image, LEVELS, log), contrast)
+
+    if variant == "single":
+        cases = {f"{name}_{scan}": path for name, found in scans.items() for scan, path in sorted(found.items())}
+        return Conversion("LNCTVSeg_single", ("CT",), LEVELS, log.convert(cases, single))
+    cases = {name: next(iter(found.values())) for name, found in scans.items()}
+    return Conversion("LNCTVSeg_pairs", ("CT", "CECT"), LEVELS, log.convert(cases, pair))
+
+
+def hnts(variant: str, log: ConversionLog) -> Conversion:
+    when = f"{variant}RT"
+    folders = case_folders(log, f"*/{when}/*_{when}_T2.nii.gz", level=2)
+    cases = {f"HNTS_{folder.name}": folder / when for folder in folders}
+
+    def case(name: str, folder: Path) -> CaseArrays:
+        stem = f"{folder.parent.name}_{when}"
+        image = read(folder / f"{stem}_T2.nii.gz")
+        label = read_codes(name, folder / f"{stem}_mask.nii.gz", image, TUMOUR, log)
+        if not label.any():
+            log.note(name, "empty mask: nothing of the tumour is left")
+        return case_of(name, image, label)
+
+    return Conversion(f"HNTS-MRG2024_{when}", ("T2",), TUMOUR, log.convert(cases, case))
