@@ -14,8 +14,6 @@ Spaces around a name, and capitals in ``case``, ``patient``, ``mask`` and ``labe
 Files are NIfTI, NRRD, MHA or what else SimpleITK reads, relative to the folder of the table.
 """
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Callable, Mapping

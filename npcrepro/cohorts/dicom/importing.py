@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import SimpleITK as sitk
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import check_new
@@ -13,17 +13,13 @@ from npcrepro.base.progress import Report
 from npcrepro.cohorts.cohort import CaseArrays, Cohort
 from npcrepro.cohorts.dicom.draft import accept_only_ones, draft_rules, listed, open_questions
 from npcrepro.cohorts.dicom.find import Series
-from npcrepro.cohorts.dicom.patients import Drawing, Patient, find_patients
 from npcrepro.cohorts.dicom.rules import Rules, read_rules
 from npcrepro.cohorts.dicom.series import read_grid, read_series
-from npcrepro.cohorts.dicom.structures import rasterise, read_structures
+from npcrepro.cohorts.dicom.structures import Drawing, Patient, find_patients, rasterise, read_structures
 from npcrepro.cohorts.images import from_itk, to_itk
 from npcrepro.cohorts.layout import write_cohort
 from npcrepro.cohorts.resample import register_rigid, resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import is_target
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 
 @dataclass(frozen=True)
@@ -211,8 +207,8 @@ def _masks(
     case: str,
     plan: _Plan,
     structures: tuple[str, ...],
-    reference: "sitk.Image",
-    transforms: "Mapping[str, sitk.Transform | None]",
+    reference: sitk.Image,
+    transforms: Mapping[str, sitk.Transform | None],
     report: Report,
 ) -> dict[str, np.ndarray]:
     """Masks on the grid of ``reference``; structures that were not drawn are empty, and without an RTSTRUCT there is no

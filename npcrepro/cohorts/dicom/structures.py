@@ -1,5 +1,7 @@
-"""Structures of radiotherapy: read from an RTSTRUCT, filled on the grid of a series."""
+"""Structures of radiotherapy: read from an RTSTRUCT, filled on the grid of a series; and the patients who have them."""
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,8 @@ import numpy as np
 import pydicom
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.dicom.find import reading, text
+from npcrepro.base.progress import Report
+from npcrepro.cohorts.dicom.find import Series, find_series, reading, text
 from npcrepro.cohorts.dicom.series import FARTHEST_MM, Grid
 
 # In slices: farther out of the plane of the images, and a contour was drawn on another plane.
@@ -76,7 +79,20 @@ def rasterise(
     slices or across them, and contours that are there twice. No contours give an empty mask.
     """
     mask = np.zeros(grid.shape, bool)
-    planes, left_out = _by_slice(contours, grid)
+    left_out: Counter[str] = Counter()
+    # Polygons (x, y in pixels) by slice and, within it, by the height of their plane.
+    planes: dict[int, dict[float, list[np.ndarray]]] = {}
+    for contour in contours:
+        index = grid.to_index(contour)
+        height = float(index[:, 2].mean())
+        if np.ptp(index[:, 2]) > OUT_OF_PLANE:
+            left_out["across the slices"] += 1
+        elif not 0 <= round(height) < grid.shape[0]:
+            left_out["beyond the slices"] += 1
+        else:
+            found = planes.setdefault(round(height), {})
+            height = next((z for z in found if abs(z - height) < SAME_PLANE), height)
+            found.setdefault(height, []).append(np.ascontiguousarray(index[:, :2]))
     for number, found in planes.items():
         nearest = min(found, key=lambda z: abs(z - number))
         left_out["in a second plane of one slice"] += sum(len(found[z]) for z in found if z != nearest)
@@ -112,30 +128,6 @@ def fill(polygons: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     return np.cumsum(crossings, axis=1, dtype=np.uint8)[:, :-1] % 2 == 1
 
 
-def _by_slice(
-    contours: Iterable[np.ndarray], grid: Grid
-) -> tuple[dict[int, dict[float, list[np.ndarray]]], dict[str, int]]:
-    """Polygons (x, y in pixels) by slice and, within it, by the height of their plane; and how many are left out."""
-    planes: dict[int, dict[float, list[np.ndarray]]] = {}
-    left_out = dict.fromkeys(
-        ("across the slices", "beyond the slices", "in a second plane of one slice", "there twice"), 0
-    )
-    for contour in contours:
-        index = grid.to_index(contour)
-        heights = index[:, 2]
-        height = float(heights.mean())
-        number = round(height)
-        if np.ptp(heights) > OUT_OF_PLANE:
-            left_out["across the slices"] += 1
-        elif not 0 <= number < grid.shape[0]:
-            left_out["beyond the slices"] += 1
-        else:
-            found = planes.setdefault(number, {})
-            height = next((z for z in found if abs(z - height) < SAME_PLANE), height)
-            found.setdefault(height, []).append(np.ascontiguousarray(index[:, :2]))
-    return planes, left_out
-
-
 def _structure(roi: pydicom.Dataset, items: list[pydicom.Dataset], path: Path) -> Structure:
     name = text(roi, "ROIName")
     closed = [item for item in items if text(item, "ContourGeometricType").startswith("CLOSED")]
@@ -154,3 +146,66 @@ def _points(item: pydicom.Dataset, name: str, path: Path) -> np.ndarray:
         cause = "a damaged file, or a faulty export"
         raise InputError(f"{path}: a contour of {name!r} is not made of points in millimetres: {cause}")
     return points.reshape(-1, 3)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """An RTSTRUCT without its contours: ``names`` of the structures that have some."""
+
+    path: Path
+    names: tuple[str, ...]
+    series: frozenset[str]
+    frames_of_reference: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Patient:
+    """All series of images of a patient, and the RTSTRUCTs."""
+
+    folder: Path
+    series: tuple[Series, ...]
+    drawings: tuple[Drawing, ...]
+
+    @property
+    def names(self) -> set[str]:
+        """Names of all structures that were drawn."""
+        return {name for drawing in self.drawings for name in drawing.names}
+
+
+def find_patients(source: str | Path, report: Report) -> list[Patient]:
+    """Patients with images and an RTSTRUCT, sorted by folder; all with images, if the folder holds no RTSTRUCT at all.
+
+    ``report`` is told who is skipped, which RTSTRUCTs cannot be read, and that a folder holds none.
+
+    Raises InputError for a folder without such a patient, and as `find_series` does.
+    """
+    grouped: dict[str, list[Series]] = {}
+    for one in find_series(source):
+        grouped.setdefault(one.patient, []).append(one)
+    drawn = any(one.modality == "RTSTRUCT" for group in grouped.values() for one in group)
+    patients = []
+    for group in grouped.values():
+        folder = Path(os.path.commonpath([path.parent for one in group for path in one.files]))
+        drawings = []
+        for path in (path for one in group if one.modality == "RTSTRUCT" for path in one.files):
+            try:
+                found = read_structures(path)
+            except InputError as problem:
+                report(f"left out: {problem}")
+                continue
+            names = tuple(structure.name for structure in found.structures if structure.contours)
+            drawings.append(Drawing(path, names, found.series, found.frames_of_reference))
+        images = tuple(one for one in group if one.is_image)
+        if drawn and not drawings:
+            report(f"{folder}: skipped: no RTSTRUCT that can be read, but other files of {source} are RTSTRUCTs")
+        elif not images:
+            report(f"{folder}: skipped: no series of images")
+        else:
+            patients.append(Patient(folder, images, tuple(drawings)))
+    if not patients:
+        wanted = "images and an RTSTRUCT" if drawn else "images"
+        cause = "images and contours of different patients" if drawn else "files that are not DICOM"
+        raise InputError(f"{source}: no patient with {wanted}: {cause}, or an incomplete export")
+    if not drawn:
+        report(f"{source} holds no RTSTRUCT: the images are imported without contours, to be segmented")
+    return sorted(patients, key=lambda patient: patient.folder)

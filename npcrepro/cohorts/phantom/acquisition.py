@@ -54,10 +54,6 @@ class Grid:
     spacing_mm: Triple
     centre_mm: Triple = (0.0, 0.0, 0.0)
 
-    @property
-    def voxel_ml(self) -> float:
-        return float(np.prod(self.spacing_mm)) / 1000
-
     def axes(self, slices: slice = slice(None), shift_mm: Triple = (0.0, 0.0, 0.0)) -> list[np.ndarray]:
         """Voxel centres in mm along z (of these slices), y and x."""
         axes = [
@@ -67,10 +63,7 @@ class Grid:
         return [axes[0][slices], *axes[1:]]
 
     def samples(self) -> tuple[int, int]:
-        """Samples of a voxel through the slice and along x.
-
-        They are staggered: planes through the slice also differ in y, so that y is sampled as finely as z at no cost.
-        """
+        """Samples of a voxel through the slice, each of which is staggered in y, and along x."""
         through = 2 if self.spacing_mm[0] <= 4 else 3
         return through, 1 if self.spacing_mm[2] <= 0.7 else 2
 
@@ -86,11 +79,8 @@ def _offsets(count: int, spacing: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sampled:
-    """A slab: tissue fractions (z, y, x, tissue) float32, and samples (z, y, x) in each of the structures present.
-
-    Attributes:
-        marker: fraction ``(z, y, x)`` of the voxel in the reference marker, or ``None`` without one.
-    """
+    """A slab: tissue fractions (z, y, x, tissue) float32, samples (z, y, x) in each of the structures present, and the
+    fraction (z, y, x) of voxels in the reference marker."""
 
     fractions: np.ndarray
     structures: dict[Structure, np.ndarray]
@@ -106,11 +96,9 @@ def sample(
     shift_mm: Triple = (0.0, 0.0, 0.0),
     marker_mm: Triple | None = None,
 ) -> Sampled:
-    """Tissue and the wanted structures of these slices.
+    """Tissue and the wanted structures of these slices, with the head moved by `shift_mm` (z, y, x).
 
-    Args:
-        shift_mm: ``(z, y, x)`` by which the head is moved.
-        marker_mm: ``(x, y, z)`` of the centre of the marker.
+    `marker_mm`: (x, y, z) of the centre of the marker.
     """
     z, y, x = grid.axes(slices, tuple(-s for s in shift_mm))
     through, along = grid.samples()
@@ -119,9 +107,7 @@ def sample(
     voxel = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(*shape, 1) * len(Tissue)
     counts = np.zeros(voxel.size * len(Tissue), np.float32)
     structures: dict[Structure, np.ndarray] = {}
-    marker = None
-    if marker_mm is not None:
-        marker = np.zeros(shape, np.float32)
+    marker = None if marker_mm is None else np.zeros(shape, np.float32)
     share = np.float32(1 / (through * along))
     for dz, dy in zip(_offsets(through, grid.spacing_mm[0]), _offsets(through, grid.spacing_mm[1])):
         tissue, structure = anatomy.regions(z + dz, y + dy, fine_x)

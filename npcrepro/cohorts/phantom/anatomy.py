@@ -82,15 +82,13 @@ class _Lattice:
         nodes = self.nodes(box)
         out = np.empty([part.stop - part.start for part in nodes], np.float32)
         for block in _chunks(nodes):
-            out[tuple(slice(b.start - n.start, b.stop - n.start) for b, n in zip(block, nodes))] = self.grid.distance(
-                organ, block
-            )
+            out[_within(block, nodes)] = self.grid.distance(organ, block)
         return out
 
     def interpolate(self, values: np.ndarray, box: Box, block: Box) -> np.ndarray:
         """Values at the nodes of `box` to the points of `block`, which lies within it."""
         outer, inner = self.nodes(box), self.nodes(block)
-        values = values[tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer))]
+        values = values[_within(inner, outer)]
         wz, wy, wx = (w[n, b] for w, n, b in zip(self.weights, inner, block))
         rows = np.tensordot(wz.T, values, 1) @ wx
         return wy.T @ rows
@@ -99,14 +97,9 @@ class _Lattice:
 class Anatomy:
     """One patient: a function from world coordinates (mm) to tissue and structure.
 
-    Args:
-        rng: generator from which every size, place, deformation and the tumour are drawn.
-        stage: T stage 1-4; ``None`` draws it with the mix of Xue 2020 (Table 1).
-
-    Attributes:
-        stage: T stage 1-4.
-        side: +1 where the tumour starts on the patient's left, -1 on the right.
-        volume_ml: volume of the tumour with its necrosis, to within the grid on which it grew.
+    Every size, place, deformation and the tumour are drawn from `rng`; without a `stage` (T stage 1-4) it is, too, with
+    the mix of Xue 2020 (Table 1). `side` is +1 where the tumour starts on the patient's left. `volume_ml` is that of
+    tumour and necrosis, to within the grid on which it grew.
 
     Raises:
         InputError: a stage that is not 1-4.
@@ -239,6 +232,10 @@ def _distances(organ: Organ, box: Box | None, grid: _Grid, lattice: _Lattice) ->
     nodes = lattice.distance(organ, box) if smooth else np.empty(0)
     for block in _chunks(box):
         yield block, lattice.interpolate(nodes, box, block) if smooth else grid.distance(organ, block)
+
+
+def _within(inner: Box, outer: Box) -> tuple[slice, ...]:
+    return tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer))
 
 
 def _chunks(box: Box) -> Iterator[Box]:

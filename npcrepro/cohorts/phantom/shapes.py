@@ -28,8 +28,7 @@ def _cubic_basis(axis: np.ndarray, step: float, n: int) -> tuple[np.ndarray, np.
 class RandomField:
     """Smooth random field of mean 0 and standard deviation 1: a cubic B-spline lattice of independent normal values.
 
-    It is defined everywhere; it repeats after `knots` * `step_mm`. The tensor product of three small matrices evaluates
-    it on any axis-aligned grid.
+    It is defined everywhere and repeats after `knots` * `step_mm`.
     """
 
     def __init__(self, rng: np.random.Generator, step_mm: float, knots: int = 40) -> None:
@@ -183,6 +182,7 @@ class Organ:
 
     @cached_property
     def slack(self) -> float:
+        """That of the widest part."""
         return max(part.slack for part in self.parts)
 
     @cached_property
@@ -201,7 +201,7 @@ class Organ:
     def distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, box: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """Signed distance in mm at coordinates of one shape, all within `box`: smallest and largest (x, y, z).
 
-        It is exact enough up to the outermost layer; farther away it may be too large.
+        Beyond the outermost layer it may be too large.
         """
         # A part beyond blend and outermost layer of the box cannot change what is painted.
         grow = self.blend_mm + self.slack * self.outermost_mm
@@ -219,12 +219,8 @@ class Patient:
     """Draws organs with the patient's own random variation of place and size.
 
     Shapes are given for the left side; `sides` are two views of the patient that put them on the right and on the left.
-
-    Attributes:
-        fat: 0 for a thin and 1 for an obese patient.
-        muscle: layers of a muscle. A sheath of fat around each muscle leaves the planes that separate them.
-        organs: all that was added, in the order in which it is painted.
-        side: +1, and -1 in the view that mirrors shapes to the right.
+    `fat` is 0 for a thin and 1 for an obese patient. The layers of a `muscle` begin with a sheath of fat, which leaves
+    planes between muscles.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:

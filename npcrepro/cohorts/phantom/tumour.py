@@ -53,7 +53,7 @@ Axes = Place = Sequence[np.ndarray]
 
 
 def _resistance(stage: int) -> np.ndarray:
-    """Delay in mm for every code of tissue and structure; infinite where the tumour does not grow."""
+    """Delay in mm for every code; infinite where the tumour does not grow."""
     delays = np.full((len(Structure), STRUCTURE_STEP), np.inf, np.float32)
     for tissues in (RESISTANCE_MM[s] for s in range(1, stage + 1)):
         for tissue, delay in tissues.items():
@@ -94,11 +94,9 @@ class Tumour:
         self.piece = ndimage.binary_dilation(piece)
         for axis in range(3):
             np.moveaxis(self.piece, axis, 0)[[0, -1]] = False
-        found = [np.flatnonzero(self.piece.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
-        self.low_mm, self.high_mm = (
-            self.first_mm + STEP_MM * (np.array([indices[end] for indices in found]) + half)
-            for end, half in ((0, -0.5), (-1, 0.5))
-        )
+        (box,) = ndimage.find_objects(self.piece.astype(np.uint8))
+        self.low_mm = self.first_mm + STEP_MM * (np.array([part.start for part in box]) - 0.5)
+        self.high_mm = self.first_mm + STEP_MM * (np.array([part.stop - 1 for part in box]) + 0.5)
 
     def paint(self, code: np.ndarray, place: Place, axes: Axes) -> None:
         """Paint the tumour into `code` (z, y, x) in place; `place` and world `axes` as in `Tumour`."""
@@ -114,10 +112,7 @@ class Tumour:
         inside = (level < self.reach_mm) & self._in_piece(near)
         np.copyto(target, code_of(Tissue.TUMOUR, Structure.GTVp), where=inside)
         for centre, radii in self.cores:
-            z, y, x = (
-                ((axis - c) / r).astype(np.float32).reshape(shape)
-                for axis, c, r, shape in zip(near, centre, radii, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)))
-            )
+            z, y, x = np.ix_(*(((axis - c) / r).astype(np.float32) for axis, c, r in zip(near, centre, radii)))
             dead = inside & (z * z + y * y + x * x + np.float32(0.3) * detail < 1) & (level < self.reach_mm - 2.0)
             np.copyto(target, code_of(Tissue.NECROSIS, Structure.GTVp), where=dead)
 

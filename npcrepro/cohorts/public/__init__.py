@@ -13,9 +13,9 @@ import yaml
 from npcrepro.base.errors import pick
 from npcrepro.cohorts.public import label_images, npc_mri, organ_files
 from npcrepro.cohorts.public.download import fetch
-from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, Outlook, PublicSet, convert
+from npcrepro.cohorts.public.sets import Conversion, Download, Outlook, PublicSet, Variant, convert
 
-__all__ = ["SETS", "Conversion", "ConversionLog", "Download", "Outlook", "PublicSet"]
+__all__ = ["SETS", "Conversion", "Download", "Outlook", "PublicSet", "Variant"]
 __all__ += ["convert", "fetch", "find", "outlook"]
 CONVERTERS = {
     "npc-mri-277": npc_mri.npc_mri,
@@ -27,16 +27,17 @@ CONVERTERS = {
     "openkbp": organ_files.openkbp,
     "deepmind-tcia": organ_files.deepmind,
 }
-OUTLOOKS = {"npc-mri-277": npc_mri.OUTLOOKS, "segrap2023": label_images.OUTLOOKS}
 
 
 def _sets() -> dict[str, PublicSet]:
     entries = yaml.safe_load((Path(__file__).parent / "sets.yaml").read_text(encoding="utf-8"))
     found = {}
     for key, entry in entries.items():
-        files = tuple(Download(**file) for file in entry.pop("downloads", ()))
-        more = {"convert": CONVERTERS[key], "downloads": files, "outlooks": OUTLOOKS.get(key, {})}
-        found[key] = PublicSet(key=key, **entry, **more)
+        entry["downloads"] = tuple(Download(**file) for file in entry.get("downloads", ()))
+        entry["shape"] = tuple(entry.get("shape", (0, 0, 0)))
+        variants = {name: dict(each, channels=tuple(each["channels"])) for name, each in entry["variants"].items()}
+        entry["variants"] = {name: Variant(**each) for name, each in variants.items()}
+        found[key] = PublicSet(key=key, convert=CONVERTERS[key], **entry)
     return found
 
 

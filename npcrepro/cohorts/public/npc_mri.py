@@ -1,5 +1,6 @@
 """NPC MRI 277: three series on three grids, with one mask each (Li et al., Scientific Data 2025)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import numpy as np
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.images import from_itk
-from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Outlook
+from npcrepro.cohorts.public.sets import Conversion
 from npcrepro.cohorts.public.volumes import Volume, binary, case_folders, mask_on, registered, stack
+from npcrepro.cohorts.resample import resample_mask, rigid_motion
 from npcrepro.metrics.overlap import count
 
 # Channel: folder of the series, name of its mask.
@@ -16,30 +18,27 @@ SERIES = {"T1": ("T1WI", "ROI-T1"), "T2": ("T2WI", "ROI-T2"), "CET1": ("CE-T1WI"
 ALONE = "-alone"  # ends the name of a variant that has the reference series and no other
 
 
-def npc_mri(variant: str, log: ConversionLog) -> Conversion:
+def npc_mri(log: Conversion) -> Iterator[CaseArrays]:
     folders = case_folders(log, "*/ROI-*.nii*")
     cases = {f"NPC_{folder.name}": folder for folder in folders}
-    outlook = OUTLOOKS[variant]
-    reference = variant.removesuffix(ALONE)
-    made = log.convert(cases, lambda name, folder: _case(name, folder, reference, outlook.channels, log))
-    return Conversion(outlook.name, outlook.channels, dict.fromkeys(outlook.structures, 1), made)
+    channels, reference = log.wanted.channels, log.variant.removesuffix(ALONE)
 
+    def case(name: str, folder: Path) -> CaseArrays:
+        fixed = _read_series(folder, reference)
+        drawn = _mask(name, folder, reference, fixed, log)
+        if drawn is None:
+            raise InputError(f"{folder / SERIES[reference][1]}.nii: no such file; the reference series has no mask")
+        images, masks = dict.fromkeys(channels, fixed.array), {reference: drawn}
+        for channel in channels:
+            if channel != reference:
+                images[channel], own = _moved(name, folder, channel, fixed, drawn, log)
+                masks |= {} if own is None else {channel: own}
+        log.sheets.mkdir(exist_ok=True)
+        _sheet(log.sheets / f"{name}.png", name, reference, images, masks, fixed.spacing_mm)
+        label = drawn.astype(np.uint8)
+        return CaseArrays(name, name, stack([*images.values()]), label, fixed.spacing_mm, geometry=fixed.geometry)
 
-def _case(name: str, folder: Path, reference: str, channels: tuple[str, ...], log: ConversionLog) -> CaseArrays:
-    fixed = _read_series(folder, reference)
-    drawn = _mask(name, folder, reference, fixed, log)
-    if drawn is None:
-        raise InputError(f"{folder / SERIES[reference][1]}.nii: no such file; the reference series has no mask")
-    images, masks = {reference: fixed.array}, {reference: drawn}
-    for channel in channels:
-        if channel != reference:
-            images[channel], own = _moved(name, folder, channel, fixed, drawn, log)
-            masks |= {} if own is None else {channel: own}
-    log.sheets.mkdir(exist_ok=True)
-    ordered = {channel: images[channel] for channel in channels}
-    _sheet(log.sheets / f"{name}.png", name, reference, ordered, masks, fixed.spacing_mm)
-    image = stack(list(ordered.values()))
-    return CaseArrays(name, name, image, drawn.astype(np.uint8), fixed.spacing_mm, geometry=fixed.geometry)
+    return log.convert(cases, case)
 
 
 def _read_series(folder: Path, channel: str) -> Volume:
@@ -49,7 +48,7 @@ def _read_series(folder: Path, channel: str) -> Volume:
     return Volume(*read_series(folder / SERIES[channel][0]))
 
 
-def _mask(name: str, folder: Path, channel: str, series: Volume, log: ConversionLog) -> np.ndarray | None:
+def _mask(name: str, folder: Path, channel: str, series: Volume, log: Conversion) -> np.ndarray | None:
     """The mask drawn on a series, on its grid; None where there is none."""
     for ending in (".nii", ".nii.gz"):
         path = folder / f"{SERIES[channel][1]}{ending}"
@@ -61,11 +60,9 @@ def _mask(name: str, folder: Path, channel: str, series: Volume, log: Conversion
 
 
 def _moved(
-    name: str, folder: Path, channel: str, fixed: Volume, reference: np.ndarray, log: ConversionLog
+    name: str, folder: Path, channel: str, fixed: Volume, reference: np.ndarray, log: Conversion
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """A series and its own mask, registered to the reference series."""
-    from npcrepro.cohorts.resample import resample_mask, rigid_motion
-
     series = _read_series(folder, channel)
     image, transform = registered(series, fixed)
     shift_mm, turn_deg = rigid_motion(transform, fixed.itk())
@@ -124,13 +121,3 @@ def _sheet(
     figure.legend(handles=lines, loc="outside lower center", ncols=2, fontsize=8)
     figure.suptitle(name, fontsize=10)
     figure.savefig(path, dpi=80)
-
-
-# The publisher names no sizes of the series: 30 slices of 512 x 512 stand for all of them.
-OUTLOOKS = {
-    variant: Outlook(f"NPC_MRI_277{suffix}", 277, channels, ("GTVp",), series=3, shape=(30, 512, 512))
-    for variant, suffix, channels in (
-        *((channel, "", tuple(SERIES)) for channel in SERIES),
-        (f"CET1{ALONE}", "_CET1", ("CET1",)),
-    )
-}

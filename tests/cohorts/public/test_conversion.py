@@ -70,7 +70,8 @@ def test_list_names_every_set(call):
         first = lines.index(f"{each.key}: {each.content}")
         assert ("images may appear" if each.publishable else "images may not appear") in lines[first + 1]
         assert lines[first + 2] == f"    access: {each.access}"
-        assert lines[first + 3] == "    variant {}: {}".format(*next(iter(each.variants.items())))
+        name, variant = next(iter(each.variants.items()))
+        assert lines[first + 3] == f"    variant {name}: {variant.meaning}"
     rows = json.loads(call("data", "list", "--json")[1])
     assert [row["key"] for row in rows] == list(public.SETS)
     assert (rows[0]["licence"], rows[0]["publishable"]) == ("CC BY 4.0", True)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from public_sources import block, ct, filled, grid, save
 
-from npcrepro.cohorts.public.label_images import SEGRAP_ORGANS, STRUCTSEG_ORGANS
+from npcrepro.cohorts import public
+from npcrepro.cohorts.structures import as_codes
 
 SET = "SegRap2023_Training_Set_120cases"
 
@@ -36,7 +37,8 @@ def test_segrap_unites_the_parts(source, conversion):
     }
     for organ, codes in expected.items():
         assert set(parts[done.mask("segrap_0000", organ)].tolist()) == codes, organ
-    assert {code for codes in SEGRAP_ORGANS.values() for code in codes} == {*range(1, 55)}
+    published = public.find("segrap2023").variants["oars"].structures.values()
+    assert {code for codes in published for code in as_codes(codes)} == {*range(1, 55)}
 
 
 def structseg(source, case, label, task="HaN_OAR"):
@@ -54,7 +56,7 @@ def test_structseg(source, conversion):
     assert done.cohort.structures["Mandible_R"] == (22,)
     assert done.cohort.structures["Parotid_L"] == (12,)
     assert done.cohort.structures["SpinalCord"] == (20,)
-    assert sorted(code for (code,) in STRUCTSEG_ORGANS.values()) == [*range(1, 23)]
+    assert sorted(public.find("structseg2019").variants["oars"].structures.values()) == [*range(1, 23)]
     np.testing.assert_array_equal(done.label("structseg_10")[0], codes)
     assert done.defects == []
 
