@@ -79,7 +79,14 @@ def import_dicom(
                 report(f"{other.path}: left out: the contours of {plan.drawing} are taken")
     if not plans:
         raise InputError(f"{source}: none of {len(patients)} patients can be imported: the lines above say why")
-    _report_names(patients, plans, chosen, report)
+    # Structures that take another name, and those that fit no rule.
+    for structure in chosen.structures:
+        drawn = sorted({name for plan in plans for name in plan.names.get(structure, ())})
+        if drawn and drawn != [structure]:
+            report(f"{structure} is what was drawn as {', '.join(map(repr, drawn))}")
+    unknown = sorted({name for patient in patients for name in patient.names if chosen.structure_of(name) is None})
+    if unknown:
+        report(f"structures that fit no rule and are left out: {', '.join(map(repr, unknown))}")
     structures = tuple(name for name in chosen.structures if any(name in plan.names for plan in plans))
 
     def cases() -> Iterator[CaseArrays]:
@@ -100,17 +107,6 @@ def import_dicom(
     return write_cohort(
         destination, cases(), name=Path(destination).resolve().name, channels=channels, structures=structures
     )
-
-
-def _report_names(patients: list[Patient], plans: list[_Plan], rules: Rules, report: Report) -> None:
-    """Structures that take another name, and those that fit no rule."""
-    for structure in rules.structures:
-        names = sorted({name for plan in plans for name in plan.names.get(structure, ())})
-        if names and names != [structure]:
-            report(f"{structure} is what was drawn as {', '.join(map(repr, names))}")
-    unknown = sorted({name for patient in patients for name in patient.names if rules.structure_of(name) is None})
-    if unknown:
-        report(f"structures that fit no rule and are left out: {', '.join(map(repr, unknown))}")
 
 
 def _common_channels(patients: list[Patient], rules: Rules, report: Report) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ TIMEOUT_S = 60
 ATTEMPTS = 5
 PROGRESS_STEPS = 20  # lines for a transfer; where the server does not say how long the file is, one for each 100 MB
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
+CAUSES = dict.fromkeys((401, 403), "the publisher asks for a registration now")
+CAUSES |= dict.fromkeys((404, 410), "the file was moved or withdrawn")
 # What a connection may raise. Other errors of the operating system are about the disk.
 BROKEN = (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
@@ -87,7 +89,8 @@ def download(file: Download, destination: Path, report: Report) -> Path:
             if _transfer(file, part, report):
                 break
         except urllib.error.HTTPError as problem:
-            raise InputError(f"{file.url} answers {problem.code} {problem.reason}: {_cause(problem.code)}") from None
+            cause = CAUSES.get(problem.code, "the server is not well, try again later")
+            raise InputError(f"{file.url} answers {problem.code} {problem.reason}: {cause}") from None
         except BROKEN as problem:
             why = str(getattr(problem, "reason", None) or problem)
         done = _size(part)
@@ -143,12 +146,6 @@ def _check_sum(path: Path, file: Download, report: Report) -> None:
         path.unlink()
         cause = "a damaged transfer, or the publisher has replaced the file; it was removed"
         raise InputError(f"{path} has the sha256 {found} and not {file.sha256}: {cause}")
-
-
-def _cause(code: int) -> str:
-    if code in (401, 403):
-        return "the publisher asks for a registration now"
-    return "the file was moved or withdrawn" if code in (404, 410) else "the server is not well, try again later"
 
 
 def _size(path: Path) -> int:
