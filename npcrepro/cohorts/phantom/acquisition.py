@@ -136,18 +136,12 @@ def partition(sampled: Sampled, grid: Grid) -> np.ndarray:
     return out
 
 
-@dataclass(frozen=True)
 class Fields:
     """The random fields of one patient: texture of water and of uptake, and where the tumour infiltrates."""
 
-    water: tuple[RandomField, ...]
-    uptake: tuple[RandomField, ...]
-    infiltration: RandomField
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Fields":
-        water, uptake = (tuple(RandomField(rng, mm, TEXTURE_KNOTS) for mm, _ in TEXTURES_MM) for _ in range(2))
-        return cls(water, uptake, RandomField(rng, INFILTRATION_MM))
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.water, self.uptake = ([RandomField(rng, mm, TEXTURE_KNOTS) for mm, _ in TEXTURES_MM] for _ in range(2))
+        self.infiltration = RandomField(rng, INFILTRATION_MM)
 
 
 def texture(fields: Sequence[RandomField], axes: Sequence[np.ndarray]) -> np.ndarray:

@@ -87,7 +87,7 @@ def make_patient(
     names = _channels(kind, chosen, channels)
     anatomy_rng, tissue_rng, field_rng, place_rng = np.random.default_rng([seed, patient]).spawn(4)
     anatomy = Anatomy(anatomy_rng)
-    fields = Fields.draw(field_rng)
+    fields = Fields(field_rng)
     draw = Draw(seed, patient)
     if kind == "ct":
         scan = CtScan(grid, draw, marker_place(anatomy, place_rng))

@@ -8,7 +8,7 @@ from scipy import ndimage
 from npcrepro.cohorts.phantom.acquisition import MARKER_RADIUS_MM, Draw, Fields, Grid, Sampled, texture
 from npcrepro.cohorts.phantom.anatomy import Anatomy
 from npcrepro.cohorts.phantom.shapes import Triple
-from npcrepro.cohorts.phantom.tissues import PROPERTIES, Tissue
+from npcrepro.cohorts.phantom.tissues import Tissue, columns
 
 # Standard deviation in HU between patients: of any soft tissue, and of the tumour, whose contrast to muscle is small.
 SOFT_TISSUE_VARIATION_HU = 3.0
@@ -43,7 +43,7 @@ class CtScan:
     def __init__(self, grid: Grid, draw: Draw, marker_mm: Triple) -> None:
         self.grid, self.marker_mm, self.noise = grid, marker_mm, draw("CT noise")
         rng = draw("CT")
-        table = np.array([(PROPERTIES[t].hu, PROPERTIES[t].hu_texture) for t in Tissue], float)
+        table = np.stack([columns()["hu"], columns()["hu_texture"]], 1)
         shift = np.clip(rng.standard_normal(len(Tissue)), -2, 2)
         sd = np.where(table[:, 0] > 300, 0.06 * table[:, 0], SOFT_TISSUE_VARIATION_HU)
         sd[[Tissue.TUMOUR, Tissue.METASTATIC_NODE]] = TUMOUR_VARIATION_HU

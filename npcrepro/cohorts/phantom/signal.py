@@ -1,10 +1,10 @@
 """From tissue to signal: how patients differ, the signal equations of MRI, and the uptake of contrast agent."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from npcrepro.cohorts.phantom.tissues import PROPERTIES, Tissue
+from npcrepro.cohorts.phantom.tissues import Tissue, columns
 
 # Knobs of difficulty. Raising a variation moves tissues apart from patient to patient, so that no threshold learnt on
 # one patient holds for the next.
@@ -67,40 +67,28 @@ class Series:
         return np.array([-np.inf if self.contrast_after_s is None else self.contrast_after_s])
 
 
-@dataclass(frozen=True)
-class PatientTissues:
-    """The tissues of one patient: arrays over `Tissue` for fields of `Properties`."""
-
-    density: np.ndarray
-    t1_ms: np.ndarray
-    t2_ms: np.ndarray
-    fat: np.ndarray
-    transfer: np.ndarray
-    extracellular: np.ndarray
-    plasma: np.ndarray
-    texture: np.ndarray
-    uptake_texture: np.ndarray
+# The tissues of one patient: arrays over `Tissue` by the names of `Properties`.
+PatientTissues = dict[str, np.ndarray]
 
 
 def draw_tissues(rng: np.random.Generator) -> PatientTissues:
     """Draw the tissues of one patient about the values of `PROPERTIES`."""
-    names = [field.name for field in fields(PatientTissues)]
-    columns = {name: np.array([getattr(PROPERTIES[t], name) for t in Tissue], float) for name in names}
+    drawn = columns()
 
     def factor(sd: float, sd_disease: float) -> np.ndarray:
-        drawn = np.clip(rng.standard_normal(len(Tissue)), -2, 2)
+        normal = np.clip(rng.standard_normal(len(Tissue)), -2, 2)
         # Tumour and nodes of one patient are one disease.
-        drawn[Tissue.METASTATIC_NODE] = drawn[Tissue.TUMOUR]
-        return np.exp(np.where(np.isin(np.arange(len(Tissue)), DISEASE), sd_disease, sd) * drawn)
+        normal[Tissue.METASTATIC_NODE] = normal[Tissue.TUMOUR]
+        return np.exp(np.where(np.isin(np.arange(len(Tissue)), DISEASE), sd_disease, sd) * normal)
 
-    columns["t1_ms"] = columns["t1_ms"] * factor(RELAXATION_VARIATION, 0.7 * TUMOUR_RELAXATION_VARIATION)
-    columns["t2_ms"] = columns["t2_ms"] * factor(RELAXATION_VARIATION, TUMOUR_RELAXATION_VARIATION)
+    drawn["t1_ms"] *= factor(RELAXATION_VARIATION, 0.7 * TUMOUR_RELAXATION_VARIATION)
+    drawn["t2_ms"] *= factor(RELAXATION_VARIATION, TUMOUR_RELAXATION_VARIATION)
     dose = np.exp(DOSE_VARIATION * np.clip(rng.standard_normal(), -2, 2))
-    columns["transfer"] = columns["transfer"] * dose * factor(UPTAKE_VARIATION, TUMOUR_UPTAKE_VARIATION)
-    columns["extracellular"] = columns["extracellular"] * dose * factor(0.5 * UPTAKE_VARIATION, 0.5 * UPTAKE_VARIATION)
-    columns["plasma"] = columns["plasma"] * dose
-    columns["fat"][Tissue.MARROW] = rng.uniform(*MARROW_FAT_RANGE)
-    return PatientTissues(**columns)
+    drawn["transfer"] = drawn["transfer"] * dose * factor(UPTAKE_VARIATION, TUMOUR_UPTAKE_VARIATION)
+    drawn["extracellular"] = drawn["extracellular"] * dose * factor(0.5 * UPTAKE_VARIATION, 0.5 * UPTAKE_VARIATION)
+    drawn["plasma"] *= dose
+    drawn["fat"][Tissue.MARROW] = rng.uniform(*MARROW_FAT_RANGE)
+    return drawn
 
 
 def series_signal(series: Series, tissues: PatientTissues) -> np.ndarray:
@@ -112,27 +100,27 @@ def series_signal(series: Series, tissues: PatientTissues) -> np.ndarray:
     agent = concentration(series.times_s(), tissues)
     mean = _magnitude(series, tissues, agent)
     # More water relaxes more slowly; the differences of the signal equation do the rest.
-    wetter = replace(
-        tissues,
-        density=tissues.density * (1 + 0.3 * tissues.texture),
-        t1_ms=tissues.t1_ms * (1 + 0.7 * tissues.texture),
-        t2_ms=tissues.t2_ms * (1 + tissues.texture),
-        fat=np.clip(tissues.fat * (1 - 0.7 * tissues.texture), 0, 1),
-    )
-    water = _magnitude(series, wetter, agent) - mean
-    uptake = _magnitude(series, tissues, agent * (1 + tissues.uptake_texture[:, None])) - mean
+    texture = tissues["texture"]
+    wetter = {
+        "density": tissues["density"] * (1 + 0.3 * texture),
+        "t1_ms": tissues["t1_ms"] * (1 + 0.7 * texture),
+        "t2_ms": tissues["t2_ms"] * (1 + texture),
+        "fat": np.clip(tissues["fat"] * (1 - 0.7 * texture), 0, 1),
+    }
+    water = _magnitude(series, tissues | wetter, agent) - mean
+    uptake = _magnitude(series, tissues, agent * (1 + tissues["uptake_texture"][:, None])) - mean
     return np.stack([mean, TEXTURE * water, TEXTURE * uptake], -1).swapaxes(0, 1)
 
 
 def _magnitude(series: Series, tissues: PatientTissues, agent: np.ndarray) -> np.ndarray:
     """Signal (tissue, frame): water and fat each by the signal equation; the agent is in the water."""
-    r1 = 1000 / tissues.t1_ms[:, None] + R1_RELAXIVITY * agent
-    r2 = 1000 / tissues.t2_ms[:, None] + R2_RELAXIVITY * agent
-    water = series.magnitude(tissues.density[:, None], r1, r2)
+    r1 = 1000 / tissues["t1_ms"][:, None] + R1_RELAXIVITY * agent
+    r2 = 1000 / tissues["t2_ms"][:, None] + R2_RELAXIVITY * agent
+    water = series.magnitude(tissues["density"][:, None], r1, r2)
     fat = series.magnitude(np.array(FAT_DENSITY), np.array(1000 / FAT_T1_MS), np.array(1000 / FAT_T2_MS))
     if series.fat_suppressed:
         fat = fat * FAT_LEFT
-    share = tissues.fat[:, None]
+    share = tissues["fat"][:, None]
     signal = (1 - share) * water + share * fat
     signal[Tissue.ARTERY] *= series.arterial_flow
     signal[Tissue.VEIN] *= series.venous_flow
@@ -160,7 +148,7 @@ def concentration(time_s: np.ndarray, tissues: PatientTissues) -> np.ndarray:
     spread = np.exp(-fine / VENOUS_SPREAD_S)
     vein = np.convolve(delayed, spread / spread.sum())[: len(fine)]
     curves = []
-    for tissue, k, volume, plasma in zip(Tissue, tissues.transfer, tissues.extracellular, tissues.plasma):
+    for tissue, k, volume, plasma in zip(Tissue, tissues["transfer"], tissues["extracellular"], tissues["plasma"]):
         leaked = np.zeros_like(fine)
         if k > 0:
             leaked = k * STEP_S / 60 * np.convolve(arterial, np.exp(-k / volume * fine / 60))[: len(fine)]

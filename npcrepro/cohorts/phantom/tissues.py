@@ -1,7 +1,9 @@
 """Tissues and structures of the phantom, and what decides the signal of each tissue in CT and MRI."""
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
 
 
 class Tissue(IntEnum):
@@ -17,8 +19,7 @@ class Tissue(IntEnum):
     CARTILAGE, TUMOUR, NECROSIS, METASTATIC_NODE = range(26, 30)
 
 
-@dataclass(frozen=True)
-class Properties:
+class Properties(NamedTuple):
     """What decides the values of one tissue in CT and its signal in MRI at 3 T.
 
     Attributes:
@@ -78,6 +79,12 @@ PROPERTIES = {
     Tissue.NECROSIS: Properties(35, 6, 0.95, 1900, 180, 0.0, 0.02, 0.10, 0.0, 0.10),
     Tissue.METASTATIC_NODE: Properties(80, 7, 0.86, 1300, 82, 0.0, 0.20, 0.37, 0.010, 0.11, 0.25),
 }
+
+
+def columns() -> dict[str, np.ndarray]:
+    """`PROPERTIES` by the name of the property: an array over `Tissue` for each."""
+    table = np.array([PROPERTIES[tissue] for tissue in Tissue], float)
+    return dict(zip(Properties._fields, table.T.copy()))
 
 
 class Structure(IntEnum):

@@ -196,12 +196,18 @@ def _write(log: Conversion, folder: Path, destination: Path) -> None:
         left_out = f"{len(log.skipped)} skipped" if log.skipped else "none skipped"
         log.report(f"{done} cases, {left_out}, notes on {len(log.notes)}: see conversion.json")
 
-    words = {"reference": chosen.reference, "licence": chosen.licence, "publishable": chosen.publishable}
     # Masks get codes as they turn up.
     structures = tuple(wanted.structures) if isinstance(first.label, Mapping) else wanted.structures
     try:
         write_cohort(
-            folder, counted(), name=wanted.cohort, channels=wanted.channels, structures=structures, **words
-        )  # fmt: skip
+            folder,
+            counted(),
+            name=wanted.cohort,
+            channels=wanted.channels,
+            structures=structures,
+            reference=chosen.reference,
+            licence=chosen.licence,
+            publishable=chosen.publishable,
+        )
     except InputError as problem:
         raise InputError(str(problem).replace(str(folder), str(destination))) from None

@@ -20,17 +20,9 @@ MIDDLE_ML = 2.5**3 / 1000
 
 # Smallest and largest volume in ml that clinical contours have, with a margin for small and large heads.
 CLINICAL_ML = {
-    "Mandible": (22, 45),
-    "Parotid": (19, 36),
-    "BrainStem": (18, 35),
-    "SpinalCord": (8, 20),
-    "Eye": (5.5, 10.5),
-    "Lens": (0.08, 0.35),
-    "OpticNerve": (0.4, 1.0),
-    "OpticChiasm": (0.3, 0.8),
-    "TemporalLobe": (45, 100),
-    "Submandibular": (5, 12),
-    "Pituitary": (0.2, 0.8),
+    **{"Mandible": (22, 45), "Parotid": (19, 36), "Submandibular": (5, 12), "Pituitary": (0.2, 0.8)},
+    **{"BrainStem": (18, 35), "SpinalCord": (8, 20), "TemporalLobe": (45, 100)},
+    **{"Eye": (5.5, 10.5), "Lens": (0.08, 0.35), "OpticNerve": (0.4, 1.0), "OpticChiasm": (0.3, 0.8)},
 }
 PAIRS = [(s, Structure[s.name[:-1] + "R"]) for s in Structure if s.name.endswith("_L")]
 
