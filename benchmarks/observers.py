@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from agreement import pairs
-
 from npcrepro.cohorts.public.organs import DEEPMIND_ORGANS
+
 from npcrepro.findings.observers import CASES
 from npcrepro.runs.evaluation import CASE_COLUMNS, OF_PROBABILITY, VALIDATED, VALIDATED_COUNTS, score_masks
 from npcrepro.runs.records import write_csv
