@@ -11,11 +11,13 @@ from pathlib import Path
 
 from agreement import pairs
 
-from npcrepro.cohorts.public.organs import DEEPMIND_ORGANS
+from npcrepro.cohorts import public
 from npcrepro.findings.observers import CASES
 from npcrepro.runs.evaluation import CASE_COLUMNS, OF_PROBABILITY, VALIDATED, VALIDATED_COUNTS, score_masks
 from npcrepro.runs.records import write_csv
 
+PUBLISHED = public.find("deepmind-tcia").variants["oncologist"].structures  # by their name here
+ORGANS = {file: structure for structure, file in PUBLISHED.items()}
 OTHERS = (*OF_PROBABILITY, *VALIDATED, *VALIDATED_COUNTS)  # these need probabilities
 COLUMNS = [name for name in CASE_COLUMNS if name not in OTHERS]
 
@@ -23,7 +25,7 @@ COLUMNS = [name for name in CASE_COLUMNS if name not in OTHERS]
 def row_of(name: str, oncologist, radiographer, spacing_mm) -> dict:
     """One structure of one scan; ``name`` is ``<case>/<structure>.nii.gz``."""
     case, file = name.split("/")
-    structure = DEEPMIND_ORGANS[file.removesuffix(".nii.gz").replace("_", "-")]
+    structure = ORGANS[file.removesuffix(".nii.gz").replace("_", "-")]
     about = {"case": case, "patient": case, "suspect": False, "structure": structure, "region": "all_slices"}
     about |= {f"spacing_{axis}_mm": round(spacing, 4) for axis, spacing in zip("zyx", spacing_mm, strict=True)}
     scores = score_masks(radiographer, oncologist, spacing_mm)

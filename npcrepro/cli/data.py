@@ -139,8 +139,8 @@ def data_list(as_json: Json = False) -> None:
         typer.echo(f"{each.key}: {each.content}")
         typer.echo(f"    licence: {each.licence}; images {may} appear in a public book")
         typer.echo(f"    access: {each.access}")
-        for variant, meaning in each.variants.items():
-            typer.echo(f"    variant {variant}: {meaning}")
+        for name, variant in each.variants.items():
+            typer.echo(f"    variant {name}: {variant.meaning}")
 
 
 @data.command("fetch")

@@ -124,15 +124,15 @@ def write_cohort(
         header["channel_names"] = {str(i): channel for i, channel in enumerate(channels)}
         if structures:
             header["labels"] = {"background": 0} | {key: list(c) if len(c) > 1 else c[0] for key, c in codes.items()}
-        if any(len(c) > 1 for c in codes.values()):
+        regions = any(len(c) > 1 for c in codes.values())
+        optional = {
             # nnU-Net asks for it with regions: what a voxel becomes when it is put together again.
-            header["regions_class_order"] = [c[0] for c in codes.values()]
-        of_cases = {
+            "regions_class_order": [c[0] for c in codes.values()] if regions else [],
             "groups": {case.name: case.patient for case in written if case.patient != case.name},
             "suspect_labels": [case.name for case in written if case.suspect],
             "not_contoured": {case.name: list(case.not_contoured) for case in written if case.not_contoured},
         }
-        header |= {key: value for key, value in of_cases.items() if value}
+        header |= {key: value for key, value in optional.items() if value}
         write_json(folder / "dataset.json", header)
         try:
             _read(folder)

@@ -45,10 +45,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     ),
     "missing_series": (lambda value: value in ("leave-out", "zero"), 'is neither "leave-out" nor "zero"', TYPING_SLIP),
 }
-SAMPLES, SAMPLE = (
-    PACKAGE / "cohorts" / "samples",
-    "sample-",
-)  # cohorts that come with the package, and how their names begin
+# Cohorts that come with the package, and how their names begin.
+SAMPLES, SAMPLE = PACKAGE / "cohorts" / "samples", "sample-"
 KNOWN = {*TYPES, *RULES, "channel_names", "labels", "regions_class_order"}
 
 
@@ -106,14 +104,14 @@ def scan(root: Path) -> Listing:
     zeros = header.get("missing_series") == "zero"
 
     if "dataset" in header:
-        listed = _mapped_files(root, header["dataset"], len(channels) if channels else None, wrong, defects)
+        listed = _mapped_files(root, header["dataset"], channels, wrong, defects)
     else:
-        listed = _scanned_files(root, ending, channels, wrong, zeros, defects, bare)
-    cases = []
-    for name, (images, label) in sorted(listed.items()):
-        if name not in wrong and (zeros or NO_IMAGE not in images):
-            about = (name in suspect, tuple(missing.get(name, ())))
-            cases.append(Case(name, groups.get(name, name), tuple(images), label, *about))
+        listed = _scanned_files(root, "imagesTs" if bare else "imagesTr", ending, channels, wrong, zeros, defects)
+    cases = [
+        Case(name, groups.get(name, name), tuple(images), label, name in suspect, tuple(missing.get(name, ())))
+        for name, (images, label) in sorted(listed.items())
+        if name not in wrong and (zeros or NO_IMAGE not in images)
+    ]
     excluded = tuple(sorted(set(wrong) & set(listed)))
     named = {"groups": groups, "wrong_labels": wrong, "suspect_labels": suspect, "not_contoured": missing}
     for key, names in named.items():
@@ -231,7 +229,7 @@ _Listed = dict[str, tuple[list[Path], Path]]  # case to images and label
 
 
 def _mapped_files(
-    root: Path, entries: dict[str, Any], n_channels: int | None, wrong: list[str], defects: Defects
+    root: Path, entries: dict[str, Any], channels: tuple[str, ...] | None, wrong: list[str], defects: Defects
 ) -> _Listed:
     listed: _Listed = {}
     for name, entry in entries.items():
@@ -246,9 +244,9 @@ def _mapped_files(
         listed[name] = ([root / image for image in images], root / label)
         if name in wrong:
             continue
-        if n_channels is not None and len(images) != n_channels:
-            problem = "missing channel" if len(images) < n_channels else "more images than channels"
-            value = f"case {name} has {len(images)} of {n_channels}"
+        if channels and len(images) != len(channels):
+            problem = "missing channel" if len(images) < len(channels) else "more images than channels"
+            value = f"case {name} has {len(images)} of {len(channels)}"
             defects.header(problem, value, "'dataset' and 'channel_names' disagree")
         for path in [*images, label]:
             if not (root / path).is_file():
@@ -259,31 +257,26 @@ def _mapped_files(
 
 def _scanned_files(
     root: Path,
+    part: str,
     ending: str,
     channels: tuple[str, ...] | None,
     wrong: list[str],
     zeros: bool,
     defects: Defects,
-    bare: bool,
 ) -> _Listed:
     images: dict[str, dict[int, Path]] = {}
-    part = "imagesTs" if bare else "imagesTr"
-    for path in _files(root / part):
-        if path.name.endswith(ending):
-            match = re.fullmatch(r"(.+)_(\d{4})", path.name.removesuffix(ending))
-            if match:
-                images.setdefault(match[1], {})[int(match[2])] = path
-            else:
-                cause = "an image is named CASE_0000 for channel 0, CASE_0001 for channel 1"
-                defects.error(f"{part}/{path.name}", "image without a channel number", path.name, cause)
-    labels = {p.name.removesuffix(ending): p for p in _files(root / "labelsTr") if p.name.endswith(ending)}
-    for folder in (part, "labelsTr"):
-        _report_other_endings(root / folder, ending, defects)
-
+    for path in _files_with(ending, root / part, defects):
+        match = re.fullmatch(r"(.+)_(\d{4})", path.name.removesuffix(ending))
+        if match:
+            images.setdefault(match[1], {})[int(match[2])] = path
+        else:
+            cause = "an image is named CASE_0000 for channel 0, CASE_0001 for channel 1"
+            defects.error(f"{part}/{path.name}", "image without a channel number", path.name, cause)
+    labels = {path.name.removesuffix(ending): path for path in _files_with(ending, root / "labelsTr", defects)}
     numbers = sorted(range(len(channels)) if channels else {number for found in images.values() for number in found})
     for name in sorted({*images, *labels} - set(wrong)):
         found = images.get(name, {})
-        if name not in labels and not bare:
+        if name not in labels and part == "imagesTr":
             cause = "the label was not exported, or carries another name"
             if any(f"{name}_{number:04d}" in labels for number in found):
                 cause = "the label is named like an image: a label has no _0000"
@@ -292,7 +285,7 @@ def _scanned_files(
             cause = "the image was not exported, or carries another name"
             if re.fullmatch(r".+_\d{4}", name):
                 cause = "the label is named like an image: a label has no _0000"
-            elif f"{name}{ending}" in {path.name for path in _files(root / "imagesTr")}:
+            elif (root / "imagesTr" / f"{name}{ending}").is_file():
                 cause = "the image has no channel number: it is named CASE_0000"
             defects.error(f"labelsTr/{name}{ending}", "label without image", name, cause)
             continue
@@ -320,17 +313,18 @@ def _ending(path: Path) -> str:
     return next((ending for ending in IMAGE_ENDINGS if path.name.endswith(ending)), "")
 
 
-def _report_other_endings(folder: Path, ending: str, defects: Defects) -> None:
+def _files_with(ending: str, folder: Path, defects: Defects) -> list[Path]:
+    """The files of a folder with an ending; images with another one are reported."""
     files = _files(folder)
-    kept = {path.name.removesuffix(ending) for path in files if path.name.endswith(ending)}
+    kept = [path for path in files if path.name.endswith(ending)]
     for path in files:
-        other = _ending(path)
-        if not other or path.name.endswith(ending):
+        if path in kept or not _ending(path):
             continue
-        stem = path.name.removesuffix(other)
-        if stem in kept:
+        stem, name = path.name.removesuffix(_ending(path)), f"{folder.name}/{path.name}"
+        if folder / f"{stem}{ending}" in kept:
             cause = f"converted and not removed; only {stem}{ending} is read"
-            defects.error(f"{folder.name}/{path.name}", "the same case name twice", stem, cause)
+            defects.error(name, "the same case name twice", stem, cause)
         else:
             cause = f"'file_ending' is {ending}; the file is ignored"
-            defects.warning(f"{folder.name}/{path.name}", "another file ending", other, cause)
+            defects.warning(name, "another file ending", _ending(path), cause)
+    return kept

@@ -4,8 +4,6 @@ Slices of one patient resemble each other. Where some of them train a network an
 than a new patient is. The same slices come with their patient as the unit of a split, or each as a patient.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

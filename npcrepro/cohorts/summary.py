@@ -1,7 +1,5 @@
 """What a cohort holds, in numbers: how large its structures are, and how well an intensity alone tells them apart."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import nan, prod
 
@@ -82,9 +80,8 @@ def _shell(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarr
 
 
 def _separability(inside: np.ndarray, around: np.ndarray) -> float:
-    from scipy.stats import rankdata
+    from scipy.stats import mannwhitneyu
 
     if not len(inside) or not len(around):
         return nan
-    ranks = rankdata(np.concatenate([inside, around]))[: len(inside)]
-    return float((ranks.sum() - len(inside) * (len(inside) + 1) / 2) / (len(inside) * len(around)))
+    return float(mannwhitneyu(inside, around, method="asymptotic").statistic / (len(inside) * len(around)))

@@ -14,8 +14,6 @@ Spaces around a name, and capitals in ``case``, ``patient``, ``mask`` and ``labe
 Files are NIfTI, NRRD, MHA or what else SimpleITK reads, relative to the folder of the table.
 """
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -155,32 +153,27 @@ def _case(table: Path, row: Mapping[str, str], columns: _Columns, report: Callab
         except Refused as problem:
             raise Refused(problem.defect, place(column)) from None
 
-    def drawings():
-        """Each structure that has a file: its name, column, mask, and where that lies."""
-        for column in [columns.label] if columns.codes else [f"mask:{name}" for name in columns.structures]:
-            if not columns.codes and not row[column]:
-                continue
-            array, *where = from_itk(load(column))
-            file = table.parent / row[column]
-            if not np.isfinite(array).all():  # NaN is neither inside nor outside
-                raise Refused(not_finite(str(file), array), place(column))
-            if columns.codes is None:
-                yield column.removeprefix("mask:"), column, array != 0, where
-                continue
-            for value in np.unique(array).tolist():
-                if min(abs(value - code) for code in (0, *columns.codes.values())) > LABEL_TOLERANCE:
-                    cause = f"column {column!r} does not list it, or the label was resampled with interpolation"
-                    raise InputError(f"case {place(column)}: {file}: label value {value:g}: {cause}")
-            for name, code in columns.codes.items():
-                yield name, column, np.abs(array - code) <= LABEL_TOLERANCE, where
+    def drawn_in(column: str, array: np.ndarray) -> dict[str, np.ndarray]:
+        """The masks of the structures in a file, by their names."""
+        file = table.parent / row[column]
+        if not np.isfinite(array).all():  # NaN is neither inside nor outside
+            raise Refused(not_finite(str(file), array), place(column))
+        if columns.codes is None:
+            return {column.removeprefix("mask:"): array != 0}
+        for value in np.unique(array).tolist():
+            if min(abs(value - code) for code in (0, *columns.codes.values())) > LABEL_TOLERANCE:
+                cause = f"column {column!r} does not list it, or the label was resampled with interpolation"
+                raise InputError(f"case {place(column)}: {file}: label value {value:g}: {cause}")
+        return {name: np.abs(array - code) <= LABEL_TOLERANCE for name, code in columns.codes.items()}
 
     def lost(column: str, what: str, cause: str) -> InputError:
         there = f"{reference} ({table.parent / row[reference]})"
         about = f"case {place(column)}: {table.parent / row[column]}: {what}"
         return InputError(f"{about} {there}; likely cause: {cause}")
 
-    def fitted(image, name: str):
-        if same_grid(image, grid):
+    def fitted(name: str):
+        image = grid if name == reference else load(name)
+        if name == reference or same_grid(image, grid):
             return image
         if not inside(image, grid).any():
             raise lost(name, "covers no voxel of", ELSEWHERE)
@@ -191,22 +184,27 @@ def _case(table: Path, row: Mapping[str, str], columns: _Columns, report: Callab
         mask = to_itk(drawn, *where)
         if same_grid(mask, grid):
             return drawn
-        found = from_itk(resample_mask(mask, grid))[0] != 0
+        fits = from_itk(resample_mask(mask, grid))[0] != 0
         # What is cut off at the border is as it should be; a structure without a voxel would pass for one not there.
-        if drawn.any() and not found.any():
+        if drawn.any() and not fits.any():
             marked = f"{plural(int(drawn.sum()), 'voxel')} of {structure}"
             if (drawn & inside(grid, mask)).any():
                 cause = "it is too small for this grid; take a finer image for the first channel"
                 raise lost(column, f"{marked}, which fill half of no voxel of", cause)
             raise lost(column, f"{marked}, none of them inside", ELSEWHERE)
         report(f"case {case}: {f'label {structure}' if columns.codes else column} resampled to the grid of {reference}")
-        return found
+        return fits
 
     grid = load(reference)
-    arrays = [from_itk(grid if name == reference else fitted(load(name), name))[0] for name in columns.channels]
+    image = np.stack([from_itk(fitted(name))[0] for name in columns.channels])
     _, spacing_mm, geometry = from_itk(grid)
-    found = {name: fitted_mask(name, *drawing) for name, *drawing in drawings()}
+    found = {}
+    for column in [columns.label] if columns.codes else [f"mask:{name}" for name in columns.structures]:
+        if columns.codes or row[column]:
+            array, *where = from_itk(load(column))
+            for name, drawn in drawn_in(column, array).items():
+                found[name] = fitted_mask(name, column, drawn, where)
     missing = tuple(name for name in columns.structures if name not in found and not is_target(name))
-    found = found or {columns.structures[0]: np.zeros(arrays[0].shape, bool)}
-    image, patient = np.stack(arrays), row.get("patient") or case
+    found = found or {columns.structures[0]: np.zeros(image.shape[1:], bool)}
+    patient = row.get("patient") or case
     return CaseArrays(case, patient, image, found, spacing_mm, not_contoured=missing, geometry=geometry)

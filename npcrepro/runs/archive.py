@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from npcrepro import __version__
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import read_json, write_json, writing, writing_folder
-from npcrepro.cohorts.public.unpack import unpack
+from npcrepro.cohorts.public.download import unpack
 from npcrepro.runs.published import Published, publish, published_folders
 from npcrepro.runs.records import Record, find
 from npcrepro.runs.vetting import vet

@@ -23,13 +23,12 @@ def edited(**fields):
     return lambda root: edit(root, **fields)
 
 
-def turn(root, case, direction):
-    for file in (f"imagesTr/{case}_0000", f"imagesTr/{case}_0001", f"labelsTr/{case}"):
-        change(root / f"{file}.nii.gz", direction=direction)
+def turned(direction, case="b"):
+    def turn(root):
+        for file in (f"imagesTr/{case}_0000", f"imagesTr/{case}_0001", f"labelsTr/{case}"):
+            change(root / f"{file}.nii.gz", direction=direction)
 
-
-def turned(direction):
-    return lambda root: turn(root, "b", direction)
+    return turn
 
 
 def set_double(value):
@@ -165,7 +164,7 @@ def test_every_defect_in_one_pass(tmp_path):
     change(root / "labelsTr" / "b.nii.gz", origin=(9, 9, 9))
     (root / "labelsTr" / "c.nii.gz").unlink()
     shutil.copy(root / "imagesTr" / "d_0000.nii.gz", root / "imagesTr" / "e_0000.nii.gz")
-    turn(root, "f", np.diag([-1, 1, 1]))
+    turned(np.diag([-1, 1, 1]), "f")(root)
     assert [(defect.file, defect.problem) for defect in check(root)] == [
         ("labelsTr/c.nii.gz", "image without label"),
         ("dataset.json", "'numTraining' is not the number of cases, 6"),

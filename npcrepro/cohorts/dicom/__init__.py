@@ -6,19 +6,5 @@ from npcrepro.cohorts.dicom.importing import import_dicom
 from npcrepro.cohorts.dicom.series import Grid, Slice, read_grid, read_series
 from npcrepro.cohorts.dicom.structures import Structure, StructureSet, rasterise, read_structures
 
-__all__ = [
-    "Grid",
-    "Series",
-    "Slice",
-    "Structure",
-    "StructureSet",
-    "export_rtstruct",
-    "find_series",
-    "import_dicom",
-    "parse_structures",
-    "rasterise",
-    "read_grid",
-    "read_series",
-    "read_structures",
-    "structures_of",
-]
+__all__ = ["Grid", "Series", "Slice", "Structure", "StructureSet", "export_rtstruct", "find_series", "import_dicom"]
+__all__ += ["parse_structures", "rasterise", "read_grid", "read_series", "read_structures", "structures_of"]

@@ -14,8 +14,8 @@ from npcrepro.base.progress import Report
 from npcrepro.base.wording import plural
 from npcrepro.cohorts.dicom.find import Series
 from npcrepro.cohorts.dicom.names import TARGET_KINDS, near_miss
-from npcrepro.cohorts.dicom.patients import Patient
 from npcrepro.cohorts.dicom.rules import ChannelRule, Rules
+from npcrepro.cohorts.dicom.structures import Patient
 
 # What words in descriptions of MR series mostly stand for. None of them is sure.
 SEQUENCES = {

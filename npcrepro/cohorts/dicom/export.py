@@ -15,8 +15,7 @@ from npcrepro import __version__
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import writing
 from npcrepro.cohorts.check import grid_defects
-from npcrepro.cohorts.dicom.find import find_series
-from npcrepro.cohorts.dicom.headers import reading
+from npcrepro.cohorts.dicom.find import find_series, reading
 from npcrepro.cohorts.dicom.series import Grid, Slice, read_grid
 from npcrepro.cohorts.images import read_image, to_mask
 from npcrepro.cohorts.listing import scan
@@ -151,10 +150,13 @@ def _dataset(grid: Grid, contours: Mapping[str, list[tuple[Slice, np.ndarray]]])
         if len(name) > LONGEST_NAME or "\\" in name:
             raise InputError(f"structure {name!r}: a name in DICOM has {LONGEST_NAME} letters at most and no backslash")
     dataset = _header(first)
-    dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(grid, dataset.StudyInstanceUID)]
-    dataset.StructureSetROISequence = []
-    dataset.ROIContourSequence = []
-    dataset.RTROIObservationsSequence = []
+    images = [_reference(one) for one in grid.slices]
+    series = _item(SeriesInstanceUID=first.series, ContourImageSequence=images)
+    study = _item(ReferencedSOPClassUID=STUDY, ReferencedSOPInstanceUID=dataset.StudyInstanceUID)
+    study.RTReferencedSeriesSequence = [series]
+    frame = _item(FrameOfReferenceUID=first.frame_of_reference, RTReferencedStudySequence=[study])
+    dataset.ReferencedFrameOfReferenceSequence = [frame]
+    dataset.StructureSetROISequence, dataset.ROIContourSequence, dataset.RTROIObservationsSequence = [], [], []
     for number, (name, found) in enumerate(contours.items(), 1):
         roi = _item(ROINumber=number, ROIName=name, ROIGenerationAlgorithm="AUTOMATIC")
         roi.ReferencedFrameOfReferenceUID = first.frame_of_reference
@@ -204,19 +206,9 @@ def _header(first: Slice) -> FileDataset:
     return dataset
 
 
-def _frame_of_reference(grid: Grid, study_uid: str) -> Dataset:
-    first = grid.slices[0]
-    series = _item(SeriesInstanceUID=first.series, ContourImageSequence=[_reference(one) for one in grid.slices])
-    study = _item(ReferencedSOPClassUID=STUDY, ReferencedSOPInstanceUID=study_uid, RTReferencedSeriesSequence=[series])
-    return _item(FrameOfReferenceUID=first.frame_of_reference, RTReferencedStudySequence=[study])
-
-
 def _contour(one: Slice, points: np.ndarray) -> Dataset:
-    item = _item(
-        ContourImageSequence=[_reference(one)],
-        ContourGeometricType="CLOSED_PLANAR",
-        NumberOfContourPoints=len(points),
-    )
+    item = _item(ContourImageSequence=[_reference(one)], ContourGeometricType="CLOSED_PLANAR")
+    item.NumberOfContourPoints = len(points)
     # As bytes, since pydicom makes a checked object of every number. Implicit types do not write that these are bytes.
     text = b"\\".join(b"%.4f" % value for value in points.ravel().tolist())
     text += b" " * (len(text) % 2)

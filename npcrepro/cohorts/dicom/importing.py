@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import SimpleITK as sitk
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import check_new
@@ -13,17 +13,13 @@ from npcrepro.base.progress import Report
 from npcrepro.cohorts.cohort import CaseArrays, Cohort
 from npcrepro.cohorts.dicom.draft import accept_only_ones, draft_rules, listed, open_questions
 from npcrepro.cohorts.dicom.find import Series
-from npcrepro.cohorts.dicom.patients import Drawing, Patient, find_patients
 from npcrepro.cohorts.dicom.rules import Rules, read_rules
 from npcrepro.cohorts.dicom.series import read_grid, read_series
-from npcrepro.cohorts.dicom.structures import rasterise, read_structures
+from npcrepro.cohorts.dicom.structures import Drawing, Patient, find_patients, rasterise, read_structures
 from npcrepro.cohorts.images import from_itk, to_itk
 from npcrepro.cohorts.layout import write_cohort
 from npcrepro.cohorts.resample import register_rigid, resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import is_target
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,14 @@ def import_dicom(
                 report(f"{other.path}: left out: {taken}; 'reference' in the rules decides which")
     if not plans:
         raise InputError(f"{source}: none of {len(patients)} patients can be imported: the lines above say why")
-    _report_names(patients, plans, chosen, report)
+    # Structures that take another name, and those that fit no rule.
+    for structure in chosen.structures:
+        drawn = sorted({name for plan in plans for name in plan.names.get(structure, ())})
+        if drawn and drawn != [structure]:
+            report(f"{structure} is what was drawn as {', '.join(map(repr, drawn))}")
+    unknown = sorted({name for patient in patients for name in patient.names if chosen.structure_of(name) is None})
+    if unknown:
+        report(f"structures that fit no rule and are left out: {', '.join(map(repr, unknown))}")
     structures = tuple(name for name in chosen.structures if any(name in plan.names for plan in plans))
 
     def cases() -> Iterator[CaseArrays]:
@@ -105,17 +108,6 @@ def import_dicom(
     return write_cohort(
         destination, cases(), name=Path(destination).resolve().name, channels=channels, structures=structures
     )
-
-
-def _report_names(patients: list[Patient], plans: list[_Plan], rules: Rules, report: Report) -> None:
-    """Structures that take another name, and those that fit no rule."""
-    for structure in rules.structures:
-        names = sorted({name for plan in plans for name in plan.names.get(structure, ())})
-        if names and names != [structure]:
-            report(f"{structure} is what was drawn as {', '.join(map(repr, names))}")
-    unknown = sorted({name for patient in patients for name in patient.names if rules.structure_of(name) is None})
-    if unknown:
-        report(f"structures that fit no rule and are left out: {', '.join(map(repr, unknown))}")
 
 
 def _common_channels(patients: list[Patient], rules: Rules, report: Report) -> tuple[str, ...]:
@@ -212,8 +204,8 @@ def _masks(
     case: str,
     plan: _Plan,
     structures: tuple[str, ...],
-    reference: "sitk.Image",
-    transforms: "Mapping[str, sitk.Transform | None]",
+    reference: sitk.Image,
+    transforms: Mapping[str, sitk.Transform | None],
     report: Report,
 ) -> dict[str, np.ndarray]:
     """Masks on the grid of ``reference``; structures that were not drawn are empty, and without an RTSTRUCT there is no

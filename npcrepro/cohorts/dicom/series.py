@@ -13,8 +13,7 @@ import numpy as np
 import pydicom
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.dicom.find import find_series
-from npcrepro.cohorts.dicom.headers import HEADER, numbers, reading, reason_of, short, text
+from npcrepro.cohorts.dicom.find import HEADER, find_series, numbers, reading, reason_of, short, text
 from npcrepro.cohorts.images import SPACING_RANGE_MM
 
 # In millimetres; smaller steps are rounding in the header.

@@ -1,5 +1,7 @@
-"""Structures of radiotherapy: read from an RTSTRUCT, filled on the grid of a series."""
+"""Structures of radiotherapy: read from an RTSTRUCT, filled on the grid of a series; and the patients who have them."""
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,8 @@ import numpy as np
 import pydicom
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.dicom.headers import reading, text
+from npcrepro.base.progress import Report
+from npcrepro.cohorts.dicom.find import Series, find_series, reading, text
 from npcrepro.cohorts.dicom.series import FARTHEST_MM, Grid
 
 # In slices: farther out of the plane of the images, and a contour was drawn on another plane.
@@ -55,7 +58,12 @@ def read_structures(path: str | Path) -> StructureSet:
         return StructureSet(
             path=path,
             structures=tuple(_structure(roi, items.get(int(roi.ROINumber), []), path) for roi in rois),
-            series=frozenset(_referenced_series(dataset)),
+            series=frozenset(
+                text(series, "SeriesInstanceUID")
+                for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []
+                for study in frame.get("RTReferencedStudySequence") or []
+                for series in study.get("RTReferencedSeriesSequence") or []
+            ),
             frames_of_reference=frozenset(frames - {""}),
         )
 
@@ -71,7 +79,20 @@ def rasterise(
     slices or across them, and contours that are there twice. No contours give an empty mask.
     """
     mask = np.zeros(grid.shape, bool)
-    planes, left_out = _by_slice(contours, grid)
+    left_out: Counter[str] = Counter()
+    # Polygons (x, y in pixels) by slice and, within it, by the height of their plane.
+    planes: dict[int, dict[float, list[np.ndarray]]] = {}
+    for contour in contours:
+        index = grid.to_index(contour)
+        height = float(index[:, 2].mean())
+        if np.ptp(index[:, 2]) > OUT_OF_PLANE:
+            left_out["across the slices"] += 1
+        elif not 0 <= round(height) < grid.shape[0]:
+            left_out["beyond the slices"] += 1
+        else:
+            found = planes.setdefault(round(height), {})
+            height = next((z for z in found if abs(z - height) < SAME_PLANE), height)
+            found.setdefault(height, []).append(np.ascontiguousarray(index[:, :2]))
     for number, found in planes.items():
         nearest = min(found, key=lambda z: abs(z - number))
         left_out["in a second plane of one slice"] += sum(len(found[z]) for z in found if z != nearest)
@@ -89,26 +110,12 @@ def fill(polygons: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
 
     The first centre is at (0, 0). Of a pixel whose centre lies on an edge, the left and lower side are inside.
     """
-    mask = np.zeros(shape, bool)
-    polygons = list(polygons)
-    if not polygons:
-        return mask
-    corners = np.concatenate(polygons)
-    size = shape[::-1]
-    left, top = np.clip(np.floor(corners.min(axis=0)), 0, size).astype(int)
-    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, size).astype(int)
-    # Odd or even is all that counts, which the overflow of small integers keeps.
-    crossings = np.zeros((bottom - top, right - left + 1), np.uint8)
-    for polygon in polygons:
-        _add_crossings(crossings, polygon - [left, top])
-    mask[top:bottom, left:right] = np.cumsum(crossings, axis=1, dtype=np.uint8)[:, :-1] % 2 == 1
-    return mask
-
-
-def _add_crossings(crossings: np.ndarray, start: np.ndarray) -> None:
-    """Count, for every row, the edges of a polygon by the first pixel to the right of each."""
-    rows, columns = crossings.shape[0], crossings.shape[1] - 1
-    end = np.roll(start, -1, axis=0)
+    rows, columns = shape
+    # Edges of all polygons, counted in every row by the first pixel to the right of each. Odd or even is all that
+    # counts, which the overflow of small integers keeps.
+    crossings = np.zeros((rows, columns + 1), np.uint8)
+    polygons = list(polygons) or [np.empty((0, 2))]
+    start, end = np.concatenate(polygons), np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons])
     # An edge meets the rows from its lower end up to, but without, its upper end.
     lower, upper = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
     first = np.ceil(np.clip(lower, 0, rows)).astype(int)
@@ -118,30 +125,7 @@ def _add_crossings(crossings: np.ndarray, start: np.ndarray) -> None:
     slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
     column = start[edge, 0] + (row - start[edge, 1]) * slope
     np.add.at(crossings, (row, np.ceil(np.clip(column, 0, columns)).astype(int)), 1)
-
-
-def _by_slice(
-    contours: Iterable[np.ndarray], grid: Grid
-) -> tuple[dict[int, dict[float, list[np.ndarray]]], dict[str, int]]:
-    """Polygons (x, y in pixels) by slice and, within it, by the height of their plane; and how many are left out."""
-    planes: dict[int, dict[float, list[np.ndarray]]] = {}
-    left_out = dict.fromkeys(
-        ("across the slices", "beyond the slices", "in a second plane of one slice", "there twice"), 0
-    )
-    for contour in contours:
-        index = grid.to_index(contour)
-        heights = index[:, 2]
-        height = float(heights.mean())
-        number = round(height)
-        if np.ptp(heights) > OUT_OF_PLANE:
-            left_out["across the slices"] += 1
-        elif not 0 <= number < grid.shape[0]:
-            left_out["beyond the slices"] += 1
-        else:
-            found = planes.setdefault(number, {})
-            height = next((z for z in found if abs(z - height) < SAME_PLANE), height)
-            found.setdefault(height, []).append(np.ascontiguousarray(index[:, :2]))
-    return planes, left_out
+    return np.cumsum(crossings, axis=1, dtype=np.uint8)[:, :-1] % 2 == 1
 
 
 def _structure(roi: pydicom.Dataset, items: list[pydicom.Dataset], path: Path) -> Structure:
@@ -164,8 +148,64 @@ def _points(item: pydicom.Dataset, name: str, path: Path) -> np.ndarray:
     return points.reshape(-1, 3)
 
 
-def _referenced_series(dataset: pydicom.Dataset) -> Iterable[str]:
-    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
-        for study in frame.get("RTReferencedStudySequence") or []:
-            for series in study.get("RTReferencedSeriesSequence") or []:
-                yield text(series, "SeriesInstanceUID")
+@dataclass(frozen=True)
+class Drawing:
+    """An RTSTRUCT without its contours: ``names`` of the structures that have some."""
+
+    path: Path
+    names: tuple[str, ...]
+    series: frozenset[str]
+    frames_of_reference: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Patient:
+    """All series of images of a patient, and the RTSTRUCTs."""
+
+    folder: Path
+    series: tuple[Series, ...]
+    drawings: tuple[Drawing, ...]
+
+    @property
+    def names(self) -> set[str]:
+        """Names of all structures that were drawn."""
+        return {name for drawing in self.drawings for name in drawing.names}
+
+
+def find_patients(source: str | Path, report: Report) -> list[Patient]:
+    """Patients with images and an RTSTRUCT, sorted by folder; all with images, if the folder holds no RTSTRUCT at all.
+
+    ``report`` is told who is skipped, which RTSTRUCTs cannot be read, and that a folder holds none.
+
+    Raises InputError for a folder without such a patient, and as `find_series` does.
+    """
+    grouped: dict[str, list[Series]] = {}
+    for one in find_series(source):
+        grouped.setdefault(one.patient, []).append(one)
+    drawn = any(one.modality == "RTSTRUCT" for group in grouped.values() for one in group)
+    patients = []
+    for group in grouped.values():
+        folder = Path(os.path.commonpath([path.parent for one in group for path in one.files]))
+        drawings = []
+        for path in (path for one in group if one.modality == "RTSTRUCT" for path in one.files):
+            try:
+                found = read_structures(path)
+            except InputError as problem:
+                report(f"left out: {problem}")
+                continue
+            names = tuple(structure.name for structure in found.structures if structure.contours)
+            drawings.append(Drawing(path, names, found.series, found.frames_of_reference))
+        images = tuple(one for one in group if one.is_image)
+        if drawn and not drawings:
+            report(f"{folder}: skipped: no RTSTRUCT that can be read, but other files of {source} are RTSTRUCTs")
+        elif not images:
+            report(f"{folder}: skipped: no series of images")
+        else:
+            patients.append(Patient(folder, images, tuple(drawings)))
+    if not patients:
+        wanted = "images and an RTSTRUCT" if drawn else "images"
+        cause = "images and contours of different patients" if drawn else "files that are not DICOM"
+        raise InputError(f"{source}: no patient with {wanted}: {cause}, or an incomplete export")
+    if not drawn:
+        report(f"{source} holds no RTSTRUCT: the images are imported without contours, to be segmented")
+    return sorted(patients, key=lambda patient: patient.folder)

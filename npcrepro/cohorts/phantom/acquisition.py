@@ -3,8 +3,7 @@
 Everything is done slab by slab, so that only the finished volumes are as large as the matrix.
 """
 
-from __future__ import annotations
-
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,16 +36,23 @@ MARKER_RADIUS_MM = 3.5
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Independent random numbers for each thing that has a name, whatever else is drawn."""
+
+    seed: int
+    patient: int
+
+    def __call__(self, name: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, self.patient, zlib.crc32(name.encode())])
+
+
+@dataclass(frozen=True)
 class Grid:
     """Voxels of a volume: matrix (z, y, x), spacing and centre of the volume (z, y, x) in mm."""
 
     matrix: tuple[int, int, int]
     spacing_mm: Triple
     centre_mm: Triple = (0.0, 0.0, 0.0)
-
-    @property
-    def voxel_ml(self) -> float:
-        return float(np.prod(self.spacing_mm)) / 1000
 
     def axes(self, slices: slice = slice(None), shift_mm: Triple = (0.0, 0.0, 0.0)) -> list[np.ndarray]:
         """Voxel centres in mm along z (of these slices), y and x."""
@@ -57,10 +63,7 @@ class Grid:
         return [axes[0][slices], *axes[1:]]
 
     def samples(self) -> tuple[int, int]:
-        """Samples of a voxel through the slice and along x.
-
-        They are staggered: planes through the slice also differ in y, so that y is sampled as finely as z at no cost.
-        """
+        """Samples of a voxel through the slice, each of which is staggered in y, and along x."""
         through = 2 if self.spacing_mm[0] <= 4 else 3
         return through, 1 if self.spacing_mm[2] <= 0.7 else 2
 
@@ -76,11 +79,8 @@ def _offsets(count: int, spacing: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sampled:
-    """A slab: tissue fractions (z, y, x, tissue) float32, and samples (z, y, x) in each of the structures present.
-
-    Attributes:
-        marker: fraction ``(z, y, x)`` of the voxel in the reference marker, or ``None`` without one.
-    """
+    """A slab: tissue fractions (z, y, x, tissue) float32, samples (z, y, x) in each of the structures present, and the
+    fraction (z, y, x) of voxels in the reference marker."""
 
     fractions: np.ndarray
     structures: dict[Structure, np.ndarray]
@@ -96,11 +96,9 @@ def sample(
     shift_mm: Triple = (0.0, 0.0, 0.0),
     marker_mm: Triple | None = None,
 ) -> Sampled:
-    """Tissue and the wanted structures of these slices.
+    """Tissue and the wanted structures of these slices, with the head moved by `shift_mm` (z, y, x).
 
-    Args:
-        shift_mm: ``(z, y, x)`` by which the head is moved.
-        marker_mm: ``(x, y, z)`` of the centre of the marker.
+    `marker_mm`: (x, y, z) of the centre of the marker.
     """
     z, y, x = grid.axes(slices, tuple(-s for s in shift_mm))
     through, along = grid.samples()
@@ -109,9 +107,7 @@ def sample(
     voxel = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(*shape, 1) * len(Tissue)
     counts = np.zeros(voxel.size * len(Tissue), np.float32)
     structures: dict[Structure, np.ndarray] = {}
-    marker = None
-    if marker_mm is not None:
-        marker = np.zeros(shape, np.float32)
+    marker = None if marker_mm is None else np.zeros(shape, np.float32)
     share = np.float32(1 / (through * along))
     for dz, dy in zip(_offsets(through, grid.spacing_mm[0]), _offsets(through, grid.spacing_mm[1])):
         tissue, structure = anatomy.regions(z + dz, y + dy, fine_x)
@@ -140,18 +136,12 @@ def partition(sampled: Sampled, grid: Grid) -> np.ndarray:
     return out
 
 
-@dataclass(frozen=True)
 class Fields:
     """The random fields of one patient: texture of water and of uptake, and where the tumour infiltrates."""
 
-    water: tuple[RandomField, ...]
-    uptake: tuple[RandomField, ...]
-    infiltration: RandomField
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> Fields:
-        water, uptake = (tuple(RandomField(rng, mm, TEXTURE_KNOTS) for mm, _ in TEXTURES_MM) for _ in range(2))
-        return cls(water, uptake, RandomField(rng, INFILTRATION_MM))
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.water, self.uptake = ([RandomField(rng, mm, TEXTURE_KNOTS) for mm, _ in TEXTURES_MM] for _ in range(2))
+        self.infiltration = RandomField(rng, INFILTRATION_MM)
 
 
 def texture(fields: Sequence[RandomField], axes: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,11 +1,8 @@
 """Sinuses, nasal cavity, pharynx and larynx."""
 
-from __future__ import annotations
-
 import numpy as np
 
-from npcrepro.cohorts.phantom.patient import SOFT, THIN_BONE, Patient
-from npcrepro.cohorts.phantom.shapes import Part
+from npcrepro.cohorts.phantom.shapes import SOFT, THIN_BONE, Part, Patient
 from npcrepro.cohorts.phantom.tissues import Tissue as T
 
 

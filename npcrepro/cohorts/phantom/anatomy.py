@@ -1,7 +1,5 @@
 """One patient: a function from world coordinates in mm to tissue and structure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,23 +7,20 @@ from functools import cached_property
 import numpy as np
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.phantom.muscles import head
-from npcrepro.cohorts.phantom.organs import organs
-from npcrepro.cohorts.phantom.patient import SIDES, Patient
-from npcrepro.cohorts.phantom.shapes import Organ, RandomField
+from npcrepro.cohorts.phantom.airways import pharynx, sinuses
+from npcrepro.cohorts.phantom.shapes import SIDES, Organ, Patient, RandomField
+from npcrepro.cohorts.phantom.skull import brain, jaws, orbits, spine
+from npcrepro.cohorts.phantom.soft_tissue import glands, head, head_muscles, neck_muscles, nodes, vessels
 from npcrepro.cohorts.phantom.tissues import STRUCTURE_STEP, Structure, Tissue, code_of
 from npcrepro.cohorts.phantom.tumour import STAGE_MIX, Tumour
 
 Box = tuple[slice, slice, slice]
-
 # Points that are painted together, so that temporaries stay in cache, and planes whose coordinates are held together.
 CHUNK_POINTS = 40_000
 SLAB_POINTS = 1_600_000
-
 # Distances to organs of several well blended parts are evaluated on a lattice of this step and interpolated.
 NODE_STEP_MM = 2.0
 SMOOTH_BLEND_MM = 3.0
-
 SULCUS_DEPTH_MM = 12.0
 FASCIA_MM = 0.7
 
@@ -43,10 +38,8 @@ class _Grid:
         return [(p.min(axis=others), p.max(axis=others)) for p, others in zip(self.place, ((0, 1), (0, 2), (1, 2)))]
 
     def boxes(self, low: np.ndarray, high: np.ndarray) -> list[Box | None]:
-        """For each row of low and high, (n, 3) as x, y, z in mm: the index box (z, y, x) of the points between them.
-
-        None where there is no such point.
-        """
+        """For each row of low and high, (n, 3) as x, y, z in mm: the index box (z, y, x) of the points between them, or
+        None."""
         starts, stops = [], []
         for axis, (first, last) in enumerate(self.ranges):
             hit = (last >= low[:, axis, None]) & (first <= high[:, axis, None])
@@ -66,10 +59,8 @@ class _Grid:
 
 
 class _Lattice:
-    """Points of the world on multiples of `NODE_STEP_MM`, from which smooth distances are interpolated to a grid.
-
-    Only those next to a point of the grid are there, which in coarse grids leaves out most.
-    """
+    """Points of the world on multiples of `NODE_STEP_MM`, from which smooth distances are interpolated to a grid; only
+    those next to a point of the grid."""
 
     def __init__(self, grid: _Grid, anatomical: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]) -> None:
         axes, self.weights, self.first = [], [], []
@@ -91,15 +82,13 @@ class _Lattice:
         nodes = self.nodes(box)
         out = np.empty([part.stop - part.start for part in nodes], np.float32)
         for block in _chunks(nodes):
-            out[tuple(slice(b.start - n.start, b.stop - n.start) for b, n in zip(block, nodes))] = self.grid.distance(
-                organ, block
-            )
+            out[_within(block, nodes)] = self.grid.distance(organ, block)
         return out
 
     def interpolate(self, values: np.ndarray, box: Box, block: Box) -> np.ndarray:
         """Values at the nodes of `box` to the points of `block`, which lies within it."""
         outer, inner = self.nodes(box), self.nodes(block)
-        values = values[tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer))]
+        values = values[_within(inner, outer)]
         wz, wy, wx = (w[n, b] for w, n, b in zip(self.weights, inner, block))
         rows = np.tensordot(wz.T, values, 1) @ wx
         return wy.T @ rows
@@ -108,14 +97,9 @@ class _Lattice:
 class Anatomy:
     """One patient: a function from world coordinates (mm) to tissue and structure.
 
-    Args:
-        rng: generator from which every size, place, deformation and the tumour are drawn.
-        stage: T stage 1-4; ``None`` draws it with the mix of Xue 2020 (Table 1).
-
-    Attributes:
-        stage: T stage 1-4.
-        side: +1 where the tumour starts on the patient's left, -1 on the right.
-        volume_ml: volume of the tumour with its necrosis, to within the grid on which it grew.
+    Every size, place, deformation and the tumour are drawn from `rng`; without a `stage` (T stage 1-4) it is, too, with
+    the mix of Xue 2020 (Table 1). `side` is +1 where the tumour starts on the patient's left. `volume_ml` is that of
+    tumour and necrosis, to within the grid on which it grew.
 
     Raises:
         InputError: a stage that is not 1-4.
@@ -137,36 +121,38 @@ class Anatomy:
         self.fascia = RandomField(rng, 9.0)
         self.side = int(rng.choice(SIDES))
         self.head = head(patient)
-        self.organs = organs(patient, -self.side)
+        # In the order in which they are painted.
+        for region in (neck_muscles, head_muscles, glands, brain, spine, jaws, orbits, sinuses):
+            region(patient)
+        pharynx(patient, -self.side)
+        vessels(patient)
+        nodes(patient)
+        self.organs = patient.organs
         self.bounds = tuple(np.array(b) for b in zip(*(organ.bounds for organ in [self.head, *self.organs])))
-        self.tumour = Tumour(rng, self.side, self.stage, self.shift_mm[::-1], self._healthy, self._anatomical)
+        self.tumour = Tumour(rng, self.side, self.stage, self.shift_mm[::-1], self._codes, self._anatomical)
         self.volume_ml = self.tumour.volume_ml
 
-    def tissue(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Tissue (len(z), len(y), len(x)) uint8 on the world axes z, y, x in mm.
+    def regions(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tissue and structure, each (len(z), len(y), len(x)) uint8, on the world axes z, y, x in mm.
 
-        An empty axis gives an empty array.
+        An empty axis gives empty arrays.
 
         Raises:
             InputError: an axis that does not rise.
         """
-        return (self._codes((z, y, x), self.tumour) % STRUCTURE_STEP).astype(np.uint8)
-
-    def regions(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tissue and structure, each (len(z), len(y), len(x)) uint8, on the world axes z, y, x in mm; as `tissue`."""
         structure, tissue = np.divmod(self._codes((z, y, x), self.tumour), STRUCTURE_STEP)
         return tissue.astype(np.uint8), structure.astype(np.uint8)
 
-    def _healthy(self, axes: Sequence[np.ndarray]) -> np.ndarray:
-        return self._codes(axes, None)
-
-    def _codes(self, axes: Sequence[np.ndarray], tumour: Tumour | None) -> np.ndarray:
+    def _codes(self, axes: Sequence[np.ndarray], tumour: Tumour | None = None) -> np.ndarray:
         axes = tuple(np.asarray(axis, float) for axis in axes)
-        _check_axes(axes)
+        for name, axis in zip("zyx", axes):
+            if axis.ndim != 1 or not np.isfinite(axis).all() or (np.diff(axis) <= 0).any():
+                raise InputError(f"the {name} axis of a phantom series must be a rising row of positions in mm")
         out = np.empty([len(axis) for axis in axes], np.uint16)
         if not out.size:
             return out
-        for part in _slabs(out.shape):
+        step = max(1, SLAB_POINTS // (out.shape[1] * out.shape[2]))
+        for part in (slice(i, i + step) for i in range(0, out.shape[0], step)):
             slab = (axes[0][part], axes[1], axes[2])
             grid = _Grid(slab, self._anatomical(slab))
             out[part] = self._paint(grid)
@@ -197,7 +183,7 @@ class Anatomy:
         lattice = _Lattice(grid, self._anatomical)
         boxes = grid.boxes(*self.bounds)
         for block, depth in _distances(self.head, boxes[0], grid, lattice):
-            _paint_organ(self.head, code[block], None, depth, fascia[block], grid.place[0][block])
+            _paint_organ(self.head, code[block], True, depth, fascia[block], grid.place[0][block])
             # Nothing reaches the surface: skin and a little fat stay.
             np.less(depth, self.head.layers[1][0] - 0.6, out=inside[block])
         for organ, box in zip(self.organs, boxes[1:]):
@@ -211,29 +197,14 @@ class Anatomy:
         return code
 
 
-def _check_axes(axes: Sequence[np.ndarray]) -> None:
-    for name, axis in zip("zyx", axes):
-        if axis.ndim != 1 or not np.isfinite(axis).all() or (np.diff(axis) <= 0).any():
-            raise InputError(f"the {name} axis of a phantom series must be a rising row of positions in mm")
-
-
 def _paint_organ(
-    organ: Organ,
-    target: np.ndarray,
-    inside: np.ndarray | None,
-    distance: np.ndarray,
-    fascia: np.ndarray,
-    x: np.ndarray,
+    organ: Organ, target: np.ndarray, inside: np.ndarray | bool, distance: np.ndarray, fascia: np.ndarray, x: np.ndarray
 ) -> None:
-    """Paint the layers of an organ into the codes `target`, in place, where `inside` is true (None: everywhere).
+    """Paint the layers of an organ into the codes `target`, in place, where `inside` is true.
 
-    Args:
-        fascia: mm by which layers of fat move outwards and those of muscle inwards, so that the planes between come
-            and go.
+    `fascia`: mm by which layers of fat move outwards and those of muscle inwards, so that the planes between them vary.
     """
-    free = distance < organ.outermost_mm
-    if inside is not None:
-        free &= inside
+    free = (distance < organ.outermost_mm) & inside
     if organ.over:
         allowed = np.zeros(STRUCTURE_STEP, bool)
         allowed[list(organ.over)] = True
@@ -257,19 +228,14 @@ def _distances(organ: Organ, box: Box | None, grid: _Grid, lattice: _Lattice) ->
     """Index boxes of the grid that cover `box`, each with the signed distance to the organ in it."""
     if box is None:
         return
-    if organ.blend_mm < SMOOTH_BLEND_MM or len(organ.parts) == 1:
-        for block in _chunks(box):
-            yield block, grid.distance(organ, block)
-    else:
-        nodes = lattice.distance(organ, box)
-        for block in _chunks(box):
-            yield block, lattice.interpolate(nodes, box, block)
+    smooth = organ.blend_mm >= SMOOTH_BLEND_MM and len(organ.parts) > 1
+    nodes = lattice.distance(organ, box) if smooth else np.empty(0)
+    for block in _chunks(box):
+        yield block, lattice.interpolate(nodes, box, block) if smooth else grid.distance(organ, block)
 
 
-def _slabs(shape: Sequence[int]) -> Iterator[slice]:
-    """Runs of planes of about `SLAB_POINTS` points."""
-    step = max(1, SLAB_POINTS // max(1, shape[1] * shape[2]))
-    return (slice(i, i + step) for i in range(0, shape[0], step))
+def _within(inner: Box, outer: Box) -> tuple[slice, ...]:
+    return tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer))
 
 
 def _chunks(box: Box) -> Iterator[Box]:

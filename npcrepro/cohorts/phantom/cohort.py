@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npcrepro.base.errors import InputError, pick
-from npcrepro.cohorts.phantom.acquisition import Fields, Grid, partition, sample, soften
+from npcrepro.cohorts.phantom.acquisition import Draw, Fields, Grid, partition, sample, soften
 from npcrepro.cohorts.phantom.anatomy import Anatomy
-from npcrepro.cohorts.phantom.ct import CTV_MARGINS_MM, marker_place, with_margin
-from npcrepro.cohorts.phantom.kinds import KINDS, MARKER, Kind
+from npcrepro.cohorts.phantom.ct import CTV_MARGINS_MM, CtScan, marker_place, with_margin
 from npcrepro.cohorts.phantom.observers import check_agreement
 from npcrepro.cohorts.phantom.observers import second_observer as draw_again
-from npcrepro.cohorts.phantom.scan import CtScan, Draw, MriScan, draw_motion
+from npcrepro.cohorts.phantom.scan import KINDS, MARKER, Kind, MriScan, draw_motion
 from npcrepro.cohorts.phantom.shapes import Triple
 from npcrepro.cohorts.phantom.signal import draw_tissues
 from npcrepro.cohorts.phantom.tissues import Structure
@@ -88,10 +87,10 @@ def make_patient(
     names = _channels(kind, chosen, channels)
     anatomy_rng, tissue_rng, field_rng, place_rng = np.random.default_rng([seed, patient]).spawn(4)
     anatomy = Anatomy(anatomy_rng)
-    fields = Fields.draw(field_rng)
+    fields = Fields(field_rng)
     draw = Draw(seed, patient)
     if kind == "ct":
-        scan = CtScan(chosen.series[0], grid, draw, marker_place(anatomy, place_rng))
+        scan = CtScan(grid, draw, marker_place(anatomy, place_rng))
     else:
         scan = MriScan(chosen, names, grid, draw, draw_tissues(tissue_rng), draw_motion(kind, patient, place_rng))
     wanted = sorted({part for name in chosen.structures for part in _parts(name)})
@@ -113,36 +112,21 @@ def make_patient(
             moved = sample(anatomy, grid, slices, (), shift_mm=scan.motion[1])
             soften(moved.fractions, grid, axes, fields.infiltration)
         scan.slab(image[:, slices], sampled, moved, axes, fields)
-    return PhantomPatient(
-        image=image,
-        masks=_masks(chosen.structures, structure, marker, tissue, grid),
-        tissue=tissue,
-        spacing_mm=grid.spacing_mm,
-        stage=anatomy.stage,
-        volume_ml=tumour / math.prod(grid.samples()) * grid.voxel_ml,
-    )
-
-
-def _masks(
-    names: Sequence[str], structure: np.ndarray, marker: np.ndarray, tissue: np.ndarray, grid: Grid
-) -> dict[str, np.ndarray]:
-    masks = {}
-    for name in names:
-        mask = marker if name == MARKER else np.zeros(grid.matrix, bool)
-        for part in _parts(name):
-            mask |= structure == part
-        if name in CTV_MARGINS_MM:
-            mask = with_margin(mask, tissue, grid, CTV_MARGINS_MM[name][1])
-        masks[name] = mask
-    return masks
+    masks = {name: np.isin(structure, _parts(name)) for name in chosen.structures}
+    for name in masks.keys() & CTV_MARGINS_MM.keys():
+        masks[name] = with_margin(masks[name], tissue, grid, CTV_MARGINS_MM[name][1])
+    if MARKER in masks:
+        masks[MARKER] = marker
+    volume_ml = tumour / math.prod(grid.samples()) * (math.prod(grid.spacing_mm) / 1000)
+    return PhantomPatient(image, masks, tissue, grid.spacing_mm, anatomy.stage, volume_ml)
 
 
 def _parts(name: str) -> tuple[Structure, ...]:
     """What a structure of a cohort is made of, before margins: an eye of globe and lens, the marker of nothing."""
     if name == MARKER:
         return ()
-    part = Structure[CTV_MARGINS_MM[name][0] if name in CTV_MARGINS_MM else name]
-    return (part, Structure[part.name.replace("Eye", "Lens")]) if name.startswith("Eye") else (part,)
+    part, _ = CTV_MARGINS_MM.get(name, (name, 0.0))
+    return tuple(Structure[each] for each in dict.fromkeys((part, part.replace("Eye", "Lens"))))
 
 
 def _channels(name: str, kind: Kind, channels: Sequence[str] | None) -> tuple[str, ...]:
@@ -198,8 +182,6 @@ def write_phantom(
     if second_observer is not None:
         check_agreement(second_observer)
     chosen = pick(KINDS, kind, "kind of phantom")
-    names = _channels(kind, chosen, channels)
-    _grid(chosen, matrix, spacing_mm)
 
     def cases() -> Iterator[CaseArrays]:
         for number in range(patients):
@@ -211,7 +193,7 @@ def write_phantom(
         root,
         cases(),
         name="phantom" if kind == "mri" else f"phantom-{kind}",
-        channels=names,
+        channels=tuple(channels or chosen.channels),
         structures=chosen.structures,
         reference=REFERENCE,
         licence=LICENCE,

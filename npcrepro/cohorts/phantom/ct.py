@@ -1,21 +1,21 @@
 """Computed tomography: Hounsfield units, noise, streaks from dental metal, a marker on the skin, target volumes."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 
-from npcrepro.cohorts.phantom.acquisition import MARKER_RADIUS_MM, Grid
+from npcrepro.cohorts.phantom.acquisition import MARKER_RADIUS_MM, Draw, Fields, Grid, Sampled, texture
 from npcrepro.cohorts.phantom.anatomy import Anatomy
 from npcrepro.cohorts.phantom.shapes import Triple
-from npcrepro.cohorts.phantom.tissues import PROPERTIES, Tissue
+from npcrepro.cohorts.phantom.tissues import Tissue, columns
 
 # Standard deviation in HU between patients: of any soft tissue, and of the tumour, whose contrast to muscle is small.
 SOFT_TISSUE_VARIATION_HU = 3.0
 TUMOUR_VARIATION_HU = 5.0
 MARKER_HU = 450.0
+KERNEL_MM, NOISE_KERNEL_MM = 0.55, 0.8  # sd
+NOISE_HU = (9.0, 15.0)  # sd, over patients
 
 # Streaks: height in HU beside a filling of 100 mm2, and the distance over which they fade.
 STREAK_HU = 200.0
@@ -31,58 +31,46 @@ BARRIERS = [
 ]
 
 
-@dataclass(frozen=True)
-class ComputedTomography:
-    """A simulation CT with contrast agent: width of the kernel (sd, mm) and range of noise (sd, HU) over patients."""
+class CtScan:
+    """The simulation CT with contrast agent of one patient: Hounsfield units, noise and streaks are the patient's own.
 
-    name: str = "CT"
-    kernel_mm: float = 0.55
-    noise_hu: tuple[float, float] = (9.0, 15.0)
-    noise_kernel_mm: float = 0.8
+    Attributes:
+        table: ``(tissue, 2)`` mean and texture in HU.
+    """
 
+    motion = None
 
-@dataclass(frozen=True)
-class CtPatient:
-    """What differs from scan to scan: `table` (tissue, 2) mean and texture in HU, noise in HU, profiles of streaks."""
+    def __init__(self, grid: Grid, draw: Draw, marker_mm: Triple) -> None:
+        self.grid, self.marker_mm, self.noise = grid, marker_mm, draw("CT noise")
+        rng = draw("CT")
+        table = np.stack([columns()["hu"], columns()["hu_texture"]], 1)
+        shift = np.clip(rng.standard_normal(len(Tissue)), -2, 2)
+        sd = np.where(table[:, 0] > 300, 0.06 * table[:, 0], SOFT_TISSUE_VARIATION_HU)
+        sd[[Tissue.TUMOUR, Tissue.METASTATIC_NODE]] = TUMOUR_VARIATION_HU
+        sd[[Tissue.OUTSIDE, Tissue.AIR, Tissue.LUMEN, Tissue.METAL]] = 0
+        table[:, 0] += sd * shift
+        streaks = ndimage.gaussian_filter1d(rng.standard_normal((LARGEST_NUMBER_OF_FILLINGS, 180)), 1.2, mode="wrap")
+        self.table, self.streaks = table.astype(np.float32), streaks / streaks.std()
+        self.noise_hu = rng.uniform(*NOISE_HU)
 
-    table: np.ndarray
-    noise_hu: float
-    streaks: np.ndarray
+    def slab(self, out: np.ndarray, sampled: Sampled, moved: None, axes: Sequence[np.ndarray], fields: Fields) -> None:
+        """Fill `out` (1, z, y, x)."""
+        for image, *parts in zip(out[0], sampled.fractions, texture(fields.water, axes), sampled.marker):
+            image[...] = np.rint(self.slice(*parts))
 
-
-def draw_ct(series: ComputedTomography, rng: np.random.Generator) -> CtPatient:
-    """Draw one patient's Hounsfield units, noise and streaks."""
-    table = np.array([(PROPERTIES[t].hu, PROPERTIES[t].hu_texture) for t in Tissue], float)
-    shift = np.clip(rng.standard_normal(len(Tissue)), -2, 2)
-    sd = np.where(table[:, 0] > 300, 0.06 * table[:, 0], SOFT_TISSUE_VARIATION_HU)
-    sd[[Tissue.TUMOUR, Tissue.METASTATIC_NODE]] = TUMOUR_VARIATION_HU
-    sd[[Tissue.OUTSIDE, Tissue.AIR, Tissue.LUMEN, Tissue.METAL]] = 0
-    table[:, 0] += sd * shift
-    streaks = ndimage.gaussian_filter1d(rng.standard_normal((LARGEST_NUMBER_OF_FILLINGS, 180)), 1.2, mode="wrap")
-    return CtPatient(table.astype(np.float32), rng.uniform(*series.noise_hu), streaks / streaks.std())
-
-
-def ct_slice(
-    series: ComputedTomography,
-    patient: CtPatient,
-    grid: Grid,
-    fractions: np.ndarray,
-    texture: np.ndarray,
-    marker: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """One slice (y, x) in HU from tissue fractions (y, x, tissue), texture and fraction of the marker (y, x)."""
-    parts = fractions @ patient.table
-    image = parts[..., 0] + parts[..., 1] * texture
-    image += marker * (np.float32(MARKER_HU) - image)
-    image = ndimage.gaussian_filter(image, [series.kernel_mm / s for s in grid.spacing_mm[1:]])
-    metal = fractions[..., Tissue.METAL]
-    if metal.any():
-        image += _streaks(metal, patient.streaks, grid)
-    noise = rng.standard_normal(image.shape, np.float32)
-    noise = ndimage.gaussian_filter(noise, [series.noise_kernel_mm / s for s in grid.spacing_mm[1:]])
-    image += noise * np.float32(patient.noise_hu / noise.std())
-    return np.clip(image, -1024, 3071)
+    def slice(self, fractions: np.ndarray, texture: np.ndarray, marker: np.ndarray) -> np.ndarray:
+        """One slice (y, x) in HU from tissue fractions (y, x, tissue), texture and fraction of the marker (y, x)."""
+        parts = fractions @ self.table
+        image = parts[..., 0] + parts[..., 1] * texture
+        image += marker * (np.float32(MARKER_HU) - image)
+        image = ndimage.gaussian_filter(image, [KERNEL_MM / s for s in self.grid.spacing_mm[1:]])
+        metal = fractions[..., Tissue.METAL]
+        if metal.any():
+            image += _streaks(metal, self.streaks, self.grid)
+        noise = self.noise.standard_normal(image.shape, np.float32)
+        noise = ndimage.gaussian_filter(noise, [NOISE_KERNEL_MM / s for s in self.grid.spacing_mm[1:]])
+        image += noise * np.float32(self.noise_hu / noise.std())
+        return np.clip(image, -1024, 3071)
 
 
 def _streaks(metal: np.ndarray, profiles: np.ndarray, grid: Grid) -> np.ndarray:
@@ -114,7 +102,7 @@ def marker_place(anatomy: Anatomy, rng: np.random.Generator) -> Triple:
     """Centre (x, y, z) in mm of a ball that lies on the skin of the left cheek."""
     y, z = np.array([-26.0, 0.0]) + rng.normal(0, 2.0, 2)
     x = np.arange(20.0, 120.0, 0.5)
-    outside = anatomy.tissue(np.array([z]), np.array([y]), x)[0, 0] == Tissue.OUTSIDE
+    outside = anatomy.regions(np.array([z]), np.array([y]), x)[0][0, 0] == Tissue.OUTSIDE
     return float(x[np.flatnonzero(~outside)[-1]] + MARKER_RADIUS_MM - 1.5), float(y), float(z)
 
 

@@ -1,7 +1,5 @@
 """A second observer, who draws the same structure a little differently."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,9 +48,8 @@ def second_observer(
     box = tuple(slice(max(0, b.start - n), b.stop + n) for b, n in zip(box, reach))
     first = mask[box]
     inside = np.pad(first, 1, mode="edge")  # a structure cut by the edge of the image goes on outside
-    depth = (
-        ndimage.distance_transform_edt(inside, sampling=spacing_mm) if not inside.all() else np.full(inside.shape, 1e3)
-    )
+    full = np.full(inside.shape, 1e3)
+    depth = full if inside.all() else ndimage.distance_transform_edt(inside, sampling=spacing_mm)
     depth = (depth - ndimage.distance_transform_edt(~inside, sampling=spacing_mm))[1:-1, 1:-1, 1:-1]
     axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(first.shape, spacing_mm)]
     wander = RandomField(rng, CORRELATION_MM)(*axes)

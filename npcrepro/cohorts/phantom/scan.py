@@ -1,21 +1,17 @@
-"""The scans of one patient: how a slab of sampled tissue becomes voxels of CT or MRI."""
+"""The kinds of phantom cohorts, and the MRI of one patient: how a slab of sampled tissue becomes voxels."""
 
-from __future__ import annotations
-
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from npcrepro.cohorts.phantom.acquisition import Fields, Grid, Sampled, rician, texture
-from npcrepro.cohorts.phantom.ct import ComputedTomography, ct_slice, draw_ct
-from npcrepro.cohorts.phantom.kinds import Kind
+from npcrepro.cohorts.phantom.acquisition import Draw, Fields, Grid, Sampled, rician, texture
 from npcrepro.cohorts.phantom.shapes import RandomField, Triple
-from npcrepro.cohorts.phantom.signal import PatientTissues, series_signal
+from npcrepro.cohorts.phantom.signal import PatientTissues, Series, series_signal
 from npcrepro.cohorts.phantom.tissues import Tissue
 
+MARKER = "LocRef"  # a ball on the skin, the small reference structure of a simulation CT
 # Grey matter has this intensity (before contrast agent) where the gain of the scanner is 1.
 GREY_MATTER_LEVEL = 300.0
 GAIN_VARIATION = 0.30  # log-normal sd of the gain, drawn for each patient and series
@@ -31,32 +27,57 @@ MOTION_MM = (1.5, 3.0, 1.5)
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Independent random numbers for each thing that has a name, whatever else is drawn."""
+class Kind:
+    """A kind of phantom cohort: its MRI series (none: CT), default grid (z, y, x; mm), and structures of its labels."""
 
-    seed: int
-    patient: int
+    series: tuple[Series, ...]
+    matrix: tuple[int, int, int]
+    spacing_mm: Triple
+    structures: tuple[str, ...] = ("GTVp",)
+    centre_mm: Triple = (0.0, 0.0, 0.0)
 
-    def __call__(self, name: str) -> np.random.Generator:
-        return np.random.default_rng([self.seed, self.patient, zlib.crc32(name.encode())])
+    @property
+    def channels(self) -> dict[str, tuple[int, int]]:
+        """Name of each channel: which series, and which frame of it."""
+        names = {} if self.series else {"CT": (0, 0)}
+        for number, series in enumerate(self.series):
+            for frame in range(series.frames):
+                names[series.name if series.frames == 1 else f"frame_{frame + 1:02d}"] = (number, frame)
+        return names
 
 
-class CtScan:
-    """The CT of one patient."""
-
-    motion = None
-
-    def __init__(self, series: ComputedTomography, grid: Grid, draw: Draw, marker_mm: Triple) -> None:
-        self.series, self.grid, self.marker_mm = series, grid, marker_mm
-        self.patient = draw_ct(series, draw(series.name))
-        self.noise = draw(f"{series.name} noise")
-
-    def slab(self, out: np.ndarray, sampled: Sampled, moved: None, axes: Sequence[np.ndarray], fields: Fields) -> None:
-        """Fill `out` (1, z, y, x)."""
-        fine = texture(fields.water, axes)
-        for number, fractions in enumerate(sampled.fractions):
-            parts = fractions, fine[number], sampled.marker[number]
-            out[0, number] = np.rint(ct_slice(self.series, self.patient, self.grid, *parts, self.noise))
+_GRADIENT = {"arterial_flow": 1.0, "venous_flow": 1.0, "void_mm": 4.0}
+KINDS = {
+    "mri": Kind(
+        series=(
+            Series("T1", 600, 10),
+            Series("T2", 4000, 90, arterial_flow=0.1, venous_flow=0.4),
+            Series("CET1", 600, 10, contrast_after_s=150),
+        ),
+        matrix=(24, 160, 160),
+        spacing_mm=(3.0, 1.375, 1.375),
+    ),
+    "thrive": Kind(
+        series=(Series("THRIVE", 5, 2.3, 12, contrast_after_s=240, fat_suppressed=True, **_GRADIENT),),
+        matrix=(24, 256, 256),
+        spacing_mm=(3.0, 0.6, 0.6),
+    ),
+    "dce": Kind(
+        series=(Series("DCE", 4, 1.5, 15, frames=65, interval_s=5, arrival=8, **_GRADIENT),),
+        matrix=(20, 144, 144),
+        spacing_mm=(3.0, 1.53, 1.53),
+    ),
+    "ct": Kind(
+        series=(),
+        matrix=(72, 256, 256),
+        spacing_mm=(3.0, 1.0, 1.0),
+        structures=(
+            *("GTVp", "GTVnd", "CTV2", "CTVnd", "Mandible_L", "Mandible_R", "Parotid_L", "Parotid_R"),
+            *("BrainStem", "SpinalCord", "Eye_L", "Eye_R", "OpticNerve_L", "OpticNerve_R", "OpticChiasm", MARKER),
+        ),
+        centre_mm=(-10.0, 0.0, 0.0),
+    ),
+}
 
 
 class MriScan:
@@ -77,17 +98,17 @@ class MriScan:
         self.places = [kind.channels[name] for name in names]
         self.series = kind.series
         self.noises = [draw(f"{name} noise") for name in names]
-        self.tables, self.bias, self.sigma = {}, {}, {}
+        tables, self.bias, self.sigma = {}, {}, {}
         for number in sorted({number for number, _ in self.places}):
             rng = draw(kind.series[number].name)
             table = series_signal(kind.series[number], tissues)
             level = GREY_MATTER_LEVEL / table[0, Tissue.GREY_MATTER, 0]
             gain = np.exp(GAIN_VARIATION * np.clip(rng.standard_normal(), -2, 2))
-            self.tables[number] = (gain * level * table).astype(np.float32)
+            tables[number] = (gain * level * table).astype(np.float32)
             self.sigma[number] = gain * rng.uniform(*NOISE_RANGE)
             self.bias[number] = RandomField(rng, BIAS_FIELD_MM, knots=8)
         # (tissue, channel, 3), to take all channels of a slice in one product.
-        self.table = np.stack([self.tables[number][frame] for number, frame in self.places], 1)
+        self.table = np.stack([tables[number][frame] for number, frame in self.places], 1)
 
     def slab(
         self, out: np.ndarray, sampled: Sampled, moved: Sampled | None, axes: Sequence[np.ndarray], fields: Fields
@@ -103,8 +124,9 @@ class MriScan:
                 source, signal = (sampled, still) if before[channel] else (moved, after)
                 plane = ndimage.gaussian_filter(signal[channel], POINT_SPREAD, truncate=3)
                 metal = source.fractions[z][..., Tissue.METAL]
-                if metal.any():
-                    plane *= self._void(metal, self.series[number].void_mm)
+                if metal.any():  # the field about a filling takes signal away
+                    spread = [self.series[number].void_mm / s for s in self.grid.spacing_mm[1:]]
+                    plane *= np.clip(1 - 6 * ndimage.gaussian_filter(metal, spread), 0, 1)
                 plane *= bias[number][z]
                 out[channel, z] = np.rint(rician(plane, self.sigma[number], self.noises[channel]))
 
@@ -115,11 +137,6 @@ class MriScan:
         parts = parts.reshape(*water.shape, 3, channels)
         signal = parts[:, :, 0] + water[..., None] * parts[:, :, 1] + uptake[..., None] * parts[:, :, 2]
         return np.ascontiguousarray(np.moveaxis(signal, -1, 0))
-
-    def _void(self, metal: np.ndarray, void_mm: float) -> np.ndarray:
-        """What the field about a filling leaves of the signal, 0-1."""
-        spread = ndimage.gaussian_filter(metal, [void_mm / s for s in self.grid.spacing_mm[1:]])
-        return np.clip(1 - 6 * spread, 0, 1)
 
 
 def draw_motion(kind: str, patient: int, rng: np.random.Generator) -> tuple[int, Triple] | None:

@@ -1,7 +1,6 @@
-"""Random fields and signed distances from which the anatomy is built."""
+"""Random fields, signed distances, and how the organs of one patient are built of them, in the order of painting."""
 
-from __future__ import annotations
-
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,8 @@ import numpy as np
 from npcrepro.cohorts.phantom.tissues import Structure, Tissue
 
 Triple = tuple[float, float, float]
+SIDES = (-1, 1)  # right, left
+SOFT = (Tissue.FAT, Tissue.MUSCLE)
 
 
 def _cubic_basis(axis: np.ndarray, step: float, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -27,8 +28,7 @@ def _cubic_basis(axis: np.ndarray, step: float, n: int) -> tuple[np.ndarray, np.
 class RandomField:
     """Smooth random field of mean 0 and standard deviation 1: a cubic B-spline lattice of independent normal values.
 
-    It is defined everywhere; it repeats after `knots` * `step_mm`. The tensor product of three small matrices evaluates
-    it on any axis-aligned grid.
+    It is defined everywhere and repeats after `knots` * `step_mm`.
     """
 
     def __init__(self, rng: np.random.Generator, step_mm: float, knots: int = 40) -> None:
@@ -152,6 +152,8 @@ def smooth_minimum(a: np.ndarray, b: np.ndarray, blend_mm: float) -> np.ndarray:
 
 Part = Ellipsoid | Tube
 Layers = Sequence[tuple[float, Tissue]]
+BONE: Layers = ((0.0, Tissue.CORTICAL_BONE), (-1.6, Tissue.MARROW))
+THIN_BONE: Layers = ((0.0, Tissue.CORTICAL_BONE), (-1.1, Tissue.MARROW))
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class Organ:
     distance from a sulcus, in mm, per unit of the field.
     """
 
-    parts: Sequence[Part | Organ]
+    parts: Sequence["Part | Organ"]
     layers: Layers = ((0.0, Tissue.OUTSIDE),)
     blend_mm: float = 2.0
     over: tuple[Tissue, ...] = ()
@@ -180,6 +182,7 @@ class Organ:
 
     @cached_property
     def slack(self) -> float:
+        """That of the widest part."""
         return max(part.slack for part in self.parts)
 
     @cached_property
@@ -198,7 +201,7 @@ class Organ:
     def distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, box: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """Signed distance in mm at coordinates of one shape, all within `box`: smallest and largest (x, y, z).
 
-        It is exact enough up to the outermost layer; farther away it may be too large.
+        Beyond the outermost layer it may be too large.
         """
         # A part beyond blend and outermost layer of the box cannot change what is painted.
         grow = self.blend_mm + self.slack * self.outermost_mm
@@ -210,3 +213,69 @@ class Organ:
                 other = part.distance(x, y, z, box) if isinstance(part, Organ) else part.distance(x, y, z)
                 distance = other if distance is None else smooth_minimum(distance, other, self.blend_mm)
         return np.full(x.shape, 1e3, np.float32) if distance is None else distance
+
+
+class Patient:
+    """Draws organs with the patient's own random variation of place and size.
+
+    Shapes are given for the left side; `sides` are two views of the patient that put them on the right and on the left.
+    `fat` is 0 for a thin and 1 for an obese patient. The layers of a `muscle` begin with a sheath of fat, which leaves
+    planes between muscles.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.fat = float(rng.beta(1.5, 2.5))
+        self.muscle: Layers = ((0.3 + 0.8 * self.fat, Tissue.FAT), (0.0, Tissue.MUSCLE))
+        self.organs: list[Organ] = []
+        self.side = 1
+
+    @property
+    def sides(self) -> "list[Patient]":
+        """The same patient with shapes on the right, then on the left."""
+        right, left = copy.copy(self), copy.copy(self)
+        right.side, left.side = SIDES
+        return [right, left]
+
+    def vary(self, spread: float) -> float:
+        """A factor about 1, log-normal, cut at two standard deviations."""
+        return float(np.exp(spread * np.clip(self.rng.standard_normal(), -2, 2)))
+
+    def shift(self, sd_mm: float) -> np.ndarray:
+        """A displacement (3,) in mm, cut at two standard deviations."""
+        return sd_mm * np.clip(self.rng.standard_normal(3), -2, 2)
+
+    def ball(self, centre: Triple, radii: Triple, yaw: float = 0.0, *, sd: float = 0.6) -> list[Part]:
+        """An ellipsoid; `sd` is the standard deviation of its place in mm."""
+        cx, cy, cz = np.array(centre) + self.shift(sd)
+        # At most about 1.2 mm, so that a large skull still fits a large head.
+        rx, ry, rz = (r * self.vary(min(0.05, 1.2 / r)) for r in radii)
+        return [Ellipsoid((self.side * cx, cy, cz), (rx, ry, rz), self.side * yaw)]
+
+    def path(self, *points: Triple, r: float | Sequence[float], wide: tuple[float, float] = (1.0, 1.0)) -> list[Tube]:
+        """Tubes through points; `r` is the radius at all points or at each of them."""
+        radii = [r] * len(points) if isinstance(r, int | float) else list(r)
+        shift, size = self.shift(0.6), self.vary(0.06)
+        moved = [np.array([x * self.side, y, z]) + shift for x, y, z in points]
+        return [
+            Tube(tuple(a), tuple(b), ra * size, rb * size, wide)
+            for a, b, ra, rb in zip(moved[:-1], moved[1:], radii[:-1], radii[1:])
+        ]
+
+    def structure(self, name: str) -> Structure:
+        """The structure of this side, for instance ``Eye_R`` for ``"Eye"``."""
+        return Structure[f"{name}_{'L' if self.side > 0 else 'R'}"]
+
+    def add(
+        self,
+        parts: Sequence[Part | Organ],
+        layers: Layers | Tissue,
+        blend_mm: float = 2.0,
+        over: tuple[Tissue, ...] = (),
+        structure: Structure | tuple[Structure, Structure] = Structure.NONE,
+        fold_mm: float = 0.0,
+    ) -> None:
+        """Add an `Organ`; a tissue in place of layers fills it up to the surface."""
+        if isinstance(layers, Tissue):
+            layers = ((0.0, layers),)
+        self.organs.append(Organ(parts, layers, blend_mm, over, structure, fold_mm))

@@ -1,13 +1,10 @@
 """Brain, skull, spine, jaws, teeth and orbits."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
 
-from npcrepro.cohorts.phantom.patient import BONE, SOFT, THIN_BONE, Patient
-from npcrepro.cohorts.phantom.shapes import Ellipsoid, Part, Triple
+from npcrepro.cohorts.phantom.shapes import BONE, SOFT, THIN_BONE, Ellipsoid, Part, Patient, Triple
 from npcrepro.cohorts.phantom.tissues import Structure as S
 from npcrepro.cohorts.phantom.tissues import Tissue as T
 

@@ -1,46 +1,25 @@
 """Tissues and structures of the phantom, and what decides the signal of each tissue in CT and MRI."""
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
 
 
 class Tissue(IntEnum):
-    """Tissues of the phantom: what decides the signal in MRI and CT."""
+    """Tissues of the phantom: what decides the signal in MRI and CT.
 
-    OUTSIDE = 0
-    SKIN = 1
-    FAT = 2
-    MUSCLE = 3
-    CORTICAL_BONE = 4
-    MARROW = 5
-    TOOTH = 6
-    METAL = 7  # dental filling
-    AIR = 8
-    LUMEN = 9  # the part of the pharyngeal airway that the tumour leaves open
-    MUCOSA = 10
-    ADENOID = 11
-    PAROTID = 12
-    SUBMANDIBULAR = 13
-    TONGUE = 14
-    ARTERY = 15
-    VEIN = 16
-    NODE = 17  # lymph node without disease
-    CSF = 18
-    GREY_MATTER = 19
-    WHITE_MATTER = 20
-    SPINAL_CORD = 21
-    OPTIC_NERVE = 22
-    VITREOUS = 23
-    LENS = 24
-    FLUID = 25  # secretion in a sinus, retention cyst
-    CARTILAGE = 26  # intervertebral disc, larynx
-    TUMOUR = 27
-    NECROSIS = 28  # inside tumour or metastatic node
-    METASTATIC_NODE = 29
+    ``METAL`` is a dental filling, ``LUMEN`` the part of the pharyngeal airway that the tumour leaves open, ``NODE`` a
+    lymph node without disease, ``FLUID`` that of a sinus, ``CARTILAGE`` also a disc, ``NECROSIS`` that of a tumour.
+    """
+
+    OUTSIDE, SKIN, FAT, MUSCLE, CORTICAL_BONE, MARROW, TOOTH, METAL, AIR, LUMEN = range(10)
+    MUCOSA, ADENOID, PAROTID, SUBMANDIBULAR, TONGUE, ARTERY, VEIN, NODE, CSF = range(10, 19)
+    GREY_MATTER, WHITE_MATTER, SPINAL_CORD, OPTIC_NERVE, VITREOUS, LENS, FLUID = range(19, 26)
+    CARTILAGE, TUMOUR, NECROSIS, METASTATIC_NODE = range(26, 30)
 
 
-@dataclass(frozen=True)
-class Properties:
+class Properties(NamedTuple):
     """What decides the values of one tissue in CT and its signal in MRI at 3 T.
 
     Attributes:
@@ -102,33 +81,21 @@ PROPERTIES = {
 }
 
 
+def columns() -> dict[str, np.ndarray]:
+    """`PROPERTIES` by the name of the property: an array over `Tissue` for each."""
+    table = np.array([PROPERTIES[tissue] for tissue in Tissue], float)
+    return dict(zip(Properties._fields, table.T.copy()))
+
+
 class Structure(IntEnum):
     """What is contoured: a partition, so that a voxel belongs to one of them at most.
 
     Eye and lens, tumour and necrosis are put together where a cohort is written.
     """
 
-    NONE = 0
-    GTVp = 1
-    GTVnd = 2
-    Mandible_L = 3
-    Mandible_R = 4
-    Parotid_L = 5
-    Parotid_R = 6
-    BrainStem = 7
-    SpinalCord = 8
-    Eye_L = 9
-    Eye_R = 10
-    Lens_L = 11
-    Lens_R = 12
-    OpticNerve_L = 13
-    OpticNerve_R = 14
-    OpticChiasm = 15
-    TemporalLobe_L = 16
-    TemporalLobe_R = 17
-    Submandibular_L = 18
-    Submandibular_R = 19
-    Pituitary = 20
+    NONE, GTVp, GTVnd, Mandible_L, Mandible_R, Parotid_L, Parotid_R, BrainStem, SpinalCord, Eye_L, Eye_R = range(11)
+    Lens_L, Lens_R, OpticNerve_L, OpticNerve_R, OpticChiasm, TemporalLobe_L, TemporalLobe_R = range(11, 18)
+    Submandibular_L, Submandibular_R, Pituitary = range(18, 21)
 
 
 # The painter keeps both in one number, tissue + STRUCTURE_STEP * structure.

@@ -1,7 +1,5 @@
 """The primary tumour: a front that grows from the nasopharynx through what its T stage lets it invade."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -51,12 +49,11 @@ TARGETS = (
 STEP_MM = 2.5
 HALF_EXTENT_MM = (42.5, 42.5, 42.5)
 
-Axes = Sequence[np.ndarray]
-Place = Sequence[np.ndarray]
+Axes = Place = Sequence[np.ndarray]
 
 
 def _resistance(stage: int) -> np.ndarray:
-    """Delay in mm for every code of tissue and structure; infinite where the tumour does not grow."""
+    """Delay in mm for every code; infinite where the tumour does not grow."""
     delays = np.full((len(Structure), STRUCTURE_STEP), np.inf, np.float32)
     for tissues in (RESISTANCE_MM[s] for s in range(1, stage + 1)):
         for tissue, delay in tissues.items():
@@ -70,13 +67,8 @@ def _resistance(stage: int) -> np.ndarray:
 class Tumour:
     """The region that a growing front reaches first, up to the volume drawn for this patient, in one piece.
 
-    Args:
-        rng: generator of origin, lobes, volume and surface.
-        side: +1 left, -1 right.
-        stage: T stage 1-4.
-        centre_mm: (z, y, x) of the nasopharynx in the world.
-        healthy: code of tissue and structure without the tumour, from world axes z, y, x.
-        anatomical: anatomical coordinates x, y, z from world axes z, y, x.
+    `side` is +1 on the left, `centre_mm` (z, y, x) the nasopharynx; `healthy` gives the codes without the tumour and
+    `anatomical` the anatomical coordinates x, y, z, both from world axes z, y, x.
     """
 
     def __init__(
@@ -102,19 +94,12 @@ class Tumour:
         self.piece = ndimage.binary_dilation(piece)
         for axis in range(3):
             np.moveaxis(self.piece, axis, 0)[[0, -1]] = False
-        found = [np.flatnonzero(self.piece.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
-        self.low_mm, self.high_mm = (
-            self.first_mm + STEP_MM * (np.array([indices[end] for indices in found]) + half)
-            for end, half in ((0, -0.5), (-1, 0.5))
-        )
+        (box,) = ndimage.find_objects(self.piece.astype(np.uint8))
+        self.low_mm = self.first_mm + STEP_MM * (np.array([part.start for part in box]) - 0.5)
+        self.high_mm = self.first_mm + STEP_MM * (np.array([part.stop - 1 for part in box]) + 0.5)
 
     def paint(self, code: np.ndarray, place: Place, axes: Axes) -> None:
-        """Paint the tumour into `code` (z, y, x), in place.
-
-        Args:
-            place: anatomical coordinates x, y, z of the points of the axes.
-            axes: world axes z, y, x in mm, rising.
-        """
+        """Paint the tumour into `code` (z, y, x) in place; `place` and world `axes` as in `Tumour`."""
         block = tuple(
             slice(*np.searchsorted(axis, (low, high))) for axis, low, high in zip(axes, self.low_mm, self.high_mm)
         )
@@ -127,10 +112,7 @@ class Tumour:
         inside = (level < self.reach_mm) & self._in_piece(near)
         np.copyto(target, code_of(Tissue.TUMOUR, Structure.GTVp), where=inside)
         for centre, radii in self.cores:
-            z, y, x = (
-                ((axis - c) / r).astype(np.float32).reshape(shape)
-                for axis, c, r, shape in zip(near, centre, radii, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)))
-            )
+            z, y, x = np.ix_(*(((axis - c) / r).astype(np.float32) for axis, c, r in zip(near, centre, radii)))
             dead = inside & (z * z + y * y + x * x + np.float32(0.3) * detail < 1) & (level < self.reach_mm - 2.0)
             np.copyto(target, code_of(Tissue.NECROSIS, Structure.GTVp), where=dead)
 

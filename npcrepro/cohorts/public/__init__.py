@@ -6,32 +6,42 @@ Example:
     'CC BY 4.0'
 """
 
+from pathlib import Path
+
+import yaml
+
 from npcrepro.base.errors import pick
-from npcrepro.cohorts.public.conversion import convert
+from npcrepro.cohorts.public import label_images, npc_mri, organ_files
 from npcrepro.cohorts.public.download import fetch
-from npcrepro.cohorts.public.nodes import HNTS_MRG, LNCTVSEG
-from npcrepro.cohorts.public.npc_mri import NPC_MRI
-from npcrepro.cohorts.public.openkbp import OPENKBP
-from npcrepro.cohorts.public.organs import DEEPMIND, HAN_SEG
-from npcrepro.cohorts.public.segrap import SEGRAP2023, STRUCTSEG2019
-from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, Outlook, PublicSet
+from npcrepro.cohorts.public.sets import Conversion, Download, Outlook, PublicSet, Variant, convert
 
-__all__ = [
-    "SETS",
-    "Conversion",
-    "ConversionLog",
-    "Download",
-    "Outlook",
-    "PublicSet",
-    "convert",
-    "fetch",
-    "find",
-    "outlook",
-]
-
-SETS: dict[str, PublicSet] = {
-    each.key: each for each in (NPC_MRI, SEGRAP2023, STRUCTSEG2019, HAN_SEG, LNCTVSEG, HNTS_MRG, OPENKBP, DEEPMIND)
+__all__ = ["SETS", "Conversion", "Download", "Outlook", "PublicSet", "Variant"]
+__all__ += ["convert", "fetch", "find", "outlook"]
+CONVERTERS = {
+    "npc-mri-277": npc_mri.npc_mri,
+    "segrap2023": label_images.segrap,
+    "structseg2019": label_images.structseg,
+    "han-seg": organ_files.hanseg,
+    "lnctvseg": label_images.lnctv,
+    "hnts-mrg-2024": label_images.hnts,
+    "openkbp": organ_files.openkbp,
+    "deepmind-tcia": organ_files.deepmind,
 }
+
+
+def _sets() -> dict[str, PublicSet]:
+    entries = yaml.safe_load((Path(__file__).parent / "sets.yaml").read_text(encoding="utf-8"))
+    found = {}
+    for key, entry in entries.items():
+        entry["downloads"] = tuple(Download(**file) for file in entry.get("downloads", ()))
+        entry["shape"] = tuple(entry.get("shape", (0, 0, 0)))
+        variants = {name: dict(each, channels=tuple(each["channels"])) for name, each in entry["variants"].items()}
+        entry["variants"] = {name: Variant(**each) for name, each in variants.items()}
+        found[key] = PublicSet(key=key, convert=CONVERTERS[key], **entry)
+    return found
+
+
+SETS = _sets()
 
 
 def find(key: str) -> PublicSet:

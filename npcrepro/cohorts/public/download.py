@@ -1,24 +1,33 @@
-"""Download public sets. A transfer that was interrupted goes on where it was."""
-
-from __future__ import annotations
+"""Download public sets, where a transfer that was interrupted goes on, and unpack them in one piece or not at all."""
 
 import errno
+import gzip
 import hashlib
+import re
+import shutil
 import ssl
+import stat
+import tarfile
 import urllib.error
 import urllib.request
+import zipfile
+import zlib
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from npcrepro.base.errors import InputError
+from npcrepro.base.files import writing_folder
 from npcrepro.base.progress import Report
 from npcrepro.cohorts.public.sets import Download, PublicSet
-from npcrepro.cohorts.public.unpack import amount, require_room, unpack
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60
 ATTEMPTS = 5
 PROGRESS_STEPS = 20  # lines for a transfer; where the server does not say how long the file is, one for each 100 MB
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
+CAUSES = dict.fromkeys((401, 403), "the publisher asks for a registration now")
+CAUSES |= dict.fromkeys((404, 410), "the file was moved or withdrawn")
 # What a connection may raise. Other errors of the operating system are about the disk.
 BROKEN = (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
@@ -80,7 +89,8 @@ def download(file: Download, destination: Path, report: Report) -> Path:
             if _transfer(file, part, report):
                 break
         except urllib.error.HTTPError as problem:
-            raise InputError(f"{file.url} answers {problem.code} {problem.reason}: {_cause(problem.code)}") from None
+            cause = CAUSES.get(problem.code, "the server is not well, try again later")
+            raise InputError(f"{file.url} answers {problem.code} {problem.reason}: {cause}") from None
         except BROKEN as problem:
             why = str(getattr(problem, "reason", None) or problem)
         done = _size(part)
@@ -138,11 +148,62 @@ def _check_sum(path: Path, file: Download, report: Report) -> None:
         raise InputError(f"{path} has the sha256 {found} and not {file.sha256}: {cause}")
 
 
-def _cause(code: int) -> str:
-    if code in (401, 403):
-        return "the publisher asks for a registration now"
-    return "the file was moved or withdrawn" if code in (404, 410) else "the server is not well, try again later"
-
-
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a zip or tar archive into a new folder.
+
+    Raises InputError, with nothing left behind, for an archive that is damaged, asks for a password, names a path
+    outside the folder, holds links or devices, or is larger than the room on the disk.
+    """
+
+    def extract(opened: Any, members: list, needed: int, **options: Any) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        require_room(folder.parent, needed, f"{archive.name}, unpacked,")
+        with writing_folder(folder) as place:
+            opened.extractall(place, members, **options)
+
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as file:
+                for info in file.infolist():
+                    odd = stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
+                    locked = "locked with a password (unpack it with 7z)" if info.flag_bits & 1 else ""
+                    # zipfile cuts a name at a NUL byte and takes '..' out of it: judge the name as it was written.
+                    info.filename = _checked(archive, info.orig_filename, locked or "a link or a device" * odd)
+                extract(file, file.infolist(), sum(info.file_size for info in file.infolist()))
+        elif tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tar:
+                for member in tar.getmembers():
+                    odd = not (member.isfile() or member.isdir())
+                    member.name = _checked(archive, member.name, "a link or a device" * odd)
+                extract(tar, tar.getmembers(), sum(member.size for member in tar.getmembers()), filter="data")
+        else:
+            raise InputError(f"{archive} is no zip or tar archive: an interrupted download, or an error page")
+    except DAMAGED as problem:
+        raise InputError(f"{archive} cannot be unpacked ({problem}): damaged, or a format of another tool") from None
+
+
+def _checked(archive: Path, name: str, what: str) -> str:
+    """The name of a member with slashes; ``what`` says what it is where it is neither a file nor a folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
+        what = "a path outside the folder: a broken or malicious archive"
+        raise InputError(f"{archive} holds {name!r}, {what}; nothing was unpacked")
+    if what:
+        raise InputError(f"{archive} holds {name!r}, which is {what}; nothing was unpacked")
+    return name.replace("\\", "/")
+
+
+def require_room(folder: Path, needed: int, name: str) -> None:
+    """Raise InputError where the disk of a folder has less room than the bytes needed."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(f"{name} needs {amount(needed)} in {folder}, and {amount(free)} are free: make room first")
+
+
+def amount(size: float) -> str:
+    """Bytes in words: "1.25 GB" or "3.0 MB"."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

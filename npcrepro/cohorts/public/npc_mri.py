@@ -1,7 +1,6 @@
 """NPC MRI 277: three series on three grids, with one mask each (Li et al., Scientific Data 2025)."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,40 +8,37 @@ import numpy as np
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.images import from_itk
-from npcrepro.cohorts.public.sets import Conversion, ConversionLog, Download, Outlook, PublicSet
+from npcrepro.cohorts.public.sets import Conversion
 from npcrepro.cohorts.public.volumes import Volume, binary, case_folders, mask_on, registered, stack
+from npcrepro.cohorts.resample import resample_mask, rigid_motion
 from npcrepro.metrics.overlap import count
 
 # Channel: folder of the series, name of its mask.
 SERIES = {"T1": ("T1WI", "ROI-T1"), "T2": ("T2WI", "ROI-T2"), "CET1": ("CE-T1WI", "ROI-CE-T1")}
 ALONE = "-alone"  # ends the name of a variant that has the reference series and no other
-LAYOUT = "MRI-Segments/<patient>/{T1WI,T2WI,CE-T1WI}/*.dcm with ROI-T1.nii, ROI-T2.nii and ROI-CE-T1.nii"
 
 
-def _convert(source: Path, variant: str, log: ConversionLog) -> Conversion:
-    folders = case_folders(source, "*/ROI-*.nii*", LAYOUT)
+def npc_mri(log: Conversion) -> Iterator[CaseArrays]:
+    folders = case_folders(log, "*/ROI-*.nii*")
     cases = {f"NPC_{folder.name}": folder for folder in folders}
-    outlook = OUTLOOKS[variant]
-    reference = variant.removesuffix(ALONE)
-    made = log.convert(cases, lambda name, folder: _case(name, folder, reference, outlook.channels, log))
-    return Conversion(outlook.name, outlook.channels, dict.fromkeys(outlook.structures, 1), made)
+    channels, reference = log.wanted.channels, log.variant.removesuffix(ALONE)
 
+    def case(name: str, folder: Path) -> CaseArrays:
+        fixed = _read_series(folder, reference)
+        drawn = _mask(name, folder, reference, fixed, log)
+        if drawn is None:
+            raise InputError(f"{folder / SERIES[reference][1]}.nii: no such file; the reference series has no mask")
+        images, masks = dict.fromkeys(channels, fixed.array), {reference: drawn}
+        for channel in channels:
+            if channel != reference:
+                images[channel], own = _moved(name, folder, channel, fixed, drawn, log)
+                masks |= {} if own is None else {channel: own}
+        log.sheets.mkdir(exist_ok=True)
+        _sheet(log.sheets / f"{name}.png", name, reference, images, masks, fixed.spacing_mm)
+        label = drawn.astype(np.uint8)
+        return CaseArrays(name, name, stack([*images.values()]), label, fixed.spacing_mm, geometry=fixed.geometry)
 
-def _case(name: str, folder: Path, reference: str, channels: tuple[str, ...], log: ConversionLog) -> CaseArrays:
-    fixed = _read_series(folder, reference)
-    drawn = _mask(name, folder, reference, fixed, log)
-    if drawn is None:
-        raise InputError(f"{folder / SERIES[reference][1]}.nii: no such file; the reference series has no mask")
-    images, masks = {reference: fixed.array}, {reference: drawn}
-    for channel in channels:
-        if channel != reference:
-            images[channel], own = _moved(name, folder, channel, fixed, drawn, log)
-            masks |= {} if own is None else {channel: own}
-    log.sheets.mkdir(exist_ok=True)
-    ordered = {channel: images[channel] for channel in channels}
-    _sheet(log.sheets / f"{name}.png", name, reference, ordered, masks, fixed.spacing_mm)
-    image = stack(list(ordered.values()))
-    return CaseArrays(name, name, image, drawn.astype(np.uint8), fixed.spacing_mm, geometry=fixed.geometry)
+    return log.convert(cases, case)
 
 
 def _read_series(folder: Path, channel: str) -> Volume:
@@ -55,7 +51,7 @@ def _read_series(folder: Path, channel: str) -> Volume:
     return Volume(*read_series(series))
 
 
-def _mask(name: str, folder: Path, channel: str, series: Volume, log: ConversionLog) -> np.ndarray | None:
+def _mask(name: str, folder: Path, channel: str, series: Volume, log: Conversion) -> np.ndarray | None:
     """The mask drawn on a series, on its grid; None where there is none."""
     for ending in (".nii", ".nii.gz"):
         path = folder / f"{SERIES[channel][1]}{ending}"
@@ -67,11 +63,9 @@ def _mask(name: str, folder: Path, channel: str, series: Volume, log: Conversion
 
 
 def _moved(
-    name: str, folder: Path, channel: str, fixed: Volume, reference: np.ndarray, log: ConversionLog
+    name: str, folder: Path, channel: str, fixed: Volume, reference: np.ndarray, log: Conversion
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """A series and its own mask, registered to the reference series."""
-    from npcrepro.cohorts.resample import resample_mask, rigid_motion
-
     series = _read_series(folder, channel)
     image, transform = registered(series, fixed)
     shift_mm, turn_deg = rigid_motion(transform, fixed.itk())
@@ -130,38 +124,3 @@ def _sheet(
     figure.legend(handles=lines, loc="outside lower center", ncols=2, fontsize=8)
     figure.suptitle(name, fontsize=10)
     figure.savefig(path, dpi=80)
-
-
-# The publisher names no sizes of the series: 30 slices of 512 x 512 stand for all of them.
-OUTLOOKS = {
-    variant: Outlook(f"NPC_MRI_277{suffix}", 277, channels, ("GTVp",), series=3, shape=(30, 512, 512))
-    for variant, suffix, channels in (
-        *((channel, "", tuple(SERIES)) for channel in SERIES),
-        (f"CET1{ALONE}", "_CET1", ("CET1",)),
-    )
-}
-NPC_MRI = PublicSet(
-    key="npc-mri-277",
-    title="NPC MRI 277",
-    content="277 untreated primary NPC: axial T1, T2 and contrast-enhanced T1 MRI with the primary tumour",
-    licence="CC BY 4.0",
-    publishable=True,
-    reference="Li et al., Scientific Data 12:1450 (2025), doi:10.1038/s41597-025-05815-x",
-    access="open, from Zenodo (record 13131827)",
-    layout=LAYOUT,
-    variants={
-        "T1": "grid and mask of T1; T2 and CET1 registered to it",
-        "T2": "grid and mask of T2; T1 and CET1 registered to it",
-        "CET1": "grid and mask of contrast-enhanced T1; T1 and T2 registered to it",
-        f"CET1{ALONE}": "contrast-enhanced T1 and its mask as published; nothing is registered",
-    },
-    convert=_convert,
-    outlooks=OUTLOOKS,
-    downloads=(
-        Download(
-            "https://zenodo.org/records/13131827/files/primary_data.zip",
-            "primary_data.zip",
-            "7ed81ca69c92a289ed0d6b8d1387bfe3db4ebe1717750cf94721f992f9ae6b4f",
-        ),
-    ),
-)

@@ -17,8 +17,9 @@ from npcrepro.base.wording import plural
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import from_itk, read_image, to_itk, to_mask
-from npcrepro.cohorts.public.sets import ConversionLog
-from npcrepro.cohorts.structures import Structures
+from npcrepro.cohorts.public.sets import Conversion
+from npcrepro.cohorts.resample import ELSEWHERE, inside, register_rigid, resample, resample_mask, same_grid
+from npcrepro.cohorts.structures import as_codes
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -60,12 +61,13 @@ def read(path: Path) -> Volume:
     return Volume(*read_image(path))
 
 
-def find(source: Path, pattern: str, layout: str) -> list[Path]:
-    """What ``pattern`` finds in ``source``, or in the first folders below it that have any, in natural order.
+def find(log: Conversion, pattern: str) -> list[Path]:
+    """What ``pattern`` finds in the source, or in the first folders below it that have any, in natural order.
 
     Archives are unpacked with and without a folder around them, so that the depth is not fixed. Raises InputError that
     names the layout and what is there instead.
     """
+    source = log.source
     for depth in range(DEEPEST + 1):
         found = [path for path in source.glob("*/" * depth + pattern) if not _hidden(path.relative_to(source))]
         if found:
@@ -74,15 +76,15 @@ def find(source: Path, pattern: str, layout: str) -> list[Path]:
     shown = ", ".join([*inside[:4], "..."] if len(inside) > 4 else inside) or "nothing"
     archives = [name for name in inside if name.endswith((".zip", ".tar", ".gz", ".7z"))]
     hint = f"; unpack {archives[0]} first" if archives and not any(".nii" in name for name in archives) else ""
-    raise InputError(f"{source} does not hold {layout}: it holds {shown}{hint}")
+    raise InputError(f"{source} does not hold {log.chosen.layout}: it holds {shown}{hint}")
 
 
-def case_folders(source: Path, pattern: str, layout: str, level: int = 1) -> list[Path]:
+def case_folders(log: Conversion, pattern: str, level: int = 1) -> list[Path]:
     """Folders of cases: those that ``pattern`` finds a file in, ``level`` steps above it, and the ones beside them.
 
     A case whose image is missing is among them, so that it is reported and not passed over.
     """
-    places = dict.fromkeys(path.parents[level] for path in find(source, pattern, layout))
+    places = dict.fromkeys(path.parents[level] for path in find(log, pattern))
     folders = (path for place in places for path in place.iterdir() if path.is_dir())
     return sorted((path for path in folders if not _hidden(Path(path.name))), key=natural)
 
@@ -116,10 +118,8 @@ def case_of(
     return CaseArrays(name, patient or name, *arrays, not_contoured=not_contoured, geometry=image.geometry)
 
 
-def contrast_ct(case: str, path: Path, image: Volume, log: ConversionLog) -> np.ndarray:
+def contrast_ct(case: str, path: Path, image: Volume, log: Conversion) -> np.ndarray:
     """A contrast CT on the grid of the plain one. Raises InputError for one that covers no voxel of it."""
-    from npcrepro.cohorts.resample import ELSEWHERE, inside, resample, same_grid
-
     contrast = read(path)
     moving, fixed = contrast.itk(), image.itk()
     if same_grid(moving, fixed):
@@ -132,8 +132,6 @@ def contrast_ct(case: str, path: Path, image: Volume, log: ConversionLog) -> np.
 
 def registered(moving: Volume, fixed: Volume) -> tuple[np.ndarray, sitk.Transform]:
     """A series on the grid of another one of the patient, and the rigid transform from ``fixed`` to it."""
-    from npcrepro.cohorts.resample import register_rigid, resample
-
     transform, _ = register_rigid(fixed.itk(), moving.itk())
     return from_itk(resample(moving.itk(), fixed.itk(), transform))[0], transform
 
@@ -147,13 +145,14 @@ def mask_on(path: Path, image: Volume) -> tuple[np.ndarray, str]:
     """
     import SimpleITK as sitk
 
-    from npcrepro.cohorts.resample import same_grid
-
     mask = read(path)
     drawn, fixed = mask.itk(), image.itk()
     if same_grid(drawn, fixed):
         return mask.array, ""
-    if _same_box(drawn, fixed):
+    # Both cover the same box of space, within half a voxel.
+    corners = [_corners(each) for each in (drawn, fixed)]
+    distance = np.linalg.norm(corners[0][:, None] - corners[1][None], axis=-1)
+    if (distance.min(axis=1) < min(fixed.GetSpacing()) / 2).all():
         turned = sitk.Resample(drawn, fixed, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         return sitk.GetArrayFromImage(turned), "axes of the mask run another way; placed by position"
     if mask.array.shape == image.array.shape:
@@ -167,8 +166,6 @@ def cropped_mask_on(path: Path, image: Volume) -> np.ndarray:
 
     Raises InputError where something is marked and none of it is left, which would pass for a structure that is absent.
     """
-    from npcrepro.cohorts.resample import ELSEWHERE, resample_mask, same_grid
-
     mask = read(path)
     marked = binary(mask.array)
     drawn, fixed = to_itk(marked, mask.spacing_mm, mask.geometry), image.itk()
@@ -186,21 +183,14 @@ def binary(array: np.ndarray) -> np.ndarray:
     return array > 0.5
 
 
-def read_codes(case: str, path: Path, image: Volume, structures: Structures, log: ConversionLog) -> np.ndarray:
+def read_codes(case: str, path: Path, image: Volume, log: Conversion) -> np.ndarray:
     """A label image on the grid of its image, as `to_mask` gives it. Raises InputError for other values."""
     codes, note = mask_on(path, image)
     log.note(case, note)
-    label, defects = to_mask(codes, structures, str(path))
+    label, defects = to_mask(codes, {name: as_codes(value) for name, value in log.wanted.structures.items()}, str(path))
     if label is None:
         raise Refused(defects[0])
     return label
-
-
-def _same_box(one: sitk.Image, other: sitk.Image) -> bool:
-    """Whether both cover the same box of space, within half a voxel."""
-    corners = [_corners(image) for image in (one, other)]
-    distance = np.linalg.norm(corners[0][:, None] - corners[1][None], axis=-1)
-    return bool((distance.min(axis=1) < min(other.GetSpacing()) / 2).all())
 
 
 def _corners(image: sitk.Image) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from npcrepro.book.topics import example_masks
-from npcrepro.cohorts.public.organs import DEEPMIND_ORGANS
+from npcrepro.cohorts import public
 from npcrepro.findings import observers
 from npcrepro.metrics.overlap import Counts, count
 from npcrepro.metrics.panel import measure
@@ -64,7 +64,7 @@ class TestObservers:
         pairs = observers.pairs()
         assert len(pairs) == 145
         assert pairs.case.nunique() == 7
-        assert set(pairs.structure) == set(DEEPMIND_ORGANS.values())
+        assert set(pairs.structure) == set(public.find("deepmind-tcia").variants["oncologist"].structures)
         assert not pairs.duplicated(["case", "structure"]).any()
         for row in pairs.itertuples():
             counts = Counts(row.tp, row.fp, row.fn, row.tn)

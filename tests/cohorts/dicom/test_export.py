@@ -4,9 +4,11 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_cases import NAME, PATIENT, ramp, uid, write_series
+from dicom_cases import NAME, PATIENT, ramp, uid, write_patient, write_series
+from typer.testing import CliRunner
 
 from npcrepro.base.errors import InputError
+from npcrepro.cli import commands
 from npcrepro.cohorts.dicom import export_rtstruct, import_dicom, rasterise, read_grid, read_structures
 from npcrepro.cohorts.images import read_image, to_itk
 
@@ -17,11 +19,8 @@ OBLIQUE = np.array([[np.cos(TURN), np.sin(TURN), 0], [-np.sin(TURN), np.cos(TURN
 TILT = np.array([[1, 0, 0], [0, np.cos(TURN), np.sin(TURN)], [0, -np.sin(TURN), np.cos(TURN)]])
 ORIENTATIONS = {
     "axial": [[1, 0, 0], [0, 1, 0]],
-    "axial, prone": [[-1, 0, 0], [0, -1, 0]],
     "axial, feet first": [[-1, 0, 0], [0, 1, 0]],
     "sagittal": [[0, 1, 0], [0, 0, -1]],
-    "coronal": [[1, 0, 0], [0, 0, -1]],
-    "oblique": OBLIQUE.tolist(),
     "double oblique": (OBLIQUE @ TILT).tolist(),
 }
 
@@ -113,6 +112,19 @@ def test_every_voxel_comes_back(tmp_path, prediction, series):
     assert [len(s.contours) for s in found] == [3, 1]
 
 
+@pytest.mark.parametrize(("options", "name"), [([], "GTVp"), (["--structures", "A=1,2"], "A")])
+def test_the_command_names_the_structures(tmp_path, options, name):
+    write_patient(tmp_path / "dicom")
+    label = import_dicom(tmp_path / "dicom", tmp_path / "cohort").cases[0].label
+    command = ["data", "export-rtstruct", label, tmp_path / "dicom" / "images", tmp_path / "out.dcm", *options]
+    done = CliRunner().invoke(commands.app, list(map(str, command)))
+    assert (done.exception, str(tmp_path / "out.dcm") in done.output) == (None, True)
+    (structure,) = read_structures(tmp_path / "out.dcm").structures
+    assert structure.name == name
+    mask = rasterise(structure.contours, read_grid(tmp_path / "dicom" / "images"))
+    np.testing.assert_array_equal(mask, read_image(label)[0] == 1)
+
+
 def test_the_file_belongs_to_the_patient_and_study_of_the_series(tmp_path, prediction, series):
     made = exported(tmp_path, prediction, series, {"GTVp": 1, "BrainStem": 2})
     image = pydicom.dcmread(next(series.iterdir()))
@@ -124,10 +136,7 @@ def test_the_file_belongs_to_the_patient_and_study_of_the_series(tmp_path, predi
     assert made.SOPClassUID.name == "RT Structure Set Storage"
     assert len(made.StructureSetLabel) <= 16
     assert made.ApprovalStatus == "UNAPPROVED"
-
-
-def test_names_numbers_and_images_refer_to_each_other(tmp_path, prediction, series):
-    made = exported(tmp_path, prediction, series, {"GTVp": 1, "BrainStem": 2})
+    # Names, numbers and images refer to each other.
     assert [roi.ROIName for roi in made.StructureSetROISequence] == ["GTVp", "BrainStem"]
     numbers = [roi.ROINumber for roi in made.StructureSetROISequence]
     assert numbers == [contour.ReferencedROINumber for contour in made.ROIContourSequence]
@@ -171,15 +180,13 @@ def test_prediction_on_another_grid(tmp_path, series):
     refused(tmp_path, label, series, {"GTVp": 1}, "shape .* differs")
 
 
-def test_the_grid_of_the_prediction_tells_the_series(tmp_path, prediction):
+def test_the_grid_of_the_prediction_tells_the_series(tmp_path, prediction, series):
     write_series(tmp_path / "other", ramp((4, 5, 6)), series="other")
     made = exported(tmp_path, prediction, tmp_path, {"GTVp": 1, "BrainStem": 2})
     frame = made.ReferencedFrameOfReferenceSequence[0]
     referred = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0]
     assert referred.SeriesInstanceUID == uid(PATIENT, "series")
-
-
-def test_a_prediction_on_several_series_or_on_none(tmp_path, prediction, series):
+    shutil.rmtree(tmp_path / "other")
     write_series(tmp_path / "late", ramp(), series="late", description="HEAD late")
     names = r"\(CT 'HEAD'\), .*\(CT 'HEAD late'\)"
     refused(tmp_path, prediction, tmp_path, {"GTVp": (1, 2)}, f"lies on 2 series .*{names}.*: give the folder of one")
@@ -189,13 +196,16 @@ def test_a_prediction_on_several_series_or_on_none(tmp_path, prediction, series)
     refused(tmp_path, prediction, tmp_path, {"GTVp": (1, 2)}, "holds 2 series of images: on none of them: ")
 
 
-def test_a_code_without_a_name(tmp_path, prediction, series):
-    refused(tmp_path, prediction, series, {"GTVp": 1}, "unknown label value")
-
-
-@pytest.mark.parametrize("name", ["x" * 65, "a\\b"])
-def test_a_name_that_dicom_cannot_hold(tmp_path, prediction, series, name):
-    refused(tmp_path, prediction, series, {name: (1, 2)}, "letters at most")
+@pytest.mark.parametrize(
+    ("structures", "words"),
+    [
+        ({"GTVp": 1}, "unknown label value"),
+        ({"x" * 65: (1, 2)}, "letters at most"),
+        ({"a\\b": (1, 2)}, "no backslash"),
+    ],
+)
+def test_structures_that_cannot_be_written(tmp_path, prediction, series, structures, words):
+    refused(tmp_path, prediction, series, structures, words)
 
 
 @pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "SOPInstanceUID", "StudyInstanceUID"])

@@ -137,15 +137,16 @@ def test_another_frame_of_reference_is_registered_only_if_the_rules_say_so(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("contours", "fields", "words"),
     [
-        ({"frame": "elsewhere"}, "refers to another frame of reference than its own series"),
-        ({"series": "elsewhere"}, "refers to none of the series that are there"),
+        (BOXES, {"frame": "elsewhere"}, "refers to another frame of reference than its own series"),
+        (BOXES, {"series": "elsewhere"}, "refers to none of the series that are there"),
+        ([square(1.5, 2.5, 6.5, 9.5, 70)], {}, "they lie beyond the images"),  # which is no empty mask
     ],
 )
-def test_an_rtstruct_of_other_images(tmp_path, fields, words):
+def test_an_rtstruct_of_other_images(tmp_path, contours, fields, words):
     write_patient(tmp_path / "dicom")
-    write_rtstruct(tmp_path / "dicom" / "RS.dcm", {"GTVp": BOXES}, **fields)
+    write_rtstruct(tmp_path / "dicom" / "RS.dcm", {"GTVp": contours}, **fields)
     skipped(tmp_path, words)
 
 
@@ -174,27 +175,19 @@ def test_what_is_not_drawn_is_no_target_but_an_organ_not_contoured(tmp_path, imp
     assert "CASE_001: BrainStem is not drawn: marked as not contoured" in said
 
 
-def test_contours_beyond_the_images_are_not_an_empty_mask(tmp_path):
-    write_patient(tmp_path / "dicom", {"GTVp": [square(1.5, 2.5, 6.5, 9.5, 70)]})
-    skipped(tmp_path, "they lie beyond the images")
-
-
-def test_a_patient_with_a_gap_is_skipped(tmp_path, importing):
+def test_patients_with_a_gap_or_without_contours_are_skipped(tmp_path, importing):
     write_patient(tmp_path / "dicom" / "A", patient="A", change=lambda number, _: number != 2)
     write_patient(tmp_path / "dicom" / "B", patient="B")
+    write_series(tmp_path / "dicom" / "C", ramp(), patient="C")
     cohort, said = importing()
     assert [case.name for case in cohort.cases] == ["CASE_000"]
     assert any("A: skipped:" in line and "missing between them: 1" in line for line in said)
     assert f"CASE_000: {tmp_path / 'dicom' / 'B'}" in said
-
-
-def without_contours(root, name):
-    """A patient with one CT series and no RTSTRUCT."""
-    write_series(root / name, ramp(), patient=name)
+    assert f"{tmp_path / 'dicom' / 'C'}: skipped: no RTSTRUCT that can be read" in said[0]
 
 
 def test_a_folder_without_any_rtstruct_becomes_images_to_segment(tmp_path, importing):
-    without_contours(tmp_path / "dicom", "A")
+    write_series(tmp_path / "dicom" / "A", ramp(), patient="A")
     write_series(tmp_path / "dicom" / "late", ramp((4, 5, 6)), patient="A", series="late", description="late")
     with pytest.raises(InputError, match="several series of one patient fit channel CT"):
         importing()
@@ -211,11 +204,3 @@ def test_a_folder_without_any_rtstruct_becomes_images_to_segment(tmp_path, impor
     assert [defect for defect in check(cohort.root) if defect.severity == "error"] == []
     with pytest.raises(InputError, match="images without labels"):
         read_cohort(cohort.root)
-
-
-def test_a_patient_without_contours_is_left_out_where_others_have_some(tmp_path, importing):
-    write_patient(tmp_path / "dicom" / "A", patient="A")
-    without_contours(tmp_path / "dicom", "B")
-    cohort, said = importing()
-    assert len(cohort.cases) == 1
-    assert f"{tmp_path / 'dicom' / 'B'}: skipped: no RTSTRUCT that can be read" in said[0]

@@ -8,11 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.images import read_image
-from npcrepro.cohorts.phantom import KINDS, PhantomPatient, Tissue, acquisition, make_patient, write_phantom
+from npcrepro.cohorts.phantom import (
+    KINDS,
+    PhantomPatient,
+    Tissue,
+    acquisition,
+    make_patient,
+    second_observer,
+    write_phantom,
+)
 from npcrepro.cohorts.structures import mask_of
 
 SMALL = (8, 48, 48)
@@ -68,9 +77,8 @@ def test_slabs_do_not_show(patients, monkeypatch) -> None:
 
 
 def test_seeds_and_patients_differ(patients) -> None:
-    other = make_patient(0, seed=1, matrix=SMALL)
-    assert (other.tissue != patients[0].tissue).mean() > 0.02
-    assert (patients[1].tissue != patients[0].tissue).mean() > 0.02
+    for other in (make_patient(0, seed=1, matrix=SMALL), patients[1]):
+        assert (other.tissue != patients[0].tissue).mean() > 0.02
 
 
 def test_no_series_is_segmented_by_a_threshold(patients) -> None:
@@ -91,24 +99,15 @@ def test_no_series_is_segmented_by_a_threshold(patients) -> None:
         ({"spacing_mm": (3, 0, 1)}, "spacing .* not \\(3.0, 0.0, 1.0\\)"),
         ({"kind": "MRI"}, "unknown kind of phantom 'MRI'.*mri, thrive, dce, ct"),
         ({"channels": ["CT1"]}, "unknown channel of the phantom mri 'CT1'; did you mean 'CET1'"),
+        ({"patients": 0}, "at least 1 patient"),
+        ({"second_observer": 64}, "agreement 64"),
+        ({"second_observer": float("nan")}, "agreement nan"),
         ({"seed": -1}, "negative"),
     ],
 )
-def test_bad_input_is_named(options, match) -> None:
+def test_bad_input_is_named_and_leaves_nothing(tmp_path, options, match) -> None:
     with pytest.raises(InputError, match=match):
-        make_patient(**{"patient": 0, "matrix": SMALL, **options})
-
-
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
-        ({"patients": 0}, "at least 1 patient"),
-        ({"second_observer": 64}, "agreement 64"),
-    ],
-)
-def test_a_cohort_that_cannot_be_made_leaves_nothing(tmp_path, options, match) -> None:
-    with pytest.raises(InputError, match=match):
-        write_phantom(tmp_path / "phantom", **{"patients": 1, **options})
+        write_phantom(tmp_path / "phantom", **{"patients": 1, "matrix": SMALL, **options})
     assert not list(tmp_path.iterdir())
 
 
@@ -139,3 +138,35 @@ def test_second_observer_is_written_beside_the_first(tmp_path) -> None:
         drawn = mask_of(second, written.structures, "GTVp")
         assert 2 * (tumour & drawn).sum() / (tumour.sum() + drawn.sum()) == pytest.approx(0.8, abs=0.05)
     assert check(tmp_path / "p") == []
+
+
+SPACING = (3.0, 1.5, 1.5)
+
+
+def ball(radius_mm: float, shape=(20, 48, 48), centre=(10, 24, 24)) -> np.ndarray:
+    z, y, x = (s * (np.arange(n) - c) for n, s, c in zip(shape, SPACING, centre))
+    return z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 < radius_mm**2
+
+
+def dsc(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+@pytest.mark.parametrize("agreement", [0.64, 0.85])
+@pytest.mark.parametrize("radius_mm", [8, 18])
+def test_agreement_is_reached(agreement, radius_mm) -> None:
+    first = ball(radius_mm)
+    for number in range(5):
+        second = second_observer(first, SPACING, np.random.default_rng(number), agreement)
+        assert second.dtype == bool
+        assert dsc(first, second) == pytest.approx(agreement, abs=0.03)
+        # Every piece is part of what the first one drew: no islands.
+        pieces, count = ndimage.label(second)
+        assert all((first & (pieces == piece)).any() for piece in range(1, count + 1))
+
+
+def test_both_directions_of_disagreement() -> None:
+    first = ball(14)
+    sizes = [second_observer(first, SPACING, np.random.default_rng(n)).sum() / first.sum() for n in range(12)]
+    assert min(sizes) < 0.9
+    assert max(sizes) > 1.1

@@ -1,4 +1,6 @@
-"""What all conversions share."""
+"""What all sets and conversions share."""
+
+import json
 
 import pytest
 from public_sources import block, ct, grid, refused, save
@@ -6,6 +8,8 @@ from public_sources import block, ct, grid, refused, save
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts import public
 from npcrepro.cohorts.layout import read_cohort
+
+pytest_plugins = ["core_fixtures"]
 
 
 def structseg(source, case, label, task="HaN_OAR"):
@@ -56,3 +60,20 @@ def test_the_record_lies_beside_the_cohort(source, conversion):
     assert done.lines[-1] == "1 cases, none skipped, notes on 0: see conversion.json"
     names = {path.name for path in (source.parent / "cohort").iterdir()}
     assert names == {"conversion.json", "dataset.json", "imagesTr", "labelsTr"}
+
+
+def test_list_names_every_set(call):
+    status, out, _ = call("data", "list")
+    assert status == 0
+    lines = out.splitlines()
+    for each in public.SETS.values():
+        first = lines.index(f"{each.key}: {each.content}")
+        assert ("images may appear" if each.publishable else "images may not appear") in lines[first + 1]
+        assert lines[first + 2] == f"    access: {each.access}"
+        name, variant = next(iter(each.variants.items()))
+        assert lines[first + 3] == f"    variant {name}: {variant.meaning}"
+    rows = json.loads(call("data", "list", "--json")[1])
+    assert [row["key"] for row in rows] == list(public.SETS)
+    assert (rows[0]["licence"], rows[0]["publishable"]) == ("CC BY 4.0", True)
+    assert list(rows[0]["variants"]) == ["T1", "T2", "CET1", "CET1-alone"]
+    assert rows[0]["downloads"][0]["url"].startswith("https://zenodo.org/records/13131827")

@@ -70,14 +70,6 @@ def test_from_the_server_to_a_checked_cohort_and_its_folds(served, server, call,
     assert [len(fold["val"]) for fold in json.loads((tmp_path / "splits.json").read_text())] == [1] * 5
 
 
-def test_another_file_under_the_address_is_removed(served, server, call, tmp_path):
-    server.content = server.content[:-1] + b"x"
-    status, _, err = call("data", "fetch", "npc-mri-277", tmp_path / "published")
-    assert (status, err.count("\n")) == (1, 1)
-    assert "a damaged transfer, or the publisher has replaced the file; it was removed" in err
-    assert list((tmp_path / "published").iterdir()) == []
-
-
 def test_a_disk_that_fills_up_keeps_the_part(served, server, call, tmp_path, monkeypatch):
     """The same command goes on once there is room."""
     opened = Path.open
@@ -109,36 +101,17 @@ def test_a_disk_that_fills_up_keeps_the_part(served, server, call, tmp_path, mon
     assert server.asked == [None, "bytes=200000-"]
 
 
-def test_a_set_without_one_usable_patient_leaves_no_cohort(served, call, tmp_path):
-    call("data", "fetch", "npc-mri-277", tmp_path / "published")
-    for folder in (tmp_path / "published/primary_data/data/MRI-Segments").iterdir():
-        shutil.rmtree(folder / "CE-T1WI")
-    status, _, err = call("data", "convert", "npc-mri-277", tmp_path / "published", tmp_path / "c", "--variant", "CET1")
-    assert (status, err.count("\n")) == (1, 1)
-    assert "holds no case of NPC MRI 277 that can be used" in err
-    assert [path.name for path in tmp_path.iterdir()] == ["published"]
-
-
-def test_a_set_that_has_to_be_asked_for_says_where_to_put_it(call, tmp_path):
-    folder = tmp_path / "published"
-    status, _, err = call("data", "fetch", "segrap2023", folder)
-    assert (status, err.count("\n")) == (1, 1)
-    assert "signed agreement: ask on segrap2023.grand-challenge.org" in err
-    assert f"put what you get, unpacked, into {folder}, as SegRap2023_Training_Set_120cases/" in err
-    (folder / "SegRap2023_Training_Set_120cases").mkdir(parents=True)
-    status, out, _ = call("data", "fetch", "segrap2023", folder)
-    assert (status, out.split(":")[0]) == (0, f"{folder} is taken for SegRap2023")
-
-
-@pytest.mark.parametrize("cohort", ["npc-mri-277/CET1-alone", "segrap2023/oars"])
-def test_what_a_set_needs_is_told_before_it_is_there(call, tmp_path, cohort):
-    paper = {"npc-mri-277/CET1-alone": "guo2021", "segrap2023/oars": "luo2020"}[cohort]
+@pytest.mark.parametrize(
+    ("paper", "cohort", "count", "room"),
+    [("guo2021", "npc-mri-277/CET1-alone", 65, "44 GB"), ("luo2020", "segrap2023/oars", 20, "76 GB")],
+)
+def test_what_a_set_needs_is_told_before_it_is_there(call, tmp_path, paper, cohort, count, room):
     status, out, err = call("plan", paper, "--cohort", cohort, "--runs", tmp_path / "runs")
     assert (status, err) == (0, "")
     *_, runs, memory, disk = out.splitlines()
-    assert runs.startswith({"guo2021": "65 runs", "luo2020": "20 runs"}[paper])
+    assert runs.startswith(f"{count} runs")
     assert memory.startswith("memory: 24 GB for each run")
-    assert disk.startswith({"guo2021": "disk: 44 GB at most", "luo2020": "disk: 76 GB at most"}[paper])
+    assert disk.startswith(f"disk: {room} at most")
     assert list(tmp_path.iterdir()) == []
     assert "did you mean 'CET1'" in call("plan", "--cohort", "npc-mri-277/CTE1")[2]
 
