@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -14,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import check_new, write_json, writing_folder
+from npcrepro.base.files import check_new, sha256_of_file, write_json, writing_folder
 from npcrepro.base.progress import Report
 from npcrepro.base.wording import in_words
 from npcrepro.cohorts.defects import Refused
@@ -142,9 +141,8 @@ def _require_whole(record: Record) -> None:
     with safe_open(path, framework="numpy"):
         pass
     wanted = record.provenance.get(PACKED, {}).get("sha256")
-    with path.open("rb") as file:
-        if wanted and hashlib.file_digest(file, "sha256").hexdigest() != wanted:
-            raise ValueError(f"{path.name} has another checksum than provenance.json gives")
+    if wanted and sha256_of_file(path) != wanted:
+        raise ValueError(f"{path.name} has another checksum than provenance.json gives")
 
 
 def method_of(record: Record) -> Method:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import nan
 from typing import NamedTuple
 
@@ -63,8 +62,7 @@ def bootstrap(
     return Interval(float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """The exact 95 % interval (Clopper and Pearson) and the exact one-sided 95 % bounds of a share."""
 
     interval: Interval

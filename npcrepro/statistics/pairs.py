@@ -135,7 +135,7 @@ class SpreadTest:
         p: Pitman-Morgan test of equal variances: t-test of the correlation between sum and difference. It assumes
             normal values; with heavy tails trust the interval.
         correlation: of the two methods over patients.
-        n, left_out: pairs used, and pairs with an undefined value.
+        n: pairs in which both values are known.
     """
 
     ratio: float
@@ -144,7 +144,6 @@ class SpreadTest:
     p: float
     correlation: float
     n: int
-    left_out: int
 
 
 def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0) -> SpreadTest:
@@ -154,10 +153,10 @@ def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Spread
         >>> round(compare_spread([0.5, 0.7, 0.9], [0.6, 0.7, 0.8]).ratio, 3)
         2.0
     """
-    (one, other), left_out = known(columns(first, second))
+    (one, other), _ = known(columns(first, second))
     n = len(one)
     if n < 3 or np.ptp(other) == 0:
-        return SpreadTest(nan, Interval(nan, nan), Interval(nan, nan), nan, nan, n, left_out)
+        return SpreadTest(nan, Interval(nan, nan), Interval(nan, nan), nan, nan, n)
     total, difference = one + other, np.round(one - other, DECIMALS)
     constant = np.ptp(difference) == 0 or np.ptp(total) == 0
     return SpreadTest(
@@ -167,7 +166,6 @@ def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Spread
         p=1.0 if constant else float(stats.pearsonr(total, difference).pvalue),
         correlation=float(stats.pearsonr(one, other).statistic) if np.ptp(one) else nan,
         n=n,
-        left_out=left_out,
     )
 
 

@@ -100,29 +100,3 @@ def _chance_of_difference(n: int, effect: float) -> float:
 
 def _chance_of_equivalence(n: int, margin: float) -> float:
     return max(0.0, 2 * float(stats.nct.sf(stats.t.ppf(1 - ALPHA, n - 1), n - 1, margin * sqrt(n))) - 1)
-
-
-def smallest_paired_p(difference: float, first_sd: float, second_sd: float, n: int) -> float:
-    """The smallest p that a paired t-test can give for n pairs whose two sets of values have these spreads.
-
-    The differences vary least if both sets rise together: their sd is then the difference of the two. A smaller printed
-    p came from other numbers or from more pairs. 0 if the spreads are equal.
-
-    Args:
-        difference: of the two means.
-        first_sd, second_sd: with n - 1.
-        n: pairs, 2 or more.
-
-    Raises:
-        ValueError: fewer than two pairs, or a negative spread.
-
-    Example:
-        >>> round(smallest_paired_p(3.4 - 3.8, 2.0, 3.3, 15), 2)
-        0.25
-    """
-    if n < 2 or min(first_sd, second_sd) < 0:
-        raise ValueError(f"{n} pairs, spreads {first_sd} and {second_sd}: two pairs or more, and no negative spread")
-    least = abs(first_sd - second_sd)
-    if not least:
-        return 0.0 if difference else 1.0
-    return float(2 * stats.t.sf(abs(difference) / least * sqrt(n), n - 1))

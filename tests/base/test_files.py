@@ -21,17 +21,6 @@ def test_a_file_is_replaced_or_left_as_it_was(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
 
 
-def test_the_old_file_is_there_while_the_new_one_is_written(tmp_path):
-    path = tmp_path / "a.npz"
-    path.write_text("old")
-    with writing(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-        assert temporary.parent == path.parent
-        assert temporary.suffix == ".npz"
-    assert path.read_text() == "new"
-
-
 def test_a_file_that_cannot_be_written_is_an_error_in_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match=r"cannot write .*a.txt: ") as error:

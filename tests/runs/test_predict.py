@@ -289,15 +289,6 @@ def test_nothing_is_overwritten_and_a_mistyped_device_is_told_before_anything_is
     assert left(tmp_path) == ["out"]
 
 
-def test_a_truncated_image_leaves_nothing(trained, tmp_path):
-    images_only(tmp_path / "images")
-    path = tmp_path / "images" / "imagesTs" / "B_0000.nii.gz"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"B_0000\.nii\.gz: cannot be read"):
-        predict(trained.folder, tmp_path / "images", tmp_path / "out", "cpu", silent)
-    assert left(tmp_path) == ["images"]
-
-
 def test_folders_that_do_not_fit(trained, tiny_root, tmp_path):
     def refused(root, words, run=trained.folder):
         with pytest.raises(InputError, match=words) as error:

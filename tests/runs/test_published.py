@@ -119,17 +119,6 @@ def test_all_runs_of_a_method_defined_otherwise_are_replaced(tmp_path, results):
     assert found.history.groupby("method").seed.unique().map(list).to_dict() == {"stepwise": [3], "unfused": [0]}
 
 
-def test_a_method_published_before_it_had_a_field_is_the_same_where_the_field_is_off(tmp_path, results):
-    publish([record_at(tmp_path / "a")], results)
-    content = json.loads((results / "runs.json").read_text())
-    del content["methods"]["stepwise"]["largest_component"]
-    (results / "runs.json").write_text(json.dumps(content))
-    assert publish([record_at(tmp_path / "a", seed=1)], results) == []
-    assert sorted(run["seed"] for run in read_published(results).runs) == [0, 1]
-    changed = replace(STEPWISE, largest_component=True)
-    assert len(publish([record_at(tmp_path / "b", seed=2, method=changed)], results)) == 2
-
-
 @pytest.mark.parametrize(
     ("changes", "part"),
     [

@@ -14,7 +14,6 @@ from npcrepro.base.files import as_data, write_json
 from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol.method import Component, Method
 from npcrepro.runs import records
-from npcrepro.runs.environment import environment
 from npcrepro.runs.published import Published
 from npcrepro.runs.records import Record, find, write_csv
 
@@ -77,13 +76,6 @@ def test_where_a_run_lies_and_what_it_is_called():
     everybody = configuration(fold=configuration().fold | {"test": []})
     assert everybody.place.endswith(f"/all_seed-0_{everybody.sha256[:8]}")
     assert everybody.title == "li2018/stepwise on tiny, tiny, all patients, seed 0"
-
-
-def test_a_record_made_before_methods_could_use_others(tmp_path):
-    record = record_at(tmp_path)
-    older = {name: value for name, value in record.config["method"].items() if name != "uses"}
-    assert as_data(Method.from_data(older)) == record.config["method"]
-    assert record.used == {}
 
 
 def test_tables_keep_all_digits_and_empty_fields(tmp_path):
@@ -153,12 +145,3 @@ def test_a_prediction_is_read_back_in_steps_of_1_255(tmp_path):
     assert label.tolist() == [[[0, 1, 1]]]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.flatten(), [0, 128 / 255, 1])
-
-
-def test_the_environment_names_versions_and_machine():
-    found = environment()
-    assert {"npcrepro", "torch", "numpy"} <= set(found["versions"])
-    assert found["versions"]["numpy"] == np.__version__
-    assert found["threads"] >= 1
-    assert found["git_commit"] is None or len(found["git_commit"].removesuffix("-dirty")) == 40
-    assert json.loads(json.dumps(found)) == found

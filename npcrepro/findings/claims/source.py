@@ -70,8 +70,8 @@ class Source:
             return self.training
         mine = self.patients[self.patients.region == claim.region]
         names = mine.structure.unique()
-        if claim.structure or len(names) == 1:
-            rows = select(self.patients, claim.structure or names[0], claim.region)
+        if len(names) == 1:
+            rows = select(self.patients, names[0], claim.region)
         else:
             averaged = [name for name in DECIDING if name in mine and name not in ADDED]
             rows = over_structures(mine[~mine.suspect], averaged)
