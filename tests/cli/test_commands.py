@@ -170,20 +170,6 @@ def test_a_slip_is_one_line_that_says_what_is_wrong(call, tmp_path, monkeypatch,
     assert not list(tmp_path.rglob("config.json"))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["run", "li2018", "--profil", "smoke"], "--profile"),
-        (["rum", "li2018"], "run"),
-    ],
-)
-def test_a_misspelt_option_or_command_is_a_usage_error(call, arguments, words):
-    code, out, err = call(*arguments)
-    assert (code, out) == (2, "")
-    assert words in err
-    assert "Traceback" not in err
-
-
 @pytest.fixture
 def cohort(tmp_path):
     """A cohort of its own, to be damaged."""

@@ -300,15 +300,6 @@ def test_a_failure_counts_as_the_worst_value():
     assert decide(claim(rule="leave_out"), records).numbers["left out"] == 5
 
 
-def test_both_masks_empty_leaves_the_patient_out():
-    records = against_zero(exact(40, 0.03, 0.05))
-    records.loc[(records.method == "a") & (records.patient == "P000"), ["dsc", "status"]] = [nan, "both_empty"]
-    numbers = decide(claim(), records).numbers
-    assert (numbers["patients"], numbers["left out"], numbers["undefined counted"]) == (39, 1, 0)
-    one = decide(claim(rule="both_empty_is_one"), records).numbers
-    assert (one["patients"], one["undefined counted"]) == (40, 3)
-
-
 def test_a_failure_that_is_left_out_leaves_it_undecided():
     """Distances of an empty mask do not exist; without these patients a method would look better than it is."""
     records = against_zero(exact(40, 0.03, 0.02))

@@ -97,14 +97,6 @@ def test_tables_of_other_methods_keep_the_columns_that_they_had(tmp_path, result
     assert found.components.isna().sum() == 2
 
 
-def test_a_run_is_replaced_by_one_of_the_same_method_fold_and_seed(tmp_path, results):
-    publish([record_at(tmp_path / "a", 0.1), record_at(tmp_path / "a", 0.2, seed=1)], results)
-    publish([record_at(tmp_path / "b", 0.3)], results)
-    found = read_published(results)
-    assert found.cases.set_index("seed").dsc.to_dict() == {0: 0.3, 1: 0.2}
-    assert sorted(run["seed"] for run in found.runs) == [0, 1]
-
-
 def test_all_runs_of_a_method_defined_otherwise_are_replaced(tmp_path, results):
     publish([record_at(tmp_path / "a", seed=seed) for seed in (0, 1)], results)
     publish([record_at(tmp_path / "a", method=UNFUSED)], results)

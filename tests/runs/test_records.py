@@ -135,13 +135,3 @@ def test_a_run_that_was_copied_without_those_that_it_uses(tmp_path, monkeypatch)
     write_json(Path("copy/provenance.json"), {"used": {"stepwise": [used]}})
     with pytest.raises(InputError, match=f"copy uses {used}, but lies in no folder of runs .* copied by itself"):
         _ = Record(Path("copy")).used
-
-
-def test_a_prediction_is_read_back_in_steps_of_1_255(tmp_path):
-    (tmp_path / "predictions").mkdir()
-    probability = np.array([[[[0, 128, 255]]]], np.uint8)
-    np.savez_compressed(tmp_path / "predictions" / "A.npz", label=np.array([[[0, 1, 1]]]), probability=probability)
-    label, found = Record(tmp_path).prediction("A")
-    assert label.tolist() == [[[0, 1, 1]]]
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found.flatten(), [0, 128 / 255, 1])

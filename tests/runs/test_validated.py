@@ -9,7 +9,6 @@ import torch
 from core_cases import case_arrays, finish, tiny_paper, write_tiny
 from torch import nn
 
-from npcrepro.base.errors import InputError
 from npcrepro.base.files import read_json
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.images import read_image
@@ -48,14 +47,6 @@ def test_a_patient_without_the_structure_counts_where_nothing_is_found_and_alone
     assert choose_threshold([patient], (0.2, 0.4)) == (0.2, 1)
     assert choose_threshold([patient, without], (0.2, 0.4)) == (0.4, pytest.approx((2 / 3 + 1) / 2))
     assert choose_threshold([without]) == choose_threshold([]) == (None, None)
-
-
-def test_thresholds_that_are_none():
-    with pytest.raises(InputError, match="the list of thresholds is empty: give one at least"):
-        choose_threshold([], ())
-    for wrong in (0, 1.01, float("nan")):
-        with pytest.raises(InputError, match=f"^{wrong} is no threshold of a probability"):
-            choose_threshold([], (0.5, wrong))
 
 
 def test_bytes_are_cut_where_they_were_counted():
