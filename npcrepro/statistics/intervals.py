@@ -22,6 +22,9 @@ class Interval(NamedTuple):
     high: float
 
 
+UNKNOWN = Interval(nan, nan)
+
+
 def bootstrap(
     columns: Sequence[ArrayLike],
     statistic: Callable[..., np.ndarray] = np.mean,
@@ -48,7 +51,7 @@ def bootstrap(
     # in which patients are listed.
     table = np.round(np.array(columns, dtype=float), DECIMALS)
     if table.shape[1] < 3:
-        return Interval(nan, nan)
+        return UNKNOWN
     table = table[:, np.lexsort(table)]
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import asinh, atanh, isnan, nan, sqrt
 
 from scipy import optimize, stats
@@ -11,11 +10,12 @@ ALPHA = 0.05
 CHANCE = 0.8
 
 
-def detectable(n: int, sd: float) -> float:
+def detectable(n: int, sd: float, equivalence: bool = False) -> float:
     """The smallest mean difference that ``n`` patients show in 80 of 100 cohorts.
 
     Args:
         sd: of the paired differences.
+        equivalence: the smallest margin inside which they show two equal methods to be alike.
 
     Returns:
         In the unit of ``sd``; ``nan`` for fewer than two patients or an unknown sd.
@@ -24,12 +24,13 @@ def detectable(n: int, sd: float) -> float:
         >>> round(detectable(n=20, sd=0.05), 3)
         0.033
     """
-    return _smallest(_chance_of_difference, n) * sd
-
-
-def detectable_margin(n: int, sd: float) -> float:
-    """The smallest margin within which ``n`` patients show two equal methods to be alike in 80 of 100 cohorts."""
-    return _smallest(_chance_of_equivalence, n) * sd
+    if n < 2:
+        return nan
+    chance = _chance_of_equivalence if equivalence else _chance_of_difference
+    largest = 1 / sqrt(n)
+    while chance(n, largest) < CHANCE:
+        largest *= 2
+    return float(optimize.brentq(lambda effect: chance(n, effect) - CHANCE, 0, largest)) * sd
 
 
 def patients_needed(effect: float, sd: float, equivalence: bool = False) -> int:
@@ -81,16 +82,6 @@ def detectable_spread(n: int, correlation: float) -> float:
         return (ratio**2 - 1) / sqrt((ratio**2 + 1) ** 2 - 4 * (correlation * ratio) ** 2) - wanted
 
     return float(optimize.brentq(shown, 1, 1e6))
-
-
-def _smallest(chance: Callable[[int, float], float], n: int) -> float:
-    """Standardised effect at which the chance reaches 80 %."""
-    if n < 2:
-        return nan
-    largest = 1 / sqrt(n)
-    while chance(n, largest) < CHANCE:
-        largest *= 2
-    return float(optimize.brentq(lambda effect: chance(n, effect) - CHANCE, 0, largest))
 
 
 def _chance_of_difference(n: int, effect: float) -> float:

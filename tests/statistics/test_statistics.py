@@ -11,7 +11,6 @@ from npcrepro.statistics import (
     compare_spread,
     crossed,
     detectable,
-    detectable_margin,
     equivalence,
     fill,
     holm,
@@ -175,7 +174,7 @@ def test_the_detectable_effect_is_found_in_four_of_five_cohorts():
     assert (stats.ttest_1samp(cohorts, 0, axis=1).pvalue <= 0.05).mean() == pytest.approx(0.8, abs=0.02)
     equal = rng.normal(0, 0.1, (4000, 15))
     low, high = stats.ttest_1samp(equal, 0, axis=1).confidence_interval(0.9)
-    assert (np.maximum(-low, high) < detectable_margin(15, 0.1)).mean() == pytest.approx(0.8, abs=0.02)
+    assert (np.maximum(-low, high) < detectable(15, 0.1, equivalence=True)).mean() == pytest.approx(0.8, abs=0.02)
 
 
 def test_patients_and_seeds_by_the_analysis_of_variance():

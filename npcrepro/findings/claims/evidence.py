@@ -14,9 +14,8 @@ from scipy import stats
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
 from npcrepro.findings.claims.claim import PLANES, Claim
-from npcrepro.statistics import Interval
+from npcrepro.statistics import UNKNOWN, Interval
 
-UNKNOWN = Interval(nan, nan)
 # Overlap of a mask that is cut at one fixed threshold.
 OVERLAPS = ("dsc", "jsc", "corresponding_ratio", "sensitivity", "precision", *PLANES)
 # What stands beside them, the first that the records have: at the threshold that the validation patients choose, or at
@@ -160,7 +159,6 @@ def _weigh_contrast(claim: Claim, contrast: np.ndarray, folds: np.ndarray | None
         alike = statistics.equivalence(by_patient, claim.refuting_margin)
         numbers |= {"low 90 %": alike.interval.low, "high 90 %": alike.interval.high}
         numbers |= {"p of equivalence": alike.p, "margin": alike.margin}
-    able = statistics.detectable_margin if claim.form == "equivalence" else statistics.detectable
     return Evidence(
         patients=summary.n,
         seeds=contrast.shape[1],
@@ -174,7 +172,7 @@ def _weigh_contrast(claim: Claim, contrast: np.ndarray, folds: np.ndarray | None
         seed_sd=seed_sd,
         with_seeds=with_seeds,
         with_seeds_90=statistics.crossed(contrast, folds, level=0.9),
-        detectable=able(summary.n, summary.sd),
+        detectable=statistics.detectable(summary.n, summary.sd, equivalence=claim.form == "equivalence"),
         numbers=numbers,
     )
 
@@ -182,15 +180,13 @@ def _weigh_contrast(claim: Claim, contrast: np.ndarray, folds: np.ndarray | None
 def _weigh_spread(claim: Claim, values: np.ndarray) -> Evidence:
     """The logarithm of the ratio of two standard deviations, from ``(2, patients, seeds)``."""
     first, second = values.mean(axis=2)
-    test = statistics.compare_spread(first, second)
+    margin = claim.refuting_margin
+    test = statistics.compare_spread(first, second, margin=None if margin is None else exp(margin))
     with np.errstate(divide="ignore", invalid="ignore"):
         by_seed = np.log(values[0].std(axis=0, ddof=1) / values[1].std(axis=0, ddof=1))
         estimate = float(np.log(test.ratio))
         interval, interval_90 = (Interval(*np.log(ends).tolist()) for ends in (test.interval, test.interval_90))
-    margin, alike, p_alike = claim.refuting_margin, False, nan
-    if margin is not None:
-        alike = -margin < interval_90.low and interval_90.high < margin
-        p_alike = statistics.spread_equivalence(first, second, exp(margin))
+    alike = margin is not None and -margin < interval_90.low and interval_90.high < margin
     limit = statistics.detectable_spread(test.n, test.correlation)
     seed_sd = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else nan
     with_seeds = _widened(interval, estimate, seed_sd, len(by_seed), 0.95)
@@ -202,7 +198,7 @@ def _weigh_spread(claim: Claim, values: np.ndarray) -> Evidence:
         p=test.p,
         interval_90=interval_90,
         alike=alike,
-        p_alike=p_alike,
+        p_alike=test.p_alike,
         seed_sd=seed_sd,
         with_seeds=with_seeds,
         with_seeds_90=_widened(interval_90, estimate, seed_sd, len(by_seed), 0.9),
@@ -214,7 +210,7 @@ def _weigh_spread(claim: Claim, values: np.ndarray) -> Evidence:
             "low 90 %": test.interval_90.low,
             "high 90 %": test.interval_90.high,
             "p": test.p,
-            "p of equivalence": p_alike,
+            "p of equivalence": test.p_alike,
             "correlation": test.correlation,
             "sd of the log ratio between seeds": seed_sd,
             "low with seeds": exp(with_seeds.low),
