@@ -1,15 +1,9 @@
 """Published weights: finished runs without patients' images, small enough to come with the package.
 
-They lie in ``npcrepro/papers/KEY/weights/METHOD``. :func:`npcrepro.runs.predict.predict` takes that folder like the one
-of a run.
-
-| file | holds |
-|---|---|
-| ``config.json``, ``plan.json``, ``validated.json`` | what they hold in the run |
-| ``provenance.json`` | the same, and under ``packed`` the scores, the training and the images for the card |
-| ``model.safetensors`` | parameters in half precision |
-| ``README.md`` | the model card |
-| ``makers/`` | likewise, the runs whose maps the network takes in |
+They lie in ``npcrepro/papers/KEY/weights/METHOD``, and :func:`npcrepro.runs.predict.predict` takes that folder like the
+one of a run, whose files it holds: parameters in half precision, no predictions, and in ``provenance.json`` under
+``packed`` what the model card ``README.md`` says of scores, training and images. ``makers/`` has likewise the runs whose
+maps the network takes in.
 """
 
 from __future__ import annotations
