@@ -2,8 +2,8 @@
 
 They lie in ``npcrepro/papers/KEY/weights/METHOD``, and :func:`npcrepro.runs.predict.predict` takes that folder like the
 one of a run, whose files it holds: parameters in half precision, no predictions, and in ``provenance.json`` under
-``packed`` what the model card ``README.md`` says of scores, training and images. ``makers/`` has likewise the runs whose
-maps the network takes in.
+``packed`` what the model card ``README.md`` says of scores, training and images. ``makers/`` has likewise the runs
+whose maps the network takes in.
 """
 
 from __future__ import annotations
