@@ -212,7 +212,7 @@ def publish(run: Path | str, device: str = "auto") -> Path:
 def table() -> list[tuple[str, ...]]:
     """A row for each of the published weights, with the columns of `TABLE`; DSC is the mean over structures and over
     the patients of the test fold."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, folder in published_weights().items():
         record = Record(folder)
         method, scores = method_of(record), record.provenance[PACKED]["scores"].values()
