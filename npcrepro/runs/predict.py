@@ -123,26 +123,20 @@ def read_run(folder: Path) -> Record:
         if not (folder / name).is_file():
             cause = "a run that is not finished, or a folder above it; `npcrepro train` and `npcrepro run` make runs"
             raise InputError(f"{folder} is not the folder of a finished run (no {name}): {cause}")
-    record = Record(folder.resolve())
+    record, weights = Record(folder.resolve()), folder / "model.safetensors"
     try:
-        _require_whole(record)
+        if not {"method", "profile"} <= set(record.config):
+            raise ValueError("config.json names no method")
+        with safe_open(weights, framework="numpy"):
+            pass  # a file that is cut off cannot be opened
+        wanted = record.provenance.get(PACKED, {}).get("sha256")
+        if wanted and sha256_of_file(weights) != wanted:
+            raise ValueError(f"{weights.name} has another checksum than provenance.json gives")
     except (ValueError, SafetensorError) as problem:
         raise InputError(f"{folder} holds a damaged file, cut off or changed ({problem}): copy it again") from None
     if record.provenance["status"] == "diverged":
         raise InputError(f"the training of {folder} diverged: its network predicts nothing of use")
     return record
-
-
-def _require_whole(record: Record) -> None:
-    """Raise ValueError or SafetensorError for a file that is not as it was written."""
-    path = record.folder / "model.safetensors"
-    if not {"method", "profile"} <= set(record.config):
-        raise ValueError("config.json names no method")
-    with safe_open(path, framework="numpy"):
-        pass
-    wanted = record.provenance.get(PACKED, {}).get("sha256")
-    if wanted and sha256_of_file(path) != wanted:
-        raise ValueError(f"{path.name} has another checksum than provenance.json gives")
 
 
 def method_of(record: Record) -> Method:

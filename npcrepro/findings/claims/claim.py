@@ -11,10 +11,11 @@ from typing import Any
 from npcrepro import statistics
 from npcrepro.base.errors import InputError, one_of, pick
 from npcrepro.base.files import sha256_of
+from npcrepro.metrics.panel import PLANE_DSC
 from npcrepro.runs.evaluation import REGIONS
 
-PLANES = ("axial_dsc", "coronal_dsc", "sagittal_dsc")
-SHARES = ("dsc", "dsc_validated", "jsc", "sensitivity", "precision", "specificity", *PLANES)  # of which 0 is the worst
+# Of which 0 is the worst.
+SHARES = ("dsc", "dsc_validated", "jsc", "sensitivity", "precision", "specificity", *PLANE_DSC)
 # What may be put in other words, or is decided elsewhere, without changing the test.
 WORDING = ("key", "paper", "text", "where", "printed", "by", "needs", "limits", "frozen", "control", "arms", "parts")
 TESTED = ("difference", "spread", "equivalence", "value", "share")

@@ -13,11 +13,12 @@ from scipy import stats
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
-from npcrepro.findings.claims.claim import PLANES, Claim
+from npcrepro.findings.claims.claim import Claim
+from npcrepro.metrics.panel import PLANE_DSC
 from npcrepro.statistics import UNKNOWN, Interval
 
 # Overlap of a mask that is cut at one fixed threshold.
-OVERLAPS = ("dsc", "jsc", "corresponding_ratio", "sensitivity", "precision", *PLANES)
+OVERLAPS = ("dsc", "jsc", "corresponding_ratio", "sensitivity", "precision", *PLANE_DSC)
 # What stands beside them, the first that the records have: at the threshold that the validation patients choose, or at
 # all thresholds together.
 BESIDE = {"dsc_validated": "DSC at the validated threshold", "average_precision": "AP"}
