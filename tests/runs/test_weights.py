@@ -33,6 +33,14 @@ def silent(line):
     pass
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fp32():
+    """fp32, whatever the machine is good at: in bf16, weights in half precision change a label here and there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", dict)
+        yield
+
+
 @pytest.fixture(scope="module")
 def record(tiny_root, tmp_path_factory):
     """A run of Li's network on a fold of the tiny cohort."""
