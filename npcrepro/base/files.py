@@ -127,6 +127,12 @@ def sha256_of(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 (hex) of the content of a file."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 # Of a field of a dataclass: `as_data` leaves it out where it has its default, so that what was written before there was
 # such a field stays the same.
 UNSAID = {"unsaid": True}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
@@ -29,6 +28,7 @@ from npcrepro.cli.options import (
     Runs,
     Seeds,
     Size,
+    print_json,
     print_table,
     reflow,
     settings_of,
@@ -144,9 +144,7 @@ def status(
     found = {folder: sweep.progress(Path(runs) / folder) for folder in planned.runs}
     left_s = sweep.time_left_s(planned, found)
     if as_json:
-        rows = [{"run": folder, **dataclasses.asdict(each)} for folder, each in found.items()]
-        rows = [row | {"seconds": None if row["seconds"] != row["seconds"] else row["seconds"]} for row in rows]
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_json([{"run": folder, **dataclasses.asdict(each)} for folder, each in found.items()])
         return
     print_table(*sweep.status_table(planned, found))
     for folder, each in found.items():
@@ -186,10 +184,7 @@ def plan(
     planned = sweep.make_sweep(papers or (), settings, images=False)
     rows = cost.estimate(planned, measure=measure, report=lambda line: typer.echo(line, err=True))
     if as_json:
-        known = {row.method: None if row.seconds != row.seconds else row.hours for row in rows}
-        found = [dataclasses.asdict(row) | {"hours": known[row.method]} for row in rows]
-        found = [row | {"seconds": None if row["hours"] is None else row["seconds"]} for row in found]
-        typer.echo(json.dumps(found, indent=1))
+        print_json([row._asdict() | {"hours": row.hours} for row in rows])
         return
     print_table(*cost.estimate_table(rows))
     for line in (cost.estimate_in_words(rows), *cost.needs_in_words(settings)):

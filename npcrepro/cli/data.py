@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import plural
-from npcrepro.cli.options import DEFAULT, Json, Runs, print_table, three_numbers
+from npcrepro.cli.options import DEFAULT, Json, Runs, print_json, print_table, three_numbers
 
 CohortFolder = Annotated[Path, typer.Argument(metavar="COHORT", help="Folder in the nnU-Net raw layout.")]
 NewCohort = Annotated[Path, typer.Argument(metavar="COHORT", help="Folder to write; has to be new or empty.")]
@@ -132,7 +131,7 @@ def data_list(as_json: Json = False) -> None:
     from npcrepro.cohorts import public
 
     if as_json:
-        typer.echo(json.dumps([each.described() for each in public.SETS.values()], indent=1))
+        print_json([each.described() for each in public.SETS.values()])
         return
     for each in public.SETS.values():
         may = "may" if each.publishable else "may not"

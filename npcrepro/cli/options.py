@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -54,7 +55,12 @@ def settings_of(cohort, profile, methods, folds, seeds, device, runs, modalities
 
 
 def names_of(text: str | None) -> tuple[str, ...]:
-    """Names from ``T1,CT,PET``, with or without blanks behind the commas."""
+    """Names from ``T1,CT,PET``, with or without blanks behind the commas.
+
+    Example:
+        >>> names_of("T1, T2 ,CE T1"), names_of(None)
+        (('T1', 'T2', 'CE T1'), ())
+    """
     names = tuple(name.strip() for name in text.split(",")) if text else ()
     if not all(names):
         raise InputError(f"--modalities {text!r} has an empty name, perhaps a comma too many: it looks like T1,CT,PET")
@@ -77,6 +83,17 @@ def reflow(app: typer.Typer) -> None:
     for command in app.registered_commands:
         paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
         command.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+
+
+def print_json(value: Any) -> None:
+    """Rows or one mapping as JSON, in which a number that is none is null."""
+
+    def known(item: Any) -> Any:
+        return None if item != item else item
+
+    rows = value if isinstance(value, list) else [value]
+    found = [{name: known(item) for name, item in row.items()} for row in rows]
+    typer.echo(json.dumps(found if isinstance(value, list) else found[0], indent=1, ensure_ascii=False))
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Annotated
 
 import typer
 
-from npcrepro.cli.options import Json, print_table
+from npcrepro.cli.options import Json, print_json, print_table
 
 
 def list_methods(as_json: Json = False) -> None:
@@ -21,7 +20,7 @@ def list_methods(as_json: Json = False) -> None:
         for method in registry.load(key).methods
     ]
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows)
     else:
         print_table(["method", "summary"], [(row["method"], row["summary"]) for row in rows])
 
@@ -46,7 +45,7 @@ def describe(
             "macs": macs,
             "layers": [dataclasses.asdict(layer) for layer in layers or ()],
         }
-        typer.echo(json.dumps(described, indent=1))
+        print_json(described)
         return
     if layers is None or macs is None:
         typer.echo(
@@ -83,7 +82,7 @@ def audit_papers(
     results = audit.audit(checks or ())
     rows = audit.table(results)
     if as_json:
-        typer.echo(json.dumps(rows.to_dict("records"), indent=1, ensure_ascii=False))
+        print_json(rows.to_dict("records"))
     elif checks:
         typer.echo(
             "\n\n".join("\n".join(f"{name}: {cell}" for name, cell in row.items()) for row in rows.to_dict("records"))

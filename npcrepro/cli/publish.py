@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from npcrepro.base.errors import InputError
+from npcrepro.base.files import sha256_of_file
 from npcrepro.base.wording import in_words, plural
 
 SHOWN = 5  # pseudonyms of each record that are named, for a person to look at
@@ -47,9 +48,9 @@ def publish(
         typer.echo(
             "Look at these names: no program can tell a pseudonym from a name. Nothing else says who a patient is."
         )
-        typer.echo(f"written: {archive}, sha256 {archives.sha256(archive)}")
+        typer.echo(f"written: {archive}, sha256 {sha256_of_file(archive)}")
         return
-    typer.echo(f"{archive}: sums, fields, names and code are in order; sha256 {archives.sha256(archive)}")
+    typer.echo(f"{archive}: sums, fields, names and code are in order; sha256 {sha256_of_file(archive)}")
     if into:
         typer.echo(f"added to {into}: {in_words([each.folder.name for each in found])}")
 

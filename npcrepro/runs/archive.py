@@ -12,7 +12,6 @@ has what is taken out.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import zipfile
@@ -23,7 +22,7 @@ from tempfile import TemporaryDirectory
 
 from npcrepro import __version__
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import read_json, write_json, writing, writing_folder
+from npcrepro.base.files import read_json, sha256_of_file, write_json, writing, writing_folder
 from npcrepro.cohorts.public.download import unpack
 from npcrepro.runs.published import Published, publish, published_folders
 from npcrepro.runs.records import Record, find
@@ -55,30 +54,30 @@ def pack(archive: Path, sources: Iterable[Path]) -> list[Published]:
     """
     with TemporaryDirectory() as temporary:
         root = Path(temporary)
-        records: dict[str, list[Record]] = {}
+        records: dict[Path, list[Record]] = {}
         cards: list[Record] = []
         for source in sources:
             if (source / "runs.json").is_file():
-                _copy_published(source, root / source.resolve().name)
+                place = _new(root / source.resolve().name, source)
+                for path in source.iterdir():
+                    if MEMBER.fullmatch(f"{place.name}/{path.name}"):
+                        shutil.copyfile(path, place / path.name)
             elif (source / CARD).is_file() and (source / "provenance.json").is_file():
                 cards.append(Record(source))
             else:
                 for record in _records(source):
-                    records.setdefault(_name(record), []).append(record)
-        for name, found in records.items():
-            _refuse_second(root / name, found[0].folder)
-            publish(found, root / name)
+                    records.setdefault(root / _name(record), []).append(record)
+        for place, found in records.items():
+            publish(found, _new(place, found[0].folder))
         for card in cards:
-            method = card.config["method"]["name"]
-            if not (root / _name(card) / f"cases-{method}.csv").is_file():
+            method, place = card.config["method"]["name"], root / _name(card)
+            if not (place / f"cases-{method}.csv").is_file():
                 raise InputError(f"{card.folder} has a model card of {method} without its runs: name their folder, too")
-            shutil.copyfile(card.folder / CARD, root / _name(card) / f"card-{method}.md")
-        packed = _vetted(root, archive)
-        names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-        files = {name: sha256(root / name) for name in names}
+            shutil.copyfile(card.folder / CARD, place / f"card-{method}.md")
+        packed, files = _vetted(root, archive), _sums(root)
         write_json(root / MANIFEST, {"format": FORMAT, "npcrepro": __version__, "files": files})
-        with writing(archive) as place, zipfile.ZipFile(place, "w") as opened:
-            for name in (MANIFEST, *names):
+        with writing(archive) as temporary_file, zipfile.ZipFile(temporary_file, "w") as opened:
+            for name in (MANIFEST, *files):
                 # Not compressed: another version of zlib would give other bytes.
                 opened.writestr(zipfile.ZipInfo(name, EPOCH), (root / name).read_bytes())
     return packed
@@ -87,6 +86,13 @@ def pack(archive: Path, sources: Iterable[Path]) -> list[Published]:
 def _name(record: Record) -> str:
     """What published runs of this paper, cohort and profile are called."""
     return f"{record.config['paper']}-{record.config['cohort']}-{record.config['profile']['name']}"
+
+
+def _new(place: Path, source: Path) -> Path:
+    if place.exists():
+        raise InputError(f"{source} would be the second one called {place.name} in the archive: pack it by itself")
+    place.mkdir()
+    return place
 
 
 def _records(source: Path) -> list[Record]:
@@ -103,17 +109,10 @@ def _records(source: Path) -> list[Record]:
     return found
 
 
-def _copy_published(source: Path, place: Path) -> None:
-    _refuse_second(place, source)
-    place.mkdir()
-    for path in sorted(source.iterdir()):
-        if MEMBER.fullmatch(f"{place.name}/{path.name}"):
-            shutil.copyfile(path, place / path.name)
-
-
-def _refuse_second(place: Path, source: Path) -> None:
-    if place.exists():
-        raise InputError(f"{source} would be the second one called {place.name} in the archive: pack it by itself")
+def _sums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below a folder but a manifest, by name."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: sha256_of_file(path) for name, path in sorted(paths.items()) if name != MANIFEST}
 
 
 def check(archive: Path, into: Path | None = None) -> list[Published]:
@@ -128,31 +127,24 @@ def check(archive: Path, into: Path | None = None) -> list[Published]:
         The published runs of the archive; their folders are those in ``into``, or gone.
 
     Raises:
-        InputError: no archive of this format, a file that the manifest lacks or that differs from its sum, what
+        InputError: no archive of this format, a file that is not as the manifest says, what
             :func:`npcrepro.runs.vetting.vet` refuses, and a NAME that is taken. Nothing has been written then.
     """
     with _opened(archive) as root:
         packed = _vetted(root, archive)
         if into is None:
             return packed
-        new = [found.folder for found in packed if not _there(found.folder, into / found.folder.name)]
-        for folder in new:
-            with writing_folder(into / folder.name) as place:
-                shutil.copytree(folder, place, dirs_exist_ok=True)
-        return [Published(into / found.folder.name) for found in packed]
-
-
-def _there(folder: Path, place: Path) -> bool:
-    """Whether the same runs are published already; other runs under the name are an InputError."""
-    if not place.exists():
-        return False
-    if place.is_dir() and _sums(folder) == _sums(place):
-        return True
-    raise InputError(f"{place} is there already and holds something else: move it away, or give another --into")
-
-
-def _sums(folder: Path) -> dict[str, str]:
-    return {path.name: sha256(path) for path in folder.iterdir() if path.is_file()}
+        places = {found.folder: into / found.folder.name for found in packed}
+        for folder, place in places.items():
+            if place.exists() and not (place.is_dir() and _sums(folder) == _sums(place)):
+                raise InputError(
+                    f"{place} is there already and holds something else: move it away, or give another --into"
+                )
+        for folder, place in places.items():
+            if not place.exists():
+                with writing_folder(place) as new:
+                    shutil.copytree(folder, new, dirs_exist_ok=True)
+        return [Published(place) for place in places.values()]
 
 
 @contextmanager
@@ -168,50 +160,30 @@ def _opened(archive: Path) -> Iterator[Path]:
     with TemporaryDirectory() as temporary:
         root = Path(temporary) / "archive"
         unpack(archive, root)
-        files = _manifest(root, archive)
-        there = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} - {MANIFEST}
-        for name in sorted(there - files.keys()):
-            raise InputError(f"{archive} holds {name!r}, which its manifest does not name: added after it was packed")
-        for name, expected in files.items():
-            if not MEMBER.fullmatch(name):
-                raise InputError(f"{archive} names {name!r}, which is no file of published runs: not made by publish")
-            if name not in there:
-                raise InputError(f"{archive} lacks {name!r}, which its manifest names: taken out after it was packed")
-            if sha256(root / name) != expected:
+        try:
+            manifest = read_json(root / MANIFEST)
+            files, fits = dict(manifest["files"]), manifest["format"] == FORMAT
+        except (OSError, ValueError, KeyError, TypeError):
+            files, fits = {}, False
+        if not fits:
+            raise InputError(f"{archive} has no {MANIFEST} of the format {FORMAT!r}: not made by npcrepro publish")
+        found = _sums(root)
+        for name in sorted(found.keys() | files.keys()):
+            if found.get(name) != files.get(name):
                 raise InputError(
-                    f"{archive} holds {name!r} with another SHA-256 than its manifest says: a number was changed, or "
-                    "the transfer was damaged"
+                    f"{archive} has {name!r} otherwise than its manifest says (another SHA-256, or missing in one of "
+                    "the two): a number was changed, or the transfer was damaged"
                 )
+            if not MEMBER.fullmatch(name):
+                raise InputError(f"{archive} holds {name!r}, which is no file of published runs: not made by publish")
         yield root
 
 
-def _manifest(root: Path, archive: Path) -> dict[str, str]:
-    try:
-        manifest = read_json(root / MANIFEST)
-        files = manifest["files"]
-        fits = manifest["format"] == FORMAT and all(isinstance(name, str) for name in (*files, *files.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        fits = False
-    if not fits:
-        raise InputError(f"{archive} has no {MANIFEST} of the format {FORMAT!r}: not made by npcrepro publish")
-    return dict(files)
-
-
 def _vetted(root: Path, archive: Path) -> list[Published]:
-    folders = published_folders(root)
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if folder not in folders:
-            raise InputError(
-                f"{archive}: {folder.name} has no runs.json, without which nobody knows whose rows these are"
-            )
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    for folder in folders:
         vet(folder, f"{archive}: {folder.name}")
     found = [Published(folder) for folder in folders]
     for each in found:
         _ = each.runs, each.cases  # read now, as the folder goes
     return found
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

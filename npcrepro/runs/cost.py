@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from math import isnan, nan
 from statistics import fmean
+from typing import NamedTuple
 
 from npcrepro.base.wording import in_words, plural
 from npcrepro.cohorts import public
@@ -15,8 +15,7 @@ from npcrepro.runs.records import find
 from npcrepro.runs.sweep import RESOURCES, Sweep
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """Time of all runs of a method in a sweep.
 
     Attributes:
@@ -24,7 +23,7 @@ class Estimate:
         runs, serving: number of runs, and how many of them only serve others.
         updates: of one run, where no stage ends early.
         seconds: of an update; ``nan`` where it was not measured.
-        source: where that comes from.
+        source: where that comes from, or why there is nothing.
     """
 
     method: str
@@ -54,11 +53,11 @@ def estimate(sweep: Sweep, *, measure: bool = False, report=print) -> list[Estim
         seconds, source = _seconds_of_records(method, profile, settings.runs)
         if not method.stages:
             seconds, source = 0.0, "trains nothing"
-        elif math.isnan(seconds) and measure:
+        elif isnan(seconds) and measure:
             from npcrepro.runs.timing import seconds_of_update
 
             seconds, source = seconds_of_update(method, profile, settings.device)
-            report(f"{name}: {seconds:.3g} s an update ({source})")
+            report(f"{name}: {source if isnan(seconds) else f'{seconds:.3g} s an update ({source})'}")
         serving = sum(run.place not in sweep.wanted for run in runs)
         rows.append(Estimate(name, len(runs), serving, runs[0].updates, seconds, source))
     return rows
@@ -72,27 +71,26 @@ def _seconds_of_records(method: Method, profile: Profile, runs: str) -> tuple[fl
             found.append(record.provenance["seconds"]["train"] / updates)
             mib = record.provenance.get("peak_gpu_memory_mib")
             devices.add(record.provenance["device"] + (f", {mib * 2**20 / 1e9:.1f} GB" if mib else ""))
-    return (fmean(found), f"records, {', '.join(sorted(devices))}") if found else (math.nan, "")
+    return (fmean(found), f"records, {', '.join(sorted(devices))}") if found else (nan, "")
 
 
 def estimate_table(rows: Iterable[Estimate]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Header and rows of the estimates."""
-    cells: list[tuple[str, ...]] = []
+    cells = []
     for row in rows:
-        figures = ("", "") if math.isnan(row.seconds) else (f"{row.seconds:.3g}", f"{row.hours:.3g}")
+        known = ["" if isnan(number) else f"{number:.3g}" for number in (row.seconds, row.hours)]
         source = row.source or "not measured"
-        cells.append((row.method, f"{row.runs}", f"{row.serving}", f"{row.updates:,}", *figures, source))
+        cells.append((row.method, f"{row.runs}", f"{row.serving}", f"{row.updates:,}", *known, source))
     return ["method", "runs", "for others", "updates", "s an update", "hours", "measured by"], cells
 
 
 def estimate_in_words(rows: Sequence[Estimate]) -> str:
     """The sums, and what is not in them."""
-    known = [row for row in rows if row.seconds > 0]
+    known, missing = [row for row in rows if row.seconds > 0], sum(row.runs for row in rows if isnan(row.seconds))
     runs, serving = (sum(getattr(row, name) for row in rows) for name in ("runs", "serving"))
     said = f"{plural(runs, 'run')}, of which {serving} only serve others"
     if known:
         said += f"; {sum(row.hours for row in known):.3g} hours for {sum(row.runs for row in known)} of them"
-    missing = sum(row.runs for row in rows if math.isnan(row.seconds))
     return said + (f"; {plural(missing, 'run')} without a measured update (--measure times them)" if missing else "")
 
 

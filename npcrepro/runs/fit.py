@@ -46,17 +46,20 @@ def untold(
         InputError: the folder is no cohort, or the profile is unknown.
     """
     source = cohort if isinstance(cohort, Cohort) else read_cohort(cohort)
-    names = list(names)
-    left_out = {
-        key: f"the runs of this book are those of {in_words(papers)}" for key in registry.KEYS if key not in papers
-    }
-    known = left_out if papers else {}
-    keys = {name: key for name in names if (key := paper_of(name))}
-    reasons = {name: known.get(key) or _reason(key, source, profile) for name, key in keys.items()}
-    if ANY_PAPER in names:
-        every = [reasons.get(key) or known.get(key) or _reason(key, source, profile) for key in registry.KEYS]
-        reasons[ANY_PAPER] = every[0] if all(every) else ""
-    return {name: reason for name, reason in reasons.items() if reason}
+
+    def reason(key: str) -> str:
+        if papers and key not in papers:
+            return f"the runs of this book are those of {in_words(papers)}"
+        return _reason(key, source, profile)
+
+    reasons = {}
+    for name in names:
+        if key := paper_of(name):
+            reasons[name] = reason(key)
+        elif name == ANY_PAPER:
+            every = [reason(key) for key in registry.KEYS]
+            reasons[name] = every[0] if all(every) else ""
+    return {name: said for name, said in reasons.items() if said}
 
 
 def _reason(key: str, cohort: Cohort, profile: str) -> str:

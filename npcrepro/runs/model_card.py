@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from npcrepro.base.wording import DASH, in_words, plural
 from npcrepro.cohorts.phantom.cohort import LICENCE as SYNTHETIC
 from npcrepro.protocol import registry
+from npcrepro.protocol.method import Method
 from npcrepro.runs.predict import PACKED, method_of
 from npcrepro.runs.records import Record
 
@@ -34,100 +33,83 @@ def model_card(folder: Path) -> str:
     ``provenance.json``."""
     record = Record(folder)
     method = method_of(record)
-    title = registry.PAPERS[method.paper].title
-    return "\n".join(
-        [
-            f"# {method.full_name}",
-            "",
-            f"{method.title} of {title}, trained by `npcrepro`. {method.summary}.",
-            "",
-            "| | |",
-            "|---|---|",
-            *(f"| {name} | {value} |" for name, value in _facts(record).items()),
-            "",
-            *_scores(record),
-            "",
-            "## Not for",
-            "",
-            *(f"* {limit}" for limit in _limits(record)),
-            "",
-            "## Use",
-            "",
-            "```bash",
-            f"npcrepro predict --weights {method.full_name} --cohort FOLDER --out DIR",
-            "```",
-            "",
-        ]
-    )
+    facts = "\n".join(f"| {name} | {value} |" for name, value in _facts(record, method).items())
+    limits = "\n".join(f"* {limit}" for limit in _limits(record, method))
+    return f"""# {method.full_name}
+
+{method.title} of {registry.PAPERS[method.paper].title}, trained by `npcrepro`. {method.summary}.
+
+| | |
+|---|---|
+{facts}
+
+{_scores(record)}
+
+## Not for
+
+{limits}
+
+## Use
+
+```bash
+npcrepro predict --weights {method.full_name} --cohort FOLDER --out DIR
+```
+"""
 
 
-def _facts(record: Record) -> dict[str, str]:
-    method, config, provenance = method_of(record), record.config, record.provenance
+def _facts(record: Record, method: Method) -> dict[str, str]:
+    config, provenance = record.config, record.provenance
     profile, fold, packed = config["profile"], config["fold"], provenance[PACKED]
     weights = sum(path.stat().st_size for path in record.folder.rglob("model.safetensors"))
-    compared = packed["half_precision"]
-    chose = len(fold["validation"])
+    makers, compared = len(packed["makers"]), packed["half_precision"]
+    training = "none of its own: the weights are of another method of the paper"
+    if packed["updates"]:
+        training = (
+            f"{packed['updates']:,} updates of {plural(profile['batch_size'], 'image')} (profile {profile['name']}), "
+            f"{100 * packed['share_of_reported']:.1f} % of the samples of the reported schedule"
+        )
+    with_makers = f", with {plural(makers, 'network')} whose maps it takes in" if makers else ""
     return {
         "segments": in_words(method.structures),
         "image": in_words(method.channels),
-        "trained on": f"{plural(len(fold['train']), 'patient')} of {config['cohort']}; {plural(chose, 'other')} chose "
-        "the weights",
+        "trained on": f"{plural(len(fold['train']), 'patient')} of {config['cohort']}; "
+        f"{plural(len(fold['validation']), 'other')} chose the weights",
         "tested on": f"{plural(len(fold['test']), 'patient')} of fold {fold['number']}" if fold["test"] else "nobody",
         "images of training": f"{packed['reference'] or DASH} Licence: {packed['licence'] or DASH}",
         "network": f"width {profile['width']:g}, input of {' x '.join(map(str, profile['matrix']))} voxels",
-        "training": _training(profile, packed),
+        "training": training,
         "seed": str(config["seed"]),
         "made on": f"{provenance['device']}, precision {provenance['precision']}, {provenance['finished'][:10]}",
-        "weights": f"{weights / 1e6:.1f} MB in half precision{_makers(packed)}; on {plural(compared['cases'], 'case')} "
+        "weights": f"{weights / 1e6:.1f} MB in half precision{with_makers}; on {plural(compared['cases'], 'case')} "
         f"it changes the label of {compared['changed']:,} voxels, where {compared['labelled']:,} have one",
         "identity of the run": f"`{provenance['config_sha256'][:16]}`",
     }
 
 
-def _training(profile: Mapping[str, Any], packed: Mapping[str, Any]) -> str:
-    if not packed["updates"]:
-        return "none of its own: the weights are of another method of the paper"
-    updates, share = (
-        f"{packed['updates']:,} updates of {plural(profile['batch_size'], 'image')}",
-        100 * packed["share_of_reported"],
-    )
-    return f"{updates} (profile {profile['name']}), {share:.1f} % of the samples of the reported schedule"
-
-
-def _makers(packed: Mapping[str, Any]) -> str:
-    runs = len(packed["makers"])
-    return f", with {plural(runs, 'network')} whose maps it takes in" if runs else ""
-
-
-def _scores(record: Record) -> list[str]:
+def _scores(record: Record) -> str:
     scores = record.provenance[PACKED]["scores"]
     if not scores:
-        return ["Trained on all patients of the cohort, so that there are no scores."]
-    rows = [
-        f"| {structure} | {score['patients']} | {_number(score['dsc'], '.3f')} | {_number(score['dsc_sd'], '.3f')} | "
-        f"{_number(score['hd95_mm'], '.1f')} | {score['hd95_patients']} |"
-        for structure, score in scores.items()
-    ]
+        return "Trained on all patients of the cohort, so that there are no scores."
     about = (
         "Means over the tested patients, without those with doubtful labels. A patient in whom nothing was found has "
         "no HD95 and is not in its mean; n says how many have one."
     )
-    return [about, "", "| structure | patients | DSC | sd | HD95 (mm) | n |", "|---|---|---|---|---|---|", *rows]
+    lines = [about, "", "| structure | patients | DSC | sd | HD95 (mm) | n |", "|---|---|---|---|---|---|"]
+    for structure, score in scores.items():
+        forms = {"dsc": ".3f", "dsc_sd": ".3f", "hd95_mm": ".1f"}
+        means = [DASH if score[name] is None else format(score[name], form) for name, form in forms.items()]
+        lines.append(f"| {structure} | {score['patients']} | {' | '.join(means)} | {score['hd95_patients']} |")
+    return "\n".join(lines)
 
 
-def _number(value: float | None, form: str) -> str:
-    return DASH if value is None else format(value, form)
-
-
-def _limits(record: Record) -> list[str]:
-    method, stands_in = record.method, record.provenance["substituted"]
-    limits = [NOT_FOR_PATIENTS]
+def _limits(record: Record, method: Method) -> list[str]:
+    stands_in, limits = record.provenance["substituted"], [NOT_FOR_PATIENTS]
     if record.provenance[PACKED]["licence"] == SYNTHETIC:
         limits.append("The images of training are synthetic. No image of a patient was seen.")
     if record.config["cohort"] in LIMITS:
         limits.append(LIMITS[record.config["cohort"]])
-    for kind, names in (("The channel", method.channels), ("The structure", method.structures)):
-        limits += [
-            f"{kind} {stands_in[name]} stands in for {name} of the paper." for name in names if name in stands_in
-        ]
+    for kind, names in (("channel", record.method.channels), ("structure", record.method.structures)):
+        for name in names:
+            if name in stands_in:
+                limits.append(f"The {kind} {stands_in[name]} stands in for {name} of the paper.")
     return limits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -14,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import check_new, write_json, writing_folder
+from npcrepro.base.files import check_new, sha256_of_file, write_json, writing_folder
 from npcrepro.base.progress import Report
 from npcrepro.base.wording import in_words
 from npcrepro.cohorts.defects import Refused
@@ -124,27 +123,20 @@ def read_run(folder: Path) -> Record:
         if not (folder / name).is_file():
             cause = "a run that is not finished, or a folder above it; `npcrepro train` and `npcrepro run` make runs"
             raise InputError(f"{folder} is not the folder of a finished run (no {name}): {cause}")
-    record = Record(folder.resolve())
+    record, weights = Record(folder.resolve()), folder / "model.safetensors"
     try:
-        _require_whole(record)
+        if not {"method", "profile"} <= set(record.config):
+            raise ValueError("config.json names no method")
+        with safe_open(weights, framework="numpy"):
+            pass  # a file that is cut off cannot be opened
+        wanted = record.provenance.get(PACKED, {}).get("sha256")
+        if wanted and sha256_of_file(weights) != wanted:
+            raise ValueError(f"{weights.name} has another checksum than provenance.json gives")
     except (ValueError, SafetensorError) as problem:
         raise InputError(f"{folder} holds a damaged file, cut off or changed ({problem}): copy it again") from None
     if record.provenance["status"] == "diverged":
         raise InputError(f"the training of {folder} diverged: its network predicts nothing of use")
     return record
-
-
-def _require_whole(record: Record) -> None:
-    """Raise ValueError or SafetensorError for a file that is not as it was written."""
-    path = record.folder / "model.safetensors"
-    if not {"method", "profile"} <= set(record.config):
-        raise ValueError("config.json names no method")
-    with safe_open(path, framework="numpy"):
-        pass
-    wanted = record.provenance.get(PACKED, {}).get("sha256")
-    with path.open("rb") as file:
-        if wanted and hashlib.file_digest(file, "sha256").hexdigest() != wanted:
-            raise ValueError(f"{path.name} has another checksum than provenance.json gives")
 
 
 def method_of(record: Record) -> Method:

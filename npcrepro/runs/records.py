@@ -1,21 +1,9 @@
 """Runs on disk: what was asked for, what came out, and what is needed to believe it.
 
-A run folder holds
-
-    config.json          what was asked for; the hash of what decides the numbers is the run's identity
-    plan.json            what a method with a plan read off its training patients: spacing, patch, depth, intensities
-    checkpoint.safetensors   only while training
-    log.jsonl            what happened, with times: started, checks, finished or failed
-    history.csv          learning curve
-    cases.csv            one row for each case, structure and region, with raw counts
-    validated.json       threshold and largest piece of each structure, as the patients for validation choose them
-    predictions/         one .npz for each test case: label, and probability in steps of 1/255
-    model.safetensors    weights
-    diverged.npz         only where the loss was no number: the batch that it was so on
-    provenance.json      written last: a run with it is finished
-
-Every file is written under a temporary name and moved into place, so that a kill at any moment leaves either the old
-file or the new one.
+The page on the architecture lists the files of a run; ``provenance.json`` is written last, so that a run with it is
+finished. Beside them there may be ``checkpoint.safetensors``, only while training, and ``diverged.npz``, the batch on
+which the loss was no number. Every file is written under a temporary name and moved into place, so that a kill at any
+moment leaves either the old file or the new one.
 """
 
 from __future__ import annotations

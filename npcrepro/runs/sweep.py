@@ -136,22 +136,14 @@ def make_sweep(keys: Iterable[str], settings: Settings, *, images: bool = True) 
 
 def _phantom_to_be(profile: Profile, folder: Path) -> Cohort:
     """The patients of the embedded phantom before they are made."""
-    from npcrepro.cohorts.phantom import KINDS, LICENCE, REFERENCE
+    from npcrepro.cohorts.phantom import KINDS
 
     options = profile.phantom
     kind = KINDS[options["kind"]]
+    name = "phantom" if options["kind"] == "mri" else f"phantom-{options['kind']}"
     names = [f"PHANTOM_{number:03d}" for number in range(options["patients"])]
-    return Cohort(
-        name="phantom" if options["kind"] == "mri" else f"phantom-{options['kind']}",
-        channels=tuple(options.get("channels", kind.channels)),
-        structures={name: (code,) for code, name in enumerate(kind.structures, 1)},
-        cases=tuple(Case(name, name) for name in names),
-        licence=LICENCE,
-        reference=REFERENCE,
-        publishable=True,
-        fingerprint=sha256_of(as_data(options)),
-        folder=folder,
-    )
+    counted = _counted(name, names, options.get("channels", kind.channels), kind.structures, options)
+    return replace(counted, folder=folder)
 
 
 def _public_to_be(name: str) -> Cohort | None:
@@ -162,9 +154,14 @@ def _public_to_be(name: str) -> Cohort | None:
     if found is None:
         return None
     names = [f"{found.name}_{number:03d}" for number in range(found.patients)]
-    codes: Structures = {structure: (code,) for code, structure in enumerate(found.structures, 1)}
+    return _counted(found.name, names, found.channels, found.structures, found)
+
+
+def _counted(name: str, names: list[str], channels: Iterable[str], structures: Iterable[str], made_of: Any) -> Cohort:
+    """A cohort of which the images are not there."""
+    codes: Structures = {structure: (code,) for code, structure in enumerate(structures, 1)}
     cases = tuple(Case(each, each) for each in names)
-    return Cohort(found.name, found.channels, codes, cases, fingerprint=sha256_of(as_data(found)))
+    return Cohort(name, tuple(channels), codes, cases, fingerprint=sha256_of(as_data(made_of)))
 
 
 def from_config(config: Mapping[str, Any]) -> tuple[tuple[str, ...], Settings]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -26,7 +27,11 @@ def seconds_of_update(method: Method, profile: Profile, device: str) -> tuple[fl
     also the memory that it took.
 
     The real training runs for a few updates of each stage; the median of `MEASURED` of them counts. There is no
-    reading, no augmentation and no check on validation patients.
+    reading, no augmentation and no check on validation patients, and the learning rate is 0: nothing is to be learnt
+    of random images, at a rate that is meant for others, until the loss is no number and the training ends.
+
+    Returns:
+        ``nan`` with the reason where the loss is no number all the same, so that there are no updates to time.
     """
     from npcrepro.runs.devices import make_fabric
     from npcrepro.runs.training import train
@@ -51,10 +56,13 @@ def seconds_of_update(method: Method, profile: Profile, device: str) -> tuple[fl
     updates = MEASURED + 2  # the first is left out, and nobody tells the end of the last
     profile, seconds = replace(profile, updates=updates, check_every=updates), 0.0
     for stage in method.stages:
-        alone = replace(method, augmentation=None, budget=1.0, stages=(replace(stage, share=1.0),))
+        still = replace(stage.optimiser, options={**stage.optimiser.options, "lr": 0.0})
+        alone = replace(method, augmentation=None, budget=1.0, stages=(replace(stage, share=1.0, optimiser=still),))
         begun.clear()
         with TemporaryDirectory() as folder:
             train(alone, profile, data, ["random"], [], 0, fabric, Path(folder) / "checkpoint", lambda line: None)
+        if len(begun) < updates:
+            return nan, f"not timed: the loss of stage {stage.name} is no number on random images"
         seconds += stage.share * median(np.diff(begun)[1:].tolist())
     if not on_gpu:
         return seconds, "timed, cpu"

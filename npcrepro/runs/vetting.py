@@ -66,6 +66,8 @@ def vet(folder: Path, name: str) -> None:
     Raises:
         InputError: one sentence with the file, the value and the likely cause.
     """
+    if not (folder / "runs.json").is_file():
+        raise InputError(f"{name} has no runs.json, without which nobody knows whose rows these are")
     try:
         found = Published(folder)
         content = read_json(folder / "runs.json")
@@ -88,13 +90,13 @@ def vet(folder: Path, name: str) -> None:
 
 def _vet_runs(found: Published, content: dict[str, Any], name: str) -> None:
     file = f"{name}/runs.json"
-    _refuse_other(content, {"common", "methods", "folds", "runs"}, file)
+    _refuse_unknown("field", content, {"common", "methods", "folds", "runs"}, file)
     for run in (content["common"], *content["runs"]):
-        _refuse_other(run, RUN, file)
+        _refuse_unknown("field", run, RUN, file)
         for part, known in FIELDS.items():
-            _refuse_other(run.get(part, {}), known, f"{file}, {part},")
+            _refuse_unknown("field", run.get(part, {}), known, f"{file}, {part},")
     for fold in content["folds"].values():
-        _refuse_other(fold, FOLD, f"{file}, folds,")
+        _refuse_unknown("field", fold, FOLD, f"{file}, folds,")
         for case in (*fold["train"], *fold["validation"], *fold["test"]):
             _refuse_sentence(case, f"{file}, folds,")
     for place, text in _texts(content):
@@ -130,8 +132,8 @@ def _vet_tables(found: Published, name: str) -> None:
     runs = {tuple(str(run[column]) for column in PLACE) for run in found.runs}
     stages = {stage["name"] for method in found.methods.values() for stage in method["stages"]}
     cases, history = found.cases, found.history
-    _refuse_columns(cases.columns, {*IDENTITY, *CASE_COLUMNS}, f"{name}/cases-METHOD.csv")
-    _refuse_columns(history.columns, {*IDENTITY, *HISTORY_COLUMNS}, f"{name}/history.csv")
+    _refuse_unknown("column", cases.columns, {*IDENTITY, *CASE_COLUMNS}, f"{name}/cases-METHOD.csv")
+    _refuse_unknown("column", history.columns, {*IDENTITY, *HISTORY_COLUMNS}, f"{name}/history.csv")
     for column in sorted(NEEDED - set(cases.columns)):
         raise InputError(f"{name}/cases-METHOD.csv has no column {column}: made by another version of npcrepro")
     for table, file in ((cases, "cases-METHOD.csv"), (history, "history.csv")):
@@ -182,16 +184,10 @@ def _vet_code(found: Published, name: str) -> None:
             raise InputError(f"{called}, whose settings are not those of its hash: a setting was changed afterwards")
 
 
-def _refuse_other(data: Any, known: Collection[str], where: str) -> None:
-    for key in data:
-        if key not in known:
-            raise InputError(f"{where} has the field {key!r}, which no record has: it may say who a patient is")
-
-
-def _refuse_columns(columns: Collection[str], known: Collection[str], where: str) -> None:
-    for column in columns:
-        if column not in known:
-            raise InputError(f"{where} has the column {column!r}, which no record has: it may say who a patient is")
+def _refuse_unknown(what: str, names: Collection[str], known: Collection[str], where: str) -> None:
+    for name in names:
+        if name not in known:
+            raise InputError(f"{where} has the {what} {name!r}, which no record has: it may say who a patient is")
 
 
 def _refuse_sentence(text: object, where: str) -> None:

@@ -1,20 +1,13 @@
 """Published weights: finished runs without patients' images, small enough to come with the package.
 
-They lie in ``npcrepro/papers/KEY/weights/METHOD``. :func:`npcrepro.runs.predict.predict` takes that folder like the one
-of a run.
-
-| file | holds |
-|---|---|
-| ``config.json``, ``plan.json``, ``validated.json`` | what they hold in the run |
-| ``provenance.json`` | the same, and under ``packed`` the scores, the training and the images for the card |
-| ``model.safetensors`` | parameters in half precision |
-| ``README.md`` | the model card |
-| ``makers/`` | likewise, the runs whose maps the network takes in |
+They lie in ``npcrepro/papers/KEY/weights/METHOD``, and :func:`npcrepro.runs.predict.predict` takes that folder like the
+one of a run, whose files it holds: parameters in half precision, no predictions, and in ``provenance.json`` under
+``packed`` what the model card ``README.md`` says of scores, training and images. ``makers/`` has likewise the runs
+whose maps the network takes in.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from math import isnan
@@ -22,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npcrepro.base.errors import InputError, pick
-from npcrepro.base.files import read_json, write_json, write_text, writing_folder
+from npcrepro.base.files import read_json, sha256_of_file, write_json, write_text, writing_folder
 from npcrepro.base.wording import DASH, in_words
 from npcrepro.cohorts.prepared import PreparedCohort, prepared_folder, read_prepared
 from npcrepro.protocol import registry
@@ -91,7 +84,7 @@ def _pack(record: Record, folder: Path, device: str) -> None:
         if (record.folder / name).is_file():
             write_json(folder / name, read_json(record.folder / name))
     write_tensors(folder / "model.safetensors", halves)
-    packed["sha256"] = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    packed["sha256"] = sha256_of_file(folder / "model.safetensors")
     # Which runs it used is told by their places below a folder that nobody else has.
     provenance = {name: value for name, value in record.provenance.items() if name != "used"}
     write_json(folder / "provenance.json", provenance | {PACKED: packed})
@@ -205,22 +198,11 @@ def weights_of(name: str) -> Path:
         raise InputError(
             f"there are no weights {name!r}: this copy of the package has none; `npcrepro train` makes a run"
         )
-    return pick(published, _full(name), "weights")
-
-
-def _full(name: str) -> str:
-    return registry.find_method(name)[1].full_name if name in registry.KEYS else name
+    return pick(published, registry.find_method(name)[1].full_name if name in registry.KEYS else name, "weights")
 
 
 def publish(run: Path | str, device: str = "auto") -> Path:
-    """Pack a finished run where the weights of this package lie.
-
-    Returns:
-        The folder.
-
-    Raises:
-        InputError: see `pack`.
-    """
+    """Pack a finished run where the weights of this package lie, and return the folder; errors as in `pack`."""
     record = read_run(Path(run))
     folder = registry.FOLDERS / record.config["paper"] / "weights" / record.config["method"]["name"]
     pack(record, folder, device)
@@ -230,14 +212,14 @@ def publish(run: Path | str, device: str = "auto") -> Path:
 def table() -> list[tuple[str, ...]]:
     """A row for each of the published weights, with the columns of `TABLE`; DSC is the mean over structures and over
     the patients of the test fold."""
-    return [_row(name, Record(folder)) for name, folder in published_weights().items()]
-
-
-def _row(name: str, record: Record) -> tuple[str, ...]:
-    method, scores = method_of(record), record.provenance[PACKED]["scores"].values()
-    means = [score["dsc"] for score in scores if score["dsc"] is not None]
-    tested = f"{sum(means) / len(means):.3f} (n = {max(score['patients'] for score in scores)})" if means else DASH
-    bytes_ = sum(path.stat().st_size for path in record.folder.rglob("*") if path.is_file())
-    trained = f"{record.config['cohort']} (n = {len(record.config['fold']['train'])})"
-    named = (in_words(names) for names in (method.structures, method.channels))
-    return (name, *named, trained, tested, f"{bytes_ / 1e6:.1f}")
+    rows: list[tuple[str, ...]] = []
+    for name, folder in published_weights().items():
+        record = Record(folder)
+        method, scores = method_of(record), record.provenance[PACKED]["scores"].values()
+        means = [score["dsc"] for score in scores if score["dsc"] is not None]
+        tested = f"{sum(means) / len(means):.3f} (n = {max(s['patients'] for s in scores)})" if means else DASH
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        trained = f"{record.config['cohort']} (n = {len(record.config['fold']['train'])})"
+        segments, image = in_words(method.structures), in_words(method.channels)
+        rows.append((name, segments, image, trained, tested, f"{size / 1e6:.1f}"))
+    return rows

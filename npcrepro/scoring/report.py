@@ -15,13 +15,12 @@ from npcrepro.base.wording import DASH
 from npcrepro.scoring.scores import Scores
 from npcrepro.scoring.summary import compare, rank, summarise
 
+WORST = "counts as the worst (DSC and NSD 0, distances the diagonal of the image)"
 RULES_IN_WORDS = {
-    "worst": "where a mask is empty, a value that is not defined counts as the worst (DSC and NSD 0, distances the "
-    "diagonal of the image); where both are, the case is left out",
-    "leave-out": "where a mask is empty, values that are not defined are left out; a missing prediction counts as the "
-    "worst (DSC and NSD 0, distances the diagonal of the image)",
+    "worst": f"where a mask is empty, a value that is not defined {WORST}; where both are, the case is left out",
+    "leave-out": f"where a mask is empty, values that are not defined are left out; a missing prediction {WORST}",
     "one": "where both masks are empty, DSC and NSD count as 1 and distances are left out; where one is, a value that "
-    "is not defined counts as the worst (DSC and NSD 0, distances the diagonal of the image)",
+    f"is not defined {WORST}",
 }
 
 

@@ -76,10 +76,9 @@ def rank(scores: Scores, rule: str = "worst") -> pd.DataFrame:
     for structure, wide in _wide(scores, "dsc", rule):
         if len(wide.columns) < 2 or not len(wide.dropna()):
             continue
-        stability = statistics.rank_stability({name: wide[name] for name in wide})
-        for each in stability.ranks:
-            about = {"structure": structure, "prediction": each.method, "n": stability.n, "rank": each.rank}
-            rows.append(about | {"low": each.low, "high": each.high, "share_first": each.shares[0]})
+        for each in statistics.rank_stability({name: wide[name] for name in wide}):
+            about = {"structure": structure, "prediction": each.method, "n": len(wide.dropna()), "rank": each.rank}
+            rows.append(about | {"low": each.low, "high": each.high, "share_first": each.first})
     return pd.DataFrame(rows)
 
 

@@ -18,7 +18,7 @@ and gives the same numbers with the same seed.
 """
 
 from npcrepro.statistics.aggregation import RULES, Filled, Summary, fill, summarise
-from npcrepro.statistics.intervals import RESAMPLES, Interval, Share, bootstrap, share
+from npcrepro.statistics.intervals import RESAMPLES, UNKNOWN, Interval, Share, bootstrap, share
 from npcrepro.statistics.pairs import (
     Equivalence,
     PairedTest,
@@ -28,22 +28,15 @@ from npcrepro.statistics.pairs import (
     holm,
     one_sample,
     paired,
-    spread_equivalence,
 )
-from npcrepro.statistics.power import (
-    detectable,
-    detectable_margin,
-    detectable_spread,
-    patients_needed,
-    smallest_paired_p,
-)
-from npcrepro.statistics.ranks import Rank, RankStability, rank_stability
+from npcrepro.statistics.power import detectable, detectable_spread, patients_needed
+from npcrepro.statistics.ranks import Rank, rank_stability
 from npcrepro.statistics.seeds import crossed, seed_spread
 
-__all__ = ["RESAMPLES", "Interval", "Share", "bootstrap", "share"]
+__all__ = ["RESAMPLES", "UNKNOWN", "Interval", "Share", "bootstrap", "share"]
 __all__ += ["RULES", "Filled", "Summary", "fill", "summarise"]
 __all__ += ["Equivalence", "PairedTest", "SpreadTest"]
-__all__ += ["compare_spread", "equivalence", "holm", "one_sample", "paired", "spread_equivalence"]
-__all__ += ["detectable", "detectable_margin", "detectable_spread", "patients_needed", "smallest_paired_p"]
-__all__ += ["Rank", "RankStability", "rank_stability"]
+__all__ += ["compare_spread", "equivalence", "holm", "one_sample", "paired"]
+__all__ += ["detectable", "detectable_spread", "patients_needed"]
+__all__ += ["Rank", "rank_stability"]
 __all__ += ["crossed", "seed_spread"]

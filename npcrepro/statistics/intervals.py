@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import nan
 from typing import NamedTuple
 
@@ -21,6 +20,9 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+UNKNOWN = Interval(nan, nan)
 
 
 def bootstrap(
@@ -49,7 +51,7 @@ def bootstrap(
     # in which patients are listed.
     table = np.round(np.array(columns, dtype=float), DECIMALS)
     if table.shape[1] < 3:
-        return Interval(nan, nan)
+        return UNKNOWN
     table = table[:, np.lexsort(table)]
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
@@ -63,8 +65,7 @@ def bootstrap(
     return Interval(float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """The exact 95 % interval (Clopper and Pearson) and the exact one-sided 95 % bounds of a share."""
 
     interval: Interval

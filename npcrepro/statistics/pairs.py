@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from npcrepro.statistics.aggregation import Summary, columns, known, summarise
-from npcrepro.statistics.intervals import RESAMPLES, Interval, bootstrap
+from npcrepro.statistics.intervals import RESAMPLES, UNKNOWN, Interval, bootstrap
 
 # Differences are equal up to here: 0.9 - 0.8 and 0.8 - 0.7 differ in the seventeenth digit, and are a tie all the same.
 DECIMALS = 12
@@ -130,67 +130,58 @@ class SpreadTest:
     """The spread over patients of one method against another's, on the same patients.
 
     Attributes:
+        n: pairs in which both values are known.
         ratio: sd of the first over sd of the second; ``nan`` where the second does not vary.
         interval, interval_90: 95 % and 90 % bootstrap intervals of the ratio.
         p: Pitman-Morgan test of equal variances: t-test of the correlation between sum and difference. It assumes
             normal values; with heavy tails trust the interval.
         correlation: of the two methods over patients.
-        n, left_out: pairs used, and pairs with an undefined value.
+        p_alike: larger p of two one-sided Pitman-Morgan tests, against a ratio of ``1 / margin`` and of ``margin``: a
+            small one says that the spreads are alike.
     """
 
-    ratio: float
-    interval: Interval
-    interval_90: Interval
-    p: float
-    correlation: float
     n: int
-    left_out: int
+    ratio: float = nan
+    interval: Interval = UNKNOWN
+    interval_90: Interval = UNKNOWN
+    p: float = nan
+    correlation: float = nan
+    p_alike: float = nan
 
 
-def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0) -> SpreadTest:
+def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0, margin: float | None = None) -> SpreadTest:
     """Compare two standard deviations over the same patients; fewer than three pairs give ``nan``.
+
+    Args:
+        margin: the largest ratio that counts as alike, above 1.
 
     Example:
         >>> round(compare_spread([0.5, 0.7, 0.9], [0.6, 0.7, 0.8]).ratio, 3)
         2.0
+        >>> test = compare_spread([0.6, 0.7, 0.8, 0.9], [0.61, 0.70, 0.79, 0.90], margin=1.5)
+        >>> print(test.p_alike < 0.05)
+        True
     """
-    (one, other), left_out = known(columns(first, second))
+    if margin is not None and not margin > 1:
+        raise ValueError(f"a margin of a ratio is above 1, got {margin}")
+    (one, other), _ = known(columns(first, second))
     n = len(one)
     if n < 3 or np.ptp(other) == 0:
-        return SpreadTest(nan, Interval(nan, nan), Interval(nan, nan), nan, nan, n, left_out)
+        return SpreadTest(n)
     total, difference = one + other, np.round(one - other, DECIMALS)
-    constant = np.ptp(difference) == 0 or np.ptp(total) == 0
+    constant, p_alike = np.ptp(difference) == 0 or np.ptp(total) == 0, nan
+    if margin is not None and np.ptp(one):
+        sides = {"greater": other / margin, "less": other * margin}
+        p_alike = max(stats.pearsonr(one + end, one - end, alternative=side).pvalue for side, end in sides.items())
     return SpreadTest(
+        n,
         ratio=float(_sd_ratio(one, other)),
         interval=bootstrap((one, other), _sd_ratio, seed),
         interval_90=bootstrap((one, other), _sd_ratio, seed, level=0.9),
         p=1.0 if constant else float(stats.pearsonr(total, difference).pvalue),
         correlation=float(stats.pearsonr(one, other).statistic) if np.ptp(one) else nan,
-        n=n,
-        left_out=left_out,
+        p_alike=p_alike,
     )
-
-
-def spread_equivalence(first: ArrayLike, second: ArrayLike, margin: float) -> float:
-    """Test whether two standard deviations over the same patients are alike; a small p says that they are.
-
-    The larger p of two one-sided Pitman-Morgan tests, against a ratio of ``1 / margin`` and of ``margin``; ``nan`` for
-    fewer than three pairs, and where one of the two does not vary.
-
-    Raises:
-        ValueError: the margin, the largest ratio that counts as alike, is not above 1.
-
-    Example:
-        >>> print(spread_equivalence([0.6, 0.7, 0.8, 0.9], [0.61, 0.70, 0.79, 0.90], margin=1.5) < 0.05)
-        True
-    """
-    if not margin > 1:
-        raise ValueError(f"a margin of a ratio is above 1, got {margin}")
-    (one, other), _ = known(columns(first, second))
-    if len(one) < 3 or np.ptp(other) == 0 or np.ptp(one) == 0:
-        return nan
-    sides = {"greater": other / margin, "less": other * margin}
-    return max(stats.pearsonr(one + limit, one - limit, alternative=side).pvalue for side, limit in sides.items())
 
 
 def holm(p_values: ArrayLike) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import asinh, atanh, isnan, nan, sqrt
 
 from scipy import optimize, stats
@@ -11,11 +10,12 @@ ALPHA = 0.05
 CHANCE = 0.8
 
 
-def detectable(n: int, sd: float) -> float:
+def detectable(n: int, sd: float, equivalence: bool = False) -> float:
     """The smallest mean difference that ``n`` patients show in 80 of 100 cohorts.
 
     Args:
         sd: of the paired differences.
+        equivalence: the smallest margin inside which they show two equal methods to be alike.
 
     Returns:
         In the unit of ``sd``; ``nan`` for fewer than two patients or an unknown sd.
@@ -24,12 +24,13 @@ def detectable(n: int, sd: float) -> float:
         >>> round(detectable(n=20, sd=0.05), 3)
         0.033
     """
-    return _smallest(_chance_of_difference, n) * sd
-
-
-def detectable_margin(n: int, sd: float) -> float:
-    """The smallest margin within which ``n`` patients show two equal methods to be alike in 80 of 100 cohorts."""
-    return _smallest(_chance_of_equivalence, n) * sd
+    if n < 2:
+        return nan
+    chance = _chance_of_equivalence if equivalence else _chance_of_difference
+    largest = 1 / sqrt(n)
+    while chance(n, largest) < CHANCE:
+        largest *= 2
+    return float(optimize.brentq(lambda effect: chance(n, effect) - CHANCE, 0, largest)) * sd
 
 
 def patients_needed(effect: float, sd: float, equivalence: bool = False) -> int:
@@ -83,16 +84,6 @@ def detectable_spread(n: int, correlation: float) -> float:
     return float(optimize.brentq(shown, 1, 1e6))
 
 
-def _smallest(chance: Callable[[int, float], float], n: int) -> float:
-    """Standardised effect at which the chance reaches 80 %."""
-    if n < 2:
-        return nan
-    largest = 1 / sqrt(n)
-    while chance(n, largest) < CHANCE:
-        largest *= 2
-    return float(optimize.brentq(lambda effect: chance(n, effect) - CHANCE, 0, largest))
-
-
 def _chance_of_difference(n: int, effect: float) -> float:
     """Of significance on the side of the effect; on the other side it would show the opposite."""
     return float(stats.nct.sf(stats.t.ppf(1 - ALPHA / 2, n - 1), n - 1, effect * sqrt(n)))
@@ -100,29 +91,3 @@ def _chance_of_difference(n: int, effect: float) -> float:
 
 def _chance_of_equivalence(n: int, margin: float) -> float:
     return max(0.0, 2 * float(stats.nct.sf(stats.t.ppf(1 - ALPHA, n - 1), n - 1, margin * sqrt(n))) - 1)
-
-
-def smallest_paired_p(difference: float, first_sd: float, second_sd: float, n: int) -> float:
-    """The smallest p that a paired t-test can give for n pairs whose two sets of values have these spreads.
-
-    The differences vary least if both sets rise together: their sd is then the difference of the two. A smaller printed
-    p came from other numbers or from more pairs. 0 if the spreads are equal.
-
-    Args:
-        difference: of the two means.
-        first_sd, second_sd: with n - 1.
-        n: pairs, 2 or more.
-
-    Raises:
-        ValueError: fewer than two pairs, or a negative spread.
-
-    Example:
-        >>> round(smallest_paired_p(3.4 - 3.8, 2.0, 3.3, 15), 2)
-        0.25
-    """
-    if n < 2 or min(first_sd, second_sd) < 0:
-        raise ValueError(f"{n} pairs, spreads {first_sd} and {second_sd}: two pairs or more, and no negative spread")
-    least = abs(first_sd - second_sd)
-    if not least:
-        return 0.0 if difference else 1.0
-    return float(2 * stats.t.sf(abs(difference) / least * sqrt(n), n - 1))

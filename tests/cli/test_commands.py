@@ -7,7 +7,6 @@ import sys
 import pytest
 from core_cases import case_arrays, write_tiny
 
-from npcrepro.cli import options
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.papers.li2018.protocol import METHODS, PAPER
@@ -57,9 +56,6 @@ def test_list(call):
     code, out, err = call("list")
     assert (code, err) == (0, "")
     assert all(f"{method.full_name} " in out for method in METHODS)
-
-
-def test_list_as_json(call):
     rows = json.loads(call("list", "--json")[1])
     assert [row["method"] for row in rows if row["paper"] == "li2018"] == [m.full_name for m in METHODS]
     assert {row["paper"] for row in rows} == set(KEYS)
@@ -74,9 +70,6 @@ def test_describe(call):
     conv3 = ["conv3", "Conv2d", *["9", "x", "9"], *["1", "x", "1"], *["4", "x", "4"], *["500", "x", "36", "x", "36"]]
     assert [*conv3, "4,860,500", "6298.56"] in lines
     assert out.endswith("li2018/stepwise: 5,524,239 parameters, 8.13 billion multiply-accumulates for a sample\n")
-
-
-def test_describe_as_json(call):
     described = json.loads(call("describe", "li2018/stepwise", "--json")[1])
     assert set(described) == {"paper", "method", "parameters", "macs", "layers"}
     assert (described["paper"], described["method"]) == ("li2018", "li2018/stepwise")
@@ -122,15 +115,6 @@ def test_run_on_the_phantom(smoke):
     # Every mean comes with the number of patients behind it.
     assert all(line.count("n = 1") == 2 for line in scores[1:])
     assert [record.config["method"]["name"] for record in find(runs)] == sorted(SMOKE)
-
-
-def test_run_again_reads_back(smoke, call):
-    runs, *_ = smoke
-    before = {record.folder: record.provenance for record in find(runs)}
-    code, out, err = call("run", "li2018", "--profile", "smoke", "--runs", runs, "--device", "cpu")
-    assert (code, err) == (0, "")
-    assert f"{len(SMOKE)} runs, 0 trained now, {len(SMOKE)} read back from {runs}" in out
-    assert {record.folder: record.provenance for record in find(runs)} == before
 
 
 def test_publish(smoke):
@@ -186,27 +170,6 @@ def test_a_slip_is_one_line_that_says_what_is_wrong(call, tmp_path, monkeypatch,
     assert not list(tmp_path.rglob("config.json"))
 
 
-def test_blanks_around_commas_belong_to_no_name():
-    assert options.names_of("T1, T2 ,CE T1") == ("T1", "T2", "CE T1")
-    assert options.names_of(None) == options.names_of("") == ()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["run", "li2018", "--profil", "smoke"], "--profile"),
-        (["rum", "li2018"], "run"),
-        (["run"], "Missing argument"),
-        (["run", "li2018", "--seeds", "one"], "valid integer"),
-    ],
-)
-def test_a_misspelt_option_or_command_is_a_usage_error(call, arguments, words):
-    code, out, err = call(*arguments)
-    assert (code, out) == (2, "")
-    assert words in err
-    assert "Traceback" not in err
-
-
 @pytest.fixture
 def cohort(tmp_path):
     """A cohort of its own, to be damaged."""
@@ -222,24 +185,6 @@ def test_a_truncated_image_is_one_sentence_and_no_run(call, tmp_path, cohort):
     assert image.name in refused(outcome)
     assert {path.name for path in runs.rglob("*") if path.is_file()} <= {".lock", "fingerprints.json"}
     assert not (runs / "li2018").exists()
-
-
-def test_a_case_without_a_file_of_a_channel_is_named(call, tmp_path):
-    root = tmp_path / "cohort"
-    cases = [case_arrays(f"P{i}", i, channels=2) for i in range(4)]
-    write_tiny(root, cases, channels=("CET1", "T2"))
-    (root / "imagesTr" / "P2_0001.nii.gz").unlink()
-    arguments = ["--methods", "one-shot", "--profile", "smoke", "--runs", tmp_path / "runs", "--device", "cpu"]
-    code, out, _ = call("run", "li2018", "--cohort", root, *arguments)
-    assert code == 0
-    assert out.startswith("warning: imagesTr/P2_0001.nii.gz: missing channel, so that the case is left out")
-
-
-def test_strict_refuses_a_channel_under_another_name(call, tmp_path):
-    root, runs = tmp_path / "cohort", tmp_path / "runs"
-    write_tiny(root, channels=("CT",))
-    arguments = ["run", "li2018", "--cohort", root, "--profile", "smoke", "--runs", runs, "--device", "cpu"]
-    assert "cohort tiny has CT but no CET1" in refused(call(*arguments, "--strict"))
 
 
 # data
@@ -281,17 +226,13 @@ def test_check_of_a_damaged_cohort_names_every_defect(call, cohort):
     assert [line.split(": ")[:2] for line in defects] == [["error", f"imagesTr/P{i}_0000.nii.gz"] for i in (0, 1)]
 
 
-def test_phantom(call, tmp_path):
-    arguments = ["data", "phantom", tmp_path / "p", "--n", 2, "--matrix", "4x32x32"]
-    assert call(*arguments) == (0, f"2 cases in {tmp_path / 'p'}\n", "")
-    assert call("data", "check", tmp_path / "p")[0] == 0
-    refused(call(*arguments))
-
-
 def test_phantom_of_another_kind_with_its_options(call, tmp_path):
     root = tmp_path / "p"
     options = ["--kind", "thrive", "--matrix", "6x32x32", "--spacing", "8,4.5,4.5", "--seed", 5]
-    assert call("data", "phantom", root, "--n", 1, *options, "--second-observer", 0.7)[0] == 0
+    arguments = ["data", "phantom", root, "--n", 1, *options, "--second-observer", 0.7]
+    assert call(*arguments) == (0, f"1 case in {root}\n", "")
+    assert call("data", "check", root)[0] == 0
+    refused(call(*arguments))
     cohort = read_cohort(root)
     assert cohort.channels == ("THRIVE",)
     image, spacing_mm, _ = read_image(cohort.cases[0].images[0])
@@ -304,8 +245,6 @@ def test_phantom_of_another_kind_with_its_options(call, tmp_path):
     ("options", "words"),
     [
         (["--matrix", "24x160"], "--matrix '24x160' is not three numbers along z, y and x: it looks like 24x160x160"),
-        (["--matrix", "24,160,160"], "--matrix"),
-        (["--matrix", "24x160x2.5"], "--matrix"),
         (["--spacing", "3x1x1"], "--spacing '3x1x1' is not three numbers along z, y and x: it looks like 3,1.25,1.25"),
         (["--spacing", "3,0,1"], "spacing"),
         (["--kind", "mr"], "unknown kind of phantom 'mr'; did you mean 'mri'?"),

@@ -10,7 +10,6 @@ from npcrepro.base.errors import InputError
 from npcrepro.findings.audit import CHECKS, Finding, audit
 from npcrepro.findings.audit.checks import check, fits_f1_of_means
 from npcrepro.papers.chen2020.audit import least_loss
-from npcrepro.papers.guo2021.audit import ball_of
 from npcrepro.papers.li2018.audit import layers
 from npcrepro.papers.luo2020.audit import largest_dsc, largest_dsc_of_mask
 from npcrepro.protocol import registry
@@ -279,18 +278,6 @@ def test_an_f1_of_means_lies_between_two_functions_of_the_mean_dsc():
     assert fits_f1_of_means(dsc, f1, 0).all()
     # Two masks, found exactly and not at all, reach the limit.
     assert fits_f1_of_means([0.5, 0.49], [0.75, 0.75], 0).tolist() == [True, False]
-
-
-def test_a_ball_moved_by_its_surface_distance():
-    assert ball_of(0.741, 1.212) == pytest.approx((7.02, 1.45), abs=0.01)
-
-
-def test_layers_agree_with_the_network_that_is_built():
-    from npcrepro.book import tables
-
-    built = tables.layers(registry.load("li2018").method("stepwise"), registry.load("li2018").profile("paper"))
-    rows = layers(registry.reported("li2018"))
-    assert sum(row["parameters"] for row in rows) == built["parameters"].sum()
 
 
 def test_unknown_checks_and_verdicts_are_refused():

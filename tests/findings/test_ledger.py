@@ -195,12 +195,6 @@ def test_a_test_that_was_changed_after_it_was_frozen_is_an_error(monkeypatch):
             ledger.claims("xue2020")
 
 
-def test_a_paper_whose_folder_lacks_its_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "FOLDERS", tmp_path)
-    with pytest.raises(InputError, match=r"xue2020/paper.yaml is missing: a paper's folder needs this file"):
-        registry.reported.__wrapped__("xue2020")
-
-
 def test_own_series_are_asked_for_by_a_claim_on_them(tmp_path):
     """PET in the place of an MRI says nothing of three MRI series."""
     rows = cases({"single-encoder": scores(0.8, 25), "unet-3d-t1": scores(0.7, 25)}, paper="chen2020")

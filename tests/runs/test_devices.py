@@ -2,7 +2,6 @@
 
 import json
 import logging.handlers
-import math
 import multiprocessing
 import os
 import signal
@@ -148,17 +147,6 @@ def test_bf16_only_where_the_processor_has_matrix_units_for_it(monkeypatch, has,
     fabric = devices.make_fabric("auto")
     assert (fabric._precision.precision, fabric.device.type) == (precision, "cpu")
     assert said.buffer == []  # Lightning would tell the precision
-
-
-def test_bf16_trains_and_keeps_its_weights_in_fp32(tiny_prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    method = PAPER.method("linear-scores")
-    data = method.data.build(tiny_prepared, TINY.matrix, method.channels, method.structures)
-    task = method, TINY, data, ["P0", "P1"], ["P2"], 0
-    network, state = training.train(*task, devices.make_fabric("cpu"), tmp_path / "checkpoint", print)
-    assert all(math.isfinite(row["validation_loss"]) for row in state.history)
-    assert {p.dtype for p in network.parameters()} == {torch.float32}
-    assert not state.diverged
 
 
 def test_a_device_that_is_not_there_or_mistyped(monkeypatch):

@@ -42,50 +42,6 @@ def test_a_box_moved_by_one_slice_and_two_columns(tmp_path):
     assert [everywhere[f"spacing_{axis}_mm"] for axis in "zyx"] == [3.0, 0.5, 0.5]
 
 
-def test_the_dsc_of_two_balls(tmp_path):
-    """Equal balls at a distance of one radius have 5/16 of their volume in common."""
-    z, y, x = np.mgrid[:60, :60, :90]
-    balls = [((z - 29.5) ** 2 + (y - 29.5) ** 2 + (x - c) ** 2 <= 24**2).astype(np.uint8) for c in (29.5, 53.5)]
-    row = scores(balls[1], cohort_of(tmp_path, balls[0], spacing_mm=(1.0, 1.0, 1.0)))["GTVp", "all_slices"]
-    assert row["dsc"] == pytest.approx(5 / 16, abs=0.005)
-    assert row["reference_ml"] == pytest.approx(4 / 3 * np.pi * 2.4**3, rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("in_reference", "found", "status", "inside"),
-    [
-        (1, 1, "ok", "ok"),
-        (1, 0, "pred_empty", "pred_empty"),
-        (0, 1, "ref_empty", "both_empty"),
-        (0, 0, "both_empty", "both_empty"),
-    ],
-)
-def test_status(tmp_path, in_reference, found, status, inside):
-    reference, label = np.zeros((2, 2, 4, 4), np.uint8)
-    reference[0, 0], label[0, 0] = in_reference, found
-    rows = scores(label, cohort_of(tmp_path, reference))
-    assert rows["GTVp", "all_slices"]["status"] == status
-    # Without the structure in the reference there is no slice to look at.
-    assert rows["GTVp", "reference_slices"]["status"] == inside
-    assert isnan(rows["GTVp", "all_slices"]["dsc"]) == (status == "both_empty")
-
-
-def test_each_structure_is_scored_by_its_own_value_and_slices(tmp_path):
-    reference = np.zeros((3, 4, 4), np.uint8)
-    reference[0, :2], reference[2, :1] = 1, 5
-    label = np.where(reference == 5, 2, 0).astype(np.uint8)
-    cohort = cohort_of(tmp_path, reference, structures={"GTVp": 1, "GTVnd": 5})
-    assert [(key, row["tp"], row["fn"]) for key, row in scores(label, cohort).items()] == [
-        (("GTVp", "all_slices"), 0, 8),
-        (("GTVp", "reference_slices"), 0, 8),
-        (("GTVp", "labelled_slices"), 0, 8),
-        (("GTVnd", "all_slices"), 4, 0),
-        (("GTVnd", "reference_slices"), 4, 0),
-        (("GTVnd", "labelled_slices"), 4, 0),
-    ]
-    assert {row["structure"] for row in score_case(label, cohort.case("A"), cohort, ("GTVnd",))} == {"GTVnd"}
-
-
 def test_labelled_slices_show_any_structure_of_the_method(tmp_path):
     """Of four slices the second shows one organ, the third the other, the first an organ that the method leaves out."""
     reference = np.zeros((4, 2, 2), np.uint8)

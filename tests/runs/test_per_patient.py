@@ -30,13 +30,6 @@ def test_the_voxels_of_a_patients_cases_are_pooled():
     assert isnan(third.reference_ml)
 
 
-def test_methods_seeds_structures_and_suspects_are_kept_apart():
-    row = ("a", "A", 0, 1, 0, 0, 9, 1.0, 1.0)
-    frames = [table(row), table(row).assign(method="unfused"), table(row).assign(structure="GTVnd")]
-    frames += [table(row).assign(suspect=True), table(row).assign(seed=1), table(row).assign(region="reference_slices")]
-    assert len(by_patient(pd.concat(frames))) == 6
-
-
 def test_seeds_are_averaged_within_a_patient_and_none_without_a_value_is_hidden():
     rows = [("a", "A", seed, 1, 1, fn, 7, 1.0, predicted) for seed, fn, predicted in ((0, 0, 1.0), (1, 2, 3.0))]
     rows += [("b", "B", 0, 1, 0, 0, 9, 1.0, 1.0), ("b", "B", 1, 0, 0, 0, 9, 0.0, 0.0)]

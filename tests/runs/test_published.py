@@ -97,14 +97,6 @@ def test_tables_of_other_methods_keep_the_columns_that_they_had(tmp_path, result
     assert found.components.isna().sum() == 2
 
 
-def test_a_run_is_replaced_by_one_of_the_same_method_fold_and_seed(tmp_path, results):
-    publish([record_at(tmp_path / "a", 0.1), record_at(tmp_path / "a", 0.2, seed=1)], results)
-    publish([record_at(tmp_path / "b", 0.3)], results)
-    found = read_published(results)
-    assert found.cases.set_index("seed").dsc.to_dict() == {0: 0.3, 1: 0.2}
-    assert sorted(run["seed"] for run in found.runs) == [0, 1]
-
-
 def test_all_runs_of_a_method_defined_otherwise_are_replaced(tmp_path, results):
     publish([record_at(tmp_path / "a", seed=seed) for seed in (0, 1)], results)
     publish([record_at(tmp_path / "a", method=UNFUSED)], results)
@@ -117,17 +109,6 @@ def test_all_runs_of_a_method_defined_otherwise_are_replaced(tmp_path, results):
     assert {(run["method"], run["seed"]) for run in found.runs} == {("stepwise", 3), ("unfused", 0)}
     assert found.methods["stepwise"]["budget"] == 2.0
     assert found.history.groupby("method").seed.unique().map(list).to_dict() == {"stepwise": [3], "unfused": [0]}
-
-
-def test_a_method_published_before_it_had_a_field_is_the_same_where_the_field_is_off(tmp_path, results):
-    publish([record_at(tmp_path / "a")], results)
-    content = json.loads((results / "runs.json").read_text())
-    del content["methods"]["stepwise"]["largest_component"]
-    (results / "runs.json").write_text(json.dumps(content))
-    assert publish([record_at(tmp_path / "a", seed=1)], results) == []
-    assert sorted(run["seed"] for run in read_published(results).runs) == [0, 1]
-    changed = replace(STEPWISE, largest_component=True)
-    assert len(publish([record_at(tmp_path / "b", seed=2, method=changed)], results)) == 2
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from npcrepro.base.files import as_data, write_json
 from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol.method import Component, Method
 from npcrepro.runs import records
-from npcrepro.runs.environment import environment
 from npcrepro.runs.published import Published
 from npcrepro.runs.records import Record, find, write_csv
 
@@ -79,13 +78,6 @@ def test_where_a_run_lies_and_what_it_is_called():
     assert everybody.title == "li2018/stepwise on tiny, tiny, all patients, seed 0"
 
 
-def test_a_record_made_before_methods_could_use_others(tmp_path):
-    record = record_at(tmp_path)
-    older = {name: value for name, value in record.config["method"].items() if name != "uses"}
-    assert as_data(Method.from_data(older)) == record.config["method"]
-    assert record.used == {}
-
-
 def test_tables_keep_all_digits_and_empty_fields(tmp_path):
     values = [0.1 + 0.2, 1 / 3, 1e-300, nan, *np.random.default_rng(0).random(500)]
     rows = [{"case": "001", "patient": "NA", "dsc": value, "status": "ok"} for value in values]
@@ -143,22 +135,3 @@ def test_a_run_that_was_copied_without_those_that_it_uses(tmp_path, monkeypatch)
     write_json(Path("copy/provenance.json"), {"used": {"stepwise": [used]}})
     with pytest.raises(InputError, match=f"copy uses {used}, but lies in no folder of runs .* copied by itself"):
         _ = Record(Path("copy")).used
-
-
-def test_a_prediction_is_read_back_in_steps_of_1_255(tmp_path):
-    (tmp_path / "predictions").mkdir()
-    probability = np.array([[[[0, 128, 255]]]], np.uint8)
-    np.savez_compressed(tmp_path / "predictions" / "A.npz", label=np.array([[[0, 1, 1]]]), probability=probability)
-    label, found = Record(tmp_path).prediction("A")
-    assert label.tolist() == [[[0, 1, 1]]]
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found.flatten(), [0, 128 / 255, 1])
-
-
-def test_the_environment_names_versions_and_machine():
-    found = environment()
-    assert {"npcrepro", "torch", "numpy"} <= set(found["versions"])
-    assert found["versions"]["numpy"] == np.__version__
-    assert found["threads"] >= 1
-    assert found["git_commit"] is None or len(found["git_commit"].removesuffix("-dirty")) == 40
-    assert json.loads(json.dumps(found)) == found

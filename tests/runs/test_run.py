@@ -1,6 +1,5 @@
 """One run: what it leaves, when it is read back, and what cannot be run. What machines do to it is in test_faults."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -104,18 +103,6 @@ def test_the_same_run_elsewhere_has_the_same_numbers_bit_for_bit(finished, tiny_
         assert (again.folder / name).read_bytes() == (record.folder / name).read_bytes(), name
 
 
-def test_whatever_is_asked_otherwise_is_a_run_of_its_own(tiny_root, tmp_path):
-    few = {"updates": 3, "check_every": 1}
-    finish(tiny_root, tmp_path, tiny_paper(**few), seeds=(0, 1))
-    finish(tiny_root, tmp_path, tiny_paper(updates=6, check_every=1))
-    finish(tiny_root, tmp_path, tiny_paper(**few), folds=(2, 0))
-    network = Component("npcrepro.papers.li2018.network:Li2018Network", {"fused": False})
-    other = replace(PAPER.method("stepwise"), network=network)
-    finish(tiny_root, tmp_path, replace(tiny_paper(**few), methods=(other,)))
-    assert len(folders_of_runs(tmp_path)) == 5
-    assert len({(folder / "model.safetensors").read_bytes() for folder in folders_of_runs(tmp_path)}) == 5
-
-
 def test_training_sees_the_cases_of_its_fold_and_never_a_suspect_or_the_test_case(tmp_path, monkeypatch):
     cases = [case_arrays(f"{patient}-{i}", i, patient=patient) for patient in "ABCD" for i in (0, 1)]
     cases += [case_arrays("E-0", 0, patient="E", suspect=True)]
@@ -173,18 +160,6 @@ def test_a_loss_that_is_no_number_is_a_finished_run_that_names_and_keeps_its_bat
             "image": (2, 1, 16, 16), "label": (2, 1, 16, 16)
         }  # fmt: skip
         assert np.isfinite(arrays["image"]).all()
-
-
-def test_other_scoring_code_scores_the_predictions_again_and_trains_nothing(tiny_root, tmp_path, monkeypatch):
-    (record,), _ = finish(tiny_root, tmp_path)
-    before = (record.folder / "cases.csv").read_bytes()
-    (record.folder / "cases.csv").write_text("scored by other code\n")
-    (record.folder / "provenance.json").write_text(json.dumps(record.provenance | {"scoring_sha256": "0"}))
-    monkeypatch.setattr(training, "train", None)
-    (again,), lines = finish(tiny_root, tmp_path)
-    assert lines[-1].startswith("1 run, 0 trained now")
-    assert (again.folder / "cases.csv").read_bytes() == before
-    assert again.provenance == record.provenance
 
 
 # What cannot be run

@@ -173,15 +173,6 @@ def test_status_and_plan_of_a_half_done_sweep(half_done, call):
     assert out.splitlines()[-1].startswith("memory: 2 GB for each run at a time")
 
 
-def test_status_of_what_has_not_begun_writes_nothing(tmp_path, tiny_root, call):
-    for key, cohort in (("xue2020", "phantom"), ("li2018", tiny_root)):
-        asked = ("--profile", "smoke", "--cohort", cohort, "--runs", tmp_path / "runs")
-        code, out, err = call("status", key, *asked)
-        assert (code, err) == (0, "")
-        assert out.splitlines()[-1] == f"0 of {len(registry.load(key).profile('smoke').methods)} runs finished"
-        assert not (tmp_path / "runs").exists()
-
-
 def test_hours_that_nobody_measured_are_not_guessed(tmp_path):
     rows = estimate(make_sweep(["guo2021"], smoke(tmp_path), images=False))
     trained = [row for row in rows if row.source != "trains nothing"]

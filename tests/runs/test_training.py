@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from core_cases import TINY, disc, write_tiny
+from core_cases import TINY, write_tiny
 from torch import nn
 
 from npcrepro.base.errors import InputError
@@ -346,21 +346,6 @@ def test_nothing_is_stopped_early_without_validation_cases(tiny_prepared, fabric
     assert all(math.isnan(row["validation_loss"]) for row in state.history)
 
 
-def test_a_loss_that_is_no_number_ends_the_training(learn, tmp_path):
-    huge = Component("torch.optim:SGD", {"lr": 1e30, "momentum": 0.9})
-    stages = (*one_stage(optimiser=huge, share=0.5), *one_stage(name="never", share=0.5))
-    checkpoint = tmp_path / "c.safetensors"
-    _, state = learn(stages=stages, checkpoint=checkpoint)
-    assert state.diverged
-    assert {row["stage"] for row in state.history} == {"all layers"}
-    assert not math.isfinite(state.history[-1]["loss"])
-    assert state.history[-1]["update"] < 6
-    # And a later session knows it.
-    _, later = learn(stages=stages, checkpoint=checkpoint)
-    assert later.diverged
-    assert curve(later) == curve(state)
-
-
 def test_training_cases_without_any_structure_are_an_error(tmp_path, fabric):
     blank = CaseArrays("P0", "P0", np.ones((1, 3, 16, 16), np.int16), np.zeros((3, 16, 16), np.uint8), (1.0, 1.0, 1.0))
     prepared = prepare(write_tiny(tmp_path / "c", [blank]), tmp_path / "p")
@@ -371,26 +356,6 @@ def test_training_cases_without_any_structure_are_an_error(tmp_path, fabric):
 
 
 # Learning
-
-
-def test_one_slice_can_be_learnt_by_heart(tmp_path, fabric):
-    """The three steps with linear scores, on a disc in noise."""
-    label = disc(32, (14, 18), 7).astype(np.uint8)[None]
-    image = (np.where(label, 400, 0) + np.random.default_rng(0).integers(0, 100, label.shape))[None].astype(np.int16)
-    prepared = prepare(write_tiny(tmp_path / "c", [CaseArrays("P0", "P0", image, label, (1.0, 1.0, 1.0))]), tmp_path)
-    method = replace(PAPER.method("linear-scores"), augmentation=None)
-    profile = replace(TINY, matrix=(32, 32), width=0.1, batch_size=1, updates=240, check_every=80)
-    data = method.data.build(prepared, profile.matrix, method.channels, method.structures)
-    cases = ["P0"], ["P0"]
-    network, state = training.train(method, profile, data, *cases, 0, fabric, tmp_path / "c.safetensors", print)
-    with torch.no_grad():
-        found = network(data.finish(data.batch([("P0", 0)])[0]))[0, 0].numpy() >= 0
-    dsc = 2 * (found & (label[0] > 0)).sum() / (found.sum() + label.sum())
-    assert dsc > 0.9
-    # The slice is its own validation here, so the curve ends in the same number.
-    assert state.history[-1]["validation_dsc"] == pytest.approx(dsc)
-    losses = {row["stage"]: row["loss"] for row in state.history}
-    assert losses["score 1/1"] < 0.2
 
 
 def test_running_statistics_of_frozen_layers_stay_as_they_are():

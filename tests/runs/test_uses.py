@@ -1,6 +1,5 @@
 """Methods that build on runs of others, end to end: weights taken over, and maps of patients not trained on."""
 
-import contextlib
 import re
 import shutil
 from dataclasses import replace
@@ -13,12 +12,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import as_data, write_json
+from npcrepro.base.files import write_json
 from npcrepro.cohorts.folds import Fold, inner_folds
 from npcrepro.cohorts.prepared import read_prepared
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage, Use
-from npcrepro.runs import locking as locking_module
-from npcrepro.runs import queue as queue_module
 from npcrepro.runs import training
 from npcrepro.runs.plan import configure, in_order
 from npcrepro.runs.records import Record, find
@@ -197,11 +194,6 @@ def test_a_wrong_prefix_is_an_error(finished, tiny_root, prefixes, error, messag
     assert len(all_records(runs)) == before
 
 
-def test_an_unknown_method_to_use_names_the_near_miss(plan):
-    with pytest.raises(InputError, match="did you mean 'first'"):
-        plan("warm", with_method(variant("warm", Use("fist", weights={"": ""}))))
-
-
 # Maps
 
 
@@ -255,16 +247,6 @@ def test_maps_of_tested_patients_can_be_the_mean_of_what_the_parts_make(finished
     for patient in ("P1", "P2", "P3"):
         ((path,), there) = data.maps[patient], load_data(records["second"], prepared).maps[patient][0]
         assert np.array_equal(np.load(path)["probability"], np.load(there)["probability"])
-
-
-def test_what_was_written_before_maps_could_be_averaged_stays_the_same():
-    assert as_data(Use("first", maps=3)) == {"method": "first", "weights": {}, "maps": 3}
-    averaged = PAPER.method("averaged")
-    assert as_data(averaged)["uses"][1] == {"method": "first", "weights": {}, "maps": 3, "averaged": True}
-    assert Method.from_data(as_data(averaged)) == Method.from_data(as_data(Method.from_data(as_data(averaged))))
-    assert Method.from_data(as_data(averaged)).uses == averaged.uses
-    with pytest.raises(InputError, match="toy/own averages maps of first, which takes two or more parts"):
-        variant("own", Use("first", maps=1, averaged=True))
 
 
 def test_maps_are_the_probabilities_of_the_run_that_is_named(finished):
@@ -383,29 +365,3 @@ def test_runs_that_build_on_others_are_scored_again_by_newer_code(finished, tiny
     for record in records:
         assert record.cases.equals(before[record.config["method"]["name"]].cases)
         assert record.provenance["scoring_sha256"] != "older"
-
-
-def test_a_run_of_another_process_comes_last_and_then_what_builds_on_it(tiny_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(queue_module, "POLL_SECONDS", 0.0)
-    paper = replace(PAPER, methods=(*METHODS, variant("alone")))
-    reference, _ = finish(tiny_root, tmp_path / "before", "still", "alone", paper=paper)
-    held = tmp_path / "runs" / reference[0].used["first"][0].folder.relative_to(tmp_path / "before")
-    other = contextlib.ExitStack()
-    other.enter_context(locking_module.locked(held))
-
-    class Lines(list):
-        def append(self, line):
-            super().append(line)
-            if ": waiting, " in line:
-                other.close()
-
-    lines = Lines()
-    records, _ = finish(tiny_root, tmp_path / "runs", "still", "alone", paper=paper, lines=lines)
-    title = "on tiny, tiny, fold 0, seed 0"
-    assert [line.split(": ")[0] for line in lines if not line.startswith("warning")] == [
-        f"[3/3] toy/alone {title}", f"[1/3] toy/first {title}", f"[1/3] toy/first {title}", f"[2/3] toy/still {title}",
-        f"3 runs, 3 trained now, 0 read back from {tmp_path / 'runs'}",
-    ]  # fmt: skip
-    assert lines[-4].endswith(f"waiting, another process is working on {held}")
-    for record, one in zip(reference, records, strict=True):
-        assert torch.equal(weights(record)["body.weight"], weights(one)["body.weight"])

@@ -5,17 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from core_cases import case_arrays, finish, tiny_paper, write_tiny
-from torch import nn
+from bright_network import bright_paper
+from core_cases import case_arrays, finish, write_tiny
 
-from npcrepro.base.errors import InputError
 from npcrepro.base.files import read_json
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.metrics.curves import count_scores
-from npcrepro.protocol.method import Component
 from npcrepro.runs import training
 from npcrepro.runs.predict import predict
 from npcrepro.runs.validated import at_threshold, choose_threshold, validate
@@ -48,14 +45,6 @@ def test_a_patient_without_the_structure_counts_where_nothing_is_found_and_alone
     assert choose_threshold([patient], (0.2, 0.4)) == (0.2, 1)
     assert choose_threshold([patient, without], (0.2, 0.4)) == (0.4, pytest.approx((2 / 3 + 1) / 2))
     assert choose_threshold([without]) == choose_threshold([]) == (None, None)
-
-
-def test_thresholds_that_are_none():
-    with pytest.raises(InputError, match="the list of thresholds is empty: give one at least"):
-        choose_threshold([], ())
-    for wrong in (0, 1.01, float("nan")):
-        with pytest.raises(InputError, match=f"^{wrong} is no threshold of a probability"):
-            choose_threshold([], (0.5, wrong))
 
 
 def test_bytes_are_cut_where_they_were_counted():
@@ -117,26 +106,8 @@ def test_the_largest_piece_is_kept_where_they_gain_by_it_and_the_method_asks(coh
 # Runs
 
 
-class Bright(nn.Module):
-    """The probability is 0.98 where a voxel is bright, and 0.04 at most where it is not."""
-
-    def __init__(self, in_channels, out_channels, width):
-        super().__init__()
-        self.bias = nn.Parameter(torch.tensor(-6.0))
-
-    def forward(self, image):
-        return image.sum(dim=1, keepdim=True) / 50 + self.bias
-
-
 def paper_of(**changes):
-    """The tiny paper with a method that needs no training to be right."""
-    paper = tiny_paper(updates=2, check_every=1)
-    stage = replace(paper.methods[0].stages[0], name="all", share=1.0, forward={}, trainable=())
-    stage = replace(stage, optimiser=Component("torch.optim:SGD", {"lr": 1e-9}))
-    data = Component("npcrepro.sampling.slices:SliceData", {"normalisation": "none"})
-    network = Component(f"{__name__}:Bright")
-    simple = replace(paper.methods[0], name="bright", network=network, data=data, augmentation=None, stages=(stage,))
-    return replace(paper, methods=(replace(simple, **changes),))
+    return bright_paper({"name": "bright", **changes})
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from npcrepro.protocol.settings import Settings
 from npcrepro.runs import weights as weights_module
 from npcrepro.runs.model_card import model_card
 from npcrepro.runs.predict import predict, read_run, train_on_all
-from npcrepro.runs.published import publish, published_folders, read_published
+from npcrepro.runs.published import published_folders, read_published
 from npcrepro.runs.records import CHOOSING, Record
 from npcrepro.runs.run import load_network
 from npcrepro.runs.weights import LARGEST_HALF, PACKED, pack, published_weights, scores_of, weights_of
@@ -31,6 +31,14 @@ COMMITTED = published_weights()
 
 def silent(line):
     pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fp32():
+    """fp32, whatever the machine is good at: in bf16, weights in half precision change a label here and there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", dict)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +121,6 @@ def test_weights_of_all_patients_have_no_scores(tiny_root, tmp_path):
     card = (tmp_path / "w" / "README.md").read_text()
     assert "| tested on | nobody |" in card
     assert "so that there are no scores" in card
-    assert weights_module._row("w", Record(tmp_path / "w"))[-2] == "–"
 
 
 def test_a_card_names_what_a_cohort_is_not(packed, tmp_path):
@@ -135,11 +142,6 @@ def test_scores_are_of_patients_in_all_slices_without_doubtful_labels(record):
     dsc = cases.dsc[cases.region == "all_slices"].item()
     assert (structure, found["patients"], found["dsc"]) == ("GTVp", 2, pytest.approx(dsc / 2, abs=5e-5))
     assert scores_of(cases[:0]) == {}
-
-
-def test_a_published_record_gives_the_same_scores(record, tmp_path):
-    publish([record], tmp_path / "p")
-    assert scores_of(read_published(tmp_path / "p").cases) == scores_of(record.cases)
 
 
 def test_networks_whose_maps_go_in_are_packed_too(tmp_path):
@@ -242,16 +244,6 @@ def test_weights_are_listed_and_published(shelf, call, record, packed):
 
 
 # Damaged, or for other images
-
-
-def test_an_image_of_another_kind_is_told_what_the_weights_need(packed, tmp_path):
-    def refused(root, words):
-        with pytest.raises(InputError, match=words) as error:
-            predict(packed, root, tmp_path / "out", "cpu", silent)
-        assert "\n" not in str(error.value)
-
-    write_tiny(tmp_path / "ct", channels=("CT",))
-    refused(tmp_path / "ct", "ct has CT, but li2018/stepwise needs CET1: another kind of image")
 
 
 @pytest.mark.parametrize(

@@ -335,7 +335,7 @@ def _places(values: pd.DataFrame) -> dict[str, tuple[float, str]]:
     order = (-means).rank(method="first", na_option="bottom")
     kept = values.dropna()
     # Fewer methods or patients have places and no draws.
-    drawn = statistics.rank_stability(dict(kept.items())).ranks if len(kept.columns) > 1 and len(kept) > 2 else ()
+    drawn = statistics.rank_stability(dict(kept.items())) if len(kept.columns) > 1 and len(kept) > 2 else ()
     ends = {rank.method: f" ({rank.low} to {rank.high})" for rank in drawn if rank.low != rank.high}
     return {name: (place, f"{place:.0f}{ends.get(name, '')}") for name, place in order.items()}
 

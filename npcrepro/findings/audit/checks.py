@@ -47,7 +47,7 @@ class Finding:
         one_of(VERDICTS, self.verdict, "verdict")
 
 
-Compute = Callable[[Reported], Finding]
+Compute = Callable[..., Finding]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Check:
     """One question to the printed numbers of a paper.
 
     Attributes:
-        key: ``"L01"``.
+        key, paper: ``"L01"``, and ``"li2018"``, in whose ``audit.py`` it is written.
         claim, where: what the paper prints or implies, and the place.
         reading: under which the paper is right, or nearest to it.
         consequence: for the reproduction.
@@ -68,16 +68,12 @@ class Check:
     """
 
     key: str
+    paper: str
     claim: str
     where: str
     reading: str
     consequence: str
-    compute: Compute
-
-    @property
-    def paper(self) -> str:
-        """``"li2018"``: the paper in whose ``audit.py`` the check is written."""
-        return self.compute.__module__.split(".")[-2]
+    compute: Callable[[Reported], Finding]
 
 
 class Result(NamedTuple):
@@ -90,13 +86,19 @@ class Result(NamedTuple):
 CHECKS: dict[str, Check] = {}
 
 
-def check(key: str, **about: str) -> Callable:
-    """Register a function as the computation of a check; ``about`` are the texts of :class:`Check`."""
+def check(key: str, *given: str, **about: str) -> Callable:
+    """Register a function as the computation of a check.
+
+    Args:
+        given: for the function behind the content of the YAML file, where it is that of several checks.
+        about: the texts of :class:`Check`.
+    """
 
     def register(compute: Compute) -> Compute:
         if key in CHECKS:
             raise ValueError(f"there are two checks {key}")
-        CHECKS[key] = Check(key, compute=compute, **about)
+        paper = compute.__module__.split(".")[-2]
+        CHECKS[key] = Check(key, paper, compute=lambda reported: compute(reported, *given), **about)
         return compute
 
     return register

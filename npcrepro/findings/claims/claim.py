@@ -11,10 +11,11 @@ from typing import Any
 from npcrepro import statistics
 from npcrepro.base.errors import InputError, one_of, pick
 from npcrepro.base.files import sha256_of
+from npcrepro.metrics.panel import PLANE_DSC
 from npcrepro.runs.evaluation import REGIONS
 
-PLANES = ("axial_dsc", "coronal_dsc", "sagittal_dsc")
-WORST = dict.fromkeys(("dsc", "dsc_validated", "jsc", "sensitivity", "precision", "specificity", *PLANES), 0.0)
+# Of which 0 is the worst.
+SHARES = ("dsc", "dsc_validated", "jsc", "sensitivity", "precision", "specificity", *PLANE_DSC)
 # What may be put in other words, or is decided elsewhere, without changing the test.
 WORDING = ("key", "paper", "text", "where", "printed", "by", "needs", "limits", "frozen", "control", "arms", "parts")
 TESTED = ("difference", "spread", "equivalence", "value", "share")
@@ -61,10 +62,9 @@ class Claim:
         threshold, beyond: a share counts units whose metric is ``"below"`` or ``"above"`` the threshold.
         unit: of a share: ``"patient"`` (averaged over seeds) or ``"seed"`` (averaged over patients).
         scale: ``"plain"``, or ``"log"`` for ratios: the contrast of logarithms, undefined for values not above 0.
-        rule, worst: what undefined values count as (:func:`npcrepro.statistics.fill`); the worst value is known for
-            shares of overlap and has to be given for other metrics.
+        rule: what undefined values count as (:func:`npcrepro.statistics.fill`); the worst value is known for shares of
+            overlap, the rule of other metrics is ``leave_out``.
         seeds: how many the protocol asks for: 3, or 5 for an ablation below 0.02 DSC.
-        structure: that is compared; empty means the only one, or the mean over those that a patient has.
         region: of ``npcrepro.runs.evaluation.REGIONS``.
         parts, needed: of the form ``"all"``, and how many of them have to hold; 0 for all.
         repeats: key of a claim of the same paper that this one repeats by a metric that follows from its own; Holm's
@@ -95,11 +95,9 @@ class Claim:
     unit: str = "patient"
     scale: str = "plain"
     rule: str = "worst"
-    worst: float | None = None
     seeds: int = 3
     printed: str = ""
     test: str = ""
-    structure: str = ""
     region: str = "all_slices"
     parts: tuple[Claim, ...] = ()
     needed: int = 0
@@ -162,11 +160,9 @@ class Claim:
             yield f"margin {self.margin:g} leaves no room; a spread takes a factor above 1, others a size above 0"
         if self.wider_margin is not None and not self.wider_margin > (self.margin or 0):
             yield f"wider_margin {self.wider_margin:g} is not wider than margin {self.margin:g}"
-        if self.scale == "log" and self.worst is not None and not self.worst > 0:
-            yield f"worst {self.worst:g} has no logarithm; name a positive one"
         unknown = [metric for metric in self.metrics if self.worst_of(metric) is None]
         if self.rule == "worst" and unknown:
-            yield f"the worst value of {unknown[0]} is not known; give worst, or rule: leave_out"
+            yield f"the worst value of {unknown[0]} is not known; its rule has to be leave_out"
 
     @classmethod
     def from_data(cls, data: Mapping) -> Claim:
@@ -179,7 +175,7 @@ class Claim:
         for name in data:
             pick(known, name, f"entry of claim {data.get('key', '')}".rstrip())
         # A part says what is its own; the rest it has from the whole.
-        passed_on = ("paper", "where", "structure", "region", "own_series")
+        passed_on = ("paper", "where", "region", "own_series")
         shared = {name: data[name] for name in passed_on if name in data}
         made: dict[str, Any] = {}
         try:
@@ -231,9 +227,7 @@ class Claim:
 
     def worst_of(self, metric: str) -> float | None:
         """What a failure counts as; ``None`` if it is not known. The 0 of an overlap has no logarithm."""
-        if self.rule == "leave_out" or self.worst is not None:
-            return self.worst
-        return WORST.get(metric) if self.scale == "plain" else None
+        return 0.0 if metric in SHARES and self.scale == "plain" and self.rule != "leave_out" else None
 
     def towards(self, number: float) -> float:
         """The number, positive on the claimed side."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, exp, isnan, log10, nan
 from typing import Literal
@@ -10,8 +10,7 @@ from typing import Literal
 import pandas as pd
 
 from npcrepro import statistics
-from npcrepro.base.errors import InputError
-from npcrepro.findings.claims.claim import TESTED, Claim
+from npcrepro.findings.claims.claim import Claim
 from npcrepro.findings.claims.evidence import BESIDE, OVERLAPS, Evidence, compared, is_distance, weigh
 
 Verdict = Literal["confirmed", "weakened", "refuted", "mixed", "undecided"]
@@ -38,25 +37,24 @@ class Decision:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def decide_together(family: Sequence[tuple[Claim, pd.DataFrame]], seed: int = 0) -> list[Decision]:
-    """Decide the claims of one paper, each with its rows, with Holm's correction for their number.
+def weigh_all(family: Iterable[tuple[Claim, pd.DataFrame]]) -> dict[str, Evidence | str]:
+    """Evidence on each claim, by its key, or why there is none.
 
     Args:
         family: claims, each with a data frame of :func:`npcrepro.runs.per_patient.select`: one structure and one
             region, columns ``paper``, ``method``, ``patient``, ``seed``, ``status`` and the metrics.
-        seed: of resampling.
 
     Raises:
-        InputError: the metric of a claim is no column, the rows hold several structures or regions, or a claim is not
-            tested by itself (decide its parts, then :func:`all_of`).
+        InputError: the metric of a claim is no column, or the rows hold several structures or regions.
     """
-    return judge_together([claim for claim, _ in family], weigh_all(family, seed))
+    return {claim.key: weigh(claim, patients) for claim, patients in family}
 
 
-def judge_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | str], without: int = 0) -> list[Decision]:
-    """As :func:`decide_together`, from the evidence of :func:`weigh_all`.
+def decide_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | str], without: int = 0) -> list[Decision]:
+    """Decide the claims of one paper from the evidence of :func:`weigh_all`, with Holm's correction for their number.
 
     Args:
+        claims: that are tested by themselves; of others the parts, see :func:`all_of`.
         without: patients that were left out on purpose, and count as there where twenty are asked for.
     """
     found = [weighed[claim.key] for claim in claims]
@@ -69,14 +67,6 @@ def judge_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | str
         Decision(claim.key, "undecided", one) if isinstance(one, str) else _decide(claim, one, side, likeness, without)
         for claim, one, side, likeness in zip(claims, found, sides, alike, strict=True)
     ]
-
-
-def weigh_all(family: Sequence[tuple[Claim, pd.DataFrame]], seed: int = 0) -> dict[str, Evidence | str]:
-    """Evidence on each claim, by its key, or why there is none; errors as in :func:`decide_together`."""
-    for claim, _ in family:
-        if claim.form not in TESTED:
-            raise InputError(f"claim {claim.key} of the form {claim.form!r} is not tested by itself; decide its parts")
-    return {claim.key: weigh(claim, patients, seed) for claim, patients in family}
 
 
 def _adjusted(claims: Sequence[Claim], p_values: Sequence[float]) -> list[float]:

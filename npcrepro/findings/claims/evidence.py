@@ -13,12 +13,12 @@ from scipy import stats
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
-from npcrepro.findings.claims.claim import PLANES, Claim
-from npcrepro.statistics import Interval
+from npcrepro.findings.claims.claim import Claim
+from npcrepro.metrics.panel import PLANE_DSC
+from npcrepro.statistics import UNKNOWN, Interval
 
-UNKNOWN = Interval(nan, nan)
 # Overlap of a mask that is cut at one fixed threshold.
-OVERLAPS = ("dsc", "jsc", "corresponding_ratio", "sensitivity", "precision", *PLANES)
+OVERLAPS = ("dsc", "jsc", "corresponding_ratio", "sensitivity", "precision", *PLANE_DSC)
 # What stands beside them, the first that the records have: at the threshold that the validation patients choose, or at
 # all thresholds together.
 BESIDE = {"dsc_validated": "DSC at the validated threshold", "average_precision": "AP"}
@@ -47,7 +47,7 @@ class Evidence:
     numbers: Mapping[str, float] = field(default_factory=dict)  # what a decision reports
 
 
-def weigh(claim: Claim, patients: pd.DataFrame, seed: int) -> Evidence | str:
+def weigh(claim: Claim, patients: pd.DataFrame) -> Evidence | str:
     """The evidence on a claim, or a sentence that says why there is none."""
     tables = _tables(claim, patients)
     if isinstance(tables, str):
@@ -68,16 +68,16 @@ def weigh(claim: Claim, patients: pd.DataFrame, seed: int) -> Evidence | str:
     kept = values[:, known]
     contrast = np.tensordot([arm.weight for arm in claim.arms], kept, axes=1)
     if claim.form == "spread":
-        evidence = _weigh_spread(claim, kept, seed)
+        evidence = _weigh_spread(claim, kept)
     elif claim.form == "share":
         evidence = _weigh_share(claim, contrast)
     else:
-        evidence = _weigh_contrast(claim, contrast, None if folds is None else folds[known], seed)
+        evidence = _weigh_contrast(claim, contrast, None if folds is None else folds[known])
     about = {"patients": int(known.sum()), "left out": left_out, "seeds": seeds, "undefined counted": counted}
     return dataclasses.replace(
         evidence,
         failed=failed,
-        beside=_beside(claim, patients, seed),
+        beside=_beside(claim, patients),
         rule=filled[0].rule if counted or left_out else "",
         numbers={**about, "detectable": evidence.detectable, **evidence.numbers},
     )
@@ -122,7 +122,7 @@ def compared(claim: Claim) -> bool:
     return fixed and not any(arm.metric for arm in claim.arms) and len({arm.method for arm in claim.arms}) > 1
 
 
-def _beside(claim: Claim, patients: pd.DataFrame, seed: int) -> tuple[str, Evidence] | None:
+def _beside(claim: Claim, patients: pd.DataFrame) -> tuple[str, Evidence] | None:
     """The same comparison by a number that is not of one fixed threshold; ``None`` if no record has one."""
     mine = patients[patients.method.isin([arm.method for arm in claim.arms])]
     name = next((name for name in BESIDE if name in mine and mine[name].notna().any()), None)
@@ -130,7 +130,7 @@ def _beside(claim: Claim, patients: pd.DataFrame, seed: int) -> tuple[str, Evide
         return None
     form = "spread" if claim.form == "spread" else "difference"
     other = Claim(claim.key, claim.paper, claim.text, claim.where, form, name, claim.arms, rule="leave_out")
-    found = weigh(other, patients, seed)
+    found = weigh(other, patients)
     return None if isinstance(found, str) else (name, found)
 
 
@@ -141,26 +141,25 @@ def _filled(claim: Claim, metric: str, table: pd.DataFrame) -> statistics.Filled
     return statistics.fill(values, claim.rule, table.status.tolist(), claim.worst_of(metric))
 
 
-def _weigh_contrast(claim: Claim, contrast: np.ndarray, folds: np.ndarray | None, seed: int) -> Evidence:
+def _weigh_contrast(claim: Claim, contrast: np.ndarray, folds: np.ndarray | None) -> Evidence:
     """A difference, an equivalence or a value, from ``(patients, seeds)`` and the fold of each patient."""
     if claim.form == "equivalence":
         contrast = contrast - claim.value
     by_patient = contrast.mean(axis=1)
-    summary, with_seeds = statistics.summarise(by_patient, seed), statistics.crossed(contrast, folds)
+    summary, with_seeds = statistics.summarise(by_patient), statistics.crossed(contrast, folds)
     seed_sd, p, alike, wider = statistics.seed_spread(contrast), nan, None, claim.wider_margin
     numbers = {name: getattr(summary, name) for name in ("mean", "sd", "low", "high")}
     numbers |= {"low with seeds": with_seeds.low, "high with seeds": with_seeds.high, "sd between seeds": seed_sd}
     if claim.form == "difference":
-        test = statistics.one_sample(by_patient, seed)
+        test = statistics.one_sample(by_patient)
         p = test.p
         numbers |= {"reported": claim.effect, "p": p, "p of Wilcoxon": test.wilcoxon_p}
         numbers |= {"effect size": test.effect_size, "rank-biserial": test.rank_biserial}
         numbers |= {"above": test.above, "equal": test.equal, "below": test.below}
     if claim.form != "value" and claim.refuting_margin is not None:
-        alike = statistics.equivalence(by_patient, claim.refuting_margin, seed)
+        alike = statistics.equivalence(by_patient, claim.refuting_margin)
         numbers |= {"low 90 %": alike.interval.low, "high 90 %": alike.interval.high}
         numbers |= {"p of equivalence": alike.p, "margin": alike.margin}
-    able = statistics.detectable_margin if claim.form == "equivalence" else statistics.detectable
     return Evidence(
         patients=summary.n,
         seeds=contrast.shape[1],
@@ -170,27 +169,25 @@ def _weigh_contrast(claim: Claim, contrast: np.ndarray, folds: np.ndarray | None
         interval_90=alike.interval if alike else UNKNOWN,
         alike=alike is not None and alike.inside,
         p_alike=alike.p if alike and claim.form == "difference" else nan,
-        alike_wider=wider is not None and statistics.equivalence(by_patient, wider, seed).shown,
+        alike_wider=wider is not None and statistics.equivalence(by_patient, wider).shown,
         seed_sd=seed_sd,
         with_seeds=with_seeds,
         with_seeds_90=statistics.crossed(contrast, folds, level=0.9),
-        detectable=able(summary.n, summary.sd),
+        detectable=statistics.detectable(summary.n, summary.sd, equivalence=claim.form == "equivalence"),
         numbers=numbers,
     )
 
 
-def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
+def _weigh_spread(claim: Claim, values: np.ndarray) -> Evidence:
     """The logarithm of the ratio of two standard deviations, from ``(2, patients, seeds)``."""
     first, second = values.mean(axis=2)
-    test = statistics.compare_spread(first, second, seed)
+    margin = claim.refuting_margin
+    test = statistics.compare_spread(first, second, margin=None if margin is None else exp(margin))
     with np.errstate(divide="ignore", invalid="ignore"):
         by_seed = np.log(values[0].std(axis=0, ddof=1) / values[1].std(axis=0, ddof=1))
         estimate = float(np.log(test.ratio))
         interval, interval_90 = (Interval(*np.log(ends).tolist()) for ends in (test.interval, test.interval_90))
-    margin, alike, p_alike = claim.refuting_margin, False, nan
-    if margin is not None:
-        alike = -margin < interval_90.low and interval_90.high < margin
-        p_alike = statistics.spread_equivalence(first, second, exp(margin))
+    alike = margin is not None and -margin < interval_90.low and interval_90.high < margin
     limit = statistics.detectable_spread(test.n, test.correlation)
     seed_sd = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else nan
     with_seeds = _widened(interval, estimate, seed_sd, len(by_seed), 0.95)
@@ -202,7 +199,7 @@ def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
         p=test.p,
         interval_90=interval_90,
         alike=alike,
-        p_alike=p_alike,
+        p_alike=test.p_alike,
         seed_sd=seed_sd,
         with_seeds=with_seeds,
         with_seeds_90=_widened(interval_90, estimate, seed_sd, len(by_seed), 0.9),
@@ -214,7 +211,7 @@ def _weigh_spread(claim: Claim, values: np.ndarray, seed: int) -> Evidence:
             "low 90 %": test.interval_90.low,
             "high 90 %": test.interval_90.high,
             "p": test.p,
-            "p of equivalence": p_alike,
+            "p of equivalence": test.p_alike,
             "correlation": test.correlation,
             "sd of the log ratio between seeds": seed_sd,
             "low with seeds": exp(with_seeds.low),

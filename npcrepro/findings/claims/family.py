@@ -10,7 +10,7 @@ from math import ceil, exp, isnan, log, nan
 from npcrepro import statistics
 from npcrepro.base.errors import InputError, one_of, pick
 from npcrepro.findings.claims.claim import Claim
-from npcrepro.findings.claims.decision import ENOUGH_PATIENTS, Decision, all_of, judge_together, weigh_all
+from npcrepro.findings.claims.decision import ENOUGH_PATIENTS, Decision, all_of, decide_together, weigh_all
 from npcrepro.findings.claims.evidence import BESIDE, OVERLAPS, Evidence
 from npcrepro.findings.claims.source import DECIDING, PHANTOM, Pairs, Source, best, rows_of
 from npcrepro.protocol import registry
@@ -132,7 +132,7 @@ class Family:
 
     def lines(self) -> list[Line]:
         """What is known of each claim."""
-        decided = judge_together([part for part, _ in _all(self.rows.values())], self.weighed)
+        decided = decide_together([part for part, _ in _all(self.rows.values())], self.weighed)
         decisions = {one.claim: one for one in decided}
         return [self.line(claim, self.sources[key], decisions) for key, claim in self.asked.items()]
 
@@ -144,7 +144,7 @@ class Family:
         """
         parts = [part for part, _ in _all((self.rows | {claim.key: pairs}).values())]
         weighed = self.weighed | (weigh_all(pairs) if pairs is not self.rows[claim.key] else {})
-        return self.line(claim, source, {one.claim: one for one in judge_together(parts, weighed, without)})
+        return self.line(claim, source, {one.claim: one for one in decide_together(parts, weighed, without)})
 
     def line(self, claim: Claim, source: Source | None, decisions: Mapping[str, Decision]) -> Line:
         """A claim with the decisions on what was tested of it, by key."""

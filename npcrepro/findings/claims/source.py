@@ -13,20 +13,14 @@ from npcrepro.findings import leakage
 from npcrepro.findings.claims.claim import Claim
 from npcrepro.findings.claims.decision import ENOUGH_PATIENTS
 from npcrepro.protocol import registry
-from npcrepro.runs.evaluation import METRICS, REGIONS, VOLUMES
+from npcrepro.runs.evaluation import ADDED, METRICS, REGIONS
 from npcrepro.runs.per_patient import by_patient, over_structures, select
 from npcrepro.runs.published import RESULTS, Published, published_folders, read_published
 
 # Columns that are made of others here: volume of false positives, how far surface area over volume to the power 2/3 is
 # from that of the reference, how far the DSC exceeds 1 minus the soft loss, and how far the training loss fell.
 DERIVED = ("false_positive_ml", "shape_error", "hard_minus_soft", "loss_fall")
-# Scored by later versions, as means and as sums; a record of before has none of them.
-LATER = (
-    *("soft_dice_loss", "slice_hd_mm", "slice_hd95_mm", "axial_dsc", "coronal_dsc", "sagittal_dsc"),
-    *("front_mm", "back_mm", "left_mm", "right_mm", "top_mm", "bottom_mm", "dsc_validated", "validated_threshold"),
-)
-ADDED = (*VOLUMES, "components", "reference_components", "predicted_area_mm2", "reference_area_mm2")
-DECIDING = tuple(dict.fromkeys((*METRICS, *LATER, *ADDED, *DERIVED)))
+DECIDING = (*METRICS, *ADDED, *DERIVED)
 PARTS = ("train", "validation", "test")  # of a fold
 PHANTOM = "phantom"  # how names of synthetic cohorts begin
 
@@ -71,8 +65,8 @@ class Source:
             return self.training
         mine = self.patients[self.patients.region == claim.region]
         names = mine.structure.unique()
-        if claim.structure or len(names) == 1:
-            rows = select(self.patients, claim.structure or names[0], claim.region)
+        if len(names) == 1:
+            rows = select(self.patients, names[0], claim.region)
         else:
             averaged = [name for name in DECIDING if name in mine and name not in ADDED]
             rows = over_structures(mine[~mine.suspect], averaged)

@@ -156,38 +156,27 @@ def ranges(reported: Reported) -> Finding:
     return Finding("inconsistent" if wrong else "consistent", lines, {"wrong": len(wrong)})
 
 
-def _figure(reported: Reported, figure: str) -> Finding:
-    """Do DSC, CR and PM of one image fit together?"""
-    values, size = reported["tables"][figure], half(reported, "figures")
-
-    def ratio(dsc, match):
-        return _ratio_of_equation_4(match, 1 / (2 / dsc - 1 / match))
-
-    low, high = reach(ratio, (values["dsc"], size), (values["percent_match"], size))
+@check("L08", "figure2", where="Figure 2",
+    claim="DSC 0.941, CR 0.915 and PM 0.950 belong to one image.",
+    reading="As printed.",
+    consequence="The figures use the metrics of the table.")  # fmt: skip
+@check("L09", "figure3", where="Figure 3",
+    claim="DSC 0.797, CR 0.731 and PM 0.937 belong to one image.",
+    reading="As printed, for a single slice.",
+    consequence="No patient of Table 2 has these values: figures are of slices, the table of patients.")  # fmt: skip
+def figure(reported: Reported, name: str) -> Finding:
+    values, size, data = reported["tables"][name], half(reported, "figures"), patients(reported)
+    low, high = reach(
+        lambda dsc, match: _ratio_of_equation_4(match, 1 / (2 / dsc - 1 / match)),
+        *((values[column], size) for column in ("dsc", "percent_match")),
+    )
     fits = within(values["corresponding_ratio"], size, low, high)
-    data = patients(reported)
     same = np.all([np.abs(data[name] - value) < half(reported, name) + 1e-9 for name, value in values.items()], axis=0)
     lines = (
         f"DSC and PM leave CR between {low:.4f} and {high:.4f}; printed {values['corresponding_ratio']:.3f}.",
         f"Patients of Table 2 with these three values: {in_words(int(p) for p in data['patient'][same])}.",
     )
     return Finding("consistent" if fits else "inconsistent", lines, {"patients": same.sum()})
-
-
-@check("L08", where="Figure 2",
-    claim="DSC 0.941, CR 0.915 and PM 0.950 belong to one image.",
-    reading="As printed.",
-    consequence="The figures use the metrics of the table.")  # fmt: skip
-def figure_2(reported: Reported) -> Finding:
-    return _figure(reported, "figure2")
-
-
-@check("L09", where="Figure 3",
-    claim="DSC 0.797, CR 0.731 and PM 0.937 belong to one image.",
-    reading="As printed, for a single slice.",
-    consequence="No patient of Table 2 has these values: figures are of slices, the table of patients.")  # fmt: skip
-def figure_3(reported: Reported) -> Finding:
-    return _figure(reported, "figure3")
 
 
 @check("L10", where="Section 2.1",
