@@ -13,12 +13,12 @@ from statistics import median
 
 import numpy as np
 from common import Table, machine
+from npcrepro.book.explorer.studies import STEPS, CaseData, Found
+from npcrepro.book.html.parts import data_uri
 from PIL import Image
 from scipy.ndimage import gaussian_filter, shift
 
 from npcrepro.book.explorer.picture import View, numbers, picture
-from npcrepro.book.explorer.studies import STEPS, CaseData, Found
-from npcrepro.book.html.parts import data_uri
 from npcrepro.cohorts.phantom import make_patient
 
 SIZE, SMOKE = (20, 256, 256), (8, 48, 48)

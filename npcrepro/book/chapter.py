@@ -206,7 +206,7 @@ class Chapter:
     def examples(self, region: str = "all_slices", structure: str = "") -> Markdown:
         """Best, middle and worst patient of the leading method, with the contours of all methods."""
         structure = structure or self.structures[0]
-        leader, ranked = self.ranked(region, structure)
+        leader, ranked, titles = *self.ranked(region, structure), style.titles(self.paper)
         number = self.structures.index(structure) + 1
         last = len(ranked) - 1
         places = {0: "best", (last + 1) // 2: "middle", last: "worst"} if last else {0: "only patient"}
@@ -221,9 +221,15 @@ class Chapter:
                 for record in self.found
                 if patient in record.config["fold"]["test"] and self.first(record)
             }
-            rows[f"{word}: {patient}"] = (self.image(case)[z], truth[z], drawn)
-        slices.show_images(self.source, self.settings, slices.contours, rows, self.paper)
-        by = f"ranked by the DSC of {style.titles(self.paper)[leader]} in {style.REGION_TITLES[region]}"
+            box = slices.box_around([truth[z], slices.middle_half(truth[z].shape)])
+            image = self.image(case)[z][box]
+            rows[f"{word}: {patient}"] = {
+                titles[name]: (image, {"Reference": truth[z][box], titles[name]: mask[box]})
+                for name, mask in drawn.items()
+            }
+        colours = {"Reference": style.REFERENCE} | style.key(self.paper, list(drawn))
+        slices.show_images(self.source, self.settings, slices.sheet, rows, colours=colours)
+        by = f"ranked by the DSC of {titles[leader]} in {style.REGION_TITLES[region]}"
         return Markdown(f"*{structure}, {by} ({self.made}).*")
 
     def samples(self, count: int = 3) -> Markdown:
@@ -241,7 +247,8 @@ class Chapter:
                 found = {name: label[z] == i for i, name in enumerate(self.structures, 1) if (label[z] == i).any()}
                 row[titles[method]] = (self.image(case)[z], found)
             rows[f"{case}\nslice {z + 1}"] = row
-        slices.show_images(self.source, self.settings, slices.sheet, rows, structures=self.structures)
+        colours = dict(zip(self.structures, style.structure_colours(self.structures), strict=True))
+        slices.show_images(self.source, self.settings, slices.sheet, rows, colours=colours)
         networks = plural(len(self.first_fold()), "network")
         return Markdown(f"*Reference and {networks} on {plural(count, 'slice')} of test patients ({self.made}).*")
 

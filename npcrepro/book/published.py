@@ -38,13 +38,16 @@ class PublishedResults(Results):
         self.published: Published = read_published(folder)
         super().__init__(paper, self.published.cases, self.published.history, _origin(self.published), region)
 
+    @property
+    def sides_of_voxels(self) -> str:
+        """``"3.0 x 0.9–1.2 x 0.9–1.2 mm"``, along z, y and x; empty where nobody knows."""
+        sides = (self.published.cases[f"spacing_{axis}_mm"] for axis in "zyx")
+        ends = [dict.fromkeys((f"{side.min():.1f}", f"{side.max():.1f}")) for side in sides]
+        return "" if any("nan" in pair for pair in ends) else f"{' x '.join(map(DASH.join, ends))} mm"
+
     def about(self) -> Markdown:
         """Patients, voxels and structures; size of networks and of training; and where the runs were made."""
-        cases = self.published.cases
-        spacing = [cases[f"spacing_{axis}_mm"] for axis in "zyx"]
-        ends = ((f"{side.min():.1f}", f"{side.max():.1f}") for side in spacing)
-        sides = " x ".join(DASH.join(dict.fromkeys(pair)) for pair in ends)
-        known = "voxels of unknown size" if "nan" in sides else f"voxels of {sides} mm"
+        cases, known = self.published.cases, f"voxels of {self.sides_of_voxels or 'unknown size'}"
         doubtful = cases[cases.suspect].patient.nunique()
         verb = "is" if doubtful == 1 else "are"
         apart = f"; {doubtful} more with doubtful labels {verb} in no mean" if doubtful else ""

@@ -15,7 +15,7 @@ from npcrepro import statistics
 from npcrepro.base.errors import one_of
 from npcrepro.base.wording import DASH, in_words, plural, seeds_line
 from npcrepro.book import tables
-from npcrepro.book.figures import charts, style, volumes
+from npcrepro.book.figures import charts, style
 from npcrepro.findings import observers
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Paper
@@ -251,7 +251,9 @@ class Results:
         compared = self._of([name for pair in pairs for name in pair], self.patients)
         seeds = set(compared.groupby("method").seed.agg(frozenset))
         shared = ". Where two methods have different seeds, only those that both have count" if len(seeds) > 1 else ""
-        shown = tables.show_differences(tested, f"{title}. {self._over()} ({self.made}){shared}")
+        marked = tested[tables.P].str.endswith(tables.UNSUPPORTED).any()
+        note = f". {tables.UNSUPPORTED} the interval excludes 0, but p does not support it" if marked else ""
+        shown = tables.show(tested, f"{title}. {self._over()} ({self.made}){shared}{note}")
         if len(self.structures) == 1:
             return shown
         display(shown)
@@ -270,7 +272,7 @@ class Results:
         found = {tables.minus(self.paper, *pair): self.difference(*pair, metric).difference for pair in pairs}
         theirs = [tables.printed_difference(self.paper, pair, printed or {}) for pair in pairs]
         crosses = {name: value for name, value in zip(found, theirs, strict=True) if value is not None}
-        volumes.forest(found, f"difference of the {style.METRIC_TITLES[metric]}", crosses)
+        charts.forest(found, f"difference of the {style.METRIC_TITLES[metric]}", crosses)
         plt.show()
         display(self.differences(*pairs, metric=metric, printed=printed))
         return Markdown(
@@ -317,6 +319,6 @@ class Results:
 
     def validation(self, *methods: str, metric: str = "validation_loss") -> Markdown:
         """Validation loss of these methods on one axis, or another column of their history."""
-        volumes.validation_curves(self._of(methods, self.history), self.paper, metric)
+        charts.validation_curves(self._of(methods, self.history), self.paper, metric)
         plt.show()
         return Markdown(f"*Thin lines: folds and seeds; thick lines: means. Dots end a stage ({self.made}).*")

@@ -12,13 +12,13 @@ import pandas as pd
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH
+from npcrepro.book.parts import together
 from npcrepro.models.layers import count_layers
 from npcrepro.protocol.method import Method, Paper, Profile
 from npcrepro.runs.per_patient import OVER_STRUCTURES, over_seeds, over_structures, side_by_side
 
-# Letters of a cell that stays on one line, such as "Luo 2020" or "0 of 110"; columns of a table in smaller letters, and
-# of one that is wider than a page in those as well.
-SHORT, MANY_COLUMNS, TOO_MANY_COLUMNS = 12, 7, 13
+# Columns of a table in smaller letters, and of one that is wider than a page in those as well.
+MANY_COLUMNS, TOO_MANY_COLUMNS = 7, 13
 # Two-sided sign flips of fewer patients have no p below 0.05 (2 of 2^5 patterns): such a p says how many there are.
 TESTABLE, ALPHA = 6, 0.05
 P = "p (sign-flip, Holm)"
@@ -45,16 +45,6 @@ def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
     wide = " npc-wide-table" if len(frame.columns) >= MANY_COLUMNS else ""
     style = style.set_table_attributes(f'class="dataframe{wide}"')
     return style.set_caption(caption) if caption else style
-
-
-def together(text: str) -> str:
-    """A short text with blanks that do not break; a longer one as it is.
-
-    Example:
-        >>> together("Luo 2020"), together("a longer text")
-        ('Luo\\xa02020', 'a longer text')
-    """
-    return text.replace(" ", "\N{NO-BREAK SPACE}") if len(text) <= SHORT else text
 
 
 def millilitres(volume: float) -> str:
@@ -218,7 +208,7 @@ def differences(
     """Paired differences over patients between each method and the one that the paper's protocol compares it with.
 
     The p values are adjusted for the number of comparisons in the table (Holm). A comparison of fewer than `TESTABLE`
-    patients is not tested. A p that does not support its interval is marked; `show_differences` says what that means.
+    patients is not tested. A p that does not support its interval is marked by `UNSUPPORTED`.
 
     Args:
         patients: rows of one structure; seeds are those that both of a pair have.
@@ -269,14 +259,6 @@ def side(difference: statistics.Summary) -> int:
         (1, 0)
     """
     return int(difference.low > 0) - int(difference.high < 0)
-
-
-def show_differences(frame: pd.DataFrame, caption: str = ""):
-    """The rows of `differences` for the page, with a word on p values that do not support their interval."""
-    if frame[P].str.endswith(UNSUPPORTED).any():
-        note = f"{UNSUPPORTED} the interval excludes 0, but p does not support it"
-        caption = f"{caption}. {note}" if caption else note
-    return show(frame, caption)
 
 
 def _p(difference: statistics.Summary, p: float) -> str:

@@ -126,10 +126,9 @@ class VolumeChapter(Chapter):
 
     def errors(self) -> Markdown:
         """The slice of the same patient with the largest reference, and the errors of every method."""
-        _, image, reference, predictions, _ = self.shown
-        z = int(reference.sum(axis=(1, 2)).argmax())
-        flat = {name: mask[z] for name, mask in predictions.items()}
-        slices.show_images(self.source, self.settings, slices.errors, image[z], reference[z], flat, self.paper)
+        slices.show_images(
+            self.source, self.settings, slices.errors, {self.shown.case: self.shown[1:]}, ["axial"], self.paper
+        )
         return self.about_shown()
 
     def errors_of_patients(self, *planes: str, count: int = 3) -> Markdown:
@@ -141,7 +140,7 @@ class VolumeChapter(Chapter):
         """
         shown = self.patients_shown(count)
         volumes = {one.case: one[1:] for one in shown}
-        slices.show_images(self.source, self.settings, slices.errors_of_patients, volumes, planes, self.paper)
+        slices.show_images(self.source, self.settings, slices.errors, volumes, planes, self.paper)
         patients = plural(len(shown), "patient")
         which = "all" if len(shown) < count else "from best to worst of those"
         return Markdown(

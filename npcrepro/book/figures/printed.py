@@ -8,7 +8,7 @@ from html import escape
 from matplotlib.figure import Figure
 
 from npcrepro.book.figures.style import METHODS, WIDTH_IN
-from npcrepro.book.html.parts import data_uri
+from npcrepro.book.parts import data_uri
 
 BLUE, GREEN, VERMILION = METHODS[0], METHODS[1], METHODS[3]
 FORBIDDEN = {"facecolor": "0.9", "hatch": "///", "edgecolor": "0.72", "linewidth": 0}

@@ -13,7 +13,7 @@ from html import escape
 
 from npcrepro.base.colours import GREY, METHODS
 from npcrepro.base.errors import pick
-from npcrepro.book.html.parts import unique_name
+from npcrepro.book.parts import colour_key, unique_name
 
 # Colour of each kind of box, the same for all papers, told apart by colour-blind readers.
 KINDS = {
@@ -147,17 +147,10 @@ class Diagram:
 
     def _key(self) -> str:
         """What colours and signs mean."""
-        kinds = {KINDS[node.kind] for node in self.nodes}
-        words = [
-            f'<span style="white-space: nowrap"><span aria-hidden="true" style="display: inline-block; width: .8em; '
-            f'height: .8em; background: {colour}"></span> {word}</span>'
-            for colour, word in KINDS.values()
-            if (colour, word) in kinds
-        ]
-        signs: Mapping[str, tuple[str, str]] = {
-            arrow.merge: MERGES[arrow.merge] for arrow in self.arrows if arrow.merge
-        }
-        words += [f'<span style="white-space: nowrap">{sign} {word}</span>' for sign, word in signs.values()]
+        kinds = {node.kind for node in self.nodes}
+        words = [colour_key({word: colour for kind, (colour, word) in KINDS.items() if kind in kinds})]
+        signs = dict.fromkeys(MERGES[arrow.merge] for arrow in self.arrows if arrow.merge)
+        words += [f'<span style="white-space: nowrap">{sign} {word}</span>' for sign, word in signs]
         words += [escape(self.note)] if self.note else []
         return f'<figcaption style="text-align: center">{", ".join(words)}</figcaption>'
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -23,12 +22,13 @@ from matplotlib.figure import Figure
 from npcrepro.base.wording import in_words, span
 from npcrepro.book import tables
 from npcrepro.book.chapter import Chapter
-from npcrepro.book.figures import charts, slices, style, volumes
+from npcrepro.book.figures import charts, slices, style
 from npcrepro.book.figures.printed import Picture
 from npcrepro.book.html import viewer, volume_files
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.architecture import Block, architecture
 from npcrepro.book.lesson.diagram import Diagram
+from npcrepro.book.parts import frame
 from npcrepro.book.published import PublishedResults, published_line
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import prepare
@@ -97,37 +97,23 @@ class Lesson:
 
     def box(self) -> HTML:
         """What the paper had and what the published runs had, side by side."""
-        ours = self._ours()
-        rows = [(word, str(self.about["box"][key]), ours[key]) for key, word in BOX.items()]
-        head = '<td></td><th scope="col">the paper</th><th scope="col">here</th>'
-        cells = "".join(
-            f'<tr><th scope="row">{escape(word)}</th><td>{escape(theirs)}</td><td>{escape(mine)}</td></tr>'
-            for word, theirs, mine in rows
-        )
-        return HTML(
-            '<table class="dataframe npc-frame" style="text-align: left">'
-            "<caption>The paper and the runs behind this page</caption>"
-            f"<thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
-        )
-
-    def _ours(self) -> dict[str, str]:
-        cases, run = self.published.published.cases, self.published.published.runs[0]
-        size, folds = run["profile"], self.published.published.folds.values()
-        ends = [[f"{side.min():.1f}", f"{side.max():.1f}"] for side in (cases[f"spacing_{a}_mm"] for a in "zyx")]
-        sides = " × ".join("–".join(dict.fromkeys(pair)) for pair in ends)
-        first = self.published.published.methods[self.published.methods[0]]
-        channels = [run["substituted"].get(name, name) for name in first["channels"]]
+        theirs, record = self.about["box"], self.published.published
+        run, folds, sides = record.runs[0], record.folds.values(), self.published.sides_of_voxels
+        size, first = run["profile"], record.methods[self.published.methods[0]]
+        channels = in_words(run["substituted"].get(name, name) for name in first["channels"])
         tested = self.published.patients.patient.nunique()
-        full = "our full size" if self.about["box"]["width"].startswith("not stated") else "the paper's"
-        return {
+        full = "our full size" if theirs["width"].startswith("not stated") else "the paper's"
+        ours = {
             "target": in_words(self.published.structures),
-            "images": f"{in_words(channels)} (cohort {run['cohort']})",
-            "voxels": "size unknown" if "nan" in sides else f"{sides} mm (z, y, x)",
+            "images": f"{channels} (cohort {run['cohort']})",
+            "voxels": f"{sides.replace(' x ', ' × ')} (z, y, x)" if sides else "size unknown",
             "patients": f"{tested} tested, {span([len(fold['train']) for fold in folds])} train a network",
             "matrix": " × ".join(map(str, size["matrix"])),
             "width": f"{size['width']:g} of {full}",
             "updates": f"{size['updates']:,}, each on {size['batch_size']} samples",
         }
+        rows = [(word, str(theirs[key]), ours[key]) for key, word in BOX.items()]
+        return HTML(frame(rows, ("", "the paper", "here"), "The paper and the runs behind this page"))
 
     def score(self, method: str, metric: str = "dsc") -> str:
         """``0.27 (0.21 to 0.33)``: mean of a metric over the patients of the record with its 95 % interval."""
@@ -147,9 +133,8 @@ class Lesson:
             spread = f" ± {told['sd']:.{decimals}f}" if "sd" in told else ""
             row: dict[str, Any] = {"metric": told["title"], "reported": f"{told['mean']:.{decimals}f}{spread}"}
             rows.append(row | {style.titles(self.paper)[name]: self.score(name, metric) for name in methods})
-        caption = (
-            f"Mean over patients; ours with a 95 % interval. Other patients than the paper's ({self.published.made})"
-        )
+        made = self.published.made
+        caption = f"Mean over patients; ours with a 95 % interval. Other patients than the paper's ({made})"
         return tables.show(pd.DataFrame(rows), caption)
 
     # Network and training
@@ -178,13 +163,14 @@ class Lesson:
     @cached_property
     def trained(self) -> result.Trained:
         """The published weights on the sample cohort; until there are some, the first run of the page."""
-        folder = _weights(self.paper.key, f"{self.paper.key}/{self.about.get('method')}")
-        if folder is None:
-            found = self.chapter.found
-            wanted = self.about.get("method")
-            mine = [record for record in found if record.config["method"]["name"] == wanted]
-            return result.of_page((mine or found)[0], self.chapter.prepared, self.settings.profile)
-        return result.on_samples(read_run(folder), self.about["sample"], self.settings.runs)
+        key, wanted = self.paper.key, self.about.get("method")
+        weights = {name: folder for name, folder in published_weights().items() if name.startswith(f"{key}/")}
+        if weights:
+            folder = weights.get(f"{key}/{wanted}") or next(iter(weights.values()))
+            return result.on_samples(read_run(folder), self.about["sample"], self.settings.runs)
+        found = self.chapter.found
+        mine = [record for record in found if record.config["method"]["name"] == wanted]
+        return result.of_page((mine or found)[0], self.chapter.prepared, self.settings.profile)
 
     def patients(self, **options) -> HTML | Markdown:
         """Best, median and worst patient; see :func:`npcrepro.book.lesson.result.patients`."""
@@ -213,10 +199,7 @@ class Lesson:
     def _shown(self, draw: Callable[..., str], **options) -> HTML | Markdown:
         cohort = self.trained.cohort
         if not (cohort.publishable or self.settings.private):
-            return Markdown(
-                f"*Images of cohort {cohort.name} may not be published, so this figure is left out. For a book that "
-                "stays with you, set the parameter `private: true`.*"
-            )
+            return Markdown(slices.withheld(f"{cohort.name} may not be published"))
         credit = f"Images: {cohort.reference} ({cohort.licence})" if cohort.licence else ""
         line = f"{self.trained.record.method.title}, {self.trained.where}. {credit}"
         return HTML(f'{draw(self.trained, **options)}<p class="npc-caption"><em>{escape(line)}</em></p>')
@@ -241,7 +224,7 @@ class Lesson:
         told = "; ".join(
             f"{pair} {one.mean:+z.2f} ({one.low:+z.2f} to {one.high:+z.2f})" for pair, one in found.items()
         )
-        figure = volumes.forest(found, f"difference of the {name}", {})
+        figure = charts.forest(found, f"difference of the {name}", {})
         return narrow(figure, f"Differences of the {name} on the same patients with 95 % intervals: {told}.")
 
     @staticmethod
@@ -303,9 +286,3 @@ class Lesson:
         ]
         items = "".join(f"<li>{escape(line)}</li>" for line in lines)
         return HTML(f"<details><summary>Where the numbers of this page come from</summary><ul>{items}</ul></details>")
-
-
-def _weights(key: str, wanted: str) -> Path | None:
-    """The folder of published weights of a paper: those wanted, else the first that there are; None without any."""
-    mine = {name: folder for name, folder in published_weights().items() if name.startswith(f"{key}/")}
-    return mine.get(wanted) or next(iter(mine.values()), None)

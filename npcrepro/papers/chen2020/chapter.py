@@ -12,8 +12,7 @@ from IPython.display import HTML, Markdown, display
 
 from npcrepro.base.wording import in_words, plural
 from npcrepro.book import tables
-from npcrepro.book.chapter import Chapter
-from npcrepro.book.figures import volumes
+from npcrepro.book.figures import charts
 from npcrepro.book.figures.printed import BLUE, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.architecture import Block
@@ -24,7 +23,6 @@ from npcrepro.book.published import PublishedResults
 from npcrepro.book.results import Results
 from npcrepro.book.volume_chapter import VolumeChapter
 from npcrepro.findings.audit.checks import Reported
-from npcrepro.metrics.curves import BYTE_LEVELS, ScoreCounts, count_scores
 from npcrepro.papers.chen2020 import audit
 from npcrepro.papers.chen2020.network import FusionBlock
 from npcrepro.papers.chen2020.protocol import SERIES
@@ -34,6 +32,8 @@ from npcrepro.runs.timing import time_case
 from npcrepro.sampling.windows import WindowData
 
 NO_BLOCKS = "*The network of this page has no fusion blocks.*"
+# SILENT: Chen 2020, Loss_dice of Table I for a patient or a window; a patient, on merged probabilities.
+# DIFFERS: Chen 2020, no smoothing in the number that is reported, where it would be one voxel among thousands.
 SOFT_LOSS = "soft_dice_loss"  # column of records; those made before it was kept lack it
 
 
@@ -92,7 +92,7 @@ def series(data: WindowData, case: str) -> HTML:
     window = max(data.samples([case]), key=lambda sample: data.batch([sample])[1].eq(1).sum())
     image, label = (each[0].numpy() for each in data.batch([window]))
     z = int((label[0] == 1).sum(axis=(1, 2)).argmax())
-    return HTML(result.images(dict(zip(data.channels, image[:, z], strict=True)), label[0, z] == 1))
+    return HTML(result.side_by_side(dict(zip(data.channels, image[:, z], strict=True)), reference=label[0, z] == 1))
 
 
 def fuses(trained: Trained) -> bool:
@@ -124,7 +124,7 @@ def channel_weights(trained: Trained) -> Picture:
         f"{level}: {', '.join(f'{name} {values.mean():.2f}' for name, values in each.items())}"
         for level, each in weights.items()
     )
-    return narrow(volumes.channel_weights(weights), f"Weights of channels in {case}. Means, {means}.")
+    return narrow(charts.channel_weights(weights), f"Weights of channels in {case}. Means, {means}.")
 
 
 def _attention(trained: Trained, case: str, z: int):
@@ -201,32 +201,17 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
     )
 
 
-def with_soft_dice(chapter: Chapter) -> pd.DataFrame:
-    """`Results.averaged` with a column ``Loss_dice``: of the records, or of their predictions where they lack it."""
-    averaged = chapter.results.averaged
-    if _has_soft_loss(chapter.results):
-        return averaged.assign(Loss_dice=averaged[SOFT_LOSS])
-    return averaged.merge(soft_dice(chapter), on=["patient", "method"])
-
-
 def show_overlap(results: Results, more: Mapping[str, str] | None = None) -> Markdown:
     """DSC, AP and, where the record has it, Loss_dice of each method as a table; says where the record has none.
 
     Args:
         more: further metrics to their titles.
     """
-    known = _has_soft_loss(results)
+    known = SOFT_LOSS in results.averaged and results.averaged[SOFT_LOSS].notna().all()
     loss = {SOFT_LOSS: "Loss_dice"} if known else {}
     display(results.overview({"dsc": "DSC", "average_precision": "AP", **loss, **(more or {})}))
-    told = (
-        "" if known else "Loss_dice, the third column of the paper's tables, is not in this record: it needs new runs."
-    )
-    return Markdown(told)
-
-
-def _has_soft_loss(results: Results) -> bool:
-    averaged = results.averaged
-    return SOFT_LOSS in averaged and bool(averaged[SOFT_LOSS].notna().all())
+    lacking = "Loss_dice, the third column of the paper's tables, is not in this record: it needs new runs."
+    return Markdown("" if known else lacking)
 
 
 def weights_line(results: PublishedResults) -> Markdown:
@@ -279,31 +264,6 @@ def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Re
         lines.append((name, *counts, ", ".join(missing) or "none"))
     columns = ["table", "printed rows", "with a record", f"of these on {in_words(SERIES)}", "without a record"]
     return pd.DataFrame(lines, columns=columns)
-
-
-def soft_dice(chapter: Chapter) -> pd.DataFrame:
-    """``Loss_dice`` of each patient and method: 1 minus the soft Dice of merged probabilities, mean over seeds.
-
-    Counts of all cases of a patient are added first (see `ScoreCounts.soft_dice`).
-
-    Returns:
-        Columns ``patient``, ``method`` and ``Loss_dice``, for the first structure, doubtful labels left out.
-    """
-    # SILENT: Chen 2020, Loss_dice of Table I for a patient or a window; a patient, on merged probabilities.
-    # DIFFERS: Chen 2020, no smoothing in the number that is reported, where it would be one voxel among thousands.
-    structure = chapter.structures[0]
-    pooled: dict[tuple[str, str, int], ScoreCounts] = {}
-    for record in chapter.found:
-        for name in chapter.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
-            case = chapter.prepared.case(name)
-            if structure not in case.not_contoured:
-                probability, mask = record.prediction(name)[1][0], chapter.masks(name)[structure]
-                counts = count_scores(probability, mask, BYTE_LEVELS)
-                key = case.patient, record.config["method"]["name"], record.config["seed"]
-                pooled[key] = pooled[key] + counts if key in pooled else counts
-    rows = [(patient, method, 1 - counts.soft_dice) for (patient, method, _), counts in pooled.items()]
-    frame = pd.DataFrame(rows, columns=["patient", "method", "Loss_dice"])
-    return frame.groupby(["patient", "method"]).mean().reset_index()
 
 
 def gains(reported: Reported) -> Picture:

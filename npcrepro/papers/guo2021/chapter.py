@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 
 from npcrepro.base.wording import in_words
 from npcrepro.book import tables
-from npcrepro.book.figures import slices, style, volumes
+from npcrepro.book.figures import charts, slices, style
 from npcrepro.book.figures.printed import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson.architecture import Block
 from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
@@ -128,7 +128,7 @@ def taps(*rates: Sequence[int], block: Sequence[int] = (8, 24)) -> Picture:
         reach = max(depth // 2, max(pyramid)) + 1
         axis.set(xlim=(-7.5, width + 7.5), ylim=(depth // 2 + reach, depth // 2 - reach), aspect="equal")
         axis.set_axis_off()
-        axis.legend(**volumes.ABOVE, ncols=len(pyramid))
+        axis.legend(**charts.ABOVE, ncols=len(pyramid))
     alt = f"A block of {width} by {depth} voxels from the side, with taps of kernels in its middle. {'; '.join(told)}."
     return narrow(figure, alt)
 
@@ -142,7 +142,7 @@ def weights(data: BlockData, case: str) -> Picture:
     ends = [np.flatnonzero(mask[z].any(axis=axis)) for axis in (1, 0)]
     box = tuple(slice(max(0, end[0] - AROUND), end[-1] + AROUND + 1) for end in ends)
     shown = {title: weight[z][box] for title, weight in volume.items()}
-    figure = volumes.voxel_weights(data.image(case)[0][z][box], mask[z][box], shown)
+    figure = slices.voxel_weights(data.image(case)[0][z][box], mask[z][box], shown)
     figure.set_size_inches(NARROW_IN, 1.9)
     told = "; ".join(f"{title} at most {weight.max():.0f}" for title, weight in shown.items())
     alt = f"A tumour of {case} and two maps of weights, large in its core or, turned round, at its border: {told}."

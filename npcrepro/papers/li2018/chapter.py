@@ -103,7 +103,7 @@ def targets(data: SliceData, case: str, z: int) -> HTML:
         f"{step}: {side // factor} × {side // factor}": reduce_label(label, (side // factor,) * 2)[0, 0].numpy()
         for step, factor in zip(SCORES, (4, 2, 1), strict=True)
     }
-    return HTML(result.targets(image[0, 0].numpy(), maps))
+    return HTML(result.side_by_side({"Image": image[0, 0].numpy()}, maps, what="share of tumour"))
 
 
 def scores(trained: Trained, case: str, z: int) -> Maps:

@@ -98,7 +98,7 @@ def pooled(data: SliceData, case: str, z: int) -> HTML:
         f"Window of {pool.kernel_size} × {pool.kernel_size}": pool(coarse)[0, 0].numpy()
         for pool in MultiScalePooling(1).pools
     }
-    return HTML(result.targets(image[0, 0].numpy(), maps, "average"))
+    return HTML(result.side_by_side({"Image": image[0, 0].numpy()}, maps, what="average"))
 
 
 def two_maps(trained: Trained, case: str, z: int) -> Maps:

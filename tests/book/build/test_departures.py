@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from npcrepro.book.build import departures
+from npcrepro.book import departures
 
 
 def write(path: Path, text: str) -> Path:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from npcrepro.book.explorer.studies import CaseData, Found
 
 from npcrepro.base.errors import InputError
 from npcrepro.book.explorer.picture import View, picture, worst_slice
-from npcrepro.book.explorer.studies import CaseData, Found
 from npcrepro.book.figures import style
 from npcrepro.book.figures.slices import ERRORS
 from npcrepro.metrics.overlap import count

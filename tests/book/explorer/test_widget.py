@@ -6,11 +6,11 @@ from dataclasses import replace
 import matplotlib
 import pytest
 from core_cases import case_arrays, tiny_paper, write_tiny
+from npcrepro.book.explorer.studies import Found
 
 from npcrepro.base.errors import InputError
 from npcrepro.book.build.notebooks import WIDGET_TYPE
 from npcrepro.book.explorer import picture, studies, widget
-from npcrepro.book.explorer.studies import Found
 from npcrepro.book.figures import style
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
