@@ -97,11 +97,8 @@ def layers(method: Method, profile: Profile) -> pd.DataFrame:
 
 
 def slice_times(methods: Sequence[Method], profile: Profile, repeats: int = 5) -> pd.DataFrame:
-    """Time of a forward pass of one slice on this processor, at the paper's widths and a profile's matrix.
-
-    Returns:
-        Columns ``network``, ``parameters``, ``MAC (billions)`` and ``ms`` (the median of ``repeats`` passes).
-    """
+    """Time of a forward pass of one slice on this processor, the median of ``repeats``, at the paper's widths and a
+    profile's matrix."""
     from npcrepro.runs.timing import seconds_of_pass
 
     size = replace(profile, width=1.0)
@@ -142,7 +139,6 @@ def by_method(patients: pd.DataFrame, methods: Sequence, metric: str) -> pd.Data
     Args:
         patients: from :func:`npcrepro.runs.per_patient.by_patient`, one region; with several structures the last
             column is their mean.
-        methods: in the order of the rows; of each, ``name`` and ``title``.
     """
     rows = over_seeds(patients)
     columns = list(dict.fromkeys(patients.structure))
@@ -189,9 +185,6 @@ def partners(patients: pd.DataFrame, paper: Paper) -> list[tuple[str, str]]:
     """Pairs of methods that the protocol names (`Paper.comparisons`) and that both have rows, in the paper's order.
 
     Unlike the pairs of `differences`, none with the proposed method for want of another partner.
-
-    Args:
-        patients: rows with a column ``method``.
     """
     there, stated = set(patients.method), paper.comparisons
     names = [method.name for method in paper.methods if method.name in there]
@@ -228,7 +221,9 @@ def differences(
     for (pair, test), p in zip(tests.items(), adjusted(list(tests.values())), strict=True):
         found = test.difference
         interval = DASH if np.isnan(found.low) else f"{found.low:+z.3f} to {found.high:+z.3f}"
-        rows.append((minus(paper, *pair), found.n, f"{found.mean:+z.3f}", interval, _p(found, p)))
+        chance = DASH if np.isnan(p) else "below 0.001" if p < 0.001 else f"{p:.3f}"
+        chance += UNSUPPORTED if side(found) and p > ALPHA else ""
+        rows.append((minus(paper, *pair), found.n, f"{found.mean:+z.3f}", interval, chance))
     frame = pd.DataFrame(rows, columns=["comparison", "patients", "mean difference", "95 % interval", P])
     if not printed:
         return frame
@@ -237,11 +232,7 @@ def differences(
 
 
 def printed_difference(paper: Paper, pair: tuple[str, str], printed: Mapping[str, float]) -> float | None:
-    """Difference of the printed means of two methods; ``None`` where one is not printed.
-
-    Args:
-        printed: title of a method to its printed mean.
-    """
+    """Difference of the printed means of two methods, by their titles; ``None`` where one is not printed."""
     first, second = (printed.get(paper.method(name).title) for name in pair)
     return None if first is None or second is None else first - second
 
@@ -259,14 +250,6 @@ def side(difference: statistics.Summary) -> int:
         (1, 0)
     """
     return int(difference.low > 0) - int(difference.high < 0)
-
-
-def _p(difference: statistics.Summary, p: float) -> str:
-    if np.isnan(p):
-        return DASH
-    if p < 0.001:
-        return "below 0.001"
-    return f"{p:.3f}{UNSUPPORTED if side(difference) and p > ALPHA else ''}"
 
 
 def minus(paper: Paper, first: str, second: str) -> str:

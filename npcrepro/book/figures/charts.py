@@ -56,11 +56,7 @@ def over_stages(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
-    """Training and validation loss of each method over its stages: one thin line for each run, and their mean.
-
-    Args:
-        history: rows of ``history.csv`` of any number of runs.
-    """
+    """Training and validation loss of each method over its stages: one thin line for each run, and their mean."""
     names = style.methods_of(history, paper)
     figure, axes = style.panels(len(names), 4, 2.9, sharey=True)
     for axis, name in zip(axes, names, strict=True):
@@ -116,12 +112,8 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
 
 
 def boxes(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Figure:
-    """For each metric a box for each method over its patients, see `style.boxes`; patients are dots.
-
-    Args:
-        patients: from :func:`npcrepro.runs.per_patient.select`; seeds are averaged within a patient.
-        metrics: column to axis title.
-    """
+    """For each metric (column to axis title) a box for each method, see `style.boxes`; dots are patients, averaged over
+    seeds."""
     rows = over_seeds(patients)
     names = style.methods_of(rows, paper)
     key = style.key(paper, names)
@@ -139,11 +131,8 @@ def boxes(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> F
 
 
 def boxes_by_structure(patients: pd.DataFrame, paper: Paper, metric: str = "dsc") -> Figure:
-    """For each structure a box for each method over its patients, see `style.boxes`; dots are those beyond whiskers.
-
-    Args:
-        patients: from :func:`npcrepro.runs.per_patient.by_patient`, one region; seeds are averaged within a patient.
-    """
+    """For each structure a box for each method, see `style.boxes`; dots are patients beyond whiskers, averaged over
+    seeds."""
     rows = over_seeds(patients)
     names = style.methods_of(rows, paper)
     figure, (axis,) = style.panels(1, 1, 3.6)
@@ -159,12 +148,7 @@ def boxes_by_structure(patients: pd.DataFrame, paper: Paper, metric: str = "dsc"
 
 
 def by_fold(means: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Figure:
-    """One line for each method through the means of the folds, one panel for each metric.
-
-    Args:
-        means: columns ``method``, ``fold`` and the metrics, one row for each method and fold.
-        metrics: column to axis title.
-    """
+    """One line for each method through the means of the folds, one panel for each metric (column to axis title)."""
     names = style.methods_of(means, paper)
     figure, axes = style.panels(len(metrics), len(metrics), 3.2)
     lines = {"marker": "o", "markersize": 4, "markeredgewidth": 0, "linewidth": 1.4, "legend": False}
@@ -177,12 +161,11 @@ def by_fold(means: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Fi
 
 
 def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper, where: str) -> Figure:
-    """Automatic against reference volume: the paper's patients on the left, ours on the right, with the identity line.
+    """Automatic against reference volume in ml: the paper's patients on the left, ours on the right, with the identity
+    line.
 
     Args:
-        patients: rows of :func:`npcrepro.runs.per_patient.by_patient` with volumes in millilitres.
-        printed: columns ``volume_auto`` and ``volume_readers`` in cubic centimetres (= millilitres).
-        where: the place of these in the paper, such as ``"Table 2"``.
+        printed: columns ``volume_auto`` and ``volume_readers``, from the place ``where`` in the paper.
     """
     figure, axes = style.panels(2, 2, 3.6)
     axes[0].scatter(printed.volume_readers, printed.volume_auto, s=18, color="0.3")
@@ -209,8 +192,7 @@ def observer_agreement(pairs: pd.DataFrame, metrics: Mapping[str, str]) -> Figur
     Rings are doubtful pairs (``suspect``), which count in no median.
 
     Args:
-        pairs: columns ``structure``, ``suspect`` and the metrics.
-        metrics: column to axis title, one panel for each.
+        metrics: column of ``pairs`` to axis title, one panel for each.
     """
     groups = pairs[~pairs.suspect].groupby("structure")
     medians = groups[list(metrics)].median().sort_values(next(iter(metrics)), ascending=False, kind="stable")
@@ -332,12 +314,7 @@ def channel_weights(levels: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
 
 
 def validation_curves(history: pd.DataFrame, paper: Paper, metric: str = "validation_loss") -> Figure:
-    """Validation loss of several methods on one axis, over the updates of all stages; a dot ends each stage.
-
-    Args:
-        history: rows of ``history.csv`` of any number of runs.
-        metric: the column that is drawn.
-    """
+    """Validation loss, or another column of ``history.csv``, of several methods on one axis; a dot ends each stage."""
     names = style.methods_of(history, paper)
     figure, (axis,) = style.panels(1, 1, 3.0)
     for name in names:

@@ -10,10 +10,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib import MatplotlibDeprecationWarning
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import Collection
-from matplotlib.colors import same_color
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -84,28 +83,20 @@ def edged(figure: Figure) -> Figure:
     """The figure with a grey edge around lines and dots that are yellow, which is bright on images and faint on paper.
 
     Example:
-        >>> from matplotlib.figure import Figure
         >>> axis = Figure().subplots()
         >>> lines = axis.plot([0, 1], color=YELLOW) + axis.plot([1, 0], color=REFERENCE)
         >>> _ = edged(axis.figure)
         >>> [bool(line.get_path_effects()) for line in lines]
         [True, False]
     """
-    for artist in figure.findobj(_is_yellow):
-        width = float(np.max(artist.get_linewidth(), initial=0))
+    for artist in (*figure.findobj(Line2D), *figure.findobj(Collection)):
+        line = isinstance(artist, Line2D)
+        colours = [artist.get_color()] if line else [*artist.get_facecolor(), *artist.get_edgecolor()]
         # A faint line stays one: its edge would be darker than the line of a mean, and wider than itself.
-        if artist.get_alpha() is None or artist.get_alpha() > 0.5:
+        if colours and to_hex(colours[0]) == YELLOW.lower() and (artist.get_alpha() or 1) > 0.5:
+            width = float(np.max(artist.get_linewidth(), initial=0))
             artist.set_path_effects([withStroke(linewidth=width + 1, foreground="0.45")])
     return figure
-
-
-def _is_yellow(artist: Artist) -> bool:
-    if isinstance(artist, Line2D):
-        return same_color(artist.get_color(), YELLOW)
-    if not isinstance(artist, Collection):
-        return False
-    colours = [*artist.get_facecolor(), *artist.get_edgecolor()]
-    return bool(colours) and same_color((*colours[0][:3], 1), YELLOW)
 
 
 def titles(paper: Paper) -> dict[str, str]:

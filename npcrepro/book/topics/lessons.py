@@ -66,12 +66,8 @@ LARGE = 0.05  # a change of the mean DSC that the front page calls large
 def effects(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     """One row for each: the DSC of its first method minus the second, on the same patients and with the same seeds.
 
-    Returns:
-        ``paper``, ``kind``, ``what``, ``mean`` over patients with the ends ``low`` and ``high`` of its 95 % interval,
-        ``patients``, and ``seeds``: the mean difference of each seed that both methods have.
-
-    Raises:
-        InputError: a record is not published.
+    ``paper``, ``kind``, ``what``, ``mean`` over patients with the ends ``low`` and ``high`` of its 95 % interval,
+    ``patients``, and ``seeds``: the mean difference of each seed that both methods have.
 
     Example:
         >>> effects(PROPOSED[-1:]).what[0]

@@ -213,18 +213,15 @@ def against_two_observers(chapter: VolumeChapter, agreement: float) -> pd.DataFr
         Columns ``method`` (title), ``cases``, ``reference``, ``second`` and ``observers`` (the two with each other),
         for the first structure and the first seed, doubtful labels left out.
     """
-    structure, rows = chapter.structures[0], []
+    rows: list[tuple] = []
     others: dict[str, np.ndarray] = {}
-    for record in filter(chapter.first, chapter.found):
-        for case in chapter.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
-            truth = chapter.masks(case)[structure]
-            if case not in others:
-                random = np.random.default_rng(len(others))
-                spacing = chapter.prepared.case(case).spacing_mm
-                others[case] = second_observer(truth, spacing, random, agreement)
-            mask, other = record.prediction(case)[0] == 1, others[case]
-            scores = [overlap.count(*pair).dsc for pair in ((mask, truth), (mask, other), (truth, other))]
-            rows.append((record.config["method"]["title"], case, *scores))
+    for name, case, label in chapter.predictions():
+        truth, mask = chapter.masks(case)[chapter.structures[0]], label == 1
+        if case not in others:
+            random = np.random.default_rng(len(others))
+            others[case] = second_observer(truth, chapter.prepared.case(case).spacing_mm, random, agreement)
+        scores = [overlap.count(*pair).dsc for pair in ((mask, truth), (mask, others[case]), (truth, others[case]))]
+        rows.append((chapter.paper.method(name).title, case, *scores))
     frame = pd.DataFrame(rows, columns=["method", "case", "reference", "second", "observers"])
     means = frame.groupby("method", sort=False)[["reference", "second", "observers"]].mean()
     means.insert(0, "cases", frame.groupby("method", sort=False).size())

@@ -57,13 +57,6 @@ def test_only_an_interval_without_zero_is_told(lesson):
     assert page.differences_text(pairs[1]).startswith("The interval holds 0")
 
 
-def test_an_end_that_is_not_zero_does_not_look_like_it(lesson):
-    page, pair = lesson("luo2020"), ("two-stage", "no-pooling")
-    found = page.published.difference(*pair).difference
-    assert 0 < found.low < 0.005
-    assert f"({found.low:+.3f} to {found.high:+.3f})" in page.differences_text(pair)
-
-
 def test_the_loss_of_a_short_training_is_averaged_at_both_ends():
     told = Lesson.loop_text(
         [

@@ -18,11 +18,6 @@ class TestMasks:
         for mask in (reference, second):
             assert not any(np.take(mask, end, axis).any() for axis in range(3) for end in (0, -1))
 
-    def test_a_shift_off_the_grid_is_refused(self):
-        for shift_mm in (-0.1, example_masks.LARGEST_SHIFT_MM + 0.1, float("nan")):
-            with pytest.raises(ValueError, match="between 0 and 12 mm"):
-                example_masks.shifted_pair(shift_mm)
-
 
 class TestNumbers:
     def test_every_convention_is_that_of_the_records(self):
