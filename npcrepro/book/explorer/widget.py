@@ -11,13 +11,12 @@ import ipywidgets as widgets
 import numpy as np
 from ipywidgets import Layout
 
-from npcrepro.base.errors import InputError
 from npcrepro.book.chapter import Chapter
 from npcrepro.book.explorer.picture import MODES, CaseData, View, image_html, numbers_html, read_case, worst_slice
 from npcrepro.book.figures.slices import PLANES, largest_slices, show_images
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
-from npcrepro.runs import fit, records
+from npcrepro.runs import fit
 
 CASES_KEPT = 4  # in memory
 STYLE = {"description_width": "5.5rem"}
@@ -25,23 +24,12 @@ ROW = Layout(flex_flow="row wrap", align_items="flex-start")
 
 
 def paper_for(first: str, settings: Settings) -> str:
-    """The paper to explore: the first choice, or another one where its chapter cannot be told on the user's cohort, or
-    where only the other one has runs.
-
-    Args:
-        first: key of a paper, ``"chen2020"``.
-
-    Raises:
-        InputError: no chapter can be told on this cohort; the reason is that of the first choice.
-    """
+    """The paper to explore: the first choice, or another one where its chapter cannot be told on the user's cohort."""
     if settings.cohort == "phantom" or settings.modalities:
         return first
     keys = sorted(registry.KEYS, key=lambda key: key != first)
-    reasons = fit.untold(keys, settings.cohort, settings.profile)
-    if told := [key for key in keys if key not in reasons]:
-        there = [key for key in told if records.find(settings.runs, paper=key, profile=settings.profile)]
-        return (there or told)[0]
-    raise InputError(f"none of the papers can be told on {settings.cohort}: {reasons[first]}")
+    untold = fit.untold(keys, settings.cohort, settings.profile)
+    return next((key for key in keys if key not in untold), first)
 
 
 class Explorer:

@@ -38,6 +38,7 @@ from npcrepro.protocol.method import Method, Stage
 from npcrepro.runs.predict import read_run
 from npcrepro.runs.published import RESULTS
 from npcrepro.runs.weights import published_weights
+from npcrepro.statistics import Summary
 
 # Rows of the box of a summary, in this order: key in ``paper.yaml`` to the word on the page.
 BOX = {
@@ -120,18 +121,15 @@ class Lesson:
         row = tables.scores(self.published.averaged.assign(seed=0), self.paper, {metric: metric})
         return tables.mean_and_interval(row.set_index("method").loc[style.titles(self.paper)[method], metric])
 
-    def beside(self, reported: Mapping[str, Mapping[str, float]], methods: Sequence[str], decimals: int = 2):
+    def beside(self, reported: Mapping[str, Mapping[str, float]], methods: Sequence[str]):
         """Reported numbers beside ours: a row for each metric, a column for the paper and for each of our methods.
 
         Args:
-            reported: metric as records call it to ``{"title": word, "mean": number, "sd": number}``; the last may be
-                missing.
-            methods: names.
+            reported: metric as records call it to ``{"title": word, "mean": number, "sd": number}``.
         """
         rows = []
         for metric, told in reported.items():
-            spread = f" ± {told['sd']:.{decimals}f}" if "sd" in told else ""
-            row: dict[str, Any] = {"metric": told["title"], "reported": f"{told['mean']:.{decimals}f}{spread}"}
+            row = {"metric": told["title"], "reported": f"{told['mean']:.2f} ± {told['sd']:.2f}"}
             rows.append(row | {style.titles(self.paper)[name]: self.score(name, metric) for name in methods})
         made = self.published.made
         caption = f"Mean over patients; ours with a 95 % interval. Other patients than the paper's ({made})"
@@ -181,11 +179,7 @@ class Lesson:
         return self._shown(result.inner_maps, maps=maps, place=place, **options)
 
     def browse(self, limits: tuple[float, float] | None = None) -> None:
-        """The same patients to look around in, with the threshold to move; see `npcrepro.book.html.viewer`.
-
-        Args:
-            limits: intensities shown as black and white.
-        """
+        """The same patients to look around in, with the threshold to move; see `npcrepro.book.html.viewer`."""
         trained, title = self.trained, self.trained.record.method.title
         patients = []
         for place, case in trained.places.items():
@@ -221,19 +215,13 @@ class Lesson:
         """The first of each pair minus the second on the same patients of the record, with 95 % intervals."""
         found = {tables.minus(self.paper, *pair): self.published.difference(*pair, metric).difference for pair in pairs}
         name = style.METRIC_TITLES[metric]
-        told = "; ".join(
-            f"{pair} {one.mean:+z.2f} ({one.low:+z.2f} to {one.high:+z.2f})" for pair, one in found.items()
-        )
+        told = "; ".join(f"{pair} {_interval(one)}" for pair, one in found.items())
         figure = charts.forest(found, f"difference of the {name}", {})
         return narrow(figure, f"Differences of the {name} on the same patients with 95 % intervals: {told}.")
 
     @staticmethod
     def loop_text(losses: Sequence[torch.Tensor]) -> str:
-        """What the loss did in a short training, in a sentence: single batches differ, so five are averaged.
-
-        Args:
-            losses: of each update; ten or more.
-        """
+        """What the loss did in a short training of ten updates or more: single batches differ, so five are averaged."""
         begin, end = (sum(loss.item() for loss in part) / 5 for part in (losses[:5], losses[-5:]))
         return (
             f"The mean loss of the first five updates is {begin:.3f}, that of the last five {end:.3f} "
@@ -249,11 +237,7 @@ class Lesson:
             return f"{who}: on these patients no difference is clear."
         ends = [end for pair in clear for end in (found[pair].low, found[pair].high)]
         digits = 2 if all(round(end, 2) for end in ends) else 3  # an end that is not 0 does not look like it
-        told = "; ".join(
-            f"*{tables.minus(self.paper, *pair)}* {found[pair].mean:+z.{digits}f} "
-            f"({found[pair].low:+z.{digits}f} to {found[pair].high:+z.{digits}f})"
-            for pair in clear
-        )
+        told = "; ".join(f"*{tables.minus(self.paper, *pair)}* {_interval(found[pair], digits)}" for pair in clear)
         rest = len(pairs) - len(clear)
         left = "The other interval holds" if rest == 1 else f"The other {rest} intervals hold"
         others = f" {left} 0, so that nothing can be said of {'it' if rest == 1 else 'them'}." if rest else ""
@@ -286,3 +270,7 @@ class Lesson:
         ]
         items = "".join(f"<li>{escape(line)}</li>" for line in lines)
         return HTML(f"<details><summary>Where the numbers of this page come from</summary><ul>{items}</ul></details>")
+
+
+def _interval(found: Summary, digits: int = 2) -> str:
+    return f"{found.mean:+z.{digits}f} ({found.low:+z.{digits}f} to {found.high:+z.{digits}f})"

@@ -1,6 +1,5 @@
 """Execution of notebooks: several at a time, again only after a change, nothing left behind."""
 
-import json
 import os
 import re
 import shutil
@@ -112,15 +111,6 @@ def test_failing_notebook_is_one_sentence_and_the_others_go_on(small_book, capfd
     assert {path.name for path in (root / "_build" / "executed").iterdir()} == {"three.ipynb", "three.key"}
     out = capfd.readouterr().out
     assert re.search(r"^two: failed The kernel of notebook two was killed, for instance for lack of", out, re.M)
-
-
-def test_the_longest_goes_first(small_book, monkeypatch):
-    root = small_book(short="1", li2018="1", long="1")
-    write(root / "_build" / "executed" / "long.ipynb", json.dumps({"metadata": {"papermill": {"duration": 400.0}}}))
-    begun = []
-    monkeypatch.setattr(notebooks, "_results", lambda root, names, *rest: (begun.extend(names), [])[1])
-    execute(root, "short", "li2018", "long")
-    assert begun == ["long", "li2018", "short"]
 
 
 WAITING = """
