@@ -51,10 +51,14 @@ class PublishedResults(Results):
         doubtful = cases[cases.suspect].patient.nunique()
         verb = "is" if doubtful == 1 else "are"
         apart = f"; {doubtful} more with doubtful labels {verb} in no mean" if doubtful else ""
-        made = published_line(self.published)
+        made, size, folds = published_line(self.published), self.published.runs[0]["profile"], self.published.folds
+        parts = ("train", "validation", "test")
+        train, validation, test = (span([len(fold[part]) for fold in folds.values()]) for part in parts)
         return Markdown(
             f"{plural(self.patients.patient.nunique(), 'patient')} tested{apart}, {known}, "
-            f"{', '.join(self.structures)}. {training_line(self.published)} {made[0].upper()}{made[1:]}."
+            f"{', '.join(self.structures)}. Networks have {size['width']:g} times the channels of profile `paper`, a matrix "
+            f"of {' x '.join(map(str, size['matrix']))} and {size['updates']:,} updates. A fold has {train} patients to "
+            f"train, {validation} to validate and {test} to test. {made[0].upper()}{made[1:]}."
         )
 
     def runs(self):
@@ -106,8 +110,10 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
     display(tables.show(frame, caption, precision=3))
     rows = leakage.differences(by_slice.cases, by_patient.cases)
     means = rows[rows.structure == leakage.ALL].groupby(["method", "patient"]).difference.mean()
-    names = [m.name for m in paper.methods if m.name in set(found.method)]
-    charts.strips({titles[name]: means[name] for name in names}, "DSC split by slice minus split by patient")
+    charts.strips(
+        {titles[name]: means[name] for name in style.methods_of(found, paper)},
+        "DSC split by slice minus split by patient",
+    )
     plt.show()
     made = f"By slice: {published_line(by_slice)}. By patient: {published_line(by_patient)}"
     return Markdown(f"*Dots: patients, mean over slices; bar: their median. {made}.*")
@@ -132,20 +138,6 @@ def published_line(published: Published) -> str:
     hours = sum(run["seconds"]["all"] for run in published.runs) / 3600
     runs, last = plural(len(published.runs), "run"), max(run["finished"] for run in published.runs)
     return f"{_origin(published)}, {published.runs[0]['device']}, {runs}, {hours:.1f} h in all, made {last[:10]}"
-
-
-def training_line(published: Published) -> str:
-    """Size of the networks of published runs and of their training, and how many patients each fold has for what."""
-    size = published.runs[0]["profile"]
-    train, validation, test = (
-        span([len(fold[part]) for fold in published.folds.values()]) for part in ("train", "validation", "test")
-    )
-    matrix = " x ".join(map(str, size["matrix"]))
-    return (
-        f"Networks have {size['width']:g} times the channels of profile `paper`, a matrix of {matrix} and "
-        f"{size['updates']:,} updates. A fold has {train} patients to train, {validation} to validate and {test} to "
-        "test."
-    )
 
 
 def _origin(published: Published) -> str:

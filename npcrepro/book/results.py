@@ -68,8 +68,7 @@ class Results:
         )
         self.over_structures: pd.DataFrame = per_patient.over_structures(self.patients)
         self.averaged: pd.DataFrame = per_patient.over_seeds(self.over_structures)
-        there = set(patients.method)
-        self.methods: tuple[str, ...] = tuple(method.name for method in self.paper.methods if method.name in there)
+        self.methods: tuple[str, ...] = tuple(style.methods_of(patients, self.paper))
 
     def only(self, region: str = "", structure: str = "") -> Self:
         """The same runs in another region, or of one structure."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,10 +21,13 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter
 
 from npcrepro.base.colours import GREY, METHODS, MORE, NNUNET, REFERENCE, YELLOW
+from npcrepro.book.parts import data_uri
 from npcrepro.metrics.panel import PLANES, SIDES
 from npcrepro.protocol.method import Paper
 
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
+BLUE, GREEN, VERMILION = METHODS[0], METHODS[1], METHODS[3]
+FORBIDDEN = {"facecolor": "0.9", "hatch": "///", "edgecolor": "0.72", "linewidth": 0}  # what cannot be
 LINE_LETTERS, KEY_LETTERS = 110, 7  # of 8 points on that width; room of the line beside an entry of a legend
 REGION_TITLES = {
     "all_slices": "all slices",
@@ -97,6 +102,29 @@ def edged(figure: Figure) -> Figure:
             width = float(np.max(artist.get_linewidth(), initial=0))
             artist.set_path_effects([withStroke(linewidth=width + 1, foreground="0.45")])
     return figure
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its text alternative; shown by a notebook as an image of a page.
+
+    Attributes:
+        figure: not known to pyplot, so that a notebook shows it once.
+        alt: what it shows, with the numbers that matter.
+    """
+
+    figure: Figure
+    alt: str
+
+    def _repr_html_(self) -> str:
+        data = data_uri(self.figure.savefig, "png", dpi=120, facecolor="white")
+        return f'<img alt="{escape(self.alt, quote=True)}" src="{data}">'
+
+
+def axes(height_in: float, columns: int = 1, **options):
+    """A figure as wide as the page that pyplot does not know, and its axes."""
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    return figure, figure.subplots(1, columns, **options)
 
 
 def titles(paper: Paper) -> dict[str, str]:

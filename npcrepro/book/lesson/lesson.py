@@ -23,7 +23,7 @@ from npcrepro.base.wording import in_words, span
 from npcrepro.book import tables
 from npcrepro.book.chapter import Chapter
 from npcrepro.book.figures import charts, slices, style
-from npcrepro.book.figures.printed import Picture
+from npcrepro.book.figures.style import Picture
 from npcrepro.book.html import viewer, volume_files
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.architecture import Block, architecture
@@ -38,7 +38,7 @@ from npcrepro.protocol.method import Method, Stage
 from npcrepro.runs.predict import read_run
 from npcrepro.runs.published import RESULTS
 from npcrepro.runs.weights import published_weights
-from npcrepro.statistics import Summary
+from npcrepro.statistics import Summary, summarise
 
 # Rows of the box of a summary, in this order: key in ``paper.yaml`` to the word on the page.
 BOX = {
@@ -118,8 +118,8 @@ class Lesson:
 
     def score(self, method: str, metric: str = "dsc") -> str:
         """``0.27 (0.21 to 0.33)``: mean of a metric over the patients of the record with its 95 % interval."""
-        row = tables.scores(self.published.averaged.assign(seed=0), self.paper, {metric: metric})
-        return tables.mean_and_interval(row.set_index("method").loc[style.titles(self.paper)[method], metric])
+        rows = self.published.averaged
+        return tables.mean_and_interval(summarise(rows[rows.method == method][metric]))
 
     def beside(self, reported: Mapping[str, Mapping[str, float]], methods: Sequence[str]):
         """Reported numbers beside ours: a row for each metric, a column for the paper and for each of our methods.

@@ -13,7 +13,7 @@ from IPython.display import HTML, Markdown, display
 from npcrepro.base.wording import in_words, plural
 from npcrepro.book import tables
 from npcrepro.book.figures import charts
-from npcrepro.book.figures.printed import BLUE, GREEN, VERMILION, Picture, axes
+from npcrepro.book.figures.style import BLUE, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.architecture import Block
 from npcrepro.book.lesson.diagram import Arrow, Diagram, Node

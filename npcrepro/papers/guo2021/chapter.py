@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from npcrepro.base.wording import in_words
 from npcrepro.book import tables
 from npcrepro.book.figures import charts, slices, style
-from npcrepro.book.figures.printed import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
+from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson.architecture import Block
 from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
 from npcrepro.book.lesson.lesson import NARROW_IN, narrow

@@ -8,7 +8,7 @@ import torch
 from IPython.display import HTML
 
 from npcrepro.base.wording import plural
-from npcrepro.book.figures.printed import GREEN, Picture, axes
+from npcrepro.book.figures.style import GREEN, Picture, axes
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.architecture import Block
 from npcrepro.book.lesson.diagram import Diagram, Node

@@ -11,7 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from npcrepro.base.wording import in_words, plural
 from npcrepro.book.figures import charts, style
-from npcrepro.book.figures.printed import FORBIDDEN, GREEN, VERMILION, Picture, axes
+from npcrepro.book.figures.style import FORBIDDEN, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.architecture import Block
 from npcrepro.book.lesson.diagram import Arrow, Diagram, Node

@@ -15,7 +15,7 @@ from npcrepro import statistics
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH, plural
 from npcrepro.book import tables
-from npcrepro.book.figures.printed import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
+from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson.architecture import Block
 from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
 from npcrepro.book.lesson.result import Maps, Trained
