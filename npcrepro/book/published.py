@@ -54,11 +54,12 @@ class PublishedResults(Results):
         made, size, folds = published_line(self.published), self.published.runs[0]["profile"], self.published.folds
         parts = ("train", "validation", "test")
         train, validation, test = (span([len(fold[part]) for fold in folds.values()]) for part in parts)
+        matrix = " x ".join(map(str, size["matrix"]))
         return Markdown(
             f"{plural(self.patients.patient.nunique(), 'patient')} tested{apart}, {known}, "
-            f"{', '.join(self.structures)}. Networks have {size['width']:g} times the channels of profile `paper`, a matrix "
-            f"of {' x '.join(map(str, size['matrix']))} and {size['updates']:,} updates. A fold has {train} patients to "
-            f"train, {validation} to validate and {test} to test. {made[0].upper()}{made[1:]}."
+            f"{', '.join(self.structures)}. Networks have {size['width']:g} times the channels of profile `paper`, a "
+            f"matrix of {matrix} and {size['updates']:,} updates. A fold has {train} patients to train, "
+            f"{validation} to validate and {test} to test. {made[0].upper()}{made[1:]}."
         )
 
     def runs(self):

@@ -1,5 +1,6 @@
 """Published methods on the patients that they share."""
 
+import numpy as np
 import pytest
 from board_cases import ORGANS, dsc, publish, rows_of
 
