@@ -125,17 +125,16 @@ def build(
 
 def _page_instead(notebook: Path, reason: str) -> str:
     """A notebook of two cells in the place of one that cannot run on a cohort: its title, and the reason."""
-    import nbformat
-
-    source = nbformat.read(notebook, as_version=4)
-    title = source.cells[0].source.splitlines()[0]
+    source = json.loads(notebook.read_text("utf-8"))
+    title = "".join(source["cells"][0]["source"]).splitlines()[0]
     text = (
         f"This chapter cannot run on this cohort: {reason}.\n\n"
         "Where another channel may take the place of the paper's, name it: the parameter `modalities` does that for "
         "one chapter (see [the parameters](#the-parameters))."
     )
-    source.cells = [nbformat.v4.new_markdown_cell(part, id=f"part-{n}") for n, part in enumerate((title, text))]
-    return nbformat.writes(source)
+    parts = {"title": title, "reason": text}
+    cells = [{"cell_type": "markdown", "id": id, "metadata": {}, "source": part} for id, part in parts.items()]
+    return json.dumps({**source, "cells": cells})
 
 
 def _told(done: Done, wall_s: float) -> str:
