@@ -39,6 +39,16 @@ class Block:
     kind: str = "features"
 
 
+def blocks_of(key: str, method: str) -> list[Block]:
+    """The boxes that ``paper.yaml`` names under ``lesson`` and ``blocks`` for a method: path, label and kind of each.
+
+    Example:
+        >>> blocks_of("li2018", "stepwise")[0]
+        Block(path='relu1', label='conv1, 5 × 5', kind='features')
+    """
+    return [Block(*block) for block in registry.reported(key)["lesson"]["blocks"][method]]
+
+
 class _Trace:
     """Which block made which map, and which blocks lead to which, from the graph that autograd keeps."""
 

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from npcrepro.base.colours import GREY, METHODS
 from npcrepro.base.errors import pick
@@ -210,6 +211,17 @@ class Diagram:
         half = (begin + top) / 2
         path = f"M{source.middle:.1f} {begin:.1f}C{source.middle:.1f} {half:.1f} {target.middle:.1f} {half:.1f}"
         return f"{path} {target.middle:.1f} {top:.1f}", (target.middle, top)
+
+
+def drawing(told: Mapping[str, Any]) -> Diagram:
+    """A drawing of a ``paper.yaml``: ``title``, ``boxes`` (see `Node`), and ``arrows`` where not each leads to the next.
+
+    Example:
+        >>> drawing({"title": "An image goes in.", "boxes": [["image", "data"], ["network"]]}).alt
+        'An image goes in. image; network, from image.'
+    """
+    arrows = [Arrow(*arrow) for arrow in told.get("arrows", ())]
+    return Diagram([Node(*box) for box in told["boxes"]], arrows, told["title"])
 
 
 def _sign(end: tuple[float, float], sign: str) -> str:

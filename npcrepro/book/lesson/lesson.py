@@ -1,7 +1,7 @@
 """A paper's page as a lesson: the parts that all five have in common, so that a notebook holds the story alone.
 
 A paper gives what only it knows: under ``lesson`` and ``equations`` in its ``paper.yaml``, and in its ``chapter.py``
-``BLOCKS`` for the drawing of its network and a function for its inner maps.
+a function for its inner maps.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from npcrepro.book.figures import charts, slices, style
 from npcrepro.book.figures.style import Picture
 from npcrepro.book.html import viewer, volume_files
 from npcrepro.book.lesson import result
-from npcrepro.book.lesson.architecture import Block, architecture
-from npcrepro.book.lesson.diagram import Diagram
+from npcrepro.book.lesson.architecture import architecture, blocks_of
+from npcrepro.book.lesson.diagram import Diagram, drawing
 from npcrepro.book.parts import frame
 from npcrepro.book.published import PublishedResults, published_line
 from npcrepro.cohorts.layout import read_cohort
@@ -81,7 +81,7 @@ class Lesson:
             paper's order, where names differ), ``record`` (a folder of published runs), ``channels`` (of both,
             likewise), ``region`` (where it is scored),
             ``method`` (whose published weights the pictures are of; until there are some, its run for this page stands
-            in) and ``box`` (see `BOX`).
+            in), ``box`` (see `BOX`), ``idea`` (a drawing) and ``blocks`` (method to the modules that are drawn).
         paper: with these channels.
         published: the record that the page compares with the paper.
     """
@@ -137,11 +137,15 @@ class Lesson:
 
     # Network and training
 
-    def architecture(self, blocks: Sequence[Block], method: str = "", title: str = "", **options) -> Diagram:
+    def drawing(self, name: str = "idea") -> Diagram:
+        """The idea of the paper, or another drawing of its ``paper.yaml``."""
+        return drawing(self.about[name])
+
+    def architecture(self, method: str = "", title: str = "") -> Diagram:
         """The network at the paper's matrix and width; the proposed method's if none is named."""
         paper = self.chapter.paper
         chosen = paper.method(method) if method else paper.methods[0]
-        return architecture(chosen, paper.profile("paper"), blocks, title, **options)
+        return architecture(chosen, paper.profile("paper"), blocks_of(paper.key, chosen.name), title)
 
     def parts(self, method: str = "", stage: int = -1) -> tuple[Any, Method, Stage]:
         """What ten lines of PyTorch need to train: the samples, the method and its stage (the last).

@@ -15,8 +15,6 @@ from npcrepro.book import tables
 from npcrepro.book.figures import charts
 from npcrepro.book.figures.style import BLUE, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson import result
-from npcrepro.book.lesson.architecture import Block
-from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
 from npcrepro.book.lesson.lesson import narrow
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
@@ -35,56 +33,6 @@ NO_BLOCKS = "*The network of this page has no fusion blocks.*"
 # SILENT: Chen 2020, Loss_dice of Table I for a patient or a window; a patient, on merged probabilities.
 # DIFFERS: Chen 2020, no smoothing in the number that is reported, where it would be one voxel among thousands.
 SOFT_LOSS = "soft_dice_loss"  # column of records; those made before it was kept lack it
-
-
-# The network as it is drawn; poolings and deconvolutions are in the arrows.
-BLOCKS = (
-    Block("encoders.*.levels.0", "encoder level 1"),
-    Block("encoders.*.levels.1", "encoder level 2"),
-    Block("fusions.0", "fusion block 1", "idea"),
-    Block("encoders.*.levels.2", "encoder level 3"),
-    Block("fusions.1", "fusion block 2", "idea"),
-    Block("encoders.*.levels.3", "encoder level 4"),
-    Block("fusions.2", "fusion block 3", "idea"),
-    Block("encoders.*.bottom", "encoder bottom"),
-    Block("fusions.3", "fusion block 4", "idea"),
-    Block("decoder.merge.3", "decoder level 4", "enlarge"),
-    Block("decoder.merge.2", "decoder level 3", "enlarge"),
-    Block("decoder.merge.1", "decoder level 2", "enlarge"),
-    Block("decoder.merge.0", "decoder level 1", "enlarge"),
-    Block("decoder.score", "1 × 1 × 1 convolution", "score"),
-)
-
-
-def idea() -> Diagram:
-    """Chen: an encoder for each sequence, fusion, one decoder."""
-    nodes = [Node(name, "data") for name in SERIES]
-    nodes += [Node(f"encoder of {name}", "features", "first trained alone") for name in SERIES]
-    nodes += [
-        Node("fusion blocks", "idea", "which channels of which sequence count, and which voxels?"),
-        Node("one decoder", "enlarge"),
-        Node("outline of the tumour", "data"),
-    ]
-    arrows = [Arrow(n, n + 3) for n in range(3)] + [Arrow(n, 6) for n in (3, 4, 5)] + [Arrow(6, 7), Arrow(7, 8)]
-    return Diagram(nodes, arrows, "Three encoders, fusion blocks and one decoder:")
-
-
-def fusion() -> Diagram:
-    """Chen: what happens in a fusion block."""
-    nodes = [
-        Node("F_ori", "data", "maps of all sequences, one behind the other"),
-        Node("channel attention", "idea", "a weight W_c for each channel"),
-        Node("F_c", "features", "channels weighed"),
-        Node("spatial attention", "idea", "a weight W_s for each voxel"),
-        Node("F_s", "features", "voxels weighed"),
-        Node("F_r", "features", "1 × 1 × 1 convolution"),
-        Node("1 × 3 × 3 convolutions", "features", "batch norm and ReLU between the two"),
-        Node("F_fused", "data", "one map for the decoder"),
-    ]
-    times, plus = "multiply", "add"
-    arrows = [Arrow(0, 1), Arrow(0, 2, times), Arrow(1, 2, times), Arrow(2, 3), Arrow(2, 4, times), Arrow(3, 4, times)]
-    arrows += [Arrow(0, 5, plus), Arrow(4, 5, plus), Arrow(5, 6), Arrow(5, 7, plus), Arrow(6, 7, plus)]
-    return Diagram(nodes, arrows, "A fusion block, from top to bottom:")
 
 
 def series(data: WindowData, case: str) -> HTML:

@@ -19,8 +19,6 @@ from npcrepro.base.wording import in_words
 from npcrepro.book import tables
 from npcrepro.book.figures import charts, slices, style
 from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
-from npcrepro.book.lesson.architecture import Block
-from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
 from npcrepro.book.lesson.lesson import NARROW_IN, narrow
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
@@ -35,47 +33,7 @@ from npcrepro.runs.records import quantised
 from npcrepro.runs.run import load_data, load_network
 from npcrepro.sampling.blocks import BlockData
 
-# The two networks as they are drawn; poolings are in the arrows.
-BUNET_BLOCKS = (
-    *(Block(f"down.{n}", f"level {n + 1}: two 3 × 3 × 3 convolutions") for n in range(4)),
-    *(
-        block
-        for n in (2, 1, 0)
-        for block in (
-            Block(f"enlarge.{n}", "transposed convolution", "enlarge"),
-            Block(f"up.{n}", f"level {n + 1}, way up: two convolutions"),
-        )
-    ),
-    Block("score", "1 × 1 × 1 convolution", "score"),
-)
-BLOCKS = (
-    Block("stem", "stem: 3 × 3 × 3 convolution"),
-    *(
-        block
-        for n in range(3)
-        for block in (
-            Block(f"blocks.{n}.3", f"block {n + 1}: four dense layers"),
-            Block(f"blocks.{n}.4", f"block {n + 1}: pyramid, rates 1, 2, 3", "idea"),
-            Block(f"bottlenecks.{n}", f"block {n + 1}: 1 × 1 × 1 bottleneck"),
-        )
-    ),
-    Block("score", "1 × 1 × 1 convolution", "score"),
-)
 AROUND = 8  # voxels that are shown around a tumour
-
-
-def idea() -> Diagram:
-    """Guo: two networks one after the other, and the mean of their maps."""
-    nodes = [
-        Node("small block of the MRI", "data", "24 × 24 × 8 voxels"),
-        Node("network 1, BUNet: where about is the tumour?", "features"),
-        Node("coarse map", "score", "probability of tumour in each voxel"),
-        Node("network 2, ACDNet: where exactly?", "idea", "sees the MRI and the coarse map"),
-        Node("fine map", "score", "probability of tumour in each voxel"),
-        Node("result", "data", "mean of coarse and fine map"),
-    ]
-    arrows = [Arrow(0, 1), Arrow(1, 2), Arrow(0, 3, "concatenate"), Arrow(2, 3), Arrow(3, 4), Arrow(2, 5, "add")]
-    return Diagram(nodes, [*arrows, Arrow(4, 5)], "Two networks, the second with the map of the first:")
 
 
 def block_in_slice(data: BlockData, case: str) -> Picture:

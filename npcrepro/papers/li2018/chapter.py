@@ -10,8 +10,6 @@ from IPython.display import HTML
 from npcrepro.base.wording import plural
 from npcrepro.book.figures.style import GREEN, Picture, axes
 from npcrepro.book.lesson import result
-from npcrepro.book.lesson.architecture import Block
-from npcrepro.book.lesson.diagram import Diagram, Node
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
 from npcrepro.cohorts.structures import mask_of
@@ -67,32 +65,7 @@ def _spread(data, reported: Reported, top: str, bottom: str, ratio):
     return ratio * (half(reported, top) / data[top] + half(reported, bottom) / data[bottom])
 
 
-# The network as it is drawn; poolings are in the arrows.
-BLOCKS = (
-    Block("relu1", "conv1, 5 × 5"),
-    Block("relu2", "conv2, 5 × 5, after pooling"),
-    Block("relu3", "conv3, 9 × 9, after pooling"),
-    Block("relu4", "conv4, 1 × 1"),
-    Block("relu5", "conv5, 3 × 3"),
-    Block("conv6", "conv6: score of step 1", "score"),
-    Block("deconv1", "relu6, deconv1", "enlarge"),
-    Block("conv7", "conv7, 1 × 1: score of step 2", "score"),
-    Block("deconv2", "relu7, deconv2", "enlarge"),
-    Block("conv8", "conv8, 1 × 1: score of step 3", "score"),
-)
 SCORES = {"Step 1": "score_quarter", "Step 2": "score_half", "Step 3": "score_full"}
-
-
-def idea() -> Diagram:
-    """Li: three trainings, one after the other."""
-    nodes = [
-        Node("slice", "data"),
-        Node("step 1: a coarse map of the tumour", "score", "1/4 of the size", 0.25),
-        Node("step 2: the same map, twice as fine", "score", "1/2 of the size; fine features merged in", 0.5),
-        Node("step 3: the map at full size", "score", "1/1 of the size; finer features merged in"),
-        Node("outline of the tumour", "data"),
-    ]
-    return Diagram(nodes, title="Three steps of training, each with a finer map than the one before:")
 
 
 def targets(data: SliceData, case: str, z: int) -> HTML:

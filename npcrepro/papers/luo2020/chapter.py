@@ -13,8 +13,6 @@ from npcrepro.base.wording import in_words, plural
 from npcrepro.book.figures import charts, style
 from npcrepro.book.figures.style import FORBIDDEN, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson import result
-from npcrepro.book.lesson.architecture import Block
-from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.findings import leakage
 from npcrepro.findings.audit.checks import Reported, jsc_of
@@ -63,31 +61,7 @@ def window_share(side: int, reach: int = 3) -> float:
     return float((covered.mean() / side) ** 2)
 
 
-# The network as it is drawn: one box for each level, from top to bottom; poolings and deconvolutions are in the arrows.
-BLOCKS = (
-    *(Block(f"coarse.down.{n}", f"stage 1, level {n + 1}") for n in range(5)),
-    Block("coarse.bottleneck_block", "multi-scale pooling: 1, 3, 5, 7", "idea"),
-    *(Block(f"coarse.up.{n}", f"stage 1, level {n + 1}, enlarged", "enlarge") for n in (3, 2, 1, 0)),
-    Block("coarse.score", "map of stage 1: any structure", "score"),
-    *(Block(f"fine.down.{n}", f"stage 2, level {n + 1}") for n in range(3)),
-    Block("fine.bottleneck_block", "multi-scale pooling: 1, 3, 5, 7", "idea"),
-    *(Block(f"fine.up.{n}", f"stage 2, level {n + 1}, enlarged", "enlarge") for n in (1, 0)),
-    Block("fine.score", "background and 14 structures", "score"),
-)
 GRID = 32  # pixels along a side of the coarsest map of stage 1, in the paper
-
-
-def idea() -> Diagram:
-    """Luo: the first U-Net says where, the second one what."""
-    nodes = [
-        Node("CT slice", "data"),
-        Node("stage 1, a deep U-Net: where is any structure?"),
-        Node("coarse map", "idea", "one probability for each pixel"),
-        Node("stage 2, a shallow U-Net: which structure, and where is its border?"),
-        Node("outlines of all structures", "data"),
-    ]
-    arrows = [Arrow(0, 1), Arrow(1, 2), Arrow(2, 3), Arrow(0, 3, "concatenate"), Arrow(3, 4)]
-    return Diagram(nodes, arrows, "Two U-Nets, one after the other:")
 
 
 def pooled(data: SliceData, case: str, z: int) -> HTML:

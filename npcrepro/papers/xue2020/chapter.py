@@ -16,8 +16,6 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH, plural
 from npcrepro.book import tables
 from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
-from npcrepro.book.lesson.architecture import Block
-from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
 from npcrepro.book.results import Results
@@ -25,25 +23,6 @@ from npcrepro.findings.audit.checks import Reported, half
 from npcrepro.papers.xue2020 import audit
 from npcrepro.runs.published import RESULTS, Published
 
-BLOCKS = (
-    Block("trunk.stem", "stem, 3 × 3"),
-    Block("trunk.stages.0", "1 inverted residual"),
-    Block("trunk.stages.1", "2 inverted residuals: the fine maps"),
-    Block("trunk.stages.2", "3 inverted residuals"),
-    Block("trunk.stages.3", "4 inverted residuals"),
-    Block("trunk.stages.4", "3 inverted residuals"),
-    Block("trunk.stages.5", "3 inverted residuals"),
-    Block("trunk.stages.6", "1 inverted residual: the coarse maps"),
-    Block("pyramid.branches.0", "1 × 1", "idea"),
-    Block("pyramid.branches.1", "rate 6", "idea"),
-    Block("pyramid.branches.2", "rate 12", "idea"),
-    Block("pyramid.branches.3", "rate 18", "idea"),
-    Block("pyramid.pooled", "mean", "idea"),
-    Block("pyramid.fuse", "mix, 1 × 1", "idea"),
-    Block("reduce", "fewer fine maps, 1 × 1"),
-    Block("decoder", "two 3 × 3", "enlarge"),
-    Block("score", "score, 1 × 1", "score"),
-)
 RATES = (6, 12, 18)
 BRANCHES = ("1 × 1", *(f"Rate {rate}" for rate in RATES))
 LONG = RESULTS / "xue2020-openkbp-long"
@@ -51,24 +30,6 @@ PAIR = ("deeplabv3plus", "unet")
 # The paper's metrics and ours: its distances are between points of the contours, as ours between border voxels.
 METRICS = {"dsc": "dsc", "jsc": "jsc", "asd_mm": "voxel_masd_mm", "hd_mm": "voxel_hd_mm"}
 SIDES = {f"{side}_mm": side for side in ("front", "back", "left", "right", "top", "bottom")}
-
-
-def idea() -> Diagram:
-    """Xue: the same maps looked at in five ways, and fine maps for the border."""
-    looks = ("one pixel", "taps 6 apart", "taps 12 apart", "taps 18 apart", "mean of all")
-    nodes = [
-        Node("slice", "data"),
-        Node("fine maps", "features", "1/4 of the side", 0.25),
-        Node("coarse maps", "features", "1/16 of the side", 0.06),
-        *(Node(look, "idea", "", 0.06) for look in looks),
-        Node("mixed", "idea", "1/16 of the side", 0.06),
-        Node("both together", "enlarge", "1/4 of the side", 0.25),
-        Node("outline of the tumour", "data"),
-    ]
-    arrows = [Arrow(0, 1), Arrow(1, 2), *(Arrow(2, look) for look in range(3, 8))]
-    arrows += [Arrow(look, 8, "concatenate") for look in range(3, 8)]
-    arrows += [Arrow(8, 9), Arrow(1, 9, "concatenate"), Arrow(9, 10)]
-    return Diagram(nodes, arrows, title="The same coarse maps are looked at in five ways at once:")
 
 
 def met(rate: int, side: int) -> float:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from npcrepro.book.figures import charts
-from npcrepro.book.lesson.architecture import architecture
+from npcrepro.book.lesson.architecture import architecture, blocks_of
 from npcrepro.book.lesson.result import of_page
 from npcrepro.papers.chen2020 import chapter as chapter_module
 from npcrepro.papers.chen2020.chapter import (
@@ -144,7 +144,7 @@ def test_an_empty_window_that_stays_empty_is_paid_for(chapter):
 
 def test_every_encoder_and_fusion_block_is_drawn():
     paper = registry.load("chen2020")
-    drawn = architecture(paper.methods[0], paper.profile("paper"), chapter_module.BLOCKS)
+    drawn = architecture(paper.methods[0], paper.profile("paper"), blocks_of("chen2020", "mmfnet"))
     boxes = {node.label: (node.times, node.size) for node in drawn.nodes}
     assert boxes["encoder level 4"] == (3, "64 × 2 × 32 × 32")
     assert boxes["fusion block 4"] == (1, "64 × 2 × 32 × 32")

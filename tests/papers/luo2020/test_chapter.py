@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from npcrepro.book.lesson.architecture import architecture
+from npcrepro.book.lesson.architecture import architecture, blocks_of
 from npcrepro.papers.luo2020 import chapter
 from npcrepro.papers.luo2020.network import TwoStageUNet
 from npcrepro.protocol import registry
@@ -47,7 +47,7 @@ def test_the_maps_of_both_stages():
 
 
 def test_the_second_stage_is_drawn_with_the_image_and_the_map():
-    drawing = architecture(LUO.methods[0], LUO.profile("paper"), chapter.BLOCKS)
+    drawing = architecture(LUO.methods[0], LUO.profile("paper"), blocks_of("luo2020", "two-stage"))
     labels = [node.label for node in drawing.nodes]
     into = [arrow for arrow in drawing.arrows if labels[arrow.target] == "stage 2, level 1"]
     assert [(labels[arrow.source], arrow.merge) for arrow in into] == [
