@@ -214,7 +214,7 @@ class Diagram:
 
 
 def drawing(told: Mapping[str, Any]) -> Diagram:
-    """A drawing of a ``paper.yaml``: ``title``, ``boxes`` (see `Node`), and ``arrows`` where not each leads to the next.
+    """A drawing of a ``paper.yaml``: ``title``, ``boxes`` (see `Node`), ``arrows`` where not each leads to the next.
 
     Example:
         >>> drawing({"title": "An image goes in.", "boxes": [["image", "data"], ["network"]]}).alt

@@ -128,10 +128,8 @@ def empty_window() -> Picture:
 
 
 def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
-    """Time of the proposed network for one case at the paper's size, by what it goes into, beside the printed one.
-
-    At profile ``smoke`` the network has that profile's size.
-    """
+    """Time of the proposed network for one case at the paper's size (at profile ``smoke`` at its own), by what it goes
+    into, beside the printed one."""
     name = chapter.settings.profile
     size = replace(chapter.paper.profile(name if name == "smoke" else "paper"), batch_size=1)
     case, method = chapter.prepared.case_names[0], chapter.paper.methods[0]
@@ -150,11 +148,7 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
 
 
 def show_overlap(results: Results, more: Mapping[str, str] | None = None) -> Markdown:
-    """DSC, AP and, where the record has it, Loss_dice of each method as a table; says where the record has none.
-
-    Args:
-        more: further metrics to their titles.
-    """
+    """DSC, AP, ``more`` metrics (to titles) and Loss_dice of each method as a table; says where the record has none."""
     known = SOFT_LOSS in results.averaged and results.averaged[SOFT_LOSS].notna().all()
     loss = {SOFT_LOSS: "Loss_dice"} if known else {}
     display(results.overview({"dsc": "DSC", "average_precision": "AP", **loss, **(more or {})}))
@@ -191,16 +185,8 @@ def weights_line(results: PublishedResults) -> Markdown:
 
 
 def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Results) -> pd.DataFrame:
-    """Rows of the printed tables that no published record has, on any cohort that has their series.
-
-    Args:
-        printed_tables: name of a printed table to its rows.
-        records: whose methods count by their titles.
-
-    Returns:
-        Columns ``table``, ``printed rows``, ``with a record``, how many of these on the series of the paper, and
-        ``without a record``.
-    """
+    """How many rows of each printed table have a published record, how many of these on the series of the paper, and
+    which have none. Methods count by their titles."""
     titles = [{record.paper.method(name).title for name in record.methods} for record in records]
     found = set().union(*titles)
     own = set().union(*(t for t, r in zip(titles, records, strict=True) if r.paper.methods[0].channels == SERIES))

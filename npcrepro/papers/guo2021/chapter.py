@@ -62,12 +62,7 @@ def block_in_slice(data: BlockData, case: str) -> Picture:
 
 
 def taps(*rates: Sequence[int], block: Sequence[int] = (8, 24)) -> Picture:
-    """Which voxels of a block the kernels of a pyramid reach from its middle, seen from the side.
-
-    Args:
-        rates: up to three of each pyramid.
-        block: voxels along z and x.
-    """
+    """Which voxels of a block (z, x) the kernels of each pyramid, of up to three rates, reach from its middle."""
     depth, width = block
     colours = (BLUE, GREEN, VERMILION)
     heights = [max(depth, 2 * max(pyramid)) for pyramid in rates]
@@ -128,14 +123,8 @@ def maps(trained: Trained, case: str, z: int) -> Maps:
 
 
 def maps_of_training_patients(chapter: VolumeChapter, coarse: str, refined: str, count: int = 4) -> Markdown:
-    """Maps that a network makes of patients it was trained on, and maps by networks that were not, of the same.
-
-    A table over the first ``count`` training cases of the first fold, and the first of them as a picture.
-
-    Args:
-        coarse: the method that makes the maps.
-        refined: the method that uses them.
-    """
+    """Maps that a network (``coarse``) makes of patients it was trained on, and maps by networks that were not, which
+    train the one that uses them (``refined``): a table of training cases of the first fold, and a picture of one."""
     second, first = chapter.more(refined, coarse)
     kept, network = load_data(second, chapter.prepared).maps, load_network(first)
     data, device = load_data(first, chapter.prepared), next(network.parameters()).device
@@ -162,15 +151,8 @@ def maps_of_training_patients(chapter: VolumeChapter, coarse: str, refined: str,
 
 
 def against_two_observers(chapter: VolumeChapter, agreement: float) -> pd.DataFrame:
-    """Mean DSC of each method against the reference, and against a second observer, who is simulated.
-
-    Args:
-        agreement: DSC of that observer with the reference, above 0 and below 1.
-
-    Returns:
-        Columns ``method`` (title), ``cases``, ``reference``, ``second`` and ``observers`` (the two with each other),
-        for the first structure and the first seed, doubtful labels left out.
-    """
+    """Mean DSC of each method against the reference, against a second observer, who is simulated, and of the two with
+    each other (``agreement``), for the first structure and seed; columns ``reference``, ``second``, ``observers``."""
     rows: list[tuple] = []
     others: dict[str, np.ndarray] = {}
     for name, case, label in chapter.predictions():

@@ -91,12 +91,8 @@ def scores(trained: Trained, case: str, z: int) -> Maps:
 
 
 def through_matrix(data: SliceData) -> pd.DataFrame:
-    """What is left of each reference that is brought to the matrix of the networks, as they are taught it, and back.
-
-    Returns:
-        A row for each case and structure that it shows: ``case``, ``patient``, ``suspect``, ``structure``, ``matrix``
-        (pixels along y) and the counts ``tp``, ``fp`` and ``fn`` of the returned mask against the reference.
-    """
+    """What is left of each reference that is brought to the matrix of the networks, as they are taught it, and back: a
+    row for each case and structure with the counts of the returned mask against the reference."""
     rows = []
     for name in data.cohort.case_names:
         case = data.cohort.case(name)
@@ -132,12 +128,8 @@ def ceiling_line(rows: pd.DataFrame) -> str:
 
 
 def own_table_2(patients: pd.DataFrame, best: pd.Series | None = None) -> pd.DataFrame:
-    """Patients of one method in the shape of the paper's Table 2; columns without any number are left out.
-
-    Args:
-        patients: one row for each patient.
-        best: from `best_dsc`, as a last column.
-    """
+    """Patients of one method in the shape of the paper's Table 2, with `best_dsc` as a last column; columns without any
+    number are left out."""
     table = patients[["patient", *TABLE_2]].dropna(axis=1, how="all").rename(columns={"patient": "Patient", **TABLE_2})
     return table if best is None else table.assign(**{"DSC at best": patients.patient.map(best).to_numpy()})
 

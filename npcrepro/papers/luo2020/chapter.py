@@ -47,10 +47,8 @@ def jsc_above_dsc(reported: Reported) -> Picture:
 
 
 def window_share(side: int, reach: int = 3) -> float:
-    """Share of a map of ``side`` x ``side`` pixels that a window covers, mean over the pixels that it is centred on.
-
-    Args:
-        reach: pixels on each side of the middle; what lies beyond the border of the map does not count.
+    """Share of a map of ``side`` x ``side`` pixels that a window covers, ``reach`` pixels on each side of its middle;
+    mean over the pixels that it is centred on.
 
     Example:
         >>> window_share(2), window_share(1)
@@ -87,12 +85,8 @@ def two_maps(trained: Trained, case: str, z: int) -> Maps:
 
 
 def cliff(side: int, epsilons: tuple[float, ...] = (1.0, 1e-5)) -> Picture:
-    """Luo: the loss of equation 1 in a slice without the structure, where all pixels have the same probability.
-
-    Args:
-        side: of the square slice, in pixels.
-        epsilons: a line each.
-    """
+    """Luo: the loss of equation 1, with each epsilon, in a square slice without the structure, where all pixels have the
+    same probability."""
     figure, axis = axes(3.6)
     probability = np.logspace(-1, -11, 1001)
     told = []
@@ -147,14 +141,8 @@ def older_baselines(published: Published) -> dict[str, str]:
 
 
 def share_without_instance(data: SliceData, cases: list[str]) -> pd.DataFrame:
-    """Share of the slices with a structure in which Mask R-CNN has no instance of it to learn from.
-
-    Returns:
-        A row for each structure: name, slices that show it, and the share without an instance where the smallest has
-        nine pixels whatever the slice, and where it has nine pixels of a slice of 512 x 512.
-    """
-    import torch
-
+    """Share of the slices with a structure in which Mask R-CNN has no instance of it to learn from: where the smallest has
+    nine pixels whatever the slice, and where it has nine pixels of a slice of 512 x 512."""
     from npcrepro.models.baselines.mask_rcnn import find_instances
 
     label = torch.cat([torch.from_numpy(np.array(data.arrays(case)[1])) for case in cases])

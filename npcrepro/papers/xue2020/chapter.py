@@ -120,10 +120,7 @@ def at_full_width(narrower: PublishedResults) -> str:
 
 
 def reported_beside(reported: Reported, results: Results):
-    """The paper's means and standard deviations over patients beside ours, for both networks.
-
-    The patients are others, so that no difference of the two is shown.
-    """
+    """The paper's means and standard deviations over patients beside ours, of other patients, for both networks."""
     rows = []
     for column, metric in METRICS.items():
         digits, line = round(-np.log10(2 * half(reported, column))), {"metric": audit.TITLES[column]}
@@ -139,36 +136,20 @@ def reported_beside(reported: Reported, results: Results):
 
 
 def t_tests(reported: Reported, results: Results) -> pd.DataFrame:
-    """The paired t-test of the paper over patients, which are averaged over seeds first, beside the printed p.
-
-    Returns:
-        A row for each metric of the paper: number of pairs, mean difference, correlation of the two networks, p of the
-        t-test and of the sign flips that the book uses elsewhere, and the printed p. Fewer than `tables.TESTABLE`
-        patients have no p.
-    """
+    """The paired t-test of the paper over patients, averaged over seeds, and the sign flips that the book uses elsewhere,
+    beside the printed p: a row for each metric. Fewer than `tables.TESTABLE` patients have no p."""
     rows = []
     for column, metric in METRICS.items():
         wide = results.averaged.pivot(index="patient", columns="method", values=metric)[list(PAIR)].dropna()
-        rows.append((audit.TITLES[column], *_tested(wide), _printed_p(reported, column)))
+        p, bound = audit.p_value(reported, column)
+        rows.append((audit.TITLES[column], *_tested(wide), f"{'below ' * bound}{p:g}"))
     names = ["metric", "patients", "mean difference", "correlation", "p (paired t)", "p (sign flip)", "printed p"]
     return pd.DataFrame(rows, columns=names)
 
 
-def _printed_p(reported: Reported, column: str) -> str:
-    p, bound = audit.p_value(reported, column)
-    return f"{'below ' if bound else ''}{p:g}"
-
-
 def by_unit(slices: pd.DataFrame) -> pd.DataFrame:
-    """The same masks compared twice: with slices as pairs, as the printed p suggest, and with patients.
-
-    Args:
-        slices: columns ``patient``, ``slice``, ``method`` and ``dsc``, from `npcrepro.book.chapter.Chapter.by_slice`.
-
-    Returns:
-        A row for each unit, as in `t_tests`. Slices of one patient are no independent pairs: their p is there to show
-        what counting them does.
-    """
+    """The rows of `Chapter.by_slice` compared twice as in `t_tests`: with slices as pairs, as the printed p suggest, and
+    with patients. Slices of one patient are no independent pairs: their p shows what counting them does."""
     wide = slices.pivot_table(index=["patient", "slice"], columns="method", values="dsc")[list(PAIR)].dropna()
     names = ["unit", "n", "mean difference of the DSC", "correlation", "p (paired t)", "p (sign flip)"]
     rows = [("slices", *_tested(wide, least=2)), ("patients", *_tested(wide.groupby("patient").mean()))]
@@ -205,11 +186,8 @@ def by_direction(results: Results):
 
 
 def epochs(published: Published) -> float:
-    """How often a published training went through the slices that show the target, mean over folds.
-
-    Raises:
-        InputError: nothing says how many slices of the cohort show it.
-    """
+    """How often a published training went through the slices that show the target, mean over folds; an `InputError`
+    where nothing says how many slices show it."""
     profile, cohort = published.runs[0]["profile"], published.runs[0]["cohort"]
     path = next((published.folder.parent / "cohorts").glob(f"*_{cohort}.csv"), None)
     if path is None:
