@@ -87,6 +87,6 @@ def test_chapter_end_has_every_row_and_counts_the_verdicts(decided, monkeypatch)
 
 def test_spread_over_seeds_is_the_one_of_the_means(record):
     told = chapter_end._chance("xue2020", [record((0, 0.70), (1, 0.72), (2, 0.74))])
-    assert "On Some&lt;CT&gt;, for the 1 method with 3 seeds" in told
+    assert "On Some<CT>, for the 1 method with 3 seeds" in told
     assert "standard deviation of 0.020." in told
     assert "All published runs have one seed" in chapter_end._chance("xue2020", [record((0, 0.7))])

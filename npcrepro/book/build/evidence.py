@@ -53,7 +53,7 @@ def published_runs(root: Path) -> str:
         {"record": f"`{record.folder.name}`"} | {name: _all(record.runs, of) for name, of in MADE_BY.items()}
         for record in records
     ]
-    return "\n\n".join(map(markdown, (list(map(_size_of, records)), methods, machines)))
+    return "\n\n".join([markdown(list(map(_size_of, records))), markdown(methods), markdown(machines)])
 
 
 def _size_of(record: Published) -> dict[str, object]:

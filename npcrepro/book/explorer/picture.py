@@ -208,7 +208,7 @@ def image_html(case: CaseData, view: View) -> str:
     """The picture of a view as HTML, with words for those who do not see it."""
     first, second = case.titles[view.first], case.titles[view.second]
     shown = {
-        "contours": f"contours of {', '.join(map(case.titles.get, view.masks(case))) or 'no method'}",
+        "contours": f"contours of {', '.join(case.titles[name] for name in view.masks(case)) or 'no method'}",
         "errors": f"errors of {first}",
         "side by side": f"{first} on the left, {second} on the right",
     }[view.mode]

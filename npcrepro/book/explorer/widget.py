@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from html import escape
+from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -117,7 +118,7 @@ class Explorer:
         self.worst = widgets.Button(description="Worst slice", tooltip="The slice with the lowest DSC of the method")
         self.worst.on_click(lambda button: self.to_worst_slice())
         # A ragged mask has a distance that takes a tenth of a second: measured where the slider rests.
-        ends = {"min": 0.01, "max": 0.99, "step": 0.01, "continuous_update": False}
+        ends: dict[str, Any] = {"min": 0.01, "max": 0.99, "step": 0.01, "continuous_update": False}
         self.threshold = control(number, "Threshold", "Probability from which on a voxel is marked", value=0.5, **ends)
         self.opacity = control(number, "Opacity", "Of what fills contours and errors", value=0.35, max=1, step=0.05)
         self.level = control(number, "Level", "Intensity in the middle of the window", readout_format=".0f")

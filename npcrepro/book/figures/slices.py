@@ -211,8 +211,8 @@ def errors(
     size = (side * len(names), side * sum(heights) + 0.25 * len(rows) + 0.8)
     shape = {"height_ratios": heights, "squeeze": False}
     figure, axes = plt.subplots(len(rows), len(names), figsize=size, layout="constrained", **shape)
-    for line, ((image, reference, *masks), aspect) in zip(axes, rows.values(), strict=True):
-        for axis, mask in zip(line, masks, strict=True):
+    for line, ((image, reference, *found), aspect) in zip(axes, rows.values(), strict=True):
+        for axis, mask in zip(line, found, strict=True):
             show_slice(axis, image, {})
             layer = np.zeros((*mask.shape, 4))
             for colour, where in kinds_of_error(mask, reference).items():

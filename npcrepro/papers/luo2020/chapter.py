@@ -85,8 +85,8 @@ def two_maps(trained: Trained, case: str, z: int) -> Maps:
 
 
 def cliff(side: int, epsilons: tuple[float, ...] = (1.0, 1e-5)) -> Picture:
-    """Luo: the loss of equation 1, with each epsilon, in a square slice without the structure, where all pixels have the
-    same probability."""
+    """Luo: the loss of equation 1, with each epsilon, in a square slice without the structure, over the probability that
+    all its pixels have."""
     figure, axis = axes(3.6)
     probability = np.logspace(-1, -11, 1001)
     told = []
@@ -141,8 +141,8 @@ def older_baselines(published: Published) -> dict[str, str]:
 
 
 def share_without_instance(data: SliceData, cases: list[str]) -> pd.DataFrame:
-    """Share of the slices with a structure in which Mask R-CNN has no instance of it to learn from: where the smallest has
-    nine pixels whatever the slice, and where it has nine pixels of a slice of 512 x 512."""
+    """Share of the slices with a structure in which Mask R-CNN has no instance of it to learn from, if the smallest has
+    nine pixels whatever the slice, and if it has nine pixels of a slice of 512 x 512."""
     from npcrepro.models.baselines.mask_rcnn import find_instances
 
     label = torch.cat([torch.from_numpy(np.array(data.arrays(case)[1])) for case in cases])

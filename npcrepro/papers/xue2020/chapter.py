@@ -136,8 +136,8 @@ def reported_beside(reported: Reported, results: Results):
 
 
 def t_tests(reported: Reported, results: Results) -> pd.DataFrame:
-    """The paired t-test of the paper over patients, averaged over seeds, and the sign flips that the book uses elsewhere,
-    beside the printed p: a row for each metric. Fewer than `tables.TESTABLE` patients have no p."""
+    """The paired t-test of the paper over patients, averaged over seeds, and the sign flips of this book beside the
+    printed p: a row for each metric. Fewer than `tables.TESTABLE` patients have no p."""
     rows = []
     for column, metric in METRICS.items():
         wide = results.averaged.pivot(index="patient", columns="method", values=metric)[list(PAIR)].dropna()
@@ -148,8 +148,8 @@ def t_tests(reported: Reported, results: Results) -> pd.DataFrame:
 
 
 def by_unit(slices: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `Chapter.by_slice` compared twice as in `t_tests`: with slices as pairs, as the printed p suggest, and
-    with patients. Slices of one patient are no independent pairs: their p shows what counting them does."""
+    """The rows of `Chapter.by_slice` compared as in `t_tests`: with slices as pairs, as the printed p suggest, and with
+    patients. Slices of one patient are no independent pairs: their p shows what counting them does."""
     wide = slices.pivot_table(index=["patient", "slice"], columns="method", values="dsc")[list(PAIR)].dropna()
     names = ["unit", "n", "mean difference of the DSC", "correlation", "p (paired t)", "p (sign flip)"]
     rows = [("slices", *_tested(wide, least=2)), ("patients", *_tested(wide.groupby("patient").mean()))]
