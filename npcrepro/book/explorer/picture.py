@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from html import escape
 
 import matplotlib.pyplot as plt
@@ -59,21 +58,24 @@ class CaseData:
     suspect: bool
     titles: Mapping[str, str]
     colours: Mapping[str, str]
+    _measured: dict[tuple[str, float], float] = field(init=False, default_factory=dict)  # distances take long
 
     @property
     def reference_ml(self) -> float:
         """Volume of the reference in ml; ``nan`` without a spacing."""
         return count(self.reference, self.reference).reference_ml(self.spacing_mm)
 
-    @lru_cache(maxsize=256)  # noqa: B019 - a case is kept as long as somebody looks at it
     def hd95_mm(self, method: str, threshold: float) -> float:
         """HD95 of a method in mm, on surface elements; ``nan`` where a mask is empty or there is no spacing."""
         if np.isnan(self.spacing_mm).any():
             return float("nan")
-        # A single slice is measured by its outline.
-        flat = 0 if len(self.reference) == 1 else slice(None)
-        masks = marked(self.found[method], threshold)[flat], self.reference[flat]
-        return surface_distances(*masks, self.spacing_mm[-masks[0].ndim :], "surfel").hausdorff_95
+        if (method, threshold) not in self._measured:
+            # A single slice is measured by its outline.
+            flat = 0 if len(self.reference) == 1 else slice(None)
+            masks = marked(self.found[method], threshold)[flat], self.reference[flat]
+            distances = surface_distances(*masks, self.spacing_mm[-masks[0].ndim :], "surfel")
+            self._measured[method, threshold] = distances.hausdorff_95
+        return self._measured[method, threshold]
 
 
 def read_case(chapter: Chapter, case: str, structure: str) -> CaseData:

@@ -85,8 +85,8 @@ def two_maps(trained: Trained, case: str, z: int) -> Maps:
 
 
 def cliff(side: int, epsilons: tuple[float, ...] = (1.0, 1e-5)) -> Picture:
-    """Luo: the loss of equation 1, with each epsilon, in a square slice without the structure, over the probability that
-    all its pixels have."""
+    """Luo: the loss of equation 1, with each epsilon, in a square slice without the structure, over the probability
+    that all its pixels have."""
     figure, axis = axes(3.6)
     probability = np.logspace(-1, -11, 1001)
     told = []
