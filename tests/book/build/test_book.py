@@ -11,7 +11,8 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.build import book, departures, pdf
+from npcrepro.book import departures
+from npcrepro.book.build import book, pdf
 
 
 def write(path: Path, text: str) -> Path:
