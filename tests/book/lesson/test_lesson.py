@@ -76,4 +76,4 @@ def test_a_chart_is_as_narrow_as_a_phone_asks_and_turns_long_names():
     names = [label.get_text() for label in axis.get_xticklabels()]
     assert names == ["a name of twenty\nletters", "a name+another", "long"]
     assert 'alt="three names"' in picture._repr_html_()
-    assert not plt.get_fignums()
+    assert not plt.fignum_exists(figure.number)
