@@ -147,6 +147,11 @@ def test_continuous_integration(repository, project):
     assert jobs["deploy"]["needs"] == [name for name in jobs if name != "deploy"]
 
 
+def test_binder_uses_the_one_environment(repository):
+    assert (repository / "binder" / "environment.yml").resolve() == (repository / "environment.yml").resolve()
+    assert (repository / "binder" / "postBuild").stat().st_mode & 0o100
+
+
 @pytest.mark.slow
 def test_wheel_has_papers_samples_and_weights_and_no_tests(repository, tmp_path):
     """The build writes into its folder, so that it gets a copy, with a file in the place of weights."""

@@ -5,7 +5,7 @@ A chapter is a notebook. It tells the story; what every story needs is here, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -74,16 +74,16 @@ class Chapter:
         slices.show_images(self.source, self.settings, slices.sheet, {"": shown}, limits)
         samples = len(self.data.samples(self.prepared.case_names))
         kind = "slice" if len(self.size.matrix) == 2 else "sample"
-        return Markdown(
-            f"*{self.counts()}, {plural(samples, kind)} with "
-            f"{' or '.join(self.structures[:3])}{' ...' if len(self.structures) > 3 else ''}; channel "
-            f"{', '.join(self.data.channels)}; network input {' x '.join(map(str, self.size.matrix))}. "
-            f"Images: {self.source.reference} Licence: {self.source.licence}.*"
+        more = " ..." if len(self.structures) > 3 else ""
+        return self.about_images(
+            f"{plural(samples, kind)} with {' or '.join(self.structures[:3])}{more}; channel "
+            f"{', '.join(self.data.channels)}; network input {' x '.join(map(str, self.size.matrix))}."
         )
 
-    def counts(self) -> str:
-        """``"6 patients, 6 cases"``: what the cohort has."""
-        return f"{plural(len(self.prepared.patients), 'patient')}, {plural(len(self.prepared.case_names), 'case')}"
+    def about_images(self, told: str) -> Markdown:
+        """A caption with what the cohort has and where its images come from."""
+        counts = f"{plural(len(self.prepared.patients), 'patient')}, {plural(len(self.prepared.case_names), 'case')}"
+        return Markdown(f"*{counts}, {told} Images: {self.source.reference} Licence: {self.source.licence}.*")
 
     def masks(self, case: str) -> dict[str, np.ndarray]:
         """Reference masks ``(z, y, x)`` of a case by structure."""
@@ -206,7 +206,7 @@ class Chapter:
     def examples(self, region: str = "all_slices", structure: str = "") -> Markdown:
         """Best, middle and worst patient of the leading method, with the contours of all methods."""
         structure = structure or self.structures[0]
-        leader, ranked = self.ranked(region, structure)
+        leader, ranked, titles = *self.ranked(region, structure), style.titles(self.paper)
         number = self.structures.index(structure) + 1
         last = len(ranked) - 1
         places = {0: "best", (last + 1) // 2: "middle", last: "worst"} if last else {0: "only patient"}
@@ -221,9 +221,15 @@ class Chapter:
                 for record in self.found
                 if patient in record.config["fold"]["test"] and self.first(record)
             }
-            rows[f"{word}: {patient}"] = (self.image(case)[z], truth[z], drawn)
-        slices.show_images(self.source, self.settings, slices.contours, rows, self.paper)
-        by = f"ranked by the DSC of {style.titles(self.paper)[leader]} in {style.REGION_TITLES[region]}"
+            box = slices.box_around([truth[z], slices.middle_half(truth[z].shape)])
+            image = self.image(case)[z][box]
+            rows[f"{word}: {patient}"] = {
+                titles[name]: (image, {"Reference": truth[z][box], titles[name]: mask[box]})
+                for name, mask in drawn.items()
+            }
+        colours = {"Reference": style.REFERENCE} | style.key(self.paper, list(drawn))
+        slices.show_images(self.source, self.settings, slices.sheet, rows, colours=colours)
+        by = f"ranked by the DSC of {titles[leader]} in {style.REGION_TITLES[region]}"
         return Markdown(f"*{structure}, {by} ({self.made}).*")
 
     def samples(self, count: int = 3) -> Markdown:
@@ -241,7 +247,8 @@ class Chapter:
                 found = {name: label[z] == i for i, name in enumerate(self.structures, 1) if (label[z] == i).any()}
                 row[titles[method]] = (self.image(case)[z], found)
             rows[f"{case}\nslice {z + 1}"] = row
-        slices.show_images(self.source, self.settings, slices.sheet, rows, structures=self.structures)
+        colours = dict(zip(self.structures, style.structure_colours(self.structures), strict=True))
+        slices.show_images(self.source, self.settings, slices.sheet, rows, colours=colours)
         networks = plural(len(self.first_fold()), "network")
         return Markdown(f"*Reference and {networks} on {plural(count, 'slice')} of test patients ({self.made}).*")
 
@@ -257,28 +264,21 @@ class Chapter:
         return [self.prepared.cases_of([patients[place]])[0] for place in places]
 
     def browse(self, *methods: str, count: int = 3, limits: tuple[float, float] | None = None) -> Markdown:
-        """Tested patients to look around in on the page, with thresholds to move; see `npcrepro.book.html.viewer`.
+        """Tested patients (see `cases_shown`) to look around in on the page, see `npcrepro.book.html.viewer`.
 
         Args:
             methods: names, shown beside the leading method; without any, the first ones of the page. Those that were
                 not run are left out.
-            count: of patients, see `cases_shown`.
             limits: intensities shown as black and white.
         """
         leader, runs, titles = self.ranked()[0], self.first_fold(), style.titles(self.paper)
         wanted = dict.fromkeys((leader, *(methods or runs)))
         names = [name for name in wanted if name in runs][: volume_files.MOST_OUTLINES - 1]
-        patients = [
-            volume_files.patient_of(
-                self.prepared,
-                case,
-                {titles[name]: runs[name].prediction(case)[1] for name in names},
-                self.structures,
-                self.data.channels,
-                limits,
-            )
-            for case in self.cases_shown(count)
-        ]
+        patients = []
+        for case in self.cases_shown(count):
+            maps = {titles[name]: runs[name].prediction(case)[1] for name in names}
+            given = self.structures, self.data.channels, limits
+            patients.append(volume_files.patient_of(self.prepared, case, maps, *given))
         colours = {volume_files.REFERENCE: style.REFERENCE} | style.key(self.paper, names)
         thresholds = {titles[name]: self.paper.method(name).threshold for name in names}
         slices.show_images(self.source, self.settings, viewer.show, patients, colours, thresholds)
@@ -288,13 +288,14 @@ class Chapter:
     def by_slice(self, *methods: str) -> pd.DataFrame:
         """DSC of each slice that shows the first structure: columns patient, slice, method, dsc; first seed."""
         rows = []
-        for record in filter(self.first, self.found):
-            name = record.config["method"]["name"]
-            if name not in methods:
-                continue
-            for case in self.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
-                truth, label = self.masks(case)[self.structures[0]], record.prediction(case)[0] == 1
-                patient = self.prepared.case(case).patient
-                for z in np.flatnonzero(truth.any(axis=(1, 2))):
-                    rows.append((patient, f"{case} {z}", name, count(label[z], truth[z]).dsc))
+        for name, case, label in self.predictions():
+            truth, patient = self.masks(case)[self.structures[0]], self.prepared.case(case).patient
+            for z in np.flatnonzero(truth.any(axis=(1, 2))) if name in methods else ():
+                rows.append((patient, f"{case} {z}", name, count(label[z] == 1, truth[z]).dsc))
         return pd.DataFrame(rows, columns=["patient", "slice", "method", "dsc"])
+
+    def predictions(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Method, case and label map ``(z, y, x)`` of all tests with the first seed, doubtful labels left out."""
+        for record in filter(self.first, self.found):
+            for case in self.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
+                yield record.config["method"]["name"], case, record.prediction(case)[0]

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from html import escape
 
 import pandas as pd
 from IPython.display import HTML
+from markupsafe import Markup
 
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.wording import plural
-from npcrepro.book.build.departures import KINDS, departures
 from npcrepro.book.chapter import Chapter
+from npcrepro.book.departures import KINDS, departures
+from npcrepro.book.parts import frame
 from npcrepro.book.tables import spread_of_means
 from npcrepro.book.topics.leaderboard import LEAST_PATIENTS
 from npcrepro.findings import audit
@@ -81,18 +82,23 @@ def chapter_end(key: str, chapter: Chapter | None = None) -> HTML:
     Returns:
         A table with two columns, and the claims to be unfolded.
     """
-    lines, found = _lines(key), _published(key)
+    lines = ledger.ledger(keys=[key])
+    found = [each for each in map(read_published, published_folders()) if each.runs[0]["paper"] == key]
+    verdicts, own = [line.verdict for line in lines if line.claim.by == "paper"], ledger.own(lines)
+    decided = f"{plural(len(verdicts), 'claim')}: {_counted(verdicts, ledger.VERDICTS)}"
+    if own:
+        decided += f"; {len(own)} of this book: {_counted([line.verdict for line in own], ledger.VERDICTS)}"
     rows = {
-        "Verdict": f"{badge(overall_verdict(_verdicts(lines)))} {_decided(lines)}",
+        "Verdict": Markup("{} {}").format(badge(overall_verdict(verdicts)), decided),
         "Scope": _scope(lines),
-        "What was easy": escape(_entry(key, "experience", "easy")),
-        "What was difficult": escape(_entry(key, "experience", "difficult")),
+        "What was easy": _entry(key, "experience", "easy"),
+        "What was difficult": _entry(key, "experience", "difficult"),
         "Departures": _departures(key),
-        "Arithmetic": f'{_checked(key)} (<a href="audit.html">what each asks</a>).',
+        "Arithmetic": Markup('{} (<a href="audit.html">what each asks</a>).').format(_checked(key)),
         "Effect of chance": _chance(key, found),
-        "Compute": f"{escape(_entry(key, 'compute'))} (the paper). {_compute(found, chapter)}",
+        "Compute": f"{_entry(key, 'compute')} (the paper). {_compute(found, chapter)}",
     }
-    return HTML(_table("dataframe npc-frame", (_row(name, cell) for name, cell in rows.items())))
+    return HTML(frame(list(rows.items())))
 
 
 def given() -> pd.DataFrame:
@@ -100,36 +106,20 @@ def given() -> pd.DataFrame:
     `CRITERIA` (yes, in part or no), ``checks`` of its arithmetic, ``gaps`` in its text, and why behind each answer."""
     rows = []
     for key, entry in registry.PAPERS.items():
-        answers = {name: _given(key, name) for name in CRITERIA}
-        row = {"paper": entry.short} | {name: met for name, (met, _) in answers.items()}
-        row |= {"checks": _checked(key), "gaps": str(len(_entry(key, "gaps")))}
-        rows.append(row | {f"{name}: {CRITERIA[name]}?": says for name, (_, says) in answers.items()})
+        row, why = {"paper": entry.short}, {}
+        for name, asked in CRITERIA.items():
+            answer = _entry(key, "scorecard", name, "met")
+            row[name] = pick(MET, answer, f"answer to scorecard: {name} in {key}.yaml")
+            why[f"{name}: {asked}?"] = _entry(key, "scorecard", name, "says")
+        rows.append(row | {"checks": _checked(key), "gaps": str(len(_entry(key, "gaps")))} | why)
     return pd.DataFrame(rows)
 
 
-def badge(word: str) -> str:
+def badge(word: str) -> Markup:
     """A word of `OVERALL_VERDICTS` with its sign on its colour, as HTML."""
     sign, colour = _COLOURS[word]
     style = f"background: {colour}; color: #1b2530; padding: 0.1em 0.5em; border-radius: 0.6em; white-space: nowrap"
-    return f'<span class="npc-badge" style="{style}">{sign} {escape(word)}</span>'
-
-
-def _table(classes: str, rows: Iterable[str], head: Sequence[str] = (), caption: str = "") -> str:
-    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
-    return (
-        f'<table class="{classes}" style="text-align: left">{f"<caption>{caption}</caption>" if caption else ""}'
-        f"{f'<thead><tr>{titles}</tr></thead>' if head else ''}<tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def _row(title: str, *cells: str) -> str:
-    return f'<tr><th scope="row">{title}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-
-
-def _given(key: str, name: str) -> tuple[str, str]:
-    """Yes, in part or no for a criterion, and why."""
-    met = pick(MET, _entry(key, "scorecard", name, "met"), f"answer to scorecard: {name} in {key}.yaml")
-    return met, _entry(key, "scorecard", name, "says")
+    return Markup('<span class="npc-badge" style="{}">{} {}</span>').format(style, sign, word)
 
 
 def _entry(key: str, *path: str):
@@ -143,57 +133,36 @@ def _entry(key: str, *path: str):
     return found
 
 
-def _lines(key: str) -> list[Line]:
-    return ledger.ledger(keys=[key])
-
-
-def _published(key: str) -> list[Published]:
-    return [found for found in map(read_published, published_folders()) if found.runs[0]["paper"] == key]
-
-
-def _verdicts(lines: Sequence[Line]) -> list[str]:
-    """Of what the paper claims, by the tests that were listed first; what this book says itself is counted apart."""
-    return [line.verdict for line in lines if line.claim.by == "paper"]
-
-
-def _decided(lines: Sequence[Line]) -> str:
-    """``"11 claims: 1 not seen here, 3 undecided; 1 of this book: 1 seen here"``."""
-    verdicts, own = _verdicts(lines), [line.verdict for line in ledger.own(lines)]
-    told = f"{plural(len(verdicts), 'claim')}: {_counted(verdicts, ledger.VERDICTS)}"
-    return f"{told}; {len(own)} of this book: {_counted(own, ledger.VERDICTS)}" if own else told
-
-
 def _counted(verdicts: Iterable[str], order: Iterable[str]) -> str:
     """``"1 refuted, 3 undecided"``."""
     found = Counter(verdicts)
     return ", ".join(f"{found[verdict]} {verdict}" for verdict in order if found[verdict])
 
 
-def _scope(lines: Sequence[Line]) -> str:
-    rows = (
-        _row(
-            escape(line.claim.text),
-            f"{escape(line.claim.printed)} ({escape(line.claim.where)})",
+def _scope(lines: Sequence[Line]) -> Markup:
+    """The claims, to be unfolded."""
+    rows = [
+        (
+            line.claim.text,
+            f"{line.claim.printed} ({line.claim.where})",
             line.verdict,
             line.controlled if line.control else "no control",
         )
         for line in lines
-    )
-    head = ("claim", "printed", "as first listed", "after a stronger control")
-    return (
-        f"<details><summary>{plural(len(lines), 'claim')} that this chapter is about</summary>"
-        f"{_table('dataframe', rows, head)}</details>"
+    ]
+    table = frame(rows, ("claim", "printed", "as first listed", "after a stronger control"), classes="dataframe")
+    return Markup(
+        "<details><summary>{} that this chapter is about</summary>{}</details>"
         'Tests, effects and commands are in the <a href="claims.html">ledger of claims</a>.'
-    )
+    ).format(plural(len(lines), "claim"), table)
 
 
-def _departures(key: str) -> str:
+def _departures(key: str) -> Markup:
     kinds = [entry.kind for entry in departures() if entry.paper == key]
     anchor = registry.PAPERS[key].title.lower().replace(" ", "-").replace(".", "")
-    return (
-        f"{len(kinds)} lines of code are tagged: {', '.join(f'{kinds.count(kind)} {kind}' for kind in KINDS)} "
-        f'(<a href="../book/departures.html#{anchor}">listed with their places</a>).'
-    )
+    return Markup(
+        '{} lines of code are tagged: {} (<a href="../book/departures.html#{}">listed with their places</a>).'
+    ).format(len(kinds), ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS), anchor)
 
 
 def _checked(key: str) -> str:
@@ -211,7 +180,8 @@ def _chance(key: str, found: Sequence[Published]) -> str:
         return known
     why = "All published runs have one seed" if found else "No run is published"
     command = f"npcrepro run {key} --cohort COHORT --seeds 0 --seeds 1 --seeds 2"
-    return f"{why}, so that nobody knows yet how much of a difference is luck. <code>{command}</code> would tell."
+    told = "{}, so that nobody knows yet how much of a difference is luck. <code>{}</code> would tell."
+    return Markup(told).format(why, command)
 
 
 def _spread(published: Published) -> str:
@@ -227,7 +197,7 @@ def _spread(published: Published) -> str:
     once = len(spread) - len(known)
     rest = f"; the other {plural(once, 'method')} {'has' if once == 1 else 'have'} one seed" if once else ""
     return (
-        f"On {escape(published.runs[0]['cohort'])}, for the {plural(len(known), 'method')} with {' or '.join(times)} "
+        f"On {published.runs[0]['cohort']}, for the {plural(len(known), 'method')} with {' or '.join(times)} "
         f"seeds, another seed moves the mean DSC by a standard deviation of {' to '.join(ends)}{rest}."
     )
 
@@ -244,4 +214,4 @@ def _compute(found: Sequence[Published], chapter: Chapter | None) -> str:
     if chapter:
         number = plural(len(chapter.every_run), "run")
         parts.append(f"{number} of this page: {chapter.seconds:.0f} s ({chapter.made}).")
-    return escape(" ".join(parts)) or "No run is published."
+    return " ".join(parts) or "No run is published."

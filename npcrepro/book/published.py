@@ -38,20 +38,28 @@ class PublishedResults(Results):
         self.published: Published = read_published(folder)
         super().__init__(paper, self.published.cases, self.published.history, _origin(self.published), region)
 
+    @property
+    def sides_of_voxels(self) -> str:
+        """``"3.0 x 0.9–1.2 x 0.9–1.2 mm"``, along z, y and x; empty where nobody knows."""
+        sides = (self.published.cases[f"spacing_{axis}_mm"] for axis in "zyx")
+        ends = [dict.fromkeys((f"{side.min():.1f}", f"{side.max():.1f}")) for side in sides]
+        return "" if any("nan" in pair for pair in ends) else f"{' x '.join(map(DASH.join, ends))} mm"
+
     def about(self) -> Markdown:
         """Patients, voxels and structures; size of networks and of training; and where the runs were made."""
-        cases = self.published.cases
-        spacing = [cases[f"spacing_{axis}_mm"] for axis in "zyx"]
-        ends = ((f"{side.min():.1f}", f"{side.max():.1f}") for side in spacing)
-        sides = " x ".join(DASH.join(dict.fromkeys(pair)) for pair in ends)
-        known = "voxels of unknown size" if "nan" in sides else f"voxels of {sides} mm"
+        cases, known = self.published.cases, f"voxels of {self.sides_of_voxels or 'unknown size'}"
         doubtful = cases[cases.suspect].patient.nunique()
         verb = "is" if doubtful == 1 else "are"
         apart = f"; {doubtful} more with doubtful labels {verb} in no mean" if doubtful else ""
-        made = published_line(self.published)
+        made, size, folds = published_line(self.published), self.published.runs[0]["profile"], self.published.folds
+        parts = ("train", "validation", "test")
+        train, validation, test = (span([len(fold[part]) for fold in folds.values()]) for part in parts)
+        matrix = " x ".join(map(str, size["matrix"]))
         return Markdown(
             f"{plural(self.patients.patient.nunique(), 'patient')} tested{apart}, {known}, "
-            f"{', '.join(self.structures)}. {training_line(self.published)} {made[0].upper()}{made[1:]}."
+            f"{', '.join(self.structures)}. Networks have {size['width']:g} times the channels of profile `paper`, a "
+            f"matrix of {matrix} and {size['updates']:,} updates. A fold has {train} patients to train, "
+            f"{validation} to validate and {test} to test. {made[0].upper()}{made[1:]}."
         )
 
     def runs(self):
@@ -103,8 +111,10 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
     display(tables.show(frame, caption, precision=3))
     rows = leakage.differences(by_slice.cases, by_patient.cases)
     means = rows[rows.structure == leakage.ALL].groupby(["method", "patient"]).difference.mean()
-    names = [m.name for m in paper.methods if m.name in set(found.method)]
-    charts.strips({titles[name]: means[name] for name in names}, "DSC split by slice minus split by patient")
+    charts.strips(
+        {titles[name]: means[name] for name in style.methods_of(found, paper)},
+        "DSC split by slice minus split by patient",
+    )
     plt.show()
     made = f"By slice: {published_line(by_slice)}. By patient: {published_line(by_patient)}"
     return Markdown(f"*Dots: patients, mean over slices; bar: their median. {made}.*")
@@ -129,20 +139,6 @@ def published_line(published: Published) -> str:
     hours = sum(run["seconds"]["all"] for run in published.runs) / 3600
     runs, last = plural(len(published.runs), "run"), max(run["finished"] for run in published.runs)
     return f"{_origin(published)}, {published.runs[0]['device']}, {runs}, {hours:.1f} h in all, made {last[:10]}"
-
-
-def training_line(published: Published) -> str:
-    """Size of the networks of published runs and of their training, and how many patients each fold has for what."""
-    size = published.runs[0]["profile"]
-    train, validation, test = (
-        span([len(fold[part]) for fold in published.folds.values()]) for part in ("train", "validation", "test")
-    )
-    matrix = " x ".join(map(str, size["matrix"]))
-    return (
-        f"Networks have {size['width']:g} times the channels of profile `paper`, a matrix of {matrix} and "
-        f"{size['updates']:,} updates. A fold has {train} patients to train, {validation} to validate and {test} to "
-        "test."
-    )
 
 
 def _origin(published: Published) -> str:

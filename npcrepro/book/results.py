@@ -15,7 +15,7 @@ from npcrepro import statistics
 from npcrepro.base.errors import one_of
 from npcrepro.base.wording import DASH, in_words, plural, seeds_line
 from npcrepro.book import tables
-from npcrepro.book.figures import charts, style, volumes
+from npcrepro.book.figures import charts, style
 from npcrepro.findings import observers
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Paper
@@ -68,8 +68,7 @@ class Results:
         )
         self.over_structures: pd.DataFrame = per_patient.over_structures(self.patients)
         self.averaged: pd.DataFrame = per_patient.over_seeds(self.over_structures)
-        there = set(patients.method)
-        self.methods: tuple[str, ...] = tuple(method.name for method in self.paper.methods if method.name in there)
+        self.methods: tuple[str, ...] = tuple(style.methods_of(patients, self.paper))
 
     def only(self, region: str = "", structure: str = "") -> Self:
         """The same runs in another region, or of one structure."""
@@ -86,17 +85,19 @@ class Results:
     def _of(self, methods: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
         return rows[rows.method.isin(methods or self.methods)]
 
+    def _caption(self, told: str) -> Markdown:
+        """Show the figure that was drawn last; its caption."""
+        plt.show()
+        return Markdown(f"*{told}*")
+
     def _over(self) -> str:
         return f"Mean over {len(self.structures)} structures" if len(self.structures) > 1 else self.structures[0]
 
     # Tables of means
 
     def table(self, metric: str = "dsc"):
-        """Methods down, structures across: mean over patients with its 95 % interval; two people in the last row.
-
-        The two people (:mod:`npcrepro.findings.observers`) drew on other scans. Structures that nobody drew twice have
-        a dash.
-        """
+        """Methods down, structures across: mean over patients with its 95 % interval; two people who drew on other
+        scans (:mod:`npcrepro.findings.observers`) in the last row."""
         frame = tables.by_method(self.patients, self.paper.methods, metric).astype(object)
         missed = (frame == DASH).any(axis=None)
         people = observers.agreement()
@@ -110,11 +111,8 @@ class Results:
         return tables.show(frame, caption)
 
     def overview(self, metrics: Mapping[str, str], *methods: str):
-        """Methods down, metrics across: mean over patients with its 95 % interval, and predictions without a voxel.
-
-        Args:
-            metrics: metric to column title.
-        """
+        """Methods down, metrics (to column titles) across: mean over patients with its 95 % interval, and predictions
+        without a voxel."""
         frame = tables.scores(self._of(methods, self.over_structures), self.paper, metrics)
         for title in metrics.values():
             cells = zip(frame[title], frame.patients, strict=True)
@@ -131,9 +129,7 @@ class Results:
         return tables.show(frame, f"{self._over()}, mean ± sd ({self.made})")
 
     def beside(self, printed: Sequence[Mapping], metrics: Mapping[str, str], numbers: pd.DataFrame | None = None):
-        """Rows of a printed table beside ours: mean over patients with its 95 % interval.
-
-        The patients are others, so that no difference of the two is shown.
+        """Rows of a printed table beside ours, without a difference, for the patients are others.
 
         Args:
             printed: rows with ``model``, which is the title of a method, and numbers, ``None`` where none is printed.
@@ -208,11 +204,8 @@ class Results:
         return f"seed by seed {means.min():+z.3f} to {means.max():+z.3f}"
 
     def ranking_text(self, method: str, others: Sequence[str]) -> str:
-        """``above that of CNN; not told apart from those of V-Net and BUNet``: the DSC, by intervals and tests.
-
-        An interval that excludes zero counts where p supports it, adjusted for the number of ``others``. A difference
-        without an interval or a test, as of fewer than `tables.TESTABLE` patients, tells nothing apart.
-        """
+        """``above that of CNN; not told apart from those of V-Net and BUNet``: the DSC, by intervals that exclude zero
+        where p, adjusted for the number of ``others``, supports them."""
         titles, words = style.titles(self.paper), {1: "above", -1: "below", 0: "not told apart from"}
         found = {other: self.difference(method, other) for other in others if other in self.methods}
         sides: dict[str, list[str]] = {word: [] for word in words.values()}
@@ -223,10 +216,8 @@ class Results:
         )
 
     def caution(self, *methods: str) -> str:
-        """What the intervals of these methods do not show: few patients, and the chance of a single training.
-
-        Markdown, a sentence each; empty where there are six patients or more and several seeds of each method.
-        """
+        """What the intervals of these methods do not show, in a sentence each: few patients, and the chance of a single
+        training; empty where there are enough of both."""
         shown = [name for name in methods or self.methods if name in self.methods]
         once = [f"*{self.paper.method(name).title}*" for name in shown if len(self.means_by_seed(name)) == 1]
         sentences = []
@@ -238,20 +229,16 @@ class Results:
         return " ".join(sentences)
 
     def differences(self, *pairs: tuple[str, str], metric: str = "dsc", printed: Mapping[str, float] | None = None):
-        """The first of each pair minus the second on the same patients, from the seeds that both have, with a test.
-
-        With several structures a second table has the difference and interval of each, untested: the question is one.
-
-        Args:
-            pairs: by default those of :func:`npcrepro.book.tables.differences`.
-            printed: title of a method to its printed mean; adds a column with the differences of these.
-        """
+        """:func:`npcrepro.book.tables.differences` with a test; of several structures a second table has the difference
+        and interval of each, untested: the question is one."""
         title = f"{style.METRIC_TITLES[metric]}, paired differences"
         tested = tables.differences(self.over_structures, self.paper, metric, pairs, printed)
         compared = self._of([name for pair in pairs for name in pair], self.patients)
         seeds = set(compared.groupby("method").seed.agg(frozenset))
         shared = ". Where two methods have different seeds, only those that both have count" if len(seeds) > 1 else ""
-        shown = tables.show_differences(tested, f"{title}. {self._over()} ({self.made}){shared}")
+        marked = tested[tables.P].str.endswith(tables.UNSUPPORTED).any()
+        note = f". {tables.UNSUPPORTED} the interval excludes 0, but p does not support it" if marked else ""
+        shown = tables.show(tested, f"{title}. {self._over()} ({self.made}){shared}{note}")
         if len(self.structures) == 1:
             return shown
         display(shown)
@@ -270,7 +257,7 @@ class Results:
         found = {tables.minus(self.paper, *pair): self.difference(*pair, metric).difference for pair in pairs}
         theirs = [tables.printed_difference(self.paper, pair, printed or {}) for pair in pairs]
         crosses = {name: value for name, value in zip(found, theirs, strict=True) if value is not None}
-        volumes.forest(found, f"difference of the {style.METRIC_TITLES[metric]}", crosses)
+        charts.forest(found, f"difference of the {style.METRIC_TITLES[metric]}", crosses)
         plt.show()
         display(self.differences(*pairs, metric=metric, printed=printed))
         return Markdown(
@@ -282,8 +269,7 @@ class Results:
     def by_patient(self, metric: str, *methods: str, printed: float | None = None) -> Markdown:
         """A dot for each patient, joined through these methods; means as bars, and a printed mean as a line."""
         charts.by_patient(self._of(methods, self.averaged), self.paper, metric, printed)
-        plt.show()
-        return Markdown(f"*{self._over()}: dots are patients, joined by lines; bars are means ({self.made}).*")
+        return self._caption(f"{self._over()}: dots are patients, joined by lines; bars are means ({self.made}).")
 
     def compare(self, metric: str = "dsc", printed: float | None = None) -> Markdown:
         """`by_patient`, and the differences that the paper's protocol names."""
@@ -292,31 +278,22 @@ class Results:
         return Markdown(f"{caption.data} {FEW_PATIENTS}")
 
     def boxes(self, metrics: dict[str, str], *methods: str) -> Markdown:
-        """Boxes of each method over patients.
-
-        Args:
-            metrics: metric to title.
-        """
+        """Boxes of each method over patients, for each metric (to its title)."""
         charts.boxes(self._of(methods, self.averaged), self.paper, metrics)
-        plt.show()
-        return Markdown(f"*{self._over()} ({self.made}). {QUARTILES}.*")
+        return self._caption(f"{self._over()} ({self.made}). {QUARTILES}.")
 
     def boxes_by_structure(self, metric: str = "dsc", *methods: str) -> Markdown:
         """Boxes of each method over patients, structure by structure."""
         charts.boxes_by_structure(self._of(methods, self.patients), self.paper, metric)
-        plt.show()
-        return Markdown(f"*{QUARTILES} beyond them ({self.made}).*")
+        return self._caption(f"{QUARTILES} beyond them ({self.made}).")
 
     def learning_curves(self, *methods: str) -> Markdown:
         """Training and validation loss."""
         charts.learning_curves(self._of(methods, self.history), self.paper)
-        plt.show()
-        return Markdown(
-            f"*Loss of the score that is trained in each stage: thin lines are runs, thick lines means ({self.made}).*"
-        )
+        of = "Loss of the score that is trained in each stage"
+        return self._caption(f"{of}: thin lines are runs, thick lines means ({self.made}).")
 
     def validation(self, *methods: str, metric: str = "validation_loss") -> Markdown:
         """Validation loss of these methods on one axis, or another column of their history."""
-        volumes.validation_curves(self._of(methods, self.history), self.paper, metric)
-        plt.show()
-        return Markdown(f"*Thin lines: folds and seeds; thick lines: means. Dots end a stage ({self.made}).*")
+        charts.validation_curves(self._of(methods, self.history), self.paper, metric)
+        return self._caption(f"Thin lines: folds and seeds; thick lines: means. Dots end a stage ({self.made}).")

@@ -12,13 +12,13 @@ import pandas as pd
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH
+from npcrepro.book.parts import together
 from npcrepro.models.layers import count_layers
 from npcrepro.protocol.method import Method, Paper, Profile
 from npcrepro.runs.per_patient import OVER_STRUCTURES, over_seeds, over_structures, side_by_side
 
-# Letters of a cell that stays on one line, such as "Luo 2020" or "0 of 110"; columns of a table in smaller letters, and
-# of one that is wider than a page in those as well.
-SHORT, MANY_COLUMNS, TOO_MANY_COLUMNS = 12, 7, 13
+# Columns of a table in smaller letters, and of one that is wider than a page in those as well.
+MANY_COLUMNS, TOO_MANY_COLUMNS = 7, 13
 # Two-sided sign flips of fewer patients have no p below 0.05 (2 of 2^5 patterns): such a p says how many there are.
 TESTABLE, ALPHA = 6, 0.05
 P = "p (sign-flip, Holm)"
@@ -45,16 +45,6 @@ def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
     wide = " npc-wide-table" if len(frame.columns) >= MANY_COLUMNS else ""
     style = style.set_table_attributes(f'class="dataframe{wide}"')
     return style.set_caption(caption) if caption else style
-
-
-def together(text: str) -> str:
-    """A short text with blanks that do not break; a longer one as it is.
-
-    Example:
-        >>> together("Luo 2020"), together("a longer text")
-        ('Luo\\xa02020', 'a longer text')
-    """
-    return text.replace(" ", "\N{NO-BREAK SPACE}") if len(text) <= SHORT else text
 
 
 def millilitres(volume: float) -> str:
@@ -107,11 +97,8 @@ def layers(method: Method, profile: Profile) -> pd.DataFrame:
 
 
 def slice_times(methods: Sequence[Method], profile: Profile, repeats: int = 5) -> pd.DataFrame:
-    """Time of a forward pass of one slice on this processor, at the paper's widths and a profile's matrix.
-
-    Returns:
-        Columns ``network``, ``parameters``, ``MAC (billions)`` and ``ms`` (the median of ``repeats`` passes).
-    """
+    """Time of a forward pass of one slice on this processor, the median of ``repeats``, at the paper's widths and a
+    profile's matrix."""
     from npcrepro.runs.timing import seconds_of_pass
 
     size = replace(profile, width=1.0)
@@ -152,7 +139,6 @@ def by_method(patients: pd.DataFrame, methods: Sequence, metric: str) -> pd.Data
     Args:
         patients: from :func:`npcrepro.runs.per_patient.by_patient`, one region; with several structures the last
             column is their mean.
-        methods: in the order of the rows; of each, ``name`` and ``title``.
     """
     rows = over_seeds(patients)
     columns = list(dict.fromkeys(patients.structure))
@@ -199,9 +185,6 @@ def partners(patients: pd.DataFrame, paper: Paper) -> list[tuple[str, str]]:
     """Pairs of methods that the protocol names (`Paper.comparisons`) and that both have rows, in the paper's order.
 
     Unlike the pairs of `differences`, none with the proposed method for want of another partner.
-
-    Args:
-        patients: rows with a column ``method``.
     """
     there, stated = set(patients.method), paper.comparisons
     names = [method.name for method in paper.methods if method.name in there]
@@ -218,7 +201,7 @@ def differences(
     """Paired differences over patients between each method and the one that the paper's protocol compares it with.
 
     The p values are adjusted for the number of comparisons in the table (Holm). A comparison of fewer than `TESTABLE`
-    patients is not tested. A p that does not support its interval is marked; `show_differences` says what that means.
+    patients is not tested. A p that does not support its interval is marked by `UNSUPPORTED`.
 
     Args:
         patients: rows of one structure; seeds are those that both of a pair have.
@@ -238,7 +221,9 @@ def differences(
     for (pair, test), p in zip(tests.items(), adjusted(list(tests.values())), strict=True):
         found = test.difference
         interval = DASH if np.isnan(found.low) else f"{found.low:+z.3f} to {found.high:+z.3f}"
-        rows.append((minus(paper, *pair), found.n, f"{found.mean:+z.3f}", interval, _p(found, p)))
+        chance = DASH if np.isnan(p) else "below 0.001" if p < 0.001 else f"{p:.3f}"
+        chance += UNSUPPORTED if side(found) and p > ALPHA else ""
+        rows.append((minus(paper, *pair), found.n, f"{found.mean:+z.3f}", interval, chance))
     frame = pd.DataFrame(rows, columns=["comparison", "patients", "mean difference", "95 % interval", P])
     if not printed:
         return frame
@@ -247,11 +232,7 @@ def differences(
 
 
 def printed_difference(paper: Paper, pair: tuple[str, str], printed: Mapping[str, float]) -> float | None:
-    """Difference of the printed means of two methods; ``None`` where one is not printed.
-
-    Args:
-        printed: title of a method to its printed mean.
-    """
+    """Difference of the printed means of two methods, by their titles; ``None`` where one is not printed."""
     first, second = (printed.get(paper.method(name).title) for name in pair)
     return None if first is None or second is None else first - second
 
@@ -269,22 +250,6 @@ def side(difference: statistics.Summary) -> int:
         (1, 0)
     """
     return int(difference.low > 0) - int(difference.high < 0)
-
-
-def show_differences(frame: pd.DataFrame, caption: str = ""):
-    """The rows of `differences` for the page, with a word on p values that do not support their interval."""
-    if frame[P].str.endswith(UNSUPPORTED).any():
-        note = f"{UNSUPPORTED} the interval excludes 0, but p does not support it"
-        caption = f"{caption}. {note}" if caption else note
-    return show(frame, caption)
-
-
-def _p(difference: statistics.Summary, p: float) -> str:
-    if np.isnan(p):
-        return DASH
-    if p < 0.001:
-        return "below 0.001"
-    return f"{p:.3f}{UNSUPPORTED if side(difference) and p > ALPHA else ''}"
 
 
 def minus(paper: Paper, first: str, second: str) -> str:

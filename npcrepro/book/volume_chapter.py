@@ -46,10 +46,9 @@ class VolumeChapter(Chapter):
         outside = [share for name in self.prepared.case_names for share in self.data.share_outside(name).values()]
         largest = f"at most {np.nanmax(outside):.1%}" if not np.isnan(outside).all() else "nothing"
         windows = plural(len(self.data.samples(self.prepared.case_names)), "window")
-        return Markdown(
-            f"*{self.counts()}, {windows} of "
-            f"{' x '.join(map(str, self.size.matrix))} voxels; {largest} of a case's reference lies outside its region "
-            f"and cannot be found. Images: {self.source.reference} Licence: {self.source.licence}.*"
+        return self.about_images(
+            f"{windows} of {' x '.join(map(str, self.size.matrix))} voxels; {largest} of a case's reference lies "
+            "outside its region and cannot be found."
         )
 
     def sizes(self) -> pd.DataFrame:
@@ -62,11 +61,8 @@ class VolumeChapter(Chapter):
         return pd.DataFrame(rows, columns=["network", "series", "parameters", "billion multiply-accumulates"])
 
     def receptive_fields(self, *methods: str, side: int = 144) -> pd.DataFrame:
-        """Voxels along an axis that one logit depends on, counted up to ``side``.
-
-        Args:
-            methods: names; without any, those of the page that are trained.
-        """
+        """Voxels along an axis that one logit of each method (those of the page that are trained) depends on, counted
+        up to ``side``."""
         chosen = [self.paper.method(name) for name in methods] or [method for method in self.chosen if method.stages]
         rows = []
         for method in chosen:
@@ -102,10 +98,6 @@ class VolumeChapter(Chapter):
         """What a caption says of the patient of `shown`."""
         return Markdown(f"*{self.shown.case}, {self.structures[0]}; {self.middle_case()[1]} ({self.made}).*")
 
-    def patients_shown(self, count: int = 3) -> list[Shown]:
-        """The cases of `cases_shown`, with image and masks."""
-        return [self._shown(case) for case in self.cases_shown(count)]
-
     def planes(self, *methods: str) -> Markdown:
         """The patient of `shown` in three planes, with the contours of these methods."""
         _, image, reference, predictions, spacing = self.shown
@@ -126,25 +118,17 @@ class VolumeChapter(Chapter):
 
     def errors(self) -> Markdown:
         """The slice of the same patient with the largest reference, and the errors of every method."""
-        _, image, reference, predictions, _ = self.shown
-        z = int(reference.sum(axis=(1, 2)).argmax())
-        flat = {name: mask[z] for name, mask in predictions.items()}
-        slices.show_images(self.source, self.settings, slices.errors, image[z], reference[z], flat, self.paper)
+        slices.show_images(
+            self.source, self.settings, slices.errors, {self.shown.case: self.shown[1:]}, ["axial"], self.paper
+        )
         return self.about_shown()
 
     def errors_of_patients(self, *planes: str, count: int = 3) -> Markdown:
-        """Slices of several patients through the largest areas of the reference, and the errors of every method.
-
-        Args:
-            planes: of ``"axial"``, ``"coronal"`` and ``"sagittal"``; one row for each patient and plane.
-            count: patients, see `patients_shown`.
-        """
-        shown = self.patients_shown(count)
-        volumes = {one.case: one[1:] for one in shown}
-        slices.show_images(self.source, self.settings, slices.errors_of_patients, volumes, planes, self.paper)
-        patients = plural(len(shown), "patient")
-        which = "all" if len(shown) < count else "from best to worst of those"
-        return Markdown(
-            f"*{self.structures[0]}, {patients}, {which} that the first fold tests. Numbers: DSC of the "
-            f"slice ({self.made}).*"
-        )
+        """Slices of the patients of `cases_shown` through the largest areas of the reference, in these planes (axial,
+        coronal, sagittal), and the errors of every method."""
+        volumes = {case: self._shown(case)[1:] for case in self.cases_shown(count)}
+        slices.show_images(self.source, self.settings, slices.errors, volumes, planes, self.paper)
+        patients = plural(len(volumes), "patient")
+        which = "all" if len(volumes) < count else "from best to worst of those"
+        told = f"{self.structures[0]}, {patients}, {which} that the first fold tests. Numbers: DSC of the slice"
+        return Markdown(f"*{told} ({self.made}).*")

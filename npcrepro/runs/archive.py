@@ -24,7 +24,7 @@ from npcrepro import __version__
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import read_json, sha256_of_file, write_json, writing, writing_folder
 from npcrepro.cohorts.public.download import unpack
-from npcrepro.runs.published import Published, publish, published_folders
+from npcrepro.runs.published import Published, publish
 from npcrepro.runs.records import Record, find
 from npcrepro.runs.vetting import vet
 

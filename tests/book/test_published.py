@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from record_cases import publish, rows_of
 
-from npcrepro.base.errors import InputError
 from npcrepro.book.published import PublishedResults
 from npcrepro.protocol import registry
 
@@ -18,11 +17,6 @@ def record(tmp_path):
     for i, patient in enumerate("ABCDE"):
         rows += rows_of("two-stage", 8, patient, fold=i % 2) + rows_of("unet", 7 * (i > 0), patient, fold=i % 2)
     return PublishedResults(LUO, publish(tmp_path / "record", rows))
-
-
-def test_a_record_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match="nowhere holds no published runs"):
-        PublishedResults(LUO, tmp_path / "nowhere")
 
 
 def test_about_comes_from_the_record(record):

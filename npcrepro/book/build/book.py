@@ -76,8 +76,7 @@ def build(
         profile: size of the runs inside the notebooks: smoke, quick, bench, long or paper.
         output: folder for everything that is built.
         runs: folder with the records; a finished run is read back, not repeated.
-        notebooks: names (``["li2018"]``) to bring up to date; the others are shown as they were last executed.
-            ``None`` means all.
+        notebooks: names (``["li2018"]``) to bring up to date, by default all; the others stay as last executed.
         cohort: folder of the cohort that the chapters are told on; those that cannot use it say why.
         private: show images that may not be published; the book is then for your own eyes.
         papers: whose chapters are told on the cohort; none stands for all of them.
@@ -133,23 +132,15 @@ def _page_instead(notebook: Path, reason: str) -> str:
         "Where another channel may take the place of the paper's, name it: the parameter `modalities` does that for "
         "one chapter (see [the parameters](#the-parameters))."
     )
-    cells = [
-        {"cell_type": "markdown", "id": name, "metadata": {}, "source": part}
-        for name, part in (("title", title), ("reason", text))
-    ]
+    parts = {"title": title, "reason": text}
+    cells = [{"cell_type": "markdown", "id": id, "metadata": {}, "source": part} for id, part in parts.items()]
     return json.dumps({**source, "cells": cells})
 
 
 def _told(done: Done, wall_s: float) -> str:
     """How many notebooks were executed in which time, and how many were kept."""
-    parts = []
-    if done.seconds:
-        total = sum(done.seconds.values())
-        together = f" ({done.at_once} at a time, {total:.0f} s in all)" if done.at_once > 1 else ""
-        parts.append(f"{len(done.seconds)} executed in {wall_s:.0f} s{together}")
-    if done.kept:
-        parts.append(f"{done.kept} kept")
-    return f"Notebooks: {', '.join(parts) or 'none asked for'}."
+    total = f" ({done.at_once} at a time, {sum(done.seconds.values()):.0f} s in all)" if done.at_once > 1 else ""
+    return f"Notebooks: {len(done.seconds)} executed in {wall_s:.0f} s{total}, {done.kept} kept."
 
 
 @contextmanager

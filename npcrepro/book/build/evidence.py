@@ -32,7 +32,6 @@ COHORTS = {
     ),
 }
 
-
 # What of a run's provenance the third table shows.
 MADE_BY = {
     "processor": lambda run: run.get("processor", DASH),
@@ -46,17 +45,15 @@ MADE_BY = {
 
 
 def published_runs(root: Path) -> str:
-    """Every published run, in three tables: on whom and at what size, what was trained and how long, and by what.
-
-    The first has a row for each record: size of input and network, and patients that train, choose and test in a fold
-    (slices where the split goes by slice). The second has a row for each method: updates of the method itself, all
-    patients tested (n), seeds, and minutes of training and prediction for one run. The third has a row for each record:
-    the machine and the code.
-    """
+    """Every published run, in three tables: on whom and at what size (a row for each record), what was trained and how
+    long (a row for each method), and by what machine and code (a row for each record)."""
     records = list(map(read_published, published_folders(root / "book" / "results")))
     methods = [row for record in records for row in _methods_of(record)]
-    sizes, machines = list(map(_size_of, records)), list(map(_made_by, records))
-    return "\n\n".join([markdown(sizes), markdown(methods), markdown(machines)])
+    machines = [
+        {"record": f"`{record.folder.name}`"} | {name: _all(record.runs, of) for name, of in MADE_BY.items()}
+        for record in records
+    ]
+    return "\n\n".join([markdown(list(map(_size_of, records))), markdown(methods), markdown(machines)])
 
 
 def _size_of(record: Published) -> dict[str, object]:
@@ -122,10 +119,6 @@ def costs(root: Path) -> str:
     return f"{markdown(rows)}\n\nMemory that is set aside for one run: {memory}."
 
 
-def _made_by(record: Published) -> dict[str, str]:
-    return {"record": f"`{record.folder.name}`"} | {name: _all(record.runs, of) for name, of in MADE_BY.items()}
-
-
 def _updates(method: Mapping, run: Mapping) -> str:
     """Of a run. Records of before methods had a budget say nothing of it; a method without stages trains nothing."""
     if "updates" not in run["profile"]:
@@ -138,10 +131,8 @@ def _all(runs: Sequence[dict], of: Callable[[dict], str]) -> str:
 
 
 def repeated(root: Path) -> str:
-    """Published runs that were made again somewhere else, as a table: the means of both, and how patients differ.
-
-    They lie in ``book/results/repeated/WHY/RECORD`` and are held against the same method, fold and seed in
-    ``book/results/RECORD``; doubtful labels are left out.
+    """Published runs that were made again somewhere else (``book/results/repeated/WHY/RECORD``), as a table: the means
+    of both, and how patients differ; doubtful labels are left out.
 
     Raises:
         InputError: no such runs, or one that was not published in the first place.
@@ -155,14 +146,15 @@ def repeated(root: Path) -> str:
                 told = ", ".join(f"{key} {run[key]}" for key in PLACE)
                 raise InputError(f"{path}: {told} is no run of {first.folder}, which it should repeat")
             dsc, other = (_dsc_of(*each) for each in ((first, before), (again, run)))
+            then, now = (f"{made['processor']}, {made['precision']}" for made in (before, run))
             rows.append(
                 {
                     "record": f"`{first.folder.name}`",
                     "method": f"`{run['method']}`",
                     "seed": run["seed"],
-                    "published on": _machine_of(before),
+                    "published on": then,
                     "mean DSC": f"{dsc.mean():.3f}",
-                    "again on": _machine_of(run),
+                    "again on": now,
                     "mean DSC again": f"{other.mean():.3f}",
                     "difference": f"{other.mean() - dsc.mean():+z.3f}",
                     "of one patient, at most": f"{(other - dsc).abs().max():.3f}",
@@ -179,10 +171,6 @@ def _dsc_of(record: Published, run: Mapping):
     mine = (cases[PLACE] == [run[column] for column in PLACE]).all(axis=1)
     cases = cases[mine & (cases.region == "all_slices") & ~cases.suspect]
     return per_patient.over_structures(per_patient.by_patient(cases)).set_index("patient").dsc
-
-
-def _machine_of(run: Mapping) -> str:
-    return f"{run['processor']}, {run['precision']}"
 
 
 def cohorts(root: Path) -> str:

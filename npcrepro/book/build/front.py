@@ -16,7 +16,7 @@ from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.files import write_bytes, write_text
 from npcrepro.base.wording import DASH, in_words, plural
 from npcrepro.book.build.evidence import COHORTS, markdown
-from npcrepro.book.tables import together
+from npcrepro.book.parts import together
 from npcrepro.book.topics import lessons
 from npcrepro.findings import audit
 from npcrepro.protocol import registry

@@ -1,7 +1,7 @@
 """Executes the notebooks of the book with papermill, several at a time, each in a process of its own.
 
 No notebook reads what another makes. Chapters share cohorts and runs: the first chapter that needs one makes it, and
-:mod:`npcrepro.runs.queue` lets the others wait. The order is therefore free, and the longest notebooks go first.
+:mod:`npcrepro.runs.queue` lets the others wait.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
@@ -25,8 +24,6 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.files import write_text
 from npcrepro.runs.fit import paper_of
 
-# Rough times at profile quick, for the order and the time left where a notebook has not been executed before.
-CHAPTER_S, OTHER_S = 150.0, 30.0  # of the chapter of a paper, which trains, and of any other notebook
 MEMORY_BYTES = 2**30  # of one notebook, kernel and libraries
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
@@ -50,14 +47,11 @@ def execute(
 
     Args:
         root: folder with ``notebooks/``; notebooks run there.
-        names: of the notebooks.
-        parameters: for the cell tagged ``parameters`` of each.
         output: folder for ``executed/`` and ``logs/``.
         at_once: how many at a time; as many as there are processor cores and memory for if not given.
 
     Raises:
-        InputError: a notebook is missing, lacks a parameter, or fails; the message names the first that failed, its
-            cell and its log.
+        InputError: a notebook is missing or fails; the message names the first that failed, its cell and its log.
     """
     executed = output / "executed"
     for folder in (executed, output / "logs"):
@@ -74,18 +68,19 @@ def execute(
             stale[name] = key
     if not stale:
         return Done({}, 0, len(names))
-    _require_parameters(root, stale, parameters)
-    expected = {name: _expected_s(name, executed) for name in sorted(stale, key=lambda n: -_expected_s(n, executed))}
     at_once = min(at_once or _room(), len(stale))
     seconds, failures = {}, {}
-    with _progress(expected, at_once) as tell:
-        for name, result in _results(root, list(expected), parameters, output, at_once):
-            if isinstance(result, float):
-                seconds[name] = result
-                write_text(executed / f"{name}.key", stale[name])
-            else:
-                failures[name] = str(result)
-            tell(name, f"{result:.0f} s" if name in seconds else f"failed {result}")
+    # Chapters train, which takes longest.
+    ordered = sorted(stale, key=lambda name: paper_of(name) is None)
+    print(f"Notebooks to execute, {at_once} at a time: {', '.join(ordered)}", flush=True)
+    for name, result in _results(root, ordered, parameters, output, at_once):
+        if isinstance(result, float):
+            seconds[name] = result
+            write_text(executed / f"{name}.key", stale[name])
+        else:
+            failures[name] = str(result)
+        told = f"{result:.0f} s" if name in seconds else f"failed {result}"
+        print(f"{name}: {told} ({len(seconds) + len(failures)} of {len(stale)})", flush=True)
     if failures:
         first, *more = [name for name in names if name in failures]
         raise InputError(failures[first] + (f" {', '.join(more)} failed, too." if more else ""))
@@ -98,7 +93,7 @@ def _key(root: Path, name: str, parameters: Mapping[str, object]) -> str:
 
     sources = [
         root / "notebooks" / f"{name}.ipynb",
-        *(path for pattern in ("*.py", "*.yaml") for path in sorted(PACKAGE.rglob(pattern))),
+        *(path for pattern in ("*.py", "*.html", "*.yaml") for path in sorted(PACKAGE.rglob(pattern))),
         *(path for path in sorted((root / "book" / "results").rglob("*")) if path.is_file()),
     ]
     key = hashlib.sha256(json.dumps([parameters, __version__, version("torch"), sys.version]).encode())
@@ -110,25 +105,6 @@ def _key(root: Path, name: str, parameters: Mapping[str, object]) -> str:
         status = path.stat()
         key.update(f"{path.relative_to(cohort)} {status.st_size} {status.st_mtime_ns}".encode())
     return key.hexdigest()
-
-
-def _require_parameters(root: Path, names: Mapping[str, str], parameters: Mapping[str, object]) -> None:
-    import papermill
-
-    for name in names:
-        known = papermill.inspect_notebook(str(root / "notebooks" / f"{name}.ipynb"))
-        for parameter in parameters:
-            if parameter not in known:
-                raise InputError(
-                    f"notebooks/{name}.ipynb has no parameter {parameter!r} in its cell tagged 'parameters'."
-                )
-
-
-def _expected_s(name: str, executed: Path) -> float:
-    """Expected seconds of a notebook: those of its last execution, or a rough guess."""
-    path = executed / f"{name}.ipynb"
-    last = json.loads(path.read_text("utf-8"))["metadata"].get("papermill", {}) if path.exists() else {}
-    return last.get("duration") or (CHAPTER_S if paper_of(name) else OTHER_S)
 
 
 def _room() -> int:
@@ -238,28 +214,3 @@ def _for_page(notebook):
             widgets = [output for output in cell.outputs if output.get("data", {}).pop(WIDGET_TYPE, None)]
             cell.outputs = [output for output in cell.outputs if output not in widgets or "text/html" in output.data]
     return notebook
-
-
-@contextmanager
-def _progress(expected: Mapping[str, float], at_once: int) -> Iterator:
-    """Say how far the notebooks are: a line for each that has ended with the time left, and a bar on a terminal.
-
-    Args:
-        expected: seconds of each notebook.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(markup=False, highlight=False)
-    print(f"Notebooks to execute, {at_once} at a time: {', '.join(expected)}", flush=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task, ended, start = bar.add_task("notebooks", total=sum(expected.values())), [], time.monotonic()
-
-        def tell(name: str, how: str) -> None:
-            ended.append(name)
-            bar.update(task, advance=expected[name])
-            share = sum(expected[one] for one in ended) / sum(expected.values())
-            left = f", about {(time.monotonic() - start) * (1 / share - 1):.0f} s left" if share < 1 else ""
-            bar.console.print(f"{name}: {how} ({len(ended)} of {len(expected)}{left})", soft_wrap=True)
-
-        yield tell

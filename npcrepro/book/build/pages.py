@@ -17,7 +17,8 @@ from pathlib import Path
 
 from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError, pick
-from npcrepro.book.build import departures, evidence, front
+from npcrepro.book import departures
+from npcrepro.book.build import evidence, front
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
 

@@ -66,10 +66,6 @@ def as_sentence(what: str, lines: list[str]) -> None:
     """Put the first line of a property's docstring together again, in place: Sphinx takes what is before a colon for
     the type.
 
-    Args:
-        what: kind of thing that the docstring is of, as Sphinx calls it.
-        lines: of the docstring, as Sphinx has read it.
-
     Example:
         >>> lines = ["of images and maps.", "", ":type: Channels of the input"]
         >>> as_sentence("property", lines)

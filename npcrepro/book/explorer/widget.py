@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from html import escape
+from typing import Any
 
 import ipywidgets as widgets
+import numpy as np
 from ipywidgets import Layout
 
-from npcrepro.book.explorer.picture import MODES, View, image_html, numbers_html, worst_slice
-from npcrepro.book.explorer.studies import CaseData, load_case, studies
-from npcrepro.book.figures.slices import PLANES, show_images
+from npcrepro.book.chapter import Chapter
+from npcrepro.book.explorer.picture import MODES, CaseData, View, image_html, numbers_html, read_case, worst_slice
+from npcrepro.book.figures.slices import PLANES, largest_slices, show_images
+from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
+from npcrepro.runs import fit
 
 CASES_KEPT = 4  # in memory
-REST_S = 0.2  # without a move of a control, before distances are measured
 STYLE = {"description_width": "5.5rem"}
 ROW = Layout(flex_flow="row wrap", align_items="flex-start")
+
+
+def paper_for(first: str, settings: Settings) -> str:
+    """The paper to explore: the first choice, or another one where its chapter cannot be told on the user's cohort."""
+    if settings.cohort == "phantom" or settings.modalities:
+        return first
+    keys = sorted(registry.KEYS, key=lambda key: key != first)
+    untold = fit.untold(keys, settings.cohort, settings.profile)
+    return next((key for key in keys if key not in untold), first)
 
 
 class Explorer:
@@ -28,54 +39,40 @@ class Explorer:
     Images that may not be published are shown with the setting ``private`` only, as everywhere in the book.
 
     Args:
-        key: of the paper, ``"chen2020"``.
-        settings: of the notebook; see `studies` for what they choose.
+        chapter: whose runs are explored.
 
     Attributes:
-        study, case: what is open.
+        case: what is open.
         view: what the controls are set to.
         widget: everything, to be put anywhere in a notebook.
-
-    Raises:
-        InputError: no finished runs, with the command that makes them.
     """
 
-    case: CaseData
-
-    def __init__(self, key: str, settings: Settings):
-        found = studies(key, settings)
-        first = next(iter(found))
-        self._settings = settings
-        self._studies = {
-            name: study for name, study in found.items()
-            if name == first or study.prepared.publishable or settings.private
-        }  # fmt: skip
-        self._read = lru_cache(CASES_KEPT)(load_case)
+    def __init__(self, chapter: Chapter):
+        self.chapter = chapter
+        self._read = lru_cache(CASES_KEPT)(lambda case, structure: read_case(chapter, case, structure))
         self._quiet = False
-        self._later: asyncio.TimerHandle | None = None
-        self.study = found[first]
         self._make_controls()
         self._lay_out()
-        self._listen()
-        self._open_study()
+        with self._together():
+            self._open_case()
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
         # The book keeps the second part alone, where no Python answers.
         shown = {**self.widget._repr_mimebundle_(), "text/html": self.still()}
-        show_images(self.study.prepared, self._settings, display, shown, raw=True)
+        show_images(self.chapter.source, self.chapter.settings, display, shown, raw=True)
 
     def still(self) -> str:
         """A picture of the explorer as HTML: the names of its controls with their values, its numbers and its image."""
-        chosen = (self.cohort, self.case_name, self.structure, self.series, self.mode, self.plane, self.first)
+        chosen = (self.case_name, self.structure, self.series, self.mode, self.plane, self.first)
         moved = (self.slice, self.threshold, self.opacity, self.level, self.width)
-        values = {control.description: control.label for control in chosen}
+        values = {"Cohort": self.chapter.prepared.name} | {control.description: control.label for control in chosen}
         values |= {control.description: format(control.value, control.readout_format) for control in moved}
         controls = "".join(f"<span>{escape(name)} <b>{escape(value)}</b></span> " for name, value in values.items())
         return (
             f'<figure class="npc-explorer"><div class="npc-row">{controls}</div>'
-            f"{numbers_html(self.case, self.view, self.study)}{image_html(self.case, self.view, self.study)}"
+            f"{numbers_html(self.case, self.view)}{image_html(self.case, self.view)}"
             "<figcaption>A picture of the explorer. Its controls move where Python runs.</figcaption></figure>"
         )
 
@@ -84,78 +81,67 @@ class Explorer:
         """What the controls are set to."""
         alike = ("plane", "series", "level", "width", "mode", "first", "second", "opacity", "threshold")
         ticked = tuple(name for name, box in self.methods.items() if box.value)
-        values = {name: getattr(self, name).value for name in alike}
-        return View(slice=self.slice.value - 1, methods=ticked, **values)
+        return View(slice=self.slice.value - 1, methods=ticked, **{name: getattr(self, name).value for name in alike})
+
+    @property
+    def case(self) -> CaseData:
+        """The case that is open."""
+        return self._read(self.case_name.value, self.structure.value)
 
     def _make_controls(self) -> None:
-        def choice(description: str, tooltip: str, options: Sequence = (), width: str = "18rem") -> widgets.Dropdown:
-            look = {"style": STYLE, "layout": Layout(width=width)}
-            return widgets.Dropdown(options=options, description=description, tooltip=tooltip, **look)
+        def control(kind: type, name: str, tooltip: str, react=self._draw, width: str = "24rem", **options):
+            made = kind(description=name, tooltip=tooltip, style=STYLE, layout=Layout(width=width), **options)
+            made.observe(lambda change: None if self._quiet else react(), "value")
+            return made
 
-        def buttons(description: str, options: Sequence[str], *tooltips: str) -> widgets.ToggleButtons:
-            place = Layout(width="auto", margin="2px 2rem 2px 2px")
-            look = {"style": STYLE | {"button_width": "auto"}, "layout": place}
-            return widgets.ToggleButtons(options=options, description=description, tooltips=tooltips, **look)
+        def choice(name: str, tooltip: str, options: Sequence = (), react=self._draw, width: str = "18rem"):
+            return control(widgets.Dropdown, name, tooltip, react, width, options=options)
 
-        def slider(kind: type, description: str, tooltip: str, **options) -> widgets.Widget:
-            look = {"style": STYLE, "layout": Layout(width="24rem")}
-            return kind(description=description, tooltip=tooltip, **look, **options)
+        def buttons(name: str, options: Sequence[str], tooltips: Sequence[str], react=self._draw):
+            made = control(widgets.ToggleButtons, name, "", react, "auto", options=options, tooltips=tooltips)
+            made.style.button_width = "auto"
+            return made
 
-        number = widgets.FloatSlider
-        self.cohort = choice("Cohort", "Cohorts with finished runs of this paper", list(self._studies))
-        self.case_name = choice("Case", "Cases that the methods were tested on")
-        self.structure = choice("Structure", "What the methods look for")
-        self.series = choice("Series", "Channel of the image")
-        first = "Errors, the left picture, and the worst slice are those of this method"
-        self.first = choice("Method", first, width="28rem")
+        page, number = self.chapter, widgets.FloatSlider
+        tested = {name for record in page.found for name in record.config["fold"]["test"]}
+        cases = page.prepared.cases_of(sorted(tested))
+        self.case_name = choice("Case", "Cases that the methods were tested on", cases, self._open_case)
+        self.structure = choice("Structure", "What the methods look for", page.structures, self._open_case)
+        self.series = choice("Series", "Channel of the image", page.prepared.channels, self._open_series)
+        of_first = "Errors, the left picture, and the worst slice are those of this method"
+        self.first = choice("Method", of_first, width="28rem")
         self.second = choice("Beside it", "The right picture, side by side", width="28rem")
-        errors = "What the method found, marked wrongly and missed"
-        sides = "Two methods, each with the reference"
-        self.mode = buttons("Show", MODES, "Contours of the ticked methods", errors, sides)
-        self.plane = buttons("Plane", PLANES, "From below", "From the front", "From the side")
-        self.slice = slider(widgets.IntSlider, "Slice", "Number of the slice, from 1")
-        worst, place = "The slice with the lowest DSC of the method", Layout(width="8rem", margin="2px 2px 2px 6rem")
-        self.worst = widgets.Button(description="Worst slice", tooltip=worst, layout=place)
-        marked, ends = "Probability from which on a voxel is marked", {"min": 0.01, "max": 0.99}
-        self.threshold = slider(number, "Threshold", marked, value=0.5, step=0.01, **ends)
-        filled = "Of what fills contours and errors"
-        self.opacity = slider(number, "Opacity", filled, value=0.35, min=0, max=1, step=0.05)
-        self.level = slider(number, "Level", "Intensity in the middle of the window", readout_format=".0f")
-        self.width = slider(number, "Width", "Width of the window", readout_format=".0f")
-        self.methods: dict[str, widgets.Checkbox] = {}
+        modes = "Contours of the ticked methods", "What the method found, marked wrongly and missed", "Two methods"
+        self.mode = buttons("Show", MODES, modes)
+        self.plane = buttons("Plane", PLANES, ("From below", "From the front", "From the side"), self._open_plane)
+        self.slice = control(widgets.IntSlider, "Slice", "Number of the slice, from 1", min=1)
+        self.worst = widgets.Button(description="Worst slice", tooltip="The slice with the lowest DSC of the method")
+        self.worst.on_click(lambda button: self.to_worst_slice())
+        # A ragged mask has a distance that takes a tenth of a second: measured where the slider rests.
+        ends: dict[str, Any] = {"min": 0.01, "max": 0.99, "step": 0.01, "continuous_update": False}
+        self.threshold = control(number, "Threshold", "Probability from which on a voxel is marked", value=0.5, **ends)
+        self.opacity = control(number, "Opacity", "Of what fills contours and errors", value=0.35, max=1, step=0.05)
+        self.level = control(number, "Level", "Intensity in the middle of the window", readout_format=".0f")
+        self.width = control(number, "Width", "Width of the window", readout_format=".0f")
+        first = read_case(page, cases[0], page.structures[0])
+        self.methods = {
+            name: control(widgets.Checkbox, first.titles[name], "", width="auto", value=place < 2, indent=False)
+            for place, name in enumerate(first.found)
+        }
 
     def _lay_out(self) -> None:
-        self._ticks, self._table = widgets.VBox(), widgets.HTML()
         # Not widgets.Image, which cannot say in words what it shows.
-        self._image = widgets.HTML(layout=Layout(max_width="100%"))
-        sliders = [self.threshold, self.slice, self.worst, self.opacity, self.level, self.width, self._ticks]
+        self._table, self._image = widgets.HTML(), widgets.HTML(layout=Layout(max_width="100%"))
+        sliders = [self.threshold, self.slice, self.worst, self.opacity, self.level, self.width, *self.methods.values()]
         # The picture takes the room beside the sliders, or goes below them where there is little.
         beside = Layout(flex="1 1 24rem", min_width="0", align_items="flex-start")
-        seen = widgets.VBox([self._table, self._image], layout=beside)
         rows = [
-            [self.cohort, self.case_name, self.structure, self.series],
+            [self.case_name, self.structure, self.series],
             [self.mode, self.plane],
             [self.first, self.second],
-            [widgets.VBox(sliders), seen],
+            [widgets.VBox(sliders), widgets.VBox([self._table, self._image], layout=beside)],
         ]
         self.widget = widgets.VBox([widgets.HBox(row, layout=ROW) for row in rows])
-
-    def _listen(self) -> None:
-        drawn = [self.slice, self.level, self.width, self.mode, self.first, self.second, self.opacity, self.threshold]
-        reactions = {
-            self._open_study: [self.cohort],
-            self._open_case: [self.case_name, self.structure],
-            self._open_series: [self.series],
-            self._open_plane: [self.plane],
-            self._draw: drawn,
-        }
-        for react, controls in reactions.items():
-            for control in controls:
-                self._when_moved(control, react)
-        self.worst.on_click(lambda button: self.to_worst_slice())
-
-    def _when_moved(self, control: widgets.Widget, react: Callable[[], None]) -> None:
-        control.observe(lambda change: None if self._quiet else react(), "value")
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -168,32 +154,12 @@ class Explorer:
         if not self._quiet:
             self._draw()
 
-    def _open_study(self) -> None:
-        self.study = self._studies[self.cohort.value]
-        with self._together():
-            for control, options in (
-                (self.case_name, self.study.cases),
-                (self.structure, self.study.structures),
-                (self.series, self.study.prepared.channels),
-            ):
-                control.options = options
-                control.index = 0
-            self.methods = {
-                name: widgets.Checkbox(value=number < 2, description=self.study.titles()[name], indent=False)
-                for number, name in enumerate(self.study.methods)
-            }
-            for box in self.methods.values():
-                self._when_moved(box, self._draw)
-            self._ticks.children = list(self.methods.values())
-            self._open_case()
-
     def _open_case(self) -> None:
-        self.case = self._read(self.study, self.case_name.value, self.structure.value)
-        titles, names = self.study.titles(), list(self.case.found)
+        names = list(self.case.found)
         with self._together():
             for control, start in ((self.first, names[0]), (self.second, names[1 % len(names)])):
                 kept = control.value if control.value in names else start
-                control.options = [(titles[name], name) for name in names]
+                control.options = [(self.case.titles[name], name) for name in names]
                 control.value = kept
             for name, box in self.methods.items():
                 box.disabled = name not in names
@@ -203,42 +169,31 @@ class Explorer:
     def _open_series(self) -> None:
         image = self.case.series[self.series.value]
         low, high = float(image.min()), max(float(image.max()), float(image.min()) + 1e-6)
-        level, width = self.case.limits(self.series.value)
+        black, white = (float(end) for end in np.percentile(image, (0.5, 99.5)))
+        step = (high - low) / 200
+        windows = {
+            self.level: (low, high, (black + white) / 2),
+            self.width: (step, high - low, min(max(white - black, 1e-6), high - low)),
+        }
         with self._together():
-            for slider, ends, value in (
-                (self.level, (low, high), level),
-                (self.width, ((high - low) / 200, high - low), min(width, high - low)),
-            ):
-                _set_range(slider, *ends)
-                slider.step = (high - low) / 200
-                slider.readout_format = ".0f" if high - low > 20 else ".2f"
+            for slider, (least, most, value) in windows.items():
+                _set_range(slider, least, most)
+                slider.step, slider.readout_format = step, ".0f" if high - low > 20 else ".2f"
                 slider.value = value
 
     def _open_plane(self) -> None:
+        number = PLANES.index(self.plane.value)
         with self._together():
-            _set_range(self.slice, 1, self.case.slices(self.plane.value))
-            self.slice.value = self.case.largest(self.plane.value) + 1
+            _set_range(self.slice, 1, self.case.reference.shape[number])
+            self.slice.value = largest_slices(self.case.reference)[number] + 1
 
     def to_worst_slice(self) -> None:
         """Jump to the slice with the lowest DSC of the first method, see `worst_slice`."""
         self.slice.value = worst_slice(self.case, self.view) + 1
 
     def _draw(self) -> None:
-        """The picture and the numbers at once; distances that take longer when the controls rest for a moment."""
-        view = self.view
-        if self._later:
-            self._later.cancel()
-        self._image.value = image_html(self.case, view, self.study)
-        self._table.value = numbers_html(self.case, view, self.study, distances=False)
-        if all(found.knows_hd95(view.threshold) for found in view.drawn(self.case).values()):
-            return
-        try:
-            self._later = asyncio.get_running_loop().call_later(REST_S, self._measure)
-        except RuntimeError:  # not in a notebook: nobody waits for a picture
-            self._measure()
-
-    def _measure(self) -> None:
-        self._table.value = numbers_html(self.case, self.view, self.study)
+        self._image.value = image_html(self.case, self.view)
+        self._table.value = numbers_html(self.case, self.view)
 
 
 def _set_range(slider, low: float, high: float) -> None:

@@ -1,4 +1,4 @@
-"""Charts of scores, volumes and training. The reference and each method keep their colour through the whole book."""
+"""Charts of scores, volumes and training. Reference and methods keep their colours through the whole book."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from matplotlib.lines import Line2D
 from npcrepro.book.figures import style
 from npcrepro.protocol.method import Paper
 from npcrepro.runs.per_patient import over_seeds
+from npcrepro.statistics import Summary
 
+ABOVE = {"fontsize": 8, "frameon": False, "loc": "lower center", "bbox_to_anchor": (0.5, 1)}  # of a legend
 TURNED = {"ha": "right", "rotation_mode": "anchor"}  # names of methods below an axis
 
 
@@ -54,11 +56,7 @@ def over_stages(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def learning_curves(history: pd.DataFrame, paper: Paper) -> Figure:
-    """Training and validation loss of each method over its stages: one thin line for each run, and their mean.
-
-    Args:
-        history: rows of ``history.csv`` of any number of runs.
-    """
+    """Training and validation loss of each method over its stages: one thin line for each run, and their mean."""
     names = style.methods_of(history, paper)
     figure, axes = style.panels(len(names), 4, 2.9, sharey=True)
     for axis, name in zip(axes, names, strict=True):
@@ -114,12 +112,8 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
 
 
 def boxes(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Figure:
-    """For each metric a box for each method over its patients, see `style.boxes`; patients are dots.
-
-    Args:
-        patients: from :func:`npcrepro.runs.per_patient.select`; seeds are averaged within a patient.
-        metrics: column to axis title.
-    """
+    """For each metric (column to axis title) a box for each method, see `style.boxes`; dots are patients, averaged over
+    seeds."""
     rows = over_seeds(patients)
     names = style.methods_of(rows, paper)
     key = style.key(paper, names)
@@ -137,11 +131,8 @@ def boxes(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> F
 
 
 def boxes_by_structure(patients: pd.DataFrame, paper: Paper, metric: str = "dsc") -> Figure:
-    """For each structure a box for each method over its patients, see `style.boxes`; dots are those beyond whiskers.
-
-    Args:
-        patients: from :func:`npcrepro.runs.per_patient.by_patient`, one region; seeds are averaged within a patient.
-    """
+    """For each structure a box for each method, see `style.boxes`; dots are patients beyond whiskers, averaged over
+    seeds."""
     rows = over_seeds(patients)
     names = style.methods_of(rows, paper)
     figure, (axis,) = style.panels(1, 1, 3.6)
@@ -157,12 +148,7 @@ def boxes_by_structure(patients: pd.DataFrame, paper: Paper, metric: str = "dsc"
 
 
 def by_fold(means: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Figure:
-    """One line for each method through the means of the folds, one panel for each metric.
-
-    Args:
-        means: columns ``method``, ``fold`` and the metrics, one row for each method and fold.
-        metrics: column to axis title.
-    """
+    """One line for each method through the means of the folds, one panel for each metric (column to axis title)."""
     names = style.methods_of(means, paper)
     figure, axes = style.panels(len(metrics), len(metrics), 3.2)
     lines = {"marker": "o", "markersize": 4, "markeredgewidth": 0, "linewidth": 1.4, "legend": False}
@@ -175,12 +161,11 @@ def by_fold(means: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> Fi
 
 
 def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper, where: str) -> Figure:
-    """Automatic against reference volume: the paper's patients on the left, ours on the right, with the identity line.
+    """Automatic against reference volume in ml: the paper's patients on the left, ours on the right, with the identity
+    line.
 
     Args:
-        patients: rows of :func:`npcrepro.runs.per_patient.by_patient` with volumes in millilitres.
-        printed: columns ``volume_auto`` and ``volume_readers`` in cubic centimetres (= millilitres).
-        where: the place of these in the paper, such as ``"Table 2"``.
+        printed: columns ``volume_auto`` and ``volume_readers``, from the place ``where`` in the paper.
     """
     figure, axes = style.panels(2, 2, 3.6)
     axes[0].scatter(printed.volume_readers, printed.volume_auto, s=18, color="0.3")
@@ -207,8 +192,7 @@ def observer_agreement(pairs: pd.DataFrame, metrics: Mapping[str, str]) -> Figur
     Rings are doubtful pairs (``suspect``), which count in no median.
 
     Args:
-        pairs: columns ``structure``, ``suspect`` and the metrics.
-        metrics: column to axis title, one panel for each.
+        metrics: column of ``pairs`` to axis title, one panel for each.
     """
     groups = pairs[~pairs.suspect].groupby("structure")
     medians = groups[list(metrics)].median().sort_values(next(iter(metrics)), ascending=False, kind="stable")
@@ -273,6 +257,76 @@ def by_surface(units: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
         axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     _line_styles(figure, styles, "upper")
     return figure
+
+
+def forest(
+    differences: Mapping[str, Summary], xlabel: str, printed: Mapping[str, float] | None = None
+) -> Figure:  # fmt: skip
+    """Mean differences with their 95 % intervals, one row for each comparison, and the reported ones as crosses.
+
+    Args:
+        differences: name to the summary of paired differences over patients.
+        xlabel: of what, first minus second.
+        printed: name to the difference of the paper's means.
+    """
+    names = [f"{name} (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{found.n})" for name, found in differences.items()]
+    names = [style.wrapped(name, 42) for name in names]
+    row = 0.14 * max([2, *(name.count("\n") + 1 for name in names)]) + 0.14
+    figure, (axis,) = style.panels(1, 1, 1.1 + row * len(names))
+    axis.axvline(0, color="0.6", linewidth=0.8)
+    found, places = list(differences.values()), range(len(differences))
+    axis.hlines(places, [one.low for one in found], [one.high for one in found], color="0.25", linewidth=1.6)
+    means = {"color": "0.25", "markersize": 5, "label": "ours, with 95 % interval"}
+    axis.plot([one.mean for one in found], places, "s", **means)
+    shown = {name: value for name, value in (printed or {}).items() if name in differences}
+    if shown:
+        at = [list(differences).index(name) for name in shown]
+        axis.plot(list(shown.values()), at, "x", color=style.REFERENCE, markersize=7, mew=2, label="reported")
+    axis.set_yticks(places, names, fontsize=8)
+    axis.set(xlabel=xlabel, ylim=(len(differences) - 0.5, -0.5))
+    axis.locator_params(axis="x", nbins=5)
+    if differences:
+        axis.legend(**ABOVE, ncols=2)
+    return figure
+
+
+def channel_weights(levels: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Attention weights of the channels of each MRI sequence at each level: dots, and their mean as a bar.
+
+    Args:
+        levels: name of the level to {sequence: weights of its channels, in [0, 1]}.
+    """
+    figure, (axis,) = style.panels(1, 1, 2.8)
+    sequences = list(next(iter(levels.values())))
+    width = 0.8 / len(sequences)
+    for i, (name, colour) in enumerate(zip(sequences, style.structure_colours(["", *sequences])[1:], strict=True)):
+        for x, weights in enumerate(levels.values()):
+            at = x + (i - (len(sequences) - 1) / 2) * width
+            dots = at + style.jitter(len(weights[name]), 0.3 * width)
+            axis.scatter(dots, weights[name], s=9, color=colour, linewidths=0, alpha=0.7)
+            axis.hlines(weights[name].mean(), at - 0.4 * width, at + 0.4 * width, color=colour, linewidth=3)
+        axis.scatter([], [], color=colour, label=name)
+    axis.set_xticks(range(len(levels)), list(levels), fontsize=8)
+    axis.set(ylabel="weight of a channel", ylim=(0, 1))
+    axis.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
+    axis.legend(**ABOVE, ncols=len(sequences))
+    return figure
+
+
+def validation_curves(history: pd.DataFrame, paper: Paper, metric: str = "validation_loss") -> Figure:
+    """Validation loss, or another column of ``history.csv``, of several methods on one axis; a dot ends each stage."""
+    names = style.methods_of(history, paper)
+    figure, (axis,) = style.panels(1, 1, 3.0)
+    for name in names:
+        colour, mine = style.colours(paper, names)[name], history[history.method == name]
+        runs = [over_stages(one) for _, one in mine.groupby(["fold", "seed"])]
+        for run in runs:
+            axis.plot(run.total, run[metric], color=colour, alpha=0.3, linewidth=0.7)
+            axis.scatter(run.total[run["last"]], run[metric][run["last"]], color=colour, s=10)
+        axis.plot(pd.concat(runs).groupby("total")[metric].mean(), color=colour, linewidth=1.8)
+    axis.set(xlabel="updates", ylabel=metric.replace("_", " ").replace("dsc", "DSC"))
+    style.legend(figure, style.key(paper, names))
+    return style.edged(figure)
 
 
 def _from_zero(axis: Axes, metric: str) -> None:

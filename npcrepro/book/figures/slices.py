@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from scipy import ndimage
 
@@ -17,6 +17,11 @@ from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.metrics.overlap import count
 from npcrepro.protocol.method import Paper
 from npcrepro.protocol.settings import Settings
+
+# Of Okabe and Ito, like the colours of methods: apart under the common forms of colour blindness.
+ERRORS = {"found (TP)": "#009E73", "wrongly marked (FP)": "#D55E00", "missed (FN)": "#56B4E9"}
+PLANES = ("axial", "coronal", "sagittal")
+MARGIN = 0.08  # around masks, as a share of the side of the image
 
 
 def show_images(
@@ -36,56 +41,40 @@ def show_images(
         plt.show()
         return
     licence = f"its licence is: {cohort.licence}" if cohort.licence else "its dataset.json names no licence"
-    line = f"Images of cohort {cohort.name} may not be published ({licence}), so this figure is left out. "
-    display(Markdown(f"*{line}For a book that stays with you, set the parameter `private: true`.*"))
+    display(Markdown(withheld(f"{cohort.name} may not be published ({licence})")))
+
+
+def withheld(cohort: str) -> str:
+    """What stands in the place of a figure whose images may not be shown."""
+    return (
+        f"*Images of cohort {cohort}, so this figure is left out. For a book that stays with you, set the parameter "
+        "`private: true`.*"
+    )
 
 
 def sheet(
     rows: Mapping[str, Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]]],
     limits: tuple[float, float] | None = None,
-    structures: Sequence[str] = (),
+    colours: Mapping[str, str] | None = None,
 ) -> Figure:
-    """A contact sheet: patients down, series or levels across, with the contours of structures.
+    """A contact sheet: patients down, series, levels or methods across, with contours.
 
     Args:
-        rows: title of the row to {title of the column: (image (y, x), {structure: mask (y, x)})}.
+        rows: title of the row to {title of the column: (image (y, x), {name: mask (y, x)})}.
         limits: intensities shown as black and white; by default the tails of each image.
-        structures: all that have a colour, shown here or not; by default those that are shown.
+        colours: of all names, shown here or not; by default those of structures.
     """
     columns = list(next(iter(rows.values())))
     shown = list(dict.fromkeys(name for row in rows.values() for _, masks in row.values() for name in masks))
-    structures = structures or shown
-    colour = dict(zip(structures, style.structure_colours(structures), strict=True))
+    colours = colours or dict(zip(shown, style.structure_colours(shown), strict=True))
     figure, axes = style.grid(len(rows), len(columns))
     for line, row in zip(axes, rows.values(), strict=True):
         for axis, column in zip(line, columns, strict=True):
             image, masks = row[column]
-            show_slice(axis, image, {colour[name]: mask for name, mask in masks.items()}, limits)
+            show_slice(axis, image, {colours[name]: mask for name, mask in masks.items()}, limits)
     style.name_lines(axes, rows, columns)
     if shown:
-        style.legend(figure, {name: colour[name] for name in structures if name in shown})
-    return figure
-
-
-def contours(
-    rows: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]], paper: Paper
-) -> Figure:  # fmt: skip
-    """Patients down, methods across, each with the reference contour and the method's.
-
-    Args:
-        rows: title of the row to ``(image (y, x), reference (y, x), {method: prediction (y, x)})``.
-    """
-    names = list(next(iter(rows.values()))[2])
-    heads = style.key(paper, names)
-    figure, axes = style.grid(len(rows), len(heads))
-    for line, (image, reference, predictions) in zip(axes, rows.values(), strict=True):
-        middle = np.zeros(reference.shape, bool)
-        middle[tuple(slice(size // 4, size - size // 4) for size in reference.shape)] = True
-        box = box_around([reference, middle])
-        for axis, name, colour in zip(line, names, heads.values(), strict=True):
-            show_slice(axis, image[box], {style.REFERENCE: reference[box], colour: predictions[name][box]})
-    style.name_lines(axes, rows, heads)
-    style.legend(figure, {"Reference": style.REFERENCE} | heads)
+        style.legend(figure, {name: colour for name, colour in colours.items() if name in shown})
     return figure
 
 
@@ -107,14 +96,14 @@ def maps(
     """
     figure, axes = style.grid(1, len(images))
     extent = (-0.5, reference.shape[1] - 0.5, reference.shape[0] - 0.5, -0.5)
-    viridis = {"cmap": "viridis", "vmin": limits[0], "vmax": limits[1], "interpolation": "nearest"}
     shown = None
     for axis, (title, image) in zip(axes[0], images.items(), strict=True):
         if title in probability:
-            shown = axis.imshow(image, extent=extent, **viridis)
+            shown = axis.imshow(
+                image, "viridis", extent=extent, vmin=limits[0], vmax=limits[1], interpolation="nearest"
+            )
         else:
-            low, high = np.percentile(image, (0.5, 99.5))
-            axis.imshow(image, extent=extent, cmap="gray", vmin=low, vmax=high)
+            axis.imshow(grey(image), "gray", extent=extent, vmin=0, vmax=255)
         if reference.any():
             axis.contour(reference, [0.5], colors=style.REFERENCE, linewidths=1)
         axis.set_title(style.wrapped(title, 16), fontsize=8)
@@ -122,6 +111,17 @@ def maps(
         figure.colorbar(shown, ax=axes, shrink=0.6, label=label, format="%.3g")
     style.legend(figure, {"Reference": style.REFERENCE})
     return figure
+
+
+def voxel_weights(image: np.ndarray, reference: np.ndarray, levels: Mapping[str, np.ndarray]) -> Figure:
+    """Weights of voxels on a slice as `maps` beside the image, with one scale of colours for all.
+
+    Args:
+        image, reference: ``(y, x)``.
+        levels: title to weights ``(y, x)``, which may be coarser.
+    """
+    limits = min(map(np.min, levels.values())), max(map(np.max, levels.values()))
+    return maps({"image": image} | dict(levels), reference, list(levels), limits, "weight of a voxel")
 
 
 def show_slice(
@@ -141,10 +141,16 @@ def show_slice(
             axis.contour(mask, [0.5], colors=colour, linewidths=1.2)
 
 
-# Of Okabe and Ito, like the colours of methods: apart under the common forms of colour blindness.
-ERRORS = {"found (TP)": "#009E73", "wrongly marked (FP)": "#D55E00", "missed (FN)": "#56B4E9"}
-PLANES = ("axial", "coronal", "sagittal")
-MARGIN = 0.08  # around masks, as a share of the side of the image
+def grey(image: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """An image as uint8 in 256 steps between its tails, or between limits.
+
+    Example:
+        >>> grey(np.array([-5.0, 0.0, 1.0, 9.0]), (0, 2)).tolist()
+        [0, 0, 128, 255]
+    """
+    image = np.asarray(image, np.float32)
+    low, high = limits or np.percentile(image, (0.5, 99.5))
+    return ((image - low) / max(high - low, np.finfo(np.float32).tiny) * 255).clip(0, 255).round().astype(np.uint8)
 
 
 def planes(
@@ -162,8 +168,7 @@ def planes(
         limits: intensities shown as black and white; by default the tails of the image.
     """
     place = largest_slices(next(iter(outlines.values()))[0])
-    spacing = np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
-    size = np.array(image.shape) * spacing
+    size = np.array(image.shape) * _cubes(spacing_mm)
     widths = [size[2], size[2], size[1]]
     height = style.WIDTH_IN / sum(widths) * max(size[1], size[0])
     height += 0.45 + 0.2 * -(-len(outlines) // style.legend_columns(outlines))  # titles and legend
@@ -172,36 +177,13 @@ def planes(
     for number, (axis, title) in enumerate(zip(axes, PLANES, strict=True)):
         slices = {colour: plane_through(mask, number, place) for mask, colour in outlines.values()}
         show_slice(axis, plane_through(image, number, place), slices, limits)
-        down, across = (side for side in range(3) if side != number)
-        axis.set(xticks=[], yticks=[], aspect=spacing[down] / spacing[across])
+        axis.set(xticks=[], yticks=[], aspect=_aspect(spacing_mm, number))
         axis.set_title(title, fontsize=9)
     style.legend(figure, {title: colour for title, (_, colour) in outlines.items()})
     return figure
 
 
-def errors(image: np.ndarray, reference: np.ndarray, predictions: Mapping[str, np.ndarray], paper: Paper) -> Figure:
-    """One slice for each method, with what it found, marked wrongly and missed, and the DSC of the slice.
-
-    Args:
-        image, reference: ``(y, x)``.
-        predictions: method to mask ``(y, x)``.
-    """
-    columns = min(4, len(predictions))
-    figure, axes = style.grid(-(-len(predictions) // columns), columns, text_in=0.5)
-    for axis in axes.flat[len(predictions) :]:
-        axis.remove()
-    box = box_around([reference, *predictions.values()])
-    limits = tuple(np.percentile(image, (0.5, 99.5)))
-    for axis, (name, mask) in zip(axes.flat, predictions.items(), strict=False):
-        show_slice(axis, image[box], {style.REFERENCE: reference[box]}, limits)
-        axis.imshow(_coloured(mask[box], reference[box]))
-        axis.set_title(style.wrapped(style.titles(paper)[name], 24), fontsize=8)
-        axis.set_xlabel(f"DSC {count(mask, reference).dsc:.2f}", fontsize=8)
-    style.legend(figure, ERRORS, linewidth=6)
-    return figure
-
-
-def errors_of_patients(
+def errors(
     patients: Mapping[str, tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray], Sequence[float]]],
     planes: Sequence[str],
     paper: Paper,
@@ -215,37 +197,48 @@ def errors_of_patients(
             ``nan`` where the spacing is not known, for voxels drawn as cubes.
         planes: of `PLANES`.
     """
-    rows = {
-        f"{title}\n{plane}": _flat(*found, PLANES.index(plane)) for title, found in patients.items() for plane in planes
-    }
+    rows = {}
+    for title, (image, reference, masks, spacing_mm) in patients.items():
+        place = largest_slices(reference)
+        for plane in planes:
+            number = PLANES.index(plane)
+            flat = [plane_through(one, number, place) for one in (image, reference, *masks.values())]
+            box = box_around(flat[1:])
+            rows[f"{title}\n{plane}"] = [one[box] for one in flat], _aspect(spacing_mm, number)
     names = list(next(iter(patients.values()))[2])
-    heights = [aspect * image.shape[0] / image.shape[1] for image, _, _, aspect in rows.values()]
+    heights = [aspect * image.shape[0] / image.shape[1] for (image, *_), aspect in rows.values()]
     side = min(style.WIDTH_IN / len(names), 1.6)
     size = (side * len(names), side * sum(heights) + 0.25 * len(rows) + 0.8)
     shape = {"height_ratios": heights, "squeeze": False}
     figure, axes = plt.subplots(len(rows), len(names), figsize=size, layout="constrained", **shape)
-    for line, (image, reference, masks, aspect) in zip(axes, rows.values(), strict=True):
-        for axis, name in zip(line, names, strict=True):
+    for line, ((image, reference, *found), aspect) in zip(axes, rows.values(), strict=True):
+        for axis, mask in zip(line, found, strict=True):
             show_slice(axis, image, {})
-            axis.imshow(_coloured(masks[name], reference))
+            layer = np.zeros((*mask.shape, 4))
+            for colour, where in kinds_of_error(mask, reference).items():
+                layer[where] = to_rgba(colour, 0.55)
+            axis.imshow(layer)
             axis.set(xticks=[], yticks=[], aspect=aspect)
-            axis.set_xlabel(f"{count(masks[name], reference).dsc:.2f}", fontsize=8, labelpad=2)
+            axis.set_xlabel(f"{count(mask, reference).dsc:.2f}", fontsize=8, labelpad=2)
     style.name_lines(axes, rows, [style.wrapped(style.titles(paper)[name], 12) for name in names])
     style.legend(figure, ERRORS, linewidth=6)
     return figure
 
 
-def _flat(
-    image: np.ndarray, reference: np.ndarray, masks: Mapping[str, np.ndarray], spacing_mm: Sequence[float], number: int
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], float]:
-    """Image, reference and masks of one plane, cut to what the masks show, and how much higher than wide a pixel is."""
-    place = largest_slices(reference)
-    image, truth, *drawn = (plane_through(one, number, place) for one in (image, reference, *masks.values()))
-    box = box_around([truth, *drawn])
-    spacing = np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
-    down, across = (side for side in range(3) if side != number)
-    cut = {name: mask[box] for name, mask in zip(masks, drawn, strict=True)}
-    return image[box], truth[box], cut, spacing[down] / spacing[across]
+def kinds_of_error(mask: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
+    """Colour of each of `ERRORS` to where it is: what was found, marked wrongly and missed."""
+    return dict(zip(ERRORS.values(), (mask & reference, mask & ~reference, ~mask & reference), strict=True))
+
+
+def _cubes(spacing_mm: Sequence[float]) -> np.ndarray:
+    """A spacing, in which voxels of unknown size are cubes."""
+    return np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
+
+
+def _aspect(spacing_mm: Sequence[float], number: int) -> float:
+    """How much higher than wide a pixel of a plane is."""
+    down, across = np.delete(_cubes(spacing_mm), number)
+    return float(down / across)
 
 
 def largest_slices(mask: np.ndarray) -> tuple[int, ...]:
@@ -264,15 +257,12 @@ def largest_slices(mask: np.ndarray) -> tuple[int, ...]:
 
 
 def plane_through(volume: np.ndarray, number: int, place: Sequence[int]) -> np.ndarray:
-    """A slice as it is looked at: one with z, coronal or sagittal, stands upright.
+    """A slice as it is looked at: one with z, coronal or sagittal, stands upright, the highest z first.
 
     Args:
         volume: ``(z, y, x)``.
         number: of the plane in `PLANES`, which is the axis that it leaves out.
         place: the slice of each plane, as from `largest_slices`.
-
-    Returns:
-        ``(y, x)`` of an axial slice; ``(z, x)`` or ``(z, y)`` of the others, the highest z first.
 
     Example:
         >>> volume = np.arange(8).reshape(2, 2, 2)
@@ -281,14 +271,6 @@ def plane_through(volume: np.ndarray, number: int, place: Sequence[int]) -> np.n
     """
     plane = np.take(volume, place[number], axis=number)
     return plane if number == 0 else plane[::-1]
-
-
-def _coloured(mask: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """RGBA of what was found, marked wrongly and missed; clear elsewhere."""
-    layer = np.zeros((*mask.shape, 4))
-    for where, colour in zip((mask & reference, mask & ~reference, ~mask & reference), ERRORS.values(), strict=True):
-        layer[where] = (*to_rgb(colour), 0.55)
-    return layer
 
 
 def box_around(masks: Sequence[np.ndarray], margins: Sequence[int] | None = None) -> tuple[slice, ...]:
@@ -313,3 +295,10 @@ def box_around(masks: Sequence[np.ndarray], margins: Sequence[int] | None = None
         slice(max(0, side.start - more), min(size, side.stop + more))
         for side, more, size in zip(sides, margins, shape, strict=True)
     )
+
+
+def middle_half(shape: Sequence[int]) -> np.ndarray:
+    """A mask of the middle of a slice, which is shown in any case."""
+    middle = np.zeros(shape, bool)
+    middle[tuple(slice(size // 4, size - size // 4) for size in shape)] = True
+    return middle

@@ -5,25 +5,29 @@ from __future__ import annotations
 import textwrap
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib import MatplotlibDeprecationWarning
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import Collection
-from matplotlib.colors import same_color
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter
 
 from npcrepro.base.colours import GREY, METHODS, MORE, NNUNET, REFERENCE, YELLOW
+from npcrepro.book.parts import data_uri
 from npcrepro.metrics.panel import PLANES, SIDES
 from npcrepro.protocol.method import Paper
 
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
+BLUE, GREEN, VERMILION = METHODS[0], METHODS[1], METHODS[3]
+FORBIDDEN = {"facecolor": "0.9", "hatch": "///", "edgecolor": "0.72", "linewidth": 0}  # what cannot be
 LINE_LETTERS, KEY_LETTERS = 110, 7  # of 8 points on that width; room of the line beside an entry of a legend
 REGION_TITLES = {
     "all_slices": "all slices",
@@ -84,28 +88,43 @@ def edged(figure: Figure) -> Figure:
     """The figure with a grey edge around lines and dots that are yellow, which is bright on images and faint on paper.
 
     Example:
-        >>> from matplotlib.figure import Figure
         >>> axis = Figure().subplots()
         >>> lines = axis.plot([0, 1], color=YELLOW) + axis.plot([1, 0], color=REFERENCE)
         >>> _ = edged(axis.figure)
         >>> [bool(line.get_path_effects()) for line in lines]
         [True, False]
     """
-    for artist in figure.findobj(_is_yellow):
-        width = float(np.max(artist.get_linewidth(), initial=0))
+    for artist in (*figure.findobj(Line2D), *figure.findobj(Collection)):
+        line = isinstance(artist, Line2D)
+        colours = [artist.get_color()] if line else [*artist.get_facecolor(), *artist.get_edgecolor()]
         # A faint line stays one: its edge would be darker than the line of a mean, and wider than itself.
-        if artist.get_alpha() is None or artist.get_alpha() > 0.5:
+        if colours and to_hex(colours[0]) == YELLOW.lower() and (artist.get_alpha() or 1) > 0.5:
+            width = float(np.max(artist.get_linewidth(), initial=0))
             artist.set_path_effects([withStroke(linewidth=width + 1, foreground="0.45")])
     return figure
 
 
-def _is_yellow(artist: Artist) -> bool:
-    if isinstance(artist, Line2D):
-        return same_color(artist.get_color(), YELLOW)
-    if not isinstance(artist, Collection):
-        return False
-    colours = [*artist.get_facecolor(), *artist.get_edgecolor()]
-    return bool(colours) and same_color((*colours[0][:3], 1), YELLOW)
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its text alternative; shown by a notebook as an image of a page.
+
+    Attributes:
+        figure: not known to pyplot, so that a notebook shows it once.
+        alt: what it shows, with the numbers that matter.
+    """
+
+    figure: Figure
+    alt: str
+
+    def _repr_html_(self) -> str:
+        data = data_uri(self.figure.savefig, "png", dpi=120, facecolor="white")
+        return f'<img alt="{escape(self.alt, quote=True)}" src="{data}">'
+
+
+def axes(height_in: float, columns: int = 1, **options):
+    """A figure as wide as the page that pyplot does not know, and its axes."""
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    return figure, figure.subplots(1, columns, **options)
 
 
 def titles(paper: Paper) -> dict[str, str]:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.explorer.studies import STEPS, marked
-from npcrepro.book.figures.slices import box_around, largest_slices
+from npcrepro.book.figures.slices import box_around, grey, largest_slices
 from npcrepro.cohorts.images import to_itk
+from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
 
-if TYPE_CHECKING:
-    from npcrepro.cohorts.prepared import PreparedCohort
-
 VOLUMES_TYPE = "application/vnd.npcrepro.volumes+json"
+STEPS = 255  # probabilities are kept in steps of 1/255
 SET_VOXELS = 6_000_000  # of all series of a patient, at a byte each before compression
 MARGIN_MM = 50.0  # kept around the masks where a patient is too large
 MOST_OUTLINES = 8  # as many as there are colours
@@ -59,8 +57,8 @@ class Patient:
     limits: tuple[float, float] | None = None
 
     def structures(self) -> dict[str, dict[str, np.ndarray]]:
-        """What is shown at a time: structure to the reference and to the probability of each method, uint8 in steps of
-        1/255. Without methods all masks at once, and ``""`` for the structure.
+        """What is shown at a time: structure to the reference and to the probability of each method, as `stored`;
+        without methods all masks at once, and ``""`` for the structure.
 
         Raises:
             InputError: a method without a map for one of the structures.
@@ -77,8 +75,18 @@ class Patient:
         return found
 
 
+def marked(steps: np.ndarray, threshold: float) -> np.ndarray:
+    """Where a probability in steps of 1/255 reaches a threshold.
+
+    Example:
+        >>> marked(np.array([127, 128]), 0.5).tolist()
+        [False, True]
+    """
+    return steps >= ceil(threshold * STEPS - 1e-9)
+
+
 def stored(probability: np.ndarray) -> np.ndarray:
-    """A probability in steps of 1/255; what no threshold reaches, and ``nan``, is 0.
+    """A probability as uint8 in steps of 1/255; what no threshold reaches, and ``nan``, is 0.
 
     Example:
         >>> stored(np.array([0.04, 0.5, 1.0, np.nan])).tolist()
@@ -136,19 +144,19 @@ def pack(patient: Patient) -> tuple[dict, dict[str, bytes]]:
         InputError: no series or no masks, arrays that lie on different grids, a method without a map of a structure.
     """
     outlines = patient.structures()
-    shapes = {title: array.shape for title, array in _arrays(patient, outlines)}
+    layers = {f"{of} {title}".strip(): layer for of, found in outlines.items() for title, layer in found.items()}
+    shapes = {title: array.shape for title, array in (dict(patient.series) | layers).items()}
     if len(set(shapes.values())) != 1 or not (patient.series and patient.masks):
         raise InputError(
             f"viewer: patient {patient.name} needs series and masks on one grid (z, y, x), got {shapes or 'nothing'}"
         )
     spacing_mm = np.nan_to_num(np.asarray(patient.spacing_mm, float), nan=1.0)
-    most, size = SET_VOXELS // len(patient.series), next(iter(patient.masks.values())).size
+    most, first = SET_VOXELS // len(patient.series), next(iter(patient.masks.values()))
     box: tuple[slice, ...] = (slice(None),) * 3
-    if size > most:
-        drawn = [layer > 0 for layers in outlines.values() for layer in layers.values()]
-        box = box_around(drawn, np.ceil(MARGIN_MM / spacing_mm).astype(int))
-    step, first = 1, next(iter(patient.masks.values()))[box]
-    while first[:, ::step, ::step].size > most:
+    if first.size > most:
+        box = box_around([layer > 0 for layer in layers.values()], np.ceil(MARGIN_MM / spacing_mm).astype(int))
+    step = 1
+    while first[box][:, ::step, ::step].size > most:
         step += 1
     files: dict[str, bytes] = {}
 
@@ -159,25 +167,21 @@ def pack(patient: Patient) -> tuple[dict, dict[str, bytes]]:
         # Planes are those of the scanner: a tilt of a few degrees would only blur them.
         image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
         image.SetOrigin((0, 0, 0))
-        name, content = _file(image)
+        content = _nifti(image)
+        name = f"{sha256(content).hexdigest()[:16]}.nii.gz"
         files[name] = content
         return name, sitk.GetArrayFromImage(image)
 
-    def layers_of(layers: Mapping[str, np.ndarray]) -> tuple[dict[str, str], list[float]]:
-        kept = {title: keep(np.asarray(layer, np.uint8)) for title, layer in layers.items()}
-        first = next(iter(kept.values()))[1]
-        middle = [(place + 0.5) / size for place, size in zip(largest_slices(first), first.shape, strict=True)]
-        return {title: name for title, (name, _) in kept.items()}, middle[::-1]
-
-    shown = {structure: layers_of(layers) for structure, layers in outlines.items()}
-    about = {
-        "name": patient.name,
-        "series": {title: keep(_grey(image, patient.limits))[0] for title, image in patient.series.items()},
-        "structures": {structure: names for structure, (names, _) in shown.items()},
-        "start": {structure: middle for structure, (_, middle) in shown.items()},
-        "step": step,
-    }
-    return about, files
+    structures: dict[str, dict[str, str]] = {}
+    start: dict[str, list[float]] = {}
+    for structure, found in outlines.items():
+        kept = {title: keep(np.asarray(layer, np.uint8)) for title, layer in found.items()}
+        structures[structure] = {title: name for title, (name, _) in kept.items()}
+        upright = next(iter(kept.values()))[1]
+        places = zip(largest_slices(upright), upright.shape, strict=True)
+        start[structure] = [(place + 0.5) / size for place, size in places][::-1]
+    series = {title: keep(grey(image, patient.limits))[0] for title, image in patient.series.items()}
+    return {"name": patient.name, "series": series, "structures": structures, "start": start, "step": step}, files
 
 
 def unpack(notebook: bytes) -> tuple[bytes, dict[str, bytes]]:
@@ -198,24 +202,9 @@ def unpack(notebook: bytes) -> tuple[bytes, dict[str, bytes]]:
     return json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n", volumes
 
 
-def _arrays(patient: Patient, outlines: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
-    yield from patient.series.items()
-    for structure, layers in outlines.items():
-        for title, layer in layers.items():
-            yield f"{structure} {title}".strip(), layer
-
-
-def _file(image: sitk.Image) -> tuple[str, bytes]:
-    """Name and content of a gzipped NIfTI file; the same image gives the same bytes."""
+def _nifti(image: sitk.Image) -> bytes:
+    """A gzipped NIfTI file; the same image gives the same bytes."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "volume.nii"
         sitk.WriteImage(image, str(path))
-        content = gzip.compress(path.read_bytes(), mtime=0)
-    return f"{sha256(content).hexdigest()[:16]}.nii.gz", content
-
-
-def _grey(image: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
-    """An image in 256 steps between its tails, or between limits."""
-    image = np.asarray(image, np.float32)
-    low, high = limits or np.percentile(image, (0.5, 99.5))
-    return ((image - low) / max(high - low, np.finfo(np.float32).tiny) * 255).clip(0, 255).round().astype(np.uint8)
+        return gzip.compress(path.read_bytes(), mtime=0)

@@ -39,8 +39,18 @@ class Block:
     kind: str = "features"
 
 
+def blocks_of(key: str, method: str) -> list[Block]:
+    """The boxes that ``paper.yaml`` names under ``lesson`` and ``blocks`` for a method: path, label and kind of each.
+
+    Example:
+        >>> blocks_of("li2018", "stepwise")[0]
+        Block(path='relu1', label='conv1, 5 × 5', kind='features')
+    """
+    return [Block(*block) for block in registry.reported(key)["lesson"]["blocks"][method]]
+
+
 class _Trace:
-    """Which block made which map, and which blocks lead to which."""
+    """Which block made which map, and which blocks lead to which, from the graph that autograd keeps."""
 
     def __init__(self, image: Tensor):
         self.image = image
@@ -113,7 +123,10 @@ def architecture(
     for number, found in enumerate(modules):
         for module in found:
             handles += [
-                module.register_forward_pre_hook(_entering(trace, number), with_kwargs=True),
+                module.register_forward_pre_hook(
+                    lambda _, inputs, named, number=number: trace.enter(number, [inputs, *named.values()]),
+                    with_kwargs=True,
+                ),
                 module.register_forward_hook(lambda _, inputs, output, number=number: trace.leave(number, output)),
             ]
     try:
@@ -128,17 +141,14 @@ def architecture(
     if unused:
         raise InputError(f"{method.full_name}: the forward pass does not use {', '.join(unused)}")
     trace.size[IMAGE] = tuple(image.shape[1:])
-    known = {
-        number: (block.label, block.kind, len(found))
-        for number, (block, found) in enumerate(zip(blocks, modules, strict=True))
-    }
     made = registry.load(method.paper)
     inputs = [*method.channels, *(f"map of {made.method(use.method).title}" for use in method.uses if use.maps)]
-    known |= {IMAGE: (f"image: {', '.join(inputs)}", "data", 1), end: (result, "data", 1)}
-    order = [IMAGE, *range(end + 1)]
-    full = trace.size[IMAGE]
-    nodes = [Node(known[n][0], known[n][1], _text(trace.size[n]), _scale(trace.size[n], full), known[n][2])
-             for n in order]  # fmt: skip
+    first, last = Block("", f"image: {', '.join(inputs)}", "data"), Block("", result, "data")
+    nodes = []
+    for number, box in enumerate([first, *blocks, last], IMAGE):
+        size = trace.size[number]
+        times = len(modules[number]) if box.path else 1
+        nodes.append(Node(box.label, box.kind, " × ".join(map(str, size)), _scale(size, trace.size[IMAGE]), times))
     arrows = [Arrow(source + 1, target + 1, merge) for (source, target), merge in sorted(trace.arrows.items())]
     title = title or f"The network of {method.title}, from top to bottom:"
     return Diagram(nodes, arrows, title, "numbers: channels × size of the maps")
@@ -154,13 +164,6 @@ def _modules(network: nn.Module, blocks: Iterable[Block], name: str) -> list[lis
     return found
 
 
-def _entering(trace: _Trace, number: int):
-    def note(module: nn.Module, inputs: tuple, named: dict) -> None:
-        trace.enter(number, [inputs, list(named.values())])
-
-    return note
-
-
 def _tensors(value: Any) -> Iterator[Tensor]:
     """All tensors in nested lists and tuples."""
     if isinstance(value, Tensor):
@@ -168,11 +171,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _tensors(item)
-
-
-def _text(size: tuple[int, ...]) -> str:
-    """``(80, 144, 144)`` as ``"80 × 144 × 144"``."""
-    return " × ".join(map(str, size))
 
 
 def _scale(size: tuple[int, ...], full: tuple[int, ...]) -> float:

@@ -10,10 +10,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from npcrepro.base.colours import GREY, METHODS
 from npcrepro.base.errors import pick
-from npcrepro.book.html.parts import unique_name
+from npcrepro.book.parts import colour_key, unique_name
 
 # Colour of each kind of box, the same for all papers, told apart by colour-blind readers.
 KINDS = {
@@ -147,17 +148,10 @@ class Diagram:
 
     def _key(self) -> str:
         """What colours and signs mean."""
-        kinds = {KINDS[node.kind] for node in self.nodes}
-        words = [
-            f'<span style="white-space: nowrap"><span aria-hidden="true" style="display: inline-block; width: .8em; '
-            f'height: .8em; background: {colour}"></span> {word}</span>'
-            for colour, word in KINDS.values()
-            if (colour, word) in kinds
-        ]
-        signs: Mapping[str, tuple[str, str]] = {
-            arrow.merge: MERGES[arrow.merge] for arrow in self.arrows if arrow.merge
-        }
-        words += [f'<span style="white-space: nowrap">{sign} {word}</span>' for sign, word in signs.values()]
+        kinds = {node.kind for node in self.nodes}
+        words = [colour_key({word: colour for kind, (colour, word) in KINDS.items() if kind in kinds})]
+        signs = dict.fromkeys(MERGES[arrow.merge] for arrow in self.arrows if arrow.merge)
+        words += [f'<span style="white-space: nowrap">{sign} {word}</span>' for sign, word in signs]
         words += [escape(self.note)] if self.note else []
         return f'<figcaption style="text-align: center">{", ".join(words)}</figcaption>'
 
@@ -217,6 +211,17 @@ class Diagram:
         half = (begin + top) / 2
         path = f"M{source.middle:.1f} {begin:.1f}C{source.middle:.1f} {half:.1f} {target.middle:.1f} {half:.1f}"
         return f"{path} {target.middle:.1f} {top:.1f}", (target.middle, top)
+
+
+def drawing(told: Mapping[str, Any]) -> Diagram:
+    """A drawing of a ``paper.yaml``: ``title``, ``boxes`` (see `Node`), ``arrows`` where not each leads to the next.
+
+    Example:
+        >>> drawing({"title": "An image goes in.", "boxes": [["image", "data"], ["network"]]}).alt
+        'An image goes in. image; network, from image.'
+    """
+    arrows = [Arrow(*arrow) for arrow in told.get("arrows", ())]
+    return Diagram([Node(*box) for box in told["boxes"]], arrows, told["title"])
 
 
 def _sign(end: tuple[float, float], sign: str) -> str:

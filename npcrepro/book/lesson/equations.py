@@ -14,23 +14,24 @@ A formula that is not numbered in the paper has a name in place of a number, suc
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from html import escape
+from itertools import takewhile
 from pathlib import Path
 
 from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import plural
-from npcrepro.book.build.departures import Departure, departures
+from npcrepro.book.departures import Departure, comments, departures
+from npcrepro.book.parts import fill
 from npcrepro.protocol import registry
 
 REPOSITORY = "https://github.com/npcrepro/npcrepro/blob/main"
 SHARED = ("losses", "models", "metrics", "sampling")  # where else the code of a paper's equation may stand
+# A comment that marks a formula or a part of a paper, and is no note such as ``SILENT:``.
+MARK = re.compile(r"\s*# ((\w+ \d{4}, )?[Ee]qs?\.|Section|Table|Figure|Abstract|No equation)[^:]*:")
 
 
 @dataclass(frozen=True)
@@ -74,104 +75,68 @@ def equations(key: str) -> list[Equation]:
         >>> found.name, "self.conv1(image)" in found.code
         ('Table 1, feature phase', True)
     """
-    found = [_equation(key, **entry) for entry in registry.reported(key).get("equations", ())]
+    tagged = [note for note in departures() if note.paper in (key, "shared")]
+    found = [_equation(key, tagged, **entry) for entry in registry.reported(key).get("equations", ())]
+
+    def shown(note: Departure) -> bool:
+        return any(each.path == note.path and each.start <= note.line <= each.end for each in found)
 
     def nearest(note: Departure) -> Equation:
         return min((each for each in found if note in each.notes), key=lambda each: abs(each.start - note.line))
 
-    def in_code(note: Departure) -> bool:
-        return any(each.path == note.path and each.start <= note.line <= each.end for each in found)
-
-    return [
-        replace(each, notes=tuple(note for note in each.notes if not in_code(note) and nearest(note) is each))
-        for each in found
-    ]
+    notes = [tuple(note for note in each.notes if not shown(note) and nearest(note) is each) for each in found]
+    return [replace(each, notes=kept) for each, kept in zip(found, notes, strict=True)]
 
 
-def _equation(key: str, line: str, what: str, latex: str) -> Equation:
+def _equation(key: str, tagged: Sequence[Departure], line: str, what: str, latex: str) -> Equation:
+    begins = re.compile(rf"{re.escape(line)}(?![\w.])")
     own = sorted((PACKAGE / "papers" / key).glob("*.py"))
     shared = [path for folder in SHARED for path in sorted((PACKAGE / folder).rglob("*.py"))]
     for paths in (own, shared):
-        found = [(path, number) for path in paths for number, text in _comments(path).items() if _begins(text, line)]
+        found = [(path, number) for path in paths for number, text in _texts(path).items() if begins.match(text)]
         if len(found) > 1:
             places = ", ".join(f"{path.name}:{number}" for path, number in found)
             raise InputError(f"{key}: several comments begin with {line!r} ({places}); a formula has one place")
-        if found:
-            ((path, number),) = found
-            return _at(key, path, number, line, what, latex)
+        for path, number in found:
+            text = path.read_text("utf-8").splitlines()
+            start, end = _extent(text, number)
+            first, last = _around(path, number)
+            place = path.relative_to(PACKAGE.parent).as_posix()
+            notes = tuple(note for note in tagged if note.path == place and first <= note.line <= last)
+            indent = len(text[number - 1]) - len(text[number - 1].lstrip())
+            code = "\n".join(each[indent:] for each in text[start - 1 : end])
+            return Equation(line, what, latex, place, start, end, code, notes)
     raise InputError(
         f"{key}: no comment begins with {line!r}, which paper.yaml has a formula of; mark the line that computes it "
         f"by `# {line}: ...`"
     )
 
 
-def _at(key: str, path: Path, number: int, line: str, what: str, latex: str) -> Equation:
-    text = path.read_text("utf-8").splitlines()
-    start, end = _extent(text, number)
-    place = path.relative_to(PACKAGE.parent).as_posix()
-    first, last = _around(path, number)
-    notes = tuple(
-        note for note in _departures() if note.path == place and note.paper in (key, "shared")
-        and first <= note.line <= last and not start <= note.line <= end
-    )  # fmt: skip
-    indent = len(text[number - 1]) - len(text[number - 1].lstrip())
-    code = "\n".join(each[indent:] for each in text[start - 1 : end])
-    return Equation(line, what, latex, place, start, end, code, notes)
+def _texts(path: Path) -> dict[int, str]:
+    """Line to text of the comments of a source file."""
+    return {line: token.string.lstrip("# ") for line, token in comments(path.read_text("utf-8")).items()}
 
 
 def _extent(text: Sequence[str], number: int) -> tuple[int, int]:
     """First and last line of the code of a comment: with the comments above it, to the next marked comment, blank line,
     or line that is indented less."""
-    indent = len(text[number - 1]) - len(text[number - 1].lstrip())
-
-    def comment(line: int) -> bool:
-        return 0 < line <= len(text) and text[line - 1].startswith(" " * indent + "#")
-
+    column = len(text[number - 1]) - len(text[number - 1].lstrip())
+    same = [line.startswith(" " * column + "#") for line in text]  # a comment in the same column
     start = number
-    while comment(start - 1) and not _marked(text[start - 2]):
+    while start > 1 and same[start - 2] and not MARK.match(text[start - 2]):
         start -= 1
     end, coded = number, False
-    while end < len(text):
-        below = text[end]
-        stops = not below.strip() or (len(below) - len(below.lstrip()) < indent and not below.lstrip().startswith(")"))
-        # A comment in the same column may belong to the code below it, unless it marks another formula.
-        if stops or (coded and comment(end + 1) and _leads_on(text, end + 1, indent)):
+    for below in text[number:]:
+        if not below.strip() or (not below.startswith(" " * column) and not below.lstrip().startswith(")")):
             break
-        coded = coded or not comment(end + 1)
+        # A comment in the same column may belong to the code below it, unless it marks another formula.
+        if coded and any(map(MARK.match, takewhile(lambda line: line.startswith(" " * column + "#"), text[end:]))):
+            break
+        coded = coded or not same[end]
         end += 1
-    while comment(end):
+    while same[end - 1]:
         end -= 1
     return start, end
-
-
-def _leads_on(text: Sequence[str], line: int, indent: int) -> bool:
-    """Whether the comments from this line on mark another formula."""
-    while line <= len(text) and text[line - 1].startswith(" " * indent + "#"):
-        if _marked(text[line - 1]):
-            return True
-        line += 1
-    return False
-
-
-def _marked(line: str) -> bool:
-    """Whether a comment marks a formula or a part of a paper, and is no note such as ``SILENT:``."""
-    return bool(re.match(r"\s*# ((\w+ \d{4}, )?[Ee]qs?\.|Section|Table|Figure|Abstract|No equation)[^:]*:", line))
-
-
-def _begins(comment: str, line: str) -> bool:
-    return bool(re.match(rf"{re.escape(line)}(?![\w.])", comment))
-
-
-@cache
-def _comments(path: Path) -> dict[int, str]:
-    """Line to text of the comments of a source file."""
-    tokens = tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline)
-    return {each.start[0]: each.string.lstrip("# ") for each in tokens if each.type == tokenize.COMMENT}
-
-
-@cache
-def _departures() -> list[Departure]:
-    return departures()
 
 
 def _around(path: Path, number: int) -> tuple[int, int]:
@@ -192,30 +157,15 @@ def show_equations(key: str, *names: str) -> None:
         names: words of the formulas to show, as in ``paper.yaml``; all of them if not given.
     """
     from IPython.display import HTML, Math, display
-
-    for each in equations(key):
-        if not names or each.name in names:
-            display(HTML(_heading(each)), Math(each.latex), HTML(_code(each)))
-
-
-def _heading(each: Equation) -> str:
-    name = each.name[0].upper() + each.name[1:]
-    return f'<p class="npc-equation"><strong>{escape(each.what)}</strong> ({escape(name)})</p>'
-
-
-def _code(each: Equation) -> str:
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-    file = each.path.split("/", 1)[1]
-    code = highlight(each.code, PythonLexer(), HtmlFormatter(cssclass="highlight"))
-    link = f'<a href="{each.address}"><code>{escape(file)}</code>, line {each.start}</a>'
-    notes = "".join(
-        f"<li><strong>{note.kind}</strong> {escape(note.what)} "
-        f'(<a href="{REPOSITORY}/{note.path}#L{note.line}">line {note.line}</a>)</li>'
-        for note in each.notes
-    )
-    told = f"{plural(len(each.notes), 'note')} beside it: what the paper says and leaves open"
-    more = f"<details><summary>{told}</summary><ul>{notes}</ul></details>" if notes else ""
-    return f'<div class="npc-code">{link}<div class="highlight-python">{code}</div>{more}</div>'
+    for each in equations(key):
+        if not names or each.name in names:
+            name = each.name[0].upper() + each.name[1:]
+            head = f'<p class="npc-equation"><strong>{escape(each.what)}</strong> ({escape(name)})</p>'
+            code = highlight(each.code, PythonLexer(), HtmlFormatter(cssclass="highlight"))
+            told = f"{plural(len(each.notes), 'note')} beside it"
+            page = fill("equation", each=each, code=code, told=told, repository=REPOSITORY)
+            display(HTML(head), Math(each.latex), HTML(page))

@@ -1,7 +1,7 @@
 """A paper's page as a lesson: the parts that all five have in common, so that a notebook holds the story alone.
 
 A paper gives what only it knows: under ``lesson`` and ``equations`` in its ``paper.yaml``, and in its ``chapter.py``
-``BLOCKS`` for the drawing of its network and a function for its inner maps.
+a function for its inner maps.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -23,12 +22,13 @@ from matplotlib.figure import Figure
 from npcrepro.base.wording import in_words, span
 from npcrepro.book import tables
 from npcrepro.book.chapter import Chapter
-from npcrepro.book.figures import charts, slices, style, volumes
-from npcrepro.book.figures.printed import Picture
+from npcrepro.book.figures import charts, slices, style
+from npcrepro.book.figures.style import Picture
 from npcrepro.book.html import viewer, volume_files
 from npcrepro.book.lesson import result
-from npcrepro.book.lesson.architecture import Block, architecture
-from npcrepro.book.lesson.diagram import Diagram
+from npcrepro.book.lesson.architecture import architecture, blocks_of
+from npcrepro.book.lesson.diagram import Diagram, drawing
+from npcrepro.book.parts import frame
 from npcrepro.book.published import PublishedResults, published_line
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import prepare
@@ -38,6 +38,7 @@ from npcrepro.protocol.method import Method, Stage
 from npcrepro.runs.predict import read_run
 from npcrepro.runs.published import RESULTS
 from npcrepro.runs.weights import published_weights
+from npcrepro.statistics import Summary, summarise
 
 # Rows of the box of a summary, in this order: key in ``paper.yaml`` to the word on the page.
 BOX = {
@@ -80,7 +81,7 @@ class Lesson:
             paper's order, where names differ), ``record`` (a folder of published runs), ``channels`` (of both,
             likewise), ``region`` (where it is scored),
             ``method`` (whose published weights the pictures are of; until there are some, its run for this page stands
-            in) and ``box`` (see `BOX`).
+            in), ``box`` (see `BOX`), ``idea`` (a drawing) and ``blocks`` (method to the modules that are drawn).
         paper: with these channels.
         published: the record that the page compares with the paper.
     """
@@ -97,68 +98,54 @@ class Lesson:
 
     def box(self) -> HTML:
         """What the paper had and what the published runs had, side by side."""
-        ours = self._ours()
-        rows = [(word, str(self.about["box"][key]), ours[key]) for key, word in BOX.items()]
-        head = '<td></td><th scope="col">the paper</th><th scope="col">here</th>'
-        cells = "".join(
-            f'<tr><th scope="row">{escape(word)}</th><td>{escape(theirs)}</td><td>{escape(mine)}</td></tr>'
-            for word, theirs, mine in rows
-        )
-        return HTML(
-            '<table class="dataframe npc-frame" style="text-align: left">'
-            "<caption>The paper and the runs behind this page</caption>"
-            f"<thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
-        )
-
-    def _ours(self) -> dict[str, str]:
-        cases, run = self.published.published.cases, self.published.published.runs[0]
-        size, folds = run["profile"], self.published.published.folds.values()
-        ends = [[f"{side.min():.1f}", f"{side.max():.1f}"] for side in (cases[f"spacing_{a}_mm"] for a in "zyx")]
-        sides = " × ".join("–".join(dict.fromkeys(pair)) for pair in ends)
-        first = self.published.published.methods[self.published.methods[0]]
-        channels = [run["substituted"].get(name, name) for name in first["channels"]]
+        theirs, record = self.about["box"], self.published.published
+        run, folds, sides = record.runs[0], record.folds.values(), self.published.sides_of_voxels
+        size, first = run["profile"], record.methods[self.published.methods[0]]
+        channels = in_words(run["substituted"].get(name, name) for name in first["channels"])
         tested = self.published.patients.patient.nunique()
-        full = "our full size" if self.about["box"]["width"].startswith("not stated") else "the paper's"
-        return {
+        full = "our full size" if theirs["width"].startswith("not stated") else "the paper's"
+        ours = {
             "target": in_words(self.published.structures),
-            "images": f"{in_words(channels)} (cohort {run['cohort']})",
-            "voxels": "size unknown" if "nan" in sides else f"{sides} mm (z, y, x)",
+            "images": f"{channels} (cohort {run['cohort']})",
+            "voxels": f"{sides.replace(' x ', ' × ')} (z, y, x)" if sides else "size unknown",
             "patients": f"{tested} tested, {span([len(fold['train']) for fold in folds])} train a network",
             "matrix": " × ".join(map(str, size["matrix"])),
             "width": f"{size['width']:g} of {full}",
             "updates": f"{size['updates']:,}, each on {size['batch_size']} samples",
         }
+        rows = [(word, str(theirs[key]), ours[key]) for key, word in BOX.items()]
+        return HTML(frame(rows, ("", "the paper", "here"), "The paper and the runs behind this page"))
 
     def score(self, method: str, metric: str = "dsc") -> str:
         """``0.27 (0.21 to 0.33)``: mean of a metric over the patients of the record with its 95 % interval."""
-        row = tables.scores(self.published.averaged.assign(seed=0), self.paper, {metric: metric})
-        return tables.mean_and_interval(row.set_index("method").loc[style.titles(self.paper)[method], metric])
+        rows = self.published.averaged
+        return tables.mean_and_interval(summarise(rows[rows.method == method][metric]))
 
-    def beside(self, reported: Mapping[str, Mapping[str, float]], methods: Sequence[str], decimals: int = 2):
+    def beside(self, reported: Mapping[str, Mapping[str, float]], methods: Sequence[str]):
         """Reported numbers beside ours: a row for each metric, a column for the paper and for each of our methods.
 
         Args:
-            reported: metric as records call it to ``{"title": word, "mean": number, "sd": number}``; the last may be
-                missing.
-            methods: names.
+            reported: metric as records call it to ``{"title": word, "mean": number, "sd": number}``.
         """
         rows = []
         for metric, told in reported.items():
-            spread = f" ± {told['sd']:.{decimals}f}" if "sd" in told else ""
-            row: dict[str, Any] = {"metric": told["title"], "reported": f"{told['mean']:.{decimals}f}{spread}"}
+            row = {"metric": told["title"], "reported": f"{told['mean']:.2f} ± {told['sd']:.2f}"}
             rows.append(row | {style.titles(self.paper)[name]: self.score(name, metric) for name in methods})
-        caption = (
-            f"Mean over patients; ours with a 95 % interval. Other patients than the paper's ({self.published.made})"
-        )
+        made = self.published.made
+        caption = f"Mean over patients; ours with a 95 % interval. Other patients than the paper's ({made})"
         return tables.show(pd.DataFrame(rows), caption)
 
     # Network and training
 
-    def architecture(self, blocks: Sequence[Block], method: str = "", title: str = "", **options) -> Diagram:
+    def drawing(self, name: str = "idea") -> Diagram:
+        """The idea of the paper, or another drawing of its ``paper.yaml``."""
+        return drawing(self.about[name])
+
+    def architecture(self, method: str = "", title: str = "") -> Diagram:
         """The network at the paper's matrix and width; the proposed method's if none is named."""
         paper = self.chapter.paper
         chosen = paper.method(method) if method else paper.methods[0]
-        return architecture(chosen, paper.profile("paper"), blocks, title, **options)
+        return architecture(chosen, paper.profile("paper"), blocks_of(paper.key, chosen.name), title)
 
     def parts(self, method: str = "", stage: int = -1) -> tuple[Any, Method, Stage]:
         """What ten lines of PyTorch need to train: the samples, the method and its stage (the last).
@@ -178,13 +165,14 @@ class Lesson:
     @cached_property
     def trained(self) -> result.Trained:
         """The published weights on the sample cohort; until there are some, the first run of the page."""
-        folder = _weights(self.paper.key, f"{self.paper.key}/{self.about.get('method')}")
-        if folder is None:
-            found = self.chapter.found
-            wanted = self.about.get("method")
-            mine = [record for record in found if record.config["method"]["name"] == wanted]
-            return result.of_page((mine or found)[0], self.chapter.prepared, self.settings.profile)
-        return result.on_samples(read_run(folder), self.about["sample"], self.settings.runs)
+        key, wanted = self.paper.key, self.about.get("method")
+        weights = {name: folder for name, folder in published_weights().items() if name.startswith(f"{key}/")}
+        if weights:
+            folder = weights.get(f"{key}/{wanted}") or next(iter(weights.values()))
+            return result.on_samples(read_run(folder), self.about["sample"], self.settings.runs)
+        found = self.chapter.found
+        mine = [record for record in found if record.config["method"]["name"] == wanted]
+        return result.of_page((mine or found)[0], self.chapter.prepared, self.settings.profile)
 
     def patients(self, **options) -> HTML | Markdown:
         """Best, median and worst patient; see :func:`npcrepro.book.lesson.result.patients`."""
@@ -195,11 +183,7 @@ class Lesson:
         return self._shown(result.inner_maps, maps=maps, place=place, **options)
 
     def browse(self, limits: tuple[float, float] | None = None) -> None:
-        """The same patients to look around in, with the threshold to move; see `npcrepro.book.html.viewer`.
-
-        Args:
-            limits: intensities shown as black and white.
-        """
+        """The same patients to look around in, with the threshold to move; see `npcrepro.book.html.viewer`."""
         trained, title = self.trained, self.trained.record.method.title
         patients = []
         for place, case in trained.places.items():
@@ -213,10 +197,7 @@ class Lesson:
     def _shown(self, draw: Callable[..., str], **options) -> HTML | Markdown:
         cohort = self.trained.cohort
         if not (cohort.publishable or self.settings.private):
-            return Markdown(
-                f"*Images of cohort {cohort.name} may not be published, so this figure is left out. For a book that "
-                "stays with you, set the parameter `private: true`.*"
-            )
+            return Markdown(slices.withheld(f"{cohort.name} may not be published"))
         credit = f"Images: {cohort.reference} ({cohort.licence})" if cohort.licence else ""
         line = f"{self.trained.record.method.title}, {self.trained.where}. {credit}"
         return HTML(f'{draw(self.trained, **options)}<p class="npc-caption"><em>{escape(line)}</em></p>')
@@ -238,19 +219,13 @@ class Lesson:
         """The first of each pair minus the second on the same patients of the record, with 95 % intervals."""
         found = {tables.minus(self.paper, *pair): self.published.difference(*pair, metric).difference for pair in pairs}
         name = style.METRIC_TITLES[metric]
-        told = "; ".join(
-            f"{pair} {one.mean:+z.2f} ({one.low:+z.2f} to {one.high:+z.2f})" for pair, one in found.items()
-        )
-        figure = volumes.forest(found, f"difference of the {name}", {})
+        told = "; ".join(f"{pair} {_interval(one)}" for pair, one in found.items())
+        figure = charts.forest(found, f"difference of the {name}", {})
         return narrow(figure, f"Differences of the {name} on the same patients with 95 % intervals: {told}.")
 
     @staticmethod
     def loop_text(losses: Sequence[torch.Tensor]) -> str:
-        """What the loss did in a short training, in a sentence: single batches differ, so five are averaged.
-
-        Args:
-            losses: of each update; ten or more.
-        """
+        """What the loss did in a short training of ten updates or more: single batches differ, so five are averaged."""
         begin, end = (sum(loss.item() for loss in part) / 5 for part in (losses[:5], losses[-5:]))
         return (
             f"The mean loss of the first five updates is {begin:.3f}, that of the last five {end:.3f} "
@@ -266,11 +241,7 @@ class Lesson:
             return f"{who}: on these patients no difference is clear."
         ends = [end for pair in clear for end in (found[pair].low, found[pair].high)]
         digits = 2 if all(round(end, 2) for end in ends) else 3  # an end that is not 0 does not look like it
-        told = "; ".join(
-            f"*{tables.minus(self.paper, *pair)}* {found[pair].mean:+z.{digits}f} "
-            f"({found[pair].low:+z.{digits}f} to {found[pair].high:+z.{digits}f})"
-            for pair in clear
-        )
+        told = "; ".join(f"*{tables.minus(self.paper, *pair)}* {_interval(found[pair], digits)}" for pair in clear)
         rest = len(pairs) - len(clear)
         left = "The other interval holds" if rest == 1 else f"The other {rest} intervals hold"
         others = f" {left} 0, so that nothing can be said of {'it' if rest == 1 else 'them'}." if rest else ""
@@ -305,7 +276,5 @@ class Lesson:
         return HTML(f"<details><summary>Where the numbers of this page come from</summary><ul>{items}</ul></details>")
 
 
-def _weights(key: str, wanted: str) -> Path | None:
-    """The folder of published weights of a paper: those wanted, else the first that there are; None without any."""
-    mine = {name: folder for name, folder in published_weights().items() if name.startswith(f"{key}/")}
-    return mine.get(wanted) or next(iter(mine.values()), None)
+def _interval(found: Summary, digits: int = 2) -> str:
+    return f"{found.mean:+z.{digits}f} ({found.low:+z.{digits}f} to {found.high:+z.{digits}f})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -18,8 +18,8 @@ from PIL import Image
 from npcrepro.base.colours import METHODS
 from npcrepro.base.wording import in_words
 from npcrepro.book.figures import style
-from npcrepro.book.figures.slices import ERRORS, box_around, largest_slices
-from npcrepro.book.html.parts import data_uri, outline, panel, swatch
+from npcrepro.book.figures.slices import ERRORS, box_around, grey, largest_slices, middle_half
+from npcrepro.book.parts import colour_key, data_uri, outline, panel
 from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
@@ -167,38 +167,36 @@ def patients(trained: Trained, limits: tuple[float, float] | None = None, channe
         channel: of the image, by number or name.
     """
     colours = dict(zip(trained.structures, style.structure_colours(trained.structures), strict=True))
+    one = len(colours) == 1
+    of_network = dict.fromkeys(colours, PREDICTION) if one else colours
     number = channel if isinstance(channel, int) else trained.cohort.channels.index(channel)
     parts = []
     for place, case in trained.places.items():
-        z = trained.slice_of(case)
-        about = trained.cohort.case(case)
-        image = np.asarray(about.image[number][z], np.float32)
-        truth = {name: mask[z] for name, mask in trained.reference(case).items()}
-        label = trained.label(case)[z]
-        found = {name: label == n for n, name in enumerate(truth, 1)}
-        box = _square(box_around([*truth.values(), label > 0, _middle(label.shape)]), label.shape)
+        z, about, label = trained.slice_of(case), trained.cohort.case(case), trained.label(case)
+        image, truth = about.image[number][z], {name: mask[z] for name, mask in trained.reference(case).items()}
+        box = _square(box_around([*truth.values(), label[z] > 0, middle_half(image.shape)]), image.shape)
         spacing = np.nan_to_num(about.spacing_mm[1:] if trained.cohort.spacing_known else (np.nan, np.nan), nan=1.0)
-        cut = {name: mask[box] for name, mask in truth.items()}
-        drawn = {name: mask[box] for name, mask in found.items()}
+        truth = {name: mask[box] for name, mask in truth.items()}
+        found = {name: label[z][box] == n for n, name in enumerate(truth, 1)}
         probability = trained.probabilities[case][:, z].max(axis=0)[box]
-        grey = _grey(image[box], limits)
-        one = len(truth) == 1
-        second = dict.fromkeys(drawn, PREDICTION) if one else colours
-        score = f"Dice of the slice {_dsc([(found[name], mask) for name, mask in truth.items()]):.2f}"
+        ground = grey(image[box], limits)
+        score = f"Dice of the slice {_dsc((found[name], mask) for name, mask in truth.items()):.2f}"
+        outlines, drawn = (
+            [(masks[name], of[name]) for name in masks] for masks, of in ((truth, colours), (found, of_network))
+        )
         panels = [
-            _panel(grey, [(cut, colours)], spacing, "Reference", f"reference of {case}"),
-            _panel(grey, [(drawn, second)], spacing, f"Network; {score}", f"what the network marks in {case}, {score}"),
-            _panel(_with_errors(grey, cut, drawn), [], spacing, "Errors", f"errors of the network in {case}"),
-            _panel(_viridis(probability), [(cut, colours)], spacing, "Probability", f"probability map of {case}"),
+            _panel(ground, outlines, "Reference", f"reference of {case}", spacing),
+            _panel(ground, drawn, f"Network; {score}", f"what the network marks in {case}, {score}", spacing),
+            _panel(_with_errors(ground, truth, found), [], "Errors", f"errors of the network in {case}", spacing),
+            _panel(_viridis(probability), outlines, "Probability", f"probability map of {case}", spacing),
         ]
-        depth = len(trained.label(case))
-        whole = f"slice {z + 1} of {depth}, Dice of the volume {trained.dsc(case):.2f}"
-        words = f"<strong>{place}</strong>: {escape(case)}, {whole if depth > 1 else 'a single slice'}"
-        parts.append(f'<p>{words}</p><div class="npc-result">{"".join(panels)}</div>')
+        whole = f"slice {z + 1} of {len(label)}, Dice of the volume {trained.dsc(case):.2f}"
+        words = f"<strong>{place}</strong>: {escape(case)}, {whole if len(label) > 1 else 'a single slice'}"
+        parts.append(f"<p>{words}</p>{_beside(panels)}")
     # Two lists: with many structures an outline and an error may share a colour.
-    outlines = _key({"reference": style.REFERENCE, "network": PREDICTION} if one else colours, before="Outlines: ")
-    errors = _key(ERRORS, "probability", before="Errors: ")
-    return f"<style>{STYLE}</style>{''.join(parts)}{outlines}{errors}"
+    outlined = colour_key({"reference": style.REFERENCE, "network": PREDICTION} if one else colours)
+    errors = f"<p>Errors: {colour_key(ERRORS)}, {_bar('probability', ('0', '1'))}</p>"
+    return f"<style>{STYLE}</style>{''.join(parts)}<p>Outlines: {outlined}</p>{errors}"
 
 
 def inner_maps(
@@ -218,88 +216,75 @@ def inner_maps(
     case = trained.places.get(place) or next(iter(trained.places.values()))
     z = trained.slice_of(case)
     image, reference, found = maps(trained, case, z)
-    outlines = ({"reference": reference}, {"reference": style.REFERENCE})
-    panels = [_panel(_grey(image, None), [outlines], np.ones(2), "Image", f"slice {z + 1} of {case}")]
-    for title, one in found.items():
-        alt = f"{title}, a map of {case}"
-        panels.append(_panel(_viridis(one), [outlines], np.ones(2), title, alt, reference.shape))
-    key = _key({"reference": style.REFERENCE}, what, ends)
-    return f'<style>{STYLE}</style><div class="npc-result">{"".join(panels)}</div>{key}'
+    return side_by_side({"Image": image}, found, reference, what, ends, f", slice {z + 1} of {case}")
 
 
-def images(shown: Mapping[str, np.ndarray], reference: np.ndarray) -> str:
-    """HTML with images ``(y, x)`` of one slice side by side, such as MRI sequences, and the reference on each."""
-    outlines = [({"reference": reference}, {"reference": style.REFERENCE})]
-    panels = [_panel(_grey(one, None), outlines, np.ones(2), title, title) for title, one in shown.items()]
-    key = _key({"reference": style.REFERENCE})
-    return f'<style>{STYLE}</style><div class="npc-result">{"".join(panels)}</div>{key}'
-
-
-def targets(image: np.ndarray, maps: Mapping[str, np.ndarray], what: str = "share of tumour") -> str:
-    """HTML with an image ``(y, x)`` and maps ``(y', x')`` in [0, 1] beside it, such as what a network is taught.
+def side_by_side(
+    images: Mapping[str, np.ndarray],
+    maps: Mapping[str, np.ndarray] | None = None,
+    reference: np.ndarray | None = None,
+    what: str = "probability",
+    ends: tuple[str, str] = ("0", "1"),
+    about: str = "",
+) -> str:
+    """HTML with images ``(y, x)`` of one slice, such as MRI sequences, and maps beside them.
 
     Args:
-        what: the values of the maps, for the key.
+        maps: title to values in [0, 1], which may be coarser.
+        reference: ``(y, x)``, drawn on all of them.
+        what, ends: what the colours of the maps mean, and what 0 and 1 are, for the key.
+        about: the slice, for the alternative texts.
     """
-    panels = [_panel(_grey(image, None), [], np.ones(2), "Image", "image")]
-    panels += [_panel(_viridis(one), [], np.ones(2), title, title, image.shape) for title, one in maps.items()]
-    key = _key({}, what)
-    return f'<style>{STYLE}</style><div class="npc-result">{"".join(panels)}</div>{key}'
+    shape = next(iter(images.values())).shape
+    outlines = [] if reference is None else [(reference, style.REFERENCE)]
+    shown = {title: grey(one) for title, one in images.items()} | {t: _viridis(m) for t, m in (maps or {}).items()}
+    panels = [_panel(one, outlines, title, title + about, np.ones(2), shape) for title, one in shown.items()]
+    key = [colour_key({"reference": style.REFERENCE})] * len(outlines) + ([_bar(what, ends)] if maps else [])
+    return f"<style>{STYLE}</style>{_beside(panels)}<p>{', '.join(key)}</p>"
+
+
+def _beside(panels: Iterable[str]) -> str:
+    return f'<div class="npc-result">{"".join(panels)}</div>'
 
 
 def _panel(
-    picture: Image.Image,
-    outlines: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, str]]],
-    spacing_mm: Any,
+    pixels: np.ndarray,
+    outlines: Iterable[tuple[np.ndarray, str]],
     title: str,
     alt: str,
+    spacing_mm: Any,
     shape: tuple[int, ...] = (),
 ) -> str:
-    """A picture with outlines; the picture fills ``shape`` where it is coarser."""
+    """A picture with outlines, each a mask and its colour; the picture fills ``shape`` where it is coarser."""
+    picture = Image.fromarray(pixels)
     rows, columns = shape or (picture.height, picture.width)
-    if max(picture.size) > LARGEST:
-        picture = picture.copy()
-        picture.thumbnail((LARGEST, LARGEST))
+    picture.thumbnail((LARGEST, LARGEST))
     # Of a coarse map every pixel is seen, and a small picture is small anyhow.
     data = data_uri(picture.save, "webp", quality=85, lossless=max(picture.size) <= LARGEST // 2)
+    paths = "".join(
+        f'<path d="{outline(mask)}" stroke="{colour}" vector-effect="non-scaling-stroke"/>'
+        for mask, colour in outlines
+        if mask.any()
+    )
     drawing = (
         f'<image width="{columns}" height="{rows}" preserveAspectRatio="none" style="image-rendering: pixelated" '
-        f'href="{data}"/>'
+        f'href="{data}"/><g fill="none" stroke-width="1.8" transform="scale(.5)">{paths}</g>'
     )
-    for masks, colours in outlines:
-        paths = "".join(
-            f'<path d="{outline(mask)}" stroke="{colours[name]}" vector-effect="non-scaling-stroke"/>'
-            for name, mask in masks.items()
-            if mask.any()
-        )
-        drawing += f'<g fill="none" stroke-width="1.8" transform="scale(.5)">{paths}</g>'
     return panel(escape(title), alt, (rows, columns), spacing_mm, drawing)
 
 
-def _grey(image: np.ndarray, limits: tuple[float, float] | None) -> Image.Image:
-    low, high = limits or np.percentile(image, (0.5, 99.5))
-    return Image.fromarray(np.clip((image - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8))
+def _viridis(values: np.ndarray) -> np.ndarray:
+    return (255 * colormaps["viridis"](np.clip(values, 0, 1))[..., :3]).astype(np.uint8)
 
 
-def _viridis(values: np.ndarray) -> Image.Image:
-    return Image.fromarray((255 * colormaps["viridis"](np.clip(values, 0, 1))[..., :3]).astype(np.uint8))
-
-
-def _with_errors(grey: Image.Image, truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> Image.Image:
+def _with_errors(ground: np.ndarray, truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> np.ndarray:
     """The slice with what was found, marked wrongly and missed; a voxel with another structure is marked wrongly."""
-    pixels = np.stack([np.asarray(grey, np.float32)] * 3, axis=-1)
+    pixels = np.stack([ground.astype(np.float32)] * 3, axis=-1)
     hit = np.any([truth[name] & mask for name, mask in found.items()], axis=0)
     marked, wanted = np.any([*found.values()], axis=0), np.any([*truth.values()], axis=0)
     for where, colour in zip((hit, marked & ~hit, wanted & ~marked), ERRORS.values(), strict=True):
         pixels[where] = 0.35 * pixels[where] + 0.65 * 255 * np.array(to_rgb(colour))
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
-def _middle(shape: tuple[int, ...]) -> np.ndarray:
-    """The middle half of a slice, which is shown in any case."""
-    middle = np.zeros(shape, bool)
-    middle[tuple(slice(size // 4, size - size // 4) for size in shape)] = True
-    return middle
+    return pixels.astype(np.uint8)
 
 
 def _square(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -311,13 +296,10 @@ def _square(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]
     return tuple(slice(start, min(size, start + side)) for start, size in zip(starts, shape, strict=True))
 
 
-def _key(entries: Mapping[str, str], maps: str = "", ends: tuple[str, str] = ("0", "1"), before: str = "") -> str:
-    """What colours of outlines mean, and where there are maps a bar with their colours from one end to the other."""
-    words = [f'<span style="white-space: nowrap">{swatch(of)} {escape(name)}</span>' for name, of in entries.items()]
-    if maps:
-        stops = ", ".join(to_hex(colormaps["viridis"](step / 4)) for step in range(5))
-        bar = f"display: inline-block; width: 6rem; height: .7em; background: linear-gradient(90deg, {stops})"
-        low, high = map(escape, ends)
-        colours = f'{low} <span aria-hidden="true" style="{bar}"></span> {high}'
-        words.append(f'<span style="white-space: nowrap">{escape(maps)} {colours}</span>')
-    return f"<p>{before}{', '.join(words)}</p>"
+def _bar(what: str, ends: tuple[str, str]) -> str:
+    """A bar with the colours of maps from one end to the other."""
+    stops = ", ".join(to_hex(colormaps["viridis"](step / 4)) for step in range(5))
+    bar = f"display: inline-block; width: 6rem; height: .7em; background: linear-gradient(90deg, {stops})"
+    low, high = map(escape, ends)
+    colours = f'{low} <span aria-hidden="true" style="{bar}"></span> {high}'
+    return f'<span style="white-space: nowrap">{escape(what)} {colours}</span>'

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import acos, pi, sqrt
 
 import numpy as np
 import pandas as pd
 
 from npcrepro.book.figures.style import METHODS, REFERENCE
-from npcrepro.book.html.parts import outline, panel, swatch
+from npcrepro.book.parts import outline, panel, swatch
 from npcrepro.metrics.overlap import count
 from npcrepro.metrics.surface import CONVENTIONS, surface_distances
 
@@ -39,34 +38,32 @@ def shifted_pair(shift_mm: float) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Two masks ``(z, y, x)`` with the spacing `SPACING_MM`; the grid is the same for every shift.
     """
-    if not 0 <= shift_mm <= LARGEST_SHIFT_MM:
-        raise ValueError(f"a shift lies between 0 and {LARGEST_SHIFT_MM:g} mm, not at {shift_mm}")
     spacing, radii = np.array(SPACING_MM), np.array(RADII_MM)
     first = -radii * LARGER
     last = -first + (SPACING_MM[0], 0, LARGEST_SHIFT_MM)
     # Voxel centres at whole steps from the centre of the reference, a free voxel around.
     places = [np.arange(a // s - 1, b // s + 3) * s for a, b, s in zip(first, last, spacing, strict=True)]
-    z, y, x = np.ix_(*places)
-    return _ellipsoid((z - SPACING_MM[0], y, x - shift_mm), radii * LARGER), _ellipsoid((z, y, x), radii)
 
+    def ellipsoid(radii_mm: np.ndarray, *centre_mm: float) -> np.ndarray:
+        sides = zip(np.ix_(*places), centre_mm, radii_mm, strict=True)
+        return sum(((place - centre) / radius) ** 2 for place, centre, radius in sides) <= 1
 
-def _ellipsoid(places_mm: Sequence[np.ndarray], radii_mm: np.ndarray) -> np.ndarray:
-    z, y, x = (place / radius for place, radius in zip(places_mm, radii_mm, strict=True))
-    return z**2 + y**2 + x**2 <= 1
+    return ellipsoid(radii * LARGER, SPACING_MM[0], 0, shift_mm), ellipsoid(radii, 0, 0, 0)
 
 
 def overlap(prediction: np.ndarray, reference: np.ndarray) -> pd.DataFrame:
     """DSC, JSC, precision and sensitivity as one row."""
-    counts = count(prediction, reference)
-    names = {"DSC": "dsc", "JSC": "jsc", "precision": "precision", "sensitivity": "sensitivity"}
-    return pd.DataFrame([{title: getattr(counts, name) for title, name in names.items()}])
+    found = count(prediction, reference)
+    return pd.DataFrame(
+        [{"DSC": found.dsc, "JSC": found.jsc, "precision": found.precision, "sensitivity": found.sensitivity}]
+    )
 
 
-def distances(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float] = SPACING_MM) -> pd.DataFrame:
-    """Every distance under both conventions of a surface: rows `NUMBERS`, a column for each of `SURFACES`."""
+def distances(prediction: np.ndarray, reference: np.ndarray) -> pd.DataFrame:
+    """Every distance at `SPACING_MM` under both conventions of a surface: rows `NUMBERS`, columns `SURFACES`."""
     columns = {}
     for convention in CONVENTIONS:
-        measured = surface_distances(prediction, reference, spacing_mm, convention)
+        measured = surface_distances(prediction, reference, SPACING_MM, convention)
         columns[SURFACES[convention]] = {name: number(measured) for name, number in NUMBERS.items()}
     return pd.DataFrame(columns)
 
@@ -82,11 +79,7 @@ def ball_radius_mm(volume_ml):
 
 
 def ball_dsc(volume_ml, shift_mm: float):
-    """DSC of a ball with itself moved aside.
-
-    Args:
-        volume_ml: a positive number or an array of them.
-        shift_mm: 0 or more; from the diameter on the DSC is 0.
+    """DSC of a ball, of one volume or an array of them, with itself moved aside; 0 from the diameter on.
 
     Example:
         >>> float(ball_dsc(4 / 3 * pi, 5.0))  # a ball of radius 10 mm
@@ -97,11 +90,11 @@ def ball_dsc(volume_ml, shift_mm: float):
 
 
 def tube_dsc(diameter_mm: float, shift_mm: float) -> float:
-    """DSC of a long round tube with itself moved across its axis.
+    """DSC of a long round tube with itself moved across its axis; 0 from the diameter on.
 
-    Args:
-        diameter_mm: positive.
-        shift_mm: 0 or more; from the diameter on the DSC is 0.
+    Example:
+        >>> round(tube_dsc(4.0, 2.0), 3), tube_dsc(4.0, 5.0)
+        (0.391, 0.0)
     """
     part = min(shift_mm / diameter_mm, 1)
     return 2 / pi * (acos(part) - part * sqrt(1 - part**2))
@@ -111,12 +104,8 @@ def empty_pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """A pair of masks ``(z, y, x)`` for each status: prediction and reference, with something in it or not."""
     some, other, nothing = np.zeros((3, 4, 9, 9), dtype=bool)
     some[1:3, 2:6, 2:6], other[1:3, 3:7, 2:6] = True, True
-    return {
-        "ok": (other, some),
-        "pred_empty": (nothing, some),
-        "ref_empty": (other, nothing),
-        "both_empty": (nothing, nothing),
-    }
+    pairs = (other, some), (nothing, some), (other, nothing), (nothing, nothing)
+    return dict(zip(("ok", "pred_empty", "ref_empty", "both_empty"), pairs, strict=True))
 
 
 def page(prediction: np.ndarray, reference: np.ndarray, *numbers: pd.DataFrame) -> str:
@@ -125,16 +114,16 @@ def page(prediction: np.ndarray, reference: np.ndarray, *numbers: pd.DataFrame) 
     return picture(prediction, reference) + "".join(tables)
 
 
-def picture(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float] = SPACING_MM) -> str:
+def picture(prediction: np.ndarray, reference: np.ndarray) -> str:
     """Two slices through the middle of the reference with both contours, as SVG.
 
     Args:
-        prediction, reference: masks ``(z, y, x)``, z upwards; the reference is not empty.
+        prediction, reference: masks ``(z, y, x)``, z upwards, at `SPACING_MM`; the reference is not empty.
     """
     z, y, _ = (round(places.mean()) for places in np.nonzero(reference))
     slices = {
-        "axial slice": (reference[z], prediction[z], spacing_mm[1:]),
-        "coronal slice": (reference[::-1, y], prediction[::-1, y], spacing_mm[::2]),
+        "axial slice": (reference[z], prediction[z], SPACING_MM[1:]),
+        "coronal slice": (reference[::-1, y], prediction[::-1, y], SPACING_MM[::2]),
     }
     figures = ""
     for title, (*masks, pixel_mm) in slices.items():

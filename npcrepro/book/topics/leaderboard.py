@@ -7,7 +7,8 @@ the same patients. A page has one table for each cohort, with a row for each boa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -26,7 +27,7 @@ from npcrepro.findings.claims.source import PHANTOM
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Method, Profile
 from npcrepro.runs.per_patient import OVER_STRUCTURES, by_patient, over_seeds, over_structures
-from npcrepro.runs.published import RESULTS, Published, published_folders, read_published
+from npcrepro.runs.published import RESULTS, published_folders, read_published
 
 LEAST_PATIENTS = 2  # patients of a board: the mean over one is none
 TOLERANCE_MM = 2
@@ -53,8 +54,8 @@ class Entry:
 
     folder: str
     paper: str
-    name: str
     profile: str
+    name: str
     title: str
     cases: pd.DataFrame
     runs: tuple[dict, ...]
@@ -73,10 +74,7 @@ class Entry:
 
     @cached_property
     def size(self) -> tuple[int | None, int | None]:
-        """Parameters, and multiply-accumulates for one input; None where nobody knows.
-
-        Of a network whose layers depend on what is in an image there is no number of multiply-accumulates.
-        """
+        """Parameters, and multiply-accumulates for one input; None where nobody knows, or they depend on the image."""
         from npcrepro.models.layers import count_layers
 
         if "network" not in self.method:
@@ -100,7 +98,7 @@ class Entry:
         folds, seeds = ({run[part] for run in self.runs} for part in ("fold", "seed"))
         told = {
             "paper": self.short,
-            "added": "by this book; the paper reports no number of it" if self.added else "",
+            "added": "by this book; the paper reports no number of it" * self.added,
             "images": " + ".join(self.method.get("channels", ())),
             "input": " x ".join(map(str, size.get("matrix", ()))),
             "profile": self.profile,
@@ -208,12 +206,11 @@ def table(boards: Sequence[Board]) -> pd.DataFrame:
     """All boards of a cohort as one table of text: a row for each board, structure and method, empty cells as ``""``.
 
     Patients, structures and images have a column where they differ.
-    Structures that two people have drawn have a row for these, see :func:`human`.
+    Structures that two people have drawn (:mod:`npcrepro.findings.observers`) have a row for these.
     """
-    rows = []
+    rows, people = [], observers.agreement()
     for board in boards:
         several = [OVER_STRUCTURES] if len(board.structures) > 1 else []
-        people = human(board.structures)
         for structure in (*several, *board.structures):
             rows += board.rows(structure)
             if structure in people.index:
@@ -228,8 +225,7 @@ def table(boards: Sequence[Board]) -> pd.DataFrame:
 
 
 def notes(boards: Sequence[Board]) -> str:
-    """What a reader of :func:`table` has to know of a cohort: patients and structures of its largest board, coarse
-    voxels, and slices that show their label."""
+    """What a reader of `table` has to know: patients and structures of the largest board, coarse voxels, `cut_out`."""
     board = boards[0]
     tested = f"Tested on {plural(board.n, 'patient')}; {', '.join(board.structures)}."
     smallest = board.cases[[f"spacing_{axis}_mm" for axis in "zyx"]].min(axis=None)
@@ -271,36 +267,23 @@ def boards(results: Path | str = RESULTS) -> list[Board]:
     Cohorts of single slices, which show what a split by slice does, are left out, and so are boards of fewer than
     `LEAST_PATIENTS` patients.
     """
-    entries = list(chain.from_iterable(_entries(read_published(folder)) for folder in published_folders(results)))
-    groups: dict[tuple, list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault((entry.runs[0]["cohort"], entry.runs[0].get("data_sha256")), []).append(entry)
+    groups: dict[tuple, list[Entry]] = defaultdict(list)
+    for published in map(read_published, published_folders(results)):
+        first = published.runs[0]
+        if first["cohort"].endswith(tuple(leakage.SPLITS)):
+            continue
+        cases = published.cases[published.cases.region == "all_slices"]
+        about = published.folder.name, first["paper"], first["profile"]["name"]
+        for name, method in published.methods.items():
+            runs = tuple(run for run in published.runs if run["method"] == name)
+            entry = Entry(*about, name, method["title"], cases[cases.method == name], runs, method)
+            groups[runs[0]["cohort"], runs[0].get("data_sha256")].append(entry)
     found = []
     for (cohort, _), members in groups.items():
         for tested in dict.fromkeys(entry.tested for entry in members if entry.tested):
             if len({patient for patient, _ in tested}) >= LEAST_PATIENTS:
                 found.append(_board(cohort, tested, [entry for entry in members if tested <= entry.tested]))
     return sorted(found, key=lambda board: (-board.n, board.cohort, -len(board.methods)))
-
-
-def human(structures: Iterable[str]) -> pd.DataFrame:
-    """Agreement of two people (:func:`npcrepro.findings.observers.agreement`) on those of the structures that both
-    drew."""
-    return observers.agreement().reindex(list(structures)).dropna(how="all")
-
-
-def _entries(published: Published) -> list[Entry]:
-    first = published.runs[0]
-    if first["cohort"].endswith(tuple(leakage.SPLITS)):
-        return []
-    cases = published.cases[published.cases.region == "all_slices"]
-    about = {"folder": published.folder.name, "paper": first["paper"], "profile": first["profile"]["name"]}
-    found = []
-    for name, method in published.methods.items():
-        runs = tuple(run for run in published.runs if run["method"] == name)
-        own = {"cases": cases[cases.method == name], "runs": runs, "method": method}
-        found.append(Entry(name=name, title=method["title"], **about, **own))
-    return found
 
 
 def _board(cohort: str, tested: frozenset[tuple[str, str]], entries: Sequence[Entry]) -> Board:

@@ -66,12 +66,8 @@ LARGE = 0.05  # a change of the mean DSC that the front page calls large
 def effects(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     """One row for each: the DSC of its first method minus the second, on the same patients and with the same seeds.
 
-    Returns:
-        ``paper``, ``kind``, ``what``, ``mean`` over patients with the ends ``low`` and ``high`` of its 95 % interval,
-        ``patients``, and ``seeds``: the mean difference of each seed that both methods have.
-
-    Raises:
-        InputError: a record is not published.
+    ``paper``, ``kind``, ``what``, ``mean`` over patients with the ends ``low`` and ``high`` of its 95 % interval,
+    ``patients``, and ``seeds``: the mean difference of each seed that both methods have.
 
     Example:
         >>> effects(PROPOSED[-1:]).what[0]
@@ -89,19 +85,14 @@ def effects(contrasts: Sequence[Contrast]) -> pd.DataFrame:
 
 
 def results(paper: str, region: str = "", record: str = "") -> PublishedResults:
-    """The record of a paper that this page reads, or another; in other slices than its chapter's if ``region`` names
-    some."""
+    """The record of a paper that this page reads, or another; in its chapter's slices if no ``region`` is named."""
     usual = registry.reported(paper)["lessons"]
     place = published.RESULTS / (record or usual["record"])
     return PublishedResults(registry.load(paper), place, region or usual["region"])
 
 
 def draw(groups: dict[str, pd.DataFrame]) -> Figure:
-    """Differences under each other, a panel for each group: intervals over patients, and a circle for each seed.
-
-    Args:
-        groups: title to rows of `effects`.
-    """
+    """Rows of `effects` under each other, a panel for each group: intervals over patients, a circle for each seed."""
     heights = [len(rows) for rows in groups.values()]
     figure, axes = style.panels(len(groups), 1, 1.0, sharex=True, height_ratios=heights)
     figure.set_figheight(0.27 * sum(heights) + 0.5 * len(groups) + 0.5)
@@ -147,12 +138,8 @@ def by_kind() -> pd.DataFrame:
 
 
 def picture(rows: pd.DataFrame, narrow: bool = False) -> Figure:
-    """The picture of the front page: a dot for each row, a line for its 95 % interval, a band for each kind.
-
-    Args:
-        rows: of `by_kind`.
-        narrow: for a phone, with names of the kinds above their dots and without names of comparisons.
-    """
+    """The picture of the front page: a dot for each row of `by_kind`, a line for its 95 % interval, a band for each
+    kind; if ``narrow``, for a phone, with names of the kinds above their dots and without names of comparisons."""
     above, least = (2.5, 0.0) if narrow else (0.2, 2.2)  # lines of dots that a name takes, and a band has
     edges, places = [0.0], []
     for kind in KINDS:
@@ -200,11 +187,7 @@ def _name_the_largest(axis: Axes, rows: pd.DataFrame, places: np.ndarray) -> Non
 
 
 def alt_text(rows: pd.DataFrame) -> str:
-    """The picture in words: how many comparisons each kind has, and their least and largest mean.
-
-    Args:
-        rows: of `by_kind`.
-    """
+    """The picture in words: how many comparisons each kind has, and their least and largest mean."""
     groups = rows.groupby("kind", sort=False)["mean"]
     told = "; ".join(
         f"{KINDS[kind]}: {plural(len(each), 'comparison')}, {each.min():+.2f} to {each.max():+.2f}"

@@ -12,19 +12,15 @@ from IPython.display import HTML, Markdown, display
 
 from npcrepro.base.wording import in_words, plural
 from npcrepro.book import tables
-from npcrepro.book.chapter import Chapter
-from npcrepro.book.figures import volumes
-from npcrepro.book.figures.printed import BLUE, GREEN, VERMILION, Picture, axes
+from npcrepro.book.figures import charts
+from npcrepro.book.figures.style import BLUE, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson import result
-from npcrepro.book.lesson.architecture import Block
-from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
 from npcrepro.book.lesson.lesson import narrow
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
 from npcrepro.book.results import Results
 from npcrepro.book.volume_chapter import VolumeChapter
 from npcrepro.findings.audit.checks import Reported
-from npcrepro.metrics.curves import BYTE_LEVELS, ScoreCounts, count_scores
 from npcrepro.papers.chen2020 import audit
 from npcrepro.papers.chen2020.network import FusionBlock
 from npcrepro.papers.chen2020.protocol import SERIES
@@ -34,57 +30,9 @@ from npcrepro.runs.timing import time_case
 from npcrepro.sampling.windows import WindowData
 
 NO_BLOCKS = "*The network of this page has no fusion blocks.*"
+# SILENT: Chen 2020, Loss_dice of Table I for a patient or a window; a patient, on merged probabilities.
+# DIFFERS: Chen 2020, no smoothing in the number that is reported, where it would be one voxel among thousands.
 SOFT_LOSS = "soft_dice_loss"  # column of records; those made before it was kept lack it
-
-
-# The network as it is drawn; poolings and deconvolutions are in the arrows.
-BLOCKS = (
-    Block("encoders.*.levels.0", "encoder level 1"),
-    Block("encoders.*.levels.1", "encoder level 2"),
-    Block("fusions.0", "fusion block 1", "idea"),
-    Block("encoders.*.levels.2", "encoder level 3"),
-    Block("fusions.1", "fusion block 2", "idea"),
-    Block("encoders.*.levels.3", "encoder level 4"),
-    Block("fusions.2", "fusion block 3", "idea"),
-    Block("encoders.*.bottom", "encoder bottom"),
-    Block("fusions.3", "fusion block 4", "idea"),
-    Block("decoder.merge.3", "decoder level 4", "enlarge"),
-    Block("decoder.merge.2", "decoder level 3", "enlarge"),
-    Block("decoder.merge.1", "decoder level 2", "enlarge"),
-    Block("decoder.merge.0", "decoder level 1", "enlarge"),
-    Block("decoder.score", "1 × 1 × 1 convolution", "score"),
-)
-
-
-def idea() -> Diagram:
-    """Chen: an encoder for each sequence, fusion, one decoder."""
-    nodes = [Node(name, "data") for name in SERIES]
-    nodes += [Node(f"encoder of {name}", "features", "first trained alone") for name in SERIES]
-    nodes += [
-        Node("fusion blocks", "idea", "which channels of which sequence count, and which voxels?"),
-        Node("one decoder", "enlarge"),
-        Node("outline of the tumour", "data"),
-    ]
-    arrows = [Arrow(n, n + 3) for n in range(3)] + [Arrow(n, 6) for n in (3, 4, 5)] + [Arrow(6, 7), Arrow(7, 8)]
-    return Diagram(nodes, arrows, "Three encoders, fusion blocks and one decoder:")
-
-
-def fusion() -> Diagram:
-    """Chen: what happens in a fusion block."""
-    nodes = [
-        Node("F_ori", "data", "maps of all sequences, one behind the other"),
-        Node("channel attention", "idea", "a weight W_c for each channel"),
-        Node("F_c", "features", "channels weighed"),
-        Node("spatial attention", "idea", "a weight W_s for each voxel"),
-        Node("F_s", "features", "voxels weighed"),
-        Node("F_r", "features", "1 × 1 × 1 convolution"),
-        Node("1 × 3 × 3 convolutions", "features", "batch norm and ReLU between the two"),
-        Node("F_fused", "data", "one map for the decoder"),
-    ]
-    times, plus = "multiply", "add"
-    arrows = [Arrow(0, 1), Arrow(0, 2, times), Arrow(1, 2, times), Arrow(2, 3), Arrow(2, 4, times), Arrow(3, 4, times)]
-    arrows += [Arrow(0, 5, plus), Arrow(4, 5, plus), Arrow(5, 6), Arrow(5, 7, plus), Arrow(6, 7, plus)]
-    return Diagram(nodes, arrows, "A fusion block, from top to bottom:")
 
 
 def series(data: WindowData, case: str) -> HTML:
@@ -92,7 +40,7 @@ def series(data: WindowData, case: str) -> HTML:
     window = max(data.samples([case]), key=lambda sample: data.batch([sample])[1].eq(1).sum())
     image, label = (each[0].numpy() for each in data.batch([window]))
     z = int((label[0] == 1).sum(axis=(1, 2)).argmax())
-    return HTML(result.images(dict(zip(data.channels, image[:, z], strict=True)), label[0, z] == 1))
+    return HTML(result.side_by_side(dict(zip(data.channels, image[:, z], strict=True)), reference=label[0, z] == 1))
 
 
 def fuses(trained: Trained) -> bool:
@@ -124,7 +72,7 @@ def channel_weights(trained: Trained) -> Picture:
         f"{level}: {', '.join(f'{name} {values.mean():.2f}' for name, values in each.items())}"
         for level, each in weights.items()
     )
-    return narrow(volumes.channel_weights(weights), f"Weights of channels in {case}. Means, {means}.")
+    return narrow(charts.channel_weights(weights), f"Weights of channels in {case}. Means, {means}.")
 
 
 def _attention(trained: Trained, case: str, z: int):
@@ -180,10 +128,8 @@ def empty_window() -> Picture:
 
 
 def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
-    """Time of the proposed network for one case at the paper's size, by what it goes into, beside the printed one.
-
-    At profile ``smoke`` the network has that profile's size.
-    """
+    """Time of the proposed network for one case at the paper's size (at profile ``smoke`` at its own), by what it goes
+    into, beside the printed one."""
     name = chapter.settings.profile
     size = replace(chapter.paper.profile(name if name == "smoke" else "paper"), batch_size=1)
     case, method = chapter.prepared.case_names[0], chapter.paper.methods[0]
@@ -201,32 +147,13 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
     )
 
 
-def with_soft_dice(chapter: Chapter) -> pd.DataFrame:
-    """`Results.averaged` with a column ``Loss_dice``: of the records, or of their predictions where they lack it."""
-    averaged = chapter.results.averaged
-    if _has_soft_loss(chapter.results):
-        return averaged.assign(Loss_dice=averaged[SOFT_LOSS])
-    return averaged.merge(soft_dice(chapter), on=["patient", "method"])
-
-
 def show_overlap(results: Results, more: Mapping[str, str] | None = None) -> Markdown:
-    """DSC, AP and, where the record has it, Loss_dice of each method as a table; says where the record has none.
-
-    Args:
-        more: further metrics to their titles.
-    """
-    known = _has_soft_loss(results)
+    """DSC, AP, ``more`` metrics (to titles) and Loss_dice of each method as a table; says where the record has none."""
+    known = SOFT_LOSS in results.averaged and results.averaged[SOFT_LOSS].notna().all()
     loss = {SOFT_LOSS: "Loss_dice"} if known else {}
     display(results.overview({"dsc": "DSC", "average_precision": "AP", **loss, **(more or {})}))
-    told = (
-        "" if known else "Loss_dice, the third column of the paper's tables, is not in this record: it needs new runs."
-    )
-    return Markdown(told)
-
-
-def _has_soft_loss(results: Results) -> bool:
-    averaged = results.averaged
-    return SOFT_LOSS in averaged and bool(averaged[SOFT_LOSS].notna().all())
+    lacking = "Loss_dice, the third column of the paper's tables, is not in this record: it needs new runs."
+    return Markdown("" if known else lacking)
 
 
 def weights_line(results: PublishedResults) -> Markdown:
@@ -258,16 +185,8 @@ def weights_line(results: PublishedResults) -> Markdown:
 
 
 def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Results) -> pd.DataFrame:
-    """Rows of the printed tables that no published record has, on any cohort that has their series.
-
-    Args:
-        printed_tables: name of a printed table to its rows.
-        records: whose methods count by their titles.
-
-    Returns:
-        Columns ``table``, ``printed rows``, ``with a record``, how many of these on the series of the paper, and
-        ``without a record``.
-    """
+    """How many rows of each printed table have a published record, how many of these on the series of the paper, and
+    which have none. Methods count by their titles."""
     titles = [{record.paper.method(name).title for name in record.methods} for record in records]
     found = set().union(*titles)
     own = set().union(*(t for t, r in zip(titles, records, strict=True) if r.paper.methods[0].channels == SERIES))
@@ -279,31 +198,6 @@ def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Re
         lines.append((name, *counts, ", ".join(missing) or "none"))
     columns = ["table", "printed rows", "with a record", f"of these on {in_words(SERIES)}", "without a record"]
     return pd.DataFrame(lines, columns=columns)
-
-
-def soft_dice(chapter: Chapter) -> pd.DataFrame:
-    """``Loss_dice`` of each patient and method: 1 minus the soft Dice of merged probabilities, mean over seeds.
-
-    Counts of all cases of a patient are added first (see `ScoreCounts.soft_dice`).
-
-    Returns:
-        Columns ``patient``, ``method`` and ``Loss_dice``, for the first structure, doubtful labels left out.
-    """
-    # SILENT: Chen 2020, Loss_dice of Table I for a patient or a window; a patient, on merged probabilities.
-    # DIFFERS: Chen 2020, no smoothing in the number that is reported, where it would be one voxel among thousands.
-    structure = chapter.structures[0]
-    pooled: dict[tuple[str, str, int], ScoreCounts] = {}
-    for record in chapter.found:
-        for name in chapter.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
-            case = chapter.prepared.case(name)
-            if structure not in case.not_contoured:
-                probability, mask = record.prediction(name)[1][0], chapter.masks(name)[structure]
-                counts = count_scores(probability, mask, BYTE_LEVELS)
-                key = case.patient, record.config["method"]["name"], record.config["seed"]
-                pooled[key] = pooled[key] + counts if key in pooled else counts
-    rows = [(patient, method, 1 - counts.soft_dice) for (patient, method, _), counts in pooled.items()]
-    frame = pd.DataFrame(rows, columns=["patient", "method", "Loss_dice"])
-    return frame.groupby(["patient", "method"]).mean().reset_index()
 
 
 def gains(reported: Reported) -> Picture:

@@ -17,10 +17,8 @@ from matplotlib.patches import Rectangle
 
 from npcrepro.base.wording import in_words
 from npcrepro.book import tables
-from npcrepro.book.figures import slices, style, volumes
-from npcrepro.book.figures.printed import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
-from npcrepro.book.lesson.architecture import Block
-from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
+from npcrepro.book.figures import charts, slices, style
+from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson.lesson import NARROW_IN, narrow
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
@@ -35,47 +33,7 @@ from npcrepro.runs.records import quantised
 from npcrepro.runs.run import load_data, load_network
 from npcrepro.sampling.blocks import BlockData
 
-# The two networks as they are drawn; poolings are in the arrows.
-BUNET_BLOCKS = (
-    *(Block(f"down.{n}", f"level {n + 1}: two 3 × 3 × 3 convolutions") for n in range(4)),
-    *(
-        block
-        for n in (2, 1, 0)
-        for block in (
-            Block(f"enlarge.{n}", "transposed convolution", "enlarge"),
-            Block(f"up.{n}", f"level {n + 1}, way up: two convolutions"),
-        )
-    ),
-    Block("score", "1 × 1 × 1 convolution", "score"),
-)
-BLOCKS = (
-    Block("stem", "stem: 3 × 3 × 3 convolution"),
-    *(
-        block
-        for n in range(3)
-        for block in (
-            Block(f"blocks.{n}.3", f"block {n + 1}: four dense layers"),
-            Block(f"blocks.{n}.4", f"block {n + 1}: pyramid, rates 1, 2, 3", "idea"),
-            Block(f"bottlenecks.{n}", f"block {n + 1}: 1 × 1 × 1 bottleneck"),
-        )
-    ),
-    Block("score", "1 × 1 × 1 convolution", "score"),
-)
 AROUND = 8  # voxels that are shown around a tumour
-
-
-def idea() -> Diagram:
-    """Guo: two networks one after the other, and the mean of their maps."""
-    nodes = [
-        Node("small block of the MRI", "data", "24 × 24 × 8 voxels"),
-        Node("network 1, BUNet: where about is the tumour?", "features"),
-        Node("coarse map", "score", "probability of tumour in each voxel"),
-        Node("network 2, ACDNet: where exactly?", "idea", "sees the MRI and the coarse map"),
-        Node("fine map", "score", "probability of tumour in each voxel"),
-        Node("result", "data", "mean of coarse and fine map"),
-    ]
-    arrows = [Arrow(0, 1), Arrow(1, 2), Arrow(0, 3, "concatenate"), Arrow(2, 3), Arrow(3, 4), Arrow(2, 5, "add")]
-    return Diagram(nodes, [*arrows, Arrow(4, 5)], "Two networks, the second with the map of the first:")
 
 
 def block_in_slice(data: BlockData, case: str) -> Picture:
@@ -104,12 +62,7 @@ def block_in_slice(data: BlockData, case: str) -> Picture:
 
 
 def taps(*rates: Sequence[int], block: Sequence[int] = (8, 24)) -> Picture:
-    """Which voxels of a block the kernels of a pyramid reach from its middle, seen from the side.
-
-    Args:
-        rates: up to three of each pyramid.
-        block: voxels along z and x.
-    """
+    """Which voxels of a block (z, x) the kernels of each pyramid, of up to three rates, reach from its middle."""
     depth, width = block
     colours = (BLUE, GREEN, VERMILION)
     heights = [max(depth, 2 * max(pyramid)) for pyramid in rates]
@@ -128,7 +81,7 @@ def taps(*rates: Sequence[int], block: Sequence[int] = (8, 24)) -> Picture:
         reach = max(depth // 2, max(pyramid)) + 1
         axis.set(xlim=(-7.5, width + 7.5), ylim=(depth // 2 + reach, depth // 2 - reach), aspect="equal")
         axis.set_axis_off()
-        axis.legend(**volumes.ABOVE, ncols=len(pyramid))
+        axis.legend(**charts.ABOVE, ncols=len(pyramid))
     alt = f"A block of {width} by {depth} voxels from the side, with taps of kernels in its middle. {'; '.join(told)}."
     return narrow(figure, alt)
 
@@ -142,7 +95,7 @@ def weights(data: BlockData, case: str) -> Picture:
     ends = [np.flatnonzero(mask[z].any(axis=axis)) for axis in (1, 0)]
     box = tuple(slice(max(0, end[0] - AROUND), end[-1] + AROUND + 1) for end in ends)
     shown = {title: weight[z][box] for title, weight in volume.items()}
-    figure = volumes.voxel_weights(data.image(case)[0][z][box], mask[z][box], shown)
+    figure = slices.voxel_weights(data.image(case)[0][z][box], mask[z][box], shown)
     figure.set_size_inches(NARROW_IN, 1.9)
     told = "; ".join(f"{title} at most {weight.max():.0f}" for title, weight in shown.items())
     alt = f"A tumour of {case} and two maps of weights, large in its core or, turned round, at its border: {told}."
@@ -170,14 +123,8 @@ def maps(trained: Trained, case: str, z: int) -> Maps:
 
 
 def maps_of_training_patients(chapter: VolumeChapter, coarse: str, refined: str, count: int = 4) -> Markdown:
-    """Maps that a network makes of patients it was trained on, and maps by networks that were not, of the same.
-
-    A table over the first ``count`` training cases of the first fold, and the first of them as a picture.
-
-    Args:
-        coarse: the method that makes the maps.
-        refined: the method that uses them.
-    """
+    """Maps that a network (``coarse``) makes of patients it was trained on, and maps by networks that were not, which
+    train the one that uses them (``refined``): a table of training cases of the first fold, and a picture of one."""
     second, first = chapter.more(refined, coarse)
     kept, network = load_data(second, chapter.prepared).maps, load_network(first)
     data, device = load_data(first, chapter.prepared), next(network.parameters()).device
@@ -204,27 +151,17 @@ def maps_of_training_patients(chapter: VolumeChapter, coarse: str, refined: str,
 
 
 def against_two_observers(chapter: VolumeChapter, agreement: float) -> pd.DataFrame:
-    """Mean DSC of each method against the reference, and against a second observer, who is simulated.
-
-    Args:
-        agreement: DSC of that observer with the reference, above 0 and below 1.
-
-    Returns:
-        Columns ``method`` (title), ``cases``, ``reference``, ``second`` and ``observers`` (the two with each other),
-        for the first structure and the first seed, doubtful labels left out.
-    """
-    structure, rows = chapter.structures[0], []
+    """Mean DSC of each method against the reference, against a second observer, who is simulated, and of the two with
+    each other (``agreement``), for the first structure and seed; columns ``reference``, ``second``, ``observers``."""
+    rows: list[tuple] = []
     others: dict[str, np.ndarray] = {}
-    for record in filter(chapter.first, chapter.found):
-        for case in chapter.prepared.cases_of(record.config["fold"]["test"], include_suspect=False):
-            truth = chapter.masks(case)[structure]
-            if case not in others:
-                random = np.random.default_rng(len(others))
-                spacing = chapter.prepared.case(case).spacing_mm
-                others[case] = second_observer(truth, spacing, random, agreement)
-            mask, other = record.prediction(case)[0] == 1, others[case]
-            scores = [overlap.count(*pair).dsc for pair in ((mask, truth), (mask, other), (truth, other))]
-            rows.append((record.config["method"]["title"], case, *scores))
+    for name, case, label in chapter.predictions():
+        truth, mask = chapter.masks(case)[chapter.structures[0]], label == 1
+        if case not in others:
+            random = np.random.default_rng(len(others))
+            others[case] = second_observer(truth, chapter.prepared.case(case).spacing_mm, random, agreement)
+        scores = [overlap.count(*pair).dsc for pair in ((mask, truth), (mask, others[case]), (truth, others[case]))]
+        rows.append((chapter.paper.method(name).title, case, *scores))
     frame = pd.DataFrame(rows, columns=["method", "case", "reference", "second", "observers"])
     means = frame.groupby("method", sort=False)[["reference", "second", "observers"]].mean()
     means.insert(0, "cases", frame.groupby("method", sort=False).size())

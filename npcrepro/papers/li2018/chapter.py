@@ -8,10 +8,8 @@ import torch
 from IPython.display import HTML
 
 from npcrepro.base.wording import plural
-from npcrepro.book.figures.printed import GREEN, Picture, axes
+from npcrepro.book.figures.style import GREEN, Picture, axes
 from npcrepro.book.lesson import result
-from npcrepro.book.lesson.architecture import Block
-from npcrepro.book.lesson.diagram import Diagram, Node
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
 from npcrepro.cohorts.structures import mask_of
@@ -67,32 +65,7 @@ def _spread(data, reported: Reported, top: str, bottom: str, ratio):
     return ratio * (half(reported, top) / data[top] + half(reported, bottom) / data[bottom])
 
 
-# The network as it is drawn; poolings are in the arrows.
-BLOCKS = (
-    Block("relu1", "conv1, 5 × 5"),
-    Block("relu2", "conv2, 5 × 5, after pooling"),
-    Block("relu3", "conv3, 9 × 9, after pooling"),
-    Block("relu4", "conv4, 1 × 1"),
-    Block("relu5", "conv5, 3 × 3"),
-    Block("conv6", "conv6: score of step 1", "score"),
-    Block("deconv1", "relu6, deconv1", "enlarge"),
-    Block("conv7", "conv7, 1 × 1: score of step 2", "score"),
-    Block("deconv2", "relu7, deconv2", "enlarge"),
-    Block("conv8", "conv8, 1 × 1: score of step 3", "score"),
-)
 SCORES = {"Step 1": "score_quarter", "Step 2": "score_half", "Step 3": "score_full"}
-
-
-def idea() -> Diagram:
-    """Li: three trainings, one after the other."""
-    nodes = [
-        Node("slice", "data"),
-        Node("step 1: a coarse map of the tumour", "score", "1/4 of the size", 0.25),
-        Node("step 2: the same map, twice as fine", "score", "1/2 of the size; fine features merged in", 0.5),
-        Node("step 3: the map at full size", "score", "1/1 of the size; finer features merged in"),
-        Node("outline of the tumour", "data"),
-    ]
-    return Diagram(nodes, title="Three steps of training, each with a finer map than the one before:")
 
 
 def targets(data: SliceData, case: str, z: int) -> HTML:
@@ -103,7 +76,7 @@ def targets(data: SliceData, case: str, z: int) -> HTML:
         f"{step}: {side // factor} × {side // factor}": reduce_label(label, (side // factor,) * 2)[0, 0].numpy()
         for step, factor in zip(SCORES, (4, 2, 1), strict=True)
     }
-    return HTML(result.targets(image[0, 0].numpy(), maps))
+    return HTML(result.side_by_side({"Image": image[0, 0].numpy()}, maps, what="share of tumour"))
 
 
 def scores(trained: Trained, case: str, z: int) -> Maps:
@@ -118,12 +91,8 @@ def scores(trained: Trained, case: str, z: int) -> Maps:
 
 
 def through_matrix(data: SliceData) -> pd.DataFrame:
-    """What is left of each reference that is brought to the matrix of the networks, as they are taught it, and back.
-
-    Returns:
-        A row for each case and structure that it shows: ``case``, ``patient``, ``suspect``, ``structure``, ``matrix``
-        (pixels along y) and the counts ``tp``, ``fp`` and ``fn`` of the returned mask against the reference.
-    """
+    """What is left of each reference that is brought to the matrix of the networks, as they are taught it, and back: a
+    row for each case and structure with the counts of the returned mask against the reference."""
     rows = []
     for name in data.cohort.case_names:
         case = data.cohort.case(name)
@@ -159,12 +128,8 @@ def ceiling_line(rows: pd.DataFrame) -> str:
 
 
 def own_table_2(patients: pd.DataFrame, best: pd.Series | None = None) -> pd.DataFrame:
-    """Patients of one method in the shape of the paper's Table 2; columns without any number are left out.
-
-    Args:
-        patients: one row for each patient.
-        best: from `best_dsc`, as a last column.
-    """
+    """Patients of one method in the shape of the paper's Table 2, with `best_dsc` as a last column; columns without any
+    number are left out."""
     table = patients[["patient", *TABLE_2]].dropna(axis=1, how="all").rename(columns={"patient": "Patient", **TABLE_2})
     return table if best is None else table.assign(**{"DSC at best": patients.patient.map(best).to_numpy()})
 

@@ -11,10 +11,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from npcrepro.base.wording import in_words, plural
 from npcrepro.book.figures import charts, style
-from npcrepro.book.figures.printed import FORBIDDEN, GREEN, VERMILION, Picture, axes
+from npcrepro.book.figures.style import FORBIDDEN, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson import result
-from npcrepro.book.lesson.architecture import Block
-from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.findings import leakage
 from npcrepro.findings.audit.checks import Reported, jsc_of
@@ -49,10 +47,8 @@ def jsc_above_dsc(reported: Reported) -> Picture:
 
 
 def window_share(side: int, reach: int = 3) -> float:
-    """Share of a map of ``side`` x ``side`` pixels that a window covers, mean over the pixels that it is centred on.
-
-    Args:
-        reach: pixels on each side of the middle; what lies beyond the border of the map does not count.
+    """Share of a map of ``side`` x ``side`` pixels that a window covers, ``reach`` pixels on each side of its middle;
+    mean over the pixels that it is centred on.
 
     Example:
         >>> window_share(2), window_share(1)
@@ -63,31 +59,7 @@ def window_share(side: int, reach: int = 3) -> float:
     return float((covered.mean() / side) ** 2)
 
 
-# The network as it is drawn: one box for each level, from top to bottom; poolings and deconvolutions are in the arrows.
-BLOCKS = (
-    *(Block(f"coarse.down.{n}", f"stage 1, level {n + 1}") for n in range(5)),
-    Block("coarse.bottleneck_block", "multi-scale pooling: 1, 3, 5, 7", "idea"),
-    *(Block(f"coarse.up.{n}", f"stage 1, level {n + 1}, enlarged", "enlarge") for n in (3, 2, 1, 0)),
-    Block("coarse.score", "map of stage 1: any structure", "score"),
-    *(Block(f"fine.down.{n}", f"stage 2, level {n + 1}") for n in range(3)),
-    Block("fine.bottleneck_block", "multi-scale pooling: 1, 3, 5, 7", "idea"),
-    *(Block(f"fine.up.{n}", f"stage 2, level {n + 1}, enlarged", "enlarge") for n in (1, 0)),
-    Block("fine.score", "background and 14 structures", "score"),
-)
 GRID = 32  # pixels along a side of the coarsest map of stage 1, in the paper
-
-
-def idea() -> Diagram:
-    """Luo: the first U-Net says where, the second one what."""
-    nodes = [
-        Node("CT slice", "data"),
-        Node("stage 1, a deep U-Net: where is any structure?"),
-        Node("coarse map", "idea", "one probability for each pixel"),
-        Node("stage 2, a shallow U-Net: which structure, and where is its border?"),
-        Node("outlines of all structures", "data"),
-    ]
-    arrows = [Arrow(0, 1), Arrow(1, 2), Arrow(2, 3), Arrow(0, 3, "concatenate"), Arrow(3, 4)]
-    return Diagram(nodes, arrows, "Two U-Nets, one after the other:")
 
 
 def pooled(data: SliceData, case: str, z: int) -> HTML:
@@ -98,7 +70,7 @@ def pooled(data: SliceData, case: str, z: int) -> HTML:
         f"Window of {pool.kernel_size} × {pool.kernel_size}": pool(coarse)[0, 0].numpy()
         for pool in MultiScalePooling(1).pools
     }
-    return HTML(result.targets(image[0, 0].numpy(), maps, "average"))
+    return HTML(result.side_by_side({"Image": image[0, 0].numpy()}, maps, what="average"))
 
 
 def two_maps(trained: Trained, case: str, z: int) -> Maps:
@@ -113,12 +85,8 @@ def two_maps(trained: Trained, case: str, z: int) -> Maps:
 
 
 def cliff(side: int, epsilons: tuple[float, ...] = (1.0, 1e-5)) -> Picture:
-    """Luo: the loss of equation 1 in a slice without the structure, where all pixels have the same probability.
-
-    Args:
-        side: of the square slice, in pixels.
-        epsilons: a line each.
-    """
+    """Luo: the loss of equation 1, with each epsilon, in a square slice without the structure, over the probability
+    that all its pixels have."""
     figure, axis = axes(3.6)
     probability = np.logspace(-1, -11, 1001)
     told = []
@@ -173,14 +141,8 @@ def older_baselines(published: Published) -> dict[str, str]:
 
 
 def share_without_instance(data: SliceData, cases: list[str]) -> pd.DataFrame:
-    """Share of the slices with a structure in which Mask R-CNN has no instance of it to learn from.
-
-    Returns:
-        A row for each structure: name, slices that show it, and the share without an instance where the smallest has
-        nine pixels whatever the slice, and where it has nine pixels of a slice of 512 x 512.
-    """
-    import torch
-
+    """Share of the slices with a structure in which Mask R-CNN has no instance of it to learn from, if the smallest has
+    nine pixels whatever the slice, and if it has nine pixels of a slice of 512 x 512."""
     from npcrepro.models.baselines.mask_rcnn import find_instances
 
     label = torch.cat([torch.from_numpy(np.array(data.arrays(case)[1])) for case in cases])

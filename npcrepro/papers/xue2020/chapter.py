@@ -15,9 +15,7 @@ from npcrepro import statistics
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH, plural
 from npcrepro.book import tables
-from npcrepro.book.figures.printed import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
-from npcrepro.book.lesson.architecture import Block
-from npcrepro.book.lesson.diagram import Arrow, Diagram, Node
+from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
 from npcrepro.book.results import Results
@@ -25,25 +23,6 @@ from npcrepro.findings.audit.checks import Reported, half
 from npcrepro.papers.xue2020 import audit
 from npcrepro.runs.published import RESULTS, Published
 
-BLOCKS = (
-    Block("trunk.stem", "stem, 3 × 3"),
-    Block("trunk.stages.0", "1 inverted residual"),
-    Block("trunk.stages.1", "2 inverted residuals: the fine maps"),
-    Block("trunk.stages.2", "3 inverted residuals"),
-    Block("trunk.stages.3", "4 inverted residuals"),
-    Block("trunk.stages.4", "3 inverted residuals"),
-    Block("trunk.stages.5", "3 inverted residuals"),
-    Block("trunk.stages.6", "1 inverted residual: the coarse maps"),
-    Block("pyramid.branches.0", "1 × 1", "idea"),
-    Block("pyramid.branches.1", "rate 6", "idea"),
-    Block("pyramid.branches.2", "rate 12", "idea"),
-    Block("pyramid.branches.3", "rate 18", "idea"),
-    Block("pyramid.pooled", "mean", "idea"),
-    Block("pyramid.fuse", "mix, 1 × 1", "idea"),
-    Block("reduce", "fewer fine maps, 1 × 1"),
-    Block("decoder", "two 3 × 3", "enlarge"),
-    Block("score", "score, 1 × 1", "score"),
-)
 RATES = (6, 12, 18)
 BRANCHES = ("1 × 1", *(f"Rate {rate}" for rate in RATES))
 LONG = RESULTS / "xue2020-openkbp-long"
@@ -51,24 +30,6 @@ PAIR = ("deeplabv3plus", "unet")
 # The paper's metrics and ours: its distances are between points of the contours, as ours between border voxels.
 METRICS = {"dsc": "dsc", "jsc": "jsc", "asd_mm": "voxel_masd_mm", "hd_mm": "voxel_hd_mm"}
 SIDES = {f"{side}_mm": side for side in ("front", "back", "left", "right", "top", "bottom")}
-
-
-def idea() -> Diagram:
-    """Xue: the same maps looked at in five ways, and fine maps for the border."""
-    looks = ("one pixel", "taps 6 apart", "taps 12 apart", "taps 18 apart", "mean of all")
-    nodes = [
-        Node("slice", "data"),
-        Node("fine maps", "features", "1/4 of the side", 0.25),
-        Node("coarse maps", "features", "1/16 of the side", 0.06),
-        *(Node(look, "idea", "", 0.06) for look in looks),
-        Node("mixed", "idea", "1/16 of the side", 0.06),
-        Node("both together", "enlarge", "1/4 of the side", 0.25),
-        Node("outline of the tumour", "data"),
-    ]
-    arrows = [Arrow(0, 1), Arrow(1, 2), *(Arrow(2, look) for look in range(3, 8))]
-    arrows += [Arrow(look, 8, "concatenate") for look in range(3, 8)]
-    arrows += [Arrow(8, 9), Arrow(1, 9, "concatenate"), Arrow(9, 10)]
-    return Diagram(nodes, arrows, title="The same coarse maps are looked at in five ways at once:")
 
 
 def met(rate: int, side: int) -> float:
@@ -159,10 +120,7 @@ def at_full_width(narrower: PublishedResults) -> str:
 
 
 def reported_beside(reported: Reported, results: Results):
-    """The paper's means and standard deviations over patients beside ours, for both networks.
-
-    The patients are others, so that no difference of the two is shown.
-    """
+    """The paper's means and standard deviations over patients beside ours, of other patients, for both networks."""
     rows = []
     for column, metric in METRICS.items():
         digits, line = round(-np.log10(2 * half(reported, column))), {"metric": audit.TITLES[column]}
@@ -178,36 +136,20 @@ def reported_beside(reported: Reported, results: Results):
 
 
 def t_tests(reported: Reported, results: Results) -> pd.DataFrame:
-    """The paired t-test of the paper over patients, which are averaged over seeds first, beside the printed p.
-
-    Returns:
-        A row for each metric of the paper: number of pairs, mean difference, correlation of the two networks, p of the
-        t-test and of the sign flips that the book uses elsewhere, and the printed p. Fewer than `tables.TESTABLE`
-        patients have no p.
-    """
+    """The paired t-test of the paper over patients, averaged over seeds, and the sign flips of this book beside the
+    printed p: a row for each metric. Fewer than `tables.TESTABLE` patients have no p."""
     rows = []
     for column, metric in METRICS.items():
         wide = results.averaged.pivot(index="patient", columns="method", values=metric)[list(PAIR)].dropna()
-        rows.append((audit.TITLES[column], *_tested(wide), _printed_p(reported, column)))
+        p, bound = audit.p_value(reported, column)
+        rows.append((audit.TITLES[column], *_tested(wide), f"{'below ' * bound}{p:g}"))
     names = ["metric", "patients", "mean difference", "correlation", "p (paired t)", "p (sign flip)", "printed p"]
     return pd.DataFrame(rows, columns=names)
 
 
-def _printed_p(reported: Reported, column: str) -> str:
-    p, bound = audit.p_value(reported, column)
-    return f"{'below ' if bound else ''}{p:g}"
-
-
 def by_unit(slices: pd.DataFrame) -> pd.DataFrame:
-    """The same masks compared twice: with slices as pairs, as the printed p suggest, and with patients.
-
-    Args:
-        slices: columns ``patient``, ``slice``, ``method`` and ``dsc``, from `npcrepro.book.chapter.Chapter.by_slice`.
-
-    Returns:
-        A row for each unit, as in `t_tests`. Slices of one patient are no independent pairs: their p is there to show
-        what counting them does.
-    """
+    """The rows of `Chapter.by_slice` compared as in `t_tests`: with slices as pairs, as the printed p suggest, and with
+    patients. Slices of one patient are no independent pairs: their p shows what counting them does."""
     wide = slices.pivot_table(index=["patient", "slice"], columns="method", values="dsc")[list(PAIR)].dropna()
     names = ["unit", "n", "mean difference of the DSC", "correlation", "p (paired t)", "p (sign flip)"]
     rows = [("slices", *_tested(wide, least=2)), ("patients", *_tested(wide.groupby("patient").mean()))]
@@ -244,11 +186,8 @@ def by_direction(results: Results):
 
 
 def epochs(published: Published) -> float:
-    """How often a published training went through the slices that show the target, mean over folds.
-
-    Raises:
-        InputError: nothing says how many slices of the cohort show it.
-    """
+    """How often a published training went through the slices that show the target, mean over folds; an `InputError`
+    where nothing says how many slices show it."""
     profile, cohort = published.runs[0]["profile"], published.runs[0]["cohort"]
     path = next((published.folder.parent / "cohorts").glob(f"*_{cohort}.csv"), None)
     if path is None:

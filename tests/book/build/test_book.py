@@ -11,7 +11,8 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.build import book, departures, pdf
+from npcrepro.book import departures
+from npcrepro.book.build import book, pdf
 
 
 def write(path: Path, text: str) -> Path:
@@ -273,9 +274,6 @@ class TestPages:
         assert text.count("SILENT") >= sum(entry.kind == "SILENT" for entry in entries)
         assert "inserted here when the book is built" not in text
 
-    def test_chapter_names_its_profile(self, visits):
-        assert "smoke" in visits["notebooks/li2018.html"].text
-
     def test_search_finds_a_word_of_the_glossary(self, chromium, site):
         page = chromium.new_page()
         page.goto(f"{site}/search.html?q=phantom")
@@ -296,16 +294,6 @@ class TestPages:
         assert claims.locator("output").inner_text().startswith(f"{shown.count()} of ")
         page.close()
 
-    def test_theme_button_makes_the_page_dark(self, chromium, site):
-        page = chromium.new_page(color_scheme="light")
-        page.goto(f"{site}/book/intro.html")
-        seen = set()
-        for _ in range(3):
-            seen.add(page.evaluate("document.documentElement.dataset.theme"))
-            page.locator("button.theme-switch-button:visible").first.click()
-        assert seen == {"light", "dark"}
-        page.close()
-
     @pytest.mark.parametrize(
         "name",
         [
@@ -324,12 +312,6 @@ class TestPages:
             link for link in one.links if link.startswith(site_below.removesuffix("npc")) and "/npc/" not in link
         ] == []
 
-    def test_search_works_below_a_folder_of_its_host(self, chromium, site_below):
-        page = chromium.new_page()
-        page.goto(f"{site_below}/search.html?q=phantom")
-        page.wait_for_selector("#search-results li a")
-        page.close()
-
     def test_download_of_the_chapter_names_no_folder_of_this_machine(self, html, repository):
         source = next((html / "_sources" / "notebooks").glob("li2018.ipynb*")).read_text("utf-8")
         assert str(repository) not in source
@@ -339,9 +321,6 @@ class TestPages:
 @pytest.mark.browser
 @pytest.mark.slow
 class TestAccessibility:
-    def test_checker_is_no_part_of_the_book(self, html):
-        assert list(html.rglob("axe*.js")) == []
-
     def test_checker_finds_a_picture_without_words(self, tmp_path, chromium, axe):
         follow = "matchMedia('(prefers-color-scheme: dark)').onchange = () => { now.dataset.theme = 'dark' }"
         (tmp_path / "bad.html").write_text(

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from npcrepro.book.build import departures
+from npcrepro.book import departures
 
 
 def write(path: Path, text: str) -> Path:
@@ -39,11 +39,6 @@ def test_departures_are_gathered_with_paper_kind_text_and_line(tmp_path):
     ]
 
 
-def test_trailing_tag_does_not_swallow_the_comment_of_the_next_statement(tmp_path):
-    write(tmp_path / "p" / "a.py", "x = 1  # SILENT: one\n# why the next line\ny = 2\n")
-    assert [entry.what for entry in departures.departures(tmp_path / "p")] == ["one"]
-
-
 def test_departures_page_links_to_the_line_and_escapes_markup():
     entry = departures.Departure(
         "li2018", "SILENT", "a|b * c_d, see `x|y --z`, --all", "npcrepro/papers/li2018/network.py", 7
@@ -53,10 +48,6 @@ def test_departures_page_links_to_the_line_and_escapes_markup():
     assert r"| SILENT | a\|b \* c\_d, see `x\|y --z`, \-\-all |" in page
     assert "(https://example.org/r/blob/main/npcrepro/papers/li2018/network.py#L7)" in page
     assert "Shared" not in page
-
-
-def test_departures_page_without_entries_says_so():
-    assert departures.page([], "https://example.org/r") == "No departure has been tagged yet."
 
 
 def test_table_of_kinds_on_the_page_is_the_one_of_the_code(repository):

@@ -1,6 +1,5 @@
 """Execution of notebooks: several at a time, again only after a change, nothing left behind."""
 
-import json
 import os
 import re
 import shutil
@@ -112,29 +111,6 @@ def test_failing_notebook_is_one_sentence_and_the_others_go_on(small_book, capfd
     assert {path.name for path in (root / "_build" / "executed").iterdir()} == {"three.ipynb", "three.key"}
     out = capfd.readouterr().out
     assert re.search(r"^two: failed The kernel of notebook two was killed, for instance for lack of", out, re.M)
-
-
-def test_notebook_without_the_common_parameters_is_refused(small_book):
-    root = small_book(one="1")
-    path = root / "notebooks" / "one.ipynb"
-    path.write_text(path.read_text().replace("runs = ", "run = "))
-    with pytest.raises(InputError, match="has no parameter 'runs'"):
-        execute(root)
-
-
-def test_unknown_notebook_is_refused_with_the_known_ones(small_book):
-    small_book(one="1")
-    with pytest.raises(InputError, match=r"no notebook 'two' in _toc\.yml; it lists one"):
-        book.build(notebooks=["two"])
-
-
-def test_the_longest_goes_first(small_book, monkeypatch):
-    root = small_book(short="1", li2018="1", long="1")
-    write(root / "_build" / "executed" / "long.ipynb", json.dumps({"metadata": {"papermill": {"duration": 400.0}}}))
-    begun = []
-    monkeypatch.setattr(notebooks, "_results", lambda root, names, *rest: (begun.extend(names), [])[1])
-    execute(root, "short", "li2018", "long")
-    assert begun == ["long", "li2018", "short"]
 
 
 WAITING = """

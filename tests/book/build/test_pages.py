@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.build import evidence, pages, sphinx_extension
+from npcrepro.book.build import evidence, pages
 from npcrepro.cohorts.cohort import Case, Cohort
 from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.phantom import KINDS
@@ -125,16 +125,6 @@ def test_every_cohort_of_real_images_is_told(repository):
     assert rows[-1][1:4] == ["23", "21", "4"]
 
 
-def test_cohort_that_nobody_has_told_is_named_with_the_place_for_it(tmp_path):
-    folder = tmp_path / "book" / "results" / "cohorts"
-    folder.mkdir(parents=True)
-    (folder / "505_Mine.csv").write_text("case,patient,suspect\nA,A,False\n")
-    with pytest.raises(
-        InputError, match=r"505_Mine\.csv: COHORTS in npcrepro/book/build/evidence\.py does not say what 'Mine' is"
-    ):
-        evidence.cohorts(tmp_path)
-
-
 def test_costs_are_those_of_the_record_that_stands_for_a_paper(repository):
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.costs(repository).splitlines()]
     luo = next(row for row in rows if row[:1] == ["Luo 2020"])
@@ -142,31 +132,6 @@ def test_costs_are_those_of_the_record_that_stands_for_a_paper(repository):
     minutes = [run["seconds"]["train"] / 60 for run in runs if run["method"] == "two-stage"]
     assert luo[1:4] == ["OpenKBP_OAR", "1,000", f"{sum(minutes) / len(minutes):.1f}"]
     assert "24 GB at `paper`" in evidence.costs(repository)
-
-
-def test_departures_link_to_the_repository_of_the_project(repository):
-    told = pages.tagged(repository)
-    url = re.search(r"^  url: (\S+)", (repository / "_config.yml").read_text("utf-8"), re.MULTILINE)[1]
-    assert "## Shared by all papers" in told
-    assert f"({url}/blob/main/npcrepro/losses/dice.py#L" in told
-
-
-@dataclasses.dataclass
-class Told:
-    """Something.
-
-    Attributes:
-        one: of this we know
-            a little.
-    """
-
-    one: int = 1
-
-
-def test_field_without_a_word_on_it_is_refused():
-    more = dataclasses.make_dataclass("More", [("two", int, 2)], bases=(Told,), namespace={"__doc__": Told.__doc__})
-    with pytest.raises(InputError, match="More says nothing of two"):
-        pages.described(more)
 
 
 def test_citation_is_the_one_of_the_file(repository):
@@ -181,20 +146,6 @@ def test_versions_hold_the_pins(repository):
     assert re.search(r"^\| Python \| >=3\.\d+ \| 3\.\d+ \|$", pages.versions(repository), re.MULTILINE)
     pin = next(line for line in (repository / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
     assert torch == f"| torch | >=2.9 | {pin.removeprefix('torch==')} |"
-
-
-def test_first_line_of_a_property_is_no_type():
-    from sphinx.ext.napoleon import Config, GoogleDocstring
-
-    text = ["Channels of the input: of images and maps.", "", "More: of it.", "", "Example:", "    >>> 1", "    1"]
-    read = GoogleDocstring(text, Config(), what="property", name="in_channels").lines()
-    assert read[0] == "of images and maps."
-    sphinx_extension.as_sentence("property", read)
-    assert read[:3] == text[:3]
-    assert not any(line.startswith(":type:") for line in read)
-    plain = ["Channels of the input."]
-    sphinx_extension.as_sentence("property", plain)
-    assert plain == ["Channels of the input."]
 
 
 def test_every_module_has_its_place_in_the_reference(repository):

@@ -108,16 +108,13 @@ def test_the_threshold_moves_and_the_numbers_follow(jupyterlab, chromium_path, t
         handle, readout = threshold.locator(".noUi-handle"), threshold.locator(".widget-readout")
         table = page.locator(".widget-html table")
         expect(readout).to_have_text("0.50")
-        expect(table).not_to_contain_text("…")
         start = table.inner_text()
-        page.screenshot(path=tmp_path / "start.png")
 
         handle.focus()
         page.keyboard.press("ArrowRight")
         expect(readout).to_have_text("0.51")
         page.keyboard.press("Home")  # everything is marked that the network has looked at
         expect(table).to_contain_text("threshold 0.01")
-        expect(table).not_to_contain_text("…")
         low = table.inner_text()
         page.keyboard.press("End")  # nothing is
         expect(table).to_contain_text("threshold 0.99")
@@ -127,7 +124,6 @@ def test_the_threshold_moves_and_the_numbers_follow(jupyterlab, chromium_path, t
         page.get_by_role("button", name="coronal").click()
         expect(page.locator(".widget-html", has=page.locator("table"))).to_contain_text("missed (FN)")
         expect(page.get_by_role("img", name=re.compile("coronal slice .*errors of"))).to_be_visible()
-        page.screenshot(path=tmp_path / "errors.png")
         browser.close()
     assert len(_dsc(start)) == 2
     assert all(float(dsc) > 0 for dsc in _dsc(low))

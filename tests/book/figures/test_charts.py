@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from npcrepro import statistics
-from npcrepro.book.figures import charts, volumes
+from npcrepro.book.figures import charts
 from npcrepro.papers.luo2020.protocol import PAPER
 from npcrepro.runs.per_patient import by_patient
 from npcrepro.runs.published import RESULTS, read_published
@@ -49,7 +49,7 @@ def test_boxes_have_the_quartiles_and_the_10th_and_90th_percentile(patients):
 def test_a_forest_shows_means_intervals_and_what_is_printed():
     values = {"A minus B": [0.1, 0.2, 0.3, 0.2], "C minus B": [-0.1, 0.0, -0.1, -0.2]}
     rows = {name: statistics.summarise(each) for name, each in values.items()}
-    (axis,) = volumes.forest(rows, "difference of the DSC", {"C minus B": -0.5, "D minus B": 9.0}).axes
+    (axis,) = charts.forest(rows, "difference of the DSC", {"C minus B": -0.5, "D minus B": 9.0}).axes
     names = [label.get_text().replace("\N{NO-BREAK SPACE}", " ") for label in axis.get_yticklabels()]
     assert names == ["A minus B (n = 4)", "C minus B (n = 4)"]
     points = {line.get_marker(): line.get_xydata() for line in axis.lines}
@@ -69,7 +69,7 @@ HISTORY = pd.DataFrame(
 
 
 def test_validation_curves_join_stages_and_average_runs():
-    (axis,) = volumes.validation_curves(HISTORY, PAPER).axes
+    (axis,) = charts.validation_curves(HISTORY, PAPER).axes
     *runs, mean = (line.get_xydata().tolist() for line in axis.lines)
     assert runs == [[[2, 0.9], [4, 0.8], [6, 0.6]], [[2, 0.7], [4, 0.6], [6, 0.2]]]
     np.testing.assert_allclose(mean, [[2, 0.8], [4, 0.7], [6, 0.4]])

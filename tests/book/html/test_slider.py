@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from npcrepro.book.html.parts import outline
 from npcrepro.book.html.slider import slider
+from npcrepro.book.parts import outline
 
 STATES = {"0 mm": "<b>nothing</b>", "1 < 2 mm": "<b>little</b>", "2 mm": "<b>much</b>"}
 

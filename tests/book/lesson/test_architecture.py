@@ -3,12 +3,12 @@
 import pytest
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.lesson.architecture import Block, architecture
-from npcrepro.papers.li2018.chapter import BLOCKS
+from npcrepro.book.lesson.architecture import Block, architecture, blocks_of
 from npcrepro.protocol import registry
 
 PAPER = registry.load("li2018")
 FULL = PAPER.profile("paper")
+BLOCKS = blocks_of("li2018", "stepwise")
 
 
 def test_sizes_and_skips_are_those_of_table_1():

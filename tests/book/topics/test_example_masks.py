@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from npcrepro.book.topics import example_masks
-from npcrepro.cohorts import public
-from npcrepro.findings import observers
-from npcrepro.metrics.overlap import Counts, count
+from npcrepro.metrics.overlap import count
 from npcrepro.metrics.panel import measure
 
 
@@ -17,11 +15,6 @@ class TestMasks:
         assert np.array_equal(second, np.roll(first, 20, axis=2))
         for mask in (reference, second):
             assert not any(np.take(mask, end, axis).any() for axis in range(3) for end in (0, -1))
-
-    def test_a_shift_off_the_grid_is_refused(self):
-        for shift_mm in (-0.1, example_masks.LARGEST_SHIFT_MM + 0.1, float("nan")):
-            with pytest.raises(ValueError, match="between 0 and 12 mm"):
-                example_masks.shifted_pair(shift_mm)
 
 
 class TestNumbers:
@@ -57,33 +50,3 @@ class TestNumbers:
         ):
             mask = squares <= 400
             assert computed == pytest.approx(count(np.roll(mask, steps, axis=-1), mask).dsc, abs=0.01)
-
-
-class TestObservers:
-    def test_record_is_whole(self):
-        pairs = observers.pairs()
-        assert len(pairs) == 145
-        assert pairs.case.nunique() == 7
-        assert set(pairs.structure) == set(public.find("deepmind-tcia").variants["oncologist"].structures)
-        assert not pairs.duplicated(["case", "structure"]).any()
-        for row in pairs.itertuples():
-            counts = Counts(row.tp, row.fp, row.fn, row.tn)
-            assert row.dsc == pytest.approx(counts.dsc, abs=1e-6)
-            voxel_mm3 = row.spacing_z_mm * row.spacing_y_mm * row.spacing_x_mm
-            assert row.reference_ml == pytest.approx((row.tp + row.fn) * voxel_mm3 / 1000, rel=1e-3)
-
-    def test_scans_with_a_copied_structure_are_doubtful(self):
-        pairs = observers.pairs()
-        copied = set(pairs[pairs.fp + pairs.fn == 0].case)
-        assert copied == set(pairs[pairs.suspect].case) == {"0522c0014"}
-
-    def test_agreement_is_the_median_of_what_is_not_doubtful(self):
-        table = observers.pairs()
-        expected = table[(table.structure == "Parotid_L") & (table.case != "0522c0014")]
-        found = observers.agreement()
-        assert found.loc["Parotid_L", "n"] == len(expected) == 6
-        assert found.loc["Parotid_L", "surfel_hd95_mm"] == np.median(expected.surfel_hd95_mm)
-        assert found.dsc.is_monotonic_decreasing
-        assert list(found.columns) == ["n", *observers.MEDIANS]
-        two = table[table.structure == "Brain"].head(2).assign(suspect=[False, True], dsc=[0.5, 0.7])
-        assert observers.agreement(two).dsc.to_dict() == {"Brain": 0.5}

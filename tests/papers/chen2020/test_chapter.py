@@ -5,45 +5,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from npcrepro.book.figures import volumes
-from npcrepro.book.lesson.architecture import architecture
+from npcrepro.book.figures import charts
+from npcrepro.book.lesson.architecture import architecture, blocks_of
 from npcrepro.book.lesson.result import of_page
 from npcrepro.papers.chen2020 import chapter as chapter_module
 from npcrepro.papers.chen2020.chapter import (
     show_overlap,
-    soft_dice,
     time_by_part,
     weights_line,
-    with_soft_dice,
     without_record,
 )
 from npcrepro.protocol import registry
 from npcrepro.runs.timing import CaseTime
 
 pytest_plugins = ["volume_fixtures"]
-
-
-def test_loss_dice_is_pooled_over_the_cases_of_a_patient_and_averaged_over_seeds():
-    masks = {"a": np.array([[[1, 0]]], bool), "b": np.array([[[1, 1]]], bool)}
-    prepared = SimpleNamespace(
-        cases_of=lambda patients, include_suspect: ["a", "b"],
-        case=lambda name: SimpleNamespace(patient="P", not_contoured=()),
-    )
-
-    def record(seed, value):
-        config = {"fold": {"test": ["P"]}, "method": {"name": "unet"}, "seed": seed}
-        return SimpleNamespace(config=config, prediction=lambda name: (None, np.full((1, 1, 1, 2), value)))
-
-    chapter = SimpleNamespace(
-        found=[record(0, 1.0), record(1, 0.0)],
-        prepared=prepared,
-        structures=("GTVp",),
-        masks=lambda name: {"GTVp": masks[name]},
-    )
-    rows = soft_dice(chapter)
-    # Certain of all four voxels, three of them right; and of none.
-    expected = ((1 - 2 * 3 / (3 + 4)) + 1) / 2
-    assert rows.to_dict("records") == [{"patient": "P", "method": "unet", "Loss_dice": pytest.approx(expected)}]
 
 
 def test_loss_dice_of_a_record_is_shown_and_its_absence_is_said(monkeypatch):
@@ -59,8 +34,6 @@ def test_loss_dice_of_a_record_is_shown_and_its_absence_is_said(monkeypatch):
     ]
     assert said[0] == ""
     assert all("is not in this record" in text for text in said[1:])
-    live = with_soft_dice(SimpleNamespace(results=SimpleNamespace(averaged=new)))
-    assert live.Loss_dice.tolist() == [0.4]
 
 
 def test_the_page_says_which_rule_chose_the_weights_and_whether_it_matters():
@@ -138,8 +111,8 @@ def test_the_weights_of_voxels_are_those_of_the_slice(trained):
 
 
 def test_channels_are_weighed_for_each_series_and_level(trained, monkeypatch):
-    seen, draw = [], volumes.channel_weights
-    monkeypatch.setattr(volumes, "channel_weights", lambda levels: [seen.append(levels), draw(levels)][1])
+    seen, draw = [], charts.channel_weights
+    monkeypatch.setattr(charts, "channel_weights", lambda levels: [seen.append(levels), draw(levels)][1])
     alt = chapter_module.channel_weights(trained).alt
     (levels,) = seen
     assert list(levels) == ["level 1", "level 2", "level 3", "level 4"]
@@ -171,7 +144,7 @@ def test_an_empty_window_that_stays_empty_is_paid_for(chapter):
 
 def test_every_encoder_and_fusion_block_is_drawn():
     paper = registry.load("chen2020")
-    drawn = architecture(paper.methods[0], paper.profile("paper"), chapter_module.BLOCKS)
+    drawn = architecture(paper.methods[0], paper.profile("paper"), blocks_of("chen2020", "mmfnet"))
     boxes = {node.label: (node.times, node.size) for node in drawn.nodes}
     assert boxes["encoder level 4"] == (3, "64 × 2 × 32 × 32")
     assert boxes["fusion block 4"] == (1, "64 × 2 × 32 × 32")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from npcrepro.book.figures import slices
-from npcrepro.book.lesson.architecture import architecture
+from npcrepro.book.lesson.architecture import architecture, blocks_of
 from npcrepro.book.lesson.result import of_page
 from npcrepro.metrics.overlap import count
 from npcrepro.papers.guo2021 import chapter
@@ -71,10 +71,10 @@ def test_the_second_observer_agrees_as_told_and_is_one_for_all_methods(cascade, 
 
 
 def test_both_networks_are_drawn_with_every_skip():
-    first = architecture(PAPER.method("bunet"), PAPER.profile("paper"), chapter.BUNET_BLOCKS)
+    first = architecture(PAPER.method("bunet"), PAPER.profile("paper"), blocks_of("guo2021", "bunet"))
     assert [node.size.split(" × ")[0] for node in first.nodes[1:5]] == ["16", "32", "64", "128"]
     assert sum(arrow.merge == "concatenate" for arrow in first.arrows) == 6  # a skip and what comes up, three times
-    second = architecture(PAPER.methods[0], PAPER.profile("paper"), chapter.BLOCKS)
+    second = architecture(PAPER.methods[0], PAPER.profile("paper"), blocks_of("guo2021", "cscn"))
     assert second.nodes[0].label == "image: THRIVE, map of BUNet"
     score = next(number for number, node in enumerate(second.nodes) if node.kind == "score")
     sources = {second.nodes[arrow.source].label for arrow in second.arrows if arrow.target == score}

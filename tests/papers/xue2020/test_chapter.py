@@ -11,7 +11,6 @@ from scipy import stats
 
 from npcrepro.base.errors import InputError
 from npcrepro.book.published import PublishedResults
-from npcrepro.cohorts import public
 from npcrepro.papers.xue2020 import chapter
 from npcrepro.papers.xue2020.network import DeepLabV3Plus
 from npcrepro.protocol import registry
@@ -134,15 +133,6 @@ def test_epochs_are_counted_from_the_record_and_its_cohort(tmp_path):
     (tmp_path / "cohorts").mkdir()
     (tmp_path / "cohorts" / "900_made-up.csv").write_text("patient,slices\nT1,30\nT2,50\nP00,99\n")
     assert chapter.epochs(read_published(tmp_path / "made-up")) == 5
-
-
-@pytest.mark.parametrize(("key", "variant"), [("xue2020", "targets"), ("luo2020", "oars")])
-def test_the_chapters_on_ct_name_the_public_set_of_npc(key, variant):
-    text = (NOTEBOOKS / f"{key}.ipynb").read_text("utf-8")
-    assert "segrap2023" in text
-    assert f"--variant {variant}" in text
-    assert variant in public.find("segrap2023").variants
-    assert "no such set is" not in text
 
 
 def test_the_printed_schedule_is_that_of_profile_paper():

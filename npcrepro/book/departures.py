@@ -52,10 +52,7 @@ def departures(package: str | Path | None = None) -> list[Departure]:
     for path in sorted(package.rglob("*.py")):
         folder = path.parent.name
         paper = folder if folder in registry.KEYS else "shared"
-        with open(path, "rb") as stream:
-            encoding, _ = tokenize.detect_encoding(stream.readline)
-        text = path.read_text(encoding)
-        for line, kind, what in _tags(text):
+        for line, kind, what in _tags(path.read_text("utf-8")):
             # A file that two papers share names the one that a tag is about: "Luo 2020, ...".
             about, key = re.match(r"(\w+) (\d{4}), ", what), ""
             if about and (key := f"{about[1]}{about[2]}".lower()) in registry.KEYS:
@@ -66,19 +63,23 @@ def departures(package: str | Path | None = None) -> list[Departure]:
     return sorted(found, key=lambda entry: (order.index(entry.paper), entry.path, entry.line))
 
 
+def comments(text: str) -> dict[int, tokenize.TokenInfo]:
+    """Line to comment of a source file; a string that looks like one is none."""
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
+
+
 def _tags(text: str) -> Iterator[tuple[int, str, str]]:
     """Tags of one source file: line number, kind and text."""
-    # Comments only: a string that speaks of a tag is not one.
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    comments = {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
-    for line, token in comments.items():
+    found = comments(text)
+    for line, token in found.items():
         match = re.match(rf"#\s*({'|'.join(KINDS)}):\s*(.*)", token.string)
         if not match:
             continue
-        parts, below = [match[2]], comments.get(line + 1)
+        parts, below = [match[2]], found.get(line + 1)
         while below and below.start[1] == token.start[1] and not re.match(r"#\s*[A-Z]+:", below.string):
             parts.append(below.string.lstrip("#").strip())
-            below = comments.get(below.start[0] + 1)
+            below = found.get(below.start[0] + 1)
         yield line, match[1], " ".join(filter(None, parts))
 
 

@@ -1,26 +1,69 @@
-"""Small parts of HTML that several widgets of a page need."""
+"""Small parts of HTML that several widgets of a page need, and the templates of these widgets."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from html import escape
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from npcrepro.base.wording import DASH
 
 
-def unique_name(kind: str, *content: str) -> str:
-    """An identifier for a widget: the same content has the same one in every build, other content has another.
+def fill(template: str, **content: object) -> str:
+    """The HTML of a template in ``templates/``; what is no `Markup` is text.
+
+    Args:
+        template: its name, ``"slider"``.
+        content: what it shows. ``name`` is the identifier of the widget: the same content has the same one in every
+            build, other content has another.
+    """
+    name = unique_name(template, repr(content))
+    return _templates().get_template(f"{template}.html").render(name=name, **content)
+
+
+def unique_name(kind: str, content: str) -> str:
+    """An identifier for a widget, made of its content."""
+    return f"{kind}-{sha256(content.encode()).hexdigest()[:8]}"
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined,
+    )  # fmt: skip
+    found.globals["swatch"] = lambda colour: Markup(swatch(colour))
+    found.filters["together"] = together
+    return found
+
+
+def frame(
+    rows: Sequence[Sequence[str]], head: Sequence[str] = (), caption: str = "", classes: str = "dataframe npc-frame"
+) -> Markup:
+    """A table with a head for each row, and for each column if ``head`` has some.
+
+    Args:
+        rows: the title of each row and its cells; what is no `Markup` is text.
+    """
+    return Markup(fill("frame", rows=rows, head=head, caption=caption, classes=classes))
+
+
+def together(text: str, most: int = 12) -> str:
+    """A short text with blanks that do not break, such as "0 of 110"; a longer one as it is.
 
     Example:
-        >>> unique_name("slider", "shift") == unique_name("slider", "shift") != unique_name("slider", "turn")
-        True
+        >>> together("Luo 2020"), together("a longer text")
+        ('Luo\\xa02020', 'a longer text')
     """
-    return f"{kind}-{sha256(''.join(content).encode()).hexdigest()[:8]}"
+    return text.replace(" ", "\N{NO-BREAK SPACE}") if len(text) <= most else text
 
 
 def data_uri(save: Callable, kind: str, **options) -> str:
@@ -46,6 +89,17 @@ def swatch(colour: str) -> str:
     # With a border, as white is among the colours.
     box = "display: inline-block; width: 0.7em; height: 0.7em; border: 1px solid #888"
     return f'<span aria-hidden="true" style="{box}; background: {colour}"></span>'
+
+
+def colour_key(entries: Mapping[str, str]) -> str:
+    """What colours mean: a square and a word for each, on one line where there is room.
+
+    Args:
+        entries: word to colour.
+    """
+    return ", ".join(
+        f'<span style="white-space: nowrap">{swatch(colour)} {escape(word)}</span>' for word, colour in entries.items()
+    )
 
 
 def panel(title: str, label: str, shape: Sequence[int], spacing_mm: Sequence[float] | np.ndarray, drawing: str) -> str:

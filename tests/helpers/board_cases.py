@@ -1,0 +1,47 @@
+"""Published records of methods of Luo et al. 2020, made of counts of voxels."""
+
+import json
+from math import nan
+
+import pandas as pd
+
+from npcrepro.base.files import as_data
+from npcrepro.protocol import registry
+from npcrepro.runs.evaluation import CASE_COLUMNS
+from npcrepro.runs.published import write_cases
+from npcrepro.runs.records import IDENTITY
+
+ORGANS = ("BrainStem", "Mandible")
+
+
+def dsc(hits):
+    """Of ``hits`` voxels found of 10, and no other."""
+    return 2 * hits / (hits + 10)
+
+
+def rows_of(method, hits, patient, structure="BrainStem", seed=0, fold=0, suspect=False):
+    """A row in all slices."""
+    about = {"paper": "luo2020", "method": method, "cohort": "c", "profile": "p", "fold": fold, "seed": seed}
+    values = dict.fromkeys(CASE_COLUMNS, 0.5) | {"case": f"{patient}_1", "patient": patient, "suspect": suspect}
+    values |= {"structure": structure, "region": "all_slices", "status": "ok" if hits else "pred_empty"}
+    values |= {"tp": hits, "fp": 0, "fn": 10 - hits, "tn": 90, "dsc": dsc(hits)}
+    values |= {"surfel_hd95_mm": 10.0 - hits if hits else nan, "reference_ml": 10.0, "predicted_ml": float(hits)}
+    return about | values
+
+
+def publish(folder, rows, *, paper="luo2020", profile="p", cohort="c", data="abc"):
+    """A record with these rows, as `records.publish` would write it; methods have the networks of their paper."""
+    folder.mkdir(parents=True)
+    cases = pd.DataFrame(rows).assign(paper=paper, profile=profile, cohort=cohort)
+    write_cases(folder, cases)
+    own = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
+    size = {"name": profile, "matrix": [32, 32], "width": 0.25}
+    common = {"paper": paper, "cohort": cohort, "data_sha256": data, "split_sha256": "def", "profile": size}
+    common |= {"device": "a card", "finished": "2026-01-02T00:00:00", "status": "trained", "used": {}}
+    common |= {"seconds": {"train": 120.0, "predict": 24.0, "all": 144.0}, "peak_gpu_memory_mib": 1234}
+    known = {method.name: method for method in registry.load("luo2020").methods}
+    methods = {name: as_data(known[name]) for name in cases.method.unique()}
+    (folder / "runs.json").write_text(json.dumps({"common": common, "methods": methods, "runs": own}))
+    curve = cases[IDENTITY].drop_duplicates().assign(stage="all", update=1, loss=1.0)
+    curve.to_csv(folder / "history.csv", index=False)
+    return folder
