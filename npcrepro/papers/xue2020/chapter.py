@@ -189,7 +189,7 @@ def t_tests(reported: Reported, results: Results) -> pd.DataFrame:
     for column, metric in METRICS.items():
         wide = results.averaged.pivot(index="patient", columns="method", values=metric)[list(PAIR)].dropna()
         rows.append((audit.TITLES[column], *_tested(wide), _printed_p(reported, column)))
-    names = ["metric", "patients", "mean difference", "correlation", "p (paired t)", "p (sign flip)", "printed p"]
+    names = ["metric", "patients", "mean difference", "correlation", "p (paired t)", "p (sign flip)", "reported p"]
     return pd.DataFrame(rows, columns=names)
 
 
