@@ -252,7 +252,7 @@ def weights_line(results: PublishedResults) -> Markdown:
         told = "none would have been tested with other weights, so no number here depends on the rule"
     return Markdown(
         f"**{'Two rules' if newer else 'An older rule'} of choosing weights.** {plural(len(old), 'run')} of two stages "
-        f"have the weights of the best check of their second stage{others}. Today the best check of both stages is taken. "
+        f"have the weights of the best check of their second stage{others}. Today it is the best check of both. "
         f"By this rule, {told}. Networks of one stage are the same by both rules."
     )
 
