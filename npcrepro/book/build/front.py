@@ -73,7 +73,7 @@ def findings(root: Path) -> str:
     return "\n".join(
         [
             f"1. **Reported numbers contradict each other.** {len(failed)} of {len(checks)} arithmetic checks fail, in "
-            f"{failed.paper.nunique()} of {len(registry.KEYS)} papers. They need no image and no training. "
+            f"{failed.paper.nunique()} of {len(registry.KEYS)} papers. These checks need no image and no training. "
             "[The audit](../notebooks/audit.ipynb)",
             f"2. **Splitting slices in place of patients gains {split['mean']:.2f} in Dice** (95 % interval "
             f"{split.low:.2f} to {split.high:.2f}), on the same slices. By its counts, one paper divides slices. "
