@@ -37,7 +37,7 @@ MET = {"full": "yes", "partly": "in part", "none": "no"}
 OVERALL_VERDICTS = {
     "holds so far": "some claims are confirmed or seen here, and none is refuted, not seen or mixed",
     "mixed": "some claims are borne out in full or in part, others are not",
-    "weaker than printed": "claims are borne out, but none in the printed size",
+    "weaker than reported": "claims are borne out, but none in the reported size",
     "does not hold so far": "claims are refuted or not seen here, none is borne out",
     "open": "fewer than half of the claims have been decided",
 }
@@ -45,7 +45,7 @@ OVERALL_VERDICTS = {
 _COLOURS = {
     "holds so far": ("✓", "#bfe6d8"),
     "mixed": ("±", "#fbe3b5"),
-    "weaker than printed": ("↓", "#fbe3b5"),
+    "weaker than reported": ("↓", "#fbe3b5"),
     "does not hold so far": ("✗", "#f6c9ad"),
     "open": ("?", "#d9e3ea"),
 }
@@ -68,7 +68,7 @@ def overall_verdict(verdicts: Sequence[str]) -> str:
     shown = found["confirmed"] + found[ledger.SEEN]
     if found["refuted"] + found[ledger.NOT_SEEN] + found["mixed"]:
         return "mixed" if shown + found["weakened"] + found["mixed"] else "does not hold so far"
-    return "holds so far" if shown else "weaker than printed"
+    return "holds so far" if shown else "weaker than reported"
 
 
 def chapter_end(key: str, chapter: Chapter | None = None) -> HTML:
@@ -89,7 +89,7 @@ def chapter_end(key: str, chapter: Chapter | None = None) -> HTML:
         "What was difficult": escape(_entry(key, "experience", "difficult")),
         "Departures": _departures(key),
         "Arithmetic": f'{_checked(key)} (<a href="audit.html">what each asks</a>).',
-        "Effect of chance": _chance(key, found),
+        "Seed noise": _chance(key, found),
         "Compute": f"{escape(_entry(key, 'compute'))} (the paper). {_compute(found, chapter)}",
     }
     return HTML(_table("dataframe npc-frame", (_row(name, cell) for name, cell in rows.items())))
@@ -179,7 +179,7 @@ def _scope(lines: Sequence[Line]) -> str:
         )
         for line in lines
     )
-    head = ("claim", "printed", "as first listed", "after a stronger control")
+    head = ("claim", "reported", "as first listed", "after a stronger control")
     return (
         f"<details><summary>{plural(len(lines), 'claim')} that this chapter is about</summary>"
         f"{_table('dataframe', rows, head)}</details>"
@@ -211,7 +211,7 @@ def _chance(key: str, found: Sequence[Published]) -> str:
         return known
     why = "All published runs have one seed" if found else "No run is published"
     command = f"npcrepro run {key} --cohort COHORT --seeds 0 --seeds 1 --seeds 2"
-    return f"{why}, so that nobody knows yet how much of a difference is luck. <code>{command}</code> would tell."
+    return f"{why}, so the seed noise is not known yet. <code>{command}</code> would measure it."
 
 
 def _spread(published: Published) -> str:
