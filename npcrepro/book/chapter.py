@@ -12,12 +12,13 @@ from itertools import chain
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 
 from npcrepro.base.wording import middle, plural, seeds_line
 from npcrepro.book import tables
 from npcrepro.book.figures import slices, style
 from npcrepro.book.html import viewer, volume_files
+from npcrepro.book.html.filter_table import filter_table
 from npcrepro.book.results import Results
 from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
@@ -61,9 +62,10 @@ class Chapter:
 
     # What it is about
 
-    def gaps(self):
-        """What the paper leaves open, and what is done here."""
-        return tables.show(pd.DataFrame(self.reported["gaps"]), "What the paper leaves open, and what is done here")
+    def gaps(self) -> HTML:
+        """What the paper leaves open, and what is done here, in a box of its own that scrolls."""
+        rows, caption = pd.DataFrame(self.reported["gaps"]), "What the paper leaves open, and what is done here"
+        return HTML(filter_table(rows, under="gap", caption=caption))
 
     def images(self, count: int = 4, limits: tuple[float, float] | None = None) -> Markdown:
         """One slice of each of the first cases with the contours of the structures, and a line on the cohort."""
@@ -107,9 +109,9 @@ class Chapter:
         return self.prepared.case(case).spacing_mm if self.prepared.spacing_known else evaluation.UNKNOWN_SPACING
 
     def layers(self) -> Markdown:
-        """The layer table of the proposed method as printed in the paper, and its size in this profile."""
+        """The layers of the proposed method at the size of the paper, to be unfolded, and its size in this profile."""
         rows, here = (tables.layers(self.paper.methods[0], size) for size in (self.paper.profile("paper"), self.size))
-        display(tables.show(rows))
+        display(HTML(f"<details><summary>Layer by layer</summary>{tables.show(rows).to_html()}</details>"))
         return Markdown(
             f"{rows['parameters'].sum():,} parameters, {rows['MAC (millions)'].sum() / 1000:.2f} billion "
             f"multiply-accumulates for one input. At profile `{self.settings.profile}` the matrix is "

@@ -38,7 +38,7 @@ MET = {"full": "yes", "partly": "in part", "none": "no"}
 OVERALL_VERDICTS = {
     "holds so far": "some claims are confirmed or seen here, and none is refuted, not seen or mixed",
     "mixed": "some claims are borne out in full or in part, others are not",
-    "weaker than printed": "claims are borne out, but none in the printed size",
+    "weaker than reported": "claims are borne out, but none in the reported size",
     "does not hold so far": "claims are refuted or not seen here, none is borne out",
     "open": "fewer than half of the claims have been decided",
 }
@@ -46,7 +46,7 @@ OVERALL_VERDICTS = {
 _COLOURS = {
     "holds so far": ("✓", "#bfe6d8"),
     "mixed": ("±", "#fbe3b5"),
-    "weaker than printed": ("↓", "#fbe3b5"),
+    "weaker than reported": ("↓", "#fbe3b5"),
     "does not hold so far": ("✗", "#f6c9ad"),
     "open": ("?", "#d9e3ea"),
 }
@@ -69,7 +69,7 @@ def overall_verdict(verdicts: Sequence[str]) -> str:
     shown = found["confirmed"] + found[ledger.SEEN]
     if found["refuted"] + found[ledger.NOT_SEEN] + found["mixed"]:
         return "mixed" if shown + found["weakened"] + found["mixed"] else "does not hold so far"
-    return "holds so far" if shown else "weaker than printed"
+    return "holds so far" if shown else "weaker than reported"
 
 
 def chapter_end(key: str, chapter: Chapter | None = None) -> HTML:
@@ -95,7 +95,7 @@ def chapter_end(key: str, chapter: Chapter | None = None) -> HTML:
         "What was difficult": _entry(key, "experience", "difficult"),
         "Departures": _departures(key),
         "Arithmetic": Markup('{} (<a href="audit.html">what each asks</a>).').format(_checked(key)),
-        "Effect of chance": _chance(key, found),
+        "Seed noise": _chance(key, found),
         "Compute": f"{_entry(key, 'compute')} (the paper). {_compute(found, chapter)}",
     }
     return HTML(frame(list(rows.items())))
@@ -150,7 +150,7 @@ def _scope(lines: Sequence[Line]) -> Markup:
         )
         for line in lines
     ]
-    table = frame(rows, ("claim", "printed", "as first listed", "after a stronger control"), classes="dataframe")
+    table = frame(rows, ("claim", "reported", "as first listed", "after a stronger control"), classes="dataframe")
     return Markup(
         "<details><summary>{} that this chapter is about</summary>{}</details>"
         'Tests, effects and commands are in the <a href="claims.html">ledger of claims</a>.'
@@ -180,7 +180,7 @@ def _chance(key: str, found: Sequence[Published]) -> str:
         return known
     why = "All published runs have one seed" if found else "No run is published"
     command = f"npcrepro run {key} --cohort COHORT --seeds 0 --seeds 1 --seeds 2"
-    told = "{}, so that nobody knows yet how much of a difference is luck. <code>{}</code> would tell."
+    told = "{}, so the seed noise is not known yet. <code>{}</code> would measure it."
     return Markup(told).format(why, command)
 
 

@@ -225,7 +225,7 @@ class Results:
             sentences.append("Intervals of so few patients are easily too narrow, and no test could confirm them.")
         if once:
             who = "Each method has" if len(once) == len(shown) else f"Of {in_words(once)} there is"
-            sentences.append(f"{who} one seed only, so that the chance of a single training is not in these intervals.")
+            sentences.append(f"{who} one seed only, so seed noise is not in these intervals.")
         return " ".join(sentences)
 
     def differences(self, *pairs: tuple[str, str], metric: str = "dsc", printed: Mapping[str, float] | None = None):

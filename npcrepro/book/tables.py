@@ -228,7 +228,7 @@ def differences(
     if not printed:
         return frame
     theirs = [printed_difference(paper, pair, printed) for pair in tests]
-    return frame.assign(printed=[DASH if value is None else f"{value:+z.3f}" for value in theirs])
+    return frame.assign(reported=[DASH if value is None else f"{value:+z.3f}" for value in theirs])
 
 
 def printed_difference(paper: Paper, pair: tuple[str, str], printed: Mapping[str, float]) -> float | None:

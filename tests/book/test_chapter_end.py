@@ -49,7 +49,7 @@ def record(monkeypatch):
         (["not seen here", "undecided"], "does not hold so far"),
         (["seen here", "not decidable here", "undecided"], "open"),
         (["weakened", "refuted"], "mixed"),
-        (["weakened", "undecided"], "weaker than printed"),
+        (["weakened", "undecided"], "weaker than reported"),
         (["refuted", "undecided"], "does not hold so far"),
         ([], "open"),
     ],
@@ -80,7 +80,7 @@ def test_chapter_end_has_every_row_and_counts_the_verdicts(decided, monkeypatch)
     assert f"? open {len(decided) - 1} claims: 1 weakened, 1 refuted, {len(decided) - 3} no evidence yet" in told
     assert "; 1 of this book: 1 no evidence yet" in told  # what the audit says is no claim of the paper
     assert "Tesla P40" in told
-    assert "No run is published, so that nobody knows" in told
+    assert "No run is published, so the seed noise is not known" in told
     assert "npcrepro run xue2020 " in told
     assert all(line.claim.text in told for line in decided)
 

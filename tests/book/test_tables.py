@@ -108,7 +108,7 @@ def test_too_few_patients_for_a_p_below_a_twentieth_are_not_tested():
     # The one that is not tested does not count among those that are.
     assert rows[tables.P].tolist() == ["0.031", "–"]
     assert "–" not in rows["95 % interval"].tolist()
-    assert rows.printed.tolist() == ["-0.100", "–"]
+    assert rows.reported.tolist() == ["-0.100", "–"]
 
 
 def test_a_table_has_no_negative_zero_and_short_texts_do_not_break():

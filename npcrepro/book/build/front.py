@@ -53,9 +53,10 @@ def picture(root: Path) -> str:
         '<figure class="npc-front"><picture>'
         '<source media="(max-width: 600px)" srcset="../_static/what-moves-narrow.svg">'
         f'<img class="dark-light" src="../_static/what-moves.svg" alt="{alt}"></picture>'
-        "<figcaption>What moves the mean Dice score (DSC). A dot compares two trainings on the same patients; its line "
-        "is the 95 % interval over patients. <em>Only another seed</em>: best minus worst seed of one method. Orange: "
-        "choices on which a paper is silent or unclear, or which are ours, most of them picked with hindsight."
+        "<figcaption>What moves the mean Dice score (DSC). A dot compares two trainings on the same patients. Its line "
+        "is the 95 % interval over patients. <em>Only another seed</em> is the best minus the worst seed of one "
+        "method. Orange dots are choices on which a paper is silent or unclear, or which are ours. We picked most of "
+        "them with hindsight."
         "</figcaption></figure>"
     )
 
@@ -68,18 +69,18 @@ def findings(root: Path) -> str:
     ideas, split = rows[rows.kind == lessons.IDEA], rows[rows.kind == lessons.SPLIT].iloc[0]
     large = ideas[ideas["mean"] > lessons.LARGE]
     strong = rows[rows.kind.isin(("recipe", "loss")) & (rows["mean"] > lessons.LARGE) & (rows.low > 0)]
-    told = in_words([f"{row.what} ({row.mean:+.2f})" for row in strong.itertuples()])
+    told = in_words([f"*{row.what}* ({row.mean:+.2f})" for row in strong.itertuples()])
     return "\n".join(
         [
             f"1. **Reported numbers contradict each other.** {len(failed)} of {len(checks)} arithmetic checks fail, in "
-            f"{failed.paper.nunique()} of {len(registry.KEYS)} papers. They need no image and no training. "
+            f"{failed.paper.nunique()} of {len(registry.KEYS)} papers. These checks need no image and no training. "
             "[The audit](../notebooks/audit.ipynb)",
             f"2. **Splitting slices in place of patients gains {split['mean']:.2f} in Dice** (95 % interval "
             f"{split.low:.2f} to {split.high:.2f}), on the same slices. By its counts, one paper divides slices. "
             "[The lessons](../notebooks/lessons.ipynb)",
             f"3. **Recipe and loss outweigh most ideas.** Of {plural(len(ideas), 'idea')} of the papers, {len(large)} "
-            f"gain more than {lessons.LARGE:g}. Choices on which a paper is silent or unclear move as much: {told}. "
-            "[The ledger](../notebooks/claims.ipynb)",
+            f"gain more than {lessons.LARGE:g}. Choices on which a paper is silent or unclear can gain as much: "
+            f"{told}. [The ledger](../notebooks/claims.ipynb)",
         ]
     )
 

@@ -21,6 +21,7 @@ def setup(app) -> None:
         priority=600,
     )
     app.connect("autodoc-process-docstring", lambda app, what, name, thing, options, lines: as_rst_tables(lines))
+    app.connect("doctree-resolved", lambda app, doctree, name: describe(doctree))
     app.connect("html-page-context", lambda app, name, template, context, doctree: _accessible(context))
     app.connect("build-finished", lambda app, error: None if error else _finish(Path(app.outdir)))
 
@@ -30,6 +31,33 @@ def _accessible(context: dict) -> None:
     if "body" in context:
         body = context["body"].replace('<summary aria-label="Toggle hidden content">', "<summary>")
         context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def describe(doctree) -> None:
+    """Give figures without a text alternative, in place, the words that stand with them: the title of the section and
+    the caption behind the figure in its cell. Sphinx would write the name of a file.
+
+    Example:
+        >>> from docutils import nodes
+        >>> picture, caption = nodes.image(uri="a.png"), nodes.paragraph("", "A dot is a patient.")
+        >>> cell = nodes.container("", picture, caption, classes=["cell"])
+        >>> describe(nodes.section("", nodes.title("", "Volumes"), cell))
+        >>> picture["alt"]
+        'Figure, Volumes: A dot is a patient.'
+    """
+    from docutils import nodes
+
+    for image in doctree.findall(nodes.image):
+        if not image.get("alt"):
+            above = [image]
+            while above[-1].parent is not None:
+                above.append(above[-1].parent)
+            cell = next((node for node in above if "cell" in node.get("classes", ())), image)
+            inside = list(cell.findall())
+            behind = inside[next(place for place, node in enumerate(inside) if node is image) :]
+            caption = next((node.astext() for node in behind if isinstance(node, nodes.paragraph)), "")
+            titles = (child.astext() for node in above for child in node.children if isinstance(child, nodes.title))
+            image["alt"] = f"Figure, {next(titles, 'without a title')}{f': {caption}' if caption else ''}"
 
 
 def _finish(folder: Path) -> None:

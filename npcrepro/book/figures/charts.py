@@ -169,7 +169,7 @@ def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper
     """
     figure, axes = style.panels(2, 2, 3.6)
     axes[0].scatter(printed.volume_readers, printed.volume_auto, s=18, color="0.3")
-    axes[0].set_title(f"As printed ({where}, n = {len(printed)})", fontsize=9)
+    axes[0].set_title(f"As reported ({where}, n = {len(printed)})", fontsize=9)
     for name, rows in patients.groupby("method", sort=False):
         dots = {"s": 18, "color": style.colours(paper)[name], "label": style.titles(paper)[name]}
         axes[1].scatter(rows.reference_ml, rows.predicted_ml, **dots)

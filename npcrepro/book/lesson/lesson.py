@@ -241,11 +241,11 @@ class Lesson:
             return f"{who}: on these patients no difference is clear."
         ends = [end for pair in clear for end in (found[pair].low, found[pair].high)]
         digits = 2 if all(round(end, 2) for end in ends) else 3  # an end that is not 0 does not look like it
-        told = "; ".join(f"*{tables.minus(self.paper, *pair)}* {_interval(found[pair], digits)}" for pair in clear)
+        told = "\n".join(f"* *{tables.minus(self.paper, *pair)}* {_interval(found[pair], digits)}" for pair in clear)
         rest = len(pairs) - len(clear)
         left = "The other interval holds" if rest == 1 else f"The other {rest} intervals hold"
-        others = f" {left} 0, so that nothing can be said of {'it' if rest == 1 else 'them'}." if rest else ""
-        return f"Clear of 0: {told}.{others}"
+        others = f"{left} 0, so we cannot say which method is better." if rest else ""
+        return f"These differences are clear of 0, with 95 % intervals:\n\n{told}\n\n{others}"
 
     def learning_curves(self, *methods: str) -> Picture:
         """Training and validation loss of the runs of the page."""

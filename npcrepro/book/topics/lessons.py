@@ -151,7 +151,7 @@ def picture(rows: pd.DataFrame, narrow: bool = False) -> Figure:
         places.append(edges[-1] + above + free + lines)
         edges.append(edges[-1] + above + size)
     figure, axis = plt.subplots(
-        figsize=(4.0 if narrow else 8.0, 0.6 + (0.09 if narrow else 0.086) * edges[-1]),
+        figsize=(4.0 if narrow else 8.0, 0.6 + (0.09 if narrow else 0.106) * edges[-1]),
         facecolor="white",
         layout="constrained",
     )
@@ -182,7 +182,7 @@ def _name_the_largest(axis: Axes, rows: pd.DataFrame, places: np.ndarray) -> Non
         if row.mean > LARGE and row.kind not in (SEED, SPLIT):
             left = row.mean > 0.15
             end, side = (row.low - 0.004, "right") if left else (row.high + 0.004, "left")
-            told = axis.text(end, place, row.what, ha=side, va="center", fontsize=8, color="0.25")
+            told = axis.text(end, place, row.what, ha=side, va="center", fontsize=7.5, color="0.25")
             told.set_in_layout(False)
 
 

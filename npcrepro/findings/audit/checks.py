@@ -22,9 +22,9 @@ VERDICTS = {
     "inconsistent": "two statements cannot both be right",
     "impossible": "a number violates an identity or an inequality",
     "not stated": "the paper leaves out the setting, the definition, the spread or the row that the check asks for",
-    "cannot tell": "what is printed fits more than one answer",
+    "cannot tell": "what is reported fits more than one answer",
 }
-AS_PRINTED = "As printed."  # the reading of a check in which nothing needs saving
+AS_PRINTED = "As reported."  # the reading of a check in which nothing needs saving
 TINY = 1e-9  # printed decimals are not exact in binary
 Reported = Mapping[str, Any]  # content of a paper's YAML file
 

@@ -19,8 +19,8 @@ SEEN, NOT_SEEN = "seen here", "not seen here"
 TOO_FEW, NEW_RUNS = "not decidable here", "needs new runs"
 NO_EVIDENCE, NOT_HERE = "no evidence yet", "not testable here"
 VERDICTS = {
-    "confirmed": "on the paper's kind of images, by a network of its size, the interval reaches the printed effect",
-    "weakened": "on such images and by such a network it is shown, short of the printed effect",
+    "confirmed": "on the paper's kind of images, by a network of its size, the interval reaches the reported effect",
+    "weakened": "on such images and by such a network it is shown, short of the reported effect",
     "refuted": "on such images and by such a network the opposite is shown, or no difference that matters",
     SEEN: "it is shown, but on a stand-in: other images, a smaller network, a shorter training, or by one choice only",
     NOT_SEEN: "the opposite or no difference is shown, but on a stand-in",

@@ -58,7 +58,7 @@ def transfer_gains(reported: Reported) -> dict[str, float]:
 
 @check("C01", where="Section IV-E",
     claim="Gains of 11.08 %, 14.14 % and 0.1023; 6.39 %, 7.67 % and 0.0649; 1.86 %, 2.82 % and 0.0234.",
-    reading="As printed, in percentage points; Table I is meant where Table II is cited.",
+    reading="As reported, in percentage points; Table I is meant where Table II is cited.",
     consequence="None: the nine gains are those of Table I.")  # fmt: skip
 def gains(reported: Reported) -> Finding:
     found, printed = recomputed_gains(reported), printed_gains(reported)
@@ -89,7 +89,7 @@ def least_loss(dsc: Any) -> Any:
 
 @check("C02", where="Equations 1 and 14, Tables I and II",
     claim="DSC is of masks and the Dice loss of probabilities, so that they need not add up to 1.",
-    reading="As printed.",
+    reading="As reported.",
     consequence="Threshold 0.5; soft and hard DSC are both reported.")  # fmt: skip
 def dsc_and_loss(reported: Reported) -> Finding:
     table = {**rows(reported), **rows(reported, "table2")}
@@ -123,7 +123,7 @@ def printed_dice(overlap: float, predicted: float, labelled: float, epsilon: flo
 @check("C03", where="Equation 1",
     claim="In the Dice loss the factor 2 multiplies the smoothing term as well.",
     reading="Few windows had no tumour; or the factor 2 belongs to the overlap alone.",
-    consequence="1 - (2I + eps) / (P + G + eps); the printed form is a method.")  # fmt: skip
+    consequence="1 - (2I + eps) / (P + G + eps); the reported form is a method.")  # fmt: skip
 def dice_loss(reported: Reported) -> Finding:
     epsilon = reported["text"]["epsilon"]
     cases = {
@@ -144,7 +144,7 @@ def dice_loss(reported: Reported) -> Finding:
 
 @check("C04", where="Training",
     claim="149 patients, five folds, a quarter of the training part for validation, 75 updates of 8 in an epoch.",
-    reading="As printed.",
+    reading="As reported.",
     consequence="An epoch is about one pass; the same folds for pre-training and fusion.")  # fmt: skip
 def patients_and_updates(reported: Reported) -> Finding:
     n, text, depth = reported["paper"]["patients"], reported["text"], reported["paper"]["matrix"][0]
@@ -162,7 +162,7 @@ def patients_and_updates(reported: Reported) -> Finding:
 
 @check("C05", where="Table II, Section V",
     claim="Self-transfer improves every configuration.",
-    reading="As printed, by the sign.",
+    reading="As reported, by the sign.",
     consequence="Several seeds, with the missing baseline.")  # fmt: skip
 def self_transfer(reported: Reported) -> Finding:
     found, table = transfer_gains(reported), rows(reported, "table2")
@@ -201,9 +201,9 @@ def pooling(reported: Reported) -> Finding:
 
 
 @check("C07", where="Table I",
-    claim="More series and more encoders help.",
+    claim="More sequences and more encoders help.",
     reading="The network with one encoder was trained too little.",
-    consequence="It is tuned before several encoders are held against it; the series of the contour is recorded."
+    consequence="It is tuned before several encoders are compared with it; the sequence of the contour is recorded."
 )  # fmt: skip
 def order_of_series(reported: Reported) -> Finding:
     table = rows(reported)
@@ -214,27 +214,27 @@ def order_of_series(reported: Reported) -> Finding:
     better = [series for series, value in dsc["3D U-net"].items() if value > single]
     lines = (
         "; ".join(f"{kind}: {' > '.join(order)}" for kind, order in orders.items()) + ".",
-        f"The network on three series ({single:.4f}) is below the 3D U-net on {in_words(better)} alone.",
+        f"The network on three sequences ({single:.4f}) is below the 3D U-net on {in_words(better)} alone.",
     )
     same = len({tuple(order) for order in orders.values()}) == 1
     return Finding("consistent" if same and not better else "inconsistent", lines, {"better": len(better)})
 
 
 @check("C08", where="Fusion block, Table II",
-    claim="The channel attention reduces by r = 12, with two series as well.",
-    reading="Another r was used for two series.",
-    consequence="r is four times the number of series.")  # fmt: skip
+    claim="The channel attention reduces by r = 12, with two sequences as well.",
+    reading="Another r was used for two sequences.",
+    consequence="r is four times the number of sequences.")  # fmt: skip
 def reduction(reported: Reported) -> Finding:
     text = reported["text"]
     hidden = {n: [n * c / text["reduction"] for c in text["channels"]] for n in (3, 2)}
-    lines = tuple(f"{n} series: {in_words(sizes, '.3g')} hidden units." for n, sizes in hidden.items())
+    lines = tuple(f"{n} sequences: {in_words(sizes, '.3g')} hidden units." for n, sizes in hidden.items())
     whole = all(size == int(size) for sizes in hidden.values() for size in sizes)
     return Finding("consistent" if whole else "inconsistent", lines)
 
 
 @check("C09", where="Encoder, patches",
     claim="Four poolings of a patch of 16 x 256 x 256.",
-    reading="As printed.",
+    reading="As reported.",
     consequence="Fewer slices are padded; the share of tumour outside the patch is reported.")  # fmt: skip
 def patch(reported: Reported) -> Finding:
     sides, spacing = reported["paper"]["matrix"], reported["paper"]["spacing_mm"]

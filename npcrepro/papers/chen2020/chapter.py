@@ -174,18 +174,18 @@ def weights_line(results: PublishedResults) -> Markdown:
     others = f"; {' and '.join(sorted(newer))} has those of the best check of both" if newer else ""
     if changed:
         told = f"{len(changed)} would have been tested with other weights: {', '.join(dict.fromkeys(changed))}. "
-        told += "Differences from these wait for new runs"
+        told += "Read differences from these with caution until there are new runs"
     else:
-        told = "none would have been tested with other weights, so that no number here depends on the rule"
+        told = "none would have been tested with other weights, so no number here depends on the rule"
     return Markdown(
         f"**{'Two rules' if newer else 'An older rule'} of choosing weights.** {plural(len(old), 'run')} of two stages "
-        f"have the weights of the best check of their second stage{others}. By the second rule, which holds today, "
-        f"{told}. Networks of one stage are the same by both."
+        f"have the weights of the best check of their second stage{others}. Today it is the best check of both. "
+        f"By this rule, {told}. Networks of one stage are the same by both rules."
     )
 
 
 def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Results) -> pd.DataFrame:
-    """How many rows of each printed table have a published record, how many of these on the series of the paper, and
+    """How many rows of each reported table have a published record, how many of these on the series of the paper, and
     which have none. Methods count by their titles."""
     titles = [{record.paper.method(name).title for name in record.methods} for record in records]
     found = set().union(*titles)
@@ -196,7 +196,7 @@ def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Re
         missing = [title for title in printed if title not in found]
         counts = len(printed), len(printed) - len(missing), len(own & set(printed))
         lines.append((name, *counts, ", ".join(missing) or "none"))
-    columns = ["table", "printed rows", "with a record", f"of these on {in_words(SERIES)}", "without a record"]
+    columns = ["table", "reported rows", "with a record", f"of these on {in_words(SERIES)}", "without a record"]
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -211,7 +211,7 @@ def gains(reported: Reported) -> Picture:
         y = [factor[name] * printed[key][name] for key in found]
         left.plot(x, y, mark, color=colour, label=audit.TITLES[name] + (" x 100" if name == "loss_dice" else ""))
     left.axline((0, 0), slope=1, color="0.5", linewidth=1, zorder=0)
-    left.set(xlabel="from Table I (points)", ylabel="in the text (points)", title="Nine gains, printed twice")
+    left.set(xlabel="from Table I (points)", ylabel="in the text (points)", title="Nine gains, reported twice")
     left.legend(fontsize=8, frameon=False)
     transfer = {name: 100 * gain for name, gain in audit.transfer_gains(reported).items()}
     right.bar(range(len(transfer)), transfer.values(), color=BLUE, width=0.6)

@@ -76,7 +76,7 @@ def f1_is_dsc(reported: Reported) -> Finding:
 
 @check("G03", where="Table 1",
     claim="The cascade is first, by DSC and by F1.",
-    reading="As printed.",
+    reading="As reported.",
     consequence="The order below the first place is no target.")  # fmt: skip
 def order(reported: Reported) -> Finding:
     ordered = {name: sorted(_networks(reported), key=lambda row: row[name]) for name in ("dsc", "f1")}
@@ -94,7 +94,7 @@ def order(reported: Reported) -> Finding:
 @check("G04", where="Section 4.4",
     claim="The network agrees better with the reference than two physicians with each other.",
     reading="The 28 patients are typical and the reference is of a third person.",
-    consequence="The network is held against each observer on the same patients.")  # fmt: skip
+    consequence="The network is compared with each observer on the same patients.")  # fmt: skip
 def two_physicians(reported: Reported) -> Finding:
     best, people = _row(reported, "CSCN"), reported["text"]["physicians"]
     difference = best["dsc"] - people["dsc"]
@@ -172,8 +172,8 @@ def atrous_rates(reported: Reported) -> Finding:
 
 @check("G08", where="Section 4.2",
     claim="Adam, 0.001, x 0.9 every 500 iterations, 50,000 iterations.",
-    reading="As printed.",
-    consequence="Adam and 0.001 as printed; the rate falls 21 times, and 99 as printed in another method.")  # fmt: skip
+    reading="As reported.",
+    consequence="Adam and 0.001 as reported; the rate falls 21 times, and 99 in another method.")  # fmt: skip
 def learning_rate(reported: Reported) -> Finding:
     text = reported["text"]
     decay, every, iterations = text["decay"], text["decay_every_iterations"], text["iterations"]
@@ -192,7 +192,7 @@ def learning_rate(reported: Reported) -> Finding:
     claim="The weight, from 0 to 1, is the distance to the edge + 1 inside the tumour and 1 outside, to punish errors "
     "at the edge.",
     reading="The distance was meant to be turned round and scaled before use.",
-    consequence="As printed by default; the map turned round and the plain focal loss are methods.")  # fmt: skip
+    consequence="As reported by default; the map turned round and the plain focal loss are methods.")  # fmt: skip
 def edge_weight(reported: Reported) -> Finding:
     lines, core, printed, least, largest = [], False, reported["text"]["weight_inside"], 1.0, 1.0  # 1 outside
     low, high = reported["text"]["weight_range"]

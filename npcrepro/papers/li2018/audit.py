@@ -29,7 +29,7 @@ def _harmonic(first, second):
 
 @check("L01", where="Table 2",
     claim="DSC and JSC describe the same masks: DSC = 2J / (1 + J) in every row.",
-    reading="As printed.",
+    reading="As reported.",
     consequence="The two columns are one measurement; a reproduction needs one of them.")  # fmt: skip
 def dsc_and_jsc(reported: Reported) -> Finding:
     ((dsc, size),) = known(reported, "dsc")
@@ -42,7 +42,7 @@ def dsc_and_jsc(reported: Reported) -> Finding:
 
 @check("L02", where="Equations 3, 5 and 6, Table 2",
     claim="DSC is the harmonic mean of 'percent match' and 'recall', and JSC follows from the two.",
-    reading="As printed.",
+    reading="As reported.",
     consequence="The two columns are precision and sensitivity in some order; symmetric formulae cannot tell which."
 )  # fmt: skip
 def harmonic_mean(reported: Reported) -> Finding:
@@ -73,7 +73,7 @@ def corresponding_ratio(reported: Reported) -> Finding:
 @check("L04", where="Table 2 and its equations",
     claim="Volumes and overlaps are of the same masks: V(automatic) / V(readers) = PM / 'recall'.",
     reading="FP and FN were exchanged in the evaluation, or the two columns of volumes in the table.",
-    consequence="If FP and FN were exchanged, the printed PM is precision and the printed 'recall' the sensitivity."
+    consequence="If FP and FN were exchanged, the reported PM is precision and the reported 'recall' the sensitivity."
 )  # fmt: skip
 def volumes(reported: Reported) -> Finding:
     volume = reach(lambda auto, readers: auto / readers, *known(reported, "volume_auto", "volume_readers"))
@@ -137,7 +137,7 @@ def means(reported: Reported) -> Finding:
         exact = max(differences) <= size
         verdicts.add("consistent" if exact else "rounding" if max(differences) <= size + movable else "inconsistent")
         lines.append(
-            f"{SHOWN[name]} {mean:.4f} ± {sd:.4f}, printed {table['printed_mean'][name]:.2f} ± "
+            f"{SHOWN[name]} {mean:.4f} ± {sd:.4f}, reported {table['printed_mean'][name]:.2f} ± "
             f"{table['printed_sd'][name]:.2f}."
         )
     verdict = next(v for v in ("inconsistent", "rounding", "consistent") if v in verdicts)
@@ -158,11 +158,11 @@ def ranges(reported: Reported) -> Finding:
 
 @check("L08", "figure2", where="Figure 2",
     claim="DSC 0.941, CR 0.915 and PM 0.950 belong to one image.",
-    reading="As printed.",
+    reading="As reported.",
     consequence="The figures use the metrics of the table.")  # fmt: skip
 @check("L09", "figure3", where="Figure 3",
     claim="DSC 0.797, CR 0.731 and PM 0.937 belong to one image.",
-    reading="As printed, for a single slice.",
+    reading="As reported, for a single slice.",
     consequence="No patient of Table 2 has these values: figures are of slices, the table of patients.")  # fmt: skip
 def figure(reported: Reported, name: str) -> Finding:
     values, size, data = reported["tables"][name], half(reported, "figures"), patients(reported)
@@ -173,7 +173,7 @@ def figure(reported: Reported, name: str) -> Finding:
     fits = within(values["corresponding_ratio"], size, low, high)
     same = np.all([np.abs(data[name] - value) < half(reported, name) + 1e-9 for name, value in values.items()], axis=0)
     lines = (
-        f"DSC and PM leave CR between {low:.4f} and {high:.4f}; printed {values['corresponding_ratio']:.3f}.",
+        f"DSC and PM leave CR between {low:.4f} and {high:.4f}; reported {values['corresponding_ratio']:.3f}.",
         f"Patients of Table 2 with these three values: {in_words(int(p) for p in data['patient'][same])}.",
     )
     return Finding("consistent" if fits else "inconsistent", lines, {"patients": same.sum()})
@@ -189,7 +189,7 @@ def augmentation(reported: Reported) -> Finding:
     total = slices * text["images_per_slice"]
     fold = (slices - slices // reported["paper"]["patients"]) * text["images_per_slice"]
     lines = (
-        f"The product is {each}; {slices} x {text['images_per_slice']} = {total:,}, printed {text['images']:,}.",
+        f"The product is {each}; {slices} x {text['images_per_slice']} = {total:,}, reported {text['images']:,}.",
         f"A fold without one patient has {fold:,}.",
     )
     fits = each == text["images_per_slice"] and total == text["images"]
@@ -244,7 +244,7 @@ def normalised_augmentation(reported: Reported) -> Finding:
 
 @check("L13", where="Table 1",
     claim="Every output size follows from kernel, stride and padding.",
-    reading="As printed.",
+    reading="As reported.",
     consequence="Table 1 can be built as it stands; the skips are Relu2 and Relu1, by their channels.")  # fmt: skip
 def layer_table(reported: Reported) -> Finding:
     rows = layers(reported)
@@ -257,7 +257,7 @@ def layer_table(reported: Reported) -> Finding:
 @check("L14", where="Section 2.3",
     claim="Kernels start from a normal distribution of standard deviation 1; the learning rate is 1e-7.",
     reading="Another initialisation was used than the one stated, or the inputs were very small.",
-    consequence="He initialisation with a rate of its own; the printed pair is kept to show what it does.")  # fmt: skip
+    consequence="He initialisation with a rate of its own; the reported pair shows what it does.")  # fmt: skip
 def initial_weights(reported: Reported) -> Finding:
     text, square, before_relu = reported["text"], 1.0, {}
     for row in layers(reported):
@@ -302,7 +302,7 @@ def training_time(reported: Reported) -> Finding:
 
 @check("L16", where="Abstract, Table 3",
     claim="All three means are better than those of similar studies.",
-    reading="The means as printed are the larger ones.",
+    reading="The means as reported are the larger ones.",
     consequence="No superiority is carried over: other patients, no test, and PM depends on L04.")  # fmt: skip
 def other_studies(reported: Reported) -> Finding:
     own, *others = reported["tables"]["table3"]

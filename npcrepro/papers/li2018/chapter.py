@@ -47,7 +47,7 @@ def volumes(reported: Reported) -> Picture:
     axis.plot(line, 1 / line, color=GREEN, label="FP and FN exchanged: inverse ratios")
     axis.errorbar(x, y, x_size, y_size, fmt="o", color="black", ecolor="0.6", markersize=4, label=f"{len(x)} patients")
     axis.set(
-        xlabel="percent match / recall, as printed (no unit)",
+        xlabel="percent match / recall, as reported (no unit)",
         ylabel="automatic / readers' volume (no unit)",
     )
     axis.legend(fontsize=8, frameon=False)

@@ -52,7 +52,7 @@ def f1_is_dsc(reported: Reported) -> Finding:
     fit = f"{(~outside).sum()} of {len(outside)} rows fit an F1 made of mean precision and mean recall."
     lines = [f"F1 minus DSC: {shown}.", fit]
     lines += [
-        f"{model}: such an F1 of {f1:.4f} leaves a DSC of {2 * f1 - 1:.4f} to {f1:.4f}; printed {dsc:.4f}."
+        f"{model}: such an F1 of {f1:.4f} leaves a DSC of {2 * f1 - 1:.4f} to {f1:.4f}; reported {dsc:.4f}."
         for model, f1, dsc, wrong in zip(_models(reported), data["f1"], data["dsc"], outside, strict=True)
         if wrong
     ]
@@ -74,7 +74,7 @@ def jsc_and_f1(reported: Reported) -> Finding:
     for model, f1, jsc, wrong in zip(_models(reported), data["f1"], data["jsc"], outside, strict=True):
         share = max(0.0, 1 - (f1 - jsc) / least)
         more = "outside" if wrong else f"inside if {100 * share:.0f} % of the masks are nearly empty or nearly perfect"
-        lines.append(f"{model}: JSC between {jsc_of(f1):.4f} and {f1:.4f}, printed {jsc:.4f}: {more}.")
+        lines.append(f"{model}: JSC between {jsc_of(f1):.4f} and {f1:.4f}, reported {jsc:.4f}: {more}.")
     return Finding("impossible" if outside.any() else "consistent", tuple(lines), {"rows": outside.sum()})
 
 
@@ -116,7 +116,7 @@ def auc_and_dsc(reported: Reported) -> Finding:
     above, beyond = least > mask + TINY, least > scores + TINY
     lines = [
         f"{model}: an AUC of {row:.4f} leaves probabilities a DSC of at most {soft:.4f} and a hard mask one of at most "
-        f"{hard:.4f}; printed {dsc:.4f}."
+        f"{hard:.4f}; reported {dsc:.4f}."
         for model, row, soft, hard, dsc in zip(_models(reported), data["auc"], scores, mask, data["dsc"], strict=True)
     ]
     small = np.clip(1 - 1 / (2 * auc), 0, 1).min()
@@ -176,7 +176,7 @@ def independent_test(reported: Reported) -> Finding:
 @check("U07", where="Section 3.3",
     claim="The rate 0.001 is multiplied by 0.9 every 10 iterations, for 100 epochs.",
     reading="'Iterations' means epochs.",
-    consequence="x 0.9 every 10 epochs; the printed unit is a method of its own.")  # fmt: skip
+    consequence="x 0.9 every 10 epochs; the reported unit is a method of its own.")  # fmt: skip
 def learning_rate(reported: Reported) -> Finding:
     text = reported["text"]
     decay, every = text["decay"], text["decay_every_iterations"]
@@ -211,7 +211,7 @@ def printed_dice(
 @check("U08", where="Equation 1",
     claim="The Dice loss has a term of the foreground and one of the background, without the factor 2.",
     reading="It was used on slices that show the structure; for a union of all structures every slice does.",
-    consequence="Built as printed, over all structures; with the factor 2, and without absent ones, are methods."
+    consequence="Built as reported, over all structures; with the factor 2, and without absent ones, are methods."
 )  # fmt: skip
 def dice_loss(reported: Reported) -> Finding:
     pixels, area = float(np.prod(reported["paper"]["matrix"])), 1000
@@ -255,7 +255,7 @@ def outputs(reported: Reported) -> Finding:
 
 @check("U10", where="Sections 2.1 and 3.4",
     claim="With just one improvement the network already beats most others; depth makes no difference.",
-    reading="The experiments were made and not printed.",
+    reading="The experiments were made and not reported.",
     consequence="The ablation is run anew, with the model chosen on validation patients.")  # fmt: skip
 def ablation(reported: Reported) -> Finding:
     models, dsc = _models(reported), dict(zip(_models(reported), _columns(reported)["dsc"], strict=True))

@@ -82,7 +82,7 @@ def needed_correlation(reported: Reported, metric: str, n: int, rounding: bool =
 
 @check("X01", where="Table 1",
     claim="Counts and percentages of 150 patients.",
-    reading="As printed; the N stages add up to 99.9 by rounding.",
+    reading="As reported; the N stages add up to 99.9 by rounding.",
     consequence="The mix of stages can be used.")  # fmt: skip
 def demographics(reported: Reported) -> Finding:
     counts, percent = reported["tables"]["table1_patients"], reported["tables"]["table1"]
@@ -111,7 +111,7 @@ def induction(reported: Reported) -> Finding:
 
 @check("X03", where="Section 2",
     claim="Mean JI and mean DSC are of the same masks.",
-    reading="As printed.",
+    reading="As reported.",
     consequence="DSC and JI are one measurement.")  # fmt: skip
 def jaccard(reported: Reported) -> Finding:
     lines, fits = [], True
@@ -124,7 +124,7 @@ def jaccard(reported: Reported) -> Finding:
         fits &= low - size <= row["jsc"]["mean"] <= high + size
         lines.append(
             f"{row['model']}: JI between {jsc_of(mean):.3f} and {mean:.2f}; a beta distribution with this mean and "
-            f"spread of the DSC gives {model.mean():.3f} ± {model.std():.3f}; printed {row['jsc']['mean']:.2f} ± "
+            f"spread of the DSC gives {model.mean():.3f} ± {model.std():.3f}; reported {row['jsc']['mean']:.2f} ± "
             f"{row['jsc']['sd']:.2f}."
         )
     return Finding("consistent" if fits else "impossible", tuple(lines))
@@ -163,7 +163,7 @@ def paired_test(reported: Reported, metric: str) -> Finding:
 
 @check("X07", where="Section 2",
     claim="HD 10.9 ± 8.6 against 11.1 ± 7.5 mm, paired t-test, p = 0.745.",
-    reading="As printed.",
+    reading="As reported.",
     consequence="A difference was not found, which does not show that there is none.")  # fmt: skip
 def p_of_hausdorff_distance(reported: Reported) -> Finding:
     found = paired_test(reported, "hd_mm")
@@ -253,7 +253,7 @@ def computation(reported: Reported) -> Finding:
     lines = (
         f"A U-Net of 64 channels has {macs['unet']:.0f} billion multiply-accumulates at 512 x 512: at least "
         f"{least_ms:.0f} ms at the nominal {PEAK_FLOPS / 1e12:g} TFLOPS, {least_ms / FAST_CONVOLUTION:.0f} ms with the "
-        f"fastest algorithm; printed {unet['milliseconds_for_a_slice']} ms. With 32 channels it has "
+        f"fastest algorithm; reported {unet['milliseconds_for_a_slice']} ms. With 32 channels it has "
         f"{macs['unet-32']:.0f} billion.",
         f"DeepLabv3+ has {macs['deeplabv3plus']:.1f} billion, {macs['unet'] / macs['deeplabv3plus']:.0f} times fewer, "
         f"and takes {ratio:.2f} times as long for a slice and {hours['deeplabv3plus'] / hours['unet']:.2f} times for "

@@ -143,7 +143,7 @@ def t_tests(reported: Reported, results: Results) -> pd.DataFrame:
         wide = results.averaged.pivot(index="patient", columns="method", values=metric)[list(PAIR)].dropna()
         p, bound = audit.p_value(reported, column)
         rows.append((audit.TITLES[column], *_tested(wide), f"{'below ' * bound}{p:g}"))
-    names = ["metric", "patients", "mean difference", "correlation", "p (paired t)", "p (sign flip)", "printed p"]
+    names = ["metric", "patients", "mean difference", "correlation", "p (paired t)", "p (sign flip)", "reported p"]
     return pd.DataFrame(rows, columns=names)
 
 

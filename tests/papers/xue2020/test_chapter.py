@@ -95,7 +95,7 @@ def test_the_t_test_of_the_paper_is_over_patients(tmp_path):
     assert row["patients"] == 10
     assert row["mean difference"] == pytest.approx((wide.deeplabv3plus - wide.unet).mean())
     assert row["p (paired t)"] == pytest.approx(stats.ttest_rel(wide.deeplabv3plus, wide.unet).pvalue)
-    assert row["printed p"] == "below 0.001"
+    assert row["reported p"] == "below 0.001"
     few = chapter.t_tests(REPORTED, record(tmp_path / "few", patients=5))
     assert few[["p (paired t)", "p (sign flip)"]].isna().all(axis=None)
     assert chapter.correlations(results, "dsc") == pytest.approx([wide.corr().iloc[0, 1]] * 2)
