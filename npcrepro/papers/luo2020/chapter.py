@@ -128,7 +128,8 @@ def leakage_of_slices(paper: Paper) -> tuple[Picture, str]:
 # What was wrong with baselines before they were mended, by the name of the method.
 MENDED = {
     "fcn8": "*FCN-8* has no batch normalisation in these runs. It learnt nothing with the loss of the others, so its "
-    "Dice loss leaves absent structures out. Today it has both, and the older network is the method `fcn8-plain`.",
+    "Dice loss leaves absent structures out. Today FCN-8 has that normalisation and that loss; the older one is the "
+    "method `fcn8-plain`.",
     "mask-rcnn": "*Mask R-CNN* was set up for slices of 512 x 512 in these runs, but saw smaller ones. Pieces under "
     "nine pixels were background, and its smallest anchor had eight pixels. Today both shrink with the slice.",
 }
