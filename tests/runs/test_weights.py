@@ -235,11 +235,12 @@ def test_weights_are_listed_and_published(shelf, call, record, packed):
     code, out, err = call("weights", "--publish", record.folder, "--device", "cpu")
     assert (code, err) == (0, "")
     folder = shelf / "li2018" / "weights" / "stepwise"
-    packed_in, header, row = out.splitlines()
+    packed_in, header, row, *told = out.splitlines()
     assert packed_in == f"{record.folder} packed in {folder}"
     assert header.split() == ["name", "segments", "image", "trained", "on", "DSC", "MB"]
     dsc = record.cases.dsc[record.cases.region == "all_slices"].item()
     assert row.split()[:-1] == f"li2018/stepwise GTVp CET1 tiny (n = 2) {dsc:.3f} (n = 1)".split()
+    assert told[-1] == "to use one: npcrepro predict --weights NAME --cohort FOLDER --out OUT"
     assert names(folder) == names(packed)
 
 

@@ -52,7 +52,7 @@ Everything else is undecided, with the effect that these patients could have sho
 * A number of one method by itself, which grows with training, is decided at the profile of the paper's size only.
 
 What these verdicts are called in the ledger depends on the runs (:mod:`npcrepro.findings.claims.family`): on other
-images, by smaller networks, after a tenth of the updates or less, and where one patient or one convention of distance
+images, by smaller networks, after a tenth of the samples or less, and where one patient or one convention of distance
 turns a verdict, a claim is "seen here" or "not seen here". It is "not decidable here" if it takes more patients than
 the cohorts with records have, and "needs new runs" if its records are of methods that are defined otherwise by now.
 

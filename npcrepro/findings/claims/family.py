@@ -34,7 +34,7 @@ VERDICTS = {
 FIRM = ("confirmed", "weakened", "refuted")
 DECIDED = (*FIRM, SEEN, NOT_SEEN, "mixed")
 FULL = "paper"  # the profile at which networks and trainings have the size of the paper's
-LEAST_UPDATES = 0.1  # of the paper's; with fewer a verdict is on a stand-in
+LEAST_UPDATES = 0.1  # of the paper's, times the samples of each; with fewer a verdict is on a stand-in
 USUAL_SD = 0.08  # of paired differences of the DSC, for the number of patients; no paper prints one
 
 
@@ -249,8 +249,9 @@ def _stand_in(source: Source) -> list[str]:
     found = [f"{new} stands for {old}" for old, new in source.substituted.items()]
     if source.width < paper.width:
         found.append(f"networks of {source.width / paper.width:g} of the paper's width")
-    if source.updates < LEAST_UPDATES * paper.updates:
-        found.append(f"{source.updates:,} of {paper.updates:,} updates")
+    if source.updates * source.batch_size < LEAST_UPDATES * paper.updates * paper.batch_size:
+        updates = f"{source.updates:,} of {paper.updates:,} updates"
+        found.append(f"{updates}, each on {source.batch_size} samples in place of {paper.batch_size}")
     return found
 
 

@@ -39,7 +39,7 @@ class Source:
         training: a row for each run with ``loss_fall``, in the form of ``patients``.
         substituted: channels and structures of the paper to those that were used in their place.
         own_series: none of them is a channel.
-        updates, width: of the profile.
+        updates, batch_size, width: of the profile.
         folds: the fold in which a patient was tested, where that is one.
         available: patients of the whole cohort, without those of doubtful labels.
         outdated: why runs of a method are outdated (:meth:`npcrepro.runs.published.Published.outdated`).
@@ -54,6 +54,7 @@ class Source:
     substituted: dict[str, str] = field(default_factory=dict)
     own_series: bool = True
     updates: int = 0
+    batch_size: int = 1
     width: float = 1.0
     folds: dict[str, int] = field(default_factory=dict)
     available: int = 0
@@ -187,6 +188,7 @@ def _held_against_the_paper(source: Source, published: Published, profile: dict)
         substituted=others,
         own_series=names.isdisjoint(others),
         updates=profile.get("updates", usual.updates),
+        batch_size=profile.get("batch_size", usual.batch_size),
         width=profile.get("width", usual.width),
         outdated=published.outdated(registry.load(source.paper, series if not names.issuperset(series) else ())),
     )
