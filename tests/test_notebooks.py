@@ -55,7 +55,7 @@ def mine(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "private", "withheld", "shown"),
-    [("li2018-appendix", False, 4, 0), ("li2018", False, 3, 1), ("li2018", True, 0, 3)],
+    [("li2018-appendix", False, 4, 5), ("li2018-appendix", True, 0, 8), ("li2018", False, 0, 4)],
 )
 def test_a_cohort_of_the_user_is_told_from_start_to_end(tmp_path, mine, name, private, withheld, shown):
     """Images that must not be shown are withheld unless the book is private."""
@@ -67,8 +67,8 @@ def test_a_cohort_of_the_user_is_told_from_start_to_end(tmp_path, mine, name, pr
     assert text.count("may not be published") == withheld
     if name == "li2018-appendix":
         assert "5 patients, 5 cases" in text
-        # Learning curves, patients and volumes of the page; patients and learning curves of the record.
-        assert len([data for data in outputs if "image/png" in data]) == 5
+        # Learning curves, patients and volumes of the page; patients and learning curves of the record; images if private.
+        assert len([data for data in outputs if "image/png" in data]) == shown
     else:
         # What the steps are taught, on a sample slice; then the patients of the cohort and the maps inside.
         assert text.count('class="npc-result"') == shown
