@@ -67,7 +67,7 @@ def test_a_cohort_of_the_user_is_told_from_start_to_end(tmp_path, mine, name, pr
     assert text.count("may not be published") == withheld
     if name == "li2018-appendix":
         assert "5 patients, 5 cases" in text
-        # Learning curves, patients and volumes of the page; patients and learning curves of the record; images if private.
+        # Curves, patients and volumes of the page; patients and curves of the record; images if they may be shown.
         assert len([data for data in outputs if "image/png" in data]) == shown
     else:
         # What the steps are taught, on a sample slice; then the patients of the cohort and the maps inside.
