@@ -147,13 +147,14 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
     )
 
 
-def show_overlap(results: Results, more: Mapping[str, str] | None = None) -> Markdown:
+def show_overlap(results: Results, more: Mapping[str, str] | None = None) -> None:
     """DSC, AP, ``more`` metrics (to titles) and Loss_dice of each method as a table; says where the record has none."""
     known = SOFT_LOSS in results.averaged and results.averaged[SOFT_LOSS].notna().all()
     loss = {SOFT_LOSS: "Loss_dice"} if known else {}
     display(results.overview({"dsc": "DSC", "average_precision": "AP", **loss, **(more or {})}))
-    lacking = "Loss_dice, the third column of the paper's tables, is not in this record: it needs new runs."
-    return Markdown("" if known else lacking)
+    if not known:
+        told = "Loss_dice, the third column of the paper's tables, is not in this record: it needs new runs."
+        display(Markdown(told))
 
 
 def weights_line(results: PublishedResults) -> Markdown:
