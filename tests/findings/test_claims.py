@@ -137,6 +137,9 @@ def test_a_verdict_at_one_threshold_is_held_against_one_that_is_not():
     better = flat.assign(dsc_validated=records.dsc)
     assert "By DSC at the validated threshold (mean difference +0.030" in decide(claim(), better).reason
     assert decide(claim(), better).verdict == "confirmed"
+    # Where only one of the two has such a threshold, AP is what both have.
+    halved = flat.assign(dsc_validated=records.dsc.where(one))
+    assert decide(claim(), halved).reason == mixed.reason
     noisy = records.assign(average_precision=records.dsc + one * (records.seed - 1) * 0.1)
     assert "it need not be the same with other seeds" in decide(claim(), noisy).reason
     neither = decide(claim(), records.drop(columns="average_precision"))

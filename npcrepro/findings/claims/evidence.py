@@ -123,9 +123,10 @@ def compared(claim: Claim) -> bool:
 
 
 def _beside(claim: Claim, patients: pd.DataFrame) -> tuple[str, Evidence] | None:
-    """The same comparison by a number that is not of one fixed threshold; ``None`` if no record has one."""
+    """The same comparison by a number that is not of one fixed threshold; ``None`` if not all arms have one."""
     mine = patients[patients.method.isin([arm.method for arm in claim.arms])]
-    name = next((name for name in BESIDE if name in mine and mine[name].notna().any()), None)
+    known = (name for name in BESIDE if name in mine and mine[name].notna().groupby(mine.method).any().all())
+    name = next(known, None)
     if name is None or not compared(claim):
         return None
     form = "spread" if claim.form == "spread" else "difference"
