@@ -261,6 +261,7 @@ def list_weights(
     device: Device = DEFAULT.device,
 ) -> None:
     """List the trained networks that come with this package, for `predict --weights`."""
+    from npcrepro.protocol import registry
     from npcrepro.runs import weights
 
     for run in publish or ():
@@ -268,7 +269,7 @@ def list_weights(
     if rows := weights.table():
         print_table(weights.TABLE, rows)
         typer.echo("DSC: mean over the structures of patients who did not train; n counts patients")
-        typer.echo(f"model cards: {weights.registry.FOLDERS}/PAPER/weights/METHOD/README.md")
+        typer.echo(f"model cards: {registry.FOLDERS}/PAPER/weights/METHOD/README.md")
         typer.echo("to use one: npcrepro predict --weights NAME --cohort FOLDER --out OUT")
     else:
         typer.echo("this copy of the package has no weights")

@@ -71,7 +71,7 @@ Rate = int | Sequence[int]
 class AtrousConv3d(nn.Conv3d):
     """A 3-D convolution with holes that takes processors no longer than one without.
 
-    The gradient of its weights takes oneDNN five to eight times as long as that of a convolution without holes. Voxels
+    The gradient of its weights takes oneDNN five to nine times as long as that of a convolution without holes. Voxels
     that a kernel of rate ``r`` reads together lie ``r`` apart. So processors sort the voxels into smaller images, where
     the same kernel has no holes, and take these as a larger batch. Weights, output and gradients are those of
     ``nn.Conv3d``; graphics cards compute it as it is.

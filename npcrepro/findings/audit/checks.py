@@ -24,7 +24,7 @@ VERDICTS = {
     "not stated": "the paper leaves out the setting, the definition, the spread or the row that the check asks for",
     "cannot tell": "what is reported fits more than one answer",
 }
-AS_PRINTED = "As reported."  # the reading of a check in which nothing needs saving
+AS_REPORTED = "As reported."  # the reading of a check in which nothing needs saving
 TINY = 1e-9  # printed decimals are not exact in binary
 Reported = Mapping[str, Any]  # content of a paper's YAML file
 
@@ -127,7 +127,7 @@ def table(results: Sequence[Result]) -> pd.DataFrame:
         "verdict": lambda one: one.finding.verdict,
         "printed": lambda one: one.check.claim,
         "where": lambda one: one.check.where,
-        "saved by": lambda one: DASH if one.check.reading == AS_PRINTED else one.check.reading,
+        "saved by": lambda one: DASH if one.check.reading == AS_REPORTED else one.check.reading,
         "computed": lambda one: " ".join(one.finding.computed),
         "consequence": lambda one: one.check.consequence,
     }
