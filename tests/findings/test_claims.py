@@ -111,6 +111,18 @@ def test_seeds_that_disagree_leave_it_undecided_and_more_of_them_help():
     assert many.verdict == "confirmed", many.reason
 
 
+def test_a_refuted_claim_stands_while_other_trainings_show_no_effect_that_matters():
+    """Half of the reported effect is the margin, on this side of 0 as within it."""
+    values, few = exact(40, -0.03, 0.02), np.array([-1, 0, 1])
+    decision = decide(claim(), against_zero(values + 0.017 * few))
+    assert 0 < decision.numbers["high with seeds"] < 0.0145
+    assert (decision.verdict, "on the other side of the claim" in decision.reason) == ("refuted", True)
+    wide = decide(claim(), against_zero(values + 0.024 * few))
+    assert wide.numbers["high with seeds"] > 0.0145
+    assert wide.verdict == "undecided"
+    assert wide.reason.endswith("includes +0.015."), wide.reason
+
+
 def test_each_fold_with_each_seed_is_a_training():
     """Networks of five folds that differ by chance are fifteen draws, not three."""
     folds = np.repeat(np.arange(5), 8)

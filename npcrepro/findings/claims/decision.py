@@ -157,7 +157,7 @@ def _swayed_by_seeds(claim: Claim, evidence: Evidence, lines: Sequence[float]) -
     """Why other trainings might end in another verdict; empty if they would not.
 
     Args:
-        lines: numbers that the estimate must not cross for the verdict to stand: 0, or the ends of a margin.
+        lines: numbers that the estimate must not cross for the verdict to stand: 0, or ends of a margin.
     """
     # A likeness goes by an interval of 90 %.
     interval = evidence.with_seeds if len(lines) == 1 else evidence.with_seeds_90
@@ -194,7 +194,7 @@ def _agrees(claim: Claim, interval: statistics.Interval, verdict: Verdict, lines
     if claim.form == "value":
         return (high < -margin) == refuted
     if refuted:
-        return high < 0 if len(lines) == 1 else not low > margin
+        return high < margin if len(lines) == 1 else not low > margin
     return low > 0
 
 
@@ -223,7 +223,8 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -
         within = f"alike within a margin of {_size(claim, margin)}"
         return "refuted", f"{_found(claim, evidence, 90)}: {within}.", (-margin, margin)
     if a_side and high < 0:
-        return "refuted", f"{found}: on the other side of the claim.", (0.0,)
+        # Other trainings may bring it back to 0, and still not to an effect that matters: as for a likeness.
+        return "refuted", f"{found}: on the other side of the claim.", (claim.towards(claim.refuting_margin or 0.0),)
     if a_side:
         reported = "" if claim.reported is None else f" the reported {_number(claim, claim.effect)}"
         if reported and high < claim.towards(claim.effect):
