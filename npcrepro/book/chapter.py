@@ -119,10 +119,13 @@ class Chapter:
             f"{here['parameters'].sum():,} parameters."
         )
 
-    def methods(self):
-        """The methods of this page."""
-        rows = [(m.full_name, m.title, m.summary) for m in self.chosen]
-        return tables.show(pd.DataFrame(rows, columns=["method", "legend", "what it is"]))
+    def methods(self, more: pd.DataFrame | None = None):
+        """The methods of this page, with what ``more`` says of each; its first column has their titles."""
+        rows = [(m.title, m.full_name, m.summary) for m in self.chosen]
+        frame = pd.DataFrame(rows, columns=["legend", "method", "what it is"])
+        if more is not None:
+            frame = frame.merge(more.astype(object).rename(columns={more.columns[0]: "legend"}), how="left")
+        return tables.show(frame)
 
     # Runs
 
