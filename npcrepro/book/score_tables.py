@@ -156,10 +156,17 @@ def _parts(results: Results, regions: Sequence[str]):
 
 
 def _table(frame: pd.DataFrame, caption: str) -> HTML:
-    """A table with a list for each column of `CHOSEN` that has several values; one with a single value is left out."""
-    by = [name for name in CHOSEN if name in frame and frame[name].nunique() > 1]
-    frame = frame.drop(columns=[name for name in CHOSEN if name in frame and name not in by])
-    start = {name: frame[name].iloc[0] for name in by}
+    """A table with a list for each column of `CHOSEN` in which a record has several values; the others are left out.
+
+    The page opens with the first record, and with the first value of a list that all of them have.
+    """
+    lead, *others = [name for name in CHOSEN if name in frame]
+    values = frame.groupby(lead, sort=False)
+    by = [lead] * (len(values) > 1) + [name for name in others if values[name].nunique().max() > 1]
+    first = {name: frame[name].iloc[0] for name in by}
+    shared = {name for name in by[1:] if values[name].agg(lambda found, name=name: first[name] in set(found)).all()}
+    start = {name: first[name] for name in by if name == lead or name in shared}
+    frame = frame.drop(columns={lead, *others} - {*by})
     return HTML(filter_table(frame, by=[*by, *frame.columns[:1]] if by else [], start=start, caption=caption))
 
 
