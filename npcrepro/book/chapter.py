@@ -63,9 +63,10 @@ class Chapter:
     # What it is about
 
     def gaps(self) -> HTML:
-        """What the paper leaves open, and what is done here, in a box of its own that scrolls."""
-        rows, caption = pd.DataFrame(self.reported["gaps"]), "What the paper leaves open, and what is done here"
-        return HTML(filter_table(rows, under="gap", caption=caption))
+        """What the paper leaves open, and what is done here, to be unfolded."""
+        rows = pd.DataFrame(self.reported["gaps"])
+        title = f"{plural(len(rows), 'gap')}, and what is done here"
+        return HTML(f"<details><summary>{title}</summary>{filter_table(rows, under='gap')}</details>")
 
     def images(self, count: int = 4, limits: tuple[float, float] | None = None) -> Markdown:
         """One slice of each of the first cases with the contours of the structures, and a line on the cohort."""

@@ -106,9 +106,7 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
 
 def training_times(records: Mapping[str, PublishedResults]) -> HTML:
     """Runs of each method of each record, the minutes that one trained and the seconds in which it predicted all its
-    patients.
-
-    The caption names runs that diverged.
+    patients, to be unfolded; runs that diverged are named above.
     """
     lines, ended = [], []
     for record, one in records.items():
@@ -121,11 +119,11 @@ def training_times(records: Mapping[str, PublishedResults]) -> HTML:
         diverged = (run for run in one.published.runs if run.get("status") == "diverged")
         ended += [f"{record}, {title[run['method']]}, fold {run['fold']}, seed {run['seed']}" for run in diverged]
     names = ["method", "record", "runs", "seeds", "minutes to train", "seconds to predict all", "device"]
-    caption = "A run is one fold with one seed"
-    if ended:
-        caption += f". Training diverged (NaN), and the network was scored anyway: {'; '.join(ended)}"
     frame = pd.DataFrame(lines, columns=names)
-    return HTML(filter_table(frame, by=["record"], start={"record": frame.record[0]}, caption=caption))
+    caption, start = "A run is one fold with one seed", {"record": frame.record[0]}
+    table = filter_table(frame, by=["record"], start=start, caption=caption)
+    told = f"<p>Training diverged (NaN), and the network was scored anyway: {'; '.join(ended)}.</p>" if ended else ""
+    return HTML(f"{told}<details><summary>Runs, and how long they took</summary>{table}</details>")
 
 
 def published_line(published: Published) -> str:

@@ -25,7 +25,8 @@ def organs(tmp_path):
 
 @pytest.fixture
 def one_organ(tmp_path):
-    rows = rows_of("two-stage", 5, "G") + rows_of("unet", 5, "G")
+    """One patient in one region."""
+    rows = rows_of("two-stage", 5, "G")[:1] + rows_of("unet", 5, "G")[:1]
     return PublishedResults(LUO, publish(tmp_path / "one", rows))
 
 
@@ -60,14 +61,24 @@ def test_a_row_for_each_method_structure_and_region(organs):
 
 def test_the_page_opens_with_the_mean_of_the_first_record(organs, one_organ):
     html = score_tables.means({"large": organs, "small": one_organ}, DSC | {"soft_dice_loss": "Loss_dice"}).data
-    for chosen in ("large", "mean", "all slices"):
+    for chosen in ("large", "all slices"):
         assert f"<option selected>{chosen}</option>" in html
+    assert "<option selected>mean</option>" in score_tables.means({"large": organs}, DSC).data
     assert "large: 6 patients, cohort c, profile p, 1 fold" in html
     assert "small: 1 patient, BrainStem, cohort c" in html
     # What has a single value is no column, and one record has no name.
-    alone = score_tables.means({"": one_organ.only("all_slices")}, DSC).data
+    alone = score_tables.means({"": one_organ}, DSC).data
     assert 'data-name="structure"' not in alone
-    assert "). 1 patient, BrainStem" in alone
+    assert "<select" not in alone
+    assert ". 1 patient, BrainStem" in alone
+
+
+def test_a_list_opens_with_what_every_record_has(organs, one_organ):
+    """Else the choice of another record would leave no row."""
+    html = score_tables.differences({"q": (organs, ()), "r": (one_organ, ())}, DSC).data
+    assert "<option selected>q</option>" in html
+    assert "<option selected>mean</option>" not in html
+    assert "<option selected>all slices</option>" in html
 
 
 def test_a_metric_that_no_record_has_is_no_column_but_is_named(organs):
@@ -99,7 +110,7 @@ def test_p_is_adjusted_within_a_question(organs, one_organ):
     assert "<option selected>q</option><option>r</option>" in html
     assert 'data-name="reported"' not in html
     # A single patient has no interval and no test.
-    alone = score_tables.differences({"": (one_organ.only("all_slices"), ())}, DSC).data
+    alone = score_tables.differences({"": (one_organ, ())}, DSC).data
     assert "adjusted" not in alone
     assert "<select" not in alone
 
