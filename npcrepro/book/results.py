@@ -20,7 +20,6 @@ from npcrepro.protocol import registry
 from npcrepro.protocol.method import Paper
 from npcrepro.runs import per_patient
 
-FEW_PATIENTS = "With few patients such tests can detect only large differences; with fewer than six there is no test."
 QUARTILES = "Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients"
 
 
@@ -229,7 +228,7 @@ class Results:
         """`by_patient`, and the differences that the paper's protocol names."""
         caption = self.by_patient(metric, printed=printed)
         display(score_tables.differences({"": (self, ())}, {metric: style.METRIC_TITLES[metric]}))
-        return Markdown(f"{caption.data} {FEW_PATIENTS}")
+        return caption
 
     def boxes(self, metrics: dict[str, str], *methods: str) -> Markdown:
         """Boxes of each method over patients, for each metric (to its title)."""

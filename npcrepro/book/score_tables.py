@@ -27,6 +27,7 @@ Pair = tuple[str, str]
 PEOPLE = "two people, median, other scans"
 CHOSEN = ("question", "record", "metric", "structure", "slices")  # columns to choose from, if they have several values
 EMPTY = "empty predictions"
+FEW_PATIENTS = "With few patients such tests can detect only large differences; with fewer than six there is no test"
 ALL = "all_slices"
 
 
@@ -48,7 +49,12 @@ def means(records: Mapping[str, Results], metrics: Mapping[str, str], sd: bool =
     frame = pd.concat([mean_rows(one, metrics, sd).assign(record=name) for name, one in records.items()])
     lacking = [title for title in metrics.values() if frame[title].eq(DASH).all()]
     about = ["method", "record", "structure", "slices", "patients", f"seeds (sd of {first})"]
-    frame = frame[[*about, *(title for title in metrics.values() if title not in lacking), EMPTY]]
+    shown = [title for title in metrics.values() if title not in lacking]
+    # A cell breaks before its interval alone.
+    frame[shown] = frame[shown].map(
+        lambda cell: cell.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}(", " (")
+    )
+    frame = frame[[*about, *shown, EMPTY]]
     told = f"Means {'± sd ' * sd}over patients (95 % interval)"
     if OVER_STRUCTURES in set(frame.structure):
         told += f"; structure “{OVER_STRUCTURES}”: over the structures of a patient"
@@ -92,7 +98,7 @@ def differences(
         told += ". Where two methods have different seeds, only those that both have count"
     if frame[tables.P].str.endswith(tables.UNSUPPORTED).any():
         told += f". {tables.UNSUPPORTED} the interval excludes 0, but p does not support it"
-    return _table(frame, f"{told}. {_made({title: runs for title, (runs, _) in questions.items()})}")
+    return _table(frame, f"{told}. {FEW_PATIENTS}. {_made({title: runs for title, (runs, _) in questions.items()})}")
 
 
 def mean_rows(results: Results, metrics: Mapping[str, str], sd: bool = False) -> pd.DataFrame:
