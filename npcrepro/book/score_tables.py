@@ -147,7 +147,7 @@ def difference_rows(
                 rows[tables.P] = DASH
             found.append(rows[rows.patients > 0].assign(structure=structure, slices=region, metric=title))
     columns = ["comparison", "patients", "mean difference", "95 % interval", tables.P, "reported"]
-    return pd.concat(found).reindex(columns=[*columns, "structure", "slices", "metric"]).fillna(DASH)
+    return pd.concat(found).reindex(columns=[*columns, "structure", "slices", "metric"]).astype(object).fillna(DASH)
 
 
 def _parts(results: Results, regions: Sequence[str]):
@@ -170,8 +170,8 @@ def _table(frame: pd.DataFrame, caption: str) -> HTML:
     values = frame.groupby(lead, sort=False)
     by = [lead] * (len(values) > 1) + [name for name in others if values[name].nunique().max() > 1]
     first = {name: frame[name].iloc[0] for name in by}
-    shared = {name for name in by[1:] if values[name].agg(lambda found, name=name: first[name] in set(found)).all()}
-    start = {name: first[name] for name in by if name == lead or name in shared}
+    shared = [name for name in by if values[name].agg(lambda found, name=name: first[name] in set(found)).all()]
+    start = {name: first[name] for name in by if name in (lead, *shared)}
     frame = frame.drop(columns={lead, *others} - {*by})
     return HTML(filter_table(frame, by=[*by, *frame.columns[:1]] if by else [], start=start, caption=caption))
 
