@@ -63,9 +63,10 @@ class Chapter:
     # What it is about
 
     def gaps(self) -> HTML:
-        """What the paper leaves open, and what is done here, in a box of its own that scrolls."""
-        rows, caption = pd.DataFrame(self.reported["gaps"]), "What the paper leaves open, and what is done here"
-        return HTML(filter_table(rows, under="gap", caption=caption))
+        """What the paper leaves open, and what is done here, to be unfolded."""
+        rows = pd.DataFrame(self.reported["gaps"])
+        title = f"{plural(len(rows), 'gap')}, and what is done here"
+        return HTML(f"<details><summary>{title}</summary>{filter_table(rows, under='gap')}</details>")
 
     def images(self, count: int = 4, limits: tuple[float, float] | None = None) -> Markdown:
         """One slice of each of the first cases with the contours of the structures, and a line on the cohort."""
@@ -119,10 +120,13 @@ class Chapter:
             f"{here['parameters'].sum():,} parameters."
         )
 
-    def methods(self):
-        """The methods of this page."""
-        rows = [(m.full_name, m.title, m.summary) for m in self.chosen]
-        return tables.show(pd.DataFrame(rows, columns=["method", "legend", "what it is"]))
+    def methods(self, more: pd.DataFrame | None = None):
+        """The methods of this page, with what ``more`` says of each; its first column has their titles."""
+        rows = [(m.title, m.full_name, m.summary) for m in self.chosen]
+        frame = pd.DataFrame(rows, columns=["legend", "method", "what it is"])
+        if more is not None:
+            frame = frame.merge(more.astype(object).rename(columns={more.columns[0]: "legend"}), how="left")
+        return tables.show(frame)
 
     # Runs
 

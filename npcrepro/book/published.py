@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 
 from npcrepro.base.wording import DASH, in_words, plural, seeds_line, span
 from npcrepro.book import tables
 from npcrepro.book.figures import charts, style
+from npcrepro.book.html.filter_table import filter_table
 from npcrepro.book.results import Results
 from npcrepro.findings import leakage
 from npcrepro.protocol.method import Paper
 from npcrepro.runs.published import Published, read_published
+
+TIMES = {"train": 60, "predict": 1}  # part of a run to the seconds of its unit
 
 
 class PublishedResults(Results):
@@ -62,26 +66,6 @@ class PublishedResults(Results):
             f"{validation} to validate and {test} to test. {made[0].upper()}{made[1:]}."
         )
 
-    def runs(self):
-        """Runs of each method, the minutes that one trained and the seconds in which it predicted all its patients.
-
-        The caption names runs that diverged.
-        """
-        lines = []
-        for name in self.methods:
-            mine = [run for run in self.published.runs if run["method"] == name]
-            train, predict = (np.mean([run["seconds"][part] for run in mine]) for part in ("train", "predict"))
-            seeds, devices = ({run[part] for run in mine} for part in ("seed", "device"))
-            title = self.paper.method(name).title
-            lines.append((title, len(mine), len(seeds), train / 60, predict, ", ".join(sorted(devices))))
-        names = ["method", "runs", "seeds", "minutes to train", "seconds to predict all", "device"]
-        ended = [run for run in self.published.runs if run.get("status") == "diverged"]
-        places = [f"{self.paper.method(run['method']).title}, fold {run['fold']}, seed {run['seed']}" for run in ended]
-        caption = "A run is one fold with one seed"
-        if ended:
-            caption += f". Training diverged (NaN), and the network was scored anyway: {'; '.join(places)}"
-        return tables.show(pd.DataFrame(lines, columns=names), caption, precision=1)
-
     def by_fold(self, metrics: dict[str, str]) -> Markdown:
         """A line for each method through the folds: means over the patients tested, of the mean over structures."""
         folds = self.cases.drop_duplicates("patient").set_index("patient").fold
@@ -120,18 +104,26 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
     return Markdown(f"*Dots: patients, mean over slices; bar: their median. {made}.*")
 
 
-def on_both(phantom: Results, patients: Results, *pairs: tuple[str, str]):
-    """The first of each pair minus the second, on a phantom and on patients, side by side: DSC and its 95 % interval.
-
-    Nothing is tested. A pair that one of the two records lacks has a dash there.
+def training_times(records: Mapping[str, PublishedResults]) -> HTML:
+    """Runs of each method of each record, the minutes that one trained and the seconds in which it predicted all its
+    patients, to be unfolded; runs that diverged are named above.
     """
-    frame = pd.DataFrame({"comparison": [tables.minus(patients.paper, *pair) for pair in pairs]})
-    for one, where in ((phantom, "phantom"), (patients, "patients")):
-        cells = [one.difference_text(*pair) if set(pair) <= set(one.methods) else DASH for pair in pairs]
-        # The caption says once what the numbers in brackets are.
-        frame[f"{where}, n = {one.patients.patient.nunique()}"] = [cell.replace("95 % interval ", "") for cell in cells]
-    caption = f"DSC, paired differences (95 % interval), not tested. Phantom: {phantom.made}. Patients: {patients.made}"
-    return tables.show(frame, caption)
+    lines, ended = [], []
+    for record, one in records.items():
+        title = {name: one.paper.method(name).title for name in one.methods}
+        for name in one.methods:
+            mine = [run for run in one.published.runs if run["method"] == name]
+            took = [f"{np.mean([run['seconds'][part] for run in mine]) / unit:,.1f}" for part, unit in TIMES.items()]
+            seeds, devices = ({run[part] for run in mine} for part in ("seed", "device"))
+            lines.append((title[name], record, len(mine), len(seeds), *took, ", ".join(sorted(devices))))
+        diverged = (run for run in one.published.runs if run.get("status") == "diverged")
+        ended += [f"{record}, {title[run['method']]}, fold {run['fold']}, seed {run['seed']}" for run in diverged]
+    names = ["method", "record", "runs", "seeds", "minutes to train", "seconds to predict all", "device"]
+    frame = pd.DataFrame(lines, columns=names)
+    caption, start = "A run is one fold with one seed", {"record": frame.record[0]}
+    table = filter_table(frame, by=["record"], start=start, caption=caption)
+    told = f"<p>Training diverged (NaN), and the network was scored anyway: {'; '.join(ended)}.</p>" if ended else ""
+    return HTML(f"{told}<details><summary>Runs, and how long they took</summary>{table}</details>")
 
 
 def published_line(published: Published) -> str:

@@ -14,14 +14,12 @@ from IPython.display import Markdown, display
 from npcrepro import statistics
 from npcrepro.base.errors import one_of
 from npcrepro.base.wording import DASH, in_words, plural, seeds_line
-from npcrepro.book import tables
+from npcrepro.book import score_tables, tables
 from npcrepro.book.figures import charts, style
-from npcrepro.findings import observers
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Paper
 from npcrepro.runs import per_patient
 
-FEW_PATIENTS = "With few patients such tests can detect only large differences; with fewer than six there is no test."
 QUARTILES = "Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients"
 
 
@@ -42,6 +40,7 @@ class Results:
         region: where voxels count; false positives do so outside the reference's slices in ``"all_slices"`` alone.
 
     Attributes:
+        regions: of the records, this one first.
         cases: the rows that count: of this region and these structures, without doubtful labels.
         patients: one row for each patient, method, seed and structure.
         over_structures: one row for each patient, method and seed: the mean over the structures.
@@ -59,6 +58,7 @@ class Results:
         self.region, self.structures = region, tuple(structures)
         cases = self._every_case
         one_of(dict.fromkeys(cases.region), region, "region of these records (older runs were not scored there)")
+        self.regions: tuple[str, ...] = tuple(dict.fromkeys([region, *cases.region]))
         self.cases: pd.DataFrame = cases[
             (cases.region == region) & cases.structure.isin(self.structures) & ~cases.suspect
         ]
@@ -93,33 +93,7 @@ class Results:
     def _over(self) -> str:
         return f"Mean over {len(self.structures)} structures" if len(self.structures) > 1 else self.structures[0]
 
-    # Tables of means
-
-    def table(self, metric: str = "dsc"):
-        """Methods down, structures across: mean over patients with its 95 % interval; two people who drew on other
-        scans (:mod:`npcrepro.findings.observers`) in the last row."""
-        frame = tables.by_method(self.patients, self.paper.methods, metric).astype(object)
-        missed = (frame == DASH).any(axis=None)
-        people = observers.agreement()
-        if metric in people and set(people.index) & set(self.structures):
-            known = people[people.index.isin(self.structures)]
-            numbers = {name: f"{row[metric]:.2f} (n = {row.n:.0f})" for name, row in known.iterrows()}
-            frame.loc[len(frame)] = {"method": "two people, median, other scans", "n": DASH, **numbers}
-        caption = f"{style.METRIC_TITLES[metric]}, mean over n patients (95 % interval). {self.made}"
-        if missed:
-            caption += f". {DASH}: no patient has one, as with some seed the structure was not found"
-        return tables.show(frame, caption)
-
-    def overview(self, metrics: Mapping[str, str], *methods: str):
-        """Methods down, metrics (to column titles) across: mean over patients with its 95 % interval, and predictions
-        without a voxel."""
-        frame = tables.scores(self._of(methods, self.over_structures), self.paper, metrics)
-        for title in metrics.values():
-            cells = zip(frame[title], frame.patients, strict=True)
-            frame[title] = [tables.mean_and_interval(summary, n) for summary, n in cells]
-        empty = {self.paper.method(name).title: "{} of {}".format(*self.empty(name)) for name in self.methods}
-        frame["empty predictions"] = frame.method.map(empty)
-        return tables.show(frame, f"{self._over()}, mean over patients (95 % interval). {self.made}")
+    # Tables; those of every score are in `npcrepro.book.score_tables`
 
     def mean_and_sd(self, metrics: Mapping[str, str]):
         """Methods down, metrics across: mean and standard deviation over patients; a cell with fewer says n."""
@@ -128,26 +102,30 @@ class Results:
             frame[title] = [summary.mean_and_sd for summary in frame[title]]
         return tables.show(frame, f"{self._over()}, mean ± sd ({self.made})")
 
-    def beside(self, printed: Sequence[Mapping], metrics: Mapping[str, str], numbers: pd.DataFrame | None = None):
+    def beside(self, printed: Sequence[Mapping], metrics: Mapping[str, str], also: Sequence[str] = ()):
         """Rows of a printed table beside ours, without a difference, for the patients are others.
 
         Args:
             printed: rows with ``model``, which is the title of a method, and numbers, ``None`` where none is printed.
-            metrics: column of the rows to column of ``numbers``.
-            numbers: one row for each patient and method, by default `averaged`.
+            metrics: column of the rows to column of `averaged`.
+            also: further regions, in columns behind ours.
         """
-        numbers = self.averaged if numbers is None else numbers
-        decimals = registry.reported(self.paper.key)["decimals"]
+        found = {"ours": self.averaged}
+        found |= {f"ours, {style.REGION_TITLES[region]}": self.only(region).averaged for region in also}
+        decimals, titles = registry.reported(self.paper.key)["decimals"], style.titles(self.paper)
         lines = []
         for row in printed:
-            mine = numbers[numbers.method.map(style.titles(self.paper)) == row["model"]]
-            line: dict = {"method": row["model"], "n": len(mine) or DASH}
+            mine = {whose: rows[rows.method.map(titles) == row["model"]] for whose, rows in found.items()}
+            line: dict = {"method": row["model"], "n": len(mine["ours"]) or DASH}
             for column, metric in metrics.items():
-                name = style.METRIC_TITLES.get(metric, metric)
-                ours, theirs = statistics.summarise(mine[metric]), row.get(column)
+                name, theirs = style.METRIC_TITLES[metric], row.get(column)
                 line[f"{name} reported"] = DASH if theirs is None else f"{theirs:.{decimals[column]}f}"
-                interval = "" if np.isnan(ours.low) else f" ({ours.interval})"
-                line[f"{name} ours"] = f"{ours.mean:.3f}{interval}" if ours.n else DASH
+                for whose, rows in mine.items():
+                    # Some metrics are measured in all slices alone.
+                    if whose == "ours" or found[whose][metric].notna().any():
+                        ours = statistics.summarise(rows[metric])
+                        interval = "" if np.isnan(ours.low) else f" ({ours.interval})"
+                        line[f"{name} {whose}"] = f"{ours.mean:.3f}{interval}" if ours.n else DASH
             lines.append(line)
         frame = pd.DataFrame(lines)
         # Too few patients leave means without an interval.
@@ -228,29 +206,8 @@ class Results:
             sentences.append(f"{who} one seed only, so seed noise is not in these intervals.")
         return " ".join(sentences)
 
-    def differences(self, *pairs: tuple[str, str], metric: str = "dsc", printed: Mapping[str, float] | None = None):
-        """:func:`npcrepro.book.tables.differences` with a test; of several structures a second table has the difference
-        and interval of each, untested: the question is one."""
-        title = f"{style.METRIC_TITLES[metric]}, paired differences"
-        tested = tables.differences(self.over_structures, self.paper, metric, pairs, printed)
-        compared = self._of([name for pair in pairs for name in pair], self.patients)
-        seeds = set(compared.groupby("method").seed.agg(frozenset))
-        shared = ". Where two methods have different seeds, only those that both have count" if len(seeds) > 1 else ""
-        marked = tested[tables.P].str.endswith(tables.UNSUPPORTED).any()
-        note = f". {tables.UNSUPPORTED} the interval excludes 0, but p does not support it" if marked else ""
-        shown = tables.show(tested, f"{title}. {self._over()} ({self.made}){shared}{note}")
-        if len(self.structures) == 1:
-            return shown
-        display(shown)
-        each = tested[["comparison"]].copy()
-        for structure in self.structures:
-            rows = self.patients[self.patients.structure == structure]
-            rows = tables.differences(rows, self.paper, metric, pairs).set_index("comparison")
-            each[structure] = each.comparison.map(rows["mean difference"] + " (" + rows["95 % interval"] + ")")
-        return tables.show(each, f"{title} by structure (95 % interval), not tested ({self.made})")
-
     def forest(self, pairs: Sequence[tuple[str, str]], metric: str = "dsc", printed: Mapping[str, float] | None = None):
-        """`differences` as a figure and as a table; those of printed means, by title of the method, are crosses."""
+        """Paired differences as a figure; those of printed means, by title of the method, are crosses."""
         pairs = [pair for pair in pairs if set(pair) <= set(self.methods)]
         if not pairs:
             return Markdown("*Both methods of no pair were run.*")
@@ -258,11 +215,7 @@ class Results:
         theirs = [tables.printed_difference(self.paper, pair, printed or {}) for pair in pairs]
         crosses = {name: value for name, value in zip(found, theirs, strict=True) if value is not None}
         charts.forest(found, f"difference of the {style.METRIC_TITLES[metric]}", crosses)
-        plt.show()
-        display(self.differences(*pairs, metric=metric, printed=printed))
-        return Markdown(
-            f"*Paired differences over patients, mean with 95 % bootstrap interval ({self.made}). {FEW_PATIENTS}*"
-        )
+        return self._caption(f"Paired differences over patients, mean with 95 % bootstrap interval ({self.made}).")
 
     # Figures
 
@@ -274,8 +227,8 @@ class Results:
     def compare(self, metric: str = "dsc", printed: float | None = None) -> Markdown:
         """`by_patient`, and the differences that the paper's protocol names."""
         caption = self.by_patient(metric, printed=printed)
-        display(self.differences(metric=metric))
-        return Markdown(f"{caption.data} {FEW_PATIENTS}")
+        display(score_tables.differences({"": (self, ())}, {metric: style.METRIC_TITLES[metric]}))
+        return caption
 
     def boxes(self, metrics: dict[str, str], *methods: str) -> Markdown:
         """Boxes of each method over patients, for each metric (to its title)."""

@@ -15,7 +15,7 @@ from npcrepro.base.wording import DASH
 from npcrepro.book.parts import together
 from npcrepro.models.layers import count_layers
 from npcrepro.protocol.method import Method, Paper, Profile
-from npcrepro.runs.per_patient import OVER_STRUCTURES, over_seeds, over_structures, side_by_side
+from npcrepro.runs.per_patient import over_seeds, side_by_side
 
 # Columns of a table in smaller letters, and of one that is wider than a page in those as well.
 MANY_COLUMNS, TOO_MANY_COLUMNS = 7, 13
@@ -133,31 +133,9 @@ def scores(patients: pd.DataFrame, paper: Paper, metrics: Mapping[str, str]) -> 
     return pd.DataFrame(rows)
 
 
-def by_method(patients: pd.DataFrame, methods: Sequence, metric: str) -> pd.DataFrame:
-    """Methods down, structures across: mean over patients with its 95 % interval, and n where it is not that of all.
-
-    Args:
-        patients: from :func:`npcrepro.runs.per_patient.by_patient`, one region; with several structures the last
-            column is their mean.
-    """
-    rows = over_seeds(patients)
-    columns = list(dict.fromkeys(patients.structure))
-    if len(columns) > 1:
-        rows = pd.concat([rows, over_seeds(over_structures(patients))])
-        columns.append(OVER_STRUCTURES)
-    lines = []
-    for method in methods:
-        mine = rows[rows.method == method.name]
-        if len(mine):
-            line = {"method": method.title, "n": mine.patient.nunique()}
-            for structure, values in mine.groupby("structure", sort=False)[metric]:
-                line[structure] = mean_and_interval(statistics.summarise(values), line["n"])
-            lines.append(line)
-    return pd.DataFrame(lines, columns=["method", "n", *columns])
-
-
-def mean_and_interval(summary: statistics.Summary, n: int | None = None) -> str:
-    """``0.85 (0.83 to 0.87)``, a dash without values; n is added where it is not the one given.
+def mean_and_interval(summary: statistics.Summary, n: int | None = None, sd: bool = False) -> str:
+    """``0.85 (0.83 to 0.87)``, with ``sd`` ``0.85 ± 0.03 (0.83 to 0.87)``; a dash without values; n is added where it
+    is not the one given.
 
     Example:
         >>> mean_and_interval(statistics.summarise([0.8, 0.8, 0.8]), n=4)
@@ -167,7 +145,8 @@ def mean_and_interval(summary: statistics.Summary, n: int | None = None) -> str:
         return DASH
     known = [] if np.isnan(summary.low) else [summary.interval]
     known += [] if n in (None, summary.n) else [f"n = {summary.n}"]
-    return f"{summary.mean:.2f}" + (f" ({', '.join(known)})" if known else "")
+    spread = f" ± {summary.sd:.2f}" if sd and not np.isnan(summary.sd) else ""
+    return f"{summary.mean:.2f}{spread}" + (f" ({', '.join(known)})" if known else "")
 
 
 def printed_cell(cell: dict | None) -> str:
@@ -253,8 +232,20 @@ def side(difference: statistics.Summary) -> int:
 
 
 def minus(paper: Paper, first: str, second: str) -> str:
-    """How a comparison of two methods is named: the first minus the second, by their titles."""
-    return f"{paper.method(first).title} minus {paper.method(second).title}"
+    """How a comparison of two methods is named: the first minus the second, by their titles. What both say behind a
+    comma is said once.
+
+    Example:
+        >>> from npcrepro.protocol import registry
+        >>> paper = registry.load("luo2020")
+        >>> minus(paper, "two-stage-tuned", "unet-tuned"), minus(paper, "two-stage", "unet-tuned")
+        ('Proposed minus U-Net, both tuned', 'Proposed minus U-Net, tuned')
+    """
+    titles = [paper.method(name).title for name in (first, second)]
+    (one, _, ending), (other, _, same) = (title.rpartition(", ") for title in titles)
+    if one and other and ending == same:
+        return f"{one} minus {other}, both {'with ' * (' ' in ending)}{ending}"
+    return " minus ".join(titles)
 
 
 def spread_of_means(patients: pd.DataFrame, metric: str) -> pd.Series:

@@ -83,7 +83,7 @@ def test_differences_are_those_of_the_protocol_and_change_one_thing():
     rows = tables.differences(patients(values), PAPER, "dsc")
     assert rows.comparison.tolist() == [
         "Stepwise, linear scores minus Stepwise, ReLU scores",
-        "No fusion, linear scores minus Stepwise, linear scores",
+        "No fusion minus Stepwise, both with linear scores",
     ]
     assert rows["mean difference"].tolist() == ["+0.200", "-0.200"]
     assert rows[tables.P].tolist() == ["0.062*", "0.062*"]  # two tests, 2 of the 64 sign flips are as extreme

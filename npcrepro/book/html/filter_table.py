@@ -25,7 +25,8 @@ def filter_table(
 
     Args:
         frame: cells are shown as text.
-        by: columns to choose from; a reader sees rows that meet all choices. Without any there is no list.
+        by: columns to choose from; a reader sees rows that meet all choices, and no column of which one value is
+            chosen. Without any there is no list.
         folded: columns that a reader unfolds; empty cells are left out.
         under: column below whose text they unfold.
         caption: what stands above the table.

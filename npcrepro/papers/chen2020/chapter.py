@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
-from IPython.display import HTML, Markdown, display
+from IPython.display import HTML, Markdown
 
 from npcrepro.base.wording import in_words, plural
-from npcrepro.book import tables
 from npcrepro.book.figures import charts
 from npcrepro.book.figures.style import BLUE, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson import result
@@ -134,27 +132,15 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
     size = replace(chapter.paper.profile(name if name == "smoke" else "paper"), batch_size=1)
     case, method = chapter.prepared.case_names[0], chapter.paper.methods[0]
     found = time_case(chapter.source, case, method, size, chapter.settings.device)
-    parts = {"reading": found.reading, "the network": found.network, "merging": found.merging, "all": found.seconds}
-    rows = [(name, seconds, f"{seconds / found.seconds:.0%}") for name, seconds in parts.items()]
-    matrix = " x ".join(map(str, size.matrix))
-    windows = f"{plural(found.windows, 'window')} of {matrix}"
-    caption = f"{case}, {windows}, {found.device}, at {size.width:g} times the paper's width"
-    display(tables.show(pd.DataFrame(rows, columns=["part", "seconds", "share"]), caption))
-    most = max(list(parts)[:3], key=lambda name: parts[name])
+    parts = {"reading": found.reading, "the network": found.network, "merging": found.merging}
+    told = in_words([f"{name} {took:.2f} s ({took / found.seconds:.0%})" for name, took in parts.items()])
+    matrix, most = " x ".join(map(str, size.matrix)), max(parts, key=lambda name: parts[name])
     return Markdown(
-        f"Most of the time goes into {most}. The paper reports about {printed_seconds} s for a patient; the number of "
-        f"windows, and whether reading the images is part of it, are not stated."
+        f"The proposed network takes {found.seconds:.2f} s for {case} ({plural(found.windows, 'window')} of {matrix}, "
+        f"{found.device}, at {size.width:g} times the paper's width): {told}. Most of it goes into {most}. The paper "
+        f"reports about {printed_seconds} s for a patient; the number of windows, and whether reading the images is "
+        f"part of it, are not stated."
     )
-
-
-def show_overlap(results: Results, more: Mapping[str, str] | None = None) -> None:
-    """DSC, AP, ``more`` metrics (to titles) and Loss_dice of each method as a table; says where the record has none."""
-    known = SOFT_LOSS in results.averaged and results.averaged[SOFT_LOSS].notna().all()
-    loss = {SOFT_LOSS: "Loss_dice"} if known else {}
-    display(results.overview({"dsc": "DSC", "average_precision": "AP", **loss, **(more or {})}))
-    if not known:
-        told = "Loss_dice, the third column of the paper's tables, is not in this record: it needs new runs."
-        display(Markdown(told))
 
 
 def weights_line(results: PublishedResults) -> Markdown:
@@ -185,7 +171,7 @@ def weights_line(results: PublishedResults) -> Markdown:
     )
 
 
-def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Results) -> pd.DataFrame:
+def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Results) -> Markdown:
     """How many rows of each reported table have a published record, how many of these on the series of the paper, and
     which have none. Methods count by their titles."""
     titles = [{record.paper.method(name).title for name in record.methods} for record in records]
@@ -193,12 +179,12 @@ def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Re
     own = set().union(*(t for t, r in zip(titles, records, strict=True) if r.paper.methods[0].channels == SERIES))
     lines = []
     for name, rows in printed_tables.items():
-        printed = list(dict.fromkeys(row["model"] for row in rows))
+        printed = dict.fromkeys(row["model"] for row in rows)
         missing = [title for title in printed if title not in found]
-        counts = len(printed), len(printed) - len(missing), len(own & set(printed))
-        lines.append((name, *counts, ", ".join(missing) or "none"))
-    columns = ["table", "reported rows", "with a record", f"of these on {in_words(SERIES)}", "without a record"]
-    return pd.DataFrame(lines, columns=columns)
+        there = f"{len(printed) - len(missing)} of {len(printed)} reported rows have a record"
+        on_series = f"{len(own & set(printed))} of these on {in_words(SERIES)}"
+        lines.append(f"* {name}: {there}, {on_series}. Without a record: {', '.join(missing) or 'none'}.")
+    return Markdown("\n".join(lines))
 
 
 def gains(reported: Reported) -> Picture:

@@ -7,7 +7,6 @@ from math import nan
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown
 from matplotlib.patches import Rectangle
 from scipy import stats
 
@@ -120,7 +119,8 @@ def at_full_width(narrower: PublishedResults) -> str:
 
 
 def reported_beside(reported: Reported, results: Results):
-    """The paper's means and standard deviations over patients beside ours, of other patients, for both networks."""
+    """The paper's means and standard deviations over patients beside ours, of other patients, for both networks; and
+    `t_tests` of ours."""
     rows = []
     for column, metric in METRICS.items():
         digits, line = round(-np.log10(2 * half(reported, column))), {"metric": audit.TITLES[column]}
@@ -131,8 +131,9 @@ def reported_beside(reported: Reported, results: Results):
             line[f"{row['model']} ours"] = ours if len(values) > 1 else DASH
         rows.append(line)
     n = results.averaged.patient.nunique()
-    caption = f"Mean ± sd over patients, ours over {n}; distances of border voxels ({results.made})"
-    return tables.show(pd.DataFrame(rows), caption)
+    first, second = (results.paper.method(name).title for name in PAIR)
+    caption = f"Mean ± sd over patients, ours over {n}; distances of border voxels; {first} minus {second}, paired"
+    return tables.show(pd.DataFrame(rows).merge(t_tests(reported, results)), f"{caption} ({results.made})", precision=3)
 
 
 def t_tests(reported: Reported, results: Results) -> pd.DataFrame:
@@ -163,26 +164,6 @@ def _tested(wide: pd.DataFrame, least: int = tables.TESTABLE) -> tuple[int, floa
         return len(wide), (first - second).mean(), nan, nan, nan
     test = statistics.paired(first, second)
     return len(wide), test.difference.mean, first.corr(second), stats.ttest_rel(first, second).pvalue, test.p
-
-
-def by_direction(results: Results):
-    """Distance of the two surfaces on each side of the reference, mean over patients; or that the record lacks it."""
-    rows = results.cases
-    sides = {column: title for column, title in SIDES.items() if column in rows and rows[column].notna().any()}
-    if not sides:
-        return Markdown(
-            "*These runs were scored before distances by direction were measured, so that the largest errors cannot be "
-            f"looked for on one side ({results.made}). Runs that are made now have them.*"
-        )
-    means = rows.groupby(["method", "patient"])[list(sides)].agg(lambda values: values.mean(skipna=False))
-    lines = []
-    for name in results.methods:
-        found = {title: statistics.summarise(means.loc[name][column]) for column, title in sides.items()}
-        n = len(means.loc[name])
-        cells = {f"{title} (mm)": tables.mean_and_interval(one, n) for title, one in found.items()}
-        lines.append({"method": results.paper.method(name).title, "n": n, **cells})
-    caption = f"Distance of the surfaces by side of the reference, mean over patients (95 % interval). {results.made}"
-    return tables.show(pd.DataFrame(lines), caption)
 
 
 def epochs(published: Published) -> float:

@@ -1,7 +1,6 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,7 +9,6 @@ from npcrepro.book.lesson.architecture import architecture, blocks_of
 from npcrepro.book.lesson.result import of_page
 from npcrepro.papers.chen2020 import chapter as chapter_module
 from npcrepro.papers.chen2020.chapter import (
-    show_overlap,
     time_by_part,
     weights_line,
     without_record,
@@ -19,20 +17,6 @@ from npcrepro.protocol import registry
 from npcrepro.runs.timing import CaseTime
 
 pytest_plugins = ["volume_fixtures"]
-
-
-def test_loss_dice_of_a_record_is_shown_and_its_absence_is_said(monkeypatch):
-    shown, asked = [], []
-    monkeypatch.setattr(chapter_module, "display", shown.append)
-    new = pd.DataFrame({"patient": ["P"], "method": ["unet"], "soft_dice_loss": [0.4]})
-    for rows in (new, new.assign(soft_dice_loss=np.nan), new.drop(columns="soft_dice_loss")):
-        show_overlap(SimpleNamespace(averaged=rows, overview=asked.append), {"surfel_hd95_mm": "HD95"})
-    said = [each.data for each in shown if each is not None]
-    assert [list(metrics) for metrics in asked] == [
-        ["dsc", "average_precision", *loss, "surfel_hd95_mm"] for loss in (["soft_dice_loss"], [], [])
-    ]
-    assert len(said) == 2
-    assert all("is not in this record" in text for text in said)
 
 
 def test_the_page_says_which_rule_chose_the_weights_and_whether_it_matters():
@@ -69,15 +53,17 @@ def test_rows_without_a_record_are_named():
         SimpleNamespace(paper=other, methods=("unet-3d-t1", "multi-encoder")),
     )
     titles = ["3D U-net (T1)", own.method("multi-encoder").title, "Base MMFNet", "Base MMFNet"]
-    (row,) = without_record({"Table I": [{"model": title} for title in titles]}, *records).to_numpy().tolist()
-    assert row == ["Table I", 3, 2, 1, "Base MMFNet"]
+    said = without_record({"Table I": [{"model": title} for title in titles]}, *records).data
+    assert said == (
+        "* Table I: 2 of 3 reported rows have a record, 1 of these on T1, T2 and CET1. Without a record: Base MMFNet."
+    )
 
 
 @pytest.mark.parametrize(
     ("profile", "matrix", "width"), [("quick", (16, 256, 256), 1.0), ("smoke", (16, 32, 32), 0.125)]
 )
 def test_the_time_of_a_patient_is_at_the_papers_size_but_for_smoke(chapter, monkeypatch, profile, matrix, width):
-    asked, shown = [], []
+    asked = []
     monkeypatch.setattr(chapter, "settings", replace(chapter.settings, profile=profile))
 
     def time_case(cohort, case, method, profile, device):
@@ -85,12 +71,11 @@ def test_the_time_of_a_patient_is_at_the_papers_size_but_for_smoke(chapter, monk
         return CaseTime(1.0, 2.5, 0.5, 2, "cpu")
 
     monkeypatch.setattr(chapter_module, "time_case", time_case)
-    monkeypatch.setattr(chapter_module, "display", lambda table: shown.append(table.data))
     said = time_by_part(chapter, 9).data
     assert asked == [("P0", "mmfnet", matrix, width, 1, "cpu")]
-    assert shown[0].share.tolist() == ["25%", "62%", "12%", "100%"]
-    assert shown[0].seconds.tolist() == [1.0, 2.5, 0.5, 4.0]
-    assert said.startswith("Most of the time goes into the network. The paper reports about 9 s")
+    assert said.startswith("The proposed network takes 4.00 s for P0 (2 windows of ")
+    assert "reading 1.00 s (25%), the network 2.50 s (62%) and merging 0.50 s (12%)" in said
+    assert "Most of it goes into the network. The paper reports about 9 s" in said
 
 
 @pytest.fixture(scope="module")
