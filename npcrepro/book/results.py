@@ -20,6 +20,7 @@ from npcrepro.protocol import registry
 from npcrepro.protocol.method import Paper
 from npcrepro.runs import per_patient
 
+UNSTEADY = 0.1  # mean DSC between the seeds of a method: more of it, and the network had not always learnt
 QUARTILES = "Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients"
 
 
@@ -194,9 +195,9 @@ class Results:
         )
 
     def caution(self, *methods: str) -> str:
-        """What the intervals of these methods do not show, in a sentence each: few patients, and the chance of a single
-        training; empty where there are enough of both."""
-        shown = [name for name in methods or self.methods if name in self.methods]
+        """What the intervals of these methods do not show, in a sentence each: few patients, the chance of a single
+        training, and trainings that end far apart; empty where there is none of it."""
+        shown = [name for name in dict.fromkeys(methods or self.methods) if name in self.methods]
         once = [f"*{self.paper.method(name).title}*" for name in shown if len(self.means_by_seed(name)) == 1]
         sentences = []
         if self.patients.patient.nunique() < tables.TESTABLE:
@@ -204,6 +205,13 @@ class Results:
         if once:
             who = "Each method has" if len(once) == len(shown) else f"Of {in_words(once)} there is"
             sentences.append(f"{who} one seed only, so seed noise is not in these intervals.")
+        for name in shown:
+            means = self.means_by_seed(name)
+            if max(means) - min(means) > UNSTEADY:
+                sentences.append(
+                    f"The {len(means)} trainings of *{self.paper.method(name).title}* end between a DSC of "
+                    f"{min(means):.2f} and {max(means):.2f}: some were too short, and a mean over them says little."
+                )
         return " ".join(sentences)
 
     def forest(self, pairs: Sequence[tuple[str, str]], metric: str = "dsc", printed: Mapping[str, float] | None = None):

@@ -119,3 +119,19 @@ def test_a_rank_needs_an_interval_and_a_test(tumours, tmp_path):
     # Four patients have an interval that excludes zero, and no test that could support it.
     assert tumours.difference("cscn", "cnn").difference.high < 0
     assert tumours.ranking_text("cscn", ["cnn"]) == "not told apart from that of CNN"
+
+
+def test_trainings_that_end_far_apart_are_said(tmp_path):
+    """A network that had not always learnt is not compared in silence."""
+    hits = {"two-stage": (8, 2), "unet": (8, 8)}
+    rows = [
+        row
+        for name, numbers in hits.items()
+        for seed, number in enumerate(numbers)
+        for patient in "ABCDEF"
+        for row in rows_of(name, number, patient, seed=seed)
+    ]
+    said = PublishedResults(LUO, publish(tmp_path / "luo", rows)).caution()
+    ends = " and ".join(f"{dsc(number):.2f}" for number in sorted(hits["two-stage"]))
+    assert said.startswith(f"The 2 trainings of *Proposed* end between a DSC of {ends}: some were too short")
+    assert "U-Net" not in said
