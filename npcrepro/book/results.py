@@ -20,7 +20,7 @@ from npcrepro.protocol import registry
 from npcrepro.protocol.method import Paper
 from npcrepro.runs import per_patient
 
-UNSTEADY = 0.1  # mean DSC between the seeds of a method: more of it, and the network had not always learnt
+UNSTEADY = 0.1  # mean DSC between the seeds of a method: with more of it, a mean over them says little
 QUARTILES = "Boxes: quartiles; whiskers: 10th and 90th percentile; dots: patients"
 
 
@@ -210,7 +210,7 @@ class Results:
             if max(means) - min(means) > UNSTEADY:
                 sentences.append(
                     f"The {len(means)} trainings of *{self.paper.method(name).title}* end between a DSC of "
-                    f"{min(means):.2f} and {max(means):.2f}: some were too short, and a mean over them says little."
+                    f"{min(means):.2f} and {max(means):.2f}: the seed decides much, and a mean over them says little."
                 )
         return " ".join(sentences)
 

@@ -17,7 +17,7 @@ from npcrepro.book import tables
 from npcrepro.book.figures import style
 from npcrepro.book.html.filter_table import filter_table
 from npcrepro.findings import observers
-from npcrepro.runs.evaluation import WHOLE
+from npcrepro.runs.evaluation import REGIONS, WHOLE
 from npcrepro.runs.per_patient import OVER_STRUCTURES
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ PEOPLE = "two people, median, other scans"
 CHOSEN = ("question", "record", "metric", "structure", "slices")  # columns to choose from, if they have several values
 EMPTY = "empty predictions"
 FEW_PATIENTS = "With few patients such tests can detect only large differences; with fewer than six there is no test"
-ALL = "all_slices"
+ALL = REGIONS[0]  # all slices
 
 
 def means(records: Mapping[str, Results], metrics: Mapping[str, str], sd: bool = False) -> HTML:
