@@ -38,6 +38,7 @@ def todays_reference(
     enlarge: int = 1,
     budget: float = 1.0,
     windows: tuple[tuple[float, float], ...] = (),
+    slices: int = 0,
 ) -> Row:
     """The row of the reference of today: nnU-Net's recipe, for the channels and structures of the proposed method.
 
@@ -52,6 +53,7 @@ def todays_reference(
         budget: factor on the profile's updates.
         windows: of CT, each of them a channel; without them percentiles of the structures, as in nnU-Net. Where bone is
             one of these, soft tissues have little contrast between the percentiles, and training starts slowly.
+        slices: for volumes of a paper whose profiles have slices: a patch has the voxels of so many of them.
 
     Source:
         Isensee et al., nnU-Net, Nature Methods 2021;18:203-211. Differs: AdamW in place of gradient descent, whose
@@ -73,9 +75,12 @@ def todays_reference(
         monitor="validation_dsc",
     )
     options = {"in_channels": len(windows) * len(proposed.channels)} if windows else {}
+    data = {"enlarge": enlarge, "windows": windows}
     changes = {
         **network("npcrepro.models.baselines.nnunet:PlannedUNet", dimensions=dimensions, **options),
-        "data": Component("npcrepro.sampling.patches:PatchData", {"enlarge": enlarge, "windows": windows}),
+        "data": Component("npcrepro.sampling.patches:VolumePatchData", data | {"slices": slices})
+        if slices
+        else Component("npcrepro.sampling.patches:PatchData", data),
         "augmentation": Component("npcrepro.sampling.augment:StrongAugmentation", {"flip": 0.0 if sides else 0.5}),
         "stages": (stage,),
         "activation": "softmax",

@@ -9,7 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -132,6 +132,7 @@ def _compute(
         write_json(folder / "plan.json", planned)
         method = method.planned(planned)
         data = build_data(method, profile.matrix, cohort, used)
+    profile = replace(profile, matrix=data.matrix)  # that of volumes has one side more than a profile of slices
     initial = weights_taken_over(method, used)
     task = method, profile, data, train, validation, configuration.seed
     if hardware.devices > 1 and method.stages:

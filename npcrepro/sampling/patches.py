@@ -255,6 +255,27 @@ class PatchData(Data):
         return weight.clamp_min(1e-4)
 
 
+class VolumePatchData(PatchData):
+    """Patches of volumes for a paper whose own networks see slices.
+
+    Args:
+        cohort, channels, structures, options: see :class:`PatchData`.
+        matrix: ``(y, x)`` of the paper's slices.
+        slices: a patch has at most as many voxels as so many of the paper's slices.
+    """
+
+    def __init__(
+        self,
+        cohort: PreparedCohort,
+        matrix: Sequence[int],
+        channels: tuple[str, ...],
+        structures: tuple[str, ...],
+        slices: int = 16,
+        **options: Any,
+    ):
+        super().__init__(cohort, (slices, *matrix), channels, structures, **options)
+
+
 def resampled(volume: Tensor, size: Sequence[int]) -> Tensor:
     """A volume ``(C, z, y, x)`` float in another matrix, linear along each axis, without aliasing.
 

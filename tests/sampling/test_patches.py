@@ -10,7 +10,7 @@ from core_cases import case_arrays, write_tiny
 from npcrepro.base.labels import NOT_CONTOURED
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
-from npcrepro.sampling.patches import PatchData, resampled
+from npcrepro.sampling.patches import PatchData, VolumePatchData, resampled
 
 
 def patches(prepared, matrix=(16, 16), structures=("GTVp",), **options):
@@ -130,3 +130,14 @@ def test_volumes_are_resampled_along_all_axes():
     assert found.shape == (1, 12, 3, 16)
     assert found[0, :, 1, 5].diff()[1:-1].tolist() == pytest.approx([2 / 23] * 9, rel=1e-4)
     assert math.isclose(found.mean().item(), 0.5, abs_tol=1e-5)
+
+
+def test_a_paper_of_slices_has_patches_of_volumes_for_its_reference(tmp_path):
+    case = case_arrays("A")  # 4 slices of 16 x 16
+    prepared = prepare(write_tiny(tmp_path / "c", [case]), tmp_path / "p")
+    data = VolumePatchData(prepared, (8, 8), prepared.channels[:1], ("GTVp",), slices=3)
+    assert data.matrix == (3, 8, 8)
+    patch = data.plan(["A"])["data"]["found"]["patch"]
+    assert len(patch) == 3 and math.prod(patch) <= 3 * 8 * 8
+    image, label = data.batch(drawn_from(data, ["A"], 2))
+    assert image.shape == label.shape == (2, 1, 3, 8, 8)
