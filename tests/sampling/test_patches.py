@@ -138,6 +138,7 @@ def test_a_paper_of_slices_has_patches_of_volumes_for_its_reference(tmp_path):
     data = VolumePatchData(prepared, (8, 8), prepared.channels[:1], ("GTVp",), slices=3)
     assert data.matrix == (3, 8, 8)
     patch = data.plan(["A"])["data"]["found"]["patch"]
-    assert len(patch) == 3 and math.prod(patch) <= 3 * 8 * 8
+    assert len(patch) == 3
+    assert math.prod(patch) <= 3 * 8 * 8
     image, label = data.batch(drawn_from(data, ["A"], 2))
     assert image.shape == label.shape == (2, 1, 3, 8, 8)
