@@ -34,7 +34,8 @@ STEPS = {
 }
 
 # DIFFERS: learning rates found on validation patients; the printed 1e-7 is in the method "literal". A step that moves
-# only its own few hundred weights is a convex problem and bears a higher rate.
+# only its own few hundred weights is a convex problem and bears a higher rate. Of 0.05, 0.2 and 1 the validation
+# patients of six folds of sarcomas chose 0.2; with 1 trainings diverge.
 RATE, RATE_OF_FEW = 0.05, 0.2
 
 
