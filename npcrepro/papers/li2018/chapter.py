@@ -11,18 +11,14 @@ from npcrepro.base.wording import plural
 from npcrepro.book.figures.style import GREEN, Picture, axes
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.result import Maps, Trained
-from npcrepro.book.published import PublishedResults
 from npcrepro.cohorts.structures import mask_of
 from npcrepro.findings.audit.checks import Reported, half
 from npcrepro.losses.targets import reduce_label
 from npcrepro.metrics.overlap import Counts, count
 from npcrepro.papers.li2018 import audit
-from npcrepro.runs.published import RESULTS
 from npcrepro.sampling.samples import to_native_plane
 from npcrepro.sampling.slices import SliceData
 
-# `through_matrix` of the published slices at the matrices of the profiles: numbers only, no mask.
-AT_MATRIX = RESULTS / "at-matrix" / "NPC_T2Slices.csv"
 # Columns of Table 2 by the name of the metric, in the order of the paper.
 TABLE_2 = {
     "predicted_ml": "V auto (ml)",
@@ -127,14 +123,6 @@ def ceiling_line(rows: pd.DataFrame) -> str:
     )
 
 
-def own_table_2(patients: pd.DataFrame, best: pd.Series | None = None) -> pd.DataFrame:
-    """Patients of one method in the shape of the paper's Table 2, with `best_dsc` as a last column; columns without any
-    number are left out."""
-    table = patients[["patient", *TABLE_2]].dropna(axis=1, how="all").rename(columns={"patient": "Patient", **TABLE_2})
-    return table if best is None else table.assign(**{"DSC at best": patients.patient.map(best).to_numpy()})
-
-
-def published_table_2(results: PublishedResults, best: pd.Series) -> pd.DataFrame:
-    """`own_table_2` of the proposed method of published runs, means over seeds."""
-    rows = results.averaged
-    return own_table_2(rows[rows.method == results.paper.methods[0].name], best)
+def table_2(patients: pd.DataFrame) -> pd.DataFrame:
+    """Patients of one method in the shape of the paper's Table 2; columns without any number are left out."""
+    return patients[["patient", *TABLE_2]].dropna(axis=1, how="all").rename(columns={"patient": "Patient", **TABLE_2})

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +6,6 @@ from core_cases import write_tiny
 from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.papers.li2018 import chapter
-from npcrepro.protocol import registry
 from npcrepro.sampling.slices import SliceData
 
 METRICS = list(chapter.TABLE_2)
@@ -54,15 +51,11 @@ def test_what_a_matrix_leaves_of_the_reference(data):
     assert (chapter.best_dsc(chapter.through_matrix(whole)) == 1).all()
 
 
-def test_table_2_is_of_the_proposed_method_and_not_of_the_best():
-    paper = registry.load("li2018")
-    rows = pd.DataFrame(
-        [("A", name, *[dsc] * len(METRICS)) for name, dsc in (("linear-scores", 0.9), ("stepwise", 0.2))],
-        columns=["patient", "method", *METRICS],
-    ).assign(predicted_ml=np.nan, reference_ml=np.nan)
-    table = chapter.published_table_2(SimpleNamespace(averaged=rows, paper=paper), pd.Series({"A": 0.8}))
-    assert table.columns.tolist() == ["Patient", "PM", "CR", "DSC", "Recall (= precision)", "JSC", "DSC at best"]
-    assert table.to_numpy().tolist() == [["A", 0.2, 0.2, 0.2, 0.2, 0.2, 0.8]]
+def test_table_2_leaves_out_what_no_patient_has():
+    rows = pd.DataFrame([("A", *[0.2] * len(METRICS))], columns=["patient", *METRICS])
+    table = chapter.table_2(rows.assign(predicted_ml=np.nan, reference_ml=np.nan))
+    assert table.columns.tolist() == ["Patient", "PM", "CR", "DSC", "Recall (= precision)", "JSC"]
+    assert table.to_numpy().tolist() == [["A", 0.2, 0.2, 0.2, 0.2, 0.2]]
 
 
 def test_each_step_is_taught_the_share_of_tumour_in_its_pixels(data):
@@ -72,11 +65,3 @@ def test_each_step_is_taught_the_share_of_tumour_in_its_pixels(data):
         "Step 2: 4 × 4",
         "Step 3: 8 × 8",
     ]
-
-
-def test_the_published_slices_are_measured_at_the_matrix_of_every_profile():
-    rows = pd.read_csv(chapter.AT_MATRIX)
-    assert set(rows.matrix) == {profile.matrix[0] for profile in registry.load("li2018").profiles}
-    best = [chapter.best_dsc(part).mean() for _, part in rows.groupby("matrix")]
-    assert best == sorted(best)
-    assert (rows.groupby("matrix").case.nunique() == rows.case.nunique()).all()
