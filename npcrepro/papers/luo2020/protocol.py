@@ -195,7 +195,7 @@ VARIANTS: tuple[Row, ...] = (
      "The reference of today, MONAI's DynUNet with residual blocks, trained in the same way as the tuned two stages",
      TUNED | network(NNUNET, in_channels=2) | _one_stage(**TODAY)),
     todays_reference(TWO_STAGE, dimensions=2, budget=3.0, windows=(SOFT_TISSUE_HU, BONE_HU)),
-    todays_reference(TWO_STAGE, dimensions=3, budget=0.5, windows=(SOFT_TISSUE_HU, BONE_HU), slices=16),
+    todays_reference(TWO_STAGE, dimensions=3, budget=0.4, windows=(SOFT_TISSUE_HU, BONE_HU), slices=16),
 )  # fmt: skip
 
 METHODS = methods_of(TWO_STAGE, VARIANTS)
