@@ -10,8 +10,6 @@ from npcrepro.book.chapter import Chapter
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
 
-pytest_plugins = ["core_fixtures"]
-
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):

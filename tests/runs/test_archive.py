@@ -14,7 +14,6 @@ from npcrepro.runs import archive as archives
 from npcrepro.runs.archive import MANIFEST, check, pack
 from npcrepro.runs.published import publish, read_published
 
-pytest_plugins = ["core_fixtures"]
 NAME = "li2018-tiny-tiny"
 
 

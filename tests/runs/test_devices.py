@@ -22,8 +22,6 @@ from npcrepro.protocol.settings import Settings
 from npcrepro.runs import devices, training
 from npcrepro.runs.queue import run_paper
 
-pytest_plugins = ["core_fixtures"]
-
 SGD = Component("torch.optim:SGD", {"lr": 0.5, "momentum": 0.9})
 
 

@@ -20,8 +20,6 @@ from npcrepro.runs import checkpoint as checkpoint_module
 from npcrepro.runs import queue, training
 from npcrepro.runs.records import Record
 
-pytest_plugins = ["core_fixtures"]
-
 FEW = {"updates": 6, "check_every": 1}
 NUMBERS = ("cases.csv", "history.csv", "model.safetensors", "predictions", "validated.json")
 TITLE = "li2018/stepwise on tiny, tiny, fold 1, seed 0"

@@ -22,8 +22,6 @@ from npcrepro.runs.predict import predict, train_on_all
 from npcrepro.runs.records import find
 from npcrepro.sampling.slices import SliceData
 
-pytest_plugins = ["core_fixtures"]
-
 
 def silent(line):
     pass

@@ -19,8 +19,6 @@ from npcrepro.runs.plan import open_cohort
 from npcrepro.runs.records import IDENTITY
 from npcrepro.runs.run import load_data, load_network
 
-pytest_plugins = ["core_fixtures"]
-
 NUMBERS = ("cases.csv", "history.csv", "config.json", "model.safetensors", "predictions/P0.npz", "validated.json")
 
 

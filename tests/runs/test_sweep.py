@@ -21,8 +21,6 @@ from npcrepro.runs.cost import Estimate, estimate
 from npcrepro.runs.locking import Busy, locked
 from npcrepro.runs.sweep import from_config, make_sweep, progress, time_left_s
 
-pytest_plugins = ["core_fixtures"]
-
 
 def smoke(runs, **fields):
     return Settings(**{"profile": "smoke", "device": "cpu", "runs": str(runs)} | fields)

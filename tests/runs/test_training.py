@@ -16,8 +16,6 @@ from npcrepro.protocol.method import Component, Stage
 from npcrepro.runs import training
 from npcrepro.sampling.slices import SliceData
 
-pytest_plugins = ["core_fixtures"]
-
 TRAIN, VALIDATION = ["P0", "P1"], ["P2"]
 SGD = Component("torch.optim:SGD", {"lr": 0.05, "momentum": 0.9})
 STAGES = ("score 1/4", "score 1/2", "score 1/1")

@@ -17,8 +17,6 @@ from npcrepro.runs import training
 from npcrepro.runs.predict import predict
 from npcrepro.runs.validated import at_threshold, choose_threshold, validate
 
-pytest_plugins = ["core_fixtures"]
-
 
 def scores(probabilities, reference):
     return count_scores(np.array(probabilities), np.array(reference))

@@ -25,7 +25,6 @@ from npcrepro.runs.records import CHOOSING, Record
 from npcrepro.runs.run import load_network
 from npcrepro.runs.weights import LARGEST_HALF, PACKED, pack, published_weights, scores_of, weights_of
 
-pytest_plugins = ["core_fixtures"]
 COMMITTED = published_weights()
 
 

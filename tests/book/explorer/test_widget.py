@@ -13,7 +13,6 @@ from npcrepro.book.explorer import picture, widget
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
 
-pytest_plugins = ["core_fixtures"]
 matplotlib.use("Agg")
 PAPER = replace(tiny_paper(updates=3), split={"kind": "k-fold", "folds": 2, "validation": 1})
 
