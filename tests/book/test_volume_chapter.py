@@ -10,12 +10,6 @@ from npcrepro.metrics.overlap import count
 pytest_plugins = ["volume_fixtures"]
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
 def test_the_patient_shown_is_tested_in_the_first_fold_by_every_method(chapter):
     shown = chapter.shown
     first = chapter.found[0].config["fold"]

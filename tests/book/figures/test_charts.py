@@ -1,6 +1,5 @@
 """Charts of scores, training, differences and weights, by the numbers that are drawn."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,14 +9,6 @@ from npcrepro.book.figures import charts
 from npcrepro.papers.luo2020.protocol import PAPER
 from npcrepro.runs.per_patient import by_patient
 from npcrepro.runs.published import RESULTS, read_published
-
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    matplotlib.pyplot.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
 """Surfaces of masks in relief: solids from a known side."""
 
-import matplotlib
 import numpy as np
 import pytest
 
 from npcrepro.book.figures import surfaces
 from npcrepro.book.figures.surfaces import relief
 
-matplotlib.use("Agg")
 NAN = float("nan")
 
 
