@@ -14,16 +14,11 @@ import pytest
 
 from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError
+from npcrepro.base.files import write_text
 from npcrepro.book.build import book, notebooks
 
 PARAMETERS = {"profile": "smoke", "runs": "runs"}
 SOON_S = 300  # on a busy machine
-
-
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    return path
 
 
 @pytest.fixture
@@ -36,16 +31,16 @@ def small_book(tmp_path, monkeypatch, repository):
         for name in ("_config.yml", "package.json", "package-lock.json"):
             shutil.copyfile(repository / name, root / name)
         chapters = "".join(f"- file: notebooks/{name}\n" for name in last_cells)
-        write(root / "_toc.yml", f"format: jb-book\nroot: book/intro\nchapters:\n{chapters}")
-        write(root / "book" / "intro.md", "# One\n")
-        write(root / "book" / "references.bib", "")
+        write_text(root / "_toc.yml", f"format: jb-book\nroot: book/intro\nchapters:\n{chapters}")
+        write_text(root / "book" / "intro.md", "# One\n")
+        write_text(root / "book" / "references.bib", "")
         for name, last_cell in last_cells.items():
             cells = [nbformat.v4.new_markdown_cell("# Title")]
             cells.append(nbformat.v4.new_code_cell("profile = 'quick'\nruns = 'runs'"))
             cells[1].metadata["tags"] = ["parameters"]
             notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(last_cell)])
             notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
-            write(root / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
+            write_text(root / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
         monkeypatch.chdir(root)
         return root
 
@@ -72,7 +67,7 @@ def test_notebook_runs_once_until_something_changes(small_book, capfd):
     assert execute(root) == notebooks.Done({}, 0, kept=1)
     assert "nothing changed" in capfd.readouterr().out
     assert executed.stat().st_mtime_ns == first
-    write(root / "book" / "results" / "table.csv", "a\n1\n")
+    write_text(root / "book" / "results" / "table.csv", "a\n1\n")
     execute(root)
     assert executed.stat().st_mtime_ns != first
     assert hidden(root) == []
