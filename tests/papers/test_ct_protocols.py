@@ -68,11 +68,7 @@ def test_the_rate_falls_every_ten_epochs_or_every_ten_iterations():
 
 @pytest.mark.parametrize(
     ("name", "profile", "read"),
-    [
-        ("deeplabv3plus", "bench", False),
-        ("rates-1-2-3", "bench", True),
-        ("deeplabv3plus", "paper", True),
-    ],
+    [("deeplabv3plus", "bench", False), ("rates-1-2-3", "bench", True), ("deeplabv3plus", "paper", True)],
 )
 def test_at_small_matrices_the_pyramid_reads_padding(name, profile, read):
     """Kernels of which only the middle meets the map are 1 x 1 convolutions: the other weights have no gradient."""
