@@ -15,7 +15,7 @@ from npcrepro.cohorts.prepared import prepare
 from npcrepro.metrics.curves import count_scores
 from npcrepro.runs import training
 from npcrepro.runs.predict import predict
-from npcrepro.runs.validated import at_threshold, choose_threshold, validate
+from npcrepro.runs.validated import Choice, at_threshold, choose_threshold, validate
 
 
 def scores(probabilities, reference):
@@ -50,18 +50,12 @@ def test_bytes_are_cut_where_they_were_counted():
     reference = codes % 3 == 0
     counted = count_scores(codes, reference)
     for threshold in (0.2, 0.5, 0.6, 51 / 255, 1.0):
-        (choice,) = validated(threshold=threshold)
+        choice = Choice(threshold, 0.8, 0.8, 0.9, False, 3)
         mask = at_threshold(codes, choice)
         counts = counted.at(threshold)
         assert (counts.tp, counts.fp) == ((mask & reference).sum(), (mask & ~reference).sum())
         assert counts.tp + counts.fn == reference.sum()
         np.testing.assert_array_equal(mask, at_threshold(codes / 255, choice))
-
-
-def validated(**changes):
-    from npcrepro.runs.validated import Choice
-
-    yield replace(Choice(0.5, 0.8, 0.8, 0.9, False, 3), **changes)
 
 
 # Whole cases
