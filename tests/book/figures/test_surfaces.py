@@ -9,9 +9,8 @@ from npcrepro.book.figures.surfaces import relief
 NAN = float("nan")
 
 
-def ball(size=24, radius=7.0):
-    axes = np.ogrid[:size, :size, :size]
-    return sum((axis - size / 2 + 0.5) ** 2 for axis in axes) <= radius**2
+def ball():
+    return sum((axis - 11.5) ** 2 for axis in np.ogrid[:24, :24, :24]) <= 7**2
 
 
 @pytest.fixture
