@@ -31,12 +31,9 @@ def learn(tiny_prepared, fabric, tmp_path):
 
     def learn(method="linear-scores", profile=TINY, seed=0, *, checkpoint=None, report=lambda line: None, **changes):
         method = replace(PAPER.method(method), **changes)
-        data = method.data.build(
-            changes.pop("cohort", tiny_prepared), profile.matrix, method.channels, method.structures
-        )
+        data = method.data.build(tiny_prepared, profile.matrix, method.channels, method.structures)
         checkpoint = checkpoint or tmp_path / f"{len(list(tmp_path.iterdir()))}.safetensors"
-        cases = [TRAIN, VALIDATION]
-        network, state = training.train(method, profile, data, *cases, seed, fabric, checkpoint, report)
+        network, state = training.train(method, profile, data, TRAIN, VALIDATION, seed, fabric, checkpoint, report)
         return {name: tensor.clone() for name, tensor in network.state_dict().items()}, state
 
     return learn
