@@ -4,8 +4,8 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
@@ -56,25 +56,6 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-@dataclass
-class Visit:
-    """What one page did in the browser."""
-
-    page: str
-    title: str = ""
-    text: str = ""
-    foreign: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    links: list[str] = field(default_factory=list)
-    ids: set[str] = field(default_factory=set)
-    formulas: int = 0
-    raw_formulas: int = 0
-    broken_images: list[str] = field(default_factory=list)
-    overflow_px: dict[int, int] = field(default_factory=dict)  # by the width of the window
-    serious: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # rule and place, by theme
 
 
 @pytest.fixture(scope="session")
@@ -133,12 +114,13 @@ FIND = """
 THEMES = {"light": None, "dark": ["color-contrast", "link-in-text-block"]}
 
 
-def visit(browser, site: str, name: str, axe: str = "") -> Visit:
+def visit(browser, site: str, name: str, axe: str = "") -> SimpleNamespace:
     """Open a page, wait until its formulas are set, write down what happened, and narrow the window.
 
     With the code of axe, what would keep somebody from reading the page is looked for in each theme, all unfolded.
     """
-    result = Visit(name)
+    result = SimpleNamespace(page=name, foreign=[], failed=[], errors=[])
+    result.overflow_px, result.serious = {}, {}  # by the width of the window; rule and place, by theme
     context = browser.new_context(viewport=WIDE, color_scheme="light")
     page = context.new_page()
 
@@ -199,7 +181,7 @@ def axe(html) -> str:
 
 
 @pytest.fixture(scope="module")
-def visits(html, site, chromium, axe) -> dict[str, Visit]:
+def visits(html, site, chromium, axe) -> dict[str, SimpleNamespace]:
     """Every page of the book."""
     # A page that forwards has left before it is checked. The reference is long, and Sphinx writes all of it.
     moved = {"index.html", *(f"{name}.html" for name in book.MOVED)}
@@ -208,7 +190,7 @@ def visits(html, site, chromium, axe) -> dict[str, Visit]:
 
 
 @pytest.fixture(scope="module")
-def every_visit(visits) -> list[Visit]:
+def every_visit(visits) -> list[SimpleNamespace]:
     return list(visits.values())
 
 
