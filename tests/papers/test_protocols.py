@@ -43,8 +43,8 @@ def test_every_paper_has_its_profiles_comparisons_and_gaps(key):
     assert paper.key == reported["paper"]["key"] == key
     assert [profile.name for profile in paper.profiles] == ["smoke", "quick", "bench", "long", "paper"]
     assert paper.profile("paper").width == 1
-    names = [method.name for method in paper.methods]
-    assert len(set(names)) == len(names)
+    names, titles = ([getattr(method, word) for method in paper.methods] for word in ("name", "title"))
+    assert len(set(names)) == len(set(titles)) == len(names)
     named = [*paper.comparisons, *paper.comparisons.values(), *paper.added]
     assert {*named, *(name for profile in paper.profiles for name in profile.methods)} <= set(names)
     assert [gap["id"] for gap in reported["gaps"]] == list(range(1, GAPS[key] + 1))
