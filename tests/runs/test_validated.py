@@ -61,8 +61,7 @@ def test_bytes_are_cut_where_they_were_counted():
 # Whole cases
 
 
-@pytest.fixture
-def cohort(tmp_path):
+def test_the_largest_piece_is_kept_where_they_gain_by_it_and_the_method_asks(tmp_path):
     """Patient A has two cases of one organ each way, B one; nobody drew the chiasm in B."""
     cases = []
     for name, columns in (("A1", 4), ("A2", 2), ("B", 4)):
@@ -72,11 +71,8 @@ def cohort(tmp_path):
         missing = ("Chiasm",) if name == "B" else ()
         image = np.zeros((1, 2, 6, 8), np.int16)
         cases.append(CaseArrays(name, name[0], image, label, (3.0, 1.0, 1.0), not_contoured=missing))
-    return prepare(write_tiny(tmp_path / "c", cases, structures={"BrainStem": 1, "Chiasm": 2}), tmp_path / "p")
-
-
-def test_the_largest_piece_is_kept_where_they_gain_by_it_and_the_method_asks(cohort):
-    """The brain stem has a stray piece; the chiasm is found in two pieces."""
+    cohort = prepare(write_tiny(tmp_path / "c", cases, structures={"BrainStem": 1, "Chiasm": 2}), tmp_path / "p")
+    # The brain stem has a stray piece; the chiasm is found in two pieces.
     segmented = []
     for name in ("A1", "A2", "B"):
         label = np.array(cohort.case(name).label)
