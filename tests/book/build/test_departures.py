@@ -19,16 +19,11 @@ def test_departures_are_gathered_with_paper_kind_text_and_line(tmp_path):
         "STEPS = 4  # an ordinary comment\n",
     )
     write_text(package / "losses.py", "def loss():\n    # SILENT: epsilon\n    # is ours.\n    return 0\n")
+    network, settles = "package/papers/li2018/network.py", "how long a stage lasts; we stop when the loss settles"
     assert departures.departures(package) == [
-        departures.Departure("li2018", "PAPER", "printed as 1e-7", "package/papers/li2018/network.py", 2),
-        departures.Departure(
-            "li2018",
-            "SILENT",
-            "how long a stage lasts; we stop when the loss settles",
-            "package/papers/li2018/network.py",
-            4,
-        ),
-        departures.Departure("li2018", "DIFFERS", "mean loss, not the sum", "package/papers/li2018/network.py", 6),
+        departures.Departure("li2018", "PAPER", "printed as 1e-7", network, 2),
+        departures.Departure("li2018", "SILENT", settles, network, 4),
+        departures.Departure("li2018", "DIFFERS", "mean loss, not the sum", network, 6),
         departures.Departure("shared", "SILENT", "epsilon is ours.", "package/losses.py", 2),
     ]
 

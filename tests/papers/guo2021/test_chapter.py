@@ -86,6 +86,12 @@ def test_taps_beyond_a_block_are_counted():
     assert [alt.split(f"rate {rate}: ")[1][0] for rate in (1, 3, 6, 18)] == ["8", "8", "2", "0"]
 
 
+def test_what_a_network_has_in_sight(cascade):
+    rows = cascade.receptive_fields(side=64)
+    assert rows.to_dict("list") == {"network": ["BUNet", "CSCN"], "voxels in sight along an axis": ["all", "45"]}
+    assert cascade.receptive_fields("acdnet-no-rates", side=48).iloc[0].tolist() == ["No rates", "33"]
+
+
 def test_the_fused_map_is_the_mean_of_the_other_two_and_a_network_alone_has_one(cascade):
     records = {one.config["method"]["name"]: one for one in cascade.found}
     trained = of_page(records["cscn"], cascade.prepared, "smoke")
