@@ -76,9 +76,5 @@ def test_a_cohort_of_the_user_is_told_from_start_to_end(tmp_path, mine, name, pr
 
 def run(path: Path, folder: Path, **parameters):
     return papermill.execute_notebook(
-        str(path),
-        str(folder / "out.ipynb"),
-        parameters=parameters,
-        progress_bar=False,
-        kernel_name="python3",
+        str(path), str(folder / "out.ipynb"), parameters=parameters, progress_bar=False, kernel_name="python3"
     )

@@ -11,35 +11,6 @@ from npcrepro.findings.claims import ledger
 from npcrepro.protocol import registry
 
 
-def text(html) -> str:
-    html = getattr(html, "data", html)
-    return re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", html))
-
-
-@pytest.fixture
-def decided(monkeypatch):
-    """The ledger without resampling: what it would say stands here."""
-    claims = ledger.claims("xue2020")
-    verdicts = ["refuted", "weakened", *["no evidence yet"] * (len(claims) - 2)]
-    lines = [ledger.Line(claim, verdict, "") for claim, verdict in zip(claims, verdicts, strict=True)]
-    monkeypatch.setattr(ledger, "ledger", lambda keys: lines)
-    return lines
-
-
-@pytest.fixture
-def record(monkeypatch):
-    """Makes a record of one method with two patients from seeds and their DSC."""
-    monkeypatch.setattr(chapter_end, "by_patient", lambda cases: cases)
-
-    def made(*scores: tuple[int, float]):
-        machine = {"paper": "xue2020", "cohort": "Some<CT>", "device": "cpu", "processor": "P", "threads": 2}
-        row = {"method": "deeplabv3plus", "region": "all_slices", "suspect": False}
-        rows = [row | {"seed": seed, "patient": name, "dsc": dsc} for seed, dsc in scores for name in "ab"]
-        return SimpleNamespace(runs=[machine | {"seconds": {"all": 5400}} for _ in scores], cases=pd.DataFrame(rows))
-
-    return made
-
-
 @pytest.mark.parametrize(
     ("verdicts", "word"),
     [
@@ -72,9 +43,14 @@ def test_paper_has_what_its_chapter_and_the_ledger_ask(key):
     assert f"departures.html#{make_id(registry.PAPERS[key].title)}" in chapter_end._departures(key)
 
 
-def test_chapter_end_has_every_row_and_counts_the_verdicts(decided, monkeypatch):
+def test_chapter_end_has_every_row_and_counts_the_verdicts(monkeypatch):
+    """The ledger without resampling: what it would say stands here."""
+    claims = ledger.claims("xue2020")
+    verdicts = ["refuted", "weakened", *["no evidence yet"] * (len(claims) - 2)]
+    decided = [ledger.Line(claim, verdict, "") for claim, verdict in zip(claims, verdicts, strict=True)]
+    monkeypatch.setattr(ledger, "ledger", lambda keys: decided)
     monkeypatch.setattr(chapter_end, "published_folders", lambda: [])
-    told = text(chapter_end.chapter_end("xue2020"))
+    told = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", chapter_end.chapter_end("xue2020").data))
     for row in ("Verdict", "Scope", "What was easy", "What was difficult", "Departures", "Arithmetic", "Compute"):
         assert f" {row} " in told
     assert f"? open {len(decided) - 1} claims: 1 weakened, 1 refuted, {len(decided) - 3} no evidence yet" in told
@@ -85,7 +61,16 @@ def test_chapter_end_has_every_row_and_counts_the_verdicts(decided, monkeypatch)
     assert all(line.claim.text in told for line in decided)
 
 
-def test_spread_over_seeds_is_the_one_of_the_means(record):
+def test_spread_over_seeds_is_the_one_of_the_means(monkeypatch):
+    monkeypatch.setattr(chapter_end, "by_patient", lambda cases: cases)
+
+    def record(*scores: tuple[int, float]):
+        """Of one method with two patients, from seeds and their DSC."""
+        machine = {"paper": "xue2020", "cohort": "Some<CT>", "device": "cpu", "processor": "P", "threads": 2}
+        row = {"method": "deeplabv3plus", "region": "all_slices", "suspect": False}
+        rows = [row | {"seed": seed, "patient": name, "dsc": dsc} for seed, dsc in scores for name in "ab"]
+        return SimpleNamespace(runs=[machine | {"seconds": {"all": 5400}} for _ in scores], cases=pd.DataFrame(rows))
+
     told = chapter_end._chance("xue2020", [record((0, 0.70), (1, 0.72), (2, 0.74))])
     assert "On Some<CT>, for the 1 method with 3 seeds" in told
     assert "standard deviation of 0.020." in told

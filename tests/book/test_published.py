@@ -1,7 +1,6 @@
 """What the chapters say of published runs and where they come from."""
 
 import numpy as np
-import pytest
 from record_cases import publish, rows_of
 
 from npcrepro.book.published import PublishedResults
@@ -10,16 +9,12 @@ from npcrepro.protocol import registry
 LUO = registry.load("luo2020")
 
 
-@pytest.fixture
-def record(tmp_path):
+def test_about_comes_from_the_record(tmp_path):
     """Five patients in two folds; U-Net misses the tumour of one. F is doubtful."""
     rows = rows_of("unet", 0, "F", suspect=True)
     for i, patient in enumerate("ABCDE"):
         rows += rows_of("two-stage", 8, patient, fold=i % 2) + rows_of("unet", 7 * (i > 0), patient, fold=i % 2)
-    return PublishedResults(LUO, publish(tmp_path / "record", rows))
-
-
-def test_about_comes_from_the_record(record):
+    record = PublishedResults(LUO, publish(tmp_path / "record", rows))
     told = record.about().data
     assert told.startswith("5 patients tested; 1 more with doubtful labels is in no mean, voxels of 2.5 x 3.9 x 3.9")
     record.published.cases["spacing_x_mm"] += 5.7 + np.arange(len(record.published.cases)) % 2

@@ -1,25 +1,14 @@
 """Tables, figures and words on the runs of a paper."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from record_cases import dsc, publish, rows_of
 
 from npcrepro.base.errors import InputError
-from npcrepro.book import results as results_module
 from npcrepro.book.published import PublishedResults
 from npcrepro.protocol import registry
 
 LUO, GUO = registry.load("luo2020"), registry.load("guo2021")
-
-
-@pytest.fixture(autouse=True)
-def shown(monkeypatch):
-    """Figures are closed; what is displayed is collected."""
-    tables = []
-    monkeypatch.setattr(results_module, "display", tables.append)
-    yield tables
-    plt.close("all")
 
 
 @pytest.fixture

@@ -12,8 +12,6 @@ from npcrepro.metrics.overlap import METRICS
 from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol import registry
 
-pytest_plugins = ["core_fixtures"]
-
 
 def patients(dsc: dict[str, list[float]], structure="GTVp", seeds=(0,)) -> pd.DataFrame:
     """Rows as of per_patient.by_patient: one value for each patient, the same for all metrics and seeds."""

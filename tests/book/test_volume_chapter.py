@@ -10,12 +10,6 @@ from npcrepro.metrics.overlap import count
 pytest_plugins = ["volume_fixtures"]
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
 def test_the_patient_shown_is_tested_in_the_first_fold_by_every_method(chapter):
     shown = chapter.shown
     first = chapter.found[0].config["fold"]
@@ -58,9 +52,3 @@ def test_every_part_of_a_page_can_be_made(chapter):
     for part in (chapter.planes("multi-encoder"), chapter.errors(), chapter.surfaces("multi-encoder", "unet-3d-t1")):
         assert chapter.shown.case in part.data
     assert len(plt.get_fignums()) >= 3
-
-
-def test_what_a_network_has_in_sight(cascade):
-    rows = cascade.receptive_fields(side=64)
-    assert rows.to_dict("list") == {"network": ["BUNet", "CSCN"], "voxels in sight along an axis": ["all", "45"]}
-    assert cascade.receptive_fields("acdnet-no-rates", side=48).iloc[0].tolist() == ["No rates", "33"]

@@ -32,7 +32,7 @@ def decide(one: Claim, patients) -> Decision:
     return decision
 
 
-def rows(values: dict[str, np.ndarray], metric="dsc", **columns) -> pd.DataFrame:
+def rows(values: dict[str, np.ndarray], metric="dsc") -> pd.DataFrame:
     """Rows of by_patient from values ``(patients, seeds)`` for each method; the AP says what they say."""
     sign = -0.01 if metric.endswith("_mm") else 1
     about = {"paper": "p", "status": "ok"}
@@ -42,7 +42,7 @@ def rows(values: dict[str, np.ndarray], metric="dsc", **columns) -> pd.DataFrame
         for method, array in values.items()
         for (i, seed), value in np.ndenumerate(np.asarray(array, dtype=float))
     ]
-    return pd.DataFrame(table).assign(**columns)
+    return pd.DataFrame(table)
 
 
 def exact(n: int, mean: float, sd: float, seeds: int = 3, generator: int = 0) -> np.ndarray:
@@ -276,12 +276,7 @@ def test_a_spread(ratio, correlation, n, verdict):
 
 @pytest.mark.parametrize(
     ("mean", "sd", "verdict"),
-    [
-        (0.89, 0.05, "confirmed"),
-        (0.875, 0.02, "weakened"),
-        (0.80, 0.05, "refuted"),
-        (0.88, 0.15, "undecided"),
-    ],
+    [(0.89, 0.05, "confirmed"), (0.875, 0.02, "weakened"), (0.80, 0.05, "refuted"), (0.88, 0.15, "undecided")],
 )
 def test_a_value_is_reached(mean, sd, verdict):
     one = claim(form="value", arms=[{"method": "a"}], value=0.89, margin=0.02, reported=None)

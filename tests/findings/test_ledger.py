@@ -62,7 +62,7 @@ def test_without_publications_a_claim_stays_with_the_command_that_makes_some(tmp
     assert ledger.command(elsewhere.claim) == ""
 
 
-def test_publications_decide(tmp_path):
+def test_publications_decide(tmp_path, few_resamples):
     publish(tmp_path / "a", cases({"deeplabv3plus": scores(0.8), "unet": scores(0.7)}), substituted={"CT": "MR"})
     one = line(tmp_path, "xue2020-56")
     assert one.verdict == ledger.SEEN, one.reason
@@ -75,7 +75,7 @@ def test_publications_decide(tmp_path):
     assert one.effect.startswith("+0.1")
 
 
-def test_patients_come_before_phantoms_then_enough_seeds_many_patients_and_longer_training(tmp_path):
+def test_patients_come_before_phantoms_then_enough_seeds_many_patients_and_longer_training(tmp_path, few_resamples):
     arms = ("deeplabv3plus", "unet")
     for name, cohort, n, seeds in (
         ("a", "phantom-ct", 40, 3),
@@ -98,7 +98,7 @@ def test_a_phantom_comes_before_too_few_patients_and_before_other_images_in_plac
     assert line(tmp_path, "xue2020-56").source == "phantom-ct"
 
 
-def test_a_number_by_itself_is_decided_at_the_size_of_the_paper_only(tmp_path):
+def test_a_number_by_itself_is_decided_at_the_size_of_the_paper_only(tmp_path, few_resamples):
     missed = cases({"stepwise": scores(0.5)}, paper="li2018")
     publish(tmp_path / "bench", missed)
     one = line(tmp_path, "li2018-1")
@@ -111,7 +111,7 @@ def test_a_number_by_itself_is_decided_at_the_size_of_the_paper_only(tmp_path):
     assert whole.effect.startswith("mean 0.")
 
 
-def test_a_claim_with_parts_waits_for_all_of_them_and_a_control_has_a_verdict_of_its_own(tmp_path):
+def test_a_claim_with_parts_waits_for_all_of_them_and_a_control_has_a_verdict_of_its_own(tmp_path, few_resamples):
     def published(name: str, **dsc: float):
         given = {method.replace("_", "-"): scores(value, 30, seeds=5) for method, value in dsc.items()}
         publish(tmp_path / name / "x", cases(given, paper="luo2020"))
@@ -195,7 +195,7 @@ def test_a_test_that_was_changed_after_it_was_frozen_is_an_error(monkeypatch):
             ledger.claims("xue2020")
 
 
-def test_own_series_are_asked_for_by_a_claim_on_them(tmp_path):
+def test_own_series_are_asked_for_by_a_claim_on_them(tmp_path, few_resamples):
     """PET in the place of an MRI says nothing of three MRI series."""
     rows = cases({"single-encoder": scores(0.8, 25), "unet-3d-t1": scores(0.7, 25)}, paper="chen2020")
     publish(tmp_path / "a" / "x", rows, substituted={"CET1": "PET"})
@@ -227,7 +227,7 @@ def slices(method: str, values, by_patient: bool) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def test_the_ledger_and_the_chapter_print_the_same_inflation(tmp_path):
+def test_the_ledger_and_the_chapter_print_the_same_inflation(tmp_path, few_resamples):
     random = np.random.default_rng(0)
     high, low = (random.normal(mean, 0.05, (20, 3, 3)) for mean in (0.8, 0.7))
     by_slice, by_patient = slices("unet", high, False), slices("unet", low, True)
@@ -266,12 +266,8 @@ def test_a_training_that_diverged_has_not_fallen(losses):
     assert source._training(history).set_index("seed").loss_fall.to_dict() == {0: 0.0, 1: 0.25}
 
 
-@pytest.fixture(scope="module")
-def lines():
-    return ledger.ledger()
-
-
-def test_every_claim_has_a_line_and_a_known_verdict(lines):
+def test_every_claim_has_a_line_and_a_known_verdict():
+    lines = ledger.ledger()
     assert [one.claim.key for one in lines] == [claim.key for key in registry.KEYS for claim in ledger.claims(key)]
     assert {verdict for one in lines for verdict in (one.verdict, one.controlled)} <= set(ledger.VERDICTS)
     for one in lines:

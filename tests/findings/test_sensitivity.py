@@ -22,7 +22,7 @@ def turned(results, paper: str) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def test_false_positives_outside_the_slices_of_a_structure_can_turn_a_verdict(tmp_path):
+def test_false_positives_outside_the_slices_of_a_structure_can_turn_a_verdict(tmp_path, few_resamples):
     better = cases({"deeplabv3plus": scores(0.8, 25), "unet": scores(0.7, 25)}).query("region == 'all_slices'")
     worse = cases({"deeplabv3plus": scores(0.7, 25), "unet": scores(0.8, 25)}).query("region != 'all_slices'")
     publish(tmp_path / "a", pd.concat([better, worse]))
@@ -57,7 +57,7 @@ def test_the_patient_without_whom_a_verdict_turns_is_named(tmp_path):
     )
 
 
-def test_a_distance_by_the_other_convention_and_a_part_that_slices_have(tmp_path):
+def test_a_distance_by_the_other_convention_and_a_part_that_slices_have(tmp_path, few_resamples):
     """ASSD weighs surfaces by their size, MASD does not. A distance in chosen slices does not exist: it stays."""
     publish(tmp_path / "a", two_networks())
     found = otherwise(tmp_path, "guo2021")

@@ -1,21 +1,13 @@
-import json
 from dataclasses import replace
 
 import pytest
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import as_data
 from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol import registry
-from npcrepro.protocol.method import Component, Method, Use
+from npcrepro.protocol.method import Component, Use
 
 METHOD = PAPER.method("stepwise")
-
-
-@pytest.mark.parametrize("method", PAPER.methods, ids=lambda method: method.name)
-def test_a_method_comes_back_from_its_own_json(method):
-    data = json.loads(json.dumps(as_data(method)))
-    assert as_data(Method.from_data(data)) == data
 
 
 def test_shares_of_the_stages_add_up_to_one_and_maps_come_from_one_other_method():

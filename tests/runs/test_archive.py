@@ -14,7 +14,6 @@ from npcrepro.runs import archive as archives
 from npcrepro.runs.archive import MANIFEST, check, pack
 from npcrepro.runs.published import publish, read_published
 
-pytest_plugins = ["core_fixtures"]
 NAME = "li2018-tiny-tiny"
 
 
@@ -157,7 +156,7 @@ def test_a_fault_is_refused_with_one_sentence(altered, tmp_path, fault):
     assert words in refused(altered(changes, sums=words != CHANGED), tmp_path)
 
 
-def test_a_number_whose_sum_was_changed_with_it(made, altered, tmp_path):
+def test_a_number_whose_sum_was_changed_with_it(altered, tmp_path):
     """The DSC has to be that of the counts."""
 
     def better(text):

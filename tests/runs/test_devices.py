@@ -22,8 +22,6 @@ from npcrepro.protocol.settings import Settings
 from npcrepro.runs import devices, training
 from npcrepro.runs.queue import run_paper
 
-pytest_plugins = ["core_fixtures"]
-
 SGD = Component("torch.optim:SGD", {"lr": 0.5, "momentum": 0.9})
 
 
@@ -85,7 +83,6 @@ def test_two_devices_give_the_numbers_of_one(pair):
     assert one.provenance["precision"] == two.provenance["precision"]
     close = {"rtol": 1e-4, "atol": 1e-5} if one.provenance["precision"] == "32-true" else {"rtol": 0.05, "atol": 0.02}
     numbers = ["update", "loss", "validation_loss", "validation_dsc"]
-    print(one.history, two.history)
     torch.testing.assert_close(*(torch.tensor(r.history[numbers].to_numpy()) for r in (two, one)), **close)
     weights = [load_file(record.folder / "model.safetensors") for record in (two, one)]
     torch.testing.assert_close(*weights, **close)

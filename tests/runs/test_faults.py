@@ -20,8 +20,6 @@ from npcrepro.runs import checkpoint as checkpoint_module
 from npcrepro.runs import queue, training
 from npcrepro.runs.records import Record
 
-pytest_plugins = ["core_fixtures"]
-
 FEW = {"updates": 6, "check_every": 1}
 NUMBERS = ("cases.csv", "history.csv", "model.safetensors", "predictions", "validated.json")
 TITLE = "li2018/stepwise on tiny, tiny, fold 1, seed 0"
@@ -46,8 +44,8 @@ def finished(runs):
     return {fold for fold, folder in folders(runs).items() if (folder / "provenance.json").exists()}
 
 
-def events(folder):
-    return [json.loads(line)["event"] for line in (folder / "log.jsonl").read_text().splitlines()]
+def log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def half_written(runs):
@@ -186,7 +184,7 @@ def test_two_sweeps_in_the_same_folder(child, tmp_path, undisturbed):
     assert [process.exitcode for process in both] == [0, 0]
     assert_as_if_nothing_had_happened(tmp_path, undisturbed)
     for folder in folders(tmp_path).values():
-        assert [event for event in events(folder) if event != "check"] == ["started", "finished"]
+        assert [row["event"] for row in log(folder) if row["event"] != "check"] == ["started", "finished"]
         assert Record(folder).provenance["sessions"] == 1
 
 
@@ -272,9 +270,9 @@ def test_a_run_that_fails_does_not_stop_the_others(command, tiny_root, tmp_path,
     assert (code, err) == (1, f"error: 1 of 3 runs failed: {TITLE}: {cause}\n")
     assert f"[2/3] {TITLE}: failed, {cause}" in out.splitlines()
     assert finished(tmp_path) == {"fold-00", "fold-02"}
-    *_, last = (folders(tmp_path)["fold-01"] / "log.jsonl").read_text().splitlines()
-    assert (json.loads(last)["event"], json.loads(last)["error"]) == ("failed", cause)
-    assert "in failing" in json.loads(last)["traceback"]
+    last = log(folders(tmp_path)["fold-01"])[-1]
+    assert (last["event"], last["error"]) == ("failed", cause)
+    assert "in failing" in last["traceback"]
     lines, problem = sweep(tiny_root, tmp_path)
     assert (problem, lines[-1]) == ("", f"3 runs, 1 trained now, 2 read back from {tmp_path}")
     assert_as_if_nothing_had_happened(tmp_path, undisturbed)
@@ -301,15 +299,14 @@ def test_ctrl_c_and_the_same_command_again(command, tmp_path, undisturbed, monke
     assert (code, err) == (130, "")
     assert out.splitlines()[-1] == "interrupted: 1 of 3 runs are finished; the same call goes on where this one stopped"
     assert finished(tmp_path) == {"fold-00"}
-    assert events(folders(tmp_path)["fold-01"])[-1] == "interrupted"
+    assert log(folders(tmp_path)["fold-01"])[-1]["event"] == "interrupted"
     assert half_written(tmp_path) == []
     code, out, err = command()
     assert (code, err) == (0, "")
     assert f"3 runs, 2 trained now, 1 read back from {tmp_path}" in out
     folder = folders(tmp_path)["fold-01"]
     assert Record(folder).provenance["sessions"] == 2
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert [row["resumed"] for row in log if row["event"] == "started"] == [False, True]
+    assert [row["resumed"] for row in log(folder) if row["event"] == "started"] == [False, True]
     assert_as_if_nothing_had_happened(tmp_path, undisturbed)
 
 

@@ -2,25 +2,19 @@
 
 import json
 
-import numpy as np
 import pytest
+from core_cases import case_arrays, write_tiny
 
 from npcrepro.base.errors import InputError
 from npcrepro.book.build import book, notebooks
-from npcrepro.cohorts.cohort import CaseArrays
-from npcrepro.cohorts.layout import write_cohort
 from npcrepro.runs import fit
 
 NOTEBOOKS = ["cohort", "li2018", "li2018-appendix", "luo2020", "guo2021", "chen2020", "xue2020", "audit"]
 
 
-def cohort(folder, channels, structure="GTVp", patients=6):
-    label = np.zeros((2, 8, 8), np.uint8)
-    label[:, 2:5, 2:5] = 1
-    image = np.zeros((len(channels), 2, 8, 8), np.int16)
-    cases = [CaseArrays(f"P{i}", f"P{i}", image, label, (3.0, 1.0, 1.0)) for i in range(patients)]
-    write_cohort(folder, cases, name="mine", channels=channels, structures={structure: 1})
-    return folder
+def cohort(folder, channels, patients=6):
+    cases = [case_arrays(f"P{i}", channels=len(channels)) for i in range(patients)]
+    return write_tiny(folder, cases, name="mine", channels=channels).root
 
 
 @pytest.mark.parametrize(

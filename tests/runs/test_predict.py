@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from bright_network import bright_paper
+from cohort_cases import edit
 from core_cases import case_arrays, finish, write_tiny
 
 from npcrepro.base.errors import InputError
@@ -21,8 +22,6 @@ from npcrepro.protocol.settings import Settings
 from npcrepro.runs.predict import predict, train_on_all
 from npcrepro.runs.records import find
 from npcrepro.sampling.slices import SliceData
-
-pytest_plugins = ["core_fixtures"]
 
 
 def silent(line):
@@ -64,10 +63,10 @@ def trained(tiny_root, tmp_path_factory):
     return train(tiny_root, tmp_path_factory.mktemp("runs"))
 
 
-def images_only(folder, cases=("A", "B"), **fields):
+def images_only(folder, cases=("A", "B")):
     """A folder with imagesTs and nothing else, and the cases that are in it."""
     cases = [case_arrays(name, number) if isinstance(name, str) else name for number, name in enumerate(cases)]
-    write_tiny(folder, cases, **fields)
+    write_tiny(folder, cases)
     (folder / "imagesTr").rename(folder / "imagesTs")
     shutil.rmtree(folder / "labelsTr")
     (folder / "dataset.json").unlink()
@@ -180,8 +179,7 @@ def test_what_the_training_patients_decided_is_kept_for_other_images(tmp_path):
 def test_a_structure_keeps_a_code_that_is_its_own_in_the_cohort(trained, tmp_path, known, code):
     case = case_arrays("A")
     write_tiny(tmp_path / "c", [case])
-    header = json.loads((tmp_path / "c" / "dataset.json").read_text()) | {"labels": {"background": 0, **known}}
-    (tmp_path / "c" / "dataset.json").write_text(json.dumps(header))
+    edit(tmp_path / "c", labels={"background": 0, **known})
     predict(trained.folder, tmp_path / "c", tmp_path / "out", "cpu", silent)
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "A.nii.gz")[0], code * case.label)
     assert structures_of(tmp_path / "out" / "A.nii.gz") == {"GTVp": (code,)}
@@ -208,9 +206,7 @@ def test_a_channel_that_stood_in_is_asked_for_by_its_own_name(tmp_path):
 def test_files_that_dataset_json_lists(trained, tmp_path):
     write_tiny(tmp_path / "c", ["A"])
     (tmp_path / "c" / "imagesTr" / "A_0000.nii.gz").rename(tmp_path / "c" / "mine.nii.gz")
-    header = json.loads((tmp_path / "c" / "dataset.json").read_text())
-    header["dataset"] = {"A": {"images": ["mine.nii.gz"], "label": "labelsTr/A.nii.gz"}}
-    (tmp_path / "c" / "dataset.json").write_text(json.dumps(header))
+    edit(tmp_path / "c", dataset={"A": {"images": ["mine.nii.gz"], "label": "labelsTr/A.nii.gz"}})
     assert predict(trained.folder, tmp_path / "c", tmp_path / "out", "cpu", silent) == 1
 
 
@@ -224,8 +220,7 @@ def test_a_series_that_may_become_zeros(tmp_path):
     (tmp_path / "c" / "imagesTr" / "P1_0001.nii.gz").unlink()
     with pytest.raises(InputError, match=r"P1 has no image _0001 \(T2\), but li2018/two needs CET1 and T2"):
         predict(record.folder, tmp_path / "c", tmp_path / "out", "cpu", silent)
-    header = json.loads((tmp_path / "c" / "dataset.json").read_text()) | {"missing_series": "zero"}
-    (tmp_path / "c" / "dataset.json").write_text(json.dumps(header))
+    edit(tmp_path / "c", missing_series="zero")
     assert predict(record.folder, tmp_path / "c", tmp_path / "out", "cpu", silent) == 4
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "P0.nii.gz")[0], cases[0].label)
     assert not read_image(tmp_path / "out" / "P1.nii.gz")[0].any()

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from importlib.util import find_spec
 
 import pytest
 import yaml
@@ -20,8 +21,6 @@ from npcrepro.runs import cost, sweep, training
 from npcrepro.runs.cost import Estimate, estimate
 from npcrepro.runs.locking import Busy, locked
 from npcrepro.runs.sweep import from_config, make_sweep, progress, time_left_s
-
-pytest_plugins = ["core_fixtures"]
 
 
 def smoke(runs, **fields):
@@ -186,10 +185,7 @@ def test_hours_that_nobody_measured_are_not_guessed(tmp_path):
 
 # Snakemake
 
-snakemake_is_there = pytest.mark.skipif(
-    subprocess.run([sys.executable, "-c", "import snakemake"], capture_output=True).returncode != 0,
-    reason="snakemake is not installed (extra: sweep)",
-)
+snakemake_is_there = pytest.mark.skipif(not find_spec("snakemake"), reason="snakemake is not installed (extra: sweep)")
 
 
 def snakemake(repository, tmp_path, *arguments, **config):

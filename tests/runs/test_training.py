@@ -16,8 +16,6 @@ from npcrepro.protocol.method import Component, Stage
 from npcrepro.runs import training
 from npcrepro.sampling.slices import SliceData
 
-pytest_plugins = ["core_fixtures"]
-
 TRAIN, VALIDATION = ["P0", "P1"], ["P2"]
 SGD = Component("torch.optim:SGD", {"lr": 0.05, "momentum": 0.9})
 STAGES = ("score 1/4", "score 1/2", "score 1/1")
@@ -33,12 +31,9 @@ def learn(tiny_prepared, fabric, tmp_path):
 
     def learn(method="linear-scores", profile=TINY, seed=0, *, checkpoint=None, report=lambda line: None, **changes):
         method = replace(PAPER.method(method), **changes)
-        data = method.data.build(
-            changes.pop("cohort", tiny_prepared), profile.matrix, method.channels, method.structures
-        )
+        data = method.data.build(tiny_prepared, profile.matrix, method.channels, method.structures)
         checkpoint = checkpoint or tmp_path / f"{len(list(tmp_path.iterdir()))}.safetensors"
-        cases = [TRAIN, VALIDATION]
-        network, state = training.train(method, profile, data, *cases, seed, fabric, checkpoint, report)
+        network, state = training.train(method, profile, data, TRAIN, VALIDATION, seed, fabric, checkpoint, report)
         return {name: tensor.clone() for name, tensor in network.state_dict().items()}, state
 
     return learn

@@ -21,8 +21,6 @@ from npcrepro.runs.plan import configure, in_order
 from npcrepro.runs.records import Record, find
 from npcrepro.runs.run import Hardware, Unusable, load_data, load_network, run
 
-pytest_plugins = ["core_fixtures"]
-
 
 class Toy(nn.Module):
     """A body and a score; of the body there may be a second one under another name."""

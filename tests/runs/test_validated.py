@@ -15,9 +15,7 @@ from npcrepro.cohorts.prepared import prepare
 from npcrepro.metrics.curves import count_scores
 from npcrepro.runs import training
 from npcrepro.runs.predict import predict
-from npcrepro.runs.validated import at_threshold, choose_threshold, validate
-
-pytest_plugins = ["core_fixtures"]
+from npcrepro.runs.validated import Choice, at_threshold, choose_threshold, validate
 
 
 def scores(probabilities, reference):
@@ -52,7 +50,7 @@ def test_bytes_are_cut_where_they_were_counted():
     reference = codes % 3 == 0
     counted = count_scores(codes, reference)
     for threshold in (0.2, 0.5, 0.6, 51 / 255, 1.0):
-        (choice,) = validated(threshold=threshold)
+        choice = Choice(threshold, 0.8, 0.8, 0.9, False, 3)
         mask = at_threshold(codes, choice)
         counts = counted.at(threshold)
         assert (counts.tp, counts.fp) == ((mask & reference).sum(), (mask & ~reference).sum())
@@ -60,17 +58,10 @@ def test_bytes_are_cut_where_they_were_counted():
         np.testing.assert_array_equal(mask, at_threshold(codes / 255, choice))
 
 
-def validated(**changes):
-    from npcrepro.runs.validated import Choice
-
-    yield replace(Choice(0.5, 0.8, 0.8, 0.9, False, 3), **changes)
-
-
 # Whole cases
 
 
-@pytest.fixture
-def cohort(tmp_path):
+def test_the_largest_piece_is_kept_where_they_gain_by_it_and_the_method_asks(tmp_path):
     """Patient A has two cases of one organ each way, B one; nobody drew the chiasm in B."""
     cases = []
     for name, columns in (("A1", 4), ("A2", 2), ("B", 4)):
@@ -80,11 +71,8 @@ def cohort(tmp_path):
         missing = ("Chiasm",) if name == "B" else ()
         image = np.zeros((1, 2, 6, 8), np.int16)
         cases.append(CaseArrays(name, name[0], image, label, (3.0, 1.0, 1.0), not_contoured=missing))
-    return prepare(write_tiny(tmp_path / "c", cases, structures={"BrainStem": 1, "Chiasm": 2}), tmp_path / "p")
-
-
-def test_the_largest_piece_is_kept_where_they_gain_by_it_and_the_method_asks(cohort):
-    """The brain stem has a stray piece; the chiasm is found in two pieces."""
+    cohort = prepare(write_tiny(tmp_path / "c", cases, structures={"BrainStem": 1, "Chiasm": 2}), tmp_path / "p")
+    # The brain stem has a stray piece; the chiasm is found in two pieces.
     segmented = []
     for name in ("A1", "A2", "B"):
         label = np.array(cohort.case(name).label)

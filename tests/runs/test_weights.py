@@ -25,7 +25,6 @@ from npcrepro.runs.records import CHOOSING, Record
 from npcrepro.runs.run import load_network
 from npcrepro.runs.weights import LARGEST_HALF, PACKED, pack, published_weights, scores_of, weights_of
 
-pytest_plugins = ["core_fixtures"]
 COMMITTED = published_weights()
 
 
@@ -88,7 +87,7 @@ def test_parameters_are_halved_and_nothing_of_the_machine_or_the_images_goes_alo
     assert "used" not in read_json(packed / "provenance.json")
 
 
-def test_numbers_beyond_half_precision_and_integers_are_kept(monkeypatch):
+def test_numbers_beyond_half_precision_and_integers_are_kept():
     large, whole = torch.tensor([1.0, 2 * LARGEST_HALF]), torch.tensor([3, 100_000])
     assert torch.equal(weights_module._half(large), large)
     assert torch.equal(weights_module._half(whole), whole)

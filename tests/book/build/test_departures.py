@@ -1,20 +1,14 @@
 """Departures, gathered from comments."""
 
 import re
-from pathlib import Path
 
+from npcrepro.base.files import write_text
 from npcrepro.book import departures
-
-
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    return path
 
 
 def test_departures_are_gathered_with_paper_kind_text_and_line(tmp_path):
     package = tmp_path / "package"
-    write(
+    write_text(
         package / "papers" / "li2018" / "network.py",
         '"""Says # PAPER: in a string only."""\n'
         "RATE = 1e-7  # PAPER: printed as 1e-7\n"
@@ -24,17 +18,12 @@ def test_departures_are_gathered_with_paper_kind_text_and_line(tmp_path):
         "# DIFFERS: mean loss, not the sum\n"
         "STEPS = 4  # an ordinary comment\n",
     )
-    write(package / "losses.py", "def loss():\n    # SILENT: epsilon\n    # is ours.\n    return 0\n")
+    write_text(package / "losses.py", "def loss():\n    # SILENT: epsilon\n    # is ours.\n    return 0\n")
+    network, settles = "package/papers/li2018/network.py", "how long a stage lasts; we stop when the loss settles"
     assert departures.departures(package) == [
-        departures.Departure("li2018", "PAPER", "printed as 1e-7", "package/papers/li2018/network.py", 2),
-        departures.Departure(
-            "li2018",
-            "SILENT",
-            "how long a stage lasts; we stop when the loss settles",
-            "package/papers/li2018/network.py",
-            4,
-        ),
-        departures.Departure("li2018", "DIFFERS", "mean loss, not the sum", "package/papers/li2018/network.py", 6),
+        departures.Departure("li2018", "PAPER", "printed as 1e-7", network, 2),
+        departures.Departure("li2018", "SILENT", settles, network, 4),
+        departures.Departure("li2018", "DIFFERS", "mean loss, not the sum", network, 6),
         departures.Departure("shared", "SILENT", "epsilon is ours.", "package/losses.py", 2),
     ]
 

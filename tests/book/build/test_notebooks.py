@@ -14,16 +14,11 @@ import pytest
 
 from npcrepro.base.code_hash import PACKAGE
 from npcrepro.base.errors import InputError
+from npcrepro.base.files import write_text
 from npcrepro.book.build import book, notebooks
 
 PARAMETERS = {"profile": "smoke", "runs": "runs"}
 SOON_S = 300  # on a busy machine
-
-
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    return path
 
 
 @pytest.fixture
@@ -36,43 +31,47 @@ def small_book(tmp_path, monkeypatch, repository):
         for name in ("_config.yml", "package.json", "package-lock.json"):
             shutil.copyfile(repository / name, root / name)
         chapters = "".join(f"- file: notebooks/{name}\n" for name in last_cells)
-        write(root / "_toc.yml", f"format: jb-book\nroot: book/intro\nchapters:\n{chapters}")
-        write(root / "book" / "intro.md", "# One\n")
-        write(root / "book" / "references.bib", "")
+        write_text(root / "_toc.yml", f"format: jb-book\nroot: book/intro\nchapters:\n{chapters}")
+        write_text(root / "book" / "intro.md", "# One\n")
+        write_text(root / "book" / "references.bib", "")
         for name, last_cell in last_cells.items():
             cells = [nbformat.v4.new_markdown_cell("# Title")]
             cells.append(nbformat.v4.new_code_cell("profile = 'quick'\nruns = 'runs'"))
             cells[1].metadata["tags"] = ["parameters"]
             notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(last_cell)])
             notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
-            write(root / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
+            write_text(root / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
         monkeypatch.chdir(root)
         return root
 
     return make
 
 
-def execute(root: Path, *names: str, at_once: int = 2) -> notebooks.Done:
-    return notebooks.execute(root, list(names or ["one"]), PARAMETERS, root / "_build", at_once)
+def execute(root: Path, *names: str) -> notebooks.Done:
+    return notebooks.execute(root, list(names or ["one"]), PARAMETERS, root / "_build", at_once=2)
 
 
 def hidden(root: Path) -> list[Path]:
     return [path for path in (root / "_build").rglob(".*") if path.is_file()]
 
 
-def test_notebook_runs_once_until_something_changes(small_book, capfd):
-    root = small_book(one="import os; assert os.path.exists('_toc.yml'); print('ran', profile)")
+def test_notebook_runs_once_until_something_changes_and_keeps_no_widget_that_nobody_answers(small_book, capfd):
+    widget = "import ipywidgets\ndisplay(ipywidgets.IntSlider(description='dead'))"
+    root = small_book(one=f"import os; assert os.path.exists('_toc.yml'); print('ran', profile)\n{widget}")
     assert set(execute(root).seconds) == {"one"}
     out = capfd.readouterr().out
     assert re.search(r"^one: \d+ s \(1 of 1\)$", out, re.MULTILINE)
     assert "ran smoke" in (root / "_build" / "logs" / "one.log").read_text()
     executed = root / "_build" / "executed" / "one.ipynb"
     assert str(root) not in executed.read_text()
+    notebook = nbformat.read(executed, as_version=4)
+    assert "widgets" not in notebook.metadata
+    assert [output.output_type for output in notebook.cells[-1].outputs] == ["stream"]
     first = executed.stat().st_mtime_ns
     assert execute(root) == notebooks.Done({}, 0, kept=1)
     assert "nothing changed" in capfd.readouterr().out
     assert executed.stat().st_mtime_ns == first
-    write(root / "book" / "results" / "table.csv", "a\n1\n")
+    write_text(root / "book" / "results" / "table.csv", "a\n1\n")
     execute(root)
     assert executed.stat().st_mtime_ns != first
     assert hidden(root) == []
@@ -172,11 +171,3 @@ def test_changed_images_under_the_same_path_make_a_notebook_stale(tmp_path):
     assert notebooks._key(tmp_path, "one", settings) == before
     image.write_bytes(b"longer")
     assert notebooks._key(tmp_path, "one", settings) != before
-
-
-def test_page_has_no_widget_that_nobody_answers(small_book):
-    root = small_book(one="import ipywidgets\nprint('kept')\ndisplay(ipywidgets.IntSlider(description='dead'))")
-    execute(root)
-    notebook = nbformat.read(root / "_build" / "executed" / "one.ipynb", as_version=4)
-    assert "widgets" not in notebook.metadata
-    assert [output.output_type for output in notebook.cells[-1].outputs] == ["stream"]

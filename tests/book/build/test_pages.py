@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
+from published_cases import cases, publish
 
 from npcrepro.base.errors import InputError
 from npcrepro.book.build import evidence, pages
@@ -88,31 +88,18 @@ def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     assert rows[-1] == ["`mine`", "–", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026‑01‑02"]
 
 
-def dsc_record(folder, rows, **common):
-    """A record of method a, fold 0, with hits among four voxels of two patients of one structure."""
-    runs = [{"method": "a", "fold": 0, "seed": seed} for seed in dict.fromkeys(seed for seed, *_ in rows)]
-    cases = [
-        {"paper": "p", "method": "a", "cohort": "c", "profile": "q", "fold": 0, "seed": seed, "case": patient,
-         "patient": patient, "suspect": patient == "Z", "structure": "s", "region": "all_slices", "status": "ok",
-         "tp": hits, "fp": 0, "fn": 4 - hits, "tn": 9, "predicted_ml": 1.0, "reference_ml": 1.0}
-        for seed, patient, hits in rows
-    ]  # fmt: skip
-    folder.mkdir(parents=True)
-    pd.DataFrame(cases).to_csv(folder / "cases-a.csv", index=False)
-    (folder / "runs.json").write_text(json.dumps({"common": common, "methods": {"a": {}}, "runs": runs}))
-
-
 def test_a_repeated_run_stands_beside_the_published_one(tmp_path):
     results = tmp_path / "book" / "results"
-    dsc_record(results / "mine", [(0, "A", 4), (0, "B", 4), (1, "A", 0), (1, "B", 0)], processor="old", precision="32")
-    again = results / "repeated" / "why" / "mine"
-    dsc_record(again, [(0, "A", 4), (0, "B", 2), (0, "Z", 0)], processor="new", precision="bf16")
+    publish(results / "mine", cases({"a": [[1, 0], [1, 0]]}), processor="old", precision="32")
+    again, new = results / "repeated" / "why" / "mine", cases({"a": [[1], [0.5], [0]]})
+    machine = {"processor": "new", "precision": "bf16"}
+    publish(again, new.assign(suspect=new.patient == "P02"), **machine)
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.repeated(tmp_path).splitlines()]
-    assert rows[2:] == [["`mine`", "`a`", "0", "old, 32", "1.000", "new, bf16", "0.833", "-0.167", "0.333"]]
+    assert rows[2:] == [["`mine`", "`a`", "0", "old, 32", "1.000", "new, bf16", "0.750", "-0.250", "0.500"]]
     shutil.rmtree(again)
     with pytest.raises(InputError, match="repeated holds no runs that were made again"):
         evidence.repeated(tmp_path)
-    dsc_record(again, [(2, "A", 4)], processor="new", precision="bf16")
+    publish(again, new.assign(seed=2), **machine)
     with pytest.raises(InputError, match="method a, fold 0, seed 2 is no run of"):
         evidence.repeated(tmp_path)
 
@@ -192,8 +179,8 @@ def test_claims_of_the_tutorial_follow_those_of_the_book(repository):
 def test_split_of_the_tutorial_for_a_paper_with_one(repository):
     text = page(repository, "add-a-paper")
     split = json.loads(re.search(r'`(\{"kind": .+?\})`', text)[1])
-    cases = tuple(Case(f"P{number:02d}", f"P{number:02d}", (), Path()) for number in range(50))
-    cohort = Cohort("mine", ("T1",), {"GTVp": (1,)}, cases)
+    patients = tuple(Case(f"P{number:02d}", f"P{number:02d}", (), Path()) for number in range(50))
+    cohort = Cohort("mine", ("T1",), {"GTVp": (1,)}, patients)
     first = split_patients(cohort, **split).folds[0]
     assert (len(first.train), len(first.validation), len(first.test)) == (30, 10, 10)
     # The kinds of phantom that it lists are all there are.

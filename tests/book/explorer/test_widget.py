@@ -2,51 +2,28 @@
 
 from dataclasses import replace
 
-import matplotlib
 import pytest
-from core_cases import case_arrays, tiny_paper, write_tiny
 
 from npcrepro.base.errors import InputError
 from npcrepro.book.build.notebooks import WIDGET_TYPE
-from npcrepro.book.chapter import Chapter
 from npcrepro.book.explorer import picture, widget
-from npcrepro.protocol import registry
-from npcrepro.protocol.settings import Settings
-
-pytest_plugins = ["core_fixtures"]
-matplotlib.use("Agg")
-PAPER = replace(tiny_paper(updates=3), split={"kind": "k-fold", "folds": 2, "validation": 1})
-
-
-@pytest.fixture(scope="module")
-def chapter(tmp_path_factory):
-    """A page with the runs of two methods on five tiny patients."""
-    root = tmp_path_factory.mktemp("explore")
-    write_tiny(root / "c", [case_arrays(f"P{i}", i) for i in range(5)], publishable=True)
-    methods = ("stepwise", "linear-scores")
-    settings = Settings(cohort=str(root / "c"), profile="tiny", methods=methods, device="cpu", runs=str(root / "r"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "load", lambda key, modalities=(): PAPER)
-        made = Chapter("li2018", settings)
-    assert made.found
-    return made
 
 
 @pytest.fixture
-def explorer(chapter):
-    return widget.Explorer(chapter)
+def explorer(two_methods):
+    return widget.Explorer(two_methods)
 
 
-def test_numbers_at_a_half_are_those_of_the_record(chapter, explorer):
+def test_numbers_at_a_half_are_those_of_the_record(two_methods, explorer):
     assert list(explorer.case.found) == ["stepwise", "linear-scores"]
     rows = picture.numbers(explorer.case, explorer.view)
-    for record, mine in zip(chapter.found[:2], rows.itertuples(), strict=True):
+    for record, mine in zip(two_methods.found[:2], rows.itertuples(), strict=True):
         cases = record.cases
         row = cases[(cases.case == explorer.case.name) & (cases.region == "all_slices")].iloc[0]
         expected = [row.dsc, row.surfel_hd95_mm, row.predicted_ml]
         assert [mine.dsc, mine.hd95_mm, mine.volume_ml] == pytest.approx(expected, nan_ok=True)
     with pytest.raises(InputError, match="did you mean 'GTVp'"):
-        picture.read_case(chapter, explorer.case.name, "GTV")
+        picture.read_case(two_methods, explorer.case.name, "GTV")
 
 
 def test_a_control_that_moves_changes_the_picture_and_the_numbers(explorer):
@@ -65,11 +42,11 @@ def test_a_control_that_moves_changes_the_picture_and_the_numbers(explorer):
     assert '<img alt="' in still
 
 
-def test_a_cohort_that_must_not_be_shown_is_not(chapter, explorer, monkeypatch):
+def test_a_cohort_that_must_not_be_shown_is_not(two_methods, explorer, monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda content, raw=False: shown.append(content))
     explorer._ipython_display_()
     assert shown[0][WIDGET_TYPE]["model_id"] == explorer.widget.model_id
-    monkeypatch.setattr(chapter, "source", replace(chapter.source, publishable=False, licence=""))
+    monkeypatch.setattr(two_methods, "source", replace(two_methods.source, publishable=False, licence=""))
     explorer._ipython_display_()
     assert "may not be published" in shown[-1].data

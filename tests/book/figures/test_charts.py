@@ -1,9 +1,7 @@
 """Charts of scores, training, differences and weights, by the numbers that are drawn."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
-import pytest
 
 from npcrepro import statistics
 from npcrepro.book.figures import charts
@@ -11,28 +9,11 @@ from npcrepro.papers.luo2020.protocol import PAPER
 from npcrepro.runs.per_patient import by_patient
 from npcrepro.runs.published import RESULTS, read_published
 
-matplotlib.use("Agg")
 
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    matplotlib.pyplot.close("all")
-
-
-@pytest.fixture(scope="module")
-def patients():
+def test_boxes_have_the_quartiles_and_the_10th_and_90th_percentile():
     cases = read_published(RESULTS / "luo2020-openkbp").cases
-    return by_patient(cases[(cases.region == "all_slices") & cases.method.isin(["unet", "two-stage"])])
-
-
-def segments(axis):
-    """Ends of straight lines, ``(n, 2, 2)``, as they were drawn."""
-    return [part for lines in axis.collections if hasattr(lines, "get_segments") for part in lines.get_segments()]
-
-
-def test_boxes_have_the_quartiles_and_the_10th_and_90th_percentile(patients):
-    one = patients[patients.structure == "Mandible"]
+    cases = cases[(cases.region == "all_slices") & cases.method.isin(["unet", "two-stage"])]
+    one = by_patient(cases[cases.structure == "Mandible"])
     means = one.groupby(["method", "patient"]).dsc.mean()
     (axis,) = charts.boxes(one, PAPER, {"dsc": "DSC"}).axes
     lines = [np.unique(line.get_ydata()) for line in axis.lines]
@@ -55,7 +36,8 @@ def test_a_forest_shows_means_intervals_and_what_is_printed():
     points = {line.get_marker(): line.get_xydata() for line in axis.lines}
     np.testing.assert_allclose(points["s"], [(0.2, 0), (-0.1, 1)])
     np.testing.assert_allclose(points["x"], [(-0.5, 1)])
-    np.testing.assert_allclose([end[:, 0] for end in segments(axis)], [(row.low, row.high) for row in rows.values()])
+    lines = [part for one in axis.collections if hasattr(one, "get_segments") for part in one.get_segments()]
+    np.testing.assert_allclose([ends[:, 0] for ends in lines], [(row.low, row.high) for row in rows.values()])
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ours, with 95 % interval", "reported"]
 
 

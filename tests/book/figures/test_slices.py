@@ -1,21 +1,11 @@
 """Slices with contours, errors and planes, by what is drawn."""
 
-import matplotlib
 import numpy as np
-import pytest
 from matplotlib.colors import to_rgb
 
 from npcrepro.book.figures import slices, style
 from npcrepro.book.figures.slices import ERRORS
 from npcrepro.papers.luo2020.protocol import PAPER
-
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    matplotlib.pyplot.close("all")
 
 
 def drawn(figure):

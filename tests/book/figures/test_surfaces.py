@@ -1,19 +1,16 @@
 """Surfaces of masks in relief: solids from a known side."""
 
-import matplotlib
 import numpy as np
 import pytest
 
 from npcrepro.book.figures import surfaces
 from npcrepro.book.figures.surfaces import relief
 
-matplotlib.use("Agg")
 NAN = float("nan")
 
 
-def ball(size=24, radius=7.0):
-    axes = np.ogrid[:size, :size, :size]
-    return sum((axis - size / 2 + 0.5) ** 2 for axis in axes) <= radius**2
+def ball():
+    return sum((axis - 11.5) ** 2 for axis in np.ogrid[:24, :24, :24]) <= 7**2
 
 
 @pytest.fixture

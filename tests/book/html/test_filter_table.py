@@ -6,12 +6,7 @@ import pytest
 from npcrepro.book.html.filter_table import filter_table
 
 FRAME = pd.DataFrame(
-    {
-        "paper": ["a", "b", "b"],
-        "verdict": ["good", "good", "b<d"],
-        "n": [1, 2, 3],
-        "why": ["x & y", "", 'he said "no"'],
-    }
+    {"paper": ["a", "b", "b"], "verdict": ["good", "good", "b<d"], "n": [1, 2, 3], "why": ["x & y", "", 'he said "no"']}
 )
 
 

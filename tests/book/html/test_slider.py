@@ -11,13 +11,10 @@ from npcrepro.book.parts import outline
 STATES = {"0 mm": "<b>nothing</b>", "1 < 2 mm": "<b>little</b>", "2 mm": "<b>much</b>"}
 
 
-def states(text):
-    return re.findall(r'data-title="([^"]*)"( hidden)?', text)
-
-
 def test_one_state_is_shown_and_the_control_waits_for_the_script():
     text = slider(STATES, "shift & more", "1 < 2 mm")
-    assert states(text) == [("0 mm", " hidden"), ("1 &lt; 2 mm", ""), ("2 mm", " hidden")]
+    states = re.findall(r'data-title="([^"]*)"( hidden)?', text)
+    assert states == [("0 mm", " hidden"), ("1 &lt; 2 mm", ""), ("2 mm", " hidden")]
     assert '<div hidden><label for="' in text
     assert 'min="0" max="2" value="1"' in text
     assert "shift &amp; more" in text

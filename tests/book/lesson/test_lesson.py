@@ -25,15 +25,12 @@ def lesson(tmp_path):
 
 
 @pytest.mark.parametrize("key", TOLD)
-def test_the_box_has_the_paper_beside_the_record(lesson, key):
-    page = lesson(key).box().data
+def test_the_box_has_the_paper_beside_the_record_and_the_sample_cohort_trains_the_proposed_method(lesson, key):
+    told = lesson(key)
+    page = told.box().data
     assert page.count("<tr>") == 1 + len(BOX)
-    assert f"cohort {lesson(key).published.published.runs[0]['cohort']}" in page
-
-
-@pytest.mark.parametrize("key", TOLD)
-def test_the_sample_cohort_trains_the_proposed_method(lesson, key):
-    data, method, stage = lesson(key).parts()
+    assert f"cohort {told.published.published.runs[0]['cohort']}" in page
+    data, method, stage = told.parts()
     assert len(data.samples(data.cohort.case_names))
     assert stage == method.stages[-1]
 

@@ -13,8 +13,6 @@ from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.protocol.settings import Settings
 
-pytest_plugins = ["core_fixtures"]
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

@@ -8,11 +8,7 @@ from npcrepro.book.figures import charts
 from npcrepro.book.lesson.architecture import architecture, blocks_of
 from npcrepro.book.lesson.result import of_page
 from npcrepro.papers.chen2020 import chapter as chapter_module
-from npcrepro.papers.chen2020.chapter import (
-    time_by_part,
-    weights_line,
-    without_record,
-)
+from npcrepro.papers.chen2020.chapter import time_by_part, weights_line, without_record
 from npcrepro.protocol import registry
 from npcrepro.runs.timing import CaseTime
 
@@ -119,7 +115,7 @@ def test_the_steps_of_table_ii_are_drawn_as_reported(chapter):
     assert "self-transfer 0.7095, 0.7128 and 0.7191" in picture.alt
 
 
-def test_an_empty_window_that_stays_empty_is_paid_for(chapter):
+def test_an_empty_window_that_stays_empty_is_paid_for():
     printed, outside, exact = (line.get_ydata() for line in chapter_module.empty_window().figure.axes[0].lines)
     assert (printed[0], outside[0]) == (-1, 0)
     assert printed[1] == exact[0] == 0

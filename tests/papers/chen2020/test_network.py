@@ -122,17 +122,13 @@ def test_gradients_stay_finite_where_every_channel_is_constant(skips):
     assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
-def noisy_balls():
+def test_one_case_can_be_learnt_by_heart():
     """Two windows with a ball each, bright in one series, dark in the next, and so on."""
+    torch.manual_seed(0)
     z, y, x = torch.meshgrid(torch.arange(16), torch.arange(32), torch.arange(16), indexing="ij")
     label = torch.stack([(z - 8) ** 2 + (y - c) ** 2 + (x - 8) ** 2 <= 36 for c in (10, 20)])[:, None].float()
     signs = torch.tensor([1.0, -1.0, 1.0]).reshape(1, -1, 1, 1, 1)
-    return label * signs + 0.2 * torch.randn(2, 3, 16, 32, 16), label
-
-
-def test_one_case_can_be_learnt_by_heart():
-    torch.manual_seed(0)
-    image, label = noisy_balls()
+    image = label * signs + 0.2 * torch.randn(2, 3, 16, 32, 16)
     network = MMFNet(3, 1, width=0.25)
     learn(network, image, lambda logits: DiceLoss(pooled="image")(logits, label), 60, rate=0.05)
     assert dice((settled(network, image)(image) >= 0).float(), label) > 0.95

@@ -86,9 +86,15 @@ def test_taps_beyond_a_block_are_counted():
     assert [alt.split(f"rate {rate}: ")[1][0] for rate in (1, 3, 6, 18)] == ["8", "8", "2", "0"]
 
 
-def test_the_fused_map_is_the_mean_of_the_other_two(cascade):
-    record = next(one for one in cascade.found if one.config["method"]["name"] == "cscn")
-    trained = of_page(record, cascade.prepared, "smoke")
+def test_what_a_network_has_in_sight(cascade):
+    rows = cascade.receptive_fields(side=64)
+    assert rows.to_dict("list") == {"network": ["BUNet", "CSCN"], "voxels in sight along an axis": ["all", "45"]}
+    assert cascade.receptive_fields("acdnet-no-rates", side=48).iloc[0].tolist() == ["No rates", "33"]
+
+
+def test_the_fused_map_is_the_mean_of_the_other_two_and_a_network_alone_has_one(cascade):
+    records = {one.config["method"]["name"]: one for one in cascade.found}
+    trained = of_page(records["cscn"], cascade.prepared, "smoke")
     case = trained.cases[0]
     z = trained.slice_of(case)
     image, reference, found = chapter.maps(trained, case, z)
@@ -98,12 +104,8 @@ def test_the_fused_map_is_the_mean_of_the_other_two(cascade):
     # Up to rounding of stored maps, and maps brought to the grid of the blocks and back.
     assert np.abs((coarse + fine) / 2 - fused).mean() < 0.02
     assert np.abs(coarse - fine).mean() > 0.02
-
-
-def test_a_network_alone_has_one_map(cascade):
-    record = next(one for one in cascade.found if one.config["method"]["name"] == "bunet")
-    trained = of_page(record, cascade.prepared, "smoke")
-    *_, found = chapter.maps(trained, trained.cases[0], 0)
+    alone = of_page(records["bunet"], cascade.prepared, "smoke")
+    *_, found = chapter.maps(alone, alone.cases[0], 0)
     assert list(found) == ["BUNet"]
 
 

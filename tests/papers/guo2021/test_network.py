@@ -27,11 +27,11 @@ NETWORKS = {
 }
 
 
-def small(name, width=0.25):
+def small(name):
     """The network at a quarter of its width, and the channels it takes."""
     kind, channels, options = NETWORKS[name]
     torch.manual_seed(0)
-    return kind(channels, 2, width=width, **options), channels
+    return kind(channels, 2, width=0.25, **options), channels
 
 
 def ellipsoid(size, radii):

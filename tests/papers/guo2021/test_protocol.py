@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from core_cases import finish
 
 from npcrepro.base.files import as_data
 from npcrepro.cohorts.folds import Fold
 from npcrepro.findings.claims.ledger import claims
 from npcrepro.papers.guo2021.protocol import COMPARED
 from npcrepro.protocol import registry
-from npcrepro.protocol.settings import Settings
 from npcrepro.runs.plan import configure
-from npcrepro.runs.queue import run_paper
 from npcrepro.runs.run import load_network
 from npcrepro.sampling.blocks import FUSIONS
 
@@ -29,8 +28,6 @@ def differences(name, other, paper=GUO):
 
 
 def test_the_rows_of_table_1_are_methods_and_so_is_the_one_that_it_lacks():
-    titles = [method.title for method in GUO.methods]
-    assert len(set(titles)) == len(titles)
     printed = {row["model"] for row in PRINTED["tables"]["table1"]}
     assert {GUO.method(name).title for name in ("cscn", "cnn", "acdnet", "deeplab", "vnet")} == printed
     for profile in GUO.profiles:
@@ -123,25 +120,17 @@ def test_printed_effects_are_differences_of_the_table(key, other):
         assert titles[1].startswith(other)  # of DeepLab there are two
 
 
-@pytest.fixture(scope="module")
-def small_runs(tmp_path_factory):
-    """CSCN and its fusions on the smallest phantom, one fold."""
-    folder = tmp_path_factory.mktemp("guo2021")
-    smoke = replace(GUO.profile("smoke"), updates=2, check_every=1)
-    paper = replace(GUO, profiles=(smoke,))
-    methods = ("bunet", "cscn", *OTHER_FUSIONS)
-    settings = Settings(profile="smoke", methods=methods, device="cpu", runs=str(folder))
-    return dict(zip(methods, run_paper(paper, settings, report=lambda line: None), strict=True))
-
-
-def test_the_cascade_runs_on_maps_of_patients_that_bunet_did_not_see_and_fusions_have_its_weights(small_runs):
-    used = small_runs["cscn"].provenance["used"]
+def test_the_cascade_runs_on_maps_of_patients_that_bunet_did_not_see_and_fusions_have_its_weights(tmp_path):
+    """On the smallest phantom, one fold."""
+    paper = replace(GUO, profiles=(replace(GUO.profile("smoke"), updates=2, check_every=1),))
+    (cascade, *fusions), _ = finish("phantom", tmp_path, paper, profile="smoke", methods=("cscn", *OTHER_FUSIONS))
+    used = cascade.provenance["used"]
     assert list(used) == ["bunet"]
     assert len(used["bunet"]) == 3  # for the patients tested, and one for each part of the others
-    assert all(record.provenance["status"] == "trained" for record in small_runs.values())
-    ours = load_network(small_runs["cscn"]).state_dict()
-    for name in OTHER_FUSIONS:
-        taken = load_network(small_runs[name]).state_dict()
+    assert {record.provenance["status"] for record in (cascade, *fusions)} == {"trained"}
+    ours = load_network(cascade).state_dict()
+    for record in fusions:
+        taken = load_network(record).state_dict()
         assert all(torch.equal(ours[part], taken[part]) for part in ours)
 
 

@@ -8,11 +8,6 @@ from npcrepro.losses.focal import FocalLoss
 from npcrepro.papers.luo2020.losses import LuoDiceLoss, LuoJointLoss, LuoLoss
 
 
-def sure(mask):
-    """Logits that answer with exactly this mask."""
-    return torch.where(mask > 0, 100.0, -100.0)
-
-
 # Equation 1 of Luo et al. 2020 on masks of 512 x 512 pixels with 1000 of the structure: with epsilon 1e-5.
 @pytest.mark.parametrize(
     ("found", "labelled", "printed", "factor_2"),
@@ -29,8 +24,9 @@ def test_dice_of_luo_on_plain_masks(found, labelled, printed, factor_2):
     structure.view(-1)[:1000] = 1
     masks = {"structure": structure, "nothing": 0 * structure, "inverted": 1 - structure, "one pixel": 0 * structure}
     masks["one pixel"][0, 0, 9, 9] = 1
+    logits = torch.where(masks[found] > 0, 100.0, -100.0)
     for form, expected in (("printed", printed), ("factor 2", factor_2)):
-        loss = LuoDiceLoss(form)(sure(masks[found]), masks[labelled])
+        loss = LuoDiceLoss(form)(logits, masks[labelled])
         assert loss.item() == pytest.approx(expected, abs=5e-5)
 
 

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,18 +16,17 @@ from npcrepro.protocol import registry
 from npcrepro.runs.published import read_published
 
 PAPER, REPORTED = registry.load("xue2020"), registry.reported("xue2020")
-NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
 
 
-def record(folder, patients=10, **columns):
-    """Two networks on some patients; further columns of cases.csv from their numbers."""
+def record(folder, patients=10, **about):
+    """Two networks on some patients; distances from their numbers."""
     dsc = {name: scores(mean, patients, 2, generator=g) for g, (name, mean) in enumerate(zip(chapter.PAIR, (0.6, 0.5)))}
     rows = cases(dsc)
-    distance = {"voxel_hd_mm": 20.0, "surfel_hd_mm": 99.0, "voxel_masd_mm": 3.0} | columns
+    distance = {"voxel_hd_mm": 20.0, "surfel_hd_mm": 99.0, "voxel_masd_mm": 3.0}
     number = rows.case.str[1:].astype(int)
     spread = number % 3 + (rows.method == "unet") * (1 + number % 2)
     rows = rows.assign(**{name: value + spread for name, value in distance.items()})
-    publish(folder, rows)
+    publish(folder, rows, **about)
     return PublishedResults(PAPER, folder)
 
 
@@ -42,11 +40,8 @@ def test_voxel_distances_stand_beside_the_printed_numbers(tmp_path):
 
 def test_the_training_at_full_width_is_compared_on_the_patients_that_both_have(tmp_path, monkeypatch):
     narrow = record(tmp_path / "narrow", patients=12)
-    wide = {"deeplabv3plus": scores(0.7, 8, 2)}
-    publish(tmp_path / "wide", cases(wide))
-    about = json.loads((tmp_path / "wide" / "runs.json").read_text())
-    about["common"]["profile"] = {"name": "long", "updates": 8000}
-    (tmp_path / "wide" / "runs.json").write_text(json.dumps(about))
+    wide = cases({"deeplabv3plus": scores(0.7, 8, 2)})
+    publish(tmp_path / "wide", wide, profile={"name": "long", "updates": 8000})
     monkeypatch.setattr(chapter, "LONG", tmp_path / "wide")
     assert "on 8 patients. On these patients that is +0.1" in chapter.at_full_width(narrow)
 
@@ -117,10 +112,9 @@ def test_slices_make_a_small_p_of_two_patients_and_patients_none():
 
 
 def test_epochs_are_counted_from_the_record_and_its_cohort(tmp_path):
-    record(tmp_path / "made-up")
+    record(tmp_path / "made-up", profile={"name": "bench", "updates": 100, "batch_size": 4})
     about = json.loads((tmp_path / "made-up" / "runs.json").read_text())
     about["folds"] = {"0": {"train": ["T1", "T2"], "validation": [], "test": ["P00"]}}
-    about["common"]["profile"] = {"name": "bench", "updates": 100, "batch_size": 4}
     (tmp_path / "made-up" / "runs.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match="no table of made-up, which counts its slices"):
         chapter.epochs(read_published(tmp_path / "made-up"))
