@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from public_sources import block, ct, filled, grid, save
+from public_sources import block, ct, filled, grid, save, structseg
 
 from npcrepro.cohorts import public
 from npcrepro.cohorts.structures import as_codes
@@ -39,11 +39,6 @@ def test_segrap_unites_the_parts(source, conversion):
         assert set(parts[done.mask("segrap_0000", organ)].tolist()) == codes, organ
     published = public.find("segrap2023").variants["oars"].structures.values()
     assert {code for codes in published for code in as_codes(codes)} == {*range(1, 55)}
-
-
-def structseg(source, case, label, task="HaN_OAR"):
-    save(ct(grid(), case), source / task / str(case) / "data.nii.gz")
-    save(label, source / task / str(case) / "label.nii.gz")
 
 
 def test_structseg(source, conversion):
