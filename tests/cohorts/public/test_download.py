@@ -47,13 +47,6 @@ def test_a_file_is_downloaded_once_with_progress(file, server, tmp_path, lines, 
     assert 18 <= len(lines) <= 21
 
 
-def test_an_interrupted_transfer_goes_on_at_once(file, server, tmp_path, lines):
-    server.breaks = [1_000_000, 2_000_000]
-    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
-    assert server.asked == [None, "bytes=1000000-", "bytes=3000000-"]
-    assert "set.zip: interrupted at 3.0 MB, going on" in lines
-
-
 def test_a_transfer_that_keeps_breaking_is_kept_for_the_next_call(file, server, tmp_path, lines):
     server.breaks = [1000] * download_module.ATTEMPTS
     with pytest.raises(InputError, match=r"set\.zip: interrupted at 0\.0 MB .*the same command goes on from there"):
