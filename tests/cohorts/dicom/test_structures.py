@@ -30,10 +30,6 @@ def star(rng, points=200):
     return np.column_stack([15 + radius * np.cos(angle), 17 + radius * np.sin(angle)])
 
 
-def test_fill_takes_the_pixels_whose_centre_is_inside():
-    np.testing.assert_array_equal(fill([rectangle(1.5, 2.5, 6.4, 9.6)], (12, 10)), box((3, 10), (2, 7)))
-
-
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("turn", [1, -1])
 def test_fill_agrees_with_matplotlib(seed, turn):
