@@ -18,17 +18,6 @@ from npcrepro.runs.records import find
 SMOKE = PAPER.profile("smoke").methods
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """``npcrepro run li2018 --profile smoke`` on the phantom, in a process of its own: folder, output, results."""
-    folder = tmp_path_factory.mktemp("smoke")
-    command = [sys.executable, "-m", "npcrepro.cli.commands", "run", "li2018", "--profile", "smoke", "--device", "cpu"]
-    command += ["--runs", str(folder / "runs"), "--publish", str(folder / "results")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "runs", done.stdout, folder / "results"
-
-
 # What is light
 
 
@@ -95,10 +84,14 @@ def test_describe_a_network_whose_layers_follow_the_image(call):
 # run
 
 
-def test_run_on_the_phantom(smoke):
-    runs, out, _ = smoke
-    lines = out.splitlines()
-    n = len(SMOKE)
+def test_run_on_the_phantom_and_publish(tmp_path):
+    """In a process of its own."""
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    command = [sys.executable, "-m", "npcrepro.cli.commands", "run", "li2018", "--profile", "smoke", "--device", "cpu"]
+    command += ["--runs", runs, "--publish", results]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines, n = done.stdout.splitlines(), len(SMOKE)
     assert lines[0].startswith(f"[1/{n}] li2018/stepwise on phantom, smoke, fold 0, seed 0: ")
     assert f"{n} runs, {n} trained now, 0 read back from {runs}" in lines
     scores = lines[-2 - len(REGIONS) * n : -1]
@@ -109,11 +102,7 @@ def test_run_on_the_phantom(smoke):
     # Every mean comes with the number of patients behind it.
     assert all(line.count("n = 1") == 2 for line in scores[1:])
     assert [record.config["method"]["name"] for record in find(runs)] == sorted(SMOKE)
-
-
-def test_publish(smoke):
-    _, out, results = smoke
-    assert out.splitlines()[-1] == f"published in {results}"
+    assert lines[-1] == f"published in {results}"
     published = read_published(results)
     assert [run["method"] for run in published.runs] == list(SMOKE)
     assert len(published.cases) == len(REGIONS) * len(SMOKE)
