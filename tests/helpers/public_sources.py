@@ -69,13 +69,6 @@ def structseg(source, case, label):
     save(label, source / f"HaN_OAR/{case}/label.nii.gz")
 
 
-def centre_mm(array, spacing_mm, geometry):
-    """Centre (x, y, z) in mm of what is not zero."""
-    image = to_itk((array != 0).astype(np.uint8), spacing_mm, geometry)
-    index = np.argwhere(array != 0).mean(axis=0)[::-1]
-    return np.array(image.TransformContinuousIndexToPhysicalPoint(index.tolist()))
-
-
 def upside_down(volume):
     """The same box of space with slices from head to feet."""
     x, y, z = volume.geometry["origin"]
@@ -165,8 +158,9 @@ class Converted:
         return mask_of(self.label(case)[0], self.cohort.structures, structure)
 
     def centre(self, case, structure):
-        array, spacing_mm, geometry = self.label(case)
-        return centre_mm(mask_of(array, self.cohort.structures, structure), spacing_mm, geometry)
+        """Centre (x, y, z) in mm of a structure."""
+        index = np.argwhere(self.mask(case, structure)).mean(axis=0)[::-1]
+        return np.array(to_itk(*self.label(case)).TransformContinuousIndexToPhysicalPoint(index.tolist()))
 
 
 def refused(source, key, variant=None):

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import public_sources as sources
 import pytest
@@ -74,23 +76,15 @@ def test_a_disk_that_fills_up_keeps_the_part(served, server, call, tmp_path, mon
     """The same command goes on once there is room."""
     opened = Path.open
 
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *problem):
-            self.file.close()
-
-        def write(self, chunk):
-            self.file.write(chunk[:200_000])
-            raise OSError(errno.ENOSPC, "No space left on device")
-
     def full(path, mode="r", *rest, **options):
         file = opened(path, mode, *rest, **options)
-        return Full(file) if path.suffix == ".part" and mode in ("ab", "wb") else file
+
+        def write(chunk):
+            file.write(chunk[:200_000])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        part = path.suffix == ".part" and mode in ("ab", "wb")
+        return closing(SimpleNamespace(write=write, close=file.close)) if part else file
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
