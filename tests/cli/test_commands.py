@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from cohort_cases import edit
 from core_cases import case_arrays, write_tiny
 
 from npcrepro.cohorts.images import read_image
@@ -188,8 +189,7 @@ def test_slices_by_patient_and_by_slice(call, tmp_path):
 def test_check_names_the_label_errors_that_are_known(call, tmp_path):
     root = tmp_path / "c"
     write_tiny(root, [case_arrays("A", 0), case_arrays("B", 1, suspect=True), case_arrays("C", 2)])
-    header = json.loads((root / "dataset.json").read_text()) | {"wrong_labels": ["C"]}
-    (root / "dataset.json").write_text(json.dumps(header))
+    edit(root, wrong_labels=["C"])
     code, out, _ = call("data", "check", root)
     assert code == 0
     assert out.splitlines()[:2] == [

@@ -1,9 +1,9 @@
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from cohort_cases import edit
 from core_cases import write_tiny
 from scipy import ndimage
 
@@ -166,8 +166,7 @@ def test_a_case_without_the_first_series_has_one_region_and_that_series_is_zero(
     root = tmp_path / "cohort"
     write_tiny(root, [head(name=name, image=both) for name in "AB"], channels=("T1", "T2"))
     (root / "imagesTr" / "B_0000.nii.gz").unlink()
-    header = json.loads((root / "dataset.json").read_text())
-    (root / "dataset.json").write_text(json.dumps(header | {"missing_series": "zero"}))
+    edit(root, missing_series="zero")
     prepared = prepare(read_cohort(root), tmp_path / "prepared")
     first, second, stacked = (
         WindowData(prepared, (16, 32, 32), channels, ("GTVp",)) for channels in (("T1",), ("T2",), ("T1", "T2"))
