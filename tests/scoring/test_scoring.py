@@ -177,17 +177,12 @@ def test_labels_that_are_none(text, words):
         parse_labels(text)
 
 
-@pytest.fixture
-def drawn(tmp_path):
-    """References with a mask for each structure: b has no Parotid."""
+def test_folders_of_masks(tmp_path):
+    """Of the references, b has no Parotid."""
+    drawn, predicted = tmp_path / "drawn", tmp_path / "pred"
     for case in "ab":
-        save(box(1), tmp_path / "drawn" / case / "GTVp.nii.gz")
-    save(box(3), tmp_path / "drawn" / "a" / "Parotid.nii.gz")
-    return tmp_path / "drawn"
-
-
-def test_folders_of_masks(drawn, tmp_path):
-    predicted = tmp_path / "pred"
+        save(box(1), drawn / case / "GTVp.nii.gz")
+    save(box(3), drawn / "a" / "Parotid.nii.gz")
     save(box(2, value=255), predicted / "a" / "GTVp.nrrd")
     for name in ("GTVp", "Parotid", "Cord"):
         save(box(1), predicted / "b" / f"{name}.nrrd")

@@ -77,14 +77,10 @@ def test_a_refusal_is_one_sentence(file, server, tmp_path, lines, status, cause)
     assert files_of(tmp_path) == {}
 
 
-@pytest.fixture
-def chosen(server):
+def test_fetch_downloads_and_unpacks_once(server, tmp_path, lines):
     server.content = archive_of({"data/a.txt": "a" * 10_000, "data/empty/": ""})
     sha256 = hashlib.sha256(server.content).hexdigest()
-    return replace(public.find("openkbp"), downloads=(Download(server.url, "set.zip", sha256),))
-
-
-def test_fetch_downloads_and_unpacks_once(chosen, server, tmp_path, lines):
+    chosen = replace(public.find("openkbp"), downloads=(Download(server.url, "set.zip", sha256),))
     for _ in range(2):
         assert fetch(chosen, tmp_path / "new/place", lines.append) == [tmp_path / "new/place/set"]
     assert (tmp_path / "new/place/set/data/a.txt").read_text() == "a" * 10_000
