@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from cohort_cases import edit
 from core_cases import case_arrays, write_tiny
 
 from npcrepro.cohorts.images import read_image
@@ -15,29 +16,7 @@ from npcrepro.runs.evaluation import REGIONS
 from npcrepro.runs.published import read_published
 from npcrepro.runs.records import find
 
-pytest_plugins = ["core_fixtures"]
-
 SMOKE = PAPER.profile("smoke").methods
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """``npcrepro run li2018 --profile smoke`` on the phantom, in a process of its own: folder, output, results."""
-    folder = tmp_path_factory.mktemp("smoke")
-    command = [sys.executable, "-m", "npcrepro.cli.commands", "run", "li2018", "--profile", "smoke", "--device", "cpu"]
-    command += ["--runs", str(folder / "runs"), "--publish", str(folder / "results")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "runs", done.stdout, folder / "results"
-
-
-def imported_by(code):
-    """Which of the slow packages a fresh Python has loaded after running ``code``."""
-    slow = ("torch", "monai", "SimpleITK", "matplotlib", "pandas", "scipy", "lightning_fabric")
-    script = f"{code}\nimport sys\nprint('loaded', *(name for name in {slow!r} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1].split()[1:]
 
 
 # What is light
@@ -45,8 +24,13 @@ def imported_by(code):
 
 @pytest.mark.parametrize("arguments", [["run", "--help"], ["list"]])
 def test_help_and_list_import_nothing_slow(arguments):
+    slow = ("torch", "monai", "SimpleITK", "matplotlib", "pandas", "scipy", "lightning_fabric")
     code = f"import sys; sys.argv = ['npcrepro', *{arguments!r}]\nfrom npcrepro.cli.commands import main\n"
-    assert imported_by(code + "try: main()\nexcept SystemExit as end: assert not end.code") == []
+    code += "try: main()\nexcept SystemExit as end: assert not end.code\n"
+    code += f"print('loaded', *(name for name in {slow!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded"
 
 
 # list and describe
@@ -101,10 +85,14 @@ def test_describe_a_network_whose_layers_follow_the_image(call):
 # run
 
 
-def test_run_on_the_phantom(smoke):
-    runs, out, _ = smoke
-    lines = out.splitlines()
-    n = len(SMOKE)
+def test_run_on_the_phantom_and_publish(tmp_path):
+    """In a process of its own."""
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    command = [sys.executable, "-m", "npcrepro.cli.commands", "run", "li2018", "--profile", "smoke", "--device", "cpu"]
+    command += ["--runs", runs, "--publish", results]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines, n = done.stdout.splitlines(), len(SMOKE)
     assert lines[0].startswith(f"[1/{n}] li2018/stepwise on phantom, smoke, fold 0, seed 0: ")
     assert f"{n} runs, {n} trained now, 0 read back from {runs}" in lines
     scores = lines[-2 - len(REGIONS) * n : -1]
@@ -115,11 +103,7 @@ def test_run_on_the_phantom(smoke):
     # Every mean comes with the number of patients behind it.
     assert all(line.count("n = 1") == 2 for line in scores[1:])
     assert [record.config["method"]["name"] for record in find(runs)] == sorted(SMOKE)
-
-
-def test_publish(smoke):
-    _, out, results = smoke
-    assert out.splitlines()[-1] == f"published in {results}"
+    assert lines[-1] == f"published in {results}"
     published = read_published(results)
     assert [run["method"] for run in published.runs] == list(SMOKE)
     assert len(published.cases) == len(REGIONS) * len(SMOKE)
@@ -205,8 +189,7 @@ def test_slices_by_patient_and_by_slice(call, tmp_path):
 def test_check_names_the_label_errors_that_are_known(call, tmp_path):
     root = tmp_path / "c"
     write_tiny(root, [case_arrays("A", 0), case_arrays("B", 1, suspect=True), case_arrays("C", 2)])
-    header = json.loads((root / "dataset.json").read_text()) | {"wrong_labels": ["C"]}
-    (root / "dataset.json").write_text(json.dumps(header))
+    edit(root, wrong_labels=["C"])
     code, out, _ = call("data", "check", root)
     assert code == 0
     assert out.splitlines()[:2] == [
@@ -257,20 +240,14 @@ def test_a_phantom_that_cannot_be_made_leaves_nothing(call, tmp_path, options, w
     assert not list(tmp_path.iterdir())
 
 
-def test_the_home_of_the_user_behind_an_equals_sign(call, tiny_root, tmp_path, monkeypatch):
+def test_describe_prints_medians_and_writes_the_rows(call, tiny_root, tmp_path, monkeypatch):
+    """To the home of the user, whose sign stands behind an equals sign."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    status, _, _ = call("data", "describe", tiny_root, "--table=~/rows.csv", "--runs=~/runs")
-    assert status == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "runs"}
-
-
-def test_describe_prints_medians_and_writes_the_rows(call, tmp_path):
-    write_tiny(tmp_path / "c", [case_arrays("A", 0), case_arrays("B", 1)])
-    table = tmp_path / "rows.csv"
-    code, out, _ = call("data", "describe", tmp_path / "c", "--table", table, "--runs", tmp_path / "runs")
+    code, out, _ = call("data", "describe", tiny_root, "--table=~/rows.csv", "--runs=~/runs")
     assert code == 0
-    assert re.search(r"GTVp +CET1 +2 of 2", out)
-    header, *rows = table.read_text().splitlines()
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "runs"}
+    assert re.search(r"GTVp +CET1 +4 of 4", out)
+    header, *rows = (tmp_path / "rows.csv").read_text().splitlines()
     assert header.startswith("case,patient,suspect,structure,volume_ml")
-    assert [row.split(",")[0] for row in rows] == ["A", "B"]
+    assert [row.split(",")[0] for row in rows] == ["P0", "P1", "P2", "P3"]

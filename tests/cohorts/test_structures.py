@@ -31,19 +31,29 @@ def test_masks_come_back_whatever_overlaps_in_whichever_case():
     np.testing.assert_array_equal(coding.encode(masks(0)), labels[0])  # later cases change no code
 
 
-def test_a_written_cohort_holds_the_masks(tmp_path):
-    images = np.arange(2 * 40, dtype=np.int16).reshape(2, 1, 2, 4, 5)
-    cases = [CaseArrays(f"c{i}", f"c{i}", images[i], masks(i), (3.0, 1.0, 1.0)) for i in range(2)]
-    cohort = write_cohort(tmp_path / "c", cases, name="c", channels=["CT"], structures=NAMES)
+EVERY = ((np.arange(512) >> np.arange(9)[:, None]) & 1).reshape(9, 1, 2, 256)  # combination of nine structures
+
+
+@pytest.mark.parametrize(
+    ("drawn", "number_type"),
+    [([masks(0), masks(1)], np.uint8), ([{f"s{i}": mask for i, mask in enumerate(EVERY)}], np.uint16)],
+)
+def test_a_written_cohort_holds_the_masks_and_many_combinations_have_wider_codes(tmp_path, drawn, number_type):
+    names, shape = list(drawn[0]), next(iter(drawn[0].values())).shape
+    images = np.arange(len(drawn) * np.prod(shape), dtype=np.int16).reshape(-1, 1, *shape)
+    cases = [CaseArrays(f"c{i}", f"c{i}", images[i], masks, (3.0, 1.0, 1.0)) for i, masks in enumerate(drawn)]
+    cohort = write_cohort(tmp_path / "c", cases, name="c", channels=["CT"], structures=names)
     assert check(tmp_path / "c") == []
     assert cohort == read_cohort(tmp_path / "c")
     prepared = prepare(cohort, tmp_path / "p")
     assert prepared.structures == cohort.structures
-    for number in range(2):
-        for name, mask in masks(number).items():
-            np.testing.assert_array_equal(mask_of(prepared.case(f"c{number}").label, cohort.structures, name), mask)
+    for case in cases:
+        label = prepared.case(case.name).label
+        assert label.dtype == number_type
+        for name, mask in case.label.items():
+            np.testing.assert_array_equal(mask_of(label, cohort.structures, name), mask)
     header = json.loads((tmp_path / "c" / "dataset.json").read_text())
-    assert len(header["regions_class_order"]) == len(NAMES)
+    assert len(header["regions_class_order"]) == len(names)
     assert header["labels"]["background"] == 0
 
 
@@ -62,16 +72,3 @@ def test_bad_masks_are_named(tmp_path):
     with pytest.raises(InputError, match="case c: a label image without codes"):
         write_cohort(tmp_path / "c", [case], name="c", channels=["CT"], structures=["GTVp"])
     assert not (tmp_path / "c").exists()
-
-
-def test_many_combinations_need_wider_codes(tmp_path):
-    names = [f"s{i}" for i in range(9)]
-    every = ((np.arange(512) >> np.arange(9)[:, None]) & 1).reshape(9, 1, 2, 256)
-    masks = dict(zip(names, every))
-    case = CaseArrays("c", "c", np.arange(512).reshape(1, 1, 2, 256), masks, (1.0, 1.0, 1.0))
-    cohort = write_cohort(tmp_path / "c", [case], name="c", channels=["CT"], structures=names)
-    assert check(tmp_path / "c") == []
-    label = prepare(cohort, tmp_path / "p").case("c").label
-    assert label.dtype == np.uint16
-    for name in names:
-        np.testing.assert_array_equal(mask_of(label, cohort.structures, name), masks[name])

@@ -34,12 +34,14 @@ def edit(root, **fields):
 
 
 def save(array, path, *, spacing_mm=SPACING, origin=(0, 0, 0), direction=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(spacing_mm[::-1])
     image.SetOrigin(origin)
     if direction is not None:
         image.SetDirection(np.asarray(direction, float).ravel().tolist())
     sitk.WriteImage(image, str(path))
+    return path
 
 
 def change(path, function=lambda array: array, **geometry):

@@ -20,7 +20,7 @@ def uid(*parts):
     return ".".join([ROOT, *(str(sum(map(ord, str(part)))) for part in parts)])
 
 
-def dataset(path, sop_class, instance, syntax=ExplicitVRLittleEndian, *, patient=PATIENT, study="study"):
+def dataset(path, sop_class, instance, patient, syntax=ExplicitVRLittleEndian):
     """An empty file with the fields that all files of a patient share."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, instance
@@ -29,7 +29,7 @@ def dataset(path, sop_class, instance, syntax=ExplicitVRLittleEndian, *, patient
     made.SOPClassUID, made.SOPInstanceUID = sop_class, instance
     made.SpecificCharacterSet = "ISO_IR 192"
     made.PatientName, made.PatientID, made.PatientBirthDate, made.PatientSex = NAME, patient, DATE, "O"
-    made.StudyInstanceUID, made.StudyDate, made.StudyTime, made.StudyID = uid(patient, study), DATE, "120000", "1"
+    made.StudyInstanceUID, made.StudyDate, made.StudyTime, made.StudyID = uid(patient, "study"), DATE, "120000", "1"
     made.AccessionNumber, made.ReferringPhysicianName = "ACC-0815", "Roe^Referring"
     return made
 
@@ -53,8 +53,6 @@ def write_series(
     series="series",
     frame="frame",
     patient=PATIENT,
-    study="study",
-    seed=0,
     change=lambda number, made: None,
 ):
     """One file a slice of array (z, y, x), stacked along the normal; file names and numbers are in no order.
@@ -62,17 +60,12 @@ def write_series(
     ``change(number, dataset)`` may alter a slice; returning False leaves it out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    names = np.random.default_rng(seed).permutation(len(array))
+    names = np.random.default_rng(0).permutation(len(array))
     normal = np.cross(*axes)
     for number, pixels in enumerate(array):
         path = folder / f"IM{names[number]:04d}.dcm"
-        made = dataset(
-            str(path),
-            MRImageStorage if modality == "MR" else CTImageStorage,
-            f"{uid(patient, series)}.{number + 1}",
-            patient=patient,
-            study=study,
-        )
+        sop_class = MRImageStorage if modality == "MR" else CTImageStorage
+        made = dataset(str(path), sop_class, f"{uid(patient, series)}.{number + 1}", patient)
         made.Modality, made.SeriesDescription, made.SeriesNumber = modality, description, 1
         made.SeriesInstanceUID, made.FrameOfReferenceUID = uid(patient, series), uid(patient, frame)
         made.InstanceNumber = int(names[number]) + 1
@@ -91,21 +84,17 @@ def write_series(
     return folder
 
 
-def write_rtstruct(
-    path, structures, *, series="series", frame="frame", patient=PATIENT, study="study", kind="CLOSED_PLANAR"
-):
+def write_rtstruct(path, structures, *, series="series", frame="frame", patient=PATIENT):
     """An RTSTRUCT of ``structures``: name to contours, each (N, 3: x, y, z) in millimetres."""
     path.parent.mkdir(parents=True, exist_ok=True)
     instance = uid(patient, path.name, "rtstruct")
-    made = dataset(str(path), RTStructureSetStorage, instance, ImplicitVRLittleEndian, patient=patient, study=study)
+    made = dataset(str(path), RTStructureSetStorage, instance, patient, ImplicitVRLittleEndian)
     made.Modality, made.SeriesInstanceUID, made.SeriesNumber = "RTSTRUCT", instance + ".9", 2
     made.StructureSetLabel = "drawn"
     referred = item(SeriesInstanceUID=uid(patient, series))
+    studies = [item(RTReferencedSeriesSequence=[referred])]
     made.ReferencedFrameOfReferenceSequence = [
-        item(
-            FrameOfReferenceUID=uid(patient, frame),
-            RTReferencedStudySequence=[item(RTReferencedSeriesSequence=[referred])],
-        )
+        item(FrameOfReferenceUID=uid(patient, frame), RTReferencedStudySequence=studies)
     ]
     made.StructureSetROISequence, made.ROIContourSequence = [], []
     for number, (name, contours) in enumerate(structures.items(), 1):
@@ -114,7 +103,7 @@ def write_rtstruct(
         )
         drawn = [
             item(
-                ContourGeometricType=kind,
+                ContourGeometricType="CLOSED_PLANAR",
                 NumberOfContourPoints=len(points),
                 ContourData=[f"{v:.4f}" for v in np.ravel(points)],
             )
@@ -140,6 +129,6 @@ def write_patient(root, structures=None, **fields):
     """One CT series and one RTSTRUCT with a box as GTVp (or ``structures``)."""
     write_series(root / "images", ramp(), **fields)
     box = {"GTVp": [square(1.5, 2.5, 6.5, 9.5, number) for number in (1, 2, 3)]}
-    known = {key: fields[key] for key in ("series", "frame", "patient", "study") if key in fields}
+    known = {key: fields[key] for key in ("series", "frame", "patient") if key in fields}
     write_rtstruct(root / "RS.dcm", structures or box, **known)
     return root

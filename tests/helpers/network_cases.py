@@ -51,14 +51,14 @@ def dice(found, label) -> torch.Tensor:
     return 2 * (found * label).sum(dim=dims) / (found + label).sum(dim=dims)
 
 
-def mirrored_half_discs(size, noise=0.1):
+def mirrored_half_discs(size):
     """A noisy image ``(1, 1, size, size)`` of two half discs back to back, and a label ``(1, 2, size, size)`` of
     both."""
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     left = ((y - size / 2) ** 2 + (x - size / 4) ** 2 <= (size / 4) ** 2) & (x <= size / 4)
     label = torch.stack([left, left.flip(1)]).float()[None]
     image = label.sum(dim=1, keepdim=True)
-    return image + noise * torch.randn(image.shape), label
+    return image + 0.1 * torch.randn(image.shape), label
 
 
 def with_background(label):

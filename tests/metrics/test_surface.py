@@ -131,19 +131,6 @@ def test_nothing_to_measure_is_no_number(convention, prediction, reference, stat
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_a_ball_that_moved(convention):
-    steps = (2, 3, -6)
-    reference = ellipsoid((18, 60, 60), SPACING, (24, 15, 15), (10, 10, 10))
-    moved = np.linalg.norm(np.array(steps) * np.array(SPACING))
-    distances = surface_distances(np.roll(reference, steps, axis=(0, 1, 2)), reference, SPACING, convention)
-    # The pole of a ball moves by the whole offset. On this grid the pole is flat, so up to half a slice is missing.
-    assert moved - 1.5 <= distances.hausdorff <= moved + 1e-9
-    assert distances.to_reference.mean == pytest.approx(distances.to_prediction.mean, rel=0.05)
-    assert distances.nsd(moved) == 1
-    assert distances.masd < moved
-
-
-@pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize(("spacing", "bias"), [(SPACING, 0.9), ((0.5, 0.5, 0.5), 0.35), ((0.25, 0.5), 0.2)])
 def test_shells_of_known_distance(convention, spacing, bias):
     """Two balls (circles) about one centre. Voxels make stairs of them, whose points come closer by a diagonal."""

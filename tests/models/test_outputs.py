@@ -3,23 +3,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from core_cases import case_arrays
-from torch import nn
 
 from npcrepro.base.errors import InputError
 from npcrepro.models.outputs import decide, probabilities
 from npcrepro.sampling.slices import SliceData
-
-
-class Watched(nn.Module):
-    """Scores are a function of the image; the sizes of the batches are kept."""
-
-    def __init__(self, function=lambda image: image):
-        super().__init__()
-        self.function, self.batches = function, []
-
-    def forward(self, image):
-        self.batches.append(len(image))
-        return self.function(image)
 
 
 def predict(prepared, network, matrix, batch_size):
@@ -28,13 +15,18 @@ def predict(prepared, network, matrix, batch_size):
 
 
 def test_probabilities_of_all_slices_on_the_grid_of_the_case(tiny_prepared):
-    network = Watched()
+    batches = []
+
+    def network(image):
+        batches.append(len(image))
+        return image
+
     found = predict(tiny_prepared, network, (16, 16), 3)
     image = torch.from_numpy(case_arrays("P0", 0).image[0].astype(np.float32))
     image -= image.amin(dim=(1, 2), keepdim=True)
     expected = (image / image.mean(dim=(1, 2), keepdim=True)).sigmoid()
     torch.testing.assert_close(found, expected[None])
-    assert network.batches == [3, 1]
+    assert batches == [3, 1]
 
 
 def test_probabilities_and_not_scores_are_brought_to_the_grid_of_the_case(tiny_prepared):
@@ -43,7 +35,7 @@ def test_probabilities_and_not_scores_are_brought_to_the_grid_of_the_case(tiny_p
         scores[..., 4, 4] = 1e6
         return scores
 
-    found = predict(tiny_prepared, Watched(one_saturated), (8, 8), 4)
+    found = predict(tiny_prepared, one_saturated, (8, 8), 4)
     expected = F.interpolate(one_saturated(torch.zeros(1, 1, 8, 8)).sigmoid(), size=(16, 16), mode="bilinear")
     torch.testing.assert_close(found, expected.expand(1, 4, -1, -1))
     # Scores brought to the grid first would say 1 in 16 voxels.

@@ -9,7 +9,6 @@ import torch
 from core_cases import write_tiny
 from monai.inferers import sliding_window_inference
 from scipy.ndimage import distance_transform_edt
-from torch import nn
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.labels import NOT_CONTOURED
@@ -66,18 +65,6 @@ def generator(seed=0):
 def first_channel(image):
     """The image itself as the probability."""
     return image[:, :1]
-
-
-class Local(nn.Module):
-    """A convolution, whose result at a voxel depends on the block around it."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.convolution = nn.Conv3d(1, 1, 3, padding=1)
-
-    def forward(self, image):
-        return self.convolution(image)
 
 
 def predict(data, network, case="A", activation="identity", batch_size=5):
@@ -272,7 +259,9 @@ def test_a_sliding_window_of_an_identity_returns_the_volume(blocks, views, overl
 
 
 def test_overlapping_blocks_are_averaged_as_monai_does_and_nothing_reads_the_label(blocks):
-    healthy, network = case(), Local()
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 1, 3, padding=1)  # its result at a voxel depends on the block around it
+    healthy = case()
     healthy.label[:] = 0
     data = blocks(healthy)
     volume = torch.from_numpy(data.image("A").copy())[None]

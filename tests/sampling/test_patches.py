@@ -77,12 +77,10 @@ def test_slices_without_structures_are_trained_and_judged(tiny_prepared):
     assert (labels == 1).flatten(1).any(dim=1).float().mean() == pytest.approx(1 / 3 + 2 / 3 / 2, abs=0.06)
 
 
-class Copy(torch.nn.Module):
+def copy(image):
     """The label that the image shows, as certain logits of background and structure."""
-
-    def forward(self, image):
-        inside = 40.0 * (image > 0.5) - 20.0
-        return torch.cat([-inside, inside], dim=1)
+    inside = 40.0 * (image > 0.5) - 20.0
+    return torch.cat([-inside, inside], dim=1)
 
 
 @pytest.mark.parametrize("matrix", [(8, 8), (32, 40), (4, 8, 8), (8, 24, 12)])
@@ -91,7 +89,7 @@ def test_a_network_that_copies_gives_the_label_back(tmp_path, matrix):
     cases = [case_arrays("A", 0, size=19, depth=6)]
     prepared = prepare(write_tiny(tmp_path / "c", cases), tmp_path / "p")
     data = patches(prepared, matrix)
-    found = data.predict(Copy(), "A", activation="softmax", batch_size=3, device="cpu")
+    found = data.predict(copy, "A", activation="softmax", batch_size=3, device="cpu")
     assert found.shape == (1, 6, 19, 19)
     assert torch.equal(found[0] > 0.5, torch.from_numpy(cases[0].label == 1))
 
@@ -99,13 +97,12 @@ def test_a_network_that_copies_gives_the_label_back(tmp_path, matrix):
 def test_patches_count_the_more_the_nearer_to_their_middle(tiny_prepared):
     """Of two patches that disagree, the one whose middle is nearer wins."""
 
-    class Numbered(torch.nn.Module):
-        def forward(self, image):
-            first = torch.arange(len(image)) % 2 == 0
-            return torch.where(first, 20.0, -20.0)[:, None, None, None].expand_as(image)
+    def numbered(image):
+        first = torch.arange(len(image)) % 2 == 0
+        return torch.where(first, 20.0, -20.0)[:, None, None, None].expand_as(image)
 
     data = patches(tiny_prepared, (16, 12))
-    row = data.predict(Numbered(), "P0", activation="sigmoid", batch_size=2, device="cpu")[0, 0, 8]
+    row = data.predict(numbered, "P0", activation="sigmoid", batch_size=2, device="cpu")[0, 0, 8]
     assert len(data._side_by_side("P0", 0.5)) == 2 * 4
     assert (row[:4] > 0.999).all()
     assert (row[-4:] < 0.001).all()

@@ -15,13 +15,6 @@ def slices(prepared, matrix=(16, 16), channels=("CET1",), structures=("GTVp",), 
     return SliceData(prepared, matrix, channels, structures, **options)
 
 
-def of_label(folder, label, **fields):
-    """A prepared cohort of one case A with this label (z, y, x)."""
-    label = np.asarray(label, np.uint8)
-    case = CaseArrays("A", "A", label[None].astype(np.int16), label, (1.0, 1.0, 1.0))
-    return prepare(write_tiny(folder / "c", [case], **fields), folder / "p")
-
-
 @pytest.mark.parametrize("matrix", [(8, 12), (11, 13)])
 def test_resampling_agrees_with_pillow(tiny_prepared, matrix):
     image, label = slices(tiny_prepared, matrix).arrays("P0")
@@ -35,11 +28,12 @@ def test_resampling_agrees_with_pillow(tiny_prepared, matrix):
 
 
 def test_a_tumour_lost_in_resampling_is_no_training_slice_and_three_are_the_largest_and_its_neighbours(tmp_path):
-    label = np.zeros((6, 16, 16))
+    label = np.zeros((6, 16, 16), np.uint8)
     label[0, 3, 3] = 1
     for z, side in enumerate((2, 2, 3, 8, 2), start=1):
         label[z, :side, :side] = 1
-    prepared = of_label(tmp_path, label)
+    case = CaseArrays("A", "A", label[None].astype(np.int16), label, (1.0, 1.0, 1.0))
+    prepared = prepare(write_tiny(tmp_path / "c", [case]), tmp_path / "p")
     assert slices(prepared).samples(["A"]) == [("A", z) for z in range(6)]
     assert slices(prepared, (4, 4)).samples(["A"]) == [("A", 4)]
     assert [z for _, z in slices(prepared, slices_per_case=3).samples(["A"])] == [3, 4, 5]

@@ -1,9 +1,9 @@
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from cohort_cases import edit
 from core_cases import write_tiny
 from scipy import ndimage
 
@@ -46,15 +46,9 @@ def windows(folder, *cases, matrix=(16, 32, 32), channels=("T1",), structures=("
     return WindowData(prepared, matrix, channels, structures, **options)
 
 
-class Threshold(torch.nn.Module):
-    """Sure of what is brighter than a value."""
-
-    def __init__(self, value):
-        super().__init__()
-        self.value = value
-
-    def forward(self, image):
-        return torch.where(image[:, :1] > self.value, 40.0, -40.0)
+def threshold(value):
+    """A network that is sure of what is brighter than a value."""
+    return lambda image: torch.where(image[:, :1] > value, 40.0, -40.0)
 
 
 def predict(data, network, case="A", activation="sigmoid", batch_size=2):
@@ -107,7 +101,7 @@ def test_the_region_has_its_millimetres_around_the_middle_of_the_head(tmp_path):
     # 40 voxels of 4 mm on voxels of 128 / 32 mm; the head is in rows 6 to 35 and columns 8 to 37.
     assert data.region("A") == Region(size=(20, 40, 40), start=(0, 21 - 16, 23 - 16), matrix=(20, 32, 32))
     assert data.region("B") == data.region("A")
-    assert torch.equal(*(predict(data, Threshold(0.0), name) for name in "AB"))  # nothing reads the label
+    assert torch.equal(*(predict(data, threshold(0.0), name) for name in "AB"))  # nothing reads the label
     unknown = windows(tmp_path / "u", head(spacing_mm=(1.0, 1.0, 1.0)), header={"spacing_known": False})
     assert unknown.region("A") == Region(size=(20, 32, 32), start=(0, 0, 0), matrix=(20, 32, 32))
 
@@ -121,7 +115,7 @@ def test_what_lies_outside_the_region_cannot_be_found(tmp_path):
     # The region takes 16 columns around the middle, 23: 15 to 30.
     assert data.share_outside("A") == {"GTVp": 7 / 8}
     assert np.isnan(data.share_outside("B")["GTVp"])
-    probability = predict(data, Threshold(-99.0))  # sure everywhere
+    probability = predict(data, threshold(-99.0))  # sure everywhere
     inside = torch.from_numpy(data.region("A").covers((40, 40)))
     assert probability[0][:, inside].min() == pytest.approx(1)
     assert probability[0][:, ~inside].max() == 0
@@ -172,8 +166,7 @@ def test_a_case_without_the_first_series_has_one_region_and_that_series_is_zero(
     root = tmp_path / "cohort"
     write_tiny(root, [head(name=name, image=both) for name in "AB"], channels=("T1", "T2"))
     (root / "imagesTr" / "B_0000.nii.gz").unlink()
-    header = json.loads((root / "dataset.json").read_text())
-    (root / "dataset.json").write_text(json.dumps(header | {"missing_series": "zero"}))
+    edit(root, missing_series="zero")
     prepared = prepare(read_cohort(root), tmp_path / "prepared")
     first, second, stacked = (
         WindowData(prepared, (16, 32, 32), channels, ("GTVp",)) for channels in (("T1",), ("T2",), ("T1", "T2"))
@@ -244,7 +237,7 @@ def test_a_box_comes_back_at_its_place(tmp_path, spacing_mm, depth):
     data = windows(tmp_path, case, matrix=(16, 64, 64), clip={"T1": (-3, 3)}, field_mm=160.0)
     image, label = data.batch([Sample("A", 0)])
     inside, around = image[label == 1].median(), image[(label == 0) & (image > -0.5)].median()
-    probability = predict(data, Threshold((inside + around) / 2))
+    probability = predict(data, threshold((inside + around) / 2))
     assert (probability.dtype, probability.shape) == (torch.float32, (1, *case.label.shape))
     found = probability[0].numpy() >= 0.5
     np.testing.assert_allclose(ndimage.center_of_mass(found), ndimage.center_of_mass(case.label), atol=0.5)
@@ -253,19 +246,14 @@ def test_a_box_comes_back_at_its_place(tmp_path, spacing_mm, depth):
 
 
 def test_windows_that_overlap_are_averaged(tmp_path):
-    class Counter(torch.nn.Module):
-        """The first window is sure of itself, the second says nothing."""
-
-        calls = 0
-
-        def forward(self, image):
-            values = [float("inf") if self.calls + i == 0 else 0.0 for i in range(len(image))]
-            self.calls += len(image)
-            return torch.tensor(values).reshape(-1, 1, 1, 1, 1).expand(-1, 1, *image.shape[2:])
-
     data = windows(tmp_path)  # 20 slices: windows from 0 and from 4
     for batch_size in (1, 2, 5):
-        middle = predict(data, Counter(), batch_size=batch_size)[0, :, 20, 20]
+        scores = iter([float("inf"), 0.0])  # the first window is sure of itself, the second says nothing
+
+        def network(image, scores=scores):
+            return torch.stack([torch.full(image.shape[2:], next(scores)) for _ in image])[:, None]
+
+        middle = predict(data, network, batch_size=batch_size)[0, :, 20, 20]
         assert middle.tolist() == pytest.approx([1.0] * 4 + [0.75] * 12 + [0.5] * 4)
 
 

@@ -2,15 +2,15 @@
 
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from board_cases import ORGANS, publish
+from cohort_cases import SPACING, save
+from core_cases import write_tiny
 
 from npcrepro.book.topics import leaderboard
-from npcrepro.cli import commands
+from npcrepro.cohorts.cohort import CaseArrays
 from npcrepro.cohorts.folds import split_patients
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.findings.claims import ledger
@@ -18,34 +18,21 @@ from npcrepro.protocol import registry
 from npcrepro.runs.evaluation import score_masks
 from npcrepro.runs.published import read_published
 
-SHAPE, SPACING = (3, 8, 8), (3.0, 1.0, 1.0)
-
 
 def label(seed):
     """Two organs, shifted by the seed."""
-    array = np.zeros(SHAPE, np.uint8)
+    array = np.zeros((3, 8, 8), np.uint8)
     array[1, 1:4, 1 + seed % 3 : 4 + seed % 3] = 1
     array[1, 5:7, seed % 4 : 3 + seed % 4] = 2
     return array
 
 
-def save(path, array, spacing_mm=SPACING):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(spacing_mm[::-1])
-    sitk.WriteImage(image, str(path))
-
-
 @pytest.fixture
 def cohort(tmp_path):
     """Six cases in the nnU-Net raw layout, the last with a doubtful label, and published runs on them in two folds."""
-    root = tmp_path / "cohort"
-    for i in range(6):
-        save(root / "labelsTr" / f"C{i}.nii.gz", label(i))
-        save(root / "imagesTr" / f"C{i}_0000.nii.gz", np.zeros(SHAPE, np.int16))
-    header = {"name": "mine", "channel_names": {"0": "CT"}, "labels": {"background": 0, "BrainStem": 1, "Mandible": 2}}
-    header |= {"file_ending": ".nii.gz", "numTraining": 6, "suspect_labels": ["C5"]}
-    (root / "dataset.json").write_text(json.dumps(header))
+    image = np.zeros((1, 3, 8, 8), np.int16)
+    cases = [CaseArrays(f"C{i}", f"C{i}", image, label(i), SPACING, suspect=i == 5) for i in range(6)]
+    root = write_tiny(tmp_path / "cohort", cases, name="mine", structures=dict(zip(ORGANS, (1, 2)))).root
     rows = []
     for i in range(6):
         for number, structure in enumerate(ORGANS, 1):
@@ -58,30 +45,26 @@ def cohort(tmp_path):
 
 
 @pytest.fixture
-def call(cohort, tmp_path, monkeypatch, capsys):
+def scored(call, cohort, tmp_path):
     """Score a folder of predictions beside the published runs; returns exit status, stdout and stderr."""
 
-    def call(predictions, *more, record="mine"):
-        given = ["--pred", f"mine={predictions}", str(cohort / "labelsTr"), "--labels", str(cohort / "dataset.json")]
-        given += ["--beside", str(tmp_path / "results" / "published"), "--record", str(tmp_path / "results" / record)]
-        monkeypatch.setattr(sys, "argv", ["npcrepro", "score", *given, *map(str, more)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            commands.main()
-        return ended.value.code or 0, *capsys.readouterr()
+    def scored(predictions, *more, record="mine"):
+        given = ["--pred", f"mine={predictions}", cohort / "labelsTr", "--labels", cohort / "dataset.json"]
+        given += ["--beside", tmp_path / "results" / "published", "--record", tmp_path / "results" / record]
+        return call("score", *given, *more)
 
-    return call
+    return scored
 
 
 def predict(folder, cases, shift=0):
     for i in cases:
-        save(folder / f"C{i}.nii.gz", label(i + shift))
+        save(label(i + shift), folder / f"C{i}.nii.gz")
     return folder
 
 
-def test_predictions_of_a_fold_become_a_record_that_stands_on_the_board(call, tmp_path):
+def test_predictions_of_a_fold_become_a_record_that_stands_on_the_board(scored, tmp_path):
     """Fold 1 has cases 1, 3 and 5; case 3 is missing, 0 is of the other fold, which was not predicted as a whole."""
-    status, out, err = call(predict(tmp_path / "pred", [1, 5]))
+    status, out, err = scored(predict(tmp_path / "pred", [1, 5]))
     assert (status, err) == (0, "")
     assert "no prediction, which counts as the worst: case C3" in out
     record = read_published(tmp_path / "results" / "mine")
@@ -111,7 +94,7 @@ def test_predictions_of_a_fold_become_a_record_that_stands_on_the_board(call, tm
         ("name", "has Mandible, which was not scored beside BrainStem, Jaw"),
     ],
 )
-def test_another_reference_is_refused_and_nothing_is_written(call, cohort, tmp_path, change, words):
+def test_another_reference_is_refused_and_nothing_is_written(scored, cohort, tmp_path, change, words):
     predictions, path = predict(tmp_path / "pred", [1, 3, 5]), cohort / "labelsTr" / "C1.nii.gz"
     array = label(1)
     if change == "voxel":
@@ -122,34 +105,29 @@ def test_another_reference_is_refused_and_nothing_is_written(call, cohort, tmp_p
     else:
         spacing = (3.0, 2.0, 2.0) if change == "spacing" else SPACING
         for file in (path, predictions / "C1.nii.gz"):
-            save(file, array, spacing)
-    status, out, err = call(predictions, "--out", tmp_path / "out.csv")
+            save(array, file, spacing_mm=spacing)
+    status, out, err = scored(predictions, "--out", tmp_path / "out.csv")
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert re.search(words, err), err
     assert not (tmp_path / "results" / "mine").exists()
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_record_is_not_overwritten_and_needs_runs_beside_it(call, cohort, tmp_path, monkeypatch, capsys):
-    status, _, err = call(predict(tmp_path / "pred", [1]), record="published")
+def test_a_record_is_not_overwritten_and_needs_runs_beside_it(call, scored, tmp_path):
+    status, _, err = scored(predict(tmp_path / "pred", [1]), record="published")
     assert status == 1
     assert "exists and is not empty: give a new folder" in err
-    save(tmp_path / "strangers" / "X.nii.gz", label(0))
-    status, _, err = call(tmp_path / "strangers")
+    save(label(0), tmp_path / "strangers" / "X.nii.gz")
+    status, _, err = scored(tmp_path / "strangers")
     assert status == 1
     assert "was predicted: C0, C1, C2, C3, C4 and 1 more against X" in err
-    monkeypatch.setattr(sys, "argv", ["npcrepro", "score", "a", "b", "--record", str(tmp_path / "new")])
-    with pytest.raises(SystemExit):
-        commands.main()
-    assert "needs --beside" in capsys.readouterr().err
+    assert "needs --beside" in call("score", "a", "b", "--record", tmp_path / "new")[2]
 
 
-def test_folds_for_nnunet_are_those_of_a_run(cohort, tmp_path, monkeypatch, capsys):
+def test_folds_for_nnunet_are_those_of_a_run(call, cohort, tmp_path):
     out = tmp_path / "nnunet" / "splits_final.json"
-    monkeypatch.setattr(sys, "argv", ["npcrepro", "data", "splits", str(cohort), str(out), "--paper", "luo2020"])
-    with pytest.raises(SystemExit) as ended:
-        commands.main()
-    assert not ended.value.code, capsys.readouterr().err
+    status, _, err = call("data", "splits", cohort, out, "--paper", "luo2020")
+    assert (status, err) == (0, "")
     folds = json.loads(out.read_text())
     split = split_patients(read_cohort(cohort), **registry.load("luo2020").split)
     assert [tuple(fold["val"]) for fold in folds] == [fold.test for fold in split.folds]

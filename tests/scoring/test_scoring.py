@@ -1,18 +1,15 @@
 import json
-import sys
 from math import nan, sqrt
 
 import numpy as np
 import pandas as pd
 import pytest
-import SimpleITK as sitk
+from cohort_cases import SPACING, save
 
 from npcrepro import scoring, statistics
 from npcrepro.base.errors import InputError
-from npcrepro.cli import commands
 from npcrepro.scoring import parse_labels, score
 
-SPACING = (3.0, 1.0, 1.0)
 DIAGONAL = sqrt(9**2 + 4**2 + 5**2)
 EMPTY = np.zeros((3, 4, 5), np.uint8)
 
@@ -24,18 +21,9 @@ def box(x, value=1):
     return label
 
 
-def save(path, array, spacing_mm=SPACING, origin=(0, 0, 0)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(spacing_mm[::-1][: array.ndim])
-    image.SetOrigin(origin[: array.ndim])
-    sitk.WriteImage(image, str(path))
-    return path
-
-
 def folder(path, ending=".nii.gz", **cases):
     for case, array in cases.items():
-        save(path / f"{case}{ending}", array)
+        save(array, path / f"{case}{ending}")
     return path
 
 
@@ -47,26 +35,12 @@ def sides(tmp_path):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Call ``npcrepro score`` as a shell would; returns exit status, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["npcrepro", "score", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            commands.main()
-        return ended.value.code or 0, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def refused(call, tmp_path):
     """The one line of an error; nothing was printed or written beside it."""
 
     def refused(*arguments):
         out = tmp_path / "out" / "cases.csv"
-        code, said, err = call(*arguments, "--out", out)
+        code, said, err = call("score", *arguments, "--out", out)
         assert (code, said, err.count("\n")) == (1, "", 1)
         assert err.startswith("error: ")
         assert not out.parent.exists()
@@ -85,7 +59,7 @@ def means(scores, **options):
 
 
 def test_two_files_have_literal_numbers(tmp_path):
-    scores = one(save(tmp_path / "mine.nii.gz", box(2)), save(tmp_path / "theirs.nii.gz", box(1)))
+    scores = one(save(box(2), tmp_path / "mine.nii.gz"), save(box(1), tmp_path / "theirs.nii.gz"))
     (row,) = scores.cases.to_dict("records")
     assert {key: row[key] for key in ("prediction", "case", "patient", "structure", "status", "suspect")} == {
         **{"prediction": "A", "case": "theirs", "patient": "theirs", "structure": "label_1"},
@@ -203,21 +177,15 @@ def test_labels_that_are_none(text, words):
         parse_labels(text)
 
 
-@pytest.fixture
-def drawn(tmp_path):
-    """References with a mask for each structure: b has no Parotid."""
+def test_folders_of_masks(tmp_path):
+    """Of the references, b has no Parotid."""
+    drawn, predicted = tmp_path / "drawn", tmp_path / "pred"
     for case in "ab":
-        save(tmp_path / "drawn" / case / "GTVp.nii.gz", box(1))
-    save(tmp_path / "drawn" / "a" / "Parotid.nii.gz", box(3))
-    return tmp_path / "drawn"
-
-
-def test_folders_of_masks(drawn, tmp_path):
-    predicted = tmp_path / "pred"
-    save(predicted / "a" / "GTVp.nrrd", box(2, value=255))
-    save(predicted / "b" / "GTVp.nrrd", box(1))
-    save(predicted / "b" / "Parotid.nrrd", box(1))
-    save(predicted / "b" / "Cord.nrrd", box(1))
+        save(box(1), drawn / case / "GTVp.nii.gz")
+    save(box(3), drawn / "a" / "Parotid.nii.gz")
+    save(box(2, value=255), predicted / "a" / "GTVp.nrrd")
+    for name in ("GTVp", "Parotid", "Cord"):
+        save(box(1), predicted / "b" / f"{name}.nrrd")
     scores = one(predicted, drawn)
     assert scores.cases[["structure", "case", "status", "dsc"]].values.tolist() == [
         *(["GTVp", "a", "ok", 0.5], ["GTVp", "b", "ok", 1], ["Parotid", "a", "missing", 0]),
@@ -233,9 +201,9 @@ def test_folders_of_masks(drawn, tmp_path):
         "A: not in the references or not in --labels, so not scored: structure Cord",
     )
     assert means(scores)["Parotid", "surfel_hd95_mm"] == (pytest.approx(DIAGONAL), 1)
-    save(predicted / "a" / "Parotis.nrrd", box(1))
+    save(box(1), predicted / "a" / "Parotis.nrrd")
     assert one(predicted, drawn).notes[1].endswith("counts as the worst: case a; is it 'Parotis' there?")
-    save(predicted / "a" / "GTVp.nrrd", np.maximum(box(0), box(3, value=2)))
+    save(np.maximum(box(0), box(3, value=2)), predicted / "a" / "GTVp.nrrd")
     with pytest.raises(InputError, match="values 1, 2 in the mask of one structure"):
         one(predicted, drawn)
 
@@ -284,13 +252,13 @@ def test_several_predictions_are_compared_with_the_first(three):
 
 def test_csv_reads_back_and_an_error_leaves_it(sides, tmp_path, call):
     out = tmp_path / "new" / "cases.csv"
-    assert call(*sides, "--out", out)[0] == 0
+    assert call("score", *sides, "--out", out)[0] == 0
     written = out.read_text()
     table = pd.read_csv(out)
     expected = one(*sides).cases.assign(prediction="pred")
     pd.testing.assert_frame_equal(table, expected, rtol=1e-5, check_dtype=False)
     (sides[0] / "c.nii.gz").write_bytes(b"no image")
-    assert call(*sides, "--out", out)[0] == 1
+    assert call("score", *sides, "--out", out)[0] == 1
     assert out.read_text() == written
     assert [path.name for path in out.parent.iterdir()] == ["cases.csv"]
 
@@ -317,22 +285,22 @@ def test_a_slip_in_an_option_is_one_line(sides, refused, options, words):
 )
 def test_another_grid_is_one_sentence_with_both(sides, refused, changed, words):
     predicted, reference = sides
-    save(predicted / "b.nii.gz", **changed)
+    save(path=predicted / "b.nii.gz", **changed)
     line = refused(*sides)
     assert f"{predicted / 'b.nii.gz'}: another grid: {words}{reference / 'b.nii.gz'})" in line
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_probability_map_or_an_image_of_nan_is_no_mask(sides, refused, side):
-    save(sides[side] / "b.nii.gz", (0.75 * box(1)).astype(np.float32))
+    save((0.75 * box(1)).astype(np.float32), sides[side] / "b.nii.gz")
     line = refused(*sides)
     assert f"{sides[side] / 'b.nii.gz'}: a probability map (fractions from 0 to 1): threshold it first" in line
-    save(sides[side] / "b.nii.gz", np.where(box(1), nan, 0).astype(np.float32))
+    save(np.where(box(1), nan, 0).astype(np.float32), sides[side] / "b.nii.gz")
     assert "NaN or infinite values (4 voxels)" in refused(*sides)
 
 
 def test_values_that_nobody_knows_are_named(sides, refused):
-    save(sides[0] / "b.nii.gz", np.maximum(box(0, value=255), box(3, value=9)))
+    save(np.maximum(box(0, value=255), box(3, value=9)), sides[0] / "b.nii.gz")
     line = refused(*sides)
     assert f"{sides[0] / 'b.nii.gz'}: values 9, 255 in no reference and not in --labels" in line
     assert "another numbering (255 for 1 is usual)" in line
@@ -348,7 +316,7 @@ def test_places_that_are_no_side(sides, tmp_path, refused):
     assert "is a whole cohort: give the folder of its labels" in refused(
         predicted, folder(tmp_path / "cohort" / "labelsTr", a=box(1)).parent
     )
-    save(predicted / "a.nrrd", box(1))
+    save(box(1), predicted / "a.nrrd")
     assert "are the same case: one was converted and not removed" in refused(predicted, reference)
 
 

@@ -218,7 +218,7 @@ def test_the_interval_over_patients_and_trainings_holds_the_mean_and_narrows_wit
     assert isnan(crossed(table, np.arange(25)).low)
 
 
-def test_statsmodels_says_the_same_of_holm_power_and_the_mixed_model():
+def test_statsmodels_says_the_same_of_holm_and_of_power():
     power, multitest = (pytest.importorskip(f"statsmodels.stats.{name}") for name in ("power", "multitest"))
     p = np.random.default_rng(0).uniform(0, 0.2, 12)
     assert holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1])

@@ -57,10 +57,6 @@ def test_near_misses(name, structure):
     assert (found and found.structure) == structure
 
 
-def test_a_name_without_a_side_is_offered_with_both():
-    assert near_miss("Parotids").why == "93 % like 'parotid', without a side: Parotid_L or Parotid_R"
-
-
 def test_two_series_and_a_foreign_name(inside):
     patient(inside, "GTVp", "Hirnstam", "Couch", "PTV 70 (Gy)")
     write_series(inside / "dicom" / "A" / "late", ramp(), series="late", description="HEAD late", patient="A")

@@ -116,22 +116,18 @@ def blob(centre):
     return (1000 * np.exp(-far) + 200 * (x > 20) + 100 * (y > 25)).astype(np.int16)
 
 
-def two_frames(root):
+def test_another_frame_of_reference_is_registered_only_if_the_rules_say_so(tmp_path, importing):
     """CT and, shifted by two voxels along x, MR in a frame of reference of its own."""
     grid = {"spacing": (2.0, 2.0, 2.0), "origin": (0.0, 0.0, 0.0)}
-    write_series(root / "ct", blob((8, 16, 15)), **grid)
-    write_series(root / "mr", np.roll(blob((8, 16, 15)), 2, axis=2), frame="elsewhere", **grid, **MR)
-    write_rtstruct(root / "RS.dcm", {"GTVp": [square(10, 10, 20, 20, 8, **grid)]})
-
-
-def test_another_frame_of_reference_is_registered_only_if_the_rules_say_so(tmp_path, importing):
-    two_frames(tmp_path / "dicom")
+    shifted = np.roll(blob((8, 16, 15)), 2, axis=2)
+    write_series(tmp_path / "dicom" / "ct", blob((8, 16, 15)), **grid)
+    write_series(tmp_path / "dicom" / "mr", shifted, frame="elsewhere", **grid, **MR)
+    write_rtstruct(tmp_path / "dicom" / "RS.dcm", {"GTVp": [square(10, 10, 20, 20, 8, **grid)]})
     skipped(tmp_path, "T1 and CT have different frames of reference")
     cohort, said = importing("register: true")
     assert any("T1 registered to CT" in line for line in said)
     ct, mr = (read_image(path)[0] for path in cohort.cases[0].images)
     inner = (slice(4, 12), slice(8, 24), slice(8, 22))
-    shifted = np.roll(blob((8, 16, 15)), 2, axis=2)
     assert np.abs(ct[inner] + 1024.0 - shifted[inner]).mean() > 80
     assert np.abs(ct[inner] + 1024.0 - mr[inner]).mean() < 20
 

@@ -136,7 +136,7 @@ def test_second_observer_is_written_beside_the_first(tmp_path) -> None:
         assert set(np.unique(second)) <= {0, 1, 2}
         tumour = mask_of(first, written.structures, "GTVp")
         drawn = mask_of(second, written.structures, "GTVp")
-        assert 2 * (tumour & drawn).sum() / (tumour.sum() + drawn.sum()) == pytest.approx(0.8, abs=0.05)
+        assert dsc(tumour, drawn) == pytest.approx(0.8, abs=0.05)
     assert check(tmp_path / "p") == []
 
 

@@ -3,18 +3,11 @@
 import json
 
 import pytest
-from public_sources import block, ct, grid, refused, save
+from public_sources import block, grid, refused, structseg
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts import public
 from npcrepro.cohorts.layout import read_cohort
-
-pytest_plugins = ["core_fixtures"]
-
-
-def structseg(source, case, label, task="HaN_OAR"):
-    save(ct(grid(), case), source / task / str(case) / "data.nii.gz")
-    save(label, source / task / str(case) / "label.nii.gz")
 
 
 @pytest.mark.parametrize("key", public.SETS)

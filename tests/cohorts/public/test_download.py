@@ -47,13 +47,6 @@ def test_a_file_is_downloaded_once_with_progress(file, server, tmp_path, lines, 
     assert 18 <= len(lines) <= 21
 
 
-def test_an_interrupted_transfer_goes_on_at_once(file, server, tmp_path, lines):
-    server.breaks = [1_000_000, 2_000_000]
-    assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
-    assert server.asked == [None, "bytes=1000000-", "bytes=3000000-"]
-    assert "set.zip: interrupted at 3.0 MB, going on" in lines
-
-
 def test_a_transfer_that_keeps_breaking_is_kept_for_the_next_call(file, server, tmp_path, lines):
     server.breaks = [1000] * download_module.ATTEMPTS
     with pytest.raises(InputError, match=r"set\.zip: interrupted at 0\.0 MB .*the same command goes on from there"):
@@ -84,14 +77,10 @@ def test_a_refusal_is_one_sentence(file, server, tmp_path, lines, status, cause)
     assert files_of(tmp_path) == {}
 
 
-@pytest.fixture
-def chosen(server):
+def test_fetch_downloads_and_unpacks_once(server, tmp_path, lines):
     server.content = archive_of({"data/a.txt": "a" * 10_000, "data/empty/": ""})
     sha256 = hashlib.sha256(server.content).hexdigest()
-    return replace(public.find("openkbp"), downloads=(Download(server.url, "set.zip", sha256),))
-
-
-def test_fetch_downloads_and_unpacks_once(chosen, server, tmp_path, lines):
+    chosen = replace(public.find("openkbp"), downloads=(Download(server.url, "set.zip", sha256),))
     for _ in range(2):
         assert fetch(chosen, tmp_path / "new/place", lines.append) == [tmp_path / "new/place/set"]
     assert (tmp_path / "new/place/set/data/a.txt").read_text() == "a" * 10_000

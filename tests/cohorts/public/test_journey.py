@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import public_sources as sources
 import pytest
@@ -19,15 +21,16 @@ from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.public.sets import Download
 from npcrepro.runs.published import read_published
 
-pytest_plugins = ["core_fixtures", "public_server"]
+pytest_plugins = ["public_server"]
 PATIENTS = [f"{number:03d}" for number in range(1, 7)]
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Six patients in the layout of the set; 005 has no T2 and 006 no mask of the contrast-enhanced T1."""
+    """Six patients in the layout of the set; 003 to 005 have no T2 and 006 no mask of the contrast-enhanced T1."""
     root = sources.npc_mri(tmp_path_factory.mktemp("small"), PATIENTS)
-    shutil.rmtree(root / "data/MRI-Segments/005/T2WI")
+    for patient in PATIENTS[2:5]:
+        shutil.rmtree(root / f"data/MRI-Segments/{patient}/T2WI")
     (root / "data/MRI-Segments/006/ROI-CE-T1.nii").unlink()
     archive = root.parent / "primary_data.zip"
     with zipfile.ZipFile(archive, "w") as opened:
@@ -49,20 +52,19 @@ def served(download, monkeypatch):
 
 
 def test_from_the_server_to_a_checked_cohort_and_its_folds(served, server, call, tmp_path):
-    """The connection breaks twice on the way; two patients lack a series or a mask."""
+    """The connection breaks twice on the way; four patients lack a series or a mask."""
     server.breaks = [100_000, 100_000]
     status, out, err = call("data", "fetch", "npc-mri-277", tmp_path / "published")
     assert (status, err) == (0, "")
     assert server.asked == [None, "bytes=100000-", "bytes=200000-"]
     assert "primary_data.zip: interrupted at 0.2 MB, going on" in out
-    counts = {"CET1": ["001", "002", "003", "004"], "CET1-alone": ["001", "002", "003", "004", "005"]}
-    for variant, patients in counts.items():
+    for variant, patients in {"CET1": PATIENTS[:2], "CET1-alone": PATIENTS[:5]}.items():
         cohort = tmp_path / variant
         status, out, err = call("data", "convert", "npc-mri-277", tmp_path / "published", cohort, "--variant", variant)
         assert (status, err) == (0, "")
         assert read_cohort(cohort).patients == tuple(f"NPC_{patient}" for patient in patients)
-        assert f"NPC_006 is skipped: {'primary_data/data/MRI-Segments/006/ROI-CE-T1.nii'}: no such file" in out
-        assert ("NPC_005 is skipped" in out) == (variant == "CET1")
+        assert "NPC_006 is skipped: primary_data/data/MRI-Segments/006/ROI-CE-T1.nii: no such file" in out
+        assert ("NPC_003 is skipped" in out) == (variant == "CET1")
         assert call("data", "check", cohort)[0] == 0
         assert read_cohort(cohort).channels == public.outlook(f"npc-mri-277/{variant}").channels
     status, _, err = call("data", "splits", tmp_path / "CET1-alone", tmp_path / "splits.json", "--paper", "li2018")
@@ -74,23 +76,15 @@ def test_a_disk_that_fills_up_keeps_the_part(served, server, call, tmp_path, mon
     """The same command goes on once there is room."""
     opened = Path.open
 
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *problem):
-            self.file.close()
-
-        def write(self, chunk):
-            self.file.write(chunk[:200_000])
-            raise OSError(errno.ENOSPC, "No space left on device")
-
     def full(path, mode="r", *rest, **options):
         file = opened(path, mode, *rest, **options)
-        return Full(file) if path.suffix == ".part" and mode in ("ab", "wb") else file
+
+        def write(chunk):
+            file.write(chunk[:200_000])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        part = path.suffix == ".part" and mode in ("ab", "wb")
+        return closing(SimpleNamespace(write=write, close=file.close)) if part else file
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)

@@ -3,8 +3,7 @@
 import json
 
 import numpy as np
-import pytest
-from public_sources import block, ct, filled, grid, save
+from public_sources import block, ct, filled, grid, save, structseg
 
 from npcrepro.cohorts import public
 from npcrepro.cohorts.structures import as_codes
@@ -41,11 +40,6 @@ def test_segrap_unites_the_parts(source, conversion):
     assert {code for codes in published for code in as_codes(codes)} == {*range(1, 55)}
 
 
-def structseg(source, case, label, task="HaN_OAR"):
-    save(ct(grid(), case), source / task / str(case) / "data.nii.gz")
-    save(label, source / task / str(case) / "label.nii.gz")
-
-
 def test_structseg(source, conversion):
     codes = np.zeros((8, 12, 14), np.uint8)
     codes.ravel()[:23] = np.arange(23)
@@ -76,24 +70,19 @@ def test_labels_that_do_not_fit_are_skipped_or_noted(source, conversion):
     assert done.defects == []
 
 
-def lnctv(source, cohort, case, numbers, label=None):
+def lnctv(source, cohort, case, numbers):
     part = "Tr" if cohort == "Internal_Cohort" else "Ts"
     folder = source / "LNCTVSeg-DataSet" / cohort
     for number in numbers:
         image = ct(grid(), sum(f"{cohort}{case}{number}".encode()))
         save(image, folder / f"images{part}/{case}_{number:04d}.nii.gz")
-    save(label or block(grid(), 5), folder / f"labels{part}/{case}.nii.gz")
+    save(block(grid(), 5), folder / f"labels{part}/{case}.nii.gz")
 
 
-@pytest.fixture
-def nodes(source):
+def test_lnctv_every_ct_is_a_case_of_its_patient_or_pairs_are(source, conversion):
     lnctv(source, "Internal_Cohort", "p_1", (0, 1))
     lnctv(source, "Testing_Cohort_2", "p_1", (0,))
     lnctv(source, "Testing_Cohort_2", "p_2", (1,))
-    return source
-
-
-def test_lnctv_every_ct_is_a_case_of_its_patient_or_pairs_are(nodes, conversion):
     done = conversion("lnctvseg")
     assert {case.name: case.patient for case in done.cohort.cases} == {
         "Internal_p_1_CT": "Internal_p_1",
@@ -104,7 +93,7 @@ def test_lnctv_every_ct_is_a_case_of_its_patient_or_pairs_are(nodes, conversion)
     assert done.cohort.structures["CTVn_Ib_R"] == (5,)
     assert done.mask("Testing_2_p_2_CECT", "CTVn_Ib_R").sum() == 24
     assert done.defects == []
-    done = conversion("lnctvseg", "pairs", nodes, nodes.parent / "pairs")
+    done = conversion("lnctvseg", "pairs", source, source.parent / "pairs")
     assert done.cohort.case_names == ["Internal_p_1"]
     assert done.cohort.channels == ("CT", "CECT")
     plain, contrast = (done.image("Internal_p_1", channel)[0] for channel in range(2))

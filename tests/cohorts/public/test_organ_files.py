@@ -5,10 +5,7 @@ from dataclasses import replace
 import numpy as np
 import public_sources as sources
 import pytest
-from public_sources import block, ct, filled, grid, save
-
-# Correlation of T2 with T1, which is its negative: -0.26 in patient 1 where the motion is not undone.
-AGREE = -0.4
+from public_sources import AGREE, block, ct, filled, grid, save
 
 
 def han_seg(source, case, organs, image=None):
