@@ -208,9 +208,10 @@ class Method:
             >>> PAPER.method("cscn").input_shape(PAPER.profile("paper"))
             (2, 8, 24, 24)
         """
-        # An option of npcrepro.sampling.blocks.BlockData.
-        factor = self.data.options.get("enlarge", 1)
-        return (self.in_channels, *(factor * side for side in profile.matrix))
+        # Options of npcrepro.sampling.blocks.BlockData and npcrepro.sampling.patches.VolumePatchData.
+        options = self.data.options
+        sides = (*([options["slices"]] if "slices" in options else []), *profile.matrix)
+        return (self.in_channels, *(options.get("enlarge", 1) * side for side in sides))
 
     def build(self, width: float) -> Any:
         """The network with random weights; ``width`` is that of the profile."""

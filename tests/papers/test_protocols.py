@@ -56,9 +56,7 @@ def test_every_method_builds_and_takes_its_loss_at_smoke(method):
     torch.manual_seed(0)
     network = method.build(profile.width)
     maps = len(method.structures) if any(use.maps for use in method.uses) else 0
-    options = method.data.options
-    slices = [options["slices"]] if "slices" in options else []
-    size = [*slices, *(options.get("enlarge", 1) * side for side in profile.matrix)]
+    size = method.input_shape(profile)[1:]
     image = torch.randn(2, method.network.options.get("in_channels", len(method.channels) + maps), *size)
     label = (torch.rand(2, len(method.structures), *size) > 0.5).to(torch.uint8)
     if method.augmentation:
