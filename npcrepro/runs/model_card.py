@@ -64,19 +64,24 @@ def _facts(record: Record, method: Method) -> dict[str, str]:
     makers, compared = len(packed["makers"]), packed["half_precision"]
     training = "none of its own: the weights are of another method of the paper"
     if packed["updates"]:
+        ours = method.name in registry.load(method.paper).added
         training = (
             f"{packed['updates']:,} updates of {plural(profile['batch_size'], 'image')} (profile {profile['name']}), "
-            f"{100 * packed['share_of_reported']:.1f} % of the samples of the reported schedule"
+            f"{100 * packed['share_of_reported']:.1f} % of the samples of "
+            f"{'profile `paper`, as the paper has no such method' if ours else 'the reported schedule'}"
         )
+    # Of nnU-Net's recipe the training patients decide the size of the input.
+    size = method.data.options.get("found", {}).get("patch") or profile["matrix"]
+    for_what = "chose the weights" if any(stage.keep_best for stage in method.stages) else "for validation"
     with_makers = f", with {plural(makers, 'network')} whose maps it takes in" if makers else ""
     return {
         "segments": in_words(method.structures),
         "image": in_words(method.channels),
         "trained on": f"{plural(len(fold['train']), 'patient')} of {config['cohort']}; "
-        f"{plural(len(fold['validation']), 'other')} chose the weights",
+        f"{plural(len(fold['validation']), 'other')} {for_what}",
         "tested on": f"{plural(len(fold['test']), 'patient')} of fold {fold['number']}" if fold["test"] else "nobody",
         "images of training": f"{packed['reference'] or DASH} Licence: {packed['licence'] or DASH}",
-        "network": f"width {profile['width']:g}, input of {' x '.join(map(str, profile['matrix']))} voxels",
+        "network": f"width {profile['width']:g}, input of {' x '.join(map(str, size))} voxels",
         "training": training,
         "seed": str(config["seed"]),
         "made on": f"{provenance['device']}, precision {provenance['precision']}, {provenance['finished'][:10]}",

@@ -101,7 +101,7 @@ def test_the_card_says_what_the_record_says(record, packed):
     assert f"| GTVp | 1 | {dsc:.3f} | – |" in card
     for line in (
         "| image | CET1 |",
-        "| trained on | 2 patients of tiny; 1 other chose the weights |",
+        "| trained on | 2 patients of tiny; 1 other for validation |",
         "| tested on | 1 patient of fold 0 |",
         "| network | width 0.05, input of 16 x 16 voxels |",
         "| seed | 0 |",
