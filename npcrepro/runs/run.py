@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -20,10 +21,14 @@ from npcrepro.base.files import read_json, write_json, writing
 from npcrepro.base.progress import Log, Report, in_one_line
 from npcrepro.cohorts.images import axes_of
 from npcrepro.cohorts.prepared import PreparedCohort
-from npcrepro.protocol.method import Method
+from npcrepro.protocol.method import Method, Profile
 from npcrepro.runs.environment import environment
 from npcrepro.runs.locking import locked
 from npcrepro.runs.records import CHOOSING, IDENTITY, SCORING_CODE, Configuration, Record, quantised, write_csv
+
+# Pixels or voxels of a batch times the square of the width. Up to here a second thread waits longer than it computes:
+# idle, one thread is as fast, and beside other programs two take several times as long.
+SMALL = 1000
 
 
 class Unusable(InputError):
@@ -69,7 +74,8 @@ def run(
         if _scored(folder):  # by the process that held the lock until now
             return Record(folder), False
         if not Record(folder).finished:
-            with _logged(folder, device=hardware.device, devices=hardware.devices) as log:
+            about = {"device": hardware.device, "devices": hardware.devices}
+            with _logged(folder, **about) as log, _threads_for(configuration.profile):
                 _compute(configuration, cohort, runs, report, hardware, log)
             return Record(folder), True
         # Trained by the same code, scored by another: the predictions are there.
@@ -101,6 +107,20 @@ def _logged(folder: Path, **about) -> Iterator[Log]:
         log("failed", error=in_one_line(problem), traceback=traceback.format_exc())
         raise
     log("finished", status=Record(folder).provenance["status"])
+
+
+@contextmanager
+def _threads_for(profile: Profile) -> Iterator[None]:
+    """One thread of torch while a run of small batches is computed, and all of them for a larger one."""
+    import torch
+
+    before = torch.get_num_threads()
+    if profile.batch_size * math.prod(profile.matrix) * profile.width**2 <= SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _compute(

@@ -14,7 +14,7 @@ from npcrepro.models.outputs import decide
 from npcrepro.papers.li2018.protocol import CROSS_ENTROPY, PAPER
 from npcrepro.protocol.method import Component, Stage
 from npcrepro.protocol.settings import Settings
-from npcrepro.runs import training
+from npcrepro.runs import run, training
 from npcrepro.runs.plan import open_cohort
 from npcrepro.runs.records import IDENTITY
 from npcrepro.runs.run import load_data, load_network
@@ -93,6 +93,20 @@ def test_the_same_run_elsewhere_has_the_same_numbers_bit_for_bit(finished, tiny_
     assert again.folder.relative_to(tmp_path) == record.folder.relative_to(runs)
     for name in NUMBERS:
         assert (again.folder / name).read_bytes() == (record.folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(("small", "threads"), [(1000, 1), (0, 2)])
+def test_a_run_of_small_batches_takes_one_thread_and_gives_the_other_back(
+    tiny_root, tmp_path, monkeypatch, small, threads
+):
+    monkeypatch.setattr(run, "SMALL", small)
+    torch.set_num_threads(2)
+    try:
+        (record,), _ = finish(tiny_root, tmp_path)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert record.provenance["threads"] == threads
 
 
 def test_training_sees_the_cases_of_its_fold_and_never_a_suspect_or_the_test_case(tmp_path, monkeypatch):
