@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH, span
@@ -71,6 +72,8 @@ def _size_of(record: Published) -> dict[str, object]:
 
 def _methods_of(record: Published) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
+    whole = (record.cases.region == "all_slices").any()
+    dsc = _dsc_of(record.cases).groupby("method").mean() if whole else {}
     for method in dict.fromkeys(run["method"] for run in record.runs):
         runs = [run for run in record.runs if run["method"] == method]
         minutes = sum(run["seconds"]["all"] for run in runs) / 60 / len(runs) if "seconds" in runs[0] else None
@@ -79,8 +82,10 @@ def _methods_of(record: Published) -> list[dict[str, object]]:
                 "record": "" if rows else f"`{record.folder.name}`",
                 "method": f"`{method}`",
                 "updates": _all(runs, partial(_updates, record.methods.get(method, {}))),
+                "best check": _best_checks(record.history[record.history.method == method]),
                 "n": record.cases[record.cases.method == method].patient.nunique(),
                 "seeds": len({run["seed"] for run in runs}),
+                "mean DSC": f"{dsc[method]:.3f}" if method in dsc else DASH,
                 "minutes a run": DASH if minutes is None else f"{minutes:.1f}",
                 "device": _all(runs, lambda run: run.get("device", DASH)),
             }
@@ -145,7 +150,7 @@ def repeated(root: Path) -> str:
             if before is None:
                 told = ", ".join(f"{key} {run[key]}" for key in PLACE)
                 raise InputError(f"{path}: {told} is no run of {first.folder}, which it should repeat")
-            dsc, other = (_dsc_of(*each) for each in ((first, before), (again, run)))
+            dsc, other = (_dsc_of(_rows_of(*each)) for each in ((first, before), (again, run)))
             then, now = (f"{made['processor']}, {made['precision']}" for made in (before, run))
             rows.append(
                 {
@@ -165,12 +170,25 @@ def repeated(root: Path) -> str:
     return markdown(rows)
 
 
-def _dsc_of(record: Published, run: Mapping):
-    """DSC of each patient of a run, mean over structures."""
+def _rows_of(record: Published, run: Mapping):
     cases = record.cases
-    mine = (cases[PLACE] == [run[column] for column in PLACE]).all(axis=1)
-    cases = cases[mine & (cases.region == "all_slices") & ~cases.suspect]
-    return per_patient.over_structures(per_patient.by_patient(cases)).set_index("patient").dsc
+    return cases[(cases[PLACE] == [run[column] for column in PLACE]).all(axis=1)]
+
+
+def _dsc_of(cases):
+    """DSC of each method and patient, mean over structures and then over seeds; doubtful labels are left out."""
+    patients = per_patient.by_patient(cases[(cases.region == "all_slices") & ~cases.suspect])
+    return per_patient.over_structures(patients, ["dsc"]).groupby(["method", "patient"]).dsc.mean()
+
+
+def _best_checks(history) -> str:
+    """Where in its last stage a training did best on its validation patients; the median over the trainings."""
+    shares = []
+    history = history[["fold", "seed", "stage", "update", "validation_dsc"]].dropna()
+    for _, checks in history.groupby(["fold", "seed"]):
+        last = checks[checks.stage == checks.stage.iloc[-1]].set_index("update").validation_dsc
+        shares.append(last.idxmax() / last.index.max())
+    return f"{median(shares):.0%}" if shares else DASH
 
 
 def cohorts(root: Path) -> str:

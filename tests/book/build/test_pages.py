@@ -21,7 +21,7 @@ from npcrepro.cohorts.phantom import KINDS
 from npcrepro.findings.claims import ledger
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
-from npcrepro.runs.published import read_published
+from npcrepro.runs.published import read_published, write_cases
 
 BLOCK = re.compile(r"^```\{code-block\} (\w+)\n:caption: (.+?)\n\n(.+?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -64,8 +64,11 @@ def test_parameters_have_type_default_and_effect(repository):
 def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     folder = tmp_path / "book" / "results" / "mine"
     folder.mkdir(parents=True)
-    (folder / "cases-a.csv").write_text("method,case,patient,suspect\na,1,A,False\na,2,A,False\n")
-    (folder / "cases-b.csv").write_text("method,case,patient,suspect\nb,1,A,False\n")
+    write_cases(folder, cases({"a": [[1, 0.5]], "b": [[0.25]]}))
+    checks = (
+        "a,0,0,first,9,0.9\na,0,0,last,10,0.2\na,0,0,last,20,0.1\na,0,1,last,10,0.1\na,0,1,last,20,0.2\nb,0,0,last,1,\n"
+    )
+    (folder / "history.csv").write_text(f"method,fold,seed,stage,update,validation_dsc\n{checks}")
     size = {"name": "quick", "matrix": [8, 24, 24], "width": 0.25, "updates": 600}
     common = {"cohort": "c", "profile": size, "device": "a card", "finished": "2026-01-02T00:00:00"}
     own = [
@@ -82,9 +85,9 @@ def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     (folder / "runs.json").write_text(json.dumps(content))
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.published_runs(tmp_path).splitlines()]
     assert ["`mine`", "c", "quick", "8 x 24 x 24", "0.25", "1", "2 to 3", "1", "1 to 2"] in rows
-    assert ["`mine`", "`a`", "1,800", "1", "2", "1.5", "a card"] in rows
-    assert ["", "`b`", "600", "1", "1", "0.5", "a card"] in rows
-    assert ["", "`c`", "0", "0", "1", "0.1", "a card"] in rows
+    assert ["`mine`", "`a`", "1,800", "75%", "1", "2", "0.750", "1.5", "a card"] in rows
+    assert ["", "`b`", "600", "–", "1", "1", "0.250", "0.5", "a card"] in rows
+    assert ["", "`c`", "0", "–", "0", "1", "–", "0.1", "a card"] in rows
     assert rows[-1] == ["`mine`", "–", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026‑01‑02"]
 
 
