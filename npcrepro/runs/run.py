@@ -26,8 +26,9 @@ from npcrepro.runs.environment import environment
 from npcrepro.runs.locking import locked
 from npcrepro.runs.records import CHOOSING, IDENTITY, SCORING_CODE, Configuration, Record, quantised, write_csv
 
-# Pixels or voxels of a batch times the square of the width. Up to here a second thread waits longer than it computes:
-# idle, one thread is as fast, and beside other programs two take several times as long.
+# Pixels or voxels of a batch times the square of the width. Up to here a second thread waits longer than it computes.
+# Measured at profile smoke of Xue et al.: idle, one thread is as fast; beside two busy programs one takes 1.7 times as
+# long, and two take 3 to 5 times. The smoke profiles of all papers lie below the limit.
 SMALL = 1000
 
 
@@ -74,8 +75,8 @@ def run(
         if _scored(folder):  # by the process that held the lock until now
             return Record(folder), False
         if not Record(folder).finished:
-            about = {"device": hardware.device, "devices": hardware.devices}
-            with _logged(folder, **about) as log, _threads_for(configuration.profile):
+            logged = _logged(folder, device=hardware.device, devices=hardware.devices)
+            with logged as log, _threads_for(configuration.profile):
                 _compute(configuration, cohort, runs, report, hardware, log)
             return Record(folder), True
         # Trained by the same code, scored by another: the predictions are there.
