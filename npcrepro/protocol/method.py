@@ -141,6 +141,7 @@ class Method:
         any_structures: segment the structures of the cohort if it lacks one of ``structures``.
         uses: other methods that this one builds on.
         budget: factor on the profile's updates.
+        batch_size: images of one update, if not as many as in the profile.
         largest_component: keep only the largest piece of a structure where the patients for validation gain by it, see
             :mod:`npcrepro.runs.validated`.
 
@@ -165,6 +166,7 @@ class Method:
     uses: tuple[Use, ...] = ()
     budget: float = 1.0
     largest_component: bool = False
+    batch_size: int | None = field(default=None, metadata=UNSAID)
 
     def __post_init__(self) -> None:
         shares = sum(stage.share for stage in self.stages)

@@ -39,6 +39,8 @@ def todays_reference(
     budget: float = 1.0,
     windows: tuple[tuple[float, float], ...] = (),
     slices: int = 0,
+    batch_size: int | None = None,
+    rate: float = 2e-3,
 ) -> Row:
     """The row of the reference of today: nnU-Net's recipe, for the channels and structures of the proposed method.
 
@@ -54,6 +56,8 @@ def todays_reference(
         windows: of CT, each of them a channel; without them percentiles of the structures, as in nnU-Net. Where bone is
             one of these, soft tissues have little contrast between the percentiles, and training starts slowly.
         slices: for volumes of a paper whose profiles have slices: a patch has the voxels of so many of them.
+        batch_size: patches of an update, if not as many as images in the profile; nnU-Net has 2 of volumes.
+        rate: of learning, at first.
 
     Source:
         Isensee et al., nnU-Net, Nature Methods 2021;18:203-211. Differs: AdamW in place of gradient descent, whose
@@ -69,7 +73,7 @@ def todays_reference(
     stage = Stage(
         "all layers",
         Component("npcrepro.losses.cross_entropy:DeepSupervisionLoss"),
-        Component("torch.optim:AdamW", {"lr": 2e-3, "weight_decay": 1e-2}),
+        Component("torch.optim:AdamW", {"lr": rate, "weight_decay": 1e-2}),
         forward={"deep": True},
         power=0.9,
         monitor="validation_dsc",
@@ -88,6 +92,7 @@ def todays_reference(
         "uses": (),
         "budget": budget,
         "largest_component": True,
+        "batch_size": batch_size,
     }
     summary = f"The reference of today, the {dimensions}-D recipe of nnU-Net, planned for the training patients"
     return f"nnunet-{dimensions}d", f"nnU-Net's recipe, {dimensions}-D", summary, changes

@@ -153,7 +153,8 @@ def _compute(
         write_json(folder / "plan.json", planned)
         method = method.planned(planned)
         data = build_data(method, profile.matrix, cohort, used)
-    profile = replace(profile, matrix=data.matrix)  # that of volumes has one side more than a profile of slices
+    # The matrix of volumes has one side more than a profile of slices.
+    profile = replace(profile, matrix=data.matrix, batch_size=method.batch_size or profile.batch_size)
     initial = weights_taken_over(method, used)
     task = method, profile, data, train, validation, configuration.seed
     if hardware.devices > 1 and method.stages:

@@ -37,10 +37,10 @@ def seconds_of_update(method: Method, profile: Profile, device: str) -> tuple[fl
     from npcrepro.runs.training import train
 
     fabric, generator = make_fabric(device), torch.Generator().manual_seed(0)
-    shape = method.input_shape(profile)
-    image = torch.rand(profile.batch_size, *shape, generator=generator)
+    shape, batch_size = method.input_shape(profile), method.batch_size or profile.batch_size
+    image = torch.rand(batch_size, *shape, generator=generator)
     # A box for each structure, as scattered voxels would be thousands of instances for Mask R-CNN.
-    label = torch.zeros(profile.batch_size, len(method.structures), *shape[1:], dtype=torch.uint8)
+    label = torch.zeros(batch_size, len(method.structures), *shape[1:], dtype=torch.uint8)
     label[(..., *(slice(side // 3, 2 * side // 3) for side in shape[1:]))] = 1
     begun: list[float] = []
 
@@ -54,7 +54,7 @@ def seconds_of_update(method: Method, profile: Profile, device: str) -> tuple[fl
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(fabric.device)
     updates = MEASURED + 2  # the first is left out, and nobody tells the end of the last
-    profile, seconds = replace(profile, matrix=shape[1:], updates=updates, check_every=updates), 0.0
+    profile, seconds = replace(profile, matrix=shape[1:], batch_size=batch_size, updates=updates, check_every=updates), 0.0
     for stage in method.stages:
         still = replace(stage.optimiser, options={**stage.optimiser.options, "lr": 0.0})
         alone = replace(method, augmentation=None, budget=1.0, stages=(replace(stage, share=1.0, optimiser=still),))
