@@ -64,9 +64,10 @@ def _facts(record: Record, method: Method) -> dict[str, str]:
     makers, compared = len(packed["makers"]), packed["half_precision"]
     training = "none of its own: the weights are of another method of the paper"
     if packed["updates"]:
+        images = method.batch_size or profile["batch_size"]
         ours = method.name in registry.load(method.paper).added
         training = (
-            f"{packed['updates']:,} updates of {plural(profile['batch_size'], 'image')} (profile {profile['name']}), "
+            f"{packed['updates']:,} updates of {plural(images, 'image')} (profile {profile['name']}), "
             f"{100 * packed['share_of_reported']:.1f} % of the samples of "
             f"{'profile `paper`, as the paper has no such method' if ours else 'the reported schedule'}"
         )

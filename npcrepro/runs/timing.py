@@ -54,7 +54,8 @@ def seconds_of_update(method: Method, profile: Profile, device: str) -> tuple[fl
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(fabric.device)
     updates = MEASURED + 2  # the first is left out, and nobody tells the end of the last
-    profile, seconds = replace(profile, matrix=shape[1:], batch_size=batch_size, updates=updates, check_every=updates), 0.0
+    profile = replace(profile, matrix=shape[1:], batch_size=batch_size, updates=updates, check_every=updates)
+    seconds = 0.0
     for stage in method.stages:
         still = replace(stage.optimiser, options={**stage.optimiser.options, "lr": 0.0})
         alone = replace(method, augmentation=None, budget=1.0, stages=(replace(stage, share=1.0, optimiser=still),))

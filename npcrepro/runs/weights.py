@@ -117,8 +117,9 @@ def _schedule(record: Record) -> dict[str, Any]:
     history = record.history
     updates = int(history.groupby("stage")["update"].max().sum()) if len(history) else 0
     whole = registry.load(record.config["paper"]).profile(PRINTED)
-    images = whole.updates * whole.batch_size * method["budget"]
-    return {"updates": updates, "share_of_reported": round(updates * profile["batch_size"] / images, 6)}
+    own = method.get("batch_size")
+    images = whole.updates * (own or whole.batch_size) * method["budget"]
+    return {"updates": updates, "share_of_reported": round(updates * (own or profile["batch_size"]) / images, 6)}
 
 
 def scores_of(cases) -> dict[str, dict[str, float | None]]:

@@ -18,6 +18,7 @@ from npcrepro.runs import run, training
 from npcrepro.runs.plan import open_cohort
 from npcrepro.runs.records import IDENTITY
 from npcrepro.runs.run import load_data, load_network
+from npcrepro.sampling.slices import SliceData
 
 NUMBERS = ("cases.csv", "history.csv", "config.json", "model.safetensors", "predictions/P0.npz", "validated.json")
 
@@ -107,6 +108,20 @@ def test_a_run_of_small_batches_takes_one_thread_and_gives_the_other_back(
     finally:
         torch.set_num_threads(1)
     assert record.provenance["threads"] == threads
+
+
+@pytest.mark.parametrize(("own", "images"), [(None, 2), (3, 3)])
+def test_a_method_may_have_batches_of_its_own_size(tiny_root, tmp_path, monkeypatch, own, images):
+    drawn, draw = set(), SliceData.draw
+
+    def watched(data, samples, count, generator):
+        drawn.add(count)
+        return draw(data, samples, count, generator)
+
+    monkeypatch.setattr(SliceData, "draw", watched)
+    paper = tiny_paper(updates=4, check_every=2, batch_size=2)
+    finish(tiny_root, tmp_path, replace(paper, methods=(replace(paper.methods[0], batch_size=own),)))
+    assert drawn == {images}
 
 
 def test_training_sees_the_cases_of_its_fold_and_never_a_suspect_or_the_test_case(tmp_path, monkeypatch):
