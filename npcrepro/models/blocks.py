@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -66,15 +67,17 @@ def initialise_he(network: nn.Module) -> None:
 
 
 Rate = int | Sequence[int]
+MOST_PADDED = 2  # times the voxels of a map; beyond, sorting a map takes longer than the holes
 
 
 class AtrousConv3d(nn.Conv3d):
-    """A 3-D convolution with holes that takes processors no longer than one without.
+    """A 3-D convolution with holes that takes processors no longer in bfloat16 than one without.
 
-    The gradient of its weights takes oneDNN five to nine times as long as that of a convolution without holes. Voxels
-    that a kernel of rate ``r`` reads together lie ``r`` apart. So processors sort the voxels into smaller images, where
-    the same kernel has no holes, and take these as a larger batch. Weights, output and gradients are those of
-    ``nn.Conv3d``; graphics cards compute it as it is.
+    There the gradient of its weights takes oneDNN five to nine times as long as that of a convolution without holes.
+    Voxels that a kernel of rate ``r`` reads together lie ``r`` apart. So processors sort the voxels into smaller
+    images, where the same kernel has no holes, and take these as a larger batch. In 32 bits nothing is gained, and on
+    maps that are not much larger than the rate most of the sorted voxels are padding. Those are computed as they are,
+    as all are on graphics cards. Weights, output and gradients are those of ``nn.Conv3d``.
 
     Args:
         before, after: channels.
@@ -94,10 +97,14 @@ class AtrousConv3d(nn.Conv3d):
         super().__init__(before, after, kernel, padding=padding, dilation=rates)
 
     def forward(self, maps: Tensor) -> Tensor:
-        if maps.device.type != "cpu" or max(self.dilation) == 1:
-            return super().forward(maps)
-        if torch.is_autocast_enabled("cpu"):
-            maps = maps.to(torch.get_autocast_dtype("cpu"))
+        padded = math.prod(-(-side // rate) * rate for side, rate in zip(maps.shape[2:], self.dilation, strict=True))
+        worth_it = max(self.dilation) > 1 and padded <= MOST_PADDED * maps[0, 0].numel()
+        if maps.device.type == "cpu" and torch.is_autocast_enabled("cpu") and worth_it:
+            return self.on_sorted_voxels(maps.to(torch.get_autocast_dtype("cpu")))
+        return super().forward(maps)
+
+    def on_sorted_voxels(self, maps: Tensor) -> Tensor:
+        """The same, computed without holes."""
         sides, rates = maps.shape[2:], self.dilation
         counts = [-(-side // rate) for side, rate in zip(sides, rates, strict=True)]
         missing = [rate * count - side for rate, count, side in zip(rates, counts, sides, strict=True)]
