@@ -75,9 +75,9 @@ class AtrousConv3d(nn.Conv3d):
 
     There the gradient of its weights takes oneDNN five to nine times as long as that of a convolution without holes.
     Voxels that a kernel of rate ``r`` reads together lie ``r`` apart. So processors sort the voxels into smaller
-    images, where the same kernel has no holes, and take these as a larger batch. In 32 bits nothing is gained, and on
-    maps that are not much larger than the rate most of the sorted voxels are padding. Those are computed as they are,
-    as all are on graphics cards. Weights, output and gradients are those of ``nn.Conv3d``.
+    images, where the same kernel has no holes, and take these as a larger batch. In 32 bits a processor gains little
+    by it, or loses, and on maps that are not much larger than the rate most of the sorted voxels are padding. Those are
+    computed as they are, as all are on graphics cards. Weights, output and gradients are those of ``nn.Conv3d``.
 
     Args:
         before, after: channels.

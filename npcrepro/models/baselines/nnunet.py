@@ -188,7 +188,7 @@ def plan_shape(sizes: Sequence[Sequence[int]], spacings_mm: Sequence[Sequence[fl
     5. The sides of the patch are rounded up to what the halvings divide.
 
     Differs from nnU-Net: the budget is a number of voxels, that of the networks it is compared with, not the memory of
-    a GPU, and a batch is as large as theirs.
+    a GPU, and a batch is as large as theirs if the method has none of its own.
 
     Args:
         sizes: voxels of each image (z, y, x), or (y, x) for networks of slices.
