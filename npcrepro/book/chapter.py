@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
+from npcrepro.base.errors import InputError
 from npcrepro.base.wording import middle, plural, seeds_line
 from npcrepro.book import tables
 from npcrepro.book.figures import slices, style
@@ -206,6 +207,8 @@ class Chapter:
     def middle_case(self) -> tuple[str, str]:
         """A case of the patient in the middle of `ranked_of_first_fold`, and where that patient stands, in words."""
         tested = self.ranked_of_first_fold()
+        if not tested:
+            raise InputError(f"{self.source.name}: no patient that the first fold tests has a structure that is scored")
         case = self.prepared.cases_of([tested[len(tested) // 2]])[0]
         return case, middle(len(tested), style.titles(self.paper)[self.ranked()[0]])
 
@@ -245,6 +248,8 @@ class Chapter:
         places = [
             (case, z) for case in cases for z in np.flatnonzero(np.any([*self.masks(case).values()], axis=(0, 2, 3)))
         ]
+        if not places:
+            raise InputError(f"{self.source.name}: no patient that the first fold tests has a structure to show")
         rows = {}
         for part in range(count):
             case, z = places[int((part + 0.5) * len(places) / count)]

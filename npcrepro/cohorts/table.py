@@ -76,7 +76,7 @@ def _read(table: Path) -> list[dict[str, str]]:
             separator = max(",;\t", key=sample.count)
             reader = csv.DictReader(file, delimiter=separator, strict=True)
             names = reader.fieldnames = [_plain(name) for name in reader.fieldnames or ()]
-            rows = list(reader)
+            numbered = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:
         raise InputError(f"{table}: no such file: a mistyped path") from None
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
@@ -85,15 +85,18 @@ def _read(table: Path) -> list[dict[str, str]]:
         if times > 1:
             cause = "a column was copied and not renamed, or a spreadsheet has columns without a name"
             raise InputError(f"{table}: {times} columns are called {name!r}: {cause}")
+    rows = [row for _, row in numbered]
     if not rows or "case" not in rows[0]:
         found = ", ".join(map(str, rows[0])) if rows else "no row"
         raise InputError(f"{table}: a table needs the column 'case' and a row for each case; found: {found}")
-    for number, row in enumerate(rows, 2):
+    for number, row in numbered:
         if None in row or None in row.values():
             cause = "a comma too many, or a name with a comma and no quotes"
             raise InputError(f"{table}, line {number}: not as many cells as the first line has columns: {cause}")
         if not row["case"].strip():
-            raise InputError(f"{table}, line {number}: no case name: an empty line, or a merged cell of a spreadsheet")
+            raise InputError(
+                f"{table}, line {number}: no case name: a cell left empty, or a merged cell of a spreadsheet"
+            )
     return [{key: cell.strip() for key, cell in row.items()} for row in rows]
 
 

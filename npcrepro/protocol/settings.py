@@ -45,7 +45,8 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
                 raise InputError(f"parameter {name}={value!r} has to be a list of {kind.__name__} values")
-            object.__setattr__(self, name, tuple(value))
+            # A seed given twice is one run, which would be published twice.
+            object.__setattr__(self, name, tuple(dict.fromkeys(value)))
         for name in ("cohort", "runs"):
             value = getattr(self, name)
             if not isinstance(value, str | os.PathLike):

@@ -67,7 +67,7 @@ def parse_labels(text: str) -> Labels:
     Raises:
         InputError: neither of them, a defect in the file, or the code 0.
     """
-    if "=" not in text:
+    if "=" not in text or Path(text).name == "dataset.json":
         return _read_labels(Path(text))
     from npcrepro.cohorts.dicom import parse_structures
 

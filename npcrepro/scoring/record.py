@@ -17,11 +17,11 @@ from npcrepro.base.files import check_new, check_writable, write_json, writing_f
 from npcrepro.runs.evaluation import CASE_COLUMNS, COUNTS
 from npcrepro.runs.published import Published, write_cases
 from npcrepro.runs.records import IDENTITY, write_csv
+from npcrepro.runs.training import HISTORY_COLUMNS
 from npcrepro.scoring.scores import Scores
 from npcrepro.scoring.sides import find_cases, listed
 
 ELSEWHERE = "elsewhere"  # in place of a paper and of a profile
-HISTORY = ("stage", "update", "loss", "validation_loss")  # of a training that nobody saw
 SPACING = ["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"]
 
 
@@ -70,7 +70,7 @@ def write_record(scores: Scores, beside: Published, folder: Path) -> None:
     methods = {name: {"paper": ELSEWHERE, "name": name, "title": name} for name in scores.predictions}
     with writing_folder(folder) as made:
         write_cases(made, cases.reindex(columns=[*IDENTITY, *CASE_COLUMNS]))
-        write_csv(made / "history.csv", [], [*IDENTITY, *HISTORY])
+        write_csv(made / "history.csv", [], [*IDENTITY, *HISTORY_COLUMNS])  # of a training that nobody saw
         write_json(made / "runs.json", {"common": shared, "methods": methods, "runs": runs})
 
 

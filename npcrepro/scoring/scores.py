@@ -156,11 +156,12 @@ def _tolerances(given: Mapping[str, Sequence[float]], names: Sequence[str]) -> d
 
 def _matched(path: Path, reference: Path, references: Files, wrong: Sequence[str]) -> Files:
     """Cases of a prediction under the names of the reference."""
-    files = {case: found for case, found in find_cases(path).items() if case not in wrong}
+    files = find_cases(path)
     if path.is_file() != reference.is_file():
         raise InputError(f"{path} and {reference} are a file and a folder: give two files or two folders")
     if path.is_file():
         return dict(zip(references, files.values(), strict=True))
+    files = {case: found for case, found in files.items() if case not in wrong}
     if not set(files) & set(references):
         mine, theirs = listed(list(files)), listed(list(references))
         raise InputError(f"{path} and {reference} have no case in common: {mine} against {theirs}; names have to agree")

@@ -85,6 +85,7 @@ def test_other_grids_are_resampled_to_the_reference_and_said(folder):
         ("case,", "name,", "needs the column 'case' and a row for each case; found: name, T1"),
         ("one_t1.nrrd,", "", "line 2: not as many cells"),
         ("two,", " ,", "line 3: no case name"),
+        ("two,", "\n\n ,", "line 5: no case name"),
         ("mask:GTVp,mask:CTV2", "label:GTVp=1,mask:CTV2", "1 mask columns and 1 label columns"),
         ("mask:GTVp,mask:CTV2", "PET,label:GTVp", "column 'label:GTVp' does not name its codes"),
         ("mask:GTVp,mask:CTV2", "PET,label:GTVp=1 GTVp=2", "names the structure GTVp twice: a structure has one code"),

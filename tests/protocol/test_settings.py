@@ -20,6 +20,12 @@ def test_settings_that_cannot_be_used(fields, words):
         Settings(**fields)
 
 
+def test_what_is_given_twice_is_taken_once():
+    """Or the plan would hold a run twice, and a record its rows."""
+    settings = Settings(seeds=(1, 0, 1), folds=[2, 2], methods=["unet", "unet"])
+    assert (settings.seeds, settings.folds, settings.methods) == ((1, 0), (2,), ("unet",))
+
+
 def test_the_variables_of_a_notebook():
     variables = {"__name__": "__main__", "_i1": "profile = 'smoke'", "In": ["", "x"], "Out": {}, "json": json}
     chosen = {"exit": exit, "profile": "smoke", "seeds": [0, 1], "methods": []}

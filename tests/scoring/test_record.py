@@ -17,6 +17,8 @@ from npcrepro.findings.claims import ledger
 from npcrepro.protocol import registry
 from npcrepro.runs.evaluation import score_masks
 from npcrepro.runs.published import read_published
+from npcrepro.runs.records import IDENTITY
+from npcrepro.runs.training import HISTORY_COLUMNS
 
 
 def label(seed):
@@ -72,6 +74,7 @@ def test_predictions_of_a_fold_become_a_record_that_stands_on_the_board(scored, 
     assert list(cases.columns)[:6] == ["paper", "method", "cohort", "profile", "fold", "seed"]
     assert sorted(set(cases.case)) == ["C1", "C3", "C5"]
     assert set(cases.fold) == {1}
+    assert list(record.history.columns) == [*IDENTITY, *HISTORY_COLUMNS]  # which the page on reproducibility reads
     assert cases[cases.case == "C3"].status.tolist() == ["pred_empty"] * 2
     assert cases[cases.suspect].patient.tolist() == ["p5"] * 2
     boards = leaderboard.boards(tmp_path / "results")

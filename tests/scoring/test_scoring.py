@@ -137,6 +137,7 @@ def test_rules_for_empty_masks(tmp_path, rule, dsc, hd95, nsd):
 
 def dataset_json(tmp_path, **fields):
     header = {"labels": {"background": 0, "GTVp": 1, "CTV": [1, 2]}, "file_ending": ".nii.gz"}
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "dataset.json"
     path.write_text(json.dumps(header | {"channel_names": {"0": "T1"}} | fields))
     return path
@@ -149,6 +150,7 @@ def test_what_dataset_json_says_of_cases_counts(tmp_path):
     damaged = dataset_json(tmp_path, labels={"background": 0})
     with pytest.raises(InputError, match=rf"{damaged}: 'labels' has no structure"):
         parse_labels(str(damaged))
+    assert parse_labels(str(dataset_json(tmp_path / "fold=0"))).structures == {"GTVp": (1,), "CTV": (1, 2)}
     said = {"groups": {"a": "P", "b": "P"}, "wrong_labels": ["e"], "suspect_labels": ["d"]}
     path = dataset_json(tmp_path, **said, not_contoured={"f": ["CTV"]})
     scores = one(predicted, reference, labels=parse_labels(str(path)))
@@ -159,6 +161,7 @@ def test_what_dataset_json_says_of_cases_counts(tmp_path):
     )
     of = {name: group.case.tolist() for name, group in scores.cases.groupby("structure")}
     assert of == {"GTVp": ["a", "b", "c", "d", "f"], "CTV": ["a", "b", "c", "d"]}
+    assert set(one(predicted / "e.nii.gz", reference / "a.nii.gz", labels=parse_labels(str(path))).cases.case) == {"a"}
     # GTVp: (1 + 0) / 2 of patient P, 1 of c, 1 of f; d is doubtful, e wrong.
     assert means(scores)["GTVp", "dsc"] == (pytest.approx(2.5 / 3), 3)
     assert means(scores)["CTV", "dsc"] == (0.75, 2)

@@ -71,7 +71,7 @@ def execute(
     at_once = min(at_once or _room(), len(stale))
     seconds, failures = {}, {}
     # Chapters train, which takes longest.
-    ordered = sorted(stale, key=lambda name: paper_of(name) is None)
+    ordered = sorted(stale, key=lambda name: not paper_of(name))
     print(f"Notebooks to execute, {at_once} at a time: {', '.join(ordered)}", flush=True)
     for name, result in _results(root, ordered, parameters, output, at_once):
         if isinstance(result, float):
@@ -93,7 +93,8 @@ def _key(root: Path, name: str, parameters: Mapping[str, object]) -> str:
 
     sources = [
         root / "notebooks" / f"{name}.ipynb",
-        *(path for pattern in ("*.py", "*.html", "*.yaml") for path in sorted(PACKAGE.rglob(pattern))),
+        # Weights and sample cases stand in the package, too.
+        *(path for path in sorted(PACKAGE.rglob("*")) if path.is_file() and path.suffix != ".pyc"),
         *(path for path in sorted((root / "book" / "results").rglob("*")) if path.is_file()),
     ]
     key = hashlib.sha256(json.dumps([parameters, __version__, version("torch"), sys.version]).encode())

@@ -29,6 +29,7 @@ from npcrepro.models.outputs import decide
 from npcrepro.runs import predict
 from npcrepro.runs.records import Record
 from npcrepro.runs.run import load_data, load_network
+from npcrepro.runs.validated import keep_largest, read_choices
 
 PREDICTION = METHODS[2]  # outline beside that of the reference; no colour of an error
 LARGEST = 320  # pixels of the longer side of a panel
@@ -99,8 +100,9 @@ class Trained:
         """What the network marks, ``(z, y, x)``: 0 for background, structures count from 1."""
         import torch
 
-        threshold = self.record.method.threshold
-        return decide(torch.from_numpy(self.probabilities[case][None]), threshold)[0].numpy().astype(np.uint8)
+        decided = decide(torch.from_numpy(self.probabilities[case][None]), self.record.method.threshold)[0].numpy()
+        choices = read_choices(self.record.folder / "validated.json")
+        return keep_largest(decided.astype(np.uint8), choices, self.structures)
 
     def reference(self, case: str) -> dict[str, np.ndarray]:
         """Mask ``(z, y, x)`` of each structure."""

@@ -152,6 +152,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         names = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise InputError(
+                    f"line {key.start_mark.line + 1} has a list in place of a name: take the brackets away"
+                )
             if key.value in names:
                 cause = f"write one line for both, such as {key.value}: '^(one|other)$'"
                 raise InputError(f"line {key.start_mark.line + 1} names {key.value!r} a second time: {cause}")

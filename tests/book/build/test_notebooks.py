@@ -171,3 +171,12 @@ def test_changed_images_under_the_same_path_make_a_notebook_stale(tmp_path):
     assert notebooks._key(tmp_path, "one", settings) == before
     image.write_bytes(b"longer")
     assert notebooks._key(tmp_path, "one", settings) != before
+
+
+def test_new_weights_make_a_notebook_stale(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "one.ipynb").write_text("{}")
+    monkeypatch.setattr(notebooks, "PACKAGE", tmp_path)
+    before = notebooks._key(tmp_path, "one", {})
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert notebooks._key(tmp_path, "one", {}) != before

@@ -12,6 +12,7 @@ from npcrepro.book.lesson.lesson import Lesson
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.prepared import prepare
 from npcrepro.protocol.settings import Settings
+from npcrepro.runs.validated import Choice
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,18 @@ def test_patients_to_browse_are_those_of_the_figure_at_the_threshold_of_the_meth
     for one in patients:
         assert np.array_equal(one.probabilities[title]["GTVp"], samples.probabilities[one.name][0])
         assert one.limits == (0, 9)
+
+
+def test_pieces_that_a_prediction_drops_are_not_shown(trained, monkeypatch):
+    _, samples = trained
+    case, name = samples.cases[0], samples.structures[0]
+    probability = np.zeros_like(samples.probabilities[case])
+    probability[0, 0, 0, :5] = 1, 1, 0, 1, 0
+    monkeypatch.setitem(samples.probabilities, case, probability)
+    assert samples.label(case).sum() == 3
+    choice = Choice(0.5, 0.8, 0.8, 0.9, True, 3)
+    monkeypatch.setattr(result, "read_choices", lambda path: {name: choice})
+    assert samples.label(case).sum() == 2
 
 
 def test_inner_maps_are_shown_on_the_slice_with_most_tumour(trained):

@@ -54,6 +54,7 @@ def test_structures_by_name(name, structure):
         ("reference: PET", "is not one of the channels CT, CET1, T1, T2"),
         ("a: [", "not a YAML file"),
         ("structures: {GTVp: a, GTVp: b}", "names 'GTVp' a second time: write one line for both"),
+        ("structures:\n  [GTV]: gtv", "line 2 has a list in place of a name"),
         ("channels:\n# CT: {modality: CT}\n", "no line below channels"),
     ],
 )
