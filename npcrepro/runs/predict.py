@@ -148,6 +148,19 @@ def method_of(record: Record) -> Method:
     return replace(method, channels=channels, structures=structures)
 
 
+def data_of(record: Record, prepared: PreparedCohort, **options: Any):
+    """Cases of other patients as the network of a run sees them.
+
+    The structures have the names that they had in training, so that all which depends on them is done as there: a
+    method that cuts volumes about its own tumour does not cut them if another tumour stood in for it.
+
+    Args:
+        options: of the data, beside those of the method.
+    """
+    method, channels = record.method, method_of(record).channels
+    return method.data.build(prepared, record.config["profile"]["matrix"], channels, method.structures, **options)
+
+
 def makers_of(record: Record) -> list[Record]:
     """The run whose maps this one takes in, on the same patients, or the runs on parts of them whose maps it averages;
     other runs that it uses serve training alone. Published weights have them in folders of their own.
@@ -273,7 +286,7 @@ def probabilities_of(
             maps.setdefault(case, []).append(folder / f"{case}.npz")
             np.savez_compressed(maps[case][-1], probability=quantised(probability))
     network = fabric.setup_module(load_network(record)).eval()
-    data = method.data.build(prepared, profile["matrix"], method.channels, method.structures, **options)
+    data = data_of(record, prepared, **options)
     about = {"activation": method.activation, "batch_size": profile["batch_size"], "device": fabric.device}
     for case in prepared.case_names:
         yield case, data.predict(network, case, **about)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -42,6 +43,16 @@ class WithMaps(SliceData):
             for case, z in slices
         ]
         return torch.cat([0 * image, torch.from_numpy(np.stack(maps)).float()], dim=1), label
+
+
+class Asked(SliceData):
+    """Keeps the names of the structures that it was asked for."""
+
+    names: ClassVar[list] = []
+
+    def __init__(self, cohort, matrix, channels, structures, **options):
+        self.names.append(structures)
+        super().__init__(cohort, matrix, channels, structures, **options)
 
 
 USER = {
@@ -117,6 +128,17 @@ def test_the_images_alone_are_enough(trained, tmp_path):
         np.testing.assert_array_equal(label, case.label)
     assert structures_of(tmp_path / "out" / "A.nii.gz") == {"GTVp": (1,)}
     assert left(tmp_path) == ["images", "out"]
+
+
+def test_structures_that_stood_in_have_the_names_of_the_training(tmp_path):
+    """Guo's blocks are cut about a GTVp; a sarcoma's GTV is not cut in training, nor in a prediction."""
+    write_tiny(tmp_path / "limbs", [case_arrays(f"P{i}", i) for i in range(4)], structures={"GTV": 1})
+    paper = bright_paper({"name": "asked", "data": Component(f"{__name__}:Asked", {"normalisation": "none"})})
+    record = train(tmp_path / "limbs", tmp_path / "runs", "asked", paper)
+    images_only(tmp_path / "images", ["A"])
+    predict(record.folder, tmp_path / "images", tmp_path / "out", "cpu", silent)
+    assert set(Asked.names) == {("GTVp",)}
+    assert structures_of(tmp_path / "out" / "A.nii.gz") == {"GTV": (1,)}
 
 
 @pytest.mark.parametrize("axes", ["RAS", "SLP"])

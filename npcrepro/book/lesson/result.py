@@ -72,8 +72,7 @@ class Trained:
         """The cases as the network sees them; on a sample cohort without the maps of other runs (see `makers`)."""
         if self.stored:
             return load_data(self.record, self.cohort)
-        method = predict.method_of(self.record)
-        return method.data.build(self.cohort, self.record.config["profile"]["matrix"], method.channels, self.structures)
+        return predict.data_of(self.record, self.cohort)
 
     @cached_property
     def makers(self) -> list[Trained]:

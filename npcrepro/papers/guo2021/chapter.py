@@ -28,7 +28,7 @@ from npcrepro.findings.audit.checks import Reported
 from npcrepro.losses.distance_weight import distance_weight
 from npcrepro.metrics import overlap
 from npcrepro.papers.guo2021 import audit
-from npcrepro.runs.predict import method_of
+from npcrepro.runs.predict import data_of, method_of
 from npcrepro.runs.records import quantised
 from npcrepro.runs.run import load_data, load_network
 from npcrepro.sampling.blocks import BlockData
@@ -115,8 +115,7 @@ def maps(trained: Trained, case: str, z: int) -> Maps:
     with TemporaryDirectory() as work:
         path = Path(work) / f"{case}.npz"
         np.savez(path, probability=quantised(torch.from_numpy(coarse)))
-        options = {"maps": {case: [path]}, "fusion": "fine"}
-        data = method.data.build(trained.cohort, profile["matrix"], method.channels, method.structures, **options)
+        data = data_of(trained.record, trained.cohort, maps={case: [path]}, fusion="fine")
         about = {"activation": method.activation, "batch_size": profile["batch_size"], "device": "cpu"}
         fine = data.predict(trained.network, case, **about).numpy()
     return image, reference, {"Coarse (BUNet)": coarse[0, z], "Fine (ACDNet)": fine[0, z], "Fused": result}
