@@ -84,6 +84,7 @@ def test_an_effect_that_is_too_small_to_matter_is_none_however_sure():
     assert trifle.numbers["low"] > 0
     assert trifle.numbers["p after Holm"] < 0.01
     assert (trifle.verdict, "alike within a margin of 0.010" in trifle.reason) == ("refuted", True)
+    assert "although the 95 % interval, +0.002 to +0.004, excludes 0" in trifle.reason
     # Where an effect is printed, it is shown, and short of it.
     assert decide(claim(reported=0.1), records).verdict == "weakened"
 
@@ -244,6 +245,8 @@ def test_an_equivalence(mean, sd, verdict):
     values = exact(40, mean, sd)
     decision = decide(one, rows({"a": 10 + values, "b": np.full_like(values, 10)}, "hd_mm"))
     assert decision.verdict == verdict, decision.reason
+    # p is that of likeness, and says nothing beside a difference.
+    assert ("after Holm" in decision.reason) == (verdict in ("confirmed", "undecided"))
     if verdict == "undecided":
         assert "40 patients show a margin of 3.768" in decision.reason
 

@@ -8,6 +8,7 @@ import pytest
 from published_cases import cases, publish, scores
 
 from npcrepro.base.errors import InputError
+from npcrepro.base.files import read_json, write_json
 from npcrepro.findings import leakage
 from npcrepro.findings.claims import ledger, source
 from npcrepro.protocol import registry
@@ -73,6 +74,20 @@ def test_publications_decide(tmp_path, few_resamples):
     assert one.cohort == "made-up (bench)"
     assert one.parts[0].numbers["mean"] == pytest.approx(0.1, abs=0.01)
     assert one.effect.startswith("+0.1")
+    assert "The arms differ" not in one.reason
+    runs = read_json(tmp_path / "a" / "runs.json")
+    runs["runs"][0]["precision"] = "bf16-mixed"
+    write_json(tmp_path / "a" / "runs.json", runs)
+    assert "The arms differ in processor or precision." in line(tmp_path, "xue2020-56").reason
+
+
+def test_a_mean_that_lies_beside_its_range_is_shown_as_it_is(tmp_path, few_resamples):
+    """DSC plus soft loss minus 1 is 0.5 here, and should be between 0.001 and 0.020."""
+    rows = cases({"mmfnet": scores(0.8)}, paper="chen2020")
+    publish(tmp_path / "a", rows.assign(soft_dice_loss=1.5 - rows.dsc), profile={"name": "paper"})
+    one = line(tmp_path, "chen2020-55")
+    assert one.effect == "mean 0.500 (0.500 to 0.500)"
+    assert "Mean difference from 0.0105 +0.489" in one.reason
 
 
 def test_patients_come_before_phantoms_then_enough_seeds_many_patients_and_longer_training(tmp_path, few_resamples):
@@ -165,6 +180,9 @@ def test_a_claim_that_takes_more_patients_than_there_are_says_how_many(tmp_path)
     wanted = int(one.reason.partition("It takes ")[2].partition(" ")[0])
     assert 22 < wanted < 400
     assert "as in these records), and the largest cohort with records has 22." in one.reason
+    # A phantom has the patients that it has where it decides.
+    publish(tmp_path / "c" / "x", cases(noisy, cohort="phantom-ct"))
+    assert line(tmp_path / "c", "xue2020-56").verdict == ledger.TOO_FEW
     # Where other seeds alone leave it open, more patients would not help.
     seeds = 0.05 * np.array([-1, 0, 1])
     close = {"deeplabv3plus": 0.75 + seeds + random.normal(0, 0.01, (22, 1)), "unet": np.full((22, 3), 0.7)}

@@ -67,7 +67,8 @@ def effects(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     """One row for each: the DSC of its first method minus the second, on the same patients and with the same seeds.
 
     ``paper``, ``kind``, ``what``, ``mean`` over patients with the ends ``low`` and ``high`` of its 95 % interval,
-    ``patients``, and ``seeds``: the mean difference of each seed that both methods have.
+    ``patients``, ``seeds``: the mean difference of each seed that both methods have, and ``all_low`` and ``all_high``,
+    the interval over patients and trainings (:func:`npcrepro.statistics.crossed`; ``nan`` of one seed).
 
     Example:
         >>> effects(PROPOSED[-1:]).what[0]
@@ -77,11 +78,15 @@ def effects(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     found = {place: results(place[0], record=place[1]) for place in places}
     rows = []
     for one in contrasts:
-        wide = found[one.paper, one.record].by_seed(one.first, one.second)
+        runs = found[one.paper, one.record]
+        wide = runs.by_seed(one.first, one.second)
         summary = statistics.summarise(wide.mean(axis=1))
+        folds = runs.cases.groupby("patient").fold.first()[wide.index]
         about = registry.PAPERS[one.paper].short, one.kind, one.what
-        rows.append((*about, summary.mean, summary.low, summary.high, summary.n, wide.mean().tolist()))
-    return pd.DataFrame(rows, columns=["paper", "kind", "what", "mean", "low", "high", "patients", "seeds"])
+        numbers = summary.mean, summary.low, summary.high, summary.n, wide.mean().tolist()
+        rows.append((*about, *numbers, *statistics.crossed(wide, folds)))
+    columns = ["paper", "kind", "what", "mean", "low", "high", "patients", "seeds", "all_low", "all_high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def results(paper: str, region: str = "", record: str = "") -> PublishedResults:

@@ -19,7 +19,7 @@ from npcrepro.protocol import registry
 VERDICTS = {
     "consistent": "the numbers fit together",
     "rounding": "they fit only if a last digit may move",
-    "inconsistent": "two statements cannot both be right",
+    "inconsistent": "two statements cannot both be right, or are very unlikely together",
     "impossible": "a number violates an identity or an inequality",
     "not stated": "the paper leaves out the setting, the definition, the spread or the row that the check asks for",
     "cannot tell": "what is reported fits more than one answer",

@@ -216,11 +216,13 @@ def _said_by_ranks(evidence: Evidence) -> str:
 def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -> Judged:
     low, high = sorted(claim.towards(end) for end in evidence.interval)
     found = f"{_found(claim, evidence)}, {_p(p)}"
-    a_side = (low > 0 or high < 0) and p <= ALPHA
+    null, excludes = "1" if claim.form == "spread" else "0", low > 0 or high < 0
+    a_side = excludes and p <= ALPHA
     # Without a printed effect, one that is too small to matter is none, however sure it is.
     if alike and (claim.reported is None or not a_side):
         margin = claim.refuting_margin or 0.0
         within = f"alike within a margin of {_size(claim, margin)}"
+        within += f", although the 95 % interval, {_range(claim, evidence.interval)}, excludes {null}" * excludes
         return "refuted", f"{_found(claim, evidence, 90)}: {within}.", (-margin, margin)
     if a_side and high < 0:
         # Other trainings may bring it back to 0, and still not to an effect that matters: as for a likeness.
@@ -232,8 +234,7 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -
         reach = "lies beyond" if reported and low > claim.towards(claim.effect) else "reaches"
         reaches = f", and the interval {reach}{reported}" if reported else "; no effect is printed"
         return "confirmed", f"{found}: on the claimed side{reaches}.", (0.0,)
-    null = "1" if claim.form == "spread" else "0"
-    if low > 0 or high < 0:
+    if excludes:
         return "undecided", f"{found}: the interval excludes {null}, but p does not support it.", ()
     if isnan(low):
         return "undecided", f"{found}: there is no interval, for too few patients or because nothing varies.", ()
@@ -242,15 +243,15 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -
 
 def _judge_equivalence(claim: Claim, evidence: Evidence, p: float) -> Judged:
     margin, wider = claim.margin or 0.0, claim.wider_margin or 0.0
-    found = f"{_found(claim, evidence, 90)}, {_p(p)}"
+    found = _found(claim, evidence, 90)
     if evidence.alike and p <= ALPHA:
-        return "confirmed", f"{found}: inside the margin of {_size(claim, margin)}.", (-margin, margin)
+        return "confirmed", f"{found}, {_p(p)}: inside the margin of {_size(claim, margin)}.", (-margin, margin)
     if evidence.interval.low > margin or evidence.interval.high < -margin:
         return "refuted", f"{found}: beyond the margin of {_size(claim, margin)}.", (-margin, margin)
     if evidence.alike_wider:
         return "weakened", f"{found}: inside {_size(claim, wider)} only.", (-wider, wider)
     not_shown = f"the margin of {_size(claim, margin)} is not shown"
-    return "undecided", f"{found}: {not_shown}; {_able(claim, evidence)}.", ()
+    return "undecided", f"{found}, {_p(p)}: {not_shown}; {_able(claim, evidence)}.", ()
 
 
 def _judge_value(claim: Claim, evidence: Evidence) -> Judged:
@@ -290,6 +291,7 @@ def _judge_share(claim: Claim, evidence: Evidence) -> Judged:
 def _found(claim: Claim, evidence: Evidence, level: int = 95) -> str:
     """The estimate with its interval of 95 %, or of 90 % for a test of equivalence."""
     what = "Ratio of the standard deviations" if claim.form == "spread" else "Mean difference"
+    what += f" from {claim.value:g}" if claim.value else ""
     estimate = f"{what} {_number(claim, evidence.estimate)}"
     if level == 90:
         return f"{estimate}, 90 % interval {_range(claim, evidence.interval_90)}"

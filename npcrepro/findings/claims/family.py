@@ -182,6 +182,8 @@ class Family:
             line = replace(line, verdict=NEW_RUNS)
         if old:
             line = replace(line, reason=f"{line.reason} {' '.join(dict.fromkeys(old))}")
+        if source and any(map(source.made_unlike, line.claim.tested)):
+            line = replace(line, reason=f"{line.reason} The arms differ in processor or precision.")
         if source and (stand_in := _stand_in(source)):
             words = dict(zip(FIRM, (SEEN, SEEN, NOT_SEEN), strict=True))
             reason = f"{line.reason} A stand-in: {'; '.join(stand_in)}."
@@ -190,7 +192,9 @@ class Family:
 
     def _too_few(self, line: Line) -> str:
         """Why no record on the cohorts that there are could decide a claim; empty if one could."""
-        there = max((each.available for each in self.found if not each.cohort.startswith(PHANTOM)), default=0)
+        # A phantom has as many patients as anybody wants, but speaks only to the claims that it decides.
+        mine = [each for each in self.found if not each.cohort.startswith(PHANTOM) or each.name == line.source]
+        there = max((each.available for each in mine), default=0)
         parts = {part.claim: part for part in line.parts}
         wanted = []
         for part in line.claim.tested:
@@ -266,6 +270,8 @@ def _effect(decision: Decision, claim: Claim) -> str:
     if "count" in numbers:
         return f"{numbers['count']:.0f} of {numbers['units']:.0f}"
     found = [numbers.get(name, nan) for name in ("ratio" if scale == "spread" else "mean", "low", "high")]
+    if claim.form == "equivalence":
+        found = [number + claim.value for number in found]
     if isnan(found[0]):
         return ""
     if scale == "log":

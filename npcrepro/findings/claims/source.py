@@ -43,6 +43,7 @@ class Source:
         folds: the fold in which a patient was tested, where that is one.
         available: patients of the whole cohort, without those of doubtful labels.
         outdated: why runs of a method are outdated (:meth:`npcrepro.runs.published.Published.outdated`).
+        made_by: processors and precisions of the runs of each method.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Source:
     folds: dict[str, int] = field(default_factory=dict)
     available: int = 0
     outdated: dict[str, str] = field(default_factory=dict)
+    made_by: dict[str, set[tuple]] = field(default_factory=dict)
 
     def rows(self, claim: Claim) -> pd.DataFrame:
         """What decides a claim: a row for each patient, method and seed."""
@@ -87,6 +89,11 @@ class Source:
         """Why the runs of its arms are outdated; empty if they are not."""
         arms = dict.fromkeys(arm.method for arm in claim.arms)
         return [self.outdated[name] for name in arms if name in self.outdated]
+
+    def made_unlike(self, claim: Claim) -> bool:
+        """Whether its arms were trained on other processors, or in another precision, than each other."""
+        made = [self.made_by[arm.method] for arm in claim.arms if arm.method in self.made_by]
+        return any(each != made[0] for each in made)
 
 
 def sources(results: Path | str = RESULTS) -> list[Source]:
@@ -155,6 +162,9 @@ def _source(published: Published) -> Source:
     tested = published.cases.groupby("patient").fold.agg(["first", "nunique"])
     everybody = {name for fold in published.folds.values() for part in PARTS for name in fold.get(part, ())}
     clear = (everybody or {*patients.patient}) - {*patients[patients.suspect].patient}
+    made_by: dict[str, set[tuple]] = {}
+    for run in published.runs:
+        made_by.setdefault(run["method"], set()).add((run.get("processor"), run.get("precision")))
     about = Source(
         name=published.folder.name,
         paper=paper,
@@ -164,6 +174,7 @@ def _source(published: Published) -> Source:
         training=_training(published.history),
         folds=tested["first"][tested["nunique"] == 1].to_dict(),
         available=len(clear),
+        made_by=made_by,
     )
     return _held_against_the_paper(about, published, profile) if paper in registry.KEYS else about
 
