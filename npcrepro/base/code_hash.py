@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ import npcrepro
 from npcrepro.base.files import sha256_of
 
 PACKAGE = Path(npcrepro.__file__).parent
+# Python 3.12 gave definitions type parameters, and 3.13 leaves empty lists out of a dump: the text is that of 3.11.
+DUMPED: dict[str, Any] = {"show_empty": True} if sys.version_info >= (3, 13) else {}
 
 
 def without_address(text: str) -> str:
@@ -35,7 +38,7 @@ def code_sha256(roots: Iterable[str]) -> str:
     Comments, docstrings, annotations and the module of a definition do not count: code that moves to another file is
     the same code. Names of functions, classes and constants of the same module are followed, and so are names imported
     from other modules of the package. Code that is reached otherwise (as an attribute of an imported module or of a
-    variable, or by a string) has to be a root itself.
+    variable, by a string, or by an import inside a function) has to be a root itself.
 
     Args:
         roots: ``"npcrepro.module:name"``, or ``"npcrepro.module:Class.method"`` for one part of a class.
@@ -69,7 +72,7 @@ def _definition(target: str) -> tuple[str, tuple[str, ...]]:
     mentioned = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - {name}
     inside = {f"{module}:{other}" for other in mentioned & defined.keys()}
     across = {imported[other] for other in mentioned & imported.keys()}
-    return ast.dump(node), tuple(sorted(inside | across))
+    return ast.dump(node, **DUMPED).replace(", type_params=[]", ""), tuple(sorted(inside | across))
 
 
 @cache

@@ -43,7 +43,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name, kind in {"methods": str, "folds": int, "seeds": int, "modalities": str}.items():
             value = getattr(self, name)
-            if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
+            # To Python, True is a whole number.
+            if not isinstance(value, list | tuple) or not all(type(item) is kind for item in value):
                 raise InputError(f"parameter {name}={value!r} has to be a list of {kind.__name__} values")
             # A seed given twice is one run, which would be published twice.
             object.__setattr__(self, name, tuple(dict.fromkeys(value)))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-DECIMALS = 8  # of what is resampled; records have ten digits
+RESAMPLED_DECIMALS = 8  # of what is resampled; records have ten digits
 RESAMPLES = 10_000
 
 
@@ -49,7 +49,7 @@ def bootstrap(
     """
     # Sorted, and without the last digits, which depend on the order of a sum: the interval must not depend on the order
     # in which patients are listed.
-    table = np.round(np.array(columns, dtype=float), DECIMALS)
+    table = np.round(np.array(columns, dtype=float), RESAMPLED_DECIMALS)
     if table.shape[1] < 3:
         return UNKNOWN
     table = table[:, np.lexsort(table)]

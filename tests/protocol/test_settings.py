@@ -11,6 +11,7 @@ from npcrepro.protocol.settings import Settings
     [
         ({"methods": "stepwise"}, r"parameter methods='stepwise' has to be a list of str values"),
         ({"seeds": []}, r"names no seed"),
+        ({"seeds": [True]}, r"parameter seeds=.True. has to be a list of int values"),
         ({"cohort": 2024}, r"parameter cohort=2024 is not the path of a folder: .* needs ./ before it"),
         ({"private": "yes"}, r"parameter private=.yes. is neither true nor false"),
     ],

@@ -256,3 +256,6 @@ def test_ranks_of_methods_that_are_far_apart_and_of_ones_that_are_close():
     assert result[0].first == pytest.approx(expected, abs=0.02)
     assert (result[0].low, result[0].high) == (1, 2)
     assert result[0].first + result[1].first == pytest.approx(1)
+    for nothing in ({}, {"A": [nan]}):
+        with pytest.raises(ValueError, match="there is nothing to rank"):
+            rank_stability(nothing)
