@@ -173,11 +173,10 @@ def learning_state(results: PublishedResults) -> str:
     seen = here["updates"] * here["batch_size"] / (printed.updates * printed.batch_size)
     rows = results.history.sort_values("update")
     best = [run.validation_dsc.argmax() >= len(run) - 2 for _, run in rows.groupby(["method", "fold", "seed"])]
-    more = "; most had not come to the end of what they can learn" if 2 * sum(best) > len(best) else ""
     return (
-        f"Each of these networks of {here['width']:g} times the width was given {seen:.1%} of the blocks that profile "
-        f"`paper` gives it ({here['updates']:,} updates of {here['batch_size']} in place of {printed.updates:,} of "
-        f"{printed.batch_size}). Of {len(best)} trainings {sum(best)} were best at one of the last two checks{more}."
+        f"Our networks have {here['width'] / printed.width:g} times the channels and saw {seen:.1%} of the blocks that "
+        f"profile `paper` gives. {sum(best)} of {len(best)} trainings were best at one of their last two checks, so "
+        "they may not have been at their end."
     )
 
 
