@@ -172,14 +172,14 @@ class Results:
         shared = "" if seeds[0] == seeds[1] else f"; {seeds_line(sorted(seeds[0] & seeds[1]))}, which both have"
         return f"{found.mean:+z.3f} ({interval}{shared})"
 
-    def by_seed(self, first: str, second: str) -> pd.DataFrame:
-        """DSC of one method minus another: a row for each patient, a column for each seed that both have."""
-        wide = self.over_structures.pivot(index=["patient", "seed"], columns="method", values="dsc")
+    def by_seed(self, first: str, second: str, metric: str = "dsc") -> pd.DataFrame:
+        """A metric of one method minus another: a row for each patient, a column for each seed that both have."""
+        wide = self.over_structures.pivot(index=["patient", "seed"], columns="method", values=metric)
         return (wide[first] - wide[second]).dropna().unstack("seed")
 
-    def seed_by_seed(self, first: str, second: str) -> str:
+    def seed_by_seed(self, first: str, second: str, metric: str = "dsc") -> str:
         """The least and the largest mean difference of a seed, in words."""
-        means = self.by_seed(first, second).mean()
+        means = self.by_seed(first, second, metric).mean()
         return f"seed by seed {means.min():+z.3f} to {means.max():+z.3f}"
 
     def ranking_text(self, method: str, others: Sequence[str]) -> str:

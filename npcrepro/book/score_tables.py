@@ -43,9 +43,9 @@ def means(records: Mapping[str, Results], metrics: Mapping[str, str], sd: bool =
         metrics: name to title. One that no patient has is left out, and the caption says so.
         sd: cells have the standard deviation over patients, too.
     """
-    first, *_ = metrics.values()
     several = len({region for one in records.values() for region in one.regions}) > 1
     metrics = {name: f"{title}, all slices" if several and name in WHOLE else title for name, title in metrics.items()}
+    first, *_ = metrics.values()
     frame = pd.concat([mean_rows(one, metrics, sd).assign(record=name) for name, one in records.items()])
     lacking = [title for title in metrics.values() if frame[title].eq(DASH).all()]
     about = ["method", "record", "structure", "slices", "patients", f"seeds (sd of {first})"]

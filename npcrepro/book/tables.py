@@ -28,8 +28,8 @@ UNSUPPORTED = "*"  # behind a p above `ALPHA` beside an interval that excludes z
 def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
     """A table for the page: no index, numbers at one precision, a dash for what is not a number.
 
-    A short text stays on one line, what would be -0.0 is 0.0, and a table of many columns has smaller letters. One of
-    too many, with fewer rows, is turned: its first column is the head, as with few methods and many structures.
+    A short text stays on one line, what would be -0.0 is 0.0, a p is never 0, and a table of many columns has smaller
+    letters. One of too many, with fewer rows, is turned: its first column is the head, as with many structures.
     """
     if len(frame.columns) >= TOO_MANY_COLUMNS and len(frame) < len(frame.columns):
         frame = frame.astype(object).set_index(frame.columns[0]).T.rename_axis(columns=None).reset_index(names="")
@@ -41,7 +41,8 @@ def show(frame: pd.DataFrame, caption: str = "", precision: int = 2):
             return f"{value:,}"
         return f"{value if round(value, precision) else 0.0:,.{precision}f}"
 
-    style = frame.style.hide(axis="index").format(cell, na_rep=DASH)
+    forms = {name: p_text if f"{name}".startswith("p (") and frame[name].dtype == float else cell for name in frame}
+    style = frame.style.hide(axis="index").format(forms, na_rep=DASH)
     wide = " npc-wide-table" if len(frame.columns) >= MANY_COLUMNS else ""
     style = style.set_table_attributes(f'class="dataframe{wide}"')
     return style.set_caption(caption) if caption else style
@@ -200,8 +201,7 @@ def differences(
     for (pair, test), p in zip(tests.items(), adjusted(list(tests.values())), strict=True):
         found = test.difference
         interval = DASH if np.isnan(found.low) else f"{found.low:+z.3f} to {found.high:+z.3f}"
-        chance = DASH if np.isnan(p) else "below 0.001" if p < 0.001 else f"{p:.3f}"
-        chance += UNSUPPORTED if side(found) and p > ALPHA else ""
+        chance = p_text(p) + (UNSUPPORTED if side(found) and p > ALPHA else "")
         rows.append((minus(paper, *pair), found.n, f"{found.mean:+z.3f}", interval, chance))
     frame = pd.DataFrame(rows, columns=["comparison", "patients", "mean difference", "95 % interval", P])
     if not printed:
@@ -219,6 +219,11 @@ def printed_difference(paper: Paper, pair: tuple[str, str], printed: Mapping[str
 def adjusted(tests: Sequence[statistics.PairedTest]) -> list[float]:
     """p of each comparison, adjusted for their number (Holm); ``nan`` for one of fewer than `TESTABLE` patients."""
     return statistics.holm([test.p if test.difference.n >= TESTABLE else np.nan for test in tests])
+
+
+def p_text(p: float) -> str:
+    """A p for a cell: three digits, ``< 0.001`` or a dash."""
+    return DASH if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def side(difference: statistics.Summary) -> int:

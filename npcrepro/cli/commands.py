@@ -193,7 +193,12 @@ def plan(
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(metavar="PAPER/METHOD", help="For instance luo2020/unet-tuned.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="PAPER/METHOD", help="For instance luo2020/unet-tuned; a paper alone means its proposed method."
+        ),
+    ],
     cohort: CohortPath = DEFAULT.cohort,
     profile: Size = DEFAULT.profile,
     seeds: Seeds = None,

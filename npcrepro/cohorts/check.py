@@ -11,7 +11,7 @@ import numpy as np
 from npcrepro.cohorts.cohort import NO_IMAGE, Case
 from npcrepro.cohorts.defects import Defect, Refused
 from npcrepro.cohorts.images import axes_of, read_image, to_mask, value_defects
-from npcrepro.cohorts.listing import cohort_folder, scan
+from npcrepro.cohorts.listing import Listing, cohort_folder, scan
 from npcrepro.cohorts.structures import Structures
 
 # Half a voxel at the edge of a 512 matrix: what rounding a spacing to three decimals does, and no more.
@@ -21,6 +21,8 @@ DIRECTION_TOLERANCE = 1e-3
 OBLIQUE_TOLERANCE_DEG = 10.0
 SPACING_OUTLIER = 2.0
 IN_PLANE_TOLERANCE = 0.05
+AIR_HU = -200  # fat is at -100, air at -1000
+IN_PLANE_MM = 0.2, 10.0  # of a voxel of a scanner
 
 
 def check(root: str | Path) -> list[Defect]:
@@ -49,6 +51,7 @@ def check(root: str | Path) -> list[Defect]:
         if content is None:
             continue
         grids[shown(content.images[0][0], root)] = (content.spacing_mm, content.geometry)
+        defects += _ct_defects(content, listing, root)
         twins = set()
         for path, array in content.images:
             digest = hashlib.sha256(repr((array.shape, array.dtype.name)).encode())
@@ -111,6 +114,18 @@ def inspect_case(case: Case, structures: Structures | None, root: Path) -> tuple
         defects += more
     content = None if reference is None else Content(images, mask, reference[2], reference[3])
     return content, defects
+
+
+def _ct_defects(content: Content, listing: Listing, root: Path) -> list[Defect]:
+    """A CT whose numbers cannot be Hounsfield units."""
+    defects = []
+    names = listing.channels if len(listing.channels) == len(content.images) else ()
+    for name, (path, array) in zip(names, content.images, strict=False):
+        if name == "CT" and AIR_HU < array.min() < array.max():
+            cause = "stored without the rescale intercept of DICOM, or all air was cut away"
+            value = f"smallest value {array.min():g}"
+            defects.append(Defect("warning", shown(path, root), "a CT without air", value, cause))
+    return defects
 
 
 def shown(path: Path, root: Path) -> str:
@@ -178,7 +193,8 @@ def _orientation_defects(geometries: dict[str, dict[str, list[float]]]) -> list[
             defects.append(Defect("warning", file, "oblique axes", f"{off:.0f} degrees off the patient's axes", cause))
     if usual != "LPS" and usual[2] in "SI":
         cause = "written by a tool with other conventions; arrays and figures are mirrored, labels still match"
-        defects.append(Defect("warning", "imagesTr", "axes are not those of the patient (LPS)", f"axes {usual}", cause))
+        folder = next(iter(geometries)).split("/")[0]
+        defects.append(Defect("warning", folder, "axes are not those of the patient (LPS)", f"axes {usual}", cause))
     return defects
 
 
@@ -191,6 +207,9 @@ def _spacing_defects(spacings: dict[str, tuple[float, float, float]]) -> list[De
             value = f"spacing_mm (z, y, x) {_numbers(spacing)}, median {_numbers(median)}"
             cause = "a spacing lost or in another unit, or another protocol"
             defects.append(Defect("warning", file, "spacing far from that of the other cases", value, cause))
+        if not IN_PLANE_MM[0] <= min(spacing[1:]) <= max(spacing[1:]) <= IN_PLANE_MM[1]:
+            cause = 'a spacing in cm or m, or one that was lost; if it is unknown, say "spacing_known": false'
+            defects.append(Defect("warning", file, "an unlikely spacing", f"(z, y, x) {_numbers(spacing)} mm", cause))
         if abs(spacing[1] / spacing[2] - 1) > IN_PLANE_TOLERANCE:
             cause = "axes mixed up on export, or resampled to a fixed matrix"
             value = f"y {spacing[1]:.6g} mm, x {spacing[2]:.6g} mm"

@@ -148,7 +148,11 @@ def _read_header(root: Path, defects: Defects) -> dict[str, Any] | None:
     try:
         header = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=pairs)
     except FileNotFoundError:
-        defects.header("missing", path, "not the folder of a cohort; it holds dataset.json, imagesTr and labelsTr")
+        if images_to_segment(root):
+            cause = "nobody wrote one; a network of one channel needs none"
+            defects.warning("dataset.json", "missing", path, cause)
+        else:
+            defects.header("missing", path, "not the folder of a cohort; it holds dataset.json, imagesTr and labelsTr")
         return None
     except (OSError, ValueError) as error:
         defects.header("not valid JSON", error, "a comma or quote lost while editing, or a cut-off download")

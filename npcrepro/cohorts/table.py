@@ -3,7 +3,7 @@
 The table is CSV with one row a case. Its columns:
 
 * ``case``, and where a patient has several cases ``patient``;
-* ``mask:NAME``: a file that is not zero inside structure NAME, whatever its values; one column for each structure.
+* ``mask:NAME``: a file with one value inside structure NAME and zero elsewhere; one column for each structure.
   Masks may overlap. An empty cell means an empty mask for a target volume (GTV, CTV, PTV), and an organ that was not
   contoured;
 * or ``label:NAME=1 OTHER=2``: one file with a code for each structure;
@@ -162,7 +162,12 @@ def _case(table: Path, row: Mapping[str, str], columns: _Columns, report: Callab
         if not np.isfinite(array).all():  # NaN is neither inside nor outside
             raise Refused(not_finite(str(file), array), place(column))
         if columns.codes is None:
-            return {column.removeprefix("mask:"): array != 0}
+            name, values = column.removeprefix("mask:"), np.unique(array[array != 0])
+            if len(values) > 1:
+                cause = f"a label image has a column such as label:{name}=1 OTHER=2, and no mask one"
+                told = f"{len(values)} values, {values[0]:g} to {values[-1]:g}, in the mask of one structure"
+                raise InputError(f"case {place(column)}: {file}: {told}; likely cause: {cause}")
+            return {name: array != 0}
         for value in np.unique(array).tolist():
             if min(abs(value - code) for code in (0, *columns.codes.values())) > LABEL_TOLERANCE:
                 cause = f"column {column!r} does not list it, or the label was resampled with interpolation"

@@ -26,9 +26,8 @@ Outside the array is background: a mask that touches the border of the image has
 | ``to_reference.mean`` | average surface distance of MONAI (``symmetric=False``) |
 | ``nsd`` | NSD or surface Dice: ``surfel`` as Nikolov et al. define it, ``voxel`` as MONAI's default |
 
-Speed: masks are cropped to their joint box. Distances are wanted at the other surface only, where a map of distances
-along the lines of the array and a few neighbouring lines give the exact nearest element. SciPy's distance transform of
-the box takes several times as long (benchmarks/metrics.py).
+Distances are wanted at the other surface only, so a search tree of its elements gives the exact nearest one. A distance
+transform would compute them in the whole box.
 """
 
 from __future__ import annotations
@@ -37,12 +36,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from math import isfinite, nan, pi, prod, sqrt
+from math import isfinite, nan
 
 import numpy as np
 
-LINES = 300  # 12 mm far at a spacing of 3 x 0.54 mm across the lines, 10 mm at 1 x 1 mm
-CHUNK = 1 << 16
 # Spacings come from headers in single precision: 10 x 0.30000001 mm is within 3 mm.
 TOLERANCE_SLACK = 1e-6
 SHARE_SLACK = 1e-6
@@ -272,79 +269,10 @@ CONVENTIONS: dict[str, Surface] = {"voxel": _border_voxels, "surfel": _surfels}
 
 
 def _distances(start: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    """Distance in mm from every true element of ``start``, in the order of the array, to the nearest of ``target``.
+    """Distance in mm from every true element of ``start``, in the order of the array, to the nearest of ``target``."""
+    from scipy.spatial import KDTree
 
-    The nearest element lies on some line along the last axis. Lines are visited from the nearest on; a start is done
-    when the next line is farther than the best found. The few that are not done after `LINES` lines ask a search tree.
-    """
-    lines = _lines_around(spacing_mm[:-1])
-    length = target.shape[-1]
-    rim = [(int(r), int(r)) for r in lines.reach] + [(0, 0)]
-    steps = np.pad(_steps_along_lines(target), rim, constant_values=length)
-    stride = np.array(steps.strides[:-1]) // steps.itemsize
-    shifts = [offsets @ stride for offsets in lines.offsets]
-    steps = steps.ravel()
-    along = (np.arange(length + 1) * spacing_mm[-1]) ** 2
-    along[length] = np.inf  # no element on that line
-    places = np.flatnonzero(np.pad(start, rim))
-    tree = None
-    squares = np.empty(len(places))
-    for first in range(0, len(places), CHUNK):
-        place = places[first : first + CHUNK]
-        best = np.full(len(place), np.inf)
-        left = np.arange(first, first + len(place))
-        for aside, group in zip(lines.squares_mm2, shifts):
-            done = best <= aside
-            if done.any():
-                squares[left[done]] = best[done]
-                place, best, left = place[~done], best[~done], left[~done]
-            for shift in group:
-                np.minimum(best, along[steps[place + shift]] + aside, out=best)
-        squares[left] = best
-        far = best > lines.reach_mm**2
-        if far.any():
-            if tree is None:
-                from scipy.spatial import KDTree
-
-                # Not balanced, it is built faster, and answers as fast where points fill a surface evenly.
-                tree = KDTree(np.argwhere(target) * np.array(spacing_mm), leafsize=32, balanced_tree=False)
-            padded = tuple(n + 2 * r for n, (r, _) in zip(start.shape, rim))
-            points = np.transpose(np.unravel_index(place[far], padded)) - [r for r, _ in rim]
-            squares[left[far]] = tree.query(points * np.array(spacing_mm))[0] ** 2
-    distances: np.ndarray = np.sqrt(squares)
+    # Not balanced, the tree is built faster, and answers as fast where points fill a surface evenly.
+    tree = KDTree(np.argwhere(target) * np.array(spacing_mm), leafsize=32, balanced_tree=False)
+    distances: np.ndarray = tree.query(np.argwhere(start) * np.array(spacing_mm))[0]
     return distances
-
-
-def _steps_along_lines(target: np.ndarray) -> np.ndarray:
-    """Steps to the nearest true element on the same line along the last axis; the line's length if there is none."""
-    length = target.shape[-1]
-    place = np.arange(length, dtype=np.min_scalar_type(-2 * length - 1))
-    before = np.maximum.accumulate(np.where(target, place, -length), axis=-1, dtype=place.dtype)
-    after = np.where(target, place, 2 * length)[..., ::-1]
-    after = np.minimum.accumulate(after, axis=-1, dtype=place.dtype)[..., ::-1]
-    steps: np.ndarray = np.minimum(np.minimum(place - before, after - place), length)
-    return steps
-
-
-@dataclass(frozen=True)
-class _Lines:
-    """Offsets from a line to its neighbours, nearest first, those of one distance together."""
-
-    squares_mm2: tuple[float, ...]
-    offsets: tuple[np.ndarray, ...]  # (k, axes) each
-    reach: tuple[int, ...]  # largest offset on each axis
-    reach_mm: float  # every line within this distance is listed
-
-
-@lru_cache(maxsize=256)
-def _lines_around(spacing_mm: tuple[float, ...]) -> _Lines:
-    """About `LINES` lines around one, for the spacing of the one or two axes across them."""
-    reach_mm = sqrt(LINES * prod(spacing_mm) / pi) if len(spacing_mm) == 2 else LINES * spacing_mm[0] / 2
-    reach = tuple(int(reach_mm // s) for s in spacing_mm)
-    offsets = np.array(list(product(*(range(-r, r + 1) for r in reach))))
-    squares = np.square(offsets * np.array(spacing_mm)).sum(axis=1)
-    inside = squares <= reach_mm**2
-    squares, group = np.unique(squares[inside], return_inverse=True)
-    order = np.argsort(group, kind="stable")
-    groups = np.split(offsets[inside][order], np.flatnonzero(np.diff(group[order])) + 1)
-    return _Lines(tuple(squares.tolist()), tuple(groups), reach, reach_mm)

@@ -17,7 +17,7 @@ from npcrepro.base.files import check_new, sha256_of_file, write_json, writing_f
 from npcrepro.base.progress import Report
 from npcrepro.base.wording import in_words
 from npcrepro.cohorts.defects import Refused
-from npcrepro.cohorts.images import axes_of, from_itk, read_image, to_itk
+from npcrepro.cohorts.images import IMAGE_ENDINGS, axes_of, from_itk, read_image, to_itk
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.listing import Listing, cohort_folder, scan
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
@@ -157,8 +157,11 @@ def data_of(record: Record, prepared: PreparedCohort, **options: Any):
     Args:
         options: of the data, beside those of the method.
     """
-    method, channels = record.method, method_of(record).channels
-    return method.data.build(prepared, record.config["profile"]["matrix"], channels, method.structures, **options)
+    method, mine = record.method, method_of(record)
+    # Beside other structures, nobody could tell which of them stood in.
+    structures = {name: codes for name, codes in prepared.structures.items() if name in mine.structures}
+    prepared, matrix = replace(prepared, structures=structures), record.config["profile"]["matrix"]
+    return method.data.build(prepared, matrix, mine.channels, method.structures, **options)
 
 
 def makers_of(record: Record) -> list[Record]:
@@ -245,7 +248,9 @@ def _images(root: Path, listing: Listing, channels: list[str], network: str) -> 
     found = _files(root, listing)
     if not found:
         ending = listing.header.get("file_ending", ".nii.gz")
-        raise InputError(f"{root} has no images: neither imagesTr nor imagesTs holds a CASE_0000{ending}")
+        other = next((path.name for path in sorted(root.rglob("[!.]*")) if path.name.endswith(IMAGE_ENDINGS)), "")
+        nearest = f"; the nearest is {other}: rename it, or bring it to the right folder" if other else ""
+        raise InputError(f"{root} has no images: neither imagesTr nor imagesTs holds a CASE_0000{ending}{nearest}")
     numbers = [there.index(name) for name in channels]
     zeros = listing.header.get("missing_series") == "zero"
     for case, files in found.items():

@@ -94,7 +94,7 @@ def _run_all(
             except KeyboardInterrupt:
                 report(
                     f"interrupted: {len(records)} of {len(todo)} runs are finished; "
-                    "the same call goes on where this one stopped"
+                    "the same call goes on from the last checkpoint"
                 )
                 raise
             except Exception as problem:  # whatever it is, the other runs may do

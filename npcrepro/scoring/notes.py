@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from npcrepro.base.errors import InputError
@@ -35,6 +35,12 @@ def on_structures(names: Sequence[str], drawn: Mapping[str, Sequence[str]], left
     lacking = {name: [case for case, found in drawn.items() if name not in found] for name in names}
     lines = [f"{name} ({listed(cases, 'case')})" for name, cases in lacking.items() if cases]
     return notes + ([f"not drawn in the reference, so not scored: {listed(lines)}"] if lines else [])
+
+
+def on_own_names(name: str, own: Iterable[str], names: Sequence[str]) -> list[str]:
+    """Structures that a prediction does not have by its own ``dataset.json``."""
+    lacking = [structure for structure in names if structure not in own]
+    return [f"{name}: not in its own dataset.json, so not scored: {listed(lacking)}"] if lacking else []
 
 
 def on_prediction(

@@ -14,6 +14,7 @@ from npcrepro.base.errors import InputError, one_of
 from npcrepro.cohorts.check import grid_defects
 from npcrepro.cohorts.defects import Refused
 from npcrepro.cohorts.images import axes_of
+from npcrepro.cohorts.listing import scan
 from npcrepro.cohorts.structures import Structures
 from npcrepro.metrics.surface import CONVENTIONS, surface_distances
 from npcrepro.runs.evaluation import OF_PROBABILITY, UNKNOWN_SPACING, VALIDATED, VALIDATED_COUNTS, score_masks
@@ -92,6 +93,7 @@ class _Plan:
     drawn: Mapping[str, tuple[str, ...]]  # for each case, the structures that its reference shows or could show
     sides: Mapping[str, Files]  # of each prediction
     codes: Structures  # in label images; empty if there is none
+    named: Mapping[str, Structures]  # those of a prediction that says so in a dataset.json of its own
     known: set[int]  # every code that a label image may hold
     spacing_mm: tuple[float, ...] | None  # of every case; None for that of the images
     tolerances_mm: Mapping[str, tuple[float, ...]]  # of the NSD, for each structure
@@ -129,10 +131,21 @@ def _plan(
         folder = reference if reference.is_dir() else reference.parent
         nearby = [path for path in (folder / "dataset.json", folder.parent / "dataset.json") if path.is_file()]
         said += [f"structures have no names: --labels {path} would give them" for path in nearby[:1]]
+    named = {name: own for name, files in sides.items() if (own := _own_codes(predictions[name], files, names))}
     for name, files in sides.items():
         said += notes.on_prediction(name, predictions[name], files, drawn, names, codes)
+        said += notes.on_own_names(name, named[name], names) if name in named else []
     tolerances = _tolerances(tolerances_mm, names)
-    return _Plan(references, drawn, sides, codes, known, spacing_mm, tolerances, tuple(said))
+    return _Plan(references, drawn, sides, codes, named, known, spacing_mm, tolerances, tuple(said))
+
+
+def _own_codes(path: Path, files: Files, names: Sequence[str]) -> Structures | None:
+    """Codes of a folder of label images with a ``dataset.json``, which ``predict`` and nnU-Net write; None without
+    one, and where it has none of the names of the reference."""
+    if not (path / "dataset.json").is_file() or any(isinstance(each, dict) for each in files.values()):
+        return None
+    structures = scan(path).structures or {}
+    return structures if set(structures) & set(names) else None
 
 
 def _only(files: Files, cases: Collection[str] | None) -> Files:
@@ -189,13 +202,19 @@ def _drawn(names: Sequence[str], files: Path | dict[str, Path], not_contoured: S
 def _score_case(case: str, plan: _Plan) -> list[dict]:
     files = plan.references[case]
     reference = open_case(files, plan.codes, plan.known)
-    predicted = {name: open_case(side.get(case), plan.codes, plan.known) for name, side in plan.sides.items()}
+    predicted = {}
+    for name, side in plan.sides.items():
+        codes = plan.named.get(name, plan.codes)
+        known = {code for each in codes.values() for code in each} if name in plan.named else plan.known
+        predicted[name] = open_case(side.get(case), codes, known)
     fixed = UNKNOWN_SPACING if plan.spacing_mm is None and is_bare(files) else plan.spacing_mm
     rows = []
     for structure in plan.drawn[case]:
         wanted = reference(structure)
         assert wanted is not None
         for name, side in predicted.items():
+            if structure not in plan.named.get(name, plan.drawn[case]):
+                continue  # a network is not asked for what it never learnt
             found = side(structure)
             if found is not None:
                 _refuse_other_grid(found, wanted, shape_only=fixed is not None)

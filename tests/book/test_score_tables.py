@@ -88,6 +88,10 @@ def test_a_metric_that_no_record_has_is_no_column_but_is_named(organs):
     assert 'data-name="Loss_dice' not in html
 
 
+def test_a_metric_of_all_slices_alone_may_be_the_first(organs):
+    assert "seeds (sd of AUC, all slices)" in score_tables.means({"a": organs}, {"auc": "AUC"} | DSC).data
+
+
 def test_the_mean_is_tested_and_single_structures_are_not(organs):
     frame = score_tables.difference_rows(organs, [("two-stage", "unet")], DSC, {"Proposed": 0.8, "U-Net": 0.7})
     whole = row_of(frame, structure="mean", slices="all slices")

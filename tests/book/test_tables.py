@@ -87,7 +87,7 @@ def test_differences_are_those_of_the_protocol_and_change_one_thing():
     assert rows[tables.P].tolist() == ["0.062*", "0.062*"]  # two tests, 2 of the 64 sign flips are as extreme
     long = {name: 2 * values[name] for name in ("stepwise", "linear-scores")}
     (row,) = tables.differences(patients(long), PAPER, "dsc").to_dict("records")
-    assert row[tables.P] == "below 0.001"  # 2 of 4,096; a p of 0 there is none
+    assert row[tables.P] == "< 0.001"  # 2 of 4,096; a p of 0 there is none
     # The partner of the one that is left was not run.
     assert tables.differences(patients({"stepwise": first, "linear-unfused": first}), PAPER, "dsc").empty
 

@@ -155,6 +155,14 @@ def test_suspicious_spacing(tmp_path, spacing_mm, problem):
     assert check(tmp_path / "unknown") == []
 
 
+def test_units_that_are_wrong_in_every_case(tmp_path):
+    write(tmp_path / "cm", [arrays(name, spacing_mm=(0.3, 0.1, 0.1)) for name in "ab"])
+    assert [defect.problem for defect in check(tmp_path / "cm")] == ["an unlikely spacing"] * 2
+    write(tmp_path / "ct", list("ab"))
+    change(tmp_path / "ct" / "imagesTr" / "b_0001.nii.gz", lambda array: array + 1024)
+    assert (only(tmp_path / "ct").file, only(tmp_path / "ct").problem) == ("imagesTr/b_0001.nii.gz", "a CT without air")
+
+
 def test_every_defect_in_one_pass(tmp_path):
     root = tmp_path / "cohort"
     write(root, list("abcdef"))

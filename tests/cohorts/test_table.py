@@ -68,10 +68,20 @@ def test_an_empty_cell_is_an_empty_target_but_an_organ_that_nobody_drew(folder):
     assert not masks(cohort, 1)["GTVp"].any()
 
 
+def test_a_label_image_in_place_of_a_mask_is_refused(folder):
+    save(np.maximum(TUMOUR, 2 * np.roll(TUMOUR, 5, axis=2)).astype(np.uint8), folder / "one_gtv.nii.gz")
+    with pytest.raises(
+        InputError, match=r"2 values, 1 to 2, in the mask of one structure; likely cause: a label image"
+    ):
+        imported(folder, MASKS)
+
+
 def test_other_grids_are_resampled_to_the_reference_and_said(folder):
     flipped = np.ascontiguousarray(TUMOUR[:, :, ::-1]) * np.uint8(1)
     save(flipped, folder / "one_gtv.nii.gz", direction=np.diag([-1.0, 1.0, 1.0]), origin=(15.0, 0.0, 0.0))
-    save(np.arange(3 * 256, dtype=np.int16).reshape(3, 16, 16), folder / "one_ct.mha", spacing_mm=(6.0, 1.0, 1.0))
+    save(
+        np.arange(3 * 256, dtype=np.int16).reshape(3, 16, 16) - 1000, folder / "one_ct.mha", spacing_mm=(6.0, 1.0, 1.0)
+    )
     lines = []
     cohort = imported(folder, MASKS, lines)
     assert lines == [f"case one: {name} resampled to the grid of T1" for name in ("CT", "mask:GTVp")]

@@ -15,6 +15,7 @@ SPACING = (3.0, 1.0, 1.0)
 def arrays(name, patient=None, *, channels=2, suspect=False, spacing_mm=SPACING):
     """A case of 3 x 4 x 5 voxels that no other name shares."""
     image = np.arange(channels * 60, dtype=np.int32).reshape(channels, 3, 4, 5) + 1000 * sum(name.encode())
+    image[:, 0, -1, -1] = -1000  # the air of a CT
     label = np.zeros((3, 4, 5), np.uint8)
     label[1, 1:3, 2:4] = 1
     return CaseArrays(name, patient or name, image, label, spacing_mm, suspect)

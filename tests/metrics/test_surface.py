@@ -11,7 +11,6 @@ from monai.metrics.utils import get_code_to_measure_table, get_edge_surface_dist
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 
-from npcrepro.metrics import surface
 from npcrepro.metrics.overlap import count
 from npcrepro.metrics.panel import measure
 from npcrepro.metrics.surface import CONVENTIONS, DirectedDistances, surface_distances
@@ -177,21 +176,10 @@ def test_a_tolerance_that_is_a_multiple_of_the_spacing_counts(convention):
 # Agreement with slow references and with MONAI.
 
 
-@pytest.fixture(autouse=True)
-def forget_lines():
-    yield
-    surface._lines_around.cache_clear()
-
-
 @pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("lines", [1, 5, 300])
 @pytest.mark.parametrize(("shape", "spacing"), [((9, 12, 11), SPACING), ((23, 31), (0.7, 1.3))])
-def test_agrees_with_the_slow_reference(convention, lines, shape, spacing, monkeypatch):
-    """Few lines and small chunks send distances to the search tree, which has to give the same."""
-    monkeypatch.setattr(surface, "LINES", lines)
-    monkeypatch.setattr(surface, "CHUNK", 100)
-    surface._lines_around.cache_clear()
-    prediction, reference = blobs(lines, shape)
+def test_agrees_with_the_slow_reference(convention, shape, spacing):
+    prediction, reference = blobs(5, shape)
     prediction[5:] = False
     prediction[-1, -2] = True  # far away
     expected = slow_measure(prediction, reference, spacing, convention)

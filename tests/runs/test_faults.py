@@ -297,7 +297,9 @@ def test_ctrl_c_and_the_same_command_again(command, tmp_path, undisturbed, monke
         interrupt_fold_1(patch)
         code, out, err = command()
     assert (code, err) == (130, "")
-    assert out.splitlines()[-1] == "interrupted: 1 of 3 runs are finished; the same call goes on where this one stopped"
+    assert (
+        out.splitlines()[-1] == "interrupted: 1 of 3 runs are finished; the same call goes on from the last checkpoint"
+    )
     assert finished(tmp_path) == {"fold-00"}
     assert log(folders(tmp_path)["fold-01"])[-1]["event"] == "interrupted"
     assert half_written(tmp_path) == []

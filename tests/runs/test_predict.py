@@ -18,9 +18,10 @@ from npcrepro.base.files import read_json
 from npcrepro.cohorts.dicom import structures_of
 from npcrepro.cohorts.images import read_image
 from npcrepro.cohorts.layout import read_cohort
+from npcrepro.cohorts.prepared import prepare
 from npcrepro.protocol.method import Component, Use
 from npcrepro.protocol.settings import Settings
-from npcrepro.runs.predict import predict, train_on_all
+from npcrepro.runs.predict import data_of, predict, train_on_all
 from npcrepro.runs.records import find
 from npcrepro.sampling.slices import SliceData
 
@@ -139,6 +140,10 @@ def test_structures_that_stood_in_have_the_names_of_the_training(tmp_path):
     predict(record.folder, tmp_path / "images", tmp_path / "out", "cpu", silent)
     assert set(Asked.names) == {("GTVp",)}
     assert structures_of(tmp_path / "out" / "A.nii.gz") == {"GTV": (1,)}
+    # A lesson shows it on patients who have other structures, too.
+    more = prepare(read_cohort(tmp_path / "limbs"), tmp_path / "runs" / "prepared")
+    data = data_of(record, replace(more, structures={"Cord": (2,), "GTV": (1,), "Jaw": (3,)}))
+    assert data.structures == ("GTV",)
 
 
 @pytest.mark.parametrize("axes", ["RAS", "SLP"])

@@ -180,6 +180,19 @@ def test_labels_that_are_none(text, words):
         parse_labels(text)
 
 
+def test_a_prediction_that_names_its_structures_is_read_by_name(tmp_path):
+    """Networks count their structures in their own order; this one has no CTV."""
+    reference = folder(tmp_path / "ref", a=box(0) + box(3, 2))
+    predicted = folder(tmp_path / "pred", a=box(0, 2) + box(3, 1))
+    own = {"labels": {"background": 0, "GTVnd": 1, "GTVp": 2}, "file_ending": ".nii.gz"}
+    (predicted / "dataset.json").write_text(json.dumps(own))
+    scores = one(predicted, reference, labels=parse_labels("GTVp=1,GTVnd=2,CTV=3"))
+    assert scores.cases[["structure", "dsc"]].values.tolist() == [["GTVp", 1.0], ["GTVnd", 1.0]]
+    assert "A: not in its own dataset.json, so not scored: CTV" in scores.notes
+    # Names that have nothing in common say nothing of the codes.
+    assert means(one(predicted, reference, labels=parse_labels("tumour=2,nodes=1")))["tumour", "dsc"][0] == 0
+
+
 def test_folders_of_masks(tmp_path):
     """Of the references, b has no Parotid."""
     drawn, predicted = tmp_path / "drawn", tmp_path / "pred"

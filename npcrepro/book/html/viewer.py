@@ -88,9 +88,9 @@ def bundle(
 
 
 def _row(patient: Patient, thresholds: Mapping[str, float]) -> dict[str, str]:
-    """Cells of the table: the patient, what is told of it, and the DSC of the first method at its start."""
+    """Cells of the table: the patient, what is told of it, and if no DSC is, that of the first method at its start."""
     row = {"patient": patient.name} | dict(patient.about)
-    if patient.probabilities:
+    if patient.probabilities and not any(name.startswith("DSC") for name in row):
         method, maps = next(iter(patient.probabilities.items()))
         structure, truth = next(iter(patient.masks.items()))
         found = overlap.count(marked(stored(maps[structure]), thresholds[method]), truth > 0)

@@ -35,6 +35,7 @@ from npcrepro.cohorts.prepared import prepare
 from npcrepro.findings import audit
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Method, Stage
+from npcrepro.protocol.settings import Settings
 from npcrepro.runs.predict import read_run
 from npcrepro.runs.published import RESULTS
 from npcrepro.runs.weights import published_weights
@@ -53,6 +54,11 @@ BOX = {
 NARROW_IN = 4.7  # width of a chart
 LABEL_LETTERS = 40  # below an axis of that width
 LINE_LETTERS = 22  # of a name that is turned
+# Said of differences whose interval excludes 0.
+AGREE = "These 95 % intervals over patients exclude 0, and all seeds agree in sign:"
+DISAGREE = "These 95 % intervals over patients exclude 0, but seeds disagree in sign, so nothing is decided:"
+ONE_SEED = "These 95 % intervals over patients exclude 0, but rest on one seed:"
+SHARED_SEEDS = "A difference uses only the seeds that both methods have, so it can differ from that of the means above."
 
 
 def narrow(figure: Figure, alt: str) -> Picture:
@@ -111,7 +117,8 @@ class Lesson:
             "patients": f"{tested} tested, {span([len(fold['train']) for fold in folds])} train a network",
             "matrix": " × ".join(map(str, size["matrix"])),
             "width": f"{size['width']:g} of {full}",
-            "updates": f"{size['updates']:,}, each on {size['batch_size']} samples",
+            "updates": f"{size['updates']:,}, each on {size['batch_size']} samples"
+            + "; the stages of a network share them" * (len(first["stages"]) > 1),
         }
         rows = [(word, str(theirs[key]), ours[key]) for key, word in BOX.items()]
         return HTML(frame(rows, ("", "the paper", "here"), "The paper and the runs behind this page"))
@@ -185,11 +192,12 @@ class Lesson:
     def browse(self, limits: tuple[float, float] | None = None) -> None:
         """The same patients to look around in, with the threshold to move; see `npcrepro.book.html.viewer`."""
         trained, title = self.trained, self.trained.record.method.title
-        patients = []
+        patients, several = [], len(trained.structures) > 1
         for place, case in trained.places.items():
             found = {title: trained.probabilities[case]}
             one = volume_files.patient_of(trained.cohort, case, found, trained.structures, limits=limits)
-            patients.append(replace(one, about={"place": place}))
+            mean = {f"DSC, mean of {len(trained.structures)} structures": f"{trained.dsc(case):.2f}"} if several else {}
+            patients.append(replace(one, about={"place": place} | mean))
         colours = {volume_files.REFERENCE: style.REFERENCE, title: result.PREDICTION}
         thresholds = {title: trained.record.method.threshold}
         slices.show_images(trained.cohort, self.settings, viewer.show, patients, colours, thresholds)
@@ -232,20 +240,28 @@ class Lesson:
             f"({len(losses)} updates)."
         )
 
-    def differences_text(self, *pairs: tuple[str, str], metric: str = "dsc") -> str:
-        """Which of these differences have an interval without 0, in a sentence or two."""
-        found = {pair: self.published.difference(*pair, metric).difference for pair in pairs}
+    def differences_text(self, *pairs: tuple[str, str]) -> str:
+        """Which of these differences of the DSC have an interval without 0, and whether their seeds agree in sign."""
+        found = {pair: self.published.difference(*pair).difference for pair in pairs}
+        seeds = self.published.patients.groupby("method").seed.agg(frozenset)
+        note = SHARED_SEEDS * any(seeds[first] != seeds[second] for first, second in pairs)
         clear = [pair for pair, one in found.items() if tables.side(one)]
         if not clear:
             who = "The interval holds 0" if len(pairs) == 1 else f"All {len(pairs)} intervals hold 0"
-            return f"{who}: on these patients no difference is clear."
+            return f"{who}: on these patients no difference is clear. {note}"
         ends = [end for pair in clear for end in (found[pair].low, found[pair].high)]
         digits = 2 if all(round(end, 2) for end in ends) else 3  # an end that is not 0 does not look like it
-        told = "\n".join(f"* *{tables.minus(self.paper, *pair)}* {_interval(found[pair], digits)}" for pair in clear)
+        told: dict[str, list[str]] = {AGREE: [], DISAGREE: [], ONE_SEED: []}
+        for pair in clear:
+            signs = np.sign(self.published.by_seed(*pair).mean())
+            kind = ONE_SEED if len(signs) == 1 else AGREE if signs.nunique() == 1 else DISAGREE
+            more = f"; {self.published.seed_by_seed(*pair)}" * (kind == DISAGREE)
+            told[kind].append(f"* *{tables.minus(self.paper, *pair)}* {_interval(found[pair], digits)}{more}")
+        lists = [f"{kind}\n\n{line}" for kind, lines in told.items() if (line := "\n".join(lines))]
         rest = len(pairs) - len(clear)
         left = "The other interval holds" if rest == 1 else f"The other {rest} intervals hold"
-        others = f"{left} 0, so we cannot say which method is better." if rest else ""
-        return f"These differences are clear of 0, with 95 % intervals:\n\n{told}\n\n{others}"
+        others = f"{left} 0, so we cannot say which method is better. " if rest else ""
+        return "\n\n".join([*lists, others + note])
 
     def learning_curves(self, *methods: str) -> Picture:
         """Training and validation loss of the runs of the page."""
@@ -254,6 +270,14 @@ class Lesson:
         names = in_words(style.titles(self.chapter.paper)[name] for name in style.methods_of(rows, self.chapter.paper))
         figure = charts.learning_curves(rows, self.chapter.paper)
         return narrow(figure, f"Training and validation loss over the updates, stage by stage, of {names}.")
+
+    def folded(self, *parts) -> HTML:
+        """Tables and charts of the runs of the page; to be unfolded where they only show that everything runs."""
+        kind, title = "details", "Check that it runs: a few updates on synthetic images"
+        if self.settings.cohort != Settings.cohort:
+            kind, title = "details open", f"Scores and losses on {escape(self.chapter.prepared.name)}"
+        shown = "".join(part._repr_html_() for part in parts)
+        return HTML(f"<{kind}><summary>{title}</summary>{shown}</details>")
 
     # Audit and provenance
 

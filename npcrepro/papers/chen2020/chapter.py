@@ -144,31 +144,19 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
 
 
 def weights_line(results: PublishedResults) -> Markdown:
-    """Which rule chose the weights of published runs of two stages, and in how many the other rule chooses others."""
-    titles = {method.name: method.title for method in results.paper.methods}
-    two = [run for run in results.published.runs if len(results.published.methods[run["method"]]["stages"]) == 2]
-    old = [run for run in two if choosing(run) != CHOOSING]
-    if not old:
-        return Markdown("Weights are those of the best check of both stages." if two else "")
+    """Which networks of two stages were tested with weights that today's rule, the best check of both stages, does not
+    choose: older runs have those of the best check of their second stage. Empty where there are none."""
     history = results.published.history.set_index(["method", "fold", "seed"]).sort_index()
-    changed = []
-    for run in old:
-        checks = history.loc[[(run["method"], run["fold"], run["seed"])]]
-        best = checks.groupby("stage", sort=False).validation_loss.min()
-        if best.iloc[0] < best.iloc[1]:
-            changed.append(titles[run["method"]])
-    newer = {titles[run["method"]] for run in two} - {titles[run["method"]] for run in old}
-    others = f"; {' and '.join(sorted(newer))} has those of the best check of both" if newer else ""
-    if changed:
-        told = f"{len(changed)} would have been tested with other weights: {', '.join(dict.fromkeys(changed))}. "
-        told += "Read differences from these with caution until there are new runs"
-    else:
-        told = "none would have been tested with other weights, so no number here depends on the rule"
-    return Markdown(
-        f"**{'Two rules' if newer else 'An older rule'} of choosing weights.** {plural(len(old), 'run')} of two stages "
-        f"have the weights of the best check of their second stage{others}. Today it is the best check of both. "
-        f"By this rule, {told}. Networks of one stage are the same by both rules."
-    )
+    changed = {}
+    for run in results.published.runs:
+        if len(results.published.methods[run["method"]]["stages"]) == 2 and choosing(run) != CHOOSING:
+            checks = history.loc[[(run["method"], run["fold"], run["seed"])]]
+            best = checks.groupby("stage", sort=False).validation_loss.min()
+            if best.iloc[0] < best.iloc[1]:
+                changed[f"*{results.paper.method(run['method']).title}*"] = True
+    whose = "its" if len(changed) == 1 else "their"
+    told = f"The weights of {in_words(changed)} were chosen by an older rule. Read {whose} differences with caution."
+    return Markdown(told if changed else "")
 
 
 def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Results) -> Markdown:

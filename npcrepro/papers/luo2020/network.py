@@ -177,7 +177,8 @@ class TwoStageUNet(nn.Module):
         hits = inside.any(dim=0)[0].nonzero().flatten()
         if not len(hits):
             return slice(0, length)
-        # SILENT: a margin; a 32nd of the side, 16 of 512 pixels.
+        # SILENT: a margin, only for the method that crops to the box of the first map; a 32nd of the side, 16 of 512
+        # pixels.
         margin = max(unit, length // 32)
         first, last = int(hits[0]) - margin, int(hits[-1]) + 1 + margin
         return slice(max(0, first // unit * unit), min(length, -(-last // unit) * unit))

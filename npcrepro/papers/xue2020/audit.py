@@ -192,14 +192,15 @@ def number_of_pairs(reported: Reported) -> Finding:
     # Correlations fall with the number of pairs, so that these numbers follow one another.
     ordinary = [n for n in range(*slices) if all(0.3 < r < UNUSUAL_CORRELATION for r in correlations(n).values())]
     span = f"{ordinary[0]} to {ordinary[-1]}" if ordinary else "none"
-    lines.append(
+    told = (
         f"The ASD needs {fewest} pairs or more; {patients} patients have some {slices[0]} to {slices[1]} slices with "
         f"tumour, of which {span} explain all four p with ordinary correlations."
     )
     by_patient = max(correlations(patients).values()) <= UNUSUAL_CORRELATION
     verdict = "consistent" if by_patient else "cannot tell" if ordinary else "inconsistent"
+    told += " So slices were probably tested, not patients." * (verdict == "cannot tell")
     numbers = {"fewest": fewest, "from": min(ordinary, default=nan), "to": max(ordinary, default=nan)}
-    return Finding(verdict, tuple(lines), numbers)
+    return Finding(verdict, (told, *lines), numbers)
 
 
 @check("X09", where="Abstract, Section 2",
@@ -223,8 +224,8 @@ def decay(reported: Reported) -> Finding:
     text = reported["text"]
     shrink, drops = text["learning_rate"] * text["decay"], text["epochs"] // text["patience"]
     lines = (
-        f"As weight decay the weights would shrink by {100 * shrink:.1f} % in a step, to a third in "
-        f"{log(1 / e) / log(1 - shrink):.0f}.",
+        f"As weight decay the weights would shrink by {100 * shrink:.1f} % in a step, to {100 / e:.0f} % in "
+        f"{log(1 / e) / log(1 - shrink):.0f} steps.",
         f"As factor of the rate at most {drops} drops, to {text['learning_rate'] * text['decay'] ** drops:.1e}.",
     )
     same = len(set(text["decay_is"].values())) == 1
@@ -233,11 +234,12 @@ def decay(reported: Reported) -> Finding:
 
 @cache
 def _billion_macs(name: str) -> float:
-    from npcrepro.book import tables
+    from npcrepro.models.layers import count_layers
     from npcrepro.protocol import registry
 
     paper = registry.load("xue2020")
-    return tables.layers(paper.method(name), paper.profile("paper"))["MAC (millions)"].sum() / 1000
+    method, profile = paper.method(name), paper.profile("paper")
+    return count_layers(lambda: method.build(profile.width), method.input_shape(profile))[2] / 1e9
 
 
 @check("X11", where="Section 2, Discussion",

@@ -12,7 +12,7 @@ from scipy import stats
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
-from npcrepro.base.wording import DASH, plural
+from npcrepro.base.wording import DASH, in_words, plural, span
 from npcrepro.book import tables
 from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
 from npcrepro.book.lesson.result import Maps, Trained
@@ -102,38 +102,55 @@ def _flattened(_module, _inputs, maps: torch.Tensor) -> torch.Tensor:
 
 
 def at_full_width(narrower: PublishedResults) -> str:
-    """What a long training at the paper's width reaches, beside the narrower one on the same patients."""
-    full, name = PublishedResults(narrower.paper, LONG), PAIR[0]
-    dsc = [
-        one.averaged[one.averaged.method == name].set_index("patient").dsc.rename(title)
-        for title, one in (("full", full), ("narrow", narrower))
-    ]
-    both = pd.concat(dsc, axis=1).dropna()
-    difference, mean = statistics.paired(both.full, both.narrow).difference, statistics.summarise(both.full)
+    """The mean Dice of a long training at the paper's width, beside single trainings of the narrower network on the
+    same patients."""
+    full = PublishedResults(narrower.paper, LONG)
+    rows = (one.over_structures.pivot(index="patient", columns=["method", "seed"]).dsc for one in (full, narrower))
+    both = pd.concat([one[PAIR[0]] for one in rows], axis=1, join="inner", keys=("full", "narrow"))
+    wide, ends = both.full.mean(), both.narrow.mean()
     updates = full.published.runs[0]["profile"]["updates"]
+    inside, times = wide.between(ends.min(), ends.max()).all(), "once" if len(wide) == 1 else f"{len(wide)} times"
     return (
-        f"At full width, trained once for up to {updates:,} updates, DeepLabv3+ has a mean Dice of {mean.mean:.2f} "
-        f"({mean.low:.2f} to {mean.high:.2f}) on {plural(len(both), 'patient')}. On these patients that is "
-        f"{difference.mean:+z.3f} ({difference.low:+z.3f} to {difference.high:+z.3f}) against the narrower network."
+        f"At full width, trained {times} for up to {updates:,} updates, DeepLabv3+ has a mean Dice of "
+        f"{wide.mean():.2f} on {plural(len(both), 'patient')}. The {plural(len(ends), 'training')} of the narrower "
+        f"network end between {ends.min():.2f} and {ends.max():.2f}"
+        f"{', so no effect of the width or of the longer training is seen' if inside else ''}."
     )
 
 
-def reported_beside(reported: Reported, results: Results):
-    """The paper's means and standard deviations over patients beside ours, of other patients, for both networks; and
-    `t_tests` of ours."""
+def reported_beside(reported: Reported, results: Results) -> tuple:
+    """Two tables: the paper's means and standard deviations over patients beside ours, of other patients, for both
+    networks; and `t_tests` of ours."""
     rows = []
     for column, metric in METRICS.items():
         digits, line = round(-np.log10(2 * half(reported, column))), {"metric": audit.TITLES[column]}
         for row, name in zip(audit.networks(reported), PAIR, strict=True):
             values = results.averaged[results.averaged.method == name][metric].dropna()
             ours = f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
-            line[f"{row['model']} reported"] = "{mean:.{0}f} ± {sd:.{0}f}".format(digits, **row[column])
-            line[f"{row['model']} ours"] = ours if len(values) > 1 else DASH
+            line[f"{row['model']}, paper"] = "{mean:.{0}f} ± {sd:.{0}f}".format(digits, **row[column])
+            line[f"{row['model']}, ours"] = ours if len(values) > 1 else DASH
         rows.append(line)
-    n = results.averaged.patient.nunique()
-    first, second = (results.paper.method(name).title for name in PAIR)
-    caption = f"Mean ± sd over patients, ours over {n}; distances of border voxels; {first} minus {second}, paired"
-    return tables.show(pd.DataFrame(rows).merge(t_tests(reported, results)), f"{caption} ({results.made})", precision=3)
+    tests, trainings = t_tests(reported, results), span([len(results.means_by_seed(name)) for name in PAIR])
+    caption = (
+        f"Mean ± standard deviation over patients. Ours: {plural(results.averaged.patient.nunique(), 'patient')}, "
+        f"{trainings} trainings averaged, distances between border voxels."
+    )
+    paired = f"{tables.minus(results.paper, *PAIR)}, the same {span(list(tests.patients))} patients."
+    tests = tests.drop(columns=["patients", "correlation"])
+    return tables.show(pd.DataFrame(rows), caption), tables.show(tests, paired, precision=3)
+
+
+def small_p(reported: Reported, results: Results) -> str:
+    """Which metrics have a p below `tables.ALPHA` on our patients, and whether seeds agree, in sentences."""
+    tests = t_tests(reported, results).set_index("metric").filter(like="p (").min(axis=1)
+    small = {audit.TITLES[one]: metric for one, metric in METRICS.items() if tests[audit.TITLES[one]] < tables.ALPHA}
+    told = [f"Of our p, those of {in_words(small)} are below {tables.ALPHA:g}."] if small else []
+    for title, metric in small.items():
+        means = results.by_seed(*PAIR, metric).mean()
+        told.append(f"The difference of the {title} is {means.min():+.3g} to {means.max():+.3g} from seed to seed.")
+        if means.min() < 0 < means.max():
+            told.append("A single training of each network could have shown either sign.")
+    return " ".join(told) or f"No p of ours is below {tables.ALPHA:g}."
 
 
 def t_tests(reported: Reported, results: Results) -> pd.DataFrame:
@@ -143,7 +160,7 @@ def t_tests(reported: Reported, results: Results) -> pd.DataFrame:
     for column, metric in METRICS.items():
         wide = results.averaged.pivot(index="patient", columns="method", values=metric)[list(PAIR)].dropna()
         p, bound = audit.p_value(reported, column)
-        rows.append((audit.TITLES[column], *_tested(wide), f"{'below ' * bound}{p:g}"))
+        rows.append((audit.TITLES[column], *_tested(wide), f"{'< ' * bound}{p:g}"))
     names = ["metric", "patients", "mean difference", "correlation", "p (paired t)", "p (sign flip)", "reported p"]
     return pd.DataFrame(rows, columns=names)
 

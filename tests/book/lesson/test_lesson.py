@@ -1,12 +1,14 @@
 """What all lessons have in common."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 
-from npcrepro.book.lesson.lesson import BOX, Lesson, narrow
+from npcrepro.book.lesson.lesson import AGREE, BOX, DISAGREE, ONE_SEED, SHARED_SEEDS, Lesson, narrow
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
 
@@ -52,6 +54,29 @@ def test_only_an_interval_without_zero_is_told(lesson):
     assert f"*Stepwise, linear scores minus Stepwise, ReLU scores* {found[0].mean:+.2f}" in told
     assert "One-shot" not in told
     assert page.differences_text(pairs[1]).startswith("The interval holds 0")
+
+
+def test_clear_differences_are_told_apart_by_the_signs_of_their_seeds(lesson):
+    page = lesson("luo2020")
+    shared, decided = ("two-stage", "no-pooling"), ("two-stage", "unet")
+    told = page.differences_text(decided, shared, ("unet-tuned", "unet"))
+    agree, disagree, once = (told.index(words) for words in (AGREE, DISAGREE, ONE_SEED))
+    assert agree < told.index("*Proposed minus U-Net*") < disagree
+    assert disagree < told.index(page.published.seed_by_seed(*shared)) < once < told.index("*U-Net, tuned minus U-Net*")
+    assert told.endswith(SHARED_SEEDS)
+    assert SHARED_SEEDS not in page.differences_text(decided)
+    assert (DISAGREE in page.differences_text(decided), AGREE in page.differences_text(shared)) == (False, False)
+
+
+def test_a_check_on_synthetic_images_is_folded_and_ones_own_results_are_not(lesson):
+    page = lesson("li2018")
+    table = pd.DataFrame({"method": ["Stepwise"]}).style
+    folded = page.folded(table, table).data
+    assert folded.startswith("<details><summary>Check that it runs: a few updates on synthetic images</summary>")
+    assert folded.count("Stepwise") == 2
+    page.settings = replace(page.settings, cohort="mine")
+    page.chapter.prepared = SimpleNamespace(name="<mine>")
+    assert page.folded(table).data.startswith("<details open><summary>Scores and losses on &lt;mine&gt;</summary>")
 
 
 def test_the_loss_of_a_short_training_is_averaged_at_both_ends():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from core_cases import case_arrays, finish, write_tiny
 
-from npcrepro.book.html import viewer
+from npcrepro.book.html import viewer, volume_files
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.lesson import Lesson
 from npcrepro.cohorts.layout import read_cohort
@@ -49,6 +49,19 @@ def test_patients_to_browse_are_those_of_the_figure_at_the_threshold_of_the_meth
     for one in patients:
         assert np.array_equal(one.probabilities[title]["GTVp"], samples.probabilities[one.name][0])
         assert one.limits == (0, 9)
+
+
+def test_patients_of_several_structures_have_the_mean_by_which_they_are_ranked(trained, monkeypatch):
+    _, samples = trained
+    shown = []
+    monkeypatch.setattr(viewer, "show", lambda *given: shown.append(given))
+    monkeypatch.setattr(volume_files, "patient_of", lambda *given, **more: volume_files.Patient(given[1], {}, {}, ()))
+    several = SimpleNamespace(
+        structures=("Cord", "Brain"), record=samples.record, places=samples.places, cohort=samples.cohort,
+        probabilities=samples.probabilities, dsc=lambda case: 0.625,
+    )  # fmt: skip
+    Lesson.browse(SimpleNamespace(trained=several, settings=Settings()))
+    assert {one.about["DSC, mean of 2 structures"] for one in shown[0][0]} == {"0.62"}
 
 
 def test_pieces_that_a_prediction_drops_are_not_shown(trained, monkeypatch):

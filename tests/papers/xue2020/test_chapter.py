@@ -31,19 +31,43 @@ def record(folder, patients=10, **about):
 
 
 def test_voxel_distances_stand_beside_the_printed_numbers(tmp_path):
-    shown = chapter.reported_beside(REPORTED, record(tmp_path / "made-up")).data.set_index("metric")
-    assert shown.loc["HD (mm)", "DeepLabv3+ reported"] == "10.9 ± 8.6"
-    assert shown.loc["HD (mm)", "DeepLabv3+ ours"] == "20.9 ± 0.9"
-    assert shown.loc["DSC", "U-Net reported"] == "0.73 ± 0.13"
-    assert shown.loc["DSC", ["patients", "reported p"]].tolist() == [10, "below 0.001"]
+    tables = chapter.reported_beside(REPORTED, record(tmp_path / "made-up"))
+    shown, tested = (table.data.set_index("metric") for table in tables)
+    assert shown.loc["HD (mm)", "DeepLabv3+, paper"] == "10.9 ± 8.6"
+    assert shown.loc["HD (mm)", "DeepLabv3+, ours"] == "20.9 ± 0.9"
+    assert shown.loc["DSC", "U-Net, paper"] == "0.73 ± 0.13"
+    assert "Ours: 10 patients, 2 trainings averaged" in tables[0].caption
+    assert tables[1].caption == "DeepLabv3+ minus U-Net, the same 10 patients."
+    assert tested.columns.tolist() == ["mean difference", "p (paired t)", "p (sign flip)", "reported p"]
+    assert tested.loc["DSC", "reported p"] == "< 0.001"
+    assert ">< 0.001</td>" in tables[1].to_html()
 
 
-def test_the_training_at_full_width_is_compared_on_the_patients_that_both_have(tmp_path, monkeypatch):
-    narrow = record(tmp_path / "narrow", patients=12)
-    wide = cases({"deeplabv3plus": scores(0.7, 8, 2)})
+def test_a_small_p_of_ours_is_named_with_the_difference_of_each_seed(tmp_path):
+    results = record(tmp_path / "made-up")
+    told = chapter.small_p(REPORTED, results)
+    assert told.startswith("Of our p, those of DSC, JI, ASD (mm) and HD (mm) are below 0.05.")
+    assert told.endswith("The difference of the HD (mm) is -1.5 to -1.5 from seed to seed.")
+    results.over_structures.loc[results.over_structures.seed == 0, "voxel_hd_mm"] *= -1
+    swayed = "is -1.5 to +1.5 from seed to seed. A single training of each network could have shown either sign."
+    assert chapter.small_p(REPORTED, results).endswith(swayed)
+    results.averaged["dsc"] = results.averaged["jsc"] = 0.5 + results.averaged.voxel_hd_mm % 1
+    assert chapter.small_p(REPORTED, results).startswith("Of our p, those of ASD (mm) and HD (mm) are")
+    few = record(tmp_path / "few", patients=5)
+    assert chapter.small_p(REPORTED, few) == "No p of ours is below 0.05."
+
+
+@pytest.mark.parametrize(("reached", "inside"), [(0.8, False), (0.6, True)])
+def test_a_training_at_full_width_stands_beside_each_of_the_narrower_network(tmp_path, monkeypatch, reached, inside):
+    dsc = np.array([[0.5, 0.7]] * 8 + [[0.1, 0.1]] * 4)  # the last four patients were tested by this record alone
+    publish(tmp_path / "narrow", cases({"deeplabv3plus": dsc, "unet": dsc}))
+    wide = cases({"deeplabv3plus": np.full((8, 1), reached)})
     publish(tmp_path / "wide", wide, profile={"name": "long", "updates": 8000})
     monkeypatch.setattr(chapter, "LONG", tmp_path / "wide")
-    assert "on 8 patients. On these patients that is +0.1" in chapter.at_full_width(narrow)
+    told = chapter.at_full_width(PublishedResults(PAPER, tmp_path / "narrow"))
+    assert f"trained once for up to 8,000 updates, DeepLabv3+ has a mean Dice of {reached:.2f} on 8 patients" in told
+    assert "The 2 trainings of the narrower network end between 0.50 and 0.70" in told
+    assert ("no effect of the width or of the longer training is seen" in told) == inside
 
 
 def test_taps_that_meet_the_map_are_counted_with_a_convolution():
@@ -91,7 +115,7 @@ def test_the_t_test_of_the_paper_is_over_patients(tmp_path):
     assert row["patients"] == 10
     assert row["mean difference"] == pytest.approx((wide.deeplabv3plus - wide.unet).mean())
     assert row["p (paired t)"] == pytest.approx(stats.ttest_rel(wide.deeplabv3plus, wide.unet).pvalue)
-    assert row["reported p"] == "below 0.001"
+    assert row["reported p"] == "< 0.001"
     few = chapter.t_tests(REPORTED, record(tmp_path / "few", patients=5))
     assert few[["p (paired t)", "p (sign flip)"]].isna().all(axis=None)
     assert chapter.correlations(results, "dsc") == pytest.approx([wide.corr().iloc[0, 1]] * 2)
