@@ -203,10 +203,10 @@ def _score_case(case: str, plan: _Plan) -> list[dict]:
     files = plan.references[case]
     reference = open_case(files, plan.codes, plan.known)
     predicted = {}
-    for name, side in plan.sides.items():
+    for name, its_files in plan.sides.items():
         codes = plan.named.get(name, plan.codes)
         known = {code for each in codes.values() for code in each} if name in plan.named else plan.known
-        predicted[name] = open_case(side.get(case), codes, known)
+        predicted[name] = open_case(its_files.get(case), codes, known)
     fixed = UNKNOWN_SPACING if plan.spacing_mm is None and is_bare(files) else plan.spacing_mm
     rows = []
     for structure in plan.drawn[case]:

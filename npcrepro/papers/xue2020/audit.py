@@ -239,7 +239,9 @@ def _billion_macs(name: str) -> float:
 
     paper = registry.load("xue2020")
     method, profile = paper.method(name), paper.profile("paper")
-    return count_layers(lambda: method.build(profile.width), method.input_shape(profile))[2] / 1e9
+    macs = count_layers(lambda: method.build(profile.width), method.input_shape(profile))[2]
+    assert macs is not None, "networks of 2-D convolutions can be counted"
+    return macs / 1e9
 
 
 @check("X11", where="Section 2, Discussion",
