@@ -80,7 +80,7 @@ class Configuration:
             {"paper": self.method.paper}
             | {name: getattr(self, name) for name in parts}
             | {"used": {method: [each.sha256 for each in runs] for method, runs in self.used.items()}}
-            | {"code_sha256": _code_of((*self.method.targets, *(KEEPING_CODE * self.method.largest_component)))}
+            | {"code_sha256": code_of(self.method)}
         )
 
     @cached_property

@@ -170,7 +170,7 @@ def test_a_number_whose_sum_was_changed_with_it(altered, tmp_path):
 
 def test_no_zip_file_and_no_archive(tmp_path):
     (tmp_path / "page.zip").write_text("<html>")
-    assert "is no zip or tar archive" in refused(tmp_path / "page.zip", tmp_path)
+    assert "is no zip archive" in refused(tmp_path / "page.zip", tmp_path)
     assert "has no manifest.json" in refused(write(tmp_path / "other.zip", {"a.txt": "a"}), tmp_path)
     assert "is not there" in refused(tmp_path / "nothing.zip", tmp_path)
     (tmp_path / "half.zip").write_bytes(write(tmp_path / "whole.zip", {"a.txt": "a" * 1000}).read_bytes()[:500])

@@ -168,14 +168,10 @@ def wrapped(title: str, width: int) -> str:
     return "\n".join(line.replace("+ ", "+") for line in lines)
 
 
-def grid(rows: int, columns: int, text_in: float = 0) -> tuple[Figure, np.ndarray]:
-    """A figure of square places for images, without ticks, and its axes ``(rows, columns)``.
-
-    Args:
-        text_in: height in inches of what stands around the images of a row.
-    """
+def grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+    """A figure of square places for images, without ticks, and its axes ``(rows, columns)``."""
     side = min(WIDTH_IN / columns, 3.0)
-    size = (side * columns, (side + text_in) * rows + 0.5)
+    size = (side * columns, side * rows + 0.5)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])

@@ -1,20 +1,17 @@
 """Download public sets, where a transfer that was interrupted goes on, and unpack them in one piece or not at all."""
 
 import errno
-import gzip
 import hashlib
 import re
 import shutil
 import ssl
 import stat
-import tarfile
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import writing_folder
@@ -25,7 +22,7 @@ CHUNK = 1 << 20
 TIMEOUT_S = 60
 ATTEMPTS = 5
 PROGRESS_STEPS = 20  # lines for a transfer; where the server does not say how long the file is, one for each 100 MB
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 CAUSES = dict.fromkeys((401, 403), "the publisher asks for a registration now")
 CAUSES |= dict.fromkeys((404, 410), "the file was moved or withdrawn")
 # What a connection may raise. Other errors of the operating system are about the disk.
@@ -153,35 +150,25 @@ def _size(path: Path) -> int:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip or tar archive into a new folder.
+    """Unpack a zip archive into a new folder.
 
     Raises InputError, with nothing left behind, for an archive that is damaged, asks for a password, names a path
     outside the folder, holds links or devices, or is larger than the room on the disk.
     """
-
-    def extract(opened: Any, members: list, needed: int, **options: Any) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        require_room(folder.parent, needed, f"{archive.name}, unpacked,")
-        with writing_folder(folder) as place:
-            opened.extractall(place, members, **options)
-
+    if not zipfile.is_zipfile(archive):
+        raise InputError(f"{archive} is no zip archive: an interrupted download, or an error page")
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                for info in file.infolist():
-                    odd = stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
-                    locked = "locked with a password (unpack it with 7z)" if info.flag_bits & 1 else ""
-                    # zipfile cuts a name at a NUL byte and takes '..' out of it: judge the name as it was written.
-                    info.filename = _checked(archive, info.orig_filename, locked or "a link or a device" * odd)
-                extract(file, file.infolist(), sum(info.file_size for info in file.infolist()))
-        elif tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tar:
-                for member in tar.getmembers():
-                    odd = not (member.isfile() or member.isdir())
-                    member.name = _checked(archive, member.name, "a link or a device" * odd)
-                extract(tar, tar.getmembers(), sum(member.size for member in tar.getmembers()), filter="data")
-        else:
-            raise InputError(f"{archive} is no zip or tar archive: an interrupted download, or an error page")
+        with zipfile.ZipFile(archive) as file:
+            for info in file.infolist():
+                odd = stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
+                locked = "locked with a password (unpack it with 7z)" if info.flag_bits & 1 else ""
+                # zipfile cuts a name at a NUL byte and takes '..' out of it: judge the name as it was written.
+                info.filename = _checked(archive, info.orig_filename, locked or "a link or a device" * odd)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            needed = sum(info.file_size for info in file.infolist())
+            require_room(folder.parent, needed, f"{archive.name}, unpacked,")
+            with writing_folder(folder) as place:
+                file.extractall(place)
     except DAMAGED as problem:
         raise InputError(f"{archive} cannot be unpacked ({problem}): damaged, or a format of another tool") from None
 
