@@ -107,6 +107,13 @@ def test_a_warning_is_named_and_the_cohort_is_prepared(root, tmp_path, spoil, fi
     assert prepare(read_cohort(root), tmp_path / "prepared").case_names[0] == "a"
 
 
+def test_images_to_segment_need_no_dataset_json(root):
+    (root / "imagesTr").rename(root / "imagesTs")
+    shutil.rmtree(root / "labelsTr")
+    (root / "dataset.json").unlink()
+    assert (only(root).severity, only(root).file, only(root).problem) == ("warning", "dataset.json", "missing")
+
+
 def test_what_is_no_defect(root, tmp_path):
     change(root / "labelsTr/a.nii.gz", lambda a: a.astype(np.float32) * 0.9995)
     change(root / LABEL, spacing_mm=(3.0, 1.0005, 1.0), origin=(0.05, 0, 0))  # rounding of a header
