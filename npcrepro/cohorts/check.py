@@ -193,7 +193,7 @@ def _orientation_defects(geometries: dict[str, dict[str, list[float]]]) -> list[
             defects.append(Defect("warning", file, "oblique axes", f"{off:.0f} degrees off the patient's axes", cause))
     if usual != "LPS" and usual[2] in "SI":
         cause = "written by a tool with other conventions; arrays and figures are mirrored, labels still match"
-        folder = next(iter(geometries)).split("/")[0]
+        folder = next(iter(geometries)).split("/")[0] or "images"
         defects.append(Defect("warning", folder, "axes are not those of the patient (LPS)", f"axes {usual}", cause))
     return defects
 

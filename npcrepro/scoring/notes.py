@@ -37,8 +37,11 @@ def on_structures(names: Sequence[str], drawn: Mapping[str, Sequence[str]], left
     return notes + ([f"not drawn in the reference, so not scored: {listed(lines)}"] if lines else [])
 
 
-def on_own_names(name: str, own: Iterable[str], names: Sequence[str]) -> list[str]:
-    """Structures that a prediction does not have by its own ``dataset.json``."""
+def on_own_names(name: str, beside: bool, own: Iterable[str] | None, names: Sequence[str]) -> list[str]:
+    """Structures that a prediction does not have by the ``dataset.json`` beside it, or why that file does not count."""
+    if own is None:
+        cause = "its labels cannot be read, or have none of the names of the reference"
+        return [f"{name}: its own dataset.json does not count, as {cause}"] if beside else []
     lacking = [structure for structure in names if structure not in own]
     return [f"{name}: not in its own dataset.json, so not scored: {listed(lacking)}"] if lacking else []
 

@@ -80,10 +80,11 @@ def _rows(scores: Scores, beside: Published) -> pd.DataFrame:
     wanted = wanted[wanted.fold.isin(wanted.fold[wanted.case.isin(scores.cases.case)])]
     about = wanted[["case", "structure", "patient", "suspect", "cohort", "fold", "region"]]
     mine = scores.cases.drop(columns=["patient", "suspect"]).rename(columns={"prediction": "method"})
-    lacking = set(wanted.structure) - set(mine.structure)
+    common = set.intersection(*mine.groupby("method").structure.agg(set))
+    lacking = set(wanted.structure) - common
     if lacking:
-        scored, theirs = listed(sorted(set(mine.structure))), listed(sorted(lacking))
-        cause = "name the structures as the cohort does, with --labels dataset.json"
+        scored, theirs = listed(sorted(common)), listed(sorted(lacking))
+        cause = "every prediction needs them, under the names of the cohort: --labels dataset.json"
         raise InputError(f"{beside.folder} has {theirs}, which was not scored beside {scored}: {cause}")
     rows = about.merge(mine, on=["case", "structure"], how="left")
     unscored = [f"{row.structure} of {row.case}" for row in rows[rows.method.isna()].itertuples()]

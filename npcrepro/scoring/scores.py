@@ -132,20 +132,28 @@ def _plan(
         nearby = [path for path in (folder / "dataset.json", folder.parent / "dataset.json") if path.is_file()]
         said += [f"structures have no names: --labels {path} would give them" for path in nearby[:1]]
     named = {name: own for name, files in sides.items() if (own := _own_codes(predictions[name], files, names))}
+    for name, own in named.items():
+        if not any(set(own) & set(each) for each in drawn.values()):
+            raise InputError(f"{predictions[name]} has {listed(sorted(own))} alone, which no reference shows")
     for name, files in sides.items():
         said += notes.on_prediction(name, predictions[name], files, drawn, names, codes)
-        said += notes.on_own_names(name, named[name], names) if name in named else []
+        said += notes.on_own_names(name, _beside(predictions[name]), named.get(name), names)
     tolerances = _tolerances(tolerances_mm, names)
     return _Plan(references, drawn, sides, codes, named, known, spacing_mm, tolerances, tuple(said))
 
 
 def _own_codes(path: Path, files: Files, names: Sequence[str]) -> Structures | None:
-    """Codes of a folder of label images with a ``dataset.json``, which ``predict`` and nnU-Net write; None without
-    one, and where it has none of the names of the reference."""
-    if not (path / "dataset.json").is_file() or any(isinstance(each, dict) for each in files.values()):
+    """Codes of label images beside a ``dataset.json``, which ``predict`` and nnU-Net write; None without one, and where
+    it has none of the names of the reference."""
+    if not _beside(path) or any(isinstance(each, dict) for each in files.values()):
         return None
-    structures = scan(path).structures or {}
+    structures = scan(path if path.is_dir() else path.parent).structures or {}
     return structures if set(structures) & set(names) else None
+
+
+def _beside(path: Path) -> bool:
+    """Whether a folder of predictions, or that of a single one, has a ``dataset.json``."""
+    return ((path if path.is_dir() else path.parent) / "dataset.json").is_file()
 
 
 def _only(files: Files, cases: Collection[str] | None) -> Files:
@@ -204,9 +212,12 @@ def _score_case(case: str, plan: _Plan) -> list[dict]:
     reference = open_case(files, plan.codes, plan.known)
     predicted = {}
     for name, its_files in plan.sides.items():
-        codes = plan.named.get(name, plan.codes)
-        known = {code for each in codes.values() for code in each} if name in plan.named else plan.known
-        predicted[name] = open_case(its_files.get(case), codes, known)
+        own = plan.named.get(name)
+        if own is None:
+            predicted[name] = open_case(its_files.get(case), plan.codes, plan.known)
+        else:
+            known = {code for each in own.values() for code in each}
+            predicted[name] = open_case(its_files.get(case), own, known, "its own dataset.json")
     fixed = UNKNOWN_SPACING if plan.spacing_mm is None and is_bare(files) else plan.spacing_mm
     rows = []
     for structure in plan.drawn[case]:

@@ -71,21 +71,25 @@ class Mask:
 Masks = Callable[[str], Mask | None]
 
 
-def open_case(files: Path | dict[str, Path] | None, structures: Structures, known: set[int]) -> Masks:
+def open_case(
+    files: Path | dict[str, Path] | None, structures: Structures, known: set[int], where: str = "--labels"
+) -> Masks:
     """The masks of a case by the name of the structure, each ``None`` if there is none.
 
     Args:
         files: a label image, or a mask for each structure, which is read when it is asked for; ``None`` for no file.
         structures: codes of the structures in label images.
         known: codes that a label image may hold; any other one is an `InputError`.
+        where: what names them.
     """
     if isinstance(files, Path):
         label = read_mask(files)
         unknown = sorted(set(np.unique(label.array).tolist()) - known - {0})
         if unknown:
-            cause = "another numbering (255 for 1 is usual), or a structure that no reference has: name it in --labels"
+            cause = f"another numbering (255 for 1 is usual), or a structure without a name: name it in {where}"
             values = listed([str(value) for value in unknown], "value")
-            raise InputError(f"{files}: {values} in no reference and not in --labels; likely cause: {cause}")
+            place = "in no reference and not in --labels" if where == "--labels" else f"not in {where}"
+            raise InputError(f"{files}: {values} {place}; likely cause: {cause}")
 
     def mask(structure: str) -> Mask | None:
         if isinstance(files, Path):

@@ -47,7 +47,7 @@ def compare(scores: Scores, rule: str = "worst", convention: str = "surfel") -> 
     Returns:
         One row for each structure, other prediction and metric: mean difference (other minus first), 95 % interval (BCa
         bootstrap), n, p of the sign-flip test, and p adjusted by Holm over the structures and predictions of that
-        metric. No rows for a single prediction.
+        metric. No rows for a single prediction, and none for a structure that one of the two does not have.
     """
     first, *others = scores.predictions
     rows = []
@@ -55,6 +55,8 @@ def compare(scores: Scores, rule: str = "worst", convention: str = "surfel") -> 
         tests = []
         for structure, wide in _wide(scores, metric, rule):
             for other in others:
+                if not {first, other} <= {*wide}:
+                    continue  # a structure that one of them does not have
                 test = statistics.paired(wide[other], wide[first])
                 about = (structure, other, first, metric)
                 difference = test.difference
@@ -115,4 +117,5 @@ def _by_patient(scores: Scores, metric: str, rule: str) -> pd.DataFrame:
 def _wide(scores: Scores, metric: str, rule: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """For each structure, patients in rows and predictions in columns."""
     for structure, group in _by_patient(scores, metric, rule).groupby("structure", sort=False):
-        yield structure, group.pivot(index="patient", columns="prediction", values="value")[list(scores.predictions)]
+        wide = group.pivot(index="patient", columns="prediction", values="value")
+        yield structure, wide[[name for name in scores.predictions if name in wide]]

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from math import nan, sqrt
 
 import numpy as np
@@ -189,8 +190,23 @@ def test_a_prediction_that_names_its_structures_is_read_by_name(tmp_path):
     scores = one(predicted, reference, labels=parse_labels("GTVp=1,GTVnd=2,CTV=3"))
     assert scores.cases[["structure", "dsc"]].values.tolist() == [["GTVp", 1.0], ["GTVnd", 1.0]]
     assert "A: not in its own dataset.json, so not scored: CTV" in scores.notes
-    # Names that have nothing in common say nothing of the codes.
-    assert means(one(predicted, reference, labels=parse_labels("tumour=2,nodes=1")))["tumour", "dsc"][0] == 0
+    # So is a single file, and one beside another prediction that has more.
+    labels = parse_labels("GTVp=1,GTVnd=2,CTV=3")
+    assert len(one(predicted / "a.nii.gz", reference / "a.nii.gz", labels=labels).cases) == 2
+    save(box(0) + box(3, 2), tmp_path / "all" / "a.nii.gz")
+    two = score({"A": predicted, "B": tmp_path / "all"}, reference, labels=labels)
+    assert scoring.compare(two).structure.unique().tolist() == ["GTVp", "GTVnd"]
+    assert set(scoring.rank(two).structure) == {"GTVp", "GTVnd"}
+    # Names that have nothing in common say nothing of the codes, nor do labels that cannot be read.
+    scores = one(predicted, reference, labels=parse_labels("tumour=2,nodes=1"))
+    assert means(scores)["tumour", "dsc"][0] == 0
+    assert any(note.startswith("A: its own dataset.json does not count") for note in scores.notes)
+    save(box(0, 7), predicted / "a.nii.gz")
+    with pytest.raises(InputError, match=r"value 7 not in its own dataset.json; likely cause: another numbering"):
+        one(predicted, reference, labels=labels)
+    (predicted / "dataset.json").write_text(json.dumps(own | {"labels": {"background": 0, "CTV": 1}}))
+    with pytest.raises(InputError, match="pred has CTV alone, which no reference shows"):
+        one(predicted, folder(tmp_path / "few", a=box(0)), labels=replace(labels, not_contoured={"a": ("CTV",)}))
 
 
 def test_folders_of_masks(tmp_path):

@@ -20,6 +20,7 @@ from npcrepro.book.published import PublishedResults
 from npcrepro.book.results import Results
 from npcrepro.findings.audit.checks import Reported, half
 from npcrepro.papers.xue2020 import audit
+from npcrepro.runs import per_patient
 from npcrepro.runs.published import RESULTS, Published
 
 RATES = (6, 12, 18)
@@ -135,7 +136,7 @@ def reported_beside(reported: Reported, results: Results) -> tuple:
         f"Mean ± standard deviation over patients. Ours: {plural(results.averaged.patient.nunique(), 'patient')}, "
         f"{trainings} trainings averaged, distances between border voxels."
     )
-    paired = f"{tables.minus(results.paper, *PAIR)}, the same {span(list(tests.patients))} patients."
+    paired = f"{tables.minus(results.paper, *PAIR)}, the same {span(list(tests.patients))} patients and seeds."
     tests = tests.drop(columns=["patients", "correlation"])
     return tables.show(pd.DataFrame(rows), caption), tables.show(tests, paired, precision=3)
 
@@ -144,7 +145,7 @@ def small_p(reported: Reported, results: Results) -> str:
     """Which metrics have a p below `tables.ALPHA` on our patients, and whether seeds agree, in sentences."""
     tests = t_tests(reported, results).set_index("metric").filter(like="p (").min(axis=1)
     small = {audit.TITLES[one]: metric for one, metric in METRICS.items() if tests[audit.TITLES[one]] < tables.ALPHA}
-    told = [f"Of our p, those of {in_words(small)} are below {tables.ALPHA:g}."] if small else []
+    told = [f"Our p is below {tables.ALPHA:g} for the {in_words(small)}."] if small else []
     for title, metric in small.items():
         means = results.by_seed(*PAIR, metric).mean()
         told.append(f"The difference of the {title} is {means.min():+.3g} to {means.max():+.3g} from seed to seed.")
@@ -154,11 +155,11 @@ def small_p(reported: Reported, results: Results) -> str:
 
 
 def t_tests(reported: Reported, results: Results) -> pd.DataFrame:
-    """The paired t-test of the paper over patients, averaged over seeds, and the sign flips of this book beside the
-    printed p: a row for each metric. Fewer than `tables.TESTABLE` patients have no p."""
+    """The paired t-test of the paper over patients and the sign flips of this book, beside the printed p: a row for
+    each metric. The seeds that both networks have are averaged. Fewer than `tables.TESTABLE` patients have no p."""
     rows = []
     for column, metric in METRICS.items():
-        wide = results.averaged.pivot(index="patient", columns="method", values=metric)[list(PAIR)].dropna()
+        wide = per_patient.side_by_side(results.over_structures, PAIR, metric).dropna()
         p, bound = audit.p_value(reported, column)
         rows.append((audit.TITLES[column], *_tested(wide), f"{'< ' * bound}{p:g}"))
     names = ["metric", "patients", "mean difference", "correlation", "p (paired t)", "p (sign flip)", "reported p"]

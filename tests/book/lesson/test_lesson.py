@@ -76,7 +76,7 @@ def test_a_check_on_synthetic_images_is_folded_and_ones_own_results_are_not(less
     assert folded.count("Stepwise") == 2
     page.settings = replace(page.settings, cohort="mine")
     page.chapter.prepared = SimpleNamespace(name="<mine>")
-    assert page.folded(table).data.startswith("<details open><summary>Scores and losses on &lt;mine&gt;</summary>")
+    assert page.folded(table).data.startswith("<details open><summary>Scores on &lt;mine&gt;</summary>")
 
 
 def test_the_loss_of_a_short_training_is_averaged_at_both_ends():
