@@ -248,8 +248,8 @@ def _images(root: Path, listing: Listing, channels: list[str], network: str) -> 
     found = _files(root, listing)
     if not found:
         ending = listing.header.get("file_ending", ".nii.gz")
-        files = (path for path in sorted(root.rglob("[!.]*")) if path.parent.name != "labelsTr")
-        other = next((path.relative_to(root) for path in files if path.name.endswith(IMAGE_ENDINGS)), None)
+        others = (path for path in sorted(root.rglob("[!.]*")) if path.parent.name != "labelsTr")
+        other = next((path.relative_to(root) for path in others if path.name.endswith(IMAGE_ENDINGS)), None)
         nearest = f"; {other} is there: if it is an image, rename or move it" if other else ""
         raise InputError(f"{root} has no images: neither imagesTr nor imagesTs holds a CASE_0000{ending}{nearest}")
     numbers = [there.index(name) for name in channels]
