@@ -21,7 +21,7 @@ DIRECTION_TOLERANCE = 1e-3
 OBLIQUE_TOLERANCE_DEG = 10.0
 SPACING_OUTLIER = 2.0
 IN_PLANE_TOLERANCE = 0.05
-AIR_HU = -200  # fat is at -100, air at -1000
+AIR_HU, BONE_HU = -200, 1500  # fat is at -100, air at -1000; few voxels of bone are above
 IN_PLANE_MM = 0.2, 10.0  # of a voxel of a scanner
 
 
@@ -121,10 +121,10 @@ def _ct_defects(content: Content, listing: Listing, root: Path) -> list[Defect]:
     defects = []
     names = listing.channels if len(listing.channels) == len(content.images) else ()
     for name, (path, array) in zip(names, content.images, strict=False):
-        if name == "CT" and AIR_HU < array.min() < array.max():
-            cause = "stored without the rescale intercept of DICOM, or all air was cut away"
-            value = f"smallest value {array.min():g}"
-            defects.append(Defect("warning", shown(path, root), "a CT without air", value, cause))
+        if name == "CT" and array.min() > AIR_HU and array.max() > BONE_HU:
+            cause = "stored without the rescale intercept of DICOM, so that water is at 1,024"
+            value = f"from {array.min():g} to {array.max():g}"
+            defects.append(Defect("warning", shown(path, root), "a CT that is not in HU", value, cause))
     return defects
 
 

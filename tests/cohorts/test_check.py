@@ -167,7 +167,10 @@ def test_units_that_are_wrong_in_every_case(tmp_path):
     assert [defect.problem for defect in check(tmp_path / "cm")] == ["an unlikely spacing"] * 2
     write(tmp_path / "ct", list("ab"))
     change(tmp_path / "ct" / "imagesTr" / "b_0001.nii.gz", lambda array: array + 1024)
-    assert (only(tmp_path / "ct").file, only(tmp_path / "ct").problem) == ("imagesTr/b_0001.nii.gz", "a CT without air")
+    assert (only(tmp_path / "ct").file, only(tmp_path / "ct").problem) == (
+        "imagesTr/b_0001.nii.gz",
+        "a CT that is not in HU",
+    )
 
 
 def test_every_defect_in_one_pass(tmp_path):

@@ -145,7 +145,7 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
 
 def weights_line(results: PublishedResults) -> Markdown:
     """Which networks of two stages were tested with weights that today's rule, the best check of both stages, does not
-    choose: older runs have those of the best check of their second stage. Empty where there are none."""
+    choose: older runs have those of the best check of their second stage."""
     history = results.published.history.set_index(["method", "fold", "seed"]).sort_index()
     changed = {}
     for run in results.published.runs:
@@ -156,7 +156,7 @@ def weights_line(results: PublishedResults) -> Markdown:
                 changed[f"*{results.paper.method(run['method']).title}*"] = True
     whose = "its" if len(changed) == 1 else "their"
     told = f"The weights of {in_words(changed)} were chosen by an older rule. Read {whose} differences with caution."
-    return Markdown(told if changed else "")
+    return Markdown(told if changed else "All weights are those that the rule of today chooses.")
 
 
 def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Results) -> Markdown:
