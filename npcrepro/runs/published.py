@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -104,8 +105,10 @@ def _place(run: Mapping) -> tuple:
 
 
 def _defining(method: dict) -> dict:
-    """What a method is, as ``runs.json`` has it, without its words."""
-    return {key: value for key, value in defining(method).items() if value is not None}
+    """What a method is, without its words, as this version writes it: an option that came later has its default."""
+    with suppress(KeyError, TypeError):  # of one that cannot be read any more, and so is none of today
+        method = as_data(Method.from_data(method))
+    return defining(method)
 
 
 def _of(kept: list[dict], old, new):

@@ -9,6 +9,7 @@ import pytest
 from core_cases import TINY, record_at
 
 from npcrepro.base.errors import InputError
+from npcrepro.base.files import read_json, write_json
 from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Use
@@ -97,6 +98,13 @@ def test_all_runs_of_a_method_defined_otherwise_are_replaced(tmp_path, results):
     publish([record_at(tmp_path / "b", seed=2, method=replace(STEPWISE, summary="In other words"))], results)
     kept = {(run["method"], run["seed"]) for run in read_published(results).runs}
     assert kept == {("stepwise", 0), ("stepwise", 1), ("stepwise", 2), ("unfused", 0)}
+    # Options that came after the first runs have their defaults in these.
+    content = read_json(results / "runs.json")
+    for stage in content["methods"]["stepwise"]["stages"]:
+        del stage["power"], stage["patience"]
+    write_json(results / "runs.json", content)
+    assert publish([record_at(tmp_path / "c", seed=2)], results) == []
+    assert len(read_published(results).runs) == 4
     gone = publish([record_at(tmp_path / "b", seed=3, method=replace(STEPWISE, budget=2.0))], results)
     assert [(row["method"], row["seed"]) for row in gone] == [("stepwise", 0), ("stepwise", 1), ("stepwise", 2)]
     found = read_published(results)

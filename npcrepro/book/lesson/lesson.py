@@ -275,10 +275,8 @@ class Lesson:
         """Tables and charts of the runs of the page; to be unfolded where they only show that everything runs."""
         kind, title = "details", "Check that it runs: a few updates on synthetic images"
         if self.settings.cohort != Settings.cohort:
-            kind, title = (
-                "details open",
-                f"Scores{' and losses' * (len(parts) > 1)} on {escape(self.chapter.prepared.name)}",
-            )
+            kind, what = "details open", "Scores and losses" if len(parts) > 1 else "Scores"
+            title = f"{what} on {escape(self.chapter.prepared.name)}"
         shown = "".join(part._repr_html_() for part in parts)
         return HTML(f"<{kind}><summary>{title}</summary>{shown}</details>")
 
