@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -18,8 +17,6 @@ import npcrepro
 from npcrepro.base.files import sha256_of
 
 PACKAGE = Path(npcrepro.__file__).parent
-# Python 3.12 gave definitions type parameters, and 3.13 leaves empty lists out of a dump: the text is that of 3.11.
-DUMPED: dict[str, Any] = {"show_empty": True} if sys.version_info >= (3, 13) else {}
 
 
 def without_address(text: str) -> str:
@@ -72,7 +69,7 @@ def _definition(target: str) -> tuple[str, tuple[str, ...]]:
     mentioned = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - {name}
     inside = {f"{module}:{other}" for other in mentioned & defined.keys()}
     across = {imported[other] for other in mentioned & imported.keys()}
-    return ast.dump(node, **DUMPED).replace(", type_params=[]", ""), tuple(sorted(inside | across))
+    return ast.dump(node), tuple(sorted(inside | across))
 
 
 @cache
