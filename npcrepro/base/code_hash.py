@@ -33,9 +33,10 @@ def code_sha256(roots: Iterable[str]) -> str:
     """Hash of the definitions that ``roots`` reach, each by its name and its syntax tree.
 
     Comments, docstrings, annotations and the module of a definition do not count: code that moves to another file is
-    the same code. Names of functions, classes and constants of the same module are followed, and so are names imported
-    from other modules of the package. Code that is reached otherwise (as an attribute of an imported module or of a
-    variable, by a string, or by an import inside a function) has to be a root itself.
+    the same code, and any version of Python finds the same hash. Names of functions, classes and constants of the same
+    module are followed, and so are names imported from other modules of the package. Code that is reached otherwise (as
+    an attribute of an imported module or of a variable, by a string, or by an import inside a function) has to be a
+    root itself.
 
     Args:
         roots: ``"npcrepro.module:name"``, or ``"npcrepro.module:Class.method"`` for one part of a class.
@@ -69,7 +70,17 @@ def _definition(target: str) -> tuple[str, tuple[str, ...]]:
     mentioned = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - {name}
     inside = {f"{module}:{other}" for other in mentioned & defined.keys()}
     across = {imported[other] for other in mentioned & imported.keys()}
-    return ast.dump(node), tuple(sorted(inside | across))
+    return _dumped(node), tuple(sorted(inside | across))
+
+
+def _dumped(node: Any) -> str:
+    """A syntax tree as text; empty fields are left out, because versions of Python differ in those that they have."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_dumped, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = ", ".join(f"{name}={_dumped(field)}" for name, field in ast.iter_fields(node) if field not in (None, []))
+    return f"{type(node).__name__}({fields})"
 
 
 @cache
