@@ -188,7 +188,8 @@ class RotationContrastNoise:
         # SILENT: the parameters of the 33 contrast settings; 11 gammas x 3 clip levels.
         gammas: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
         clipped: Sequence[float] = (0.0, 0.01, 0.02),
-        # SILENT: "power" is read as a variance on [0, 1], and one of the two images is the one without noise.
+        # SILENT: "power" is read as a variance on [0, 1].
+        # DIFFERS: both of the paper's "additional" images may have noise; one of ours is the one without.
         noise_variances: Sequence[float] = (0.0, 1e-8),
     ):
         self.axes = [torch.tensor(axis, dtype=torch.float32) for axis in (rotations, gammas, clipped, noise_variances)]
@@ -201,7 +202,7 @@ class RotationContrastNoise:
         return tuple(axis[place] for axis, place in zip(self.axes, places, strict=True))
 
     def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        # SILENT: the order; rotation, contrast, noise, and normalisation afterwards.
+        # PAPER: normalisation comes last. SILENT: the order of the others; rotation, contrast, noise.
         degrees, gamma, clipped, variance = self.draw(len(image), generator)
         image, label = rotate(image, label, degrees)
         image = stretch_contrast(image, gamma, clipped)

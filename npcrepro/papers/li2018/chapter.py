@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from IPython.display import HTML
 
-from npcrepro.base.wording import plural
+from npcrepro.base.wording import plural, span
 from npcrepro.book.figures.style import GREEN, Picture, axes
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.result import Maps, Trained
@@ -16,6 +16,7 @@ from npcrepro.findings.audit.checks import Reported, half
 from npcrepro.losses.targets import reduce_label
 from npcrepro.metrics.overlap import Counts, count
 from npcrepro.papers.li2018 import audit
+from npcrepro.runs.published import Published
 from npcrepro.sampling.samples import to_native_plane
 from npcrepro.sampling.slices import SliceData
 
@@ -121,6 +122,26 @@ def ceiling_line(rows: pd.DataFrame) -> str:
         f"DSC of {best.mean():.2f} over {plural(len(best), 'patient')} and one of {best.min():.2f} in the worst case; "
         "a network that learns it perfectly reaches about that."
     )
+
+
+def literally(record: Published) -> str:
+    """What became of seeds that were trained with the settings as reported, a line for each way to sum up the loss."""
+    lines = [
+        "We trained the reported settings with several seeds on slices of NPC that come further down (one fold, "
+        f"profile `{record.runs[0]['profile']['name']}`):",
+        "",
+    ]
+    for method, what in (("literal", "summed"), ("literal-mean", "averaged")):
+        seeds = {run["seed"] for run in record.runs if run["method"] == method}
+        diverged = {run["seed"] for run in record.runs if run["method"] == method and run["status"] == "diverged"}
+        history = record.history[record.history.method == method]
+        last = history[history.seed.isin(diverged)].groupby("seed")["update"].last().tolist()
+        line = f"* Loss {what} over pixels, {plural(len(seeds), 'seed')}: {len(diverged)} diverged (infinite or NaN)"
+        line += f" after {span(last)} updates" if last else ""
+        if len(seeds) > len(diverged):
+            line += f". The highest DSC of the others on the validation patient is {history.validation_dsc.max():.2f}"
+        lines += [f"{line}."] if seeds else []
+    return "\n".join(lines)
 
 
 def table_2(patients: pd.DataFrame) -> pd.DataFrame:

@@ -98,7 +98,7 @@ class Li2018Network(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 # DIFFERS: He initialisation by default; the printed sd of 1 gives scores of order 1e8 in the first
-                # forward pass, which no usual loss can train (method li2018/literal shows it).
+                # forward pass. Methods li2018/literal and literal-mean show what comes of it.
                 if initialisation == "he":
                     nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 else:
@@ -130,8 +130,8 @@ class Li2018Network(nn.Module):
         middle = self.relu2(self.conv2(self.pool1(fine)))
         deep = self.relu3(self.conv3(self.pool2(middle)))
         score = self.conv6(self.relu5(self.conv5(self.relu4(self.conv4(deep)))))
-        # SILENT: the loss of an inner stage reads its score before the ReLU; after it, the logistic function is never
-        # below 0.5 and background could not be learnt.
+        # DIFFERS: Table 1 ends steps 1 and 2 with Relu6 and Relu7; our loss of an inner step reads its score before the
+        # ReLU, as after it the logistic function is never below 0.5 and background could not be learnt.
         if output == "score_quarter":
             return score
         # Table 1, reconstruction phase: Deconv1, Concat1 with Relu2, Conv7
