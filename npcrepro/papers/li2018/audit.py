@@ -198,8 +198,8 @@ def augmentation(reported: Reported) -> Finding:
 
 @check("L11", where="Text, Table 2",
     claim="87 slices show the tumours whose volumes are in Table 2.",
-    reading="More than 87 slices were segmented, or one factor, such as the thickness of a slice, is wrong in all volumes; "
-    "by L04 the volumes belong to the masks that were scored.",
+    reading="More than 87 slices were segmented, or one factor, such as the thickness of a slice, is wrong in all "
+    "volumes; by L04 the volumes belong to the masks that were scored.",
     consequence="The number of slices of a patient is a parameter: all with tumour, or three.")  # fmt: skip
 def slices_and_volumes(reported: Reported) -> Finding:
     paper, volume = reported["paper"], patients(reported)["volume_readers"]
@@ -257,9 +257,9 @@ def layer_table(reported: Reported) -> Finding:
 
 @check("L14", where="Section 2.3",
     claim="Kernels start from a normal distribution of standard deviation 1; the learning rate is 1e-7.",
-    reading="The loss was averaged over pixels, another initialisation was used than the one stated, or the inputs were "
-    "very small.",
-    consequence="He initialisation with a rate of its own; the reported pair, with a summed loss, shows what it does.")  # fmt: skip
+    reading="The loss was averaged over pixels, another initialisation was used than the one stated, or the inputs "
+    "were very small.",
+    consequence="He initialisation with a rate of its own; the reported pair is trained with both losses.")  # fmt: skip
 def initial_weights(reported: Reported) -> Finding:
     text, square, before_relu = reported["text"], 1.0, {}
     for row in layers(reported):
@@ -270,13 +270,13 @@ def initial_weights(reported: Reported) -> Finding:
             # Half of what enters a ReLU is cut to 0.
             before_relu[row["layer"]], activation, square = spread, sqrt(square), spread**2 / 2
             pixels = row["side"] ** 2
-    # A cross-entropy has errors of at most 1 in each pixel; the paper does not say whether a loss is summed or averaged.
+    # A cross-entropy has errors of at most 1 in each pixel. The paper does not say whether its loss is a sum.
     averaged = text["learning_rate"] * activation
     summed = averaged * pixels
     spreads = in_words([f"{name} {value:.3g}" for name, value in before_relu.items()])
     lines = (
-        f"With a cross-entropy summed over the image, the first step on a weight of the score could reach {summed:.3g}, "
-        f"with one averaged over it {averaged:.2g}; weights are of size {text['initial_sd']:g}.",
+        f"With a cross-entropy summed over the image, the first step on a weight of the score could reach "
+        f"{summed:.3g}, with one averaged over it {averaged:.2g}; weights are of size {text['initial_sd']:g}.",
         f"For an input of variance 1 the standard deviation before each ReLU is: {spreads}.",
     )
     too_large = [step > text["initial_sd"] for step in (averaged, summed)]
