@@ -65,11 +65,9 @@ def _facts(record: Record, method: Method) -> dict[str, str]:
     training = "none of its own: the weights are of another method of the paper"
     if packed["updates"]:
         images = method.batch_size or profile["batch_size"]
-        ours = method.name in registry.load(method.paper).added
         training = (
             f"{packed['updates']:,} updates of {plural(images, 'image')} (profile {profile['name']}), "
-            f"{100 * packed['share_of_reported']:.1f} % of the samples of "
-            f"{'profile `paper`, as the paper has no such method' if ours else 'the reported schedule'}"
+            f"{100 * packed['share_of_reported']:.1f} % of the samples of profile `paper`"
         )
     # Of nnU-Net's recipe the training patients decide the size of the input.
     size = method.data.options.get("found", {}).get("patch") or profile["matrix"]

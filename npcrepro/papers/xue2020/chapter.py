@@ -186,14 +186,16 @@ def _tested(wide: pd.DataFrame, least: int = tables.TESTABLE) -> tuple[int, floa
 
 def epochs(published: Published) -> float:
     """How often a published training went through the slices that show the target, mean over folds; an `InputError`
-    where nothing says how many slices show it."""
+    where nothing says how many slices show it. A share of the slices drawn shows none, and does not count."""
     profile, cohort = published.runs[0]["profile"], published.runs[0]["cohort"]
+    empty = published.methods[PAIR[0]]["data"]["options"]["background_share"]
+    seen = profile["updates"] * profile["batch_size"] * (1 - empty)
     path = next((published.folder.parent / "cohorts").glob(f"*_{cohort}.csv"), None)
     if path is None:
         raise InputError(f"{published.folder.parent / 'cohorts'} has no table of {cohort}, which counts its slices")
     slices = pd.read_csv(path).groupby("patient").slices.sum()
     train = [slices[slices.index.isin(fold["train"])].sum() for fold in published.folds.values()]
-    return float(np.mean([profile["updates"] * profile["batch_size"] / each for each in train]))
+    return float(np.mean([seen / each for each in train]))
 
 
 def correlations(results: Results, metric: str) -> list[float]:

@@ -88,7 +88,10 @@ class MobileNetV2Trunk(nn.Module):
         self.stages, self.channels = nn.ModuleList(), []
         reached, dilation = 2, 1
         for expansion, channels, repeats, stride in STAGES:
-            # SILENT: Xue 2020, what is improved in the trunk; dilation in place of every stride beyond output_stride.
+            # PAPER: Xue 2020, separable convolutions of several atrous rates in the trunk (Section 3).
+            # DIFFERS: dilation in place of every stride beyond output_stride gives rate 2 at 16, and 2 and 4 at 8.
+            # SILENT: which units; all from the stage whose stride is dropped, of which DeepLab's code leaves the first
+            # at the rate before.
             if reached == output_stride:
                 dilation, stride = dilation * stride, 1
             reached *= stride

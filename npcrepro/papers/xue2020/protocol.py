@@ -20,7 +20,7 @@ SOFT_TISSUE_HU = (-160.0, 240.0)
 
 def _stages(rate: float = 0.005) -> dict[str, Any]:
     # PAPER: Adam, rate 0.005, multiplied by 0.8 after five checks without improvement (Section 1.3).
-    # DIFFERS: the paper watches a "training index"; here it is the validation loss.
+    # DIFFERS: the paper watches a "training index"; here it is the validation loss, over slices that show the target.
     # SILENT: which weights are kept; the best.
     # SILENT: the least improvement that counts, and a cooldown after the rate is lowered; any improvement, and none.
     optimiser = Component("torch.optim:Adam", {"lr": rate})
@@ -56,8 +56,8 @@ DEEPLABV3PLUS = Method(
 # Name, title, summary, and what is not as in DEEPLABV3PLUS.
 VARIANTS: tuple[Row, ...] = (
     # SILENT: width, normalisation and training of the U-Net; 64 channels at the finest level, the same loss, schedule
-    # and augmentation, and batch normalisation as in the network it is held against: without it the printed learning
-    # rate is too high (method unet-plain). 14 ms for a slice fit a narrower one (methods unet-32 and unet-16).
+    # and augmentation, and batch normalisation as in the network it is held against. The U-Net that is cited has none
+    # (method unet-plain, not published here). Narrower ones are methods unet-32 and unet-16.
     ("unet", "U-Net", "U-Net with 64 channels at the finest level", network(UNET, base=64, batch_norm=True)),
     ("unet-plain", "U-Net without normalisation", "U-Net without batch normalisation, at the printed learning rate",
      network(UNET, base=64, batch_norm=False)),
@@ -75,7 +75,8 @@ VARIANTS: tuple[Row, ...] = (
      "DeepLabv3+ trained on slices with tumour alone, as the printed times suggest", _data(background_share=0.0)),
     ("rate-0.001", "Rate 0.001", "DeepLabv3+ from a learning rate of 0.001", _stages(0.001)),
     ("unaugmented", "No augmentation", "DeepLabv3+ without augmentation", {"augmentation": None}),
-    # PAPER: the discussion gives the gain to the pyramid, and prints no network without it.
+    # PAPER: the gain is given to the pyramid, to several rates in the trunk, and to encoder and decoder (Section 3 and
+    # discussion); no network without one of them is printed.
     ("no-pyramid", "No pyramid", "DeepLabv3+ with one 1 x 1 convolution in place of the pyramid",
      network(DEEPLAB, pyramid=False)),
     # What the paper cannot have.
@@ -93,9 +94,11 @@ PROFILES = (
     Profile("smoke", (64, 64), 0.125, 2, 6, 2, 1, ROWS, phantom("ct", 5, (10, 48, 48))),
     Profile("quick", (96, 96), 0.25, 4, 200, 20, 1, ROWS, phantom("ct", 6, (36, 96, 96))),
     Profile("bench", (80, 80), 0.5, 16, 800, 40, 1, ROWS, phantom("ct", 20, (72, 128, 128))),
-    # PAPER: width, batch, 120 patients who train, 15 who validate and 15 who test. DIFFERS: coarser slices.
+    # PAPER: batch of 8, 150 patients. SILENT: the width; that of the standard network.
+    # DIFFERS: coarser slices, 8,000 updates with early stopping; 108 patients train, 12 validate and 30 test.
     Profile("long", (80, 80), 1.0, 8, 8000, 200, 1, FULL, phantom("ct", 150, (72, 128, 128)), patience=15),
-    # PAPER: 512 x 512, 150 patients, batch of 8, 200 epochs; about 2,340 tumour slices of 120 patients (X12).
+    # PAPER: 512 x 512, 150 patients, batch of 8, 200 epochs.
+    # SILENT: how many slices an epoch has; some 2,340 of 120 patients by X12, which makes 58,500 updates.
     Profile("paper", (512, 512), 1.0, 8, 58_500, 293, None, FULL, phantom("ct", 150, (72, 512, 512))),
 )
 
@@ -105,7 +108,8 @@ PAPER = Paper(
     methods=METHODS,
     profiles=PROFILES,
     # PAPER: 120 patients train, 15 validate, 15 test, one random split.
-    # DIFFERS: five folds of patients; 15 test patients cannot rank two networks (X14).
+    # DIFFERS: five folds of patients; whether 15 test patients rank two networks depends on how closely these agree
+    # from patient to patient (X14).
     split={"kind": "k-fold", "folds": 5, "validation": 0.1},
     shortened=shorter_reference(METHODS),
     added=tuple(method.name for method in METHODS if method.name not in ROWS),

@@ -146,12 +146,13 @@ def test_epochs_are_counted_from_the_record_and_its_cohort(tmp_path):
     record(tmp_path / "made-up", profile={"name": "bench", "updates": 100, "batch_size": 4})
     about = json.loads((tmp_path / "made-up" / "runs.json").read_text())
     about["folds"] = {"0": {"train": ["T1", "T2"], "validation": [], "test": ["P00"]}}
+    about["methods"] = {"deeplabv3plus": {"data": {"options": {"background_share": 0.25}}}}
     (tmp_path / "made-up" / "runs.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match="no table of made-up, which counts its slices"):
         chapter.epochs(read_published(tmp_path / "made-up"))
     (tmp_path / "cohorts").mkdir()
     (tmp_path / "cohorts" / "900_made-up.csv").write_text("patient,slices\nT1,30\nT2,50\nP00,99\n")
-    assert chapter.epochs(read_published(tmp_path / "made-up")) == 5
+    assert chapter.epochs(read_published(tmp_path / "made-up")) == 5 * 0.75  # a quarter shows no target
 
 
 def test_the_printed_schedule_is_that_of_profile_paper():
