@@ -3,6 +3,7 @@ loss, and what its published records lack."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -22,7 +23,7 @@ from npcrepro.findings.audit.checks import Reported
 from npcrepro.papers.chen2020 import audit
 from npcrepro.papers.chen2020.network import FusionBlock
 from npcrepro.papers.chen2020.protocol import SERIES
-from npcrepro.runs.published import choosing
+from npcrepro.runs.published import Published, choosing
 from npcrepro.runs.records import CHOOSING
 from npcrepro.runs.timing import time_case
 from npcrepro.sampling.windows import WindowData
@@ -157,6 +158,30 @@ def weights_line(results: PublishedResults) -> Markdown:
     whose = "its" if len(changed) == 1 else "their"
     told = f"The weights of {in_words(changed)} were chosen by an older rule. Read {whose} differences with caution."
     return Markdown(told if changed else "All weights are those that the rule of today chooses.")
+
+
+# Small networks of the channel attention, in the order of `FusionBlock.mlps` with one for each statistic.
+STATISTICS = ("average", "maximum", "standard deviation")
+
+
+def silent_mlps(shown: Published, *others: Published) -> Markdown:
+    """In how many trainings with the full block an MLP of the channel attention got no gradient when a stage began, and
+    which did in the training of the weights that the page shows."""
+    without = [
+        {name.split(": ")[1] for name in run["without_gradient"] if ".mlps." in name}
+        for record in (shown, *others)
+        for run in record.runs
+        if run["method"] in ("mmfnet", "mmfnet-no-transfer")
+    ]
+    places = sorted({tuple(map(int, re.findall(r"\d+", name)[:2])) for name in without[0]})
+    mine = in_words(f"the {STATISTICS[mlp]} at level {level + 1}" for level, mlp in places)
+    return Markdown(
+        f"* In {sum(map(bool, without))} of {len(without)} published trainings with the full block, at least one of "
+        f"the small networks (MLPs) of the channel attention got no gradient when a stage began: all of its few hidden "
+        f"values were cut to 0 by their ReLU. There, it adds a constant, whatever the image. In the training of this "
+        f"page's weights these are those of {mine}. The paper's $r = 12$ leaves 2 to 16 hidden values. Their "
+        f"activation and their start are our choice."
+    )
 
 
 def without_record(printed_tables: Mapping[str, Sequence[Mapping]], *records: Results) -> Markdown:

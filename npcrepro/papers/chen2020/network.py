@@ -205,7 +205,7 @@ class FusionBlock(nn.Module):
         self.std_in_spatial_attention = std_in_spatial_attention
         joined = channels * series
         # PAPER: the hidden layer is smaller by r = 12 (Section III-B).
-        # DIFFERS: r is four times the number of series; 12 is so for three, and leaves no whole numbers for two.
+        # DIFFERS: r is four times the number of series; 12 is so for three, and would have to be rounded for two.
         hidden = scaled(channels, 1 / 4)
         statistics = 2 + std_in_channel_attention
         # SILENT: activation and bias of the small networks; ReLU, with bias.
@@ -229,8 +229,7 @@ class FusionBlock(nn.Module):
         joined = torch.cat(list(maps), dim=1)
         # eq. 4: F_c = W_c(F_ori) * F_ori
         weighted = self._of_channels(joined) * joined
-        # SILENT: whether the block without standard deviation adds the unweighted maps, too; it does, so that the
-        # switches change nothing else.
+        # PAPER: the base block ends in the same residual fusion, which adds the unweighted maps (Section V).
 
         # eqs. 5 and 12: F_s = W_s(F_c) * F_c and F_r = conv_1x1x1(F_ori + F_s)
         merged = self.merge(self._of_voxels(weighted) * weighted + joined)
@@ -248,7 +247,7 @@ class FusionBlock(nn.Module):
         # eqs. 8 and 9: F_avg = AvgPool(F_ori), F_max = MaxPool(F_ori)
         statistics = [joined.mean(dim=volume), joined.amax(dim=volume)]
         if self.std_in_channel_attention:
-            # DIFFERS: equation 10 names the maps F; those that come in are meant, F_ori.
+            # PAPER: equation 10 has F once where F_ori is meant.
             statistics.append(_deviation(joined, volume))
         # eq. 7: W_c = sigmoid(MLP_avg(F_avg) + MLP_max(F_max) + MLP_std(F_std))
         mlps = self.mlps if len(self.mlps) > 1 else [self.mlps[0]] * len(statistics)

@@ -38,13 +38,14 @@ PRINTED_LOSS = Component("npcrepro.papers.chen2020.losses:ChenDiceLoss")
 LOSS = Component("npcrepro.losses.dice:DiceLoss", {"pooled": "image"})
 
 # PAPER: vertical flips, and rotations from -5 to 5 degrees (Section IV-A).
-# SILENT: probability of the flip; 0.5.
+# SILENT: axis and probability of the flip; y (front and back), 0.5.
 AUGMENTATION = Component("npcrepro.sampling.augment:VolumeAffine", {"degrees": 5.0, "flip": 0.5, "flip_axis": "y"})
 
 # PAPER: slices are resampled first, then normalised, then clipped (Section IV-A).
 DATA = Component("npcrepro.sampling.windows:WindowData", {"resampled_first": True})
 
-# PAPER: 5 of at most 100 epochs at the higher rate, with frozen encoders (Section IV-C).
+# PAPER: 5 epochs at the higher rate, with frozen encoders, and at most 100 epochs (Section IV-C).
+# SILENT: whether the five are among the hundred; they are.
 WARM_UP = 5 / 100
 
 # PAPER: stop when the validation loss has not fallen for ten epochs, and keep the best (Section IV-C); a check is an
@@ -76,6 +77,7 @@ def _warmed_up(*trainable: str) -> tuple[Stage, ...]:
     # PAPER: encoders frozen at 0.001, then everything at 0.0001 (Section IV-C).
     # SILENT: whether the fusion blocks move in the warm-up, and the encoders' running statistics; they do, these not.
     # SILENT: whether the patience runs over both stages; it starts anew behind the warm-up.
+    # SILENT: what the second stage starts from; the best check of the warm-up, with a new Adam.
     return (
         _stage("warm-up", 1e-3, WARM_UP, trainable=trainable, patience=PATIENCE),
         _stage("all layers", 1e-4, 1 - WARM_UP, patience=PATIENCE),
@@ -99,8 +101,8 @@ def _shortened(method: Method) -> Method:
     # loss of 0 (method mmfnet-printed-loss has the printed form).
     if method.name != KEEP_LOSS:
         stages = tuple(replace(stage, loss=LOSS) if stage.loss == PRINTED_LOSS else stage for stage in stages)
-    # DIFFERS: profiles smaller than "paper" mirror left and right, as a vertical flip turns heads upside down (method
-    # mmfnet-vertical-flip has the printed flip).
+    # DIFFERS: profiles smaller than "paper" mirror left and right, as a vertical flip exchanges front and back of a head
+    # (method mmfnet-vertical-flip has the printed flip).
     if augmentation == AUGMENTATION and method.name != KEEP_FLIP:
         augmentation = replace(AUGMENTATION, options={"degrees": 5.0, "flip": 0.5})
     # DIFFERS: profiles smaller than "paper" normalise and clip slices as they were acquired and resample them then, as
@@ -176,10 +178,11 @@ def _variants(series: tuple[str, ...]) -> tuple[Row, ...]:
         *one_series("patch-cnn", "Patch-based CNN", "Classifier of patches of slices, of one series", PATCH_NETWORK),
         ("patch-cnn", "Multi-modality patch-based CNN", "Classifier of patches, Siamese over series",
          _from_scratch(PATCH_NETWORK)),
-        # SILENT: widths of the 2-D U-Net; the paper's base network with kernels in the plane, from 16 channels on.
+        # DIFFERS: the paper compares with the U-net of its reference 33 (Section IV-D); here it is the paper's base
+        # network with kernels in the plane, from 16 channels on.
         *one_series("unet-2d", "U-net", "2-D U-Net of one series", BASE_NETWORK, base=16, in_plane=True),
-        # SILENT: whether the 3-D U-Net is the paper's own base network or the one it cites; its own, which also gives
-        # the encoders.
+        # DIFFERS: the paper compares with the 3D U-net of its reference 42 (Section IV-D); here it is the paper's base
+        # network, which also gives the encoders.
         *one_series("unet-3d", "3D U-net", "Base network of one series", BASE_NETWORK),
         ("single-encoder", "Single-encoder multi-modality network",
          "The series as channels of one encoder, as many times as wide",
@@ -201,7 +204,7 @@ def _variants(series: tuple[str, ...]) -> tuple[Row, ...]:
          "An MLP for each statistic, with trained encoders", _transferred(**MULTI_MLP)),
         *((_name_of_pair(pair), f"{FULL}({'&'.join(pair)})", f"MMFNet of {' and '.join(pair)}", _of_pair(pair))
           for pair in _pairs(series)),
-        # Self-transfer is said to help everything, and has no row for these.
+        # The paper shows self-transfer in three configurations, and has no row for these.
         ("multi-encoder-transfer", "Multi-encoder multi-modality network+self-transfer",
          "Concatenation, with trained encoders", _transferred(**CONCATENATION)),
         ("mmfnet-std-channel-transfer", "MMFNet+multi-MLP+stdPool (channel-attention)+self-transfer",
@@ -224,7 +227,7 @@ def _variants(series: tuple[str, ...]) -> tuple[Row, ...]:
         ("single-encoder-narrow", "Single encoder, narrow", "The series as channels of one encoder",
          _from_scratch(BASE_NETWORK)),
         (KEEP_LOSS, "Printed loss", "MMFNet with epsilon inside the factor 2 of the Dice loss", {}),
-        (KEEP_FLIP, "Vertical flip", "MMFNet with heads upside down, as printed", {}),
+        (KEEP_FLIP, "Vertical flip", "MMFNet with front and back mirrored, as printed", {}),
         ("mmfnet-bottom-sum", "Bottom summed", "MMFNet with the maps at the bottom summed", _transferred(bottom="sum")),
         ("mmfnet-bottom-block", "Bottom fused", "MMFNet with a fusion block at the bottom",
          _transferred(bottom="block")),

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,3 +67,17 @@ def test_each_step_is_taught_the_share_of_tumour_in_its_pixels(data):
         "Step 2: 4 × 4",
         "Step 3: 8 × 8",
     ]
+
+
+def test_what_became_of_the_settings_as_reported():
+    """Two seeds with a summed loss, one of which diverged, and none with an averaged one."""
+    runs = [{"method": "literal", "seed": seed, "status": status, "profile": {"name": "bench"}}
+            for seed, status in enumerate(("diverged", "trained"))]  # fmt: skip
+    history = pd.DataFrame({"method": "literal", "seed": [0, 1, 1], "update": [7, 60, 120]})
+    cases = pd.DataFrame({"method": "literal", "seed": [0, 1], "region": "labelled_slices", "dsc": [0.9, 0.25]})
+    told = chapter.literally(SimpleNamespace(runs=runs, history=history, cases=cases)).splitlines()
+    assert len(told) == 3
+    assert told[2] == (
+        "* Loss summed over pixels, 2 seeds: 1 diverged (infinite or NaN) after 7 updates. The DSC of the others on the "
+        "patient left out is at most 0.25."
+    )
