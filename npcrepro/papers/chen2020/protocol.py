@@ -101,8 +101,8 @@ def _shortened(method: Method) -> Method:
     # loss of 0 (method mmfnet-printed-loss has the printed form).
     if method.name != KEEP_LOSS:
         stages = tuple(replace(stage, loss=LOSS) if stage.loss == PRINTED_LOSS else stage for stage in stages)
-    # DIFFERS: profiles smaller than "paper" mirror left and right, as a vertical flip exchanges front and back of a head
-    # (method mmfnet-vertical-flip has the printed flip).
+    # DIFFERS: profiles smaller than "paper" mirror left and right, as a vertical flip exchanges front and back of a
+    # head (method mmfnet-vertical-flip has the printed flip).
     if augmentation == AUGMENTATION and method.name != KEEP_FLIP:
         augmentation = replace(AUGMENTATION, options={"degrees": 5.0, "flip": 0.5})
     # DIFFERS: profiles smaller than "paper" normalise and clip slices as they were acquired and resample them then, as

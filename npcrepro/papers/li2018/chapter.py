@@ -140,7 +140,7 @@ def literally(record: Published) -> str:
         line = f"* Loss {what} over pixels, {plural(len(seeds), 'seed')}: {len(diverged)} diverged (infinite or NaN)"
         line += f" after {span(last)} updates" if last else ""
         of_others = (record.cases.method == method) & ~record.cases.seed.isin(diverged)
-        found = record.cases[of_others & (record.cases.region == "labelled_slices")].dsc
+        found = record.cases[of_others & (record.cases.region == "all_slices")].dsc
         if len(found):
             line += f". The DSC of the others on the patient left out is at most {found.max():.2f}"
         lines += [f"{line}."] if seeds else []

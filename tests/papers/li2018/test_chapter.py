@@ -74,10 +74,10 @@ def test_what_became_of_the_settings_as_reported():
     runs = [{"method": "literal", "seed": seed, "status": status, "profile": {"name": "bench"}}
             for seed, status in enumerate(("diverged", "trained"))]  # fmt: skip
     history = pd.DataFrame({"method": "literal", "seed": [0, 1, 1], "update": [7, 60, 120]})
-    cases = pd.DataFrame({"method": "literal", "seed": [0, 1], "region": "labelled_slices", "dsc": [0.9, 0.25]})
+    cases = pd.DataFrame({"method": "literal", "seed": [0, 1], "region": "all_slices", "dsc": [0.9, 0.25]})
     told = chapter.literally(SimpleNamespace(runs=runs, history=history, cases=cases)).splitlines()
     assert len(told) == 3
     assert told[2] == (
-        "* Loss summed over pixels, 2 seeds: 1 diverged (infinite or NaN) after 7 updates. The DSC of the others on the "
-        "patient left out is at most 0.25."
+        "* Loss summed over pixels, 2 seeds: 1 diverged (infinite or NaN) after 7 updates. The DSC of the others on "
+        "the patient left out is at most 0.25."
     )
