@@ -44,8 +44,9 @@ def distance_weight(mask: np.ndarray, spacing_mm: Sequence[float], form: str) ->
     if not mask.any():
         return np.ones(mask.shape, np.float32)
     padded = np.pad(mask, 1)
-    # SILENT: Guo 2021, the distance of voxels at the boundary, and the unit; 0, and mm (voxels at 1 mm). "The minimum
-    # distance is not less than 1" is taken as said of the weight; of the distance, it would make that weight 2.
+    # DIFFERS: Guo 2021, voxels at the boundary have distance 0 and weight 1. The text has "the minimum distance between
+    # the voxel and the tumor boundary is not less than 1", which makes that weight 2; taken as said of the weight.
+    # SILENT: Guo 2021, the unit of the distance; mm.
     # The transform measures to the middle of the nearest voxel outside, which is one voxel too far.
     depth, away = (
         np.maximum(distance_transform_edt(side, sampling=spacing_mm)[1:-1, 1:-1, 1:-1] - min(spacing_mm), 0)
@@ -53,8 +54,8 @@ def distance_weight(mask: np.ndarray, spacing_mm: Sequence[float], form: str) ->
     )
     distance = np.where(mask, depth, away)
     # PAPER: Guo 2021, d(v, edge) + 1 inside the tumour, 1 outside (equation 7).
-    # DIFFERS: Guo 2021, the text wants mistakes at the boundary to cost more, on both sides alike, and the printed
-    # formula does the opposite; the form "boundary" does what the text wants.
+    # DIFFERS: Guo 2021, one sentence wants mistakes at the boundary punished, which the formula does not do. The form
+    # "boundary" does, but it weighs voxels outside, too, which another sentence excludes.
     if form == "core":
         # eq. 7 of Guo 2021: alpha = d(v, edge) + 1 inside, 1 outside
         weight = np.where(mask, distance + 1, 1)

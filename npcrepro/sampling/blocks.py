@@ -46,7 +46,7 @@ def _product(coarse: Tensor, fine: Tensor) -> Tensor:
 
 
 FUSIONS = {
-    # Abstract of Guo 2021: probability fusion of coarse and fine map
+    # Section 3.1 of Guo 2021: probability fusion of coarse and fine map
     "mean": lambda coarse, fine: (coarse + fine) / 2,
     "product": _product,
     "maximum": torch.maximum,
@@ -227,6 +227,7 @@ class BlockData(Data):
 
     def _map(self, case: str) -> np.ndarray:
         """Coarse map ``(S, z, y, x)`` on the block grid, uint8 in steps of 1/255."""
+        # SILENT: Guo 2021, the grid of the coarse map; that of the case, brought back to cubic voxels.
         if case not in self._maps:
             if not self.maps or case not in self.maps:
                 raise InputError(f"there is no coarse map of case {case}: the method that makes them did not test it")
@@ -336,7 +337,8 @@ class BlockData(Data):
                 for chunk, found in self._predicted(network, blocks, activation, batch_size, device)
                 for block, probability in zip(chunk, found.cpu(), strict=True)
             )
-            # SILENT: Guo 2021, how views are fused; the mean of their probabilities.
+            # DIFFERS: Guo 2021, "the features of multiple views were fused" in upsampling (abstract); here it is the
+            # mean of their probabilities.
             fine += mean_of_overlaps(fine.shape, parts) / len(self.views)
         if self.maps:
             fine = FUSIONS[self.fusion](torch.from_numpy(self._map(case)).float() / 255, fine)

@@ -188,7 +188,7 @@ def f1_against_dsc(reported: Reported) -> Picture:
     line = np.array([low, high])
     # The three networks in the middle are close together.
     places, words = {"CNN": (-30, -3), "ACDNet": (-46, 0)}, {"textcoords": "offset points", "fontsize": 9}
-    axis.fill_between(line, low, line, label="no average lies here", **FORBIDDEN)
+    axis.fill_between(line, low, line, label="no F1 of mean precision and recall", **FORBIDDEN)
     axis.plot(line, line, color="black", label="the same masks: F1 = DSC")
     for row in rows:
         axis.plot([row["dsc"]] * 2, [row["dsc"], row["f1"]], color=BLUE, linewidth=1.2)

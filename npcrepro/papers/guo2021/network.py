@@ -172,6 +172,7 @@ class ACDNet(nn.Module):
         out_channels: int,
         width: float = 1.0,
         # SILENT: dense blocks, layers, growth, compression, and poolings in between; 3 x 4 layers of 16, half, none.
+        # SILENT: whether ACDNet is 2-D or 3-D (its bottleneck is printed as 1 x 1); 3-D, as the blocks are.
         stem: int = 32,
         blocks: int = 3,
         layers: int = 4,
@@ -184,11 +185,13 @@ class ACDNet(nn.Module):
         pyramid_channels: int = 16,
         # DIFFERS: the pyramid stands inside the dense block (abstract), before the bottleneck of each (Section 3.2) or
         # in place of convolution and pooling (Section 5); before the bottleneck, the most precise of the three.
-        # SILENT: what a "block" is; here a dense block of several layers with a bottleneck behind it. Read as one layer
-        # of a dense block, of pyramid, 1 x 1 bottleneck and convolution, it is method acdnet-blocks-as-layers.
+        # DIFFERS: "each block was set with a convolutional layer, a BN layer and a ReLU layer" (Section 3.2), so one
+        # convolution; here a block is a dense block of four with a bottleneck behind it. Read as one layer of a dense
+        # block, of pyramid, 1 x 1 bottleneck and convolution, it is method acdnet-blocks-as-layers.
         position: str = "before bottleneck",
         # PAPER: dense connections between the blocks (Section 3.2).
-        # SILENT: where they start and end; from the stem and each bottleneck to all blocks behind, and to the score.
+        # DIFFERS: "each layer is directly connected to the Input and Loss"; here from the stem, not the input, and from
+        # each bottleneck, to all blocks behind and to the score.
         connections: str = "dense",
         compression: float = 0.5,
         # SILENT: whether ACDNet sees the image besides the map that is its input; both, as a map alone cannot bring
@@ -267,6 +270,6 @@ class JointCascade(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         coarse = self.coarse(image)
         fine = self.fine(torch.cat([image, coarse.softmax(dim=1)[:, 1:]], dim=1))
-        # Abstract: probability fusion, P = (P_coarse + P_fine) / 2
+        # Section 3.1: probability fusion, P = (P_coarse + P_fine) / 2
         # The logarithm of the sum, of logarithms, so that small probabilities keep their gradient.
         return torch.logaddexp(*(logits.float().log_softmax(dim=1) for logits in (coarse, fine))) - math.log(2)

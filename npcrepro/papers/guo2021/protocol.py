@@ -29,7 +29,7 @@ def _stages(decays: int = 99) -> dict[str, Any]:
         LOSS,
         # PAPER: Adam, 0.001 (Section 4.2). SILENT: weight decay; none.
         Component("torch.optim:Adam", {"lr": 1e-3}),
-        # PAPER: x 0.9 every 500 of 50,000 iterations, 99 times.
+        # PAPER: x 0.9 every 500 of 50,000 iterations. SILENT: in steps or continuously; in steps, 99 of them.
         decay=0.9,
         decays=decays,
         # SILENT: what the 9 validation patients are for; they choose the weights that are kept.
@@ -115,27 +115,28 @@ VARIANTS: tuple[Row, ...] = (
      {"uses": (Use("bunet", maps=1),)}),
     ("cscn-averaged", "CSCN, maps averaged", "CSCN, tested on the mean of the maps of the networks that made those of "
      "training", {"stages": (), "uses": (Use("cscn", weights={"": ""}), Use("bunet", maps=2, averaged=True))}),
-    # Fusion. Where the decision is the more probable class, the product of the odds marks by construction what the mean
-    # marks: both are tumour where the two probabilities add up to more than 1. It is no choice that could move a mask;
-    # what it moves is the order of the probabilities, and so the average precision.
+    # Fusion. Where the decision is the more probable class, the product of the odds marks on the block grid what the
+    # mean marks: both are tumour where the two probabilities add up to more than 1. On the voxels of a case, to which
+    # both are brought then, a few differ. What moves is the order of the probabilities, and so the average precision.
     ("cascade-unfused", "Not fused", "The second network's map alone", _fused("fine")),
-    ("fusion-product", "Product", "Odds of both maps multiplied, which marks by construction what the mean marks",
+    ("fusion-product", "Product", "Odds of both maps multiplied, which marks nearly what the mean marks",
      _fused("product")),
     ("fusion-maximum", "Maximum", "The larger of both probabilities", _fused("maximum")),
     # The weight of the loss, in BUNet, of which the second network does not take half away again
     ("bunet-boundary-weight", "Weight at the boundary",
-     "BUNet, voxels at the boundary weigh most, as the text wants", _alone(BUNET) | _data("boundary")),
+     "BUNet, voxels at the boundary weigh most, as one sentence wants", _alone(BUNET) | _data("boundary")),
     ("bunet-exponential-weight", "Exponential weight",
      "BUNet, weight falls exponentially with the distance to the boundary", _alone(BUNET) | _data("exponential")),
     ("bunet-unweighted", "No weight", "BUNet, focal loss without weights", _alone(BUNET) | _data("none")),
-    ("bunet-printed-decay", "Printed decay", "BUNet, the learning rate falls 99 times as printed in every profile",
-     _alone(BUNET)),
+    ("bunet-printed-decay", "Printed decay",
+     "BUNet, the learning rate falls 99 times in every profile, as in profile paper", _alone(BUNET)),
     # The second network
     ("map-only", "Map only", "ACDNet on the map of BUNet alone", _acdnet(uses_image=False)),
     ("joint", "Joint", "BUNet and ACDNet as one network, trained together on the mean of their maps",
      _alone(CASCADE, connections="dense")),
-    # DIFFERS: blocks of three directions are trained on (Sections 4.2 and 5) and their maps fused (abstract only); both
-    # are left out of CSCN, and both are in this method, which does not tell one from the other.
+    # DIFFERS: blocks of three directions are trained on (Sections 4.2 and 5), and the features of the views are fused
+    # in upsampling (abstract only). Both are left out of CSCN. This method has the blocks, and the mean of the
+    # probabilities of the views in place of fused features.
     ("three-views", "Three views", "Axial, coronal and sagittal blocks, the mean of their maps",
      _data(fusion="mean", views="three")),
     # The pyramid, in ACDNet on the image alone, where no other network hides what it does
@@ -155,7 +156,7 @@ VARIANTS: tuple[Row, ...] = (
     # Sizes
     ("bunet-wide", "BUNet, 32 channels", "BUNet of twice the width", _alone(BUNET, base=32)),
     ("deeplab-stride-4", "Deeplab, stride 4", "3-D DeepLabv3 on maps twice as fine", _alone(DEEPLAB, output_stride=4)),
-    ("vnet-large-blocks", "V-Net, large blocks", "V-Net as it was published, on blocks of twice the side",
+    ("vnet-large-blocks", "V-Net, large blocks", "V-Net with its four halvings, on blocks of twice the side",
      _alone(VNET, act="prelu") | LARGE_BLOCKS),
     ("bunet-large-blocks", "BUNet, large blocks", "BUNet on blocks of twice the side", _alone(BUNET) | LARGE_BLOCKS),
     # What the paper cannot have; patches of as many voxels as the large blocks have.
