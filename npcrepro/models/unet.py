@@ -89,6 +89,7 @@ class UNet(nn.Module):
             # the batch normalisation, which takes it out again, as is the default of the paper's software.
             layers.append(nn.Conv2d(channels, after, 3, padding=1))
             # PAPER: Luo 2020, convolution, batch normalisation, ReLU (Section 2.1).
+            # SILENT: Luo 2020, the constants of batch normalisation; PyTorch's.
             if batch_norm:
                 layers.append(nn.BatchNorm2d(after))
             layers.append(nn.ReLU())
@@ -103,7 +104,7 @@ class UNet(nn.Module):
             maps = down(maps)
             skips.append(block(maps))
             maps = self.pool(maps)
-        # Luo 2020, Section 2.1: deconvolutions, with the maps of the way down behind each other (skip connections)
+        # Luo 2020, Section 2.1: deconvolutions, with the maps of the way down behind each other (abstract: skips)
         maps = self.bottleneck_block(self.down[-1](maps))
         for enlarge, up, skip in reversed(list(zip(self.enlarge, self.up, skips, strict=True))):
             maps = up(torch.cat([skip, enlarge(maps)], dim=1))

@@ -18,9 +18,9 @@ VERDICTS_OF = {
     "consistent": "L01 L02 L03 L08 L09 L13 G01 G03 G08 C01 C02 C04 C05 C09 C10 X01 X03 X07 X09",
     "rounding": "L06 U05",
     "inconsistent": "L05 L07 L10 L11 L16 L17 U06 U07 G09 G10 C07 X02 X10 X13",
-    "impossible": "L04 U01 U02 U03 X04",
+    "impossible": "L04 U01 U03 X04",
     "not stated": "L12 U08 U09 U10 G04 G05 G06 G07 G12 C03 C06 C12 X11 X12",
-    "cannot tell": "L14 L15 U04 G02 C08 C11 X05 X06 X08 X14",
+    "cannot tell": "L14 L15 U02 U04 G02 C08 C11 X05 X06 X08 X14",
 }
 EXPECTED = {key: verdict for verdict, keys in VERDICTS_OF.items() for key in keys.split()}
 

@@ -41,7 +41,8 @@ def jsc_below_dsc(reported: Reported) -> Finding:
 
 @check("U02", where="Equations 4 and 6, Table 1",
     claim="F1 and DSC are reported for bit vectors, where they are the same number.",
-    reading="DSC was computed on probabilities, F1 on the mask; or F1 is of mean precision and recall, where it fits.",
+    reading="DSC was computed on probabilities, F1 on the mask; or F1 counts the pixels of all structures together, "
+    "DSC each by itself; or F1 is of mean precision and recall, where it fits.",
     consequence="One hard DSC for each patient and structure.")  # fmt: skip
 def f1_is_dsc(reported: Reported) -> Finding:
     data, size = _columns(reported), half(reported, "f1")
@@ -56,8 +57,9 @@ def f1_is_dsc(reported: Reported) -> Finding:
         for model, f1, dsc, wrong in zip(_models(reported), data["f1"], data["dsc"], outside, strict=True)
         if wrong
     ]
-    verdict = "impossible" if outside.any() else "cannot tell" if differ.any() else "consistent"
-    return Finding(verdict, tuple(lines), {"largest": difference.max(), "rows": outside.sum()})
+    # Averages of one number may differ in what is averaged, which is not printed.
+    numbers = {"largest": difference.max(), "rows": outside.sum()}
+    return Finding("cannot tell" if differ.any() else "consistent", tuple(lines), numbers)
 
 
 @check("U03", where="Table 1",
@@ -73,7 +75,11 @@ def jsc_and_f1(reported: Reported) -> Finding:
     lines = []
     for model, f1, jsc, wrong in zip(_models(reported), data["f1"], data["jsc"], outside, strict=True):
         share = max(0.0, 1 - (f1 - jsc) / least)
-        more = "outside" if wrong else f"inside if {100 * share:.0f} % of the masks are nearly empty or nearly perfect"
+        low_f1, high_f1 = EXTREME
+        inside = (
+            f"inside only if at least {100 * share:.0f} % of the masks have an F1 below {low_f1} or above {high_f1}"
+        )
+        more = "outside" if wrong else inside
         lines.append(f"{model}: JSC between {jsc_of(f1):.4f} and {f1:.4f}, reported {jsc:.4f}: {more}.")
     return Finding("impossible" if outside.any() else "consistent", tuple(lines), {"rows": outside.sum()})
 
@@ -153,19 +159,20 @@ def fold_sizes(reported: Reported) -> Finding:
 
 @check("U06", where="Data",
     claim="The test images are independent of the training images.",
-    reading="The fold sizes are a coincidence.",
+    reading="The counts are a nominal fifth, or the fold sizes are a coincidence.",
     consequence="Folds are of patients; the split by slice is run once to measure what it adds.")  # fmt: skip
 def independent_test(reported: Reported) -> Finding:
     paper, text = reported["paper"], reported["text"]
     images, patients, folds = paper["slices"], paper["patients"], text["folds"]
-    even = text["test_slices"] in (images // folds, ceil(images / folds))
+    fifths = images // folds, ceil(images / folds)
+    even = text["test_slices"] in fifths
     each = images / patients
     sizes = [patients // folds + (fold < patients % folds) for fold in range(folds)]
-    chance = np.mean([stats.norm.pdf(text["test_slices"], n * each, SLICES_SD * sqrt(n)) for n in sizes])
+    chance = sum(stats.norm.pdf(fifths, n * each, SLICES_SD * sqrt(n)).sum() for n in sizes) / folds
     beside = 1 - (1 / folds) ** 2
     lines = (
-        f"{text['test_slices']} is a fifth of {images}, which folds of {min(sizes)} or {max(sizes)} patients with "
-        f"{each:.1f} slices each hit with a chance of {100 * chance:.1f} %.",
+        f"{text['test_slices']} is a fifth of {images}, up or down, which folds of {min(sizes)} or {max(sizes)} "
+        f"patients with {each:.1f} slices each hit with a chance of {100 * chance:.1f} %.",
         f"Split by image, a test slice has a neighbour among the training slices with a chance of {beside:.2f}.",
     )
     fits = "consistent" if text["folds_are_of"] == "patients" else "cannot tell"
@@ -190,7 +197,7 @@ def learning_rate(reported: Reported) -> Finding:
         f"99 % of all learning is spent after {epochs:.1f} epochs of batch {BATCHES[-1]}; the rates add up to "
         f"{text['learning_rate'] * every / (1 - decay):.3f}."
     )
-    lines.append(f"Read as epochs, the last rate is x {decay ** (text['epochs'] / every):.2f}.")
+    lines.append(f"Read as epochs, the last rate is x {decay ** ((text['epochs'] - 1) // every):.2f}.")
     usable = epochs > 0.05 * text["epochs"]
     return Finding("consistent" if usable else "inconsistent", tuple(lines), {"epochs": epochs})
 

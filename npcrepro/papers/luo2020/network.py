@@ -49,6 +49,7 @@ class MultiScalePooling(nn.Module):
         if any(kernel % 2 == 0 for kernel in kernels):
             raise ValueError(f"pooling kernels have to be odd to keep the size, got {tuple(kernels)}")
         # SILENT: the stride; 1, without which the four outputs have different sizes.
+        # SILENT: the border; the average of the pixels that exist.
         self.pools = nn.ModuleList(
             nn.AvgPool2d(kernel, stride=1, padding=kernel // 2, count_include_pad=False) for kernel in kernels
         )
@@ -141,7 +142,7 @@ class TwoStageUNet(nn.Module):
     def forward(self, image: Tensor, output: str = "fine") -> Tensor | tuple[Tensor, Tensor]:
         if output not in OUTPUTS:
             raise ValueError(f"unknown output {output!r}; choices: {', '.join(OUTPUTS)}")
-        # Section 2.1, stage 1: the denoising module outlines the region, the precise segmentation module refines it
+        # Section 2.1, stage 1: the noise reduction module outlines the region, the second stage refines it
         coarse = self.coarse(image)
         if output == "coarse":
             return coarse

@@ -39,6 +39,7 @@ ADAM = Component("torch.optim:Adam", {"lr": 1e-3})
 
 # PAPER: the rate x 0.9 every 10 iterations, 100 epochs.
 # DIFFERS: every 10 epochs; by iterations the rate is gone within the first epoch (method iteration-decay).
+# DIFFERS: slices are drawn with replacement, so that an epoch is a number of updates.
 EPOCH = 889  # updates: about 7,112 slices in batches of eight
 DECAY: dict[str, Any] = {"decay": 0.9, "decay_every": 10 * EPOCH}
 
@@ -109,7 +110,9 @@ TWO_STAGE = Method(
     activation="softmax",
     threshold=None,
     **network(TWO_UNETS),
-    # PAPER: two-dimensional slices with a label, others removed (Section 3.1).
+    # PAPER: training slices show a structure, others are removed (Section 3.1).
+    # DIFFERS: the paper removes the others from testing, too. Here every slice is tested, and slices that show a
+    # structure are scored by themselves besides.
     **_data(SOFT_TISSUE_HU),
     **_two_stages(),
 )
@@ -132,7 +135,8 @@ TUNED = {
 
 # Name, title, summary, and what is not as in TWO_STAGE.
 VARIANTS: tuple[Row, ...] = (
-    # SILENT: configuration and training of the three baselines; the same slices, updates, loss and schedule.
+    # SILENT: configuration and training of the three baselines; the same slices, updates, loss and schedule, but for
+    # Mask R-CNN, which has a loss of its own.
     ("unet", "U-Net", "One U-Net of five levels", network(UNET) | _one_stage()),
     # DIFFERS: FCN-8 with batch normalisation, which the other networks have. As it was published (fcn8-plain) it starts
     #   slowly, and the reward for marking none of the structures that a slice does not show keeps it from ever marking
@@ -207,7 +211,8 @@ PLACES = {"mask-rcnn": 6, "mask-rcnn-enlarged": 3}
 
 
 def _shortened(method: Method) -> Method:
-    """The method as the profiles below ``paper`` train it: as many decays as in 100 epochs, over fewer updates."""
+    """The method as the profiles below ``paper`` train it: nine decays in each stage. At ``paper`` a network of one
+    stage has nine, and each half of two stages four."""
     evenly: dict[str, Any] = {"decay_every": None, "decays": 9}
     stages = tuple(replace(one, **evenly) if one.decay_every == 10 * EPOCH else one for one in method.stages)
     places = {"places": PLACES[method.name]} if method.name in PLACES else {}
