@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Pair = tuple[str, str]
 PEOPLE = "two people, median, other scans"
 CHOSEN = ("question", "record", "metric", "structure", "slices")  # columns to choose from, if they have several values
-EMPTY = "empty predictions"
+EMPTY = "missed"  # the reference shows the structure and the prediction has no voxel
 FEW_PATIENTS = "With few patients such tests can detect only large differences; with fewer than six there is no test"
 ALL = REGIONS[0]  # all slices
 
@@ -58,6 +58,10 @@ def means(records: Mapping[str, Results], metrics: Mapping[str, str], sd: bool =
     told = f"Means {'± sd ' * sd}over patients (95 % interval)"
     if OVER_STRUCTURES in set(frame.structure):
         told += f"; structure “{OVER_STRUCTURES}”: over the structures of a patient"
+    told += (
+        f". {EMPTY.capitalize()}: how often the prediction has no voxel of a structure that the reference shows, over "
+    )
+    told += "cases, seeds and structures"
     if frame.eq(DASH).any(axis=None):
         told += f". {DASH}: not measured, or no patient has one, as with some seed the structure was not found"
     if lacking:
@@ -111,6 +115,7 @@ def mean_rows(results: Results, metrics: Mapping[str, str], sd: bool = False) ->
     for region, structure, here, patients in _parts(results, results.regions):
         spread = tables.spread_of_means(patients, first)
         status = here.cases[here.cases.structure.eq(structure) | (structure == OVER_STRUCTURES)]
+        status = status[status.status.isin(["ok", "pred_empty"])]
         empty = status.status.eq("pred_empty").groupby(status.method).agg(["sum", "size"])
         scores = tables.scores(patients, results.paper, narrow).to_dict("records")
         rest = {row["method"]: row for row in everywhere.get(structure, ())}
@@ -120,7 +125,7 @@ def mean_rows(results: Results, metrics: Mapping[str, str], sd: bool = False) ->
             about = {"method": row["method"], "structure": structure, "slices": region, "patients": n}
             about[f"seeds (sd of {metrics[first]})"] = f"{row['seeds']}{among}"
             cells = {title: tables.mean_and_interval(found[title], n, sd) for title in metrics.values()}
-            lines.append(about | cells | {EMPTY: "{} of {}".format(*empty.loc[name])})
+            lines.append(about | cells | {EMPTY: "{} of {}".format(*empty.loc[name]) if name in empty.index else DASH})
     people = observers.agreement()
     people = people[people.index.isin(results.structures)]
     known = {metric: title for metric, title in metrics.items() if metric in people}

@@ -61,9 +61,11 @@ def inside(image: sitk.Image, reference: sitk.Image) -> np.ndarray:
 
 
 def resample_mask(mask: sitk.Image, reference: sitk.Image, transform: sitk.Transform | None = None) -> sitk.Image:
-    """A mask (0 and 1) on the grid of ``reference``, uint8: where it covers half of a voxel or more.
+    """A mask (0 and 1) on the grid of ``reference``, uint8: where it reaches one half at the middle of a voxel, linear
+    between its own voxels.
 
-    Linear interpolation and a threshold keep the volume of a small structure better than the nearest neighbour does.
+    Outlines are smoother than by the nearest neighbour. A small structure may lose a tenth of its volume, and on a grid
+    of half the spacing with the same first voxel it gains up to a quarter.
     """
     import SimpleITK as sitk
 

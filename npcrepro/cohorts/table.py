@@ -198,7 +198,7 @@ def _case(table: Path, row: Mapping[str, str], columns: _Columns, report: Callab
             marked = f"{plural(int(drawn.sum()), 'voxel')} of {structure}"
             if (drawn & inside(grid, mask)).any():
                 cause = "it is too small for this grid; take a finer image for the first channel"
-                raise lost(column, f"{marked}, which fill half of no voxel of", cause)
+                raise lost(column, f"{marked}, which reach the middle of no voxel of", cause)
             raise lost(column, f"{marked}, none of them inside", ELSEWHERE)
         report(f"case {case}: {f'label {structure}' if columns.codes else column} resampled to the grid of {reference}")
         return fits

@@ -1,7 +1,8 @@
 """How well two people agree on the same organs, for comparison with a model.
 
 An oncologist and a radiographer drew 21 organs on seven head-and-neck CT scans (Nikolov et al. 2018, arXiv:1809.04430,
-masks under CC BY 4.0). The numbers are published with the book; benchmarks/observers.py makes them from the masks.
+masks under CC BY 4.0). By the description of the data set, the oncologist's are a reference that several people drew
+and corrected. The numbers are published with the book; benchmarks/observers.py makes them from the masks.
 
 On one scan several organs are the same in both drawings voxel by voxel, among them a lung of 230,000 voxels: one was
 made from the other. That scan is marked ``suspect`` and is in no median.

@@ -128,8 +128,9 @@ def count(prediction: np.ndarray, reference: np.ndarray) -> Counts:
 def f1_of_means(precisions: Sequence[float], sensitivities: Sequence[float]) -> float:
     """F1 of the mean precision and the mean sensitivity over patients, in [0, 1].
 
-    It is never below the mean of F1 over patients, and farther above the more the two differ within patients. Guo 2021
-    prints an F1 above the DSC for every method, which this reading allows and the formulae given there do not.
+    It is never below the mean of F1 over patients. The two are equal where precision over sensitivity is the same in
+    all patients, and the gap grows as that ratio varies from patient to patient. Guo 2021 prints an F1 above the DSC
+    for every method, which this reading allows and the formulae given there do not.
 
     A patient with an undefined value is left out; ``nan`` if none is left.
 

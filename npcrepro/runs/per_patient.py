@@ -31,7 +31,9 @@ def by_patient(cases):
     # SILENT: how the slices of a patient are joined; their pixels are pooled (the paper's values are for each patient).
     groups = cases.groupby(keys, sort=True)
     totals = groups[[*COUNTS, *ADDED, *VALIDATED_COUNTS]].sum(min_count=1)
-    totals = totals.join(_mean(groups, AVERAGED)).reset_index()
+    # A case in which neither mask shows the structure has no distance; it leaves that of the other cases as it is.
+    shown = cases[cases[["tp", "fp", "fn"]].any(axis=1)].groupby(keys, sort=True)
+    totals = totals.join(_mean(shown, AVERAGED)).reset_index()
     metrics = [score_counts(Counts(*(int(n) for n in row))) for row in totals[COUNTS].itertuples(index=False)]
     found, wrong = (totals[name] for name in VALIDATED_COUNTS)
     # 0 / 0 is not a number, as the DSC of two empty masks is none.

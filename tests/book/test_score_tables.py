@@ -46,9 +46,9 @@ def test_a_row_for_each_method_structure_and_region(organs):
     both = (dsc(8) + dsc(4)) / 2
     assert first["DSC"] == f"{both:.2f} ({both:.2f} to {both:.2f})"
     assert first["seeds (sd of DSC)"] == f"2 ({(dsc(8) - dsc(4)) / 2**0.5:.3f})"
-    assert first["empty predictions"] == "0 of 12"
+    assert first["missed"] == "0 of 12"
     missed = row_of(frame, method="U-Net", structure="BrainStem", slices="slices that show the structure")
-    assert (missed["seeds (sd of DSC)"], missed["empty predictions"]) == ("1", "1 of 6")
+    assert (missed["seeds (sd of DSC)"], missed["missed"]) == ("1", "1 of 6")
     # A distance to what was missed is not left out of the patient's mean: the patient is. It is that of all slices.
     assert missed["HD95"] == "2.00 (2.00 to 2.00, n = 5)"
     assert row_of(frame, method="U-Net", structure="mean", slices="all slices")["HD95"] == missed["HD95"]

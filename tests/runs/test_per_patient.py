@@ -40,6 +40,11 @@ def test_seeds_are_averaged_within_a_patient_and_none_without_a_value_is_hidden(
     assert set(METRICS) <= set(averaged.columns)
 
 
+def test_a_case_in_which_neither_mask_shows_anything_leaves_the_patients_averages_as_they_are():
+    cases = table(("a1", "A", 0, 1, 0, 0, 9, 1.0, 1.0), ("a2", "A", 0, 0, 0, 0, 9, 0.0, 0.0)).assign(auc=[0.5, nan])
+    assert by_patient(cases).auc.tolist() == [0.5]
+
+
 def test_what_cannot_be_added_is_averaged_and_undefined_where_one_is():
     first = table(("a1", "A", 0, 1, 0, 0, 9, 1.0, 1.0), ("b1", "B", 0, 1, 0, 0, 9, 1.0, 1.0)).assign(auc=[0.5, 0.5])
     second = table(("a2", "A", 0, 1, 0, 0, 9, 1.0, 1.0), ("b2", "B", 0, 1, 0, 0, 9, 1.0, 1.0)).assign(auc=[1.0, nan])

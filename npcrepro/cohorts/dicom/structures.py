@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import floor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from npcrepro.cohorts.dicom.series import FARTHEST_MM, Grid
 OUT_OF_PLANE = 0.5
 # In slices: contours of one plane differ by less, by rounding in the file.
 SAME_PLANE = 0.01
+# Share of the pixels of a contour in which one that was drawn again may differ; a hole leaves more.
+SAME_CONTOUR = 0.01
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,11 @@ def rasterise(
 ) -> np.ndarray:
     """Mask (z, y, x) of closed contours, each (N, 3: x, y, z) in millimetres: bool, on ``grid``.
 
-    A voxel is inside where its centre is, by the even-odd rule over all contours of a slice: a contour within another
-    is a hole, and so is a loop entered by a keyhole. A contour between two slices goes to the nearer one; where
-    several planes fall on one slice, the nearest counts. ``report`` is told what is left out: contours beyond the
-    slices or across them, and contours that are there twice. No contours give an empty mask.
+    A voxel is inside where its centre is. A contour within another is a hole, and so is a loop entered by a keyhole;
+    contours that overlap in part are joined. A contour between two slices goes to the nearer one, in the middle to the
+    upper one; where several planes fall on one slice, the nearest counts. ``report`` is told what is left out
+    (contours beyond the slices or across them, and contours that are there twice), how many were joined, and how many
+    slices between drawn ones have no contour and stay empty. No contours give an empty mask.
     """
     mask = np.zeros(grid.shape, bool)
     left_out: Counter[str] = Counter()
@@ -87,22 +91,43 @@ def rasterise(
         height = float(index[:, 2].mean())
         if np.ptp(index[:, 2]) > OUT_OF_PLANE:
             left_out["across the slices"] += 1
-        elif not 0 <= round(height) < grid.shape[0]:
+        elif not 0 <= floor(height + 0.5) < grid.shape[0]:
             left_out["beyond the slices"] += 1
         else:
-            found = planes.setdefault(round(height), {})
+            found = planes.setdefault(floor(height + 0.5), {})
             height = next((z for z in found if abs(z - height) < SAME_PLANE), height)
             found.setdefault(height, []).append(np.ascontiguousarray(index[:, :2]))
+    joined = 0
     for number, found in planes.items():
         nearest = min(found, key=lambda z: abs(z - number))
         left_out["in a second plane of one slice"] += sum(len(found[z]) for z in found if z != nearest)
-        unique = {polygon.tobytes(): polygon for polygon in found[nearest]}
-        left_out["there twice"] += len(found[nearest]) - len(unique)
-        mask[number] = fill(unique.values(), grid.shape[1:])
+        mask[number], twice, overlapping = _united([fill([polygon], grid.shape[1:]) for polygon in found[nearest]])
+        left_out["there twice"] += twice
+        joined += overlapping
     for what, count in left_out.items():
         if count:
             report(f"contours left out, {what}: {count}")
+    if joined:
+        report(f"contours that overlap another, joined with it: {joined}")
+    if planes and (empty := max(planes) - min(planes) + 1 - len(planes)):
+        report(f"slices without a contour between drawn ones, left empty: {empty}")
     return mask
+
+
+def _united(parts: list[np.ndarray]) -> tuple[np.ndarray, int, int]:
+    """One mask of those of the contours of a slice; how many were there twice, and how many overlap another in part."""
+    parts = sorted(filter(np.any, parts), key=np.count_nonzero, reverse=True) or parts[:1]
+    united, twice, overlapping = np.zeros_like(parts[0]), 0, 0
+    for number, part in enumerate(parts):
+        if any((part ^ other).sum() <= SAME_CONTOUR * other.sum() for other in parts[:number]):
+            twice += 1
+            continue
+        if (part & ~united).any():
+            overlapping += bool((part & united).any())
+            united |= part
+        else:
+            united &= ~part  # a hole
+    return united, twice, overlapping
 
 
 def fill(polygons: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:

@@ -74,6 +74,33 @@ def test_a_contour_that_is_there_twice_is_no_hole(grid):
     assert said == ["contours left out, there twice: 1"]
 
 
+@pytest.mark.parametrize("again", [
+    lambda one: np.roll(one, 1, axis=0), lambda one: one[::-1], lambda one: one + np.array([0, 0.005, 0]),
+])  # fmt: skip
+def test_nor_is_one_that_is_drawn_again_from_another_corner_in_another_direction_or_a_little_off(grid, again):
+    said = []
+    one = square(1.5, 2.5, 6.5, 9.5, 2)
+    np.testing.assert_array_equal(rasterise([one, again(one)], grid, said.append)[2], box((3, 10), (2, 7)))
+    assert said == ["contours left out, there twice: 1"]
+
+
+def test_contours_that_overlap_in_part_are_joined(grid):
+    said = []
+    left, right = square(1.5, 2.5, 5.5, 9.5, 2), square(3.5, 2.5, 7.5, 9.5, 2)
+    np.testing.assert_array_equal(rasterise([left, right], grid, said.append)[2], box((3, 10), (2, 8)))
+    assert said == ["contours that overlap another, joined with it: 1"]
+
+
+def test_slices_that_were_not_drawn_between_others_stay_empty_and_are_counted(grid):
+    said = []
+    mask = rasterise([square(1.5, 2.5, 6.5, 9.5, number) for number in (0, 2, 4)], grid, said.append)
+    assert mask.any(axis=(1, 2)).tolist() == [True, False, True, False, True, False]
+    assert said == ["slices without a contour between drawn ones, left empty: 2"]
+    # Planes in the middle between two slices all go up.
+    between = rasterise([square(1.5, 2.5, 6.5, 9.5, number) for number in (0.5, 1.5, 2.5)], grid)
+    assert between.any(axis=(1, 2)).tolist() == [False, True, True, True, False, False]
+
+
 def test_read_structures(tmp_path):
     drawn = {"GTVp": [square(1.5, 2.5, 6.5, 9.5, 2)], " Cord ": [], "Brain": [square(0, 0, 3, 3, 1)] * 2}
     found = read_structures(write_rtstruct(tmp_path / "RS.dcm", drawn))
