@@ -123,12 +123,12 @@ VARIANTS: tuple[Row, ...] = (
      _fused("product")),
     ("fusion-maximum", "Maximum", "The larger of both probabilities", _fused("maximum")),
     # The weight of the loss, in BUNet, of which the second network does not take half away again
-    ("bunet-boundary-weight", "Weight at the boundary",
+    ("bunet-boundary-weight", "BUNet, weight at the boundary",
      "BUNet, voxels at the boundary weigh most, as one sentence wants", _alone(BUNET) | _data("boundary")),
-    ("bunet-exponential-weight", "Exponential weight",
+    ("bunet-exponential-weight", "BUNet, exponential weight",
      "BUNet, weight falls exponentially with the distance to the boundary", _alone(BUNET) | _data("exponential")),
-    ("bunet-unweighted", "No weight", "BUNet, focal loss without weights", _alone(BUNET) | _data("none")),
-    ("bunet-printed-decay", "Printed decay",
+    ("bunet-unweighted", "BUNet, no weight", "BUNet, focal loss without weights", _alone(BUNET) | _data("none")),
+    ("bunet-printed-decay", "BUNet, printed decay",
      "BUNet, the learning rate falls 99 times in every profile, as in profile paper", _alone(BUNET)),
     # The second network
     ("map-only", "Map only", "ACDNet on the map of BUNet alone", _acdnet(uses_image=False)),
