@@ -57,7 +57,9 @@ def error_of_mean(table: np.ndarray, folds: ArrayLike | None = None) -> tuple[fl
     """Standard error of the mean and its degrees of freedom, as :func:`crossed` has them; ``nan`` where it has none."""
     n, k = table.shape
     names, place = np.unique(np.zeros(n) if folds is None else np.asarray(folds), return_inverse=True)
-    # Where each patient has networks of his own, patients and trainings cannot be told apart.
+    if len(names) == n:
+        # Where each patient has networks of his own, what a training adds is a part of the residuals.
+        names, place = np.unique(np.zeros(n), return_inverse=True)
     free = (n - len(names)) * (k - 1)
     if n < 2 or k < 2 or not free:
         return nan, nan

@@ -124,6 +124,33 @@ def test_a_refuted_claim_stands_while_other_trainings_show_no_effect_that_matter
     assert wide.reason.endswith("includes +0.015."), wide.reason
 
 
+def test_an_equivalence_is_refuted_by_the_interval_of_a_difference():
+    """With other seeds the interval of 90 % lies beyond the margin, and that of 95 % does not."""
+    alike = claim(form="equivalence", margin=0.05, reported=None)
+    moved = exact(24, -0.3, 0.02) + 0.12 * np.array([-1, 0, 1])
+    decision = decide(alike, against_zero(moved))
+    assert decision.verdict == "undecided"
+    assert "includes -0.050 or +0.050" in decision.reason
+    assert decide(alike, against_zero(exact(24, -0.3, 0.02) + 0.05 * np.array([-1, 0, 1]))).verdict == "refuted"
+
+
+def test_a_second_comparison_has_to_show_a_likeness_too():
+    patients = against_zero(exact(40, 0.0, 0.02))
+    assert decide(claim(), patients).verdict == "refuted"
+    wide = patients.copy()
+    wide.loc[wide.method == "a", "average_precision"] = 0.5 + exact(40, 0.0, 0.2, generator=1).ravel()
+    decision = decide(claim(), wide)
+    assert decision.verdict == "undecided"
+    assert "a likeness is not shown" in decision.reason
+
+
+def test_what_only_seeds_hold_open_takes_no_more_patients():
+    few_seeds = decide(claim(seeds=5), against_zero(exact(24, 0.05, 0.03)))
+    assert (few_seeds.verdict, few_seeds.numbers["open by seeds alone"]) == ("undecided", 1)
+    few_patients = decide(claim(), against_zero(exact(8, 0.05, 0.03)))
+    assert (few_patients.verdict, few_patients.numbers["open by seeds alone"]) == ("undecided", 0)
+
+
 def test_each_fold_with_each_seed_is_a_training():
     """Networks of five folds that differ by chance are fifteen draws, not three."""
     folds = np.repeat(np.arange(5), 8)

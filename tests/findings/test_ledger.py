@@ -180,6 +180,8 @@ def test_a_claim_that_takes_more_patients_than_there_are_says_how_many(tmp_path)
     wanted = int(one.reason.partition("It takes ")[2].partition(" ")[0])
     assert 22 < wanted < 400
     assert "as in these records), and the largest cohort with records has 22." in one.reason
+    # Without records of it nobody knows how much a difference varies, and so how many patients it takes.
+    assert line(tmp_path / "a", "xue2020-63").verdict == ledger.NO_EVIDENCE
     # A phantom has the patients that it has where it decides.
     publish(tmp_path / "c" / "x", cases(noisy, cohort="phantom-ct"))
     assert line(tmp_path / "c", "xue2020-56").verdict == ledger.TOO_FEW

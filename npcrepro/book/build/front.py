@@ -53,10 +53,11 @@ def picture(root: Path) -> str:
         '<figure class="npc-front"><picture>'
         '<source media="(max-width: 600px)" srcset="../_static/what-moves-narrow.svg">'
         f'<img class="dark-light" src="../_static/what-moves.svg" alt="{alt}"></picture>'
-        "<figcaption>What moves the mean Dice score (DSC). A dot compares two trainings on the same patients. Its line "
-        "is the 95 % interval over patients, without the chance of another seed. <em>Only another seed</em> is the "
-        "best minus the worst seed of one method. Orange dots are choices on which a paper is silent or unclear, or "
-        "which are ours. We picked most of them with hindsight."
+        "<figcaption>What moves the mean Dice score (DSC). A dot is the difference of two methods on the same "
+        "patients, as the mean over the seeds that both have. Its line is the 95 % interval over patients, without the "
+        "chance of another seed. <em>Only another seed</em> is the best minus the worst seed of one method: it is "
+        "never below 0, and grows with the number of seeds. Orange dots are choices on which a paper is silent or "
+        "unclear, or which are ours. We picked most of them with hindsight."
         "</figcaption></figure>"
     )
 

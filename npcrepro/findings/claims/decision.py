@@ -119,7 +119,7 @@ def _decide(claim: Claim, evidence: Evidence, p: float, p_alike: float, without:
         verdict, reason, lines = _judge_share(claim, evidence)
     else:
         verdict, reason, lines = _judge_difference(claim, evidence, p, evidence.alike and p_alike <= ALPHA)
-    few, swayed = _too_few(claim, evidence, without), _swayed_by_seeds(claim, evidence, lines)
+    few, swayed = _too_few(claim, evidence, without), _swayed_by_seeds(claim, evidence, verdict, lines)
     reached = verdict
     if verdict == "undecided":
         reason += f" And {few}." if few else ""
@@ -128,8 +128,9 @@ def _decide(claim: Claim, evidence: Evidence, p: float, p_alike: float, without:
     elif compared(claim):
         verdict, said = _beside(claim, evidence, verdict, lines)
         reason += f" {said}"
-    # More patients would not help where a verdict is reached, and taken back by other seeds or for want of an AP.
-    by_seeds = float(reached != "undecided" == verdict and not few)
+    # More patients would not help where a verdict is reached, and taken back by seeds or for want of an AP.
+    few_patients = claim.unit == "patient" and evidence.patients < ENOUGH_PATIENTS - without
+    by_seeds = float(reached != "undecided" == verdict and not few_patients and not evidence.failed)
     if evidence.rule:
         counted, left_out = evidence.numbers["undefined counted"], evidence.numbers["left out"]
         reason += f" Here {evidence.rule} (counted: {counted}, patients left out: {left_out})."
@@ -153,14 +154,19 @@ def _too_few(claim: Claim, evidence: Evidence, without: int) -> str:
     return ", and ".join(said)
 
 
-def _swayed_by_seeds(claim: Claim, evidence: Evidence, lines: Sequence[float]) -> str:
+def _likeness(claim: Claim, verdict: Verdict, lines: Sequence[float]) -> bool:
+    """Whether a verdict says that two methods are alike; one that an equivalence fails says that they differ."""
+    return len(lines) == 2 and not (claim.form == "equivalence" and verdict == "refuted")
+
+
+def _swayed_by_seeds(claim: Claim, evidence: Evidence, verdict: Verdict, lines: Sequence[float]) -> str:
     """Why other trainings might end in another verdict; empty if they would not.
 
     Args:
         lines: numbers that the estimate must not cross for the verdict to stand: 0, or ends of a margin.
     """
     # A likeness goes by an interval of 90 %.
-    interval = evidence.with_seeds if len(lines) == 1 else evidence.with_seeds_90
+    interval = evidence.with_seeds_90 if _likeness(claim, verdict, lines) else evidence.with_seeds
     if not any(interval.low <= line <= interval.high for line in lines):
         return ""
     ends = " or ".join(_number(claim, line) for line in lines)
@@ -175,6 +181,15 @@ def _beside(claim: Claim, evidence: Evidence, verdict: Verdict, lines: Sequence[
     name, other = evidence.beside
     told = _found(claim, other)
     found = f"{BESIDE[name]} ({told[0].lower()}{told[1:]})"
+    if _likeness(claim, verdict, lines) and claim.metric in OVERLAPS:
+        margin = claim.refuting_margin or 0.0
+        inside = [
+            -margin < one.low and one.high < margin
+            for one in (other.interval_90, other.with_seeds_90)
+            if not isnan(one.low)
+        ]
+        if not all(inside) and _agrees(claim, other.interval, verdict, lines):
+            return "undecided", f"But by {found} a likeness is not shown."
     if not _agrees(claim, other.interval, verdict, lines):
         return "mixed", f"But by {found} it is not."
     if isnan(other.with_seeds.low) or _agrees(claim, other.with_seeds, verdict, lines):
@@ -226,7 +241,11 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -
         return "refuted", f"{_found(claim, evidence, 90)}: {within}.", (-margin, margin)
     if a_side and high < 0:
         # Other trainings may bring it back to 0, and still not to an effect that matters: as for a likeness.
-        return "refuted", f"{found}: on the other side of the claim.", (claim.towards(claim.refuting_margin or 0.0),)
+        line = claim.towards(claim.refuting_margin or 0.0)
+        seeds = evidence.with_seeds
+        open_to_none = f", though with other seeds none is possible, too, but not {_number(claim, line)}"
+        told = f"{found}: on the other side of the claim{open_to_none * (seeds.low <= 0 <= seeds.high)}."
+        return "refuted", told, (line,)
     if a_side:
         reported = "" if claim.reported is None else f" the reported {_number(claim, claim.effect)}"
         if reported and high < claim.towards(claim.effect):
@@ -247,7 +266,8 @@ def _judge_equivalence(claim: Claim, evidence: Evidence, p: float) -> Judged:
     if evidence.alike and p <= ALPHA:
         return "confirmed", f"{found}, {_p(p)}: inside the margin of {_size(claim, margin)}.", (-margin, margin)
     if evidence.interval.low > margin or evidence.interval.high < -margin:
-        return "refuted", f"{found}: beyond the margin of {_size(claim, margin)}.", (-margin, margin)
+        differs = f"{_found(claim, evidence)}: beyond the margin of {_size(claim, margin)}."
+        return "refuted", differs, (-margin, margin)
     if evidence.alike_wider:
         return "weakened", f"{found}: inside {_size(claim, wider)} only.", (-wider, wider)
     not_shown = f"the margin of {_size(claim, margin)} is not shown"

@@ -130,7 +130,10 @@ def _beside(claim: Claim, patients: pd.DataFrame) -> tuple[str, Evidence] | None
     if name is None or not compared(claim):
         return None
     form = "spread" if claim.form == "spread" else "difference"
-    other = Claim(claim.key, claim.paper, claim.text, claim.where, form, name, claim.arms, rule="leave_out")
+    margin = claim.refuting_margin if form == "difference" and claim.metric in OVERLAPS else None
+    other = Claim(
+        claim.key, claim.paper, claim.text, claim.where, form, name, claim.arms, rule="leave_out", margin=margin
+    )
     found = weigh(other, patients)
     return None if isinstance(found, str) else (name, found)
 

@@ -21,9 +21,10 @@ NO_EVIDENCE, NOT_HERE = "no evidence yet", "not testable here"
 VERDICTS = {
     "confirmed": "on the paper's kind of images, by a network of its size, the interval reaches the reported effect",
     "weakened": "on such images and by such a network it is shown, short of the reported effect",
-    "refuted": "on such images and by such a network the opposite is shown, or no difference that matters",
+    "refuted": "on such images and by such a network the opposite is shown, or that no difference that matters (half "
+    "of the reported one, where nothing else is said) lies on the claimed side",
     SEEN: "it is shown, but on a stand-in: other images, a smaller network, a shorter training, or by one choice only",
-    NOT_SEEN: "the opposite or no difference is shown, but on a stand-in",
+    NOT_SEEN: "the same as refuted, but on a stand-in",
     "mixed": "one part of it is shown and another is not, or it depends on the threshold at which masks are cut",
     "undecided": "there are records, but they cannot decide it",
     TOO_FEW: "it takes more patients than the cohorts with records have; the reason says how many",
@@ -36,6 +37,7 @@ DECIDED = (*FIRM, SEEN, NOT_SEEN, "mixed")
 FULL = "paper"  # the profile at which networks and trainings have the size of the paper's
 LEAST_UPDATES = 0.1  # of the paper's, times the samples of each; with fewer a verdict is on a stand-in
 USUAL_SD = 0.08  # of paired differences of the DSC, for the number of patients; no paper prints one
+ASSUMED = "assumed"
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,8 @@ class Family:
 
     def _too_few(self, line: Line) -> str:
         """Why no record on the cohorts that there are could decide a claim; empty if one could."""
-        # A phantom has as many patients as anybody wants, but speaks only to the claims that it decides.
+        # A phantom has as many patients as anybody wants, but speaks only to the claims that it decides. Where no
+        # records say how much differences vary, nobody knows how many patients it takes.
         mine = [each for each in self.found if not each.cohort.startswith(PHANTOM) or each.name == line.source]
         there = max((each.available for each in mine), default=0)
         parts = {part.claim: part for part in line.parts}
@@ -208,6 +211,8 @@ class Family:
         if not there or number <= there:
             return ""
         why = next(why for n, why in wanted if n == number)
+        if why.endswith(f"{ASSUMED})"):
+            return ""
         return f"It takes {number:,} patients{why}, and the largest cohort with records has {there}."
 
 
@@ -226,7 +231,7 @@ def patients_wanted(claim: Claim, numbers: Mapping[str, float]) -> tuple[int, st
     two = len({arm.method for arm in claim.arms}) > 1
     if not sd > 0 and two and claim.scale == "plain" and set(claim.metrics) <= {*OVERLAPS, *BESIDE}:
         # Four independent arms vary as two pairs do.
-        sd, what = USUAL_SD * (len(claim.arms) / 2) ** 0.5, "assumed"
+        sd, what = USUAL_SD * (len(claim.arms) / 2) ** 0.5, ASSUMED
     likely = claim.form == "equivalence"
     effect = claim.margin if likely or claim.form == "value" else claim.reported or claim.margin
     if claim.form == "share":
