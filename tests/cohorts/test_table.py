@@ -130,7 +130,9 @@ def test_drawings_that_are_damaged_or_lose_everything_are_refused(folder, column
     with pytest.raises(InputError, match=rf"case one, column '{column}': .*{message}"):
         imported(folder, text)
     save(drawn, folder / "drawn.nii.gz", spacing_mm=(0.3, 0.1, 0.1))
-    with pytest.raises(InputError, match=r"50 voxels of GTVp, which reach the middle of no voxel of T1 .* it is too small"):
+    with pytest.raises(
+        InputError, match=r"50 voxels of GTVp, which reach the middle of no voxel of T1 .* it is too small"
+    ):
         imported(folder, text)
     # NaN is neither inside nor outside.
     save(np.where(drawn == code, np.float32(np.nan), drawn), folder / "drawn.nii.gz")
