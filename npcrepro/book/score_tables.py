@@ -58,10 +58,8 @@ def means(records: Mapping[str, Results], metrics: Mapping[str, str], sd: bool =
     told = f"Means {'± sd ' * sd}over patients (95 % interval)"
     if OVER_STRUCTURES in set(frame.structure):
         told += f"; structure “{OVER_STRUCTURES}”: over the structures of a patient"
-    told += (
-        f". {EMPTY.capitalize()}: how often the prediction has no voxel of a structure that the reference shows, over "
-    )
-    told += "cases, seeds and structures"
+    counted = "the prediction has no voxel of a structure that the reference shows, over cases, seeds and structures"
+    told += f". {EMPTY.capitalize()}: how often {counted}"
     if frame.eq(DASH).any(axis=None):
         told += f". {DASH}: not measured, or no patient has one, as with some seed the structure was not found"
     if lacking:

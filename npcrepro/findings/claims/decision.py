@@ -242,9 +242,8 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -
     if a_side and high < 0:
         # Other trainings may bring it back to 0, and still not to an effect that matters: as for a likeness.
         line = claim.towards(claim.refuting_margin or 0.0)
-        seeds = evidence.with_seeds
-        open_to_none = f", though with other seeds none is possible, too, but not {_number(claim, line)}"
-        told = f"{found}: on the other side of the claim{open_to_none * (seeds.low <= 0 <= seeds.high)}."
+        seeds, limit = evidence.with_seeds, f"; other seeds may bring it to {null}, but not to {_number(claim, line)}"
+        told = f"{found}: on the other side of the claim{limit * (seeds.low <= 0 <= seeds.high)}."
         return "refuted", told, (line,)
     if a_side:
         reported = "" if claim.reported is None else f" the reported {_number(claim, claim.effect)}"
