@@ -68,7 +68,10 @@ def test_publications_decide(tmp_path, few_resamples):
     one = line(tmp_path, "xue2020-56")
     assert one.verdict == ledger.SEEN, one.reason
     assert "on the claimed side, and the interval lies beyond the reported +0.030" in one.reason
-    assert "A stand-in: MR stands for CT; networks of 0.5 of the paper's width; 800 of 58,500 updates, " in one.reason
+    assert (
+        "A stand-in: MR stands for CT; networks of 0.5 of the full width; 800 of the 58,500 updates of profile paper, "
+        in one.reason
+    )
     assert "read padding" in one.reason  # what the test leaves out
     assert one.patients == "20 / 3"
     assert one.cohort == "made-up (bench)"

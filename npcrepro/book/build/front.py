@@ -55,8 +55,8 @@ def picture(root: Path) -> str:
         f'<img class="dark-light" src="../_static/what-moves.svg" alt="{alt}"></picture>'
         "<figcaption>What moves the mean Dice score (DSC). A dot is the difference of two methods on the same "
         "patients, as the mean over the seeds that both have. Its line is the 95 % interval over patients, without the "
-        "chance of another seed. <em>Only another seed</em> is the best minus the worst seed of one method: it is "
-        "never below 0, and grows with the number of seeds. Orange dots are choices on which a paper is silent or "
+        "chance of another seed. <em>Only another seed</em>: one method, its best seed minus its worst. This is never "
+        "below 0, and more seeds make it larger. Orange dots are choices on which a paper is silent or "
         "unclear, or which are ours. We picked most of them with hindsight."
         "</figcaption></figure>"
     )
@@ -110,14 +110,15 @@ def papers(root: Path) -> str:
 def _ours(key: str) -> dict[str, str]:
     """The columns `OURS` of a paper, from the record that stands for it."""
     runs = lessons.results(key)
-    ours, proposed = {name: runs.mean(name) for name in runs.methods}, runs.paper.methods[0].name
+    ours, proposed = {name: runs.mean(name) for name in runs.patients.method.unique()}, runs.paper.methods[0].name
     best, cohort = max(ours, key=lambda name: ours[name].mean), runs.published.runs[0]["cohort"]
+    title = runs.paper.method(best).title if best in runs.methods else runs.published.methods[best]["title"]
     series = max((method["channels"] for method in runs.published.methods.values()), key=len)
     told = (
         f"{plural(runs.patients.patient.nunique(), 'patient')}, {COHORTS.get(cohort, (cohort,))[0]}"
         + (f" in {in_words(series)}" if len(series) > 1 else ""),
         f"{ours[proposed].mean:.2f} ({ours[proposed].interval})" if proposed in ours else DASH,
-        f"{ours[best].mean:.2f}, {runs.paper.method(best).title}",
+        f"{ours[best].mean:.2f}, {title}",
     )
     return dict(zip(OURS, told, strict=True))
 

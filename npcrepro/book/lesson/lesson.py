@@ -19,7 +19,7 @@ import torch
 from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
-from npcrepro.base.wording import in_words, span
+from npcrepro.base.wording import in_words, plural, span
 from npcrepro.book import tables
 from npcrepro.book.chapter import Chapter
 from npcrepro.book.figures import charts, slices, style
@@ -114,7 +114,8 @@ class Lesson:
             "target": in_words(self.published.structures),
             "images": f"{channels} (cohort {run['cohort']})",
             "voxels": f"{sides.replace(' x ', ' × ')} (z, y, x)" if sides else "size unknown",
-            "patients": f"{tested} tested, {span([len(fold['train']) for fold in folds])} train a network",
+            "patients": f"{tested} tested in {plural(len(folds), 'fold')}; "
+            f"{span([len(fold['train']) for fold in folds])} train each network",
             "matrix": " × ".join(map(str, size["matrix"])),
             "width": f"{size['width']:g} of {full}",
             "updates": f"{size['updates']:,}, each on {size['batch_size']} samples"
@@ -250,7 +251,8 @@ class Lesson:
             who = "The interval holds 0" if len(pairs) == 1 else f"All {len(pairs)} intervals hold 0"
             return f"{who}: on these patients no difference is clear. {note}"
         ends = [end for pair in clear for end in (found[pair].low, found[pair].high)]
-        digits = 2 if all(round(end, 2) for end in ends) else 3  # an end that is not 0 does not look like it
+        # An end that is not 0 does not look like it.
+        digits = next((digits for digits in (2, 3, 4) if all(round(end, digits) for end in ends)), 5)
         told: dict[str, list[str]] = {AGREE: [], DISAGREE: [], ONE_SEED: []}
         for pair in clear:
             signs = np.sign(self.published.by_seed(*pair).mean())

@@ -274,9 +274,11 @@ def boards(results: Path | str = RESULTS) -> list[Board]:
             continue
         cases = published.cases[published.cases.region == "all_slices"]
         about = published.folder.name, first["paper"], first["profile"]["name"]
+        titles = {method.name: method.title for method in registry.load(first["paper"]).methods}
         for name, method in published.methods.items():
             runs = tuple(run for run in published.runs if run["method"] == name)
-            entry = Entry(*about, name, method["title"], cases[cases.method == name], runs, method)
+            title = titles.get(name, method["title"])  # as the chapters call it
+            entry = Entry(*about, name, title, cases[cases.method == name], runs, method)
             groups[runs[0]["cohort"], runs[0].get("data_sha256")].append(entry)
     found = []
     for (cohort, _), members in groups.items():

@@ -257,9 +257,9 @@ def _stand_in(source: Source) -> list[str]:
     paper = registry.load(source.paper).profile(FULL)
     found = [f"{new} stands for {old}" for old, new in source.substituted.items()]
     if source.width < paper.width:
-        found.append(f"networks of {source.width / paper.width:g} of the paper's width")
+        found.append(f"networks of {source.width / paper.width:g} of the full width")
     if source.updates * source.batch_size < LEAST_UPDATES * paper.updates * paper.batch_size:
-        updates = f"{source.updates:,} of {paper.updates:,} updates"
+        updates = f"{source.updates:,} of the {paper.updates:,} updates of profile {FULL}"
         found.append(f"{updates}, each on {source.batch_size} samples in place of {paper.batch_size}")
     return found
 

@@ -175,8 +175,9 @@ def learning_state(results: PublishedResults) -> str:
     best = [run.validation_dsc.argmax() >= len(run) - 2 for _, run in rows.groupby(["method", "fold", "seed"])]
     more = ", so longer training might have helped them" if any(best) else ""
     return (
-        f"Our networks have {here['width'] / printed.width:g} times the channels and saw {seen:.1%} of the blocks that "
-        f"profile `paper` gives. {sum(best)} of {len(best)} trainings were best at one of their last two checks{more}."
+        f"Our networks have {here['width'] / printed.width:g} times the channels and saw {seen:.1%} of the blocks of "
+        f"the paper's training, as we read it. {sum(best)} of {len(best)} trainings were best at one of their last "
+        f"two checks{more}."
     )
 
 

@@ -118,10 +118,10 @@ VARIANTS: tuple[Row, ...] = (
     # Fusion. Where the decision is the more probable class, the product of the odds marks on the block grid what the
     # mean marks: both are tumour where the two probabilities add up to more than 1. On the voxels of a case, to which
     # both are brought then, a few differ. What moves is the order of the probabilities, and so the average precision.
-    ("cascade-unfused", "Not fused", "The second network's map alone", _fused("fine")),
-    ("fusion-product", "Product", "Odds of both maps multiplied, which marks nearly what the mean marks",
+    ("cascade-unfused", "CSCN, not fused", "The second network's map alone", _fused("fine")),
+    ("fusion-product", "CSCN, product", "Odds of both maps multiplied, which marks nearly what the mean marks",
      _fused("product")),
-    ("fusion-maximum", "Maximum", "The larger of both probabilities", _fused("maximum")),
+    ("fusion-maximum", "CSCN, maximum", "The larger of both probabilities", _fused("maximum")),
     # The weight of the loss, in BUNet, of which the second network does not take half away again
     ("bunet-boundary-weight", "BUNet, weight at the boundary",
      "BUNet, voxels at the boundary weigh most, as one sentence wants", _alone(BUNET) | _data("boundary")),
