@@ -132,6 +132,12 @@ export class Slices {
       context.stroke(edges(marks(layer, plane, index), toX, toY));
     }
     this.letters(context, plane, frame, pixel);
+    if (this.tiles.length > 1 && plane === this.active) {
+      // The plane that the arrow keys move.
+      context.strokeStyle = "#56b4e9";
+      context.lineWidth = 4 * pixel;
+      context.strokeRect(...frame);
+    }
     context.restore();
   }
 
@@ -175,7 +181,14 @@ export class Slices {
       [above, left + width / 2, top + edge], [below, left + width / 2, top + height - edge],
     ];
     context.textAlign = "center";
-    for (const [letter, x, y] of places) context.fillText(letter, x, y);
+    // A dark edge, so that they show on bone, too.
+    context.strokeStyle = "#000";
+    context.lineWidth = 3 * pixel;
+    context.lineJoin = "round";
+    for (const [letter, x, y] of places) {
+      context.strokeText(letter, x, y);
+      context.fillText(letter, x, y);
+    }
   }
 
   /** The plane under a pointer and the voxel there, of which the third place is `undefined`. */

@@ -193,6 +193,12 @@ class Viewer {
   }
 
   mix() {
+    // The error map has colours of its own, and no outline but the reference.
+    this.all(".npc-one").forEach(row => {
+      const idle = this.mapped && row.dataset.title !== this.reference?.title;
+      row.querySelector("[type=checkbox]").disabled = idle;
+      row.classList.toggle("npc-idle", idle);
+    });
     if (this.view === "3-D") this.head.mix(this.shown);
     this.draw();
   }
@@ -202,6 +208,7 @@ class Viewer {
       this.frame = null;
       if (!this.place) return;
       if (this.view === "3-D") this.head.draw(this.turn, this.find("[data-head]").valueAsNumber / 100);
+      this.slices.active = this.plane;
       this.slices.draw(this.at, this.shown, this.reference, this.mapped ? this.chosen : null);
       this.tell();
     });

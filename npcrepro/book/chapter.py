@@ -75,7 +75,7 @@ class Chapter:
         for name in self.prepared.case_names[:count]:
             z = self.largest_slice(name)
             shown[f"{name}, slice {z + 1}"] = (self.image(name)[z], self.drawn(name, z))
-        slices.show_images(self.source, self.settings, slices.sheet, {"": shown}, limits)
+        slices.show_images(self.source, self.settings, slices.sheet, {"": shown}, limits, self.colours)
         samples = len(self.data.samples(self.prepared.case_names))
         kind = "slice" if len(self.size.matrix) == 2 else "sample"
         more = " ..." if len(self.structures) > 3 else ""
@@ -87,7 +87,8 @@ class Chapter:
     def about_images(self, told: str) -> Markdown:
         """A caption with what the cohort has and where its images come from."""
         counts = f"{plural(len(self.prepared.patients), 'patient')}, {plural(len(self.prepared.case_names), 'case')}"
-        return Markdown(f"*{counts}, {told} Images: {self.source.reference} Licence: {self.source.licence}.*")
+        images = f"Images: {self.source.reference or 'no reference'} Licence: {self.source.licence or 'not stated'}."
+        return Markdown(f"*{counts}, {told} {images}*")
 
     def masks(self, case: str) -> dict[str, np.ndarray]:
         """Reference masks ``(z, y, x)`` of a case by structure."""
@@ -97,6 +98,11 @@ class Chapter:
     def drawn(self, case: str, z: np.integer | int) -> dict[str, np.ndarray]:
         """Reference masks ``(y, x)`` of the structures that a slice shows."""
         return {name: mask[z] for name, mask in self.masks(case).items() if mask[z].any()}
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """Colour of each structure, in all figures of the page."""
+        return dict(zip(self.structures, style.structure_colours(self.structures), strict=True))
 
     def largest_slice(self, case: str) -> int:
         """Number of the slice with the most voxels of structures."""
@@ -258,8 +264,7 @@ class Chapter:
                 found = {name: label[z] == i for i, name in enumerate(self.structures, 1) if (label[z] == i).any()}
                 row[titles[method]] = (self.image(case)[z], found)
             rows[f"{case}\nslice {z + 1}"] = row
-        colours = dict(zip(self.structures, style.structure_colours(self.structures), strict=True))
-        slices.show_images(self.source, self.settings, slices.sheet, rows, colours=colours)
+        slices.show_images(self.source, self.settings, slices.sheet, rows, colours=self.colours)
         networks = plural(len(self.first_fold()), "network")
         return Markdown(f"*Reference and {networks} on {plural(count, 'slice')} of test patients ({self.made}).*")
 

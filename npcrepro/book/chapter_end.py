@@ -109,7 +109,7 @@ def given() -> pd.DataFrame:
         row, why = {"paper": entry.short}, {}
         for name, asked in CRITERIA.items():
             answer = _entry(key, "scorecard", name, "met")
-            row[name] = pick(MET, answer, f"answer to scorecard: {name} in {key}.yaml")
+            row[name] = pick(MET, answer, f"answer to scorecard: {name} in papers/{key}/paper.yaml")
             why[f"{name}: {asked}?"] = _entry(key, "scorecard", name, "says")
         rows.append(row | {"checks": _checked(key), "gaps": str(len(_entry(key, "gaps")))} | why)
     return pd.DataFrame(rows)
@@ -128,7 +128,8 @@ def _entry(key: str, *path: str):
     for name in path:
         # A word in place of a mapping has no entries either.
         if not isinstance(found, dict) or name not in found:
-            raise InputError(f"npcrepro/papers/{key}.yaml has no {': '.join(path)}, which a page of the book shows")
+            place = f"npcrepro/papers/{key}/paper.yaml"
+            raise InputError(f"{place} has no {': '.join(path)}, which a page of the book shows")
         found = found[name]
     return found
 

@@ -42,7 +42,7 @@ class VolumeChapter(Chapter):
             rows[f"{case}, slice {z + 1}"] = {
                 name: (np.asarray(image[number, z]), self.drawn(case, z)) for name, number in channels.items()
             }
-        slices.show_images(self.source, self.settings, slices.sheet, rows)
+        slices.show_images(self.source, self.settings, slices.sheet, rows, colours=self.colours)
         outside = [share for name in self.prepared.case_names for share in self.data.share_outside(name).values()]
         largest = f"at most {np.nanmax(outside):.1%}" if not np.isnan(outside).all() else "nothing"
         windows = plural(len(self.data.samples(self.prepared.case_names)), "window")
@@ -72,7 +72,7 @@ class VolumeChapter(Chapter):
         return pd.DataFrame(rows, columns=["network", "voxels in sight along an axis"])
 
     def seconds_for_a_patient(self) -> pd.DataFrame:
-        """Time to predict one patient, mean over the patients of the first fold, with the number of windows."""
+        """Time to predict one patient, mean over the patients of its fold, with the number of windows."""
         rows = []
         for record in filter(self.first, self.found):
             cases = self.prepared.cases_of(record.config["fold"]["test"])

@@ -180,7 +180,6 @@ def columns(*lists: ArrayLike) -> np.ndarray:
     return np.array(lists, dtype=float)
 
 
-def known(table: np.ndarray) -> tuple[np.ndarray, int]:
-    """The patients ``(lists, patients)`` with a value in every list, and how many patients are left out."""
-    there = ~np.isnan(table).any(axis=0)
-    return table[:, there], int((~there).sum())
+def known(table: np.ndarray) -> np.ndarray:
+    """The patients ``(lists, patients)`` with a value in every list."""
+    return table[:, ~np.isnan(table).any(axis=0)]

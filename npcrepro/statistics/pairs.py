@@ -119,7 +119,7 @@ def equivalence(differences: ArrayLike, margin: float, seed: int = 0) -> Equival
     """
     if not margin > 0:
         raise ValueError(f"a margin of equivalence is positive, got {margin}")
-    (kept,), _ = known(columns(differences))
+    (kept,) = known(columns(differences))
     above = _sign_flip(np.round(kept + margin, DECIMALS), "greater", seed)
     below = _sign_flip(np.round(kept - margin, DECIMALS), "less", seed)
     return Equivalence(margin, bootstrap((kept,), seed=seed, level=0.9), max(above, below))
@@ -164,7 +164,7 @@ def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0, margin: f
     """
     if margin is not None and not margin > 1:
         raise ValueError(f"a margin of a ratio is above 1, got {margin}")
-    (one, other), _ = known(columns(first, second))
+    one, other = known(columns(first, second))
     n = len(one)
     if n < 3 or np.ptp(other) == 0:
         return SpreadTest(n)

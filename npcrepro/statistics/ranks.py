@@ -51,7 +51,7 @@ def rank_stability(values: Mapping[str, ArrayLike], seed: int = 0) -> list[Rank]
         >>> best.method, best.rank, best.low, best.high
         ('A', 1, 1, 1)
     """
-    kept = known(columns(*values.values()))[0] if values else np.empty(0)
+    kept = known(columns(*values.values())) if values else np.empty(0)
     if not kept.size:
         raise ValueError("no patient has a value of every method, so there is nothing to rank")
     n = kept.shape[1]

@@ -10,9 +10,8 @@ from scipy import stats
 
 from npcrepro.statistics.intervals import Interval
 
-POOLED_FROM = (
-    0.25  # p from which a seed counts as alike in all folds, as usual for such pooling (Bancroft and Han 1983)
-)
+# p from which a seed counts as alike in all folds, as usual for such pooling (Bancroft and Han 1983).
+POOLED_FROM = 0.25
 
 
 def seed_spread(values: ArrayLike) -> float:

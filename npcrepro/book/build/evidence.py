@@ -79,7 +79,7 @@ def _methods_of(record: Published) -> list[dict[str, object]]:
         minutes = sum(run["seconds"]["all"] for run in runs) / 60 / len(runs) if "seconds" in runs[0] else None
         rows.append(
             {
-                "record": "" if rows else f"`{record.folder.name}`",
+                "record": f"`{record.folder.name}`",
                 "method": f"`{method}`",
                 "updates": _all(runs, partial(_updates, record.methods.get(method, {}))),
                 "best check": _best_checks(record.history[record.history.method == method]),

@@ -18,7 +18,7 @@ from scipy.ndimage import binary_dilation
 from npcrepro.base.errors import pick
 from npcrepro.book.chapter import Chapter
 from npcrepro.book.figures import style
-from npcrepro.book.figures.slices import ERRORS, PLANES, grey, kinds_of_error, plane_through
+from npcrepro.book.figures.slices import ERRORS, PLANES, cubes, grey, kinds_of_error, plane_through
 from npcrepro.book.html.volume_files import STEPS, marked
 from npcrepro.book.parts import data_uri, number_text, swatch
 from npcrepro.metrics.overlap import count
@@ -88,7 +88,9 @@ def read_case(chapter: Chapter, case: str, structure: str) -> CaseData:
     about = chapter.prepared.case(case)
     found = {}
     for record in chapter.every_run:
-        if chapter.first(record) and about.patient in record.config["fold"]["test"]:
+        fold = record.config["fold"]
+        # Not networks that only make maps for others: those were trained on a part of a fold.
+        if chapter.first(record) and about.patient in fold["test"] and "inner" not in fold:
             found[record.config["method"]["name"]] = of_structure(record.prediction(case)[1], number)
     methods = [method.name for method in chapter.paper.methods if method.name in found]
     series = zip(chapter.prepared.channels, about.image, strict=True)
@@ -168,7 +170,7 @@ def picture(case: CaseData, view: View) -> np.ndarray:
         ``(rows, columns, 3)`` uint8; the longer side of a slice has `PANEL_PX` pixels.
     """
     pixels = grey(view.cut(case.series[view.series]), (view.level - view.width / 2, view.level + view.width / 2))
-    spacing = np.delete(np.nan_to_num(np.asarray(case.spacing_mm, float), nan=1.0), PLANES.index(view.plane))
+    spacing = np.delete(cubes(case.spacing_mm), PLANES.index(view.plane))
     size_mm = np.array(pixels.shape) * spacing
     shape = np.maximum(np.rint(size_mm * PANEL_PX / size_mm.max()).astype(int), 1)
 
@@ -291,8 +293,8 @@ def still(case: CaseData, view: View) -> Figure:
         axis.set_title(head, fontsize=9)
     drawn = {case.titles[name]: case.colours[name] for name in replace(view, mode="contours").masks(case)}
     for side, what, entries in (
-        ("left", "contours", {"Reference": style.REFERENCE} | drawn),
-        ("right", "errors", ERRORS),
+        ("left", "contours (all panels but the upper right)", {"Reference": style.REFERENCE} | drawn),
+        ("right", "errors (upper right panel only)", ERRORS),
     ):
         handles = [Patch(facecolor=colour, edgecolor="0.5") for colour in entries.values()]
         look = {"fontsize": 8, "title_fontsize": 8, "frameon": False}

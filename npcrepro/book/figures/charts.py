@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from npcrepro.book.figures import style
+from npcrepro.findings import observers
 from npcrepro.protocol.method import Paper
 from npcrepro.runs.per_patient import over_seeds
 from npcrepro.statistics import Summary
@@ -97,14 +98,16 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
         axis.hlines(wide[name].mean(), x - 0.2, x + 0.2, color=colour, linewidth=3)
     if printed is not None:
         axis.axhline(printed, color="black", linestyle=":", linewidth=1)
-        ground = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}  # dots may lie below the words
-        axis.text(len(names) - 0.55, printed + 0.01, "reported mean", fontsize=8, va="bottom", ha="right", bbox=ground)
-    counts = {n: f"n = {wide[n].notna().sum()}" for n in names}
-    if many:
-        ticks = [f"{style.wrapped(style.titles(paper)[n], 24)} ({counts[n]})" for n in names]
-        turned = {"rotation": 40, "va": "top", **TURNED}
+        place = {"transform": axis.get_yaxis_transform(), "va": "center"}  # beside the dots, not on them
+        axis.text(1.01, printed, "reported\nmean", fontsize=8, **place)
+    counts = wide.notna().sum()
+    told = dict.fromkeys(names, "")
+    if counts.nunique() == 1:
+        axis.set_xlabel(f"n = {counts.iloc[0]} in each", fontsize=8)
     else:
-        ticks, turned = [f"{style.wrapped(style.titles(paper)[n], 16)}\n{counts[n]}" for n in names], {}
+        told = {n: f" (n = {counts[n]})" for n in names}
+    ticks = [f"{style.wrapped(style.titles(paper)[n], 24 if many else 16)}{told[n]}" for n in names]
+    turned = {"rotation": 40, "va": "top", **TURNED} if many else {}
     axis.set_xticks(range(len(names)), ticks, fontsize=8, **turned)
     low = min(0.0, np.nanmin(wide.to_numpy())) if wide.notna().any(axis=None) else 0.0
     axis.set(ylabel=style.METRIC_TITLES[metric], ylim=(low - 0.03, 1.03), xlim=(-0.5, len(names) - 0.5))
@@ -187,15 +190,14 @@ def volume_agreement(patients: pd.DataFrame, printed: pd.DataFrame, paper: Paper
 
 
 def observer_agreement(pairs: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:
-    """A row of dots for each structure, sorted by its median of the first metric; medians as bars, n beside the name.
+    """A row of dots for each structure, sorted by its median DSC; medians as bars, n beside the name.
 
     Rings are doubtful pairs (``suspect``), which count in no median.
 
     Args:
         metrics: column of ``pairs`` to axis title, one panel for each.
     """
-    groups = pairs[~pairs.suspect].groupby("structure")
-    medians = groups[list(metrics)].median().sort_values(next(iter(metrics)), ascending=False, kind="stable")
+    medians = observers.agreement(pairs)
     place = pairs.structure.map({name: y for y, name in enumerate(medians.index)})
     height = 1.0 + 0.24 * len(medians)
     figure, axes = style.panels(len(metrics), len(metrics), height, sharey=True)
@@ -207,7 +209,7 @@ def observer_agreement(pairs: pd.DataFrame, metrics: Mapping[str, str]) -> Figur
         axis.set_xlabel(title, fontsize=9)
         axis.grid(axis="y", color="0.92")
         axis.set_axisbelow(True)
-    names = [f"{name} (n = {n})" for name, n in groups.size()[medians.index].items()]
+    names = [f"{name} (n = {n})" for name, n in medians.n.items()]
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -71,7 +71,7 @@ def sheet(
     for line, row in zip(axes, rows.values(), strict=True):
         for axis, column in zip(line, columns, strict=True):
             image, masks = row[column]
-            show_slice(axis, image, {colours[name]: mask for name, mask in masks.items()}, limits)
+            show_slice(axis, image, [(colours[name], mask) for name, mask in masks.items()], limits)
     style.name_lines(axes, rows, columns)
     if shown:
         style.legend(figure, {name: colour for name, colour in colours.items() if name in shown})
@@ -125,18 +125,18 @@ def voxel_weights(image: np.ndarray, reference: np.ndarray, levels: Mapping[str,
 
 
 def show_slice(
-    axis: Axes, image: np.ndarray, masks: Mapping[str, np.ndarray], limits: tuple[float, float] | None = None
+    axis: Axes, image: np.ndarray, masks: Iterable[tuple[str, np.ndarray]], limits: tuple[float, float] | None = None
 ) -> None:
     """Draw a slice in grey, and contours of masks on it; of an empty mask none.
 
     Args:
         image: ``(y, x)``.
-        masks: colour to mask ``(y, x)``.
+        masks: colour and mask ``(y, x)`` of each.
         limits: intensities shown as black and white; by default the tails of the image.
     """
     low, high = limits or np.percentile(image, (0.5, 99.5))
     axis.imshow(image, cmap="gray", vmin=low, vmax=high)
-    for colour, mask in masks.items():
+    for colour, mask in masks:
         if mask.any():
             axis.contour(mask, [0.5], colors=colour, linewidths=1.2)
 
@@ -168,14 +168,14 @@ def planes(
         limits: intensities shown as black and white; by default the tails of the image.
     """
     place = largest_slices(next(iter(outlines.values()))[0])
-    size = np.array(image.shape) * _cubes(spacing_mm)
+    size = np.array(image.shape) * cubes(spacing_mm)
     widths = [size[2], size[2], size[1]]
     height = style.WIDTH_IN / sum(widths) * max(size[1], size[0])
     height += 0.45 + 0.2 * -(-len(outlines) // style.legend_columns(outlines))  # titles and legend
     figure, axes = plt.subplots(1, 3, figsize=(style.WIDTH_IN, height), width_ratios=widths, layout="constrained")
     limits = limits or tuple(np.percentile(image, (0.5, 99.5)))
     for number, (axis, title) in enumerate(zip(axes, PLANES, strict=True)):
-        slices = {colour: plane_through(mask, number, place) for mask, colour in outlines.values()}
+        slices = [(colour, plane_through(mask, number, place)) for mask, colour in outlines.values()]
         show_slice(axis, plane_through(image, number, place), slices, limits)
         axis.set(xticks=[], yticks=[], aspect=_aspect(spacing_mm, number))
         axis.set_title(title, fontsize=9)
@@ -213,7 +213,7 @@ def errors(
     figure, axes = plt.subplots(len(rows), len(names), figsize=size, layout="constrained", **shape)
     for line, ((image, reference, *found), aspect) in zip(axes, rows.values(), strict=True):
         for axis, mask in zip(line, found, strict=True):
-            show_slice(axis, image, {})
+            show_slice(axis, image, ())
             layer = np.zeros((*mask.shape, 4))
             for colour, where in kinds_of_error(mask, reference).items():
                 layer[where] = to_rgba(colour, 0.55)
@@ -230,14 +230,14 @@ def kinds_of_error(mask: np.ndarray, reference: np.ndarray) -> dict[str, np.ndar
     return dict(zip(ERRORS.values(), (mask & reference, mask & ~reference, ~mask & reference), strict=True))
 
 
-def _cubes(spacing_mm: Sequence[float]) -> np.ndarray:
+def cubes(spacing_mm: Sequence[float]) -> np.ndarray:
     """A spacing, in which voxels of unknown size are cubes."""
     return np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
 
 
 def _aspect(spacing_mm: Sequence[float], number: int) -> float:
     """How much higher than wide a pixel of a plane is."""
-    down, across = np.delete(_cubes(spacing_mm), number)
+    down, across = np.delete(cubes(spacing_mm), number)
     return float(down / across)
 
 

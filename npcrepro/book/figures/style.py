@@ -25,6 +25,9 @@ from npcrepro.book.parts import data_uri
 from npcrepro.metrics.panel import PLANES, SIDES
 from npcrepro.protocol.method import Paper
 
+NARROW_IN = 4.7  # at which a phone shows the letters of a chart
+LABEL_LETTERS = 40  # below an axis of that width
+LINE_LETTERS = 22  # of a name that is turned
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
 BLUE, GREEN, VERMILION = METHODS[0], METHODS[1], METHODS[3]
 FORBIDDEN = {"facecolor": "0.9", "hatch": "///", "edgecolor": "0.72", "linewidth": 0}  # what cannot be
@@ -119,6 +122,21 @@ class Picture:
     def _repr_html_(self) -> str:
         data = data_uri(self.figure.savefig, "png", dpi=120, facecolor="white")
         return f'<img alt="{escape(self.alt, quote=True)}" src="{data}">'
+
+
+def narrow(figure: Figure, alt: str) -> Picture:
+    """A chart of a width at which a phone shows its letters, with its alternative text."""
+    plt.close(figure)  # pyplot would show it once more
+    width, height = figure.get_size_inches()
+    if width > NARROW_IN:
+        figure.set_size_inches(NARROW_IN, height)
+    for axis in figure.axes:
+        names = [label.get_text() for label in axis.get_xticklabels()]
+        if len("".join(names)) > LABEL_LETTERS and any(name[:1].isalpha() for name in names):
+            turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "fontsize": 8}
+            lines = [wrapped(name.replace("+\n", "+").replace("\n", " "), LINE_LETTERS) for name in names]
+            axis.set_xticks(axis.get_xticks(), lines, **turned)
+    return Picture(figure, alt)
 
 
 def axes(height_in: float, columns: int = 1, **options):

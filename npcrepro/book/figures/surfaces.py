@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from npcrepro.book.figures.slices import box_around
+from npcrepro.book.figures.slices import box_around, cubes
 from npcrepro.book.figures.style import REFERENCE, grid, key, name_lines
 from npcrepro.protocol.method import Paper
 
@@ -62,7 +62,7 @@ def relief(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         >>> bool(np.isnan(seen[0, 0])), bool(seen[seen.shape[0] // 2, seen.shape[1] // 2] > 0.5)
         (True, True)
     """
-    spacing = np.nan_to_num(np.asarray(spacing_mm, float), nan=1.0)
+    spacing = cubes(spacing_mm)
     factors = spacing / (max(np.array(mask.shape) * spacing) / SURFACE_VOXELS)
     # A free margin closes the surface where the mask ends with the volume.
     field = ndimage.zoom(np.pad(mask, 1).astype(np.float32), factors, order=1, grid_mode=True, mode="nearest")

@@ -111,7 +111,7 @@ def _still(patient: Patient, colours: Mapping[str, str], thresholds: Mapping[str
     if len(image) == 1:
         cut = "an axial slice"
         figure, axes = style.grid(1, 1)
-        show_slice(axes[0, 0], image[0], {colour: mask[0] for mask, colour in outlines.values()})
+        show_slice(axes[0, 0], image[0], [(colour, mask[0]) for mask, colour in outlines.values()], patient.limits)
         style.legend(figure, {name: colour for name, (_, colour) in outlines.items()})
     else:
         figure = planes(image, outlines, patient.spacing_mm, patient.limits)

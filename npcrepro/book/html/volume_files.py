@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from npcrepro.base.errors import InputError
-from npcrepro.book.figures.slices import box_around, grey, largest_slices
+from npcrepro.book.figures.slices import box_around, cubes, grey, largest_slices
 from npcrepro.cohorts.images import to_itk
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
@@ -150,11 +150,11 @@ def pack(patient: Patient) -> tuple[dict, dict[str, bytes]]:
         raise InputError(
             f"viewer: patient {patient.name} needs series and masks on one grid (z, y, x), got {shapes or 'nothing'}"
         )
-    spacing_mm = np.nan_to_num(np.asarray(patient.spacing_mm, float), nan=1.0)
+    spacing_mm = cubes(patient.spacing_mm)
     most, first = SET_VOXELS // len(patient.series), next(iter(patient.masks.values()))
     box: tuple[slice, ...] = (slice(None),) * 3
     if first.size > most:
-        box = box_around([layer > 0 for layer in layers.values()], np.ceil(MARGIN_MM / spacing_mm).astype(int))
+        box = box_around([layer > 0 for layer in layers.values()], np.ceil(MARGIN_MM / spacing_mm).astype(int).tolist())
     step = 1
     while first[box][:, ::step, ::step].size > most:
         step += 1

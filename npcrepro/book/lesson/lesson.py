@@ -12,12 +12,10 @@ from functools import cached_property
 from html import escape
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from IPython.display import HTML, Markdown
-from matplotlib.figure import Figure
 
 from npcrepro.base.wording import in_words, plural, span
 from npcrepro.book import tables
@@ -51,29 +49,11 @@ BOX = {
     "width": "channels of the network",
     "updates": "updates of training",
 }
-NARROW_IN = 4.7  # width of a chart
-LABEL_LETTERS = 40  # below an axis of that width
-LINE_LETTERS = 22  # of a name that is turned
 # Said of differences whose interval excludes 0.
 AGREE = "These 95 % intervals over patients exclude 0, and all seeds agree in sign:"
 DISAGREE = "These 95 % intervals over patients exclude 0, but seeds disagree in sign, so nothing is decided:"
 ONE_SEED = "These 95 % intervals over patients exclude 0, but rest on one seed:"
 SHARED_SEEDS = "A difference uses only the seeds that both methods have, so it can differ from that of the means above."
-
-
-def narrow(figure: Figure, alt: str) -> Picture:
-    """A chart of a width at which a phone shows its letters, with its alternative text."""
-    plt.close(figure)  # pyplot would show it once more
-    width, height = figure.get_size_inches()
-    if width > NARROW_IN:
-        figure.set_size_inches(NARROW_IN, height)
-    for axis in figure.axes:
-        names = [label.get_text() for label in axis.get_xticklabels()]
-        if len("".join(names)) > LABEL_LETTERS and any(name[:1].isalpha() for name in names):
-            turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "fontsize": 8}
-            lines = [style.wrapped(name.replace("+\n", "+").replace("\n", " "), LINE_LETTERS) for name in names]
-            axis.set_xticks(axis.get_xticks(), lines, **turned)
-    return Picture(figure, alt)
 
 
 class Lesson:
@@ -186,9 +166,9 @@ class Lesson:
         """Best, median and worst patient; see :func:`npcrepro.book.lesson.result.patients`."""
         return self._shown(result.patients, **options)
 
-    def inner_maps(self, maps: Callable, place: str = "Best", **options) -> HTML | Markdown:
+    def inner_maps(self, maps: Callable, **options) -> HTML | Markdown:
         """The maps that are the idea; see :func:`npcrepro.book.lesson.result.inner_maps`."""
-        return self._shown(result.inner_maps, maps=maps, place=place, **options)
+        return self._shown(result.inner_maps, maps=maps, **options)
 
     def browse(self, limits: tuple[float, float] | None = None) -> None:
         """The same patients to look around in, with the threshold to move; see `npcrepro.book.html.viewer`."""
@@ -213,24 +193,22 @@ class Lesson:
 
     # Charts
 
-    def by_patient(self, *methods: str, metric: str = "dsc", reported: float | None = None) -> Picture:
+    def by_patient(self, *methods: str, reported: float | None = None) -> Picture:
         """A dot for each patient of the record with these methods, and the reported mean as a line."""
         rows = self.published.averaged
         rows = rows[rows.method.isin(methods or self.published.methods)]
-        figure = charts.by_patient(rows, self.paper, metric, reported)
-        titles, means = style.titles(self.paper), rows.groupby("method")[metric].mean()
+        figure = charts.by_patient(rows, self.paper, printed=reported)
+        titles, means = style.titles(self.paper), rows.groupby("method").dsc.mean()
         told = "; ".join(f"{titles[name]} {means[name]:.2f}" for name in style.methods_of(rows, self.paper))
         line = f" The dotted line is the reported mean, {reported}." if reported is not None else ""
-        name = style.METRIC_TITLES[metric]
-        return narrow(figure, f"{name} of {rows.patient.nunique()} patients, a dot each. Means: {told}.{line}")
+        return style.narrow(figure, f"DSC of {rows.patient.nunique()} patients, a dot each. Means: {told}.{line}")
 
-    def differences(self, *pairs: tuple[str, str], metric: str = "dsc") -> Picture:
+    def differences(self, *pairs: tuple[str, str]) -> Picture:
         """The first of each pair minus the second on the same patients of the record, with 95 % intervals."""
-        found = {tables.minus(self.paper, *pair): self.published.difference(*pair, metric).difference for pair in pairs}
-        name = style.METRIC_TITLES[metric]
+        found = {tables.minus(self.paper, *pair): self.published.difference(*pair).difference for pair in pairs}
         told = "; ".join(f"{pair} {_interval(one)}" for pair, one in found.items())
-        figure = charts.forest(found, f"difference of the {name}", {})
-        return narrow(figure, f"Differences of the {name} on the same patients with 95 % intervals: {told}.")
+        figure = charts.forest(found, "difference of the DSC", {})
+        return style.narrow(figure, f"Differences of the DSC on the same patients with 95 % intervals: {told}.")
 
     @staticmethod
     def loop_text(losses: Sequence[torch.Tensor]) -> str:
@@ -271,7 +249,7 @@ class Lesson:
         rows = rows[rows.method.isin(methods or list(rows.method))]
         names = in_words(style.titles(self.chapter.paper)[name] for name in style.methods_of(rows, self.chapter.paper))
         figure = charts.learning_curves(rows, self.chapter.paper)
-        return narrow(figure, f"Training and validation loss over the updates, stage by stage, of {names}.")
+        return style.narrow(figure, f"Training and validation loss over the updates, stage by stage, of {names}.")
 
     def folded(self, *parts) -> HTML:
         """Tables and charts of the runs of the page; to be unfolded where they only show that everything runs."""

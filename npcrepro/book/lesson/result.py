@@ -18,7 +18,7 @@ from PIL import Image
 from npcrepro.base.colours import METHODS
 from npcrepro.base.wording import in_words
 from npcrepro.book.figures import style
-from npcrepro.book.figures.slices import ERRORS, box_around, grey, largest_slices, middle_half
+from npcrepro.book.figures.slices import ERRORS, box_around, cubes, grey, largest_slices, middle_half
 from npcrepro.book.parts import colour_key, data_uri, outline, panel
 from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.layout import read_cohort
@@ -27,6 +27,7 @@ from npcrepro.cohorts.structures import mask_of
 from npcrepro.metrics.overlap import count
 from npcrepro.models.outputs import decide
 from npcrepro.runs import predict
+from npcrepro.runs.evaluation import UNKNOWN_SPACING
 from npcrepro.runs.records import Record
 from npcrepro.runs.run import load_data, load_network
 from npcrepro.runs.validated import keep_largest, read_choices
@@ -176,7 +177,7 @@ def patients(trained: Trained, limits: tuple[float, float] | None = None, channe
         z, about, label = trained.slice_of(case), trained.cohort.case(case), trained.label(case)
         image, truth = about.image[number][z], {name: mask[z] for name, mask in trained.reference(case).items()}
         box = _square(box_around([*truth.values(), label[z] > 0, middle_half(image.shape)]), image.shape)
-        spacing = np.nan_to_num(about.spacing_mm[1:] if trained.cohort.spacing_known else (np.nan, np.nan), nan=1.0)
+        spacing = cubes(about.spacing_mm if trained.cohort.spacing_known else UNKNOWN_SPACING)[1:]
         truth = {name: mask[box] for name, mask in truth.items()}
         found = {name: label[z][box] == n for n, name in enumerate(truth, 1)}
         probability = trained.probabilities[case][:, z].max(axis=0)[box]
@@ -203,7 +204,6 @@ def patients(trained: Trained, limits: tuple[float, float] | None = None, channe
 def inner_maps(
     trained: Trained,
     maps: Callable[..., Maps],
-    place: str = "Best",
     what: str = "probability",
     ends: tuple[str, str] = ("0", "1"),
 ) -> str:
@@ -211,10 +211,9 @@ def inner_maps(
 
     Args:
         maps: called with ``(trained, case, z)``; returns image, reference and maps.
-        place: of `Trained.places`; the first one if that is not there.
         what, ends: what the colours of the maps mean, and what 0 and 1 are, for the key.
     """
-    case = trained.places.get(place) or next(iter(trained.places.values()))
+    case = next(iter(trained.places.values()))  # the best
     z = trained.slice_of(case)
     image, reference, found = maps(trained, case, z)
     return side_by_side({"Image": image}, found, reference, what, ends, f", slice {z + 1} of {case}")

@@ -216,8 +216,8 @@ def table(boards: Sequence[Board]) -> pd.DataFrame:
             if structure in people.index:
                 one = people.loc[structure]
                 numbers = {name: f"{one[metric]:.2f} (n = {one.n:.0f})" for metric, name in METRICS.items()}
-                rows.append({**rows[-1], **dict.fromkeys(rows[-1], ""), **numbers, "method": PEOPLE, "paper": "people"})
-                rows[-1] |= {"tested on": plural(board.n, "patient"), "structure": structure}
+                about = {"tested on": plural(board.n, "patient"), "structure": structure, "method": PEOPLE}
+                rows.append(dict.fromkeys(rows[-1], "") | about | {"paper": "people"} | numbers)
     frame = pd.DataFrame(rows).fillna("")
     methods = frame[frame.method != PEOPLE]
     alike = [name for name in ("structure", "tested on", "images") if methods[name].nunique() == 1]
@@ -227,7 +227,8 @@ def table(boards: Sequence[Board]) -> pd.DataFrame:
 def notes(boards: Sequence[Board]) -> str:
     """What a reader of `table` has to know: patients and structures of the largest board, coarse voxels, `cut_out`."""
     board = boards[0]
-    tested = f"Tested on {plural(board.n, 'patient')}; {', '.join(board.structures)}."
+    fewer = ", or on fewer where the table says so" if len(boards) > 1 else ""
+    tested = f"Tested on {plural(board.n, 'patient')}{fewer}; {', '.join(board.structures)}."
     smallest = board.cases[[f"spacing_{axis}_mm" for axis in "zyx"]].min(axis=None)
     coarse = (
         f"Voxels are {smallest:.1f} mm or more on every side, so that the NSD at {TOLERANCE_MM} mm counts the surface "
@@ -274,7 +275,9 @@ def boards(results: Path | str = RESULTS) -> list[Board]:
             continue
         cases = published.cases[published.cases.region == "all_slices"]
         about = published.folder.name, first["paper"], first["profile"]["name"]
-        titles = {method.name: method.title for method in registry.load(first["paper"]).methods}
+        paper = first["paper"]
+        methods = registry.load(paper).methods if paper in registry.PAPERS else ()
+        titles = {method.name: method.title for method in methods}
         for name, method in published.methods.items():
             runs = tuple(run for run in published.runs if run["method"] == name)
             title = titles.get(name, method["title"])  # as the chapters call it

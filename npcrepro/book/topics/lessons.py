@@ -96,24 +96,32 @@ def results(paper: str, region: str = "", record: str = "") -> PublishedResults:
     return PublishedResults(registry.load(paper), place, region or usual["region"])
 
 
-def draw(groups: dict[str, pd.DataFrame]) -> Figure:
-    """Rows of `effects` under each other, a panel for each group: intervals over patients, a circle for each seed."""
+def draw(groups: dict[str, pd.DataFrame]) -> style.Picture:
+    """Rows of `effects` under each other, a panel for each group: intervals over patients, a circle for each seed.
+
+    The name of a row stands above it, so that a phone shows the whole chart.
+    """
     heights = [len(rows) for rows in groups.values()]
     figure, axes = style.panels(len(groups), 1, 1.0, sharex=True, height_ratios=heights)
-    figure.set_figheight(0.27 * sum(heights) + 0.5 * len(groups) + 0.5)
+    plt.close(figure)  # pyplot would show it once more
+    figure.set_size_inches(style.NARROW_IN, 0.4 * sum(heights) + 0.5 * len(groups) + 0.5)
+    told = []
     for axis, (title, rows) in zip(axes, groups.items(), strict=True):
         places = np.arange(len(rows))
-        axis.hlines(places, rows.low, rows.high, color="0.75", linewidth=11)
-        axis.vlines(rows["mean"], places - 0.4, places + 0.4, color="black", linewidth=2)
+        axis.hlines(places, rows.low, rows.high, color="0.75", linewidth=8)
+        axis.vlines(rows["mean"], places - 0.25, places + 0.25, color="black", linewidth=2)
         seeds = rows.reset_index().seeds.explode()
         axis.scatter(seeds, seeds.index, s=14, color="white", edgecolors="black", zorder=3)
-        names = [f"{row.what} ({row.paper}, {plural(len(row.seeds), 'seed')})" for row in rows.itertuples()]
-        axis.set_yticks(places, names, fontsize=8)
-        axis.set_ylim(len(rows) - 0.5, -0.5)
-        axis.axvline(0, color="0.4", linewidth=1)
+        for place, row in zip(places, rows.itertuples(), strict=True):
+            name = f"{row.what} ({row.paper}, {plural(len(row.seeds), 'seed')})"
+            axis.text(0.01, place - 0.3, name, transform=axis.get_yaxis_transform(), fontsize=8, va="bottom")
+        axis.set_yticks([])
+        axis.set_ylim(len(rows) - 0.5, -0.9)
+        axis.axvline(0, color="0.4", linewidth=1, zorder=0)
         axis.set_title(title, loc="left", fontsize=9)
+        told.append(f"{title}: {'; '.join(f'{row.what} {row.mean:+.3f}' for row in rows.itertuples())}.")
     axes[-1].set_xlabel("gain in mean DSC (right of 0: better with it)")
-    return figure
+    return style.Picture(figure, f"Gains in mean DSC with intervals. {' '.join(told)}")
 
 
 def by_kind() -> pd.DataFrame:
@@ -185,10 +193,11 @@ def _name_the_largest(axis: Axes, rows: pd.DataFrame, places: np.ndarray) -> Non
     """What the rows are that gain more than `LARGE`, beside their intervals; seeds and a single row have no name."""
     for row, place in zip(rows.itertuples(), places, strict=True):
         if row.mean > LARGE and row.kind not in (SEED, SPLIT):
-            left = row.mean > 0.15
+            left = row.high > 0.3
             end, side = (row.low - 0.004, "right") if left else (row.high + 0.004, "left")
             told = axis.text(end, place, row.what, ha=side, va="center", fontsize=7.5, color="0.25")
             told.set_in_layout(False)
+    axis.set_xlim(right=max(axis.get_xlim()[1], 0.46))  # room for a name beside its interval
 
 
 def alt_text(rows: pd.DataFrame) -> str:

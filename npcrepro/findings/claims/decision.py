@@ -102,8 +102,9 @@ def all_of(claim: str, parts: Sequence[Decision], needed: int = 0, missing: int 
     shown = confirmed + verdicts.count("weakened")
     verdict: Verdict = "confirmed" if confirmed >= needed else "weakened"
     if shown < needed:
-        against = verdicts.count("refuted") > total - needed
-        verdict = "refuted" if against and verdicts.count("refuted") == total else "undecided"
+        refuted = verdicts.count("refuted")
+        against = refuted > total - needed
+        verdict = "refuted" if refuted == total else "undecided"
         if "mixed" in verdicts or (against and shown):
             verdict = "mixed"
     listed = "; ".join(f"{part.claim} is {part.verdict}" for part in parts)

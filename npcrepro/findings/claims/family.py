@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import ceil, exp, isnan, log, nan
+from operator import itemgetter
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError, one_of, pick
@@ -37,7 +38,6 @@ DECIDED = (*FIRM, SEEN, NOT_SEEN, "mixed")
 FULL = "paper"  # the profile at which networks and trainings have the size of the paper's
 LEAST_UPDATES = 0.1  # of the paper's, times the samples of each; with fewer a verdict is on a stand-in
 USUAL_SD = 0.08  # of paired differences of the DSC, for the number of patients; no paper prints one
-ASSUMED = "assumed"
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ class Family:
             without: patients of the rows that were left out on purpose.
         """
         parts = [part for part, _ in _all((self.rows | {claim.key: pairs}).values())]
-        weighed = self.weighed | (weigh_all(pairs) if pairs is not self.rows[claim.key] else {})
-        return self.line(claim, source, {one.claim: one for one in decide_together(parts, weighed, without)})
+        decided = decide_together(parts, self.weighed | weigh_all(pairs), without)
+        return self.line(claim, source, {one.claim: one for one in decided})
 
     def line(self, claim: Claim, source: Source | None, decisions: Mapping[str, Decision]) -> Line:
         """A claim with the decisions on what was tested of it, by key."""
@@ -206,45 +206,45 @@ class Family:
             if decision is None or (decision.verdict == "undecided" and not known.get("open by seeds alone")):
                 wanted.append(patients_wanted(part, known))
         # Of parts of which a few have to hold, those that take the fewest patients.
-        open_parts = line.claim.needed or len(wanted)
-        number = max((n for n, _ in sorted(wanted)[:open_parts]), default=0)
-        if not there or number <= there:
-            return ""
-        why = next(why for n, why in wanted if n == number)
-        if why.endswith(f"{ASSUMED})"):
+        shown = sum(part.verdict in ("confirmed", "weakened") for part in line.parts)
+        open_parts = max(line.claim.needed - shown, 0) if line.claim.needed else len(wanted)
+        number, why, assumed = max(sorted(wanted)[:open_parts], key=itemgetter(0), default=(0, "", False))
+        if assumed or not there or number <= there:
             return ""
         return f"It takes {number:,} patients{why}, and the largest cohort with records has {there}."
 
 
-def patients_wanted(claim: Claim, numbers: Mapping[str, float]) -> tuple[int, str]:
-    """How many patients a test takes in 80 of 100 cohorts, never fewer than the protocol asks for, and what for.
+def patients_wanted(claim: Claim, numbers: Mapping[str, float]) -> tuple[int, str, bool]:
+    """How many patients a test takes in 80 of 100 cohorts, never fewer than the protocol asks for; what for; and
+    whether the spread behind it is assumed.
 
     Args:
         numbers: of a decision on it; the spread of the differences between patients is taken from there, if they are
             enough. Else that of a DSC of two methods is assumed; of other metrics nothing is known.
     """
     if claim.unit != "patient":
-        return 0, ""
-    sd, what = numbers.get("sd", nan), "as in these records"
+        return 0, "", False
+    sd, assumed = numbers.get("sd", nan), False
     if numbers.get("patients", 0) < ENOUGH_PATIENTS:
         sd = nan
     two = len({arm.method for arm in claim.arms}) > 1
     if not sd > 0 and two and claim.scale == "plain" and set(claim.metrics) <= {*OVERLAPS, *BESIDE}:
         # Four independent arms vary as two pairs do.
-        sd, what = USUAL_SD * (len(claim.arms) / 2) ** 0.5, ASSUMED
+        sd, assumed = USUAL_SD * (len(claim.arms) / 2) ** 0.5, True
     likely = claim.form == "equivalence"
     effect = claim.margin if likely or claim.form == "value" else claim.reported or claim.margin
     if claim.form == "share":
         most = claim.value if claim.direction == "less" else 1 - claim.value
-        return max(ENOUGH_PATIENTS, ceil(log(0.05) / log(1 - most))), " to bound such a share"
+        return max(ENOUGH_PATIENTS, ceil(log(0.05) / log(1 - most))), " to bound such a share", False
     if claim.form == "spread":
         ratio, alike = exp(abs(claim.effect or nan)) if claim.reported else nan, numbers.get("correlation", nan)
         n = next((n for n in range(ENOUGH_PATIENTS, 2000) if statistics.detectable_spread(n, alike) <= ratio), 0)
-        return max(ENOUGH_PATIENTS, n), f" for a ratio of {claim.reported:g}" if n else ""
+        return max(ENOUGH_PATIENTS, n), f" for a ratio of {claim.reported:g}" if n else "", False
     if not effect or not sd > 0:
-        return ENOUGH_PATIENTS, ""
+        return ENOUGH_PATIENTS, "", False
     n = statistics.patients_needed(effect, sd, equivalence=likely)
-    return max(ENOUGH_PATIENTS, n), f" for {abs(effect):g} (sd {sd:.3f}, {what})"
+    what = "assumed" if assumed else "as in these records"
+    return max(ENOUGH_PATIENTS, n), f" for {abs(effect):g} (sd {sd:.3f}, {what})", assumed
 
 
 def absolute(claim: Claim) -> bool:

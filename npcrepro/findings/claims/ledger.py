@@ -54,10 +54,8 @@ def ledger(found: Sequence[Source] | None = None, keys: Iterable[str] = ()) -> l
     lines: list[Line] = []
     for paper in keys or registry.KEYS:
         first = Family(claims(paper), found)
-        then = first.controlled()
-        pairs = zip(
-            *(map(_steady, [family] * len(first.asked), family.lines()) for family in (first, then)), strict=True
-        )
+        listed, then = ([_steady(each, line) for line in each.lines()] for each in (first, first.controlled()))
+        pairs = zip(listed, then, strict=True)
         lines += [replace(one, control=other) if one.claim.control else one for one, other in pairs]
     return lines
 
@@ -115,7 +113,7 @@ def counts(lines: Sequence[Line], column: str = "as first listed", by: str = "pa
 def needed(claim: Claim) -> str:
     """How many patients show the effect of a DSC claim in 80 of 100 cohorts, if differences vary as usual."""
     told = [patients_wanted(part, {}) for part in claim.tested if part.metric in ("dsc", "jsc")]
-    return "; ".join(f"{n:,}{why}" for n, why in told if why)
+    return "; ".join(f"{n:,}{why}" for n, why, _ in told if why)
 
 
 def command(claim: Claim) -> str:

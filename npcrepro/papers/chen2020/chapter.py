@@ -12,9 +12,8 @@ from IPython.display import HTML, Markdown
 
 from npcrepro.base.wording import in_words, plural
 from npcrepro.book.figures import charts
-from npcrepro.book.figures.style import BLUE, GREEN, VERMILION, Picture, axes
+from npcrepro.book.figures.style import BLUE, GREEN, VERMILION, Picture, axes, narrow
 from npcrepro.book.lesson import result
-from npcrepro.book.lesson.lesson import narrow
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
 from npcrepro.book.results import Results
@@ -226,4 +225,4 @@ def gains(reported: Reported) -> Picture:
         "Left, nine gains of the text against the same recomputed from Table I: all lie on the diagonal. Right, the "
         f"gain from self-transfer in points of the DSC: {shown}."
     )
-    return Picture(figure, alt)
+    return narrow(figure, alt)

@@ -18,8 +18,7 @@ from matplotlib.patches import Rectangle
 from npcrepro.base.wording import in_words
 from npcrepro.book import tables
 from npcrepro.book.figures import charts, slices, style
-from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
-from npcrepro.book.lesson.lesson import NARROW_IN, narrow
+from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, NARROW_IN, VERMILION, Picture, axes, narrow
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
 from npcrepro.book.volume_chapter import VolumeChapter
@@ -45,11 +44,11 @@ def block_in_slice(data: BlockData, case: str) -> Picture:
     image, mask = data.image(case)[0][z], data.label(case)[0][z] == 1
     figure, (left, right) = axes(2.9, 2)
     limits = tuple(np.percentile(image, (0.5, 99.5)))
-    slices.show_slice(left, image, {style.REFERENCE: mask}, limits)
+    slices.show_slice(left, image, [(style.REFERENCE, mask)], limits)
     left.add_patch(Rectangle((x - 0.5, y - 0.5), columns, rows, fill=False, edgecolor=VERMILION, linewidth=1.8))
     left.set_title(f"slice of {image.shape[1]} × {image.shape[0]} voxels", fontsize=9)
     inside = slice(y, y + rows), slice(x, x + columns)
-    slices.show_slice(right, image[inside], {style.REFERENCE: mask[inside]}, limits)
+    slices.show_slice(right, image[inside], [(style.REFERENCE, mask[inside])], limits)
     right.set_title(f"block of {columns} × {rows} × {depth} voxels", fontsize=9)
     for axis in (left, right):
         axis.set(xticks=[], yticks=[])
@@ -202,4 +201,4 @@ def f1_against_dsc(reported: Reported) -> Picture:
         f"F1 against DSC. All rows lie above the diagonal on which F1 equals DSC, by {gaps}. An F1 made of the mean "
         "precision and the mean recall lies there."
     )
-    return Picture(figure, alt)
+    return narrow(figure, alt)

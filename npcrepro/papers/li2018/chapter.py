@@ -8,7 +8,7 @@ import torch
 from IPython.display import HTML
 
 from npcrepro.base.wording import plural, span
-from npcrepro.book.figures.style import GREEN, Picture, axes
+from npcrepro.book.figures.style import GREEN, Picture, axes, narrow
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.cohorts.structures import mask_of
@@ -54,7 +54,7 @@ def volumes(reported: Reported) -> Picture:
         f"{y.min():.2f} while percent match over recall rises from {x.min():.2f} to {x.max():.2f}. The points follow "
         f"the inverse curve to within {inverse:.2f}; from the line of equal ratios they differ by up to {defined:.2f}."
     )
-    return Picture(figure, alt)
+    return narrow(figure, alt)
 
 
 def _spread(data, reported: Reported, top: str, bottom: str, ratio):

@@ -11,7 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from npcrepro.base.wording import in_words, plural
 from npcrepro.book.figures import charts, style
-from npcrepro.book.figures.style import FORBIDDEN, GREEN, VERMILION, Picture, axes
+from npcrepro.book.figures.style import FORBIDDEN, GREEN, VERMILION, Picture, axes, narrow
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.findings import leakage
@@ -20,7 +20,7 @@ from npcrepro.papers.luo2020.audit import printed_dice
 from npcrepro.papers.luo2020.network import MultiScalePooling
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Paper
-from npcrepro.runs.published import RESULTS, Published, read_published
+from npcrepro.runs.published import RESULTS, Published
 from npcrepro.sampling.slices import SliceData
 
 
@@ -43,7 +43,7 @@ def jsc_above_dsc(reported: Reported) -> Picture:
         f"JSC against DSC of the four networks of Table 1: {points}. All lie above the diagonal, in the hatched region "
         "that no average of masks can reach."
     )
-    return Picture(figure, alt)
+    return narrow(figure, alt)
 
 
 def window_share(side: int, reach: int = 3) -> float:
@@ -102,12 +102,12 @@ def cliff(side: int, epsilons: tuple[float, ...] = (1.0, 1e-5)) -> Picture:
         f"Loss of an absent structure on a slice of {side} x {side} pixels against the probability of each pixel, "
         f"which falls from left to right. It goes from 0.5 to -0.5: {'; '.join(told)}."
     )
-    return Picture(figure, alt)
+    return narrow(figure, alt)
 
 
 def leakage_of_slices(paper: Paper) -> tuple[Picture, str]:
     """How much higher slices score that were split by slice: patients as dots, and a sentence with the intervals."""
-    by_slice, by_patient = (read_published(RESULTS / f"luo2020-leakage-openkbp-{by}") for by in ("slices", "patients"))
+    ((by_slice, by_patient),) = leakage.pairs(RESULTS, "luo2020")
     rows = leakage.differences(by_slice.cases, by_patient.cases).query("structure == @leakage.ALL")
     found = leakage.inflation(by_slice.cases, by_patient.cases).query("structure == @leakage.ALL")
     titles, means = style.titles(paper), rows.groupby(["method", "patient"]).difference.mean()
@@ -122,7 +122,7 @@ def leakage_of_slices(paper: Paper) -> tuple[Picture, str]:
     text += f" Trained with {plural(seeds, 'seed')}{', so that seed noise is not in the interval' * (seeds == 1)}."
     figure = charts.strips(groups, "DSC split by slice minus by patient")
     plt.close(figure)  # pyplot would show it once more
-    return Picture(figure, f"A dot for each patient. {text}"), text
+    return narrow(figure, f"A dot for each patient. {text}"), text
 
 
 # What was wrong with baselines before they were mended, by the name of the method.

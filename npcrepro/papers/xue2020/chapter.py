@@ -14,7 +14,7 @@ from npcrepro import statistics
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH, in_words, plural, span
 from npcrepro.book import tables
-from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes
+from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes, narrow
 from npcrepro.book.lesson.result import Maps, Trained
 from npcrepro.book.published import PublishedResults
 from npcrepro.book.results import Results
@@ -64,7 +64,7 @@ def taps(sides: tuple[int, int], rates: tuple[int, ...] = RATES) -> Picture:
         *both[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(rates), fontsize=9, frameon=False
     )
     alt = "Outer taps of a kernel in the middle of the map, grey. Share of them that meets it, mean over its pixels: "
-    return Picture(figure, f"{alt}{'; '.join(told)}.")
+    return narrow(figure, f"{alt}{'; '.join(told)}.")
 
 
 def branches(trained: Trained, case: str, z: int) -> Maps:
@@ -228,4 +228,4 @@ def smallest_p(reported: Reported) -> Picture:
         axis.fill_betweenx([], [], [], label="not possible", **FORBIDDEN),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    return Picture(figure, f"Reported and smallest possible p of {n} pairs: {'; '.join(told)}.")
+    return narrow(figure, f"Reported and smallest possible p of {n} pairs: {'; '.join(told)}.")

@@ -1,10 +1,11 @@
 """Charts of scores, training, differences and weights, by the numbers that are drawn."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from npcrepro import statistics
-from npcrepro.book.figures import charts
+from npcrepro.book.figures import charts, style
 from npcrepro.papers.luo2020.protocol import PAPER
 from npcrepro.runs.per_patient import by_patient
 from npcrepro.runs.published import RESULTS, read_published
@@ -57,3 +58,15 @@ def test_validation_curves_join_stages_and_average_runs():
     np.testing.assert_allclose(mean, [[2, 0.8], [4, 0.7], [6, 0.4]])
     ends = [part.get_offsets().tolist() for part in axis.collections]
     assert ends == [[[4, 0.8], [6, 0.6]], [[4, 0.6], [6, 0.2]]]
+
+
+def test_a_chart_is_as_narrow_as_a_phone_asks_and_turns_long_names():
+    figure, axis = plt.subplots(figsize=(6.9, 3))
+    axis.set_xticks(range(3), ["a name of\ntwenty letters", "a name+\nanother", "long"])
+    picture = style.narrow(figure, "three names")
+    assert picture.figure.get_size_inches().tolist() == [4.7, 3]
+    assert [label.get_rotation() for label in axis.get_xticklabels()] == [30] * 3
+    names = [label.get_text() for label in axis.get_xticklabels()]
+    assert names == ["a name of twenty\nletters", "a name+another", "long"]
+    assert 'alt="three names"' in picture._repr_html_()
+    assert not plt.fignum_exists(figure.number)

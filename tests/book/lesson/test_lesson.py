@@ -3,12 +3,11 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
 
-from npcrepro.book.lesson.lesson import AGREE, BOX, DISAGREE, ONE_SEED, SHARED_SEEDS, Lesson, narrow
+from npcrepro.book.lesson.lesson import AGREE, BOX, DISAGREE, ONE_SEED, SHARED_SEEDS, Lesson
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
 
@@ -87,15 +86,3 @@ def test_the_loss_of_a_short_training_is_averaged_at_both_ends():
         ]
     )
     assert "first five updates is 0.800, that of the last five 0.300 (11 updates)" in told
-
-
-def test_a_chart_is_as_narrow_as_a_phone_asks_and_turns_long_names():
-    figure, axis = plt.subplots(figsize=(6.9, 3))
-    axis.set_xticks(range(3), ["a name of\ntwenty letters", "a name+\nanother", "long"])
-    picture = narrow(figure, "three names")
-    assert picture.figure.get_size_inches().tolist() == [4.7, 3]
-    assert [label.get_rotation() for label in axis.get_xticklabels()] == [30] * 3
-    names = [label.get_text() for label in axis.get_xticklabels()]
-    assert names == ["a name of twenty\nletters", "a name+another", "long"]
-    assert 'alt="three names"' in picture._repr_html_()
-    assert not plt.fignum_exists(figure.number)

@@ -84,8 +84,8 @@ def test_inner_maps_are_shown_on_the_slice_with_most_tumour(trained):
         seen.append((case, z))
         return np.zeros((8, 8)), np.eye(8, dtype=bool), {"coarse": np.ones((2, 2))}
 
-    page = result.inner_maps(samples, maps, "Worst")
-    assert seen == [(samples.places["Worst"], 0)]
+    page = result.inner_maps(samples, maps)
+    assert seen == [(samples.places["Best"], 0)]
     assert 'aria-label="coarse, slice 1 of ' in page
 
 
