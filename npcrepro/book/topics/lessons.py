@@ -181,6 +181,8 @@ def picture(rows: pd.DataFrame, narrow: bool = False) -> Figure:
     middles = (np.array(edges[:-1]) + edges[1:]) / 2
     axis.set_yticks([] if narrow else middles, [] if narrow else list(KINDS.values()), weight="bold")
     axis.axvline(0, color="0.3", linewidth=1)
+    if not narrow:
+        axis.set_xlim(right=axis.get_xlim()[1] + 0.06)  # for a name beside its interval
     axis.set(ylim=(edges[-1], 0), xlabel="change of the mean DSC")
     axis.grid(axis="x", color="0.87")
     axis.set_axisbelow(True)
@@ -193,11 +195,10 @@ def _name_the_largest(axis: Axes, rows: pd.DataFrame, places: np.ndarray) -> Non
     """What the rows are that gain more than `LARGE`, beside their intervals; seeds and a single row have no name."""
     for row, place in zip(rows.itertuples(), places, strict=True):
         if row.mean > LARGE and row.kind not in (SEED, SPLIT):
-            left = row.high > 0.3
+            left = row.high > 0.35
             end, side = (row.low - 0.004, "right") if left else (row.high + 0.004, "left")
             told = axis.text(end, place, row.what, ha=side, va="center", fontsize=7.5, color="0.25")
             told.set_in_layout(False)
-    axis.set_xlim(right=max(axis.get_xlim()[1], 0.46))  # room for a name beside its interval
 
 
 def alt_text(rows: pd.DataFrame) -> str:
