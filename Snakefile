@@ -181,7 +181,7 @@ rule publish:
     output: "{out}/results/{paper}-{rest}/runs.json",
     log: "{out}/logs/publish/{paper}-{rest}.log",
     params: options=lambda w: sweep_of(w.out).options(w.paper),
-    shell: "{NPCREPRO} run {params.options} --publish $(dirname {output:q}) > {log:q} 2>&1"
+    shell: '{NPCREPRO} run {params.options} --publish "$(dirname {output:q})" > {log:q} 2>&1'
 
 
 rule notebook:

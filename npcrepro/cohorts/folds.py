@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from npcrepro.base.errors import InputError, pick
+from npcrepro.base.errors import InputError, one_of
 from npcrepro.base.files import sha256_of
 from npcrepro.base.wording import plural
 from npcrepro.cohorts.cohort import Cohort
@@ -73,7 +73,7 @@ def split_patients(
     """
     patients = list(cohort.patients)
     usable = [p for p in patients if cohort.cases_of([p], include_suspect=False)]
-    pick(dict.fromkeys(KINDS), kind, "kind of split")
+    one_of(KINDS, kind, "kind of split")
     if validation < 0:
         raise InputError(f"validation is {validation}: it is a number of patients, 0 or more, or a share below 1")
 

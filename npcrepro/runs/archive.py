@@ -89,6 +89,10 @@ def _name(record: Record) -> str:
 
 
 def _new(place: Path, source: Path) -> Path:
+    if not MEMBER.fullmatch(f"{place.name}/runs.json"):
+        raise InputError(
+            f"{source} cannot be packed as {place.name!r}: rename it, with letters, digits and . _ + - alone"
+        )
     if place.exists():
         raise InputError(f"{source} would be the second one called {place.name} in the archive: pack it by itself")
     place.mkdir()
@@ -97,10 +101,7 @@ def _new(place: Path, source: Path) -> Path:
 
 def _records(source: Path) -> list[Record]:
     if (source / "provenance.json").is_file():
-        record = Record(source)
-        if "inner" in record.config["fold"] or not record.config["fold"]["test"]:
-            raise InputError(f"{source} tests no patient of its own, as it only serves other runs: name the run itself")
-        return [record]
+        return [Record(source)]
     found = find(source) if source.is_dir() else []
     if not found and any(source.rglob("provenance.json")):
         raise InputError(f"{source} is a part of a folder of runs: name the whole folder, or a single run")

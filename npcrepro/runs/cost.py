@@ -66,9 +66,8 @@ def estimate(sweep: Sweep, *, measure: bool = False, report=print) -> list[Estim
 def _seconds_of_records(method: Method, profile: Profile, runs: str) -> tuple[float, str]:
     found, devices = [], set()
     for record in find(runs, paper=method.paper, method=method.name, profile=profile.name):
-        updates = record.history.groupby("stage")["update"].max().sum() if len(record.history) else 0
-        if updates and record.provenance["status"] == "trained":
-            found.append(record.provenance["seconds"]["train"] / updates)
+        if record.updates and record.provenance["status"] == "trained":
+            found.append(record.provenance["seconds"]["all"] / record.updates)
             mib = record.provenance.get("peak_gpu_memory_mib")
             devices.add(record.provenance["device"] + (f", {mib * 2**20 / 1e9:.1f} GB" if mib else ""))
     return (fmean(found), f"records, {', '.join(sorted(devices))}") if found else (nan, "")
@@ -96,20 +95,18 @@ def estimate_in_words(rows: Sequence[Estimate]) -> str:
 
 def needs_in_words(settings: Settings) -> list[str]:
     """What a sweep needs beside hours: memory by its profile, and the disk for a public set that is not there yet."""
-    said = []
-    memory_mib, minutes = RESOURCES.get(settings.profile, (None, None))
-    if memory_mib and minutes:
-        said.append(
-            f"memory: {memory_mib / 1000:.0f} GB for each run at a time; a job of a cluster has {minutes / 60:g} "
-            "hours, after which it goes on in the next one"
-        )
+    memory_mb, minutes = RESOURCES[settings.profile]
+    said = [
+        f"memory: {memory_mb / 1000:.0f} GB for each run at a time; a job of a cluster has {minutes / 60:g} hours, after "
+        "which it goes on in the next one"
+    ]
     found = public.outlook(settings.cohort)
     if found:
         parts = {what: round(gigabytes) for what, gigabytes in found.gigabytes().items()}
         each = in_words([f"{what} {gigabytes} GB" for what, gigabytes in parts.items()])
         slices, rows, columns = found.shape
         said.append(
-            f"disk: {sum(parts.values())} GB at most, if series have {slices} slices of {rows} x {columns}: {each}; "
-            "weights and predictions of the runs come on top"
+            f"disk: {sum(parts.values())} GB, if series have {slices} slices of {rows} x {columns}: {each}; weights, "
+            "predictions and nnU-Net's arrays of each fold come on top"
         )
     return said

@@ -26,6 +26,7 @@ def environment() -> dict:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
     with suppress(OSError, subprocess.CalledProcessError):
+        _git("ls-files", "--error-unmatch", str(PACKAGE / "__init__.py"))  # not a commit of what merely lies around it
         commit = _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain", "--", str(PACKAGE)) else "")
     return {
         "versions": versions,

@@ -20,7 +20,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         Busy: another process has it.
-        InputError: the folder cannot be made or written to.
+        InputError: the folder cannot be made or written to, or its file system has no locks.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -30,8 +30,11 @@ def locked(folder: Path) -> Iterator[None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise Busy(f"another process is working on {folder}") from error
+        except OSError as error:  # such as Lustre that was mounted without flock
+            cause = "give --runs a folder on another file system, or have this one mounted with flock"
+            raise InputError(f"no file can be locked in {folder} ({error.strerror}): {cause}") from error
         yield
 
 
@@ -40,8 +43,8 @@ def in_use(folder: Path) -> bool:
     try:
         with open(folder / ".lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:
+        pass  # no such file, or none that can be locked
     return False

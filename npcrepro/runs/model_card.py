@@ -71,7 +71,7 @@ def _facts(record: Record, method: Method) -> dict[str, str]:
         )
     # Of nnU-Net's recipe the training patients decide the size of the input.
     size = method.data.options.get("found", {}).get("patch") or profile["matrix"]
-    for_what = "chose the weights" if any(stage.keep_best for stage in method.stages) else "for validation"
+    for_what = "chose the weights" if any(stage.keeps_weights for stage in method.stages) else "for validation"
     with_makers = f", with {plural(makers, 'network')} whose maps it takes in" if makers else ""
     return {
         "segments": in_words(method.structures),

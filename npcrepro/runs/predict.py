@@ -221,6 +221,8 @@ def _stage(root: Path, listing: Listing, record: Record, work: Path) -> tuple[Pr
         entries[case] = {"images": files, "label": str(label.resolve())}
     header = {"name": listing.header.get("name") or root.resolve().name, "file_ending": ".nii.gz", "dataset": entries}
     header |= {key: listing.header[key] for key in ("licence", "reference", "spacing_known") if key in listing.header}
+    if not record.provenance.get("spacing_known", True):
+        header["spacing_known"] = False  # it has learnt pixels: by their millimetres, images would come in another size
     header |= {"channel_names": {str(number): name for number, name in enumerate(channels)}}
     header |= {"labels": {"background": 0, **{name: number for number, name in enumerate(structures, 1)}}}
     write_json(work / "dataset.json", header)

@@ -53,6 +53,11 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
     """
     if not records:
         raise InputError(f"there is no finished run to publish into {folder}")
+    for record in records:
+        if "inner" in record.config["fold"] or not record.config["fold"]["test"]:
+            raise InputError(
+                f"{record.folder} tests no patient of its own, as it only serves other runs: name the run itself"
+            )
     configs = [record.config for record in records]
     methods = {config["method"]["name"]: config["method"] for config in configs}
     folds = {str(config["fold"]["number"]): config["fold"] for config in configs}

@@ -133,16 +133,17 @@ class _Progress:
 
     def of(self, name: str, title: str) -> Report:
         """The report of one run, which puts its title before each line."""
-        began = time.monotonic()
+        first: tuple[float, float] | None = None  # time and share: a run that goes on does not begin at 0
 
         def report(line: str) -> None:
-            if isinstance(line, Passing):
-                gone = time.monotonic() - began
-                in_all = gone / line.share if line.share else 0.0
-                known = self.seconds | ({name: in_all} if line.share else {})
-                self._pass(f"{title}: {line}", line.share, seconds_left(self.work, known) + max(0.0, in_all - gone))
-            else:
-                self.report(f"{title}: {line}")
+            nonlocal first
+            if not isinstance(line, Passing):
+                return self.report(f"{title}: {line}")
+            now = time.monotonic()
+            began, share = first = first or (now, line.share)
+            in_all = (now - began) / (line.share - share) if line.share > share else 0.0
+            known = self.seconds | ({name: in_all} if in_all else {})
+            self._pass(f"{title}: {line}", line.share, seconds_left(self.work, known) + in_all * (1 - line.share))
 
         return report
 

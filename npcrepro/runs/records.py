@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from npcrepro.base.code_hash import code_sha256, without_address
-from npcrepro.base.errors import InputError, pick
+from npcrepro.base.errors import InputError, one_of
 from npcrepro.base.files import as_data, read_json, sha256_of, write_text
 from npcrepro.protocol.method import Method, Profile
 
@@ -31,6 +31,7 @@ TRAINING_CODE = (
     "npcrepro.models.outputs:decide",
     "npcrepro.runs.records:quantised",
 )
+# A change of the thresholds that are tried (npcrepro.runs.validated) renames no run: older ones keep what they chose.
 # What decides beside it where the largest piece of a structure may stay alone.
 KEEPING_CODE = ("npcrepro.runs.validated:validate", "npcrepro.runs.validated:keep_largest")
 # What a configuration says and a run does not depend on: words, and which folds, methods and phantom come by default.
@@ -178,6 +179,11 @@ class Record:
         """The learning curve, with the columns that name the run, as a data frame."""
         return read_csv(self.folder / "history.csv")
 
+    @property
+    def updates(self) -> int:
+        """Updates that were made, of all stages."""
+        return int(self.history.groupby("stage")["update"].max().sum()) if len(self.history) else 0
+
     @cached_property
     def config(self) -> dict:
         """What was asked for."""
@@ -238,7 +244,7 @@ def find(runs: Path | str, **wanted) -> list[Record]:
         ``find("runs", paper="li2018", method="stepwise", cohort="phantom")``
     """
     for column in wanted:
-        pick(dict.fromkeys(IDENTITY), column, "identity column")
+        one_of(IDENTITY, column, "identity column")
     found = []
     for path in Path(runs).glob("*/*/*/*/*/provenance.json"):
         identity = dict(zip(IDENTITY, path.relative_to(runs).parts))

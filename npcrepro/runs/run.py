@@ -205,6 +205,7 @@ def _compute(
             # Channels and structures that stand in for the ones that the method names.
             "substituted": {wanted: there for wanted, there in names if wanted != there},
             "axes": Counter(axes_of(cohort.entries[case]["geometry"]) for case in train).most_common(1)[0][0],
+            "spacing_known": cohort.spacing_known,
             "used": {name: [each.place for each in needed] for name, needed in configuration.used.items()},
             "without_gradient": state.without_gradient,
             **environment(),

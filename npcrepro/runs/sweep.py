@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from npcrepro.base.errors import InputError, pick
+from npcrepro.base.errors import InputError, one_of, pick
 from npcrepro.base.files import as_data, sha256_of
 from npcrepro.base.progress import seconds_left
 from npcrepro.cohorts.cohort import Case, Cohort
@@ -28,7 +28,7 @@ from npcrepro.runs.locking import in_use
 from npcrepro.runs.plan import in_order, open_cohort, outline, phantom_folder, plan
 from npcrepro.runs.records import Configuration, Record
 
-# Of one run, by profile: memory in MiB, and minutes after which a cluster may end it. It then goes on where it was.
+# Of one run, by profile: memory in MB, and minutes after which a cluster may end it. It then goes on where it was.
 RESOURCES = {
     "smoke": (2000, 15),
     "quick": (3000, 60),
@@ -110,9 +110,12 @@ def make_sweep(keys: Iterable[str], settings: Settings, *, images: bool = True) 
     if settings.cohort != DEFAULT.cohort and keys == registry.KEYS:
         unfit = fit.untold(keys, planned or settings.cohort, settings.profile)
         keys = tuple(key for key in keys if key not in unfit)
+        if not keys:
+            why = "; ".join(f"{key}: {reason}" for key, reason in unfit.items())
+            raise InputError(f"no paper can be run on {settings.cohort}: {why}")
     for name in settings.methods:
         if "/" in name:
-            pick(dict.fromkeys(keys), name.split("/")[0], "paper of this sweep")
+            one_of(keys, name.split("/")[0], "paper of this sweep")
     prepared = Path(settings.runs) / "prepared"
     sweep = Sweep()
     for key in keys:

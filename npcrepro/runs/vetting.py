@@ -28,6 +28,7 @@ RUN = {
     *("paper", "method", "cohort", "data_sha256", "split_sha256", "fold", "seed", "profile", "used", "code_sha256"),
     *("status", "diverged", "finished", "config_sha256", "scoring_sha256", "device", "devices", "deterministic"),
     *("precision", "seconds", "sessions", "choosing", "peak_gpu_memory_mib", "peak_memory_mib", "substituted", "axes"),
+    "spacing_known",
     *("without_gradient", "versions", "python", "platform", "processor", "threads", "git_commit"),
 }
 FIELDS = {

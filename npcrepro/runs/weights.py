@@ -114,8 +114,7 @@ def _cohort_of(record: Record) -> PreparedCohort:
 def _schedule(record: Record) -> dict[str, Any]:
     """Updates of training, and as a share of the images that the paper's own schedule shows to the method."""
     method, profile = record.config["method"], record.config["profile"]
-    history = record.history
-    updates = int(history.groupby("stage")["update"].max().sum()) if len(history) else 0
+    updates = record.updates
     whole = registry.load(record.config["paper"]).profile(PRINTED)
     own = method.get("batch_size")
     images = whole.updates * (own or whole.batch_size) * method["budget"]

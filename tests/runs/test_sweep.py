@@ -166,7 +166,7 @@ def test_status_and_plan_of_a_half_done_sweep(half_done, call):
     provenance = json.loads((folders[0] / "provenance.json").read_text())
     updates = PAPER.profile("smoke").updates
     assert (row.runs, row.serving, row.updates, row.source) == (4, 0, updates, "records, cpu")
-    assert row.seconds == pytest.approx(provenance["seconds"]["train"] / updates)
+    assert row.seconds == pytest.approx(provenance["seconds"]["all"] / updates)
     out = call("plan", "li2018", *options(settings))[1]
     assert out.splitlines()[-2].startswith("4 runs, of which 0 only serve others; ")
     assert out.splitlines()[-1].startswith("memory: 2 GB for each run at a time")

@@ -150,7 +150,7 @@ def _alone(output: Path) -> Iterator[None]:
     with open(output / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise InputError(f"Another build is working in {shown(output)}; wait until it has ended.") from None
         yield
 

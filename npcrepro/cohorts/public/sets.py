@@ -104,10 +104,18 @@ class Outlook:
     shape: tuple[int, int, int]
 
     def gigabytes(self) -> dict[str, float]:
-        """Room on a disk for each step, in GB: voxels of 16 bits, masks of 8, nothing compressed."""
+        """Room on a disk for each step, in GB: voxels of 16 bits, masks of 8, nothing compressed. The arrays that
+        training keeps are those of whole slices: voxels of 32 bits, and a mask for each structure."""
         voxels = self.patients * prod(self.shape) / 1e9
         files, arrays = voxels * (2 * self.series + 1), voxels * (2 * len(self.channels) + 1)
-        return {"archive": files, "unpacked": files, "cohort": arrays, "prepared copy": arrays}
+        kept = voxels * (4 * len(self.channels) + len(self.structures))
+        return {
+            "archive": files,
+            "unpacked": files,
+            "cohort": arrays,
+            "prepared copy": arrays,
+            "arrays of training": kept,
+        }
 
 
 @dataclass(frozen=True)
