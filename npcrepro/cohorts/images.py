@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npcrepro.base.errors import InputError
 from npcrepro.cohorts.defects import Defect, Refused
 from npcrepro.cohorts.structures import LARGEST_CODE, Structures, smallest_type
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff")
+NIFTI_HEADER = 352  # bytes before the voxels, as ITK writes them
 LABEL_TOLERANCE = 1e-3
 HIGHEST_COMPRESSION = 1100  # deflate cannot do better, and a voxel has a byte at least
 SPACING_RANGE_MM = (1e-3, 100.0)  # a voxel of a medical image has micrometres at least and a few centimetres at most
@@ -83,6 +85,18 @@ def to_itk(
         image.SetOrigin(geometry["origin"])
         image.SetDirection(geometry["direction"])
     return image
+
+
+def write_image(image: "sitk.Image", path: Path) -> None:
+    """Write a ``.nii.gz`` file. Raises InputError where the disk is full, of which ITK only prints a line."""
+    import SimpleITK as sitk
+
+    sitk.WriteImage(image, str(path))
+    size = NIFTI_HEADER + image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 4))
+        if int.from_bytes(file.read(), "little") != size % 2**32:  # how a gzip file ends
+            raise InputError(f"cannot write {path.name}: the file is cut off: the disk is full")
 
 
 def axes_of(geometry: dict[str, list[float]]) -> str:

@@ -30,7 +30,7 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.files import check_new, write_json, writing_folder
 from npcrepro.cohorts.cohort import Case, CaseArrays, Cohort
 from npcrepro.cohorts.defects import Refused
-from npcrepro.cohorts.images import to_itk, to_mask
+from npcrepro.cohorts.images import to_itk, to_mask, write_image
 from npcrepro.cohorts.listing import cohort_folder, images_to_segment, is_file_name, scan
 from npcrepro.cohorts.structures import Coding, Structures, as_codes
 
@@ -100,6 +100,8 @@ def write_cohort(
     """
     root = Path(root)
     check_new(root)
+    if not is_file_name(name):
+        raise InputError(f"{root}: {name!r} cannot name a cohort: it begins with a dot or has a slash or colon in it")
     written: list[Case] = []
     coding: Coding | None = None
     codes: Structures = {}
@@ -151,8 +153,6 @@ def _encoded(coding: Coding, case: CaseArrays) -> np.ndarray:
 
 
 def _write_case(folder: Path, case: CaseArrays, channels: tuple[str, ...], structures: Structures) -> None:
-    import SimpleITK as sitk
-
     image = np.asarray(case.image)
     if not is_file_name(case.name):
         raise InputError(f"case name {case.name!r} cannot be part of a file name: a path was given as case name")
@@ -170,7 +170,7 @@ def _write_case(folder: Path, case: CaseArrays, channels: tuple[str, ...], struc
         raise Refused(defects[0], case.name)
 
     def write(array: np.ndarray, path: Path) -> None:
-        sitk.WriteImage(to_itk(array, case.spacing_mm, case.geometry), str(path))
+        write_image(to_itk(array, case.spacing_mm, case.geometry), path)
 
     for number, channel in enumerate(image):
         write(channel, folder / ("imagesTr" if structures else "imagesTs") / f"{case.name}_{number:04d}.nii.gz")

@@ -1,6 +1,7 @@
 """What lies in the folder of a cohort, and everything that is wrong with it (the layout: see `layout`)."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -88,8 +89,15 @@ def scan(root: Path) -> Listing:
     """Read dataset.json and list the files, collecting what is wrong and going on with what is left."""
     root, defects = cohort_folder(root), Defects()
     if not root.is_dir():
-        defects.error(".", "no such folder", root, "a mistyped path, or data that are not mounted here")
+        cause = "a mistyped path, or data that are not mounted here"
+        if root.is_file():
+            cause = "a file; give the folder that dataset.json, imagesTr and labelsTr are in"
+        defects.error(".", "no such folder", root, cause)
         return Listing({}, (), None, [], (), defects)
+    for part in ("imagesTr", "labelsTr", "imagesTs"):
+        if (root / part).is_dir() and not os.access(root / part, os.R_OK | os.X_OK):
+            defects.error(part, "cannot be read", "permission denied", "a folder of another user")
+            return Listing({}, (), None, [], (), defects)
     there = _read_header(root, defects)
     header = there or {}
     channels = None if there is None else _channels(header, defects)
@@ -146,7 +154,7 @@ def _read_header(root: Path, defects: Defects) -> dict[str, Any] | None:
         return dict(items)
 
     try:
-        header = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=pairs)
+        header = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=pairs)
     except FileNotFoundError:
         if images_to_segment(root):
             cause = "nobody wrote one; a network of one channel needs none"
@@ -154,8 +162,9 @@ def _read_header(root: Path, defects: Defects) -> dict[str, Any] | None:
         else:
             defects.header("missing", path, "not the folder of a cohort; it holds dataset.json, imagesTr and labelsTr")
         return None
-    except (OSError, ValueError) as error:
-        defects.header("not valid JSON", error, "a comma or quote lost while editing, or a cut-off download")
+    except (OSError, ValueError, RecursionError) as error:
+        cause = "a comma or quote lost while editing, text that is not UTF-8, or a cut-off download"
+        defects.header("not valid JSON", error, cause)
         return None
     if not isinstance(header, dict):
         defects.header("not a JSON object", type(header).__name__, "another file was saved under this name")

@@ -39,7 +39,7 @@ def mask_of(label: np.ndarray, structures: Structures, name: str) -> np.ndarray:
 
 def is_target(structure: str) -> bool:
     """Whether a structure is a target volume, which a patient may rightly not have; every patient has the organs."""
-    return structure.upper().startswith(("GTV", "CTV", "PTV"))
+    return structure.upper().startswith(("GTV", "CTV", "ITV", "PTV"))
 
 
 class Coding:

@@ -4,8 +4,8 @@ The table is CSV with one row a case. Its columns:
 
 * ``case``, and where a patient has several cases ``patient``;
 * ``mask:NAME``: a file with one value inside structure NAME and zero elsewhere; one column for each structure.
-  Masks may overlap. An empty cell means an empty mask for a target volume (GTV, CTV, PTV), and an organ that was not
-  contoured;
+  Masks may overlap. An empty cell means an empty mask for a target volume (GTV, CTV, ITV, PTV), and an organ that was
+  not contoured;
 * or ``label:NAME=1 OTHER=2``: one file with a code for each structure;
 * every other column is a channel, called as the column.
 

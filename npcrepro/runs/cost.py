@@ -97,8 +97,8 @@ def needs_in_words(settings: Settings) -> list[str]:
     """What a sweep needs beside hours: memory by its profile, and the disk for a public set that is not there yet."""
     memory_mb, minutes = RESOURCES[settings.profile]
     said = [
-        f"memory: {memory_mb / 1000:.0f} GB for each run at a time; a job of a cluster has {minutes / 60:g} hours, after "
-        "which it goes on in the next one"
+        f"memory: {memory_mb / 1000:.0f} GB for each run at a time; a job of a cluster has {minutes / 60:g} hours, "
+        "after which it goes on in the next one"
     ]
     found = public.outlook(settings.cohort)
     if found:

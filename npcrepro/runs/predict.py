@@ -17,7 +17,7 @@ from npcrepro.base.files import check_new, sha256_of_file, write_json, writing_f
 from npcrepro.base.progress import Report
 from npcrepro.base.wording import in_words
 from npcrepro.cohorts.defects import Refused
-from npcrepro.cohorts.images import IMAGE_ENDINGS, axes_of, from_itk, read_image, to_itk
+from npcrepro.cohorts.images import IMAGE_ENDINGS, axes_of, from_itk, read_image, to_itk, write_image
 from npcrepro.cohorts.layout import read_cohort
 from npcrepro.cohorts.listing import Listing, cohort_folder, scan
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
@@ -101,7 +101,7 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
             if axes != axes_of(about.geometry):
                 image = to_itk(from_itk(sitk.DICOMOrient(image, axes))[0], *grids[case])
                 turned = ", axes turned for the network and back"
-            sitk.WriteImage(image, str(folder / f"{case}.nii.gz"))
+            write_image(image, folder / f"{case}.nii.gz")
             report(f"[{number}/{len(prepared.cases)}] {case}{turned}")
         header: dict[str, Any] = {
             "name": f"{prepared.name}-{method.name}",
@@ -209,13 +209,13 @@ def _stage(root: Path, listing: Listing, record: Record, work: Path) -> tuple[Pr
         turned = axes_of(geometry) != wanted
         empty = to_itk(np.zeros(array.shape, np.uint8), spacing_mm, geometry)
         label = work / f"{case}.nii.gz"
-        sitk.WriteImage(sitk.DICOMOrient(empty, wanted) if turned else empty, str(label))
+        write_image(sitk.DICOMOrient(empty, wanted) if turned else empty, label)
         files = []
         for number, path in enumerate(paths):
             if path and turned:
                 image = sitk.DICOMOrient(to_itk(*read_image(path)), wanted)
                 path = work / f"{case}_{number:04d}.nii.gz"
-                sitk.WriteImage(image, str(path))
+                write_image(image, path)
             # A sequence that the cohort lets become zeros is as empty as the label.
             files.append(str((path or label).resolve()))
         entries[case] = {"images": files, "label": str(label.resolve())}

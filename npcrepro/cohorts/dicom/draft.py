@@ -214,7 +214,7 @@ def _kind_of(name: str) -> str:
     """What the first letters of a name tell that is like no other, by AAPM TG-263."""
     for letters, kind in TARGET_KINDS.items():
         if re.match(rf"{letters}(?![a-z])", name, re.IGNORECASE):
-            return f"by its first letters a {kind}: keeps its own name"
+            return f"by its first letters {'an' if kind[0] == 'i' else 'a'} {kind}: keeps its own name"
     return "like no name of the field: keeps its own"
 
 

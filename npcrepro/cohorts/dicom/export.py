@@ -49,9 +49,11 @@ def export_rtstruct(
     are contours of their own. Patient and study are those of the series, because a planning system needs them. The file
     is therefore as confidential as the images. ``report`` is told of structures without voxels, which are left out.
 
-    Raises InputError for files that cannot be read, a prediction on another grid, on the grid of several series or with
-    an unknown code, one that is all background, and a series without a frame of reference.
+    Raises InputError for an ``out`` that exists, files that cannot be read, a prediction on another grid, on the grid
+    of several series or with an unknown code, one that is all background, and a series without a frame of reference.
     """
+    if Path(out).exists():
+        raise InputError(f"{out} exists: give a new name, or remove it first")
     label, *place = read_image(prediction)
     grid = _grid_of(str(prediction), (label.shape, *place), Path(series))
     codes = {name: (code,) if isinstance(code, int) else tuple(code) for name, code in structures.items()}
@@ -77,6 +79,8 @@ def structures_of(prediction: str | Path) -> Structures:
 
     Raises InputError where there is none, and where it does not say it.
     """
+    if not Path(prediction).is_file():
+        raise InputError(f"{prediction}: no such file: a mistyped path")
     folder = Path(prediction).resolve().parent
     for root in (folder, folder.parent):
         if (root / "dataset.json").is_file():
@@ -164,7 +168,8 @@ def _dataset(grid: Grid, contours: Mapping[str, list[tuple[Slice, np.ndarray]]])
         outline = _item(ReferencedROINumber=number, ContourSequence=[_contour(*each) for each in found])
         outline.ROIDisplayColor = list(COLOURS[(number - 1) % len(COLOURS)])
         dataset.ROIContourSequence.append(outline)
-        kind = name[:3].upper() if is_target(name) else "ORGAN"
+        # DICOM has no term for an internal target volume; an unknown type is left empty.
+        kind = name[:3].upper().replace("ITV", "") if is_target(name) else "ORGAN"
         observed = _item(ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType=kind)
         observed.ROIInterpreter = ""
         dataset.RTROIObservationsSequence.append(observed)

@@ -1,5 +1,6 @@
 """The DICOM series of a folder tree and whose they are, found without reading pixels; headers as text and numbers."""
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -52,10 +53,13 @@ def find_series(root: str | Path) -> list[Series]:
     """
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder: a mistyped path, or data that are not mounted here")
+        cause = "a mistyped path, or data that are not mounted here"
+        if root.is_file():
+            cause = "give the folder that the file is in; a table is saved as CSV, an archive unpacked"
+        raise InputError(f"{root} is not a folder: {cause}")
     headers: dict[str, pydicom.Dataset] = {}
     files: dict[str, list[Path]] = {}
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+    for path in _files_below(root):
         if not is_dicom(path):
             continue
         with reading(path):
@@ -69,6 +73,23 @@ def find_series(root: str | Path) -> list[Series]:
         files.setdefault(uid, []).append(path)
     series = [_series(uid, header, files[uid]) for uid, header in headers.items()]
     return sorted(series, key=lambda one: (one.patient, one.study, one.files[0]))
+
+
+def _files_below(root: Path) -> list[Path]:
+    """All files, through links too. Raises InputError for a folder that cannot be read."""
+
+    def refuse(problem: OSError) -> None:
+        raise InputError(f"{problem.filename} cannot be read: {problem.strerror}")
+
+    seen, found = set(), []
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(folder, name) for name in names]
+    return sorted(path for path in found if path.is_file())
 
 
 def _series(uid: str, header: pydicom.Dataset, files: list[Path]) -> Series:

@@ -79,7 +79,7 @@ def import_dicom(
                 taken = f"one RTSTRUCT of each patient is taken, here {plan.drawing}"
                 report(f"{other.path}: left out: {taken}; 'reference' in the rules decides which")
     if not plans:
-        raise InputError(f"{source}: none of {len(patients)} patients can be imported: the lines above say why")
+        raise InputError(f"{source}: no patient can be imported, of {len(patients)}: the lines above say why")
     # Structures that take another name, and those that fit no rule.
     for structure in chosen.structures:
         drawn = sorted({name for plan in plans for name in plan.names.get(structure, ())})
@@ -103,7 +103,7 @@ def import_dicom(
             number += 1
             yield case
         if not number:
-            raise InputError(f"{source}: none of {len(plans)} patients can be read: the lines above say why")
+            raise InputError(f"{source}: no patient can be read, of {len(plans)}: the lines above say why")
 
     return write_cohort(
         destination, cases(), name=Path(destination).resolve().name, channels=channels, structures=structures
@@ -133,7 +133,13 @@ def _plan(patient: Patient, channels: tuple[str, ...], reference: str, rules: Ru
         candidates = found.get(name, [])
         if len(candidates) != 1:
             there = listed(repr(series.description) for series in candidates or patient.series)
-            cause = "narrow the rules" if candidates else "its description fits no rule, or it was not exported"
+            cause = "its description fits no rule, or it was not exported"
+            if candidates:
+                there = listed(f"{one.description!r} in {one.files[0].parent}" for one in candidates)
+                cause = (
+                    "narrow the rules; where the descriptions are the same, keep one study of the patient in the "
+                    "folder, or give people who share a PatientID one each"
+                )
             raise InputError(f"{len(candidates)} series for channel {name} among {there or 'no series'}: {cause}")
         chosen[name] = candidates[0]
     for name, series in chosen.items():
@@ -143,6 +149,10 @@ def _plan(patient: Patient, channels: tuple[str, ...], reference: str, rules: Ru
     if not patient.drawings:
         return _Plan(patient.folder, chosen)
     drawing, drawn_on = _drawn(patient, chosen, reference)
+    lost = [name for name in drawing.open if rules.structure_of(name)]
+    if lost:
+        cause = "close the contours in the planning system and export again"
+        raise InputError(f"{drawing.path}: {listed(lost)}: only points or open lines, which enclose nothing: {cause}")
     names: dict[str, list[str]] = {}
     for name in drawing.names:
         structure = rules.structure_of(name)
@@ -230,7 +240,8 @@ def _masks(
             meaning = "taken as not there" if is_target(structure) else "marked as not contoured"
             report(f"{case}: {structure} is not drawn: {meaning}")
         elif not mask.any():
-            raise InputError(f"{plan.drawing}: {structure} has contours but no voxel: they lie beyond the images")
+            cause = "they lie beyond the images, or between the middles of voxels"
+            raise InputError(f"{plan.drawing}: {structure} has contours but no voxel: {cause}")
         image = to_itk(mask, grid.spacing_mm, grid.geometry)
         if transform is not None or not same_grid(image, reference):
             image = resample_mask(image, reference, transform)

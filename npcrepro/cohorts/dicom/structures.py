@@ -19,7 +19,8 @@ from npcrepro.cohorts.dicom.series import FARTHEST_MM, Grid
 OUT_OF_PLANE = 0.5
 # In slices: contours of one plane differ by less, by rounding in the file.
 SAME_PLANE = 0.01
-# Share of the pixels of a contour in which one that was drawn again may differ; a hole leaves more.
+# Share of the pixels of a contour in which one that was drawn again may differ; a hole leaves more, unless its
+# ring is thinner than 1/200 of its radius.
 SAME_CONTOUR = 0.01
 
 
@@ -97,27 +98,31 @@ def rasterise(
             found = planes.setdefault(floor(height + 0.5), {})
             height = next((z for z in found if abs(z - height) < SAME_PLANE), height)
             found.setdefault(height, []).append(np.ascontiguousarray(index[:, :2]))
-    joined = 0
+    joined = seams = 0
     for number, found in planes.items():
         nearest = min(found, key=lambda z: abs(z - number))
         left_out["in a second plane of one slice"] += sum(len(found[z]) for z in found if z != nearest)
-        mask[number], twice, overlapping = _united([fill([polygon], grid.shape[1:]) for polygon in found[nearest]])
+        mask[number], twice, overlapping, over = _united([fill([one], grid.shape[1:]) for one in found[nearest]])
         left_out["there twice"] += twice
         joined += overlapping
+        seams += over
     for what, count in left_out.items():
         if count:
             report(f"contours left out, {what}: {count}")
     if joined:
         report(f"contours that overlap another, joined with it: {joined}")
+    if seams:
+        report(f"contours within several that were joined, taken as holes; look at them: {seams}")
     if planes and (empty := max(planes) - min(planes) + 1 - len(planes)):
         report(f"slices without a contour between drawn ones, left empty: {empty}")
     return mask
 
 
-def _united(parts: list[np.ndarray]) -> tuple[np.ndarray, int, int]:
-    """One mask of those of the contours of a slice; how many were there twice, and how many overlap another in part."""
+def _united(parts: list[np.ndarray]) -> tuple[np.ndarray, int, int, int]:
+    """One mask of those of the contours of a slice; how many were there twice, how many overlap another in part, and
+    how many are holes in several that were joined."""
     parts = sorted(filter(np.any, parts), key=np.count_nonzero, reverse=True) or parts[:1]
-    united, twice, overlapping = np.zeros_like(parts[0]), 0, 0
+    united, twice, overlapping, seams = np.zeros_like(parts[0]), 0, 0, 0
     for number, part in enumerate(parts):
         if any((part ^ other).sum() <= SAME_CONTOUR * other.sum() for other in parts[:number]):
             twice += 1
@@ -126,8 +131,9 @@ def _united(parts: list[np.ndarray]) -> tuple[np.ndarray, int, int]:
             overlapping += bool((part & united).any())
             united |= part
         else:
+            seams += all((part & ~other).any() for other in parts[:number])
             united &= ~part  # a hole
-    return united, twice, overlapping
+    return united, twice, overlapping, seams
 
 
 def fill(polygons: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
@@ -175,12 +181,14 @@ def _points(item: pydicom.Dataset, name: str, path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Drawing:
-    """An RTSTRUCT without its contours: ``names`` of the structures that have some."""
+    """An RTSTRUCT without its contours: ``names`` of the structures that have some, and ``open`` of those with points
+    and open lines alone."""
 
     path: Path
     names: tuple[str, ...]
     series: frozenset[str]
     frames_of_reference: frozenset[str]
+    open: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -219,7 +227,8 @@ def find_patients(source: str | Path, report: Report) -> list[Patient]:
                 report(f"left out: {problem}")
                 continue
             names = tuple(structure.name for structure in found.structures if structure.contours)
-            drawings.append(Drawing(path, names, found.series, found.frames_of_reference))
+            lines = tuple(structure.name for structure in found.structures if structure.open and not structure.contours)
+            drawings.append(Drawing(path, names, found.series, found.frames_of_reference, lines))
         images = tuple(one for one in group if one.is_image)
         if drawn and not drawings:
             report(f"{folder}: skipped: no RTSTRUCT that can be read, but other files of {source} are RTSTRUCTs")

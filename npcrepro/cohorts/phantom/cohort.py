@@ -205,10 +205,8 @@ def write_phantom(
 
 
 def _write_second_observer(cohort: Cohort, agreement: float, seed: int) -> None:
-    import SimpleITK as sitk
-
     from npcrepro.base.files import writing_folder
-    from npcrepro.cohorts.images import read_image, to_itk
+    from npcrepro.cohorts.images import read_image, to_itk, write_image
     from npcrepro.cohorts.structures import mask_of
 
     gross = [name for name in ("GTVnd", "GTVp") if name in cohort.structures]  # where both are, the tumour stays
@@ -220,4 +218,4 @@ def _write_second_observer(cohort: Cohort, agreement: float, seed: int) -> None:
                 rng = Draw(seed, number)(f"second observer of {name}")
                 drawn = draw_again(mask_of(label, cohort.structures, name), spacing_mm, rng, agreement)
                 second[drawn] = cohort.structures[name][0]
-            sitk.WriteImage(to_itk(second, spacing_mm, geometry), str(folder / case.label.name))
+            write_image(to_itk(second, spacing_mm, geometry), folder / case.label.name)

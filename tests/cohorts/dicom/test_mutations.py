@@ -75,4 +75,4 @@ def test_absurd_sizes_are_refused_before_memory_is_taken(tmp_path, monkeypatch, 
         made = pydicom.dcmread(file)
         made.Rows, made.Columns = 65535, 2**size
         made.save_as(file)
-    assert "none of 1 patients can be read" in survives(tmp_path, monkeypatch)
+    assert "no patient can be read, of 1" in survives(tmp_path, monkeypatch)
