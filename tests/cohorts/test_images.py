@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from cohort_cases import save
 
 from npcrepro.base.errors import InputError
-from npcrepro.cohorts.images import read_image
+from npcrepro.cohorts.images import read_image, write_image
 
 
 def test_truncated_before_it_was_compressed(tmp_path):
@@ -45,3 +45,14 @@ def test_files_that_are_no_volume_are_refused(tmp_path):
     sitk.WriteImage(sitk.Image([4, 5, 6, 2], sitk.sitkFloat32), str(tmp_path / "a.nii.gz"))
     with pytest.raises(InputError, match="save one file a channel"):
         read_image(tmp_path / "a.nii.gz")
+
+
+def test_a_file_that_a_full_disk_cut_off_is_an_error(tmp_path, monkeypatch):
+    image, path = sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(3, 4, 5)), tmp_path / "a.nii.gz"
+    write_image(image, path)
+    whole = path.read_bytes()
+    # ITK writes what fits, and says nothing that Python hears.
+    for left in (whole[:-10], b""):
+        monkeypatch.setattr(sitk, "WriteImage", lambda image, name, left=left: path.write_bytes(left))
+        with pytest.raises(InputError, match=r"cannot write a\.nii\.gz: the file is cut off"):
+            write_image(image, path)

@@ -121,6 +121,9 @@ def test_a_missing_or_broken_header_is_one_defect_and_the_images_are_still_looke
         return problems
 
     assert found(tmp_path / "nowhere") == [(".", "no such folder")]
+    text = (root / "dataset.json").read_bytes()
+    (root / "dataset.json").write_bytes(b"\xef\xbb\xbf" + text)  # as Windows saves it
+    assert check(root) == []
     (root / "dataset.json").write_text('{"labels": ')
     cut(root / "imagesTr" / "b_0001.nii.gz")
     image = ("imagesTr/b_0001.nii.gz", "cannot be read")

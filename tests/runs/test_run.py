@@ -1,6 +1,7 @@
 """One run: what it leaves, when it is read back, and what cannot be run. What machines do to it is in test_faults."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,13 +9,14 @@ import torch
 from core_cases import case_arrays, finish, tiny_paper, write_tiny
 
 from npcrepro.base.errors import InputError
+from npcrepro.base.progress import Passing
 from npcrepro.cohorts import phantom
 from npcrepro.cohorts.prepared import read_prepared
 from npcrepro.models.outputs import decide
 from npcrepro.papers.li2018.protocol import CROSS_ENTROPY, PAPER
 from npcrepro.protocol.method import Component, Stage
 from npcrepro.protocol.settings import Settings
-from npcrepro.runs import run, training
+from npcrepro.runs import queue, run, training
 from npcrepro.runs.plan import open_cohort
 from npcrepro.runs.records import IDENTITY
 from npcrepro.runs.run import load_data, load_network
@@ -236,3 +238,15 @@ def test_defects_are_reported_on_first_sight_and_refused_when_strict(tmp_path):
     assert not [line for line in second if "empty label" in line]
     with pytest.raises(InputError, match=r"1 defects, the first in labelsTr/P3.nii.gz: empty label"):
         finish(tmp_path / "c", tmp_path / "runs", paper, strict=True)
+
+
+def test_the_time_left_of_a_run_that_goes_on_does_not_count_what_was_done_before(monkeypatch):
+    todo = [SimpleNamespace(sha256=name, updates=1000, method=SimpleNamespace(full_name="li2018/toy")) for name in "ab"]
+    clock, said = iter([0.0, 100.0, 100.0, 110.0, 110.0]), []
+    monkeypatch.setattr(queue.time, "monotonic", lambda: next(clock))
+    tell = queue._Progress(todo, said.append).of("a", "a")
+    # At a second for an update: 0.90 of the first run were there before.
+    tell(Passing("update 900/1000", share=0.9))
+    tell(Passing("update 910/1000", share=0.91))
+    assert np.isnan(said[0].left_s)
+    assert said[1].left_s == pytest.approx(1000 + 90)

@@ -18,6 +18,7 @@ from npcrepro.cohorts.prepared import read_prepared
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage, Use
 from npcrepro.runs import training
 from npcrepro.runs.plan import configure, in_order
+from npcrepro.runs.published import publish
 from npcrepro.runs.records import Record, find
 from npcrepro.runs.run import Hardware, Unusable, load_data, load_network, run
 
@@ -233,6 +234,12 @@ def test_maps_of_a_runs_own_training_patients(finished):
     maps = load_data(own, prepared_in(runs)).maps
     makers = {patient: [path.parents[1] for path in paths] for patient, paths in maps.items()}
     assert makers == {"P0": [first.folder], **{patient: [again.folder] for patient in ("P1", "P2", "P3")}}
+
+
+def test_a_run_that_only_makes_maps_is_not_published_as_a_test(finished, tmp_path):
+    _, again = finished[0]["own"].used["first"]
+    with pytest.raises(InputError, match="tests no patient of its own"):
+        publish([again], tmp_path / "results")
 
 
 def test_maps_of_tested_patients_can_be_the_mean_of_what_the_parts_make(finished):

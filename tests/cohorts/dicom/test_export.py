@@ -158,6 +158,9 @@ def test_a_structure_without_voxels_is_left_out_and_said(tmp_path, prediction, s
     export_rtstruct(prediction, series, tmp_path / "RS.dcm", {"A": 1, "B": 2, "C": 3}, report=said.append)
     assert said == ["C has no voxel and is left out"]
     assert [s.name for s in read_structures(tmp_path / "RS.dcm").structures] == ["A", "B"]
+    # A slice of the series named by mistake would be lost.
+    with pytest.raises(InputError, match=r"RS\.dcm exists: give a new name"):
+        export_rtstruct(prediction, series, tmp_path / "RS.dcm", {"A": (1, 2)})
 
 
 def refused(tmp_path, prediction, series, structures, words):

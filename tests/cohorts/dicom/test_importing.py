@@ -2,6 +2,7 @@ import gzip
 import json
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_cases import DATE, NAME, PATIENT, SPACING, ramp, square, uid, write_patient, write_rtstruct, write_series
 
@@ -40,7 +41,7 @@ def skipped(tmp_path, words, rules=None):
         (tmp_path / "rules.yaml").write_text(rules)
         rules = tmp_path / "rules.yaml"
     said = []
-    with pytest.raises(InputError, match="no patient can be imported, of 1"):
+    with pytest.raises(InputError, match="no patient can be (imported|read), of 1"):
         import_dicom(tmp_path / "dicom", tmp_path / "cohort", rules=rules, report=said.append)
     assert words in said[-1]
     assert not (tmp_path / "cohort").exists()
@@ -200,3 +201,30 @@ def test_a_folder_without_any_rtstruct_becomes_images_to_segment(tmp_path, impor
     assert [defect for defect in check(cohort.root) if defect.severity == "error"] == []
     with pytest.raises(InputError, match="images without labels"):
         read_cohort(cohort.root)
+
+
+def test_a_tumour_of_open_lines_is_no_missing_tumour(tmp_path):
+    write_patient(tmp_path / "dicom", {"GTVp": BOXES, "BrainStem": [square(2.5, 3.5, 4.5, 6.5, 2)]})
+    (path,) = (path for path in (tmp_path / "dicom").rglob("*.dcm") if pydicom.dcmread(path).Modality == "RTSTRUCT")
+    made = pydicom.dcmread(path)
+    for contour in made.ROIContourSequence[0].ContourSequence:
+        contour.ContourGeometricType = "OPEN_PLANAR"
+    made.save_as(path)
+    skipped(tmp_path, "'GTVp': only points or open lines, which enclose nothing: close the contours")
+
+
+def test_folders_that_are_links_are_entered_once(tmp_path, importing):
+    write_patient(tmp_path / "elsewhere")
+    (tmp_path / "dicom").mkdir()
+    (tmp_path / "dicom" / "patient").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "dicom")
+    assert len(importing()[0].cases) == 1
+
+
+def test_a_file_in_place_of_a_folder_and_a_name_that_no_cohort_can_have(tmp_path):
+    write_patient(tmp_path / "dicom")
+    file = next(path for path in (tmp_path / "dicom").rglob("*") if path.is_file())
+    with pytest.raises(InputError, match="give the folder that the file is in"):
+        import_dicom(file, tmp_path / "cohort")
+    with pytest.raises(InputError, match="'co:hort' cannot name a cohort"):
+        import_dicom(tmp_path / "dicom", tmp_path / "co:hort")
