@@ -73,7 +73,8 @@ def main(arguments=None) -> None:
         ("sagittal", "contours"),
     ):
         view, fresh = start(case, plane, mode), replace(case)
-        thresholds = [replace(view, threshold=float(threshold)) for threshold in THRESHOLDS]
+        gone_through = THRESHOLDS[::16] if chosen.smoke else THRESHOLDS
+        thresholds = [replace(view, threshold=float(threshold)) for threshold in gone_through]
         table.row(f"threshold, {plane}, {mode}", *step_ms(fresh, thresholds, 1))
         slices = [replace(view, slice=number) for number in range(case.reference.shape[PLANES.index(plane)])]
         table.row(f"slice, {plane}, {mode}", *step_ms(fresh, slices, chosen.turns))

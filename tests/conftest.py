@@ -36,6 +36,13 @@ def repository() -> Path:
     return Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """1,000 resamples in place of 10,000, for effects that are far from every limit."""
+    for module in ("intervals", "pairs"):
+        monkeypatch.setattr(f"npcrepro.statistics.{module}.RESAMPLES", 1000)
+
+
 def pytest_collection_modifyitems(items):
     """Files with slow tests first, so that no worker is left with one of them while the others have ended."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

@@ -13,7 +13,7 @@ DSC = {"dsc": "DSC"}
 
 
 @pytest.fixture
-def organs(tmp_path):
+def organs(tmp_path, few_resamples):
     """Six patients; two stages with two seeds, U-Net with one of them. U-Net misses an organ of one patient."""
     rows = []
     for i, patient in enumerate("ABCDEF"):

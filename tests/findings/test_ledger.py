@@ -289,7 +289,7 @@ def test_a_training_that_diverged_has_not_fallen(losses):
     assert source._training(history).set_index("seed").loss_fall.to_dict() == {0: 0.0, 1: 0.25}
 
 
-def test_every_claim_has_a_line_and_a_known_verdict():
+def test_every_claim_has_a_line_and_a_known_verdict(few_resamples):
     lines = ledger.ledger()
     assert [one.claim.key for one in lines] == [claim.key for key in registry.KEYS for claim in ledger.claims(key)]
     assert {verdict for one in lines for verdict in (one.verdict, one.controlled)} <= set(ledger.VERDICTS)

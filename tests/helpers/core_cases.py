@@ -112,6 +112,7 @@ def run_in_child(root: Path, runs: Path, profile: dict, death: str, position: tu
 
     torch.set_num_threads(1)
     training.CHECKPOINT_SECONDS = -1.0
+    queue_module.POLL_SECONDS = 0.01
     save, save_file = training.save_checkpoint, checkpoint_module.save_file
     at_position = []
 

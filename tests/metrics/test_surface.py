@@ -176,14 +176,14 @@ def test_a_tolerance_that_is_a_multiple_of_the_spacing_counts(convention):
 # Agreement with slow references and with MONAI.
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("seed", [1, 5, 300])
 @pytest.mark.parametrize(("shape", "spacing"), [((9, 12, 11), SPACING), ((23, 31), (0.7, 1.3))])
-def test_agrees_with_the_slow_reference(convention, seed, shape, spacing):
+def test_agrees_with_the_slow_reference(seed, shape, spacing):
     prediction, reference = blobs(seed, shape)
     prediction[5:] = False
     prediction[-1, -2] = True  # far away
-    expected = slow_measure(prediction, reference, spacing, convention)
+    expected = slow_measure(prediction, reference, spacing, "voxel")
+    expected |= slow_measure(prediction, reference, spacing, "surfel")
     if prediction.ndim == 2:  # one slice is measured by its outline
         prediction, reference, spacing = prediction[None], reference[None], (1.0, *spacing)
     found = measure(prediction, reference, spacing)

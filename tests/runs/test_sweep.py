@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from importlib.util import find_spec
 
 import pytest
 import yaml
@@ -17,7 +16,7 @@ from npcrepro.base.errors import InputError
 from npcrepro.papers.li2018.protocol import PAPER
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
-from npcrepro.runs import cost, sweep, training
+from npcrepro.runs import cost, sweep
 from npcrepro.runs.cost import Estimate, estimate
 from npcrepro.runs.locking import Busy, locked
 from npcrepro.runs.sweep import from_config, make_sweep, progress, time_left_s
@@ -185,20 +184,6 @@ def test_hours_that_nobody_measured_are_not_guessed(tmp_path):
 
 # Snakemake
 
-snakemake_is_there = pytest.mark.skipif(not find_spec("snakemake"), reason="snakemake is not installed (extra: sweep)")
-
-
-def snakemake(repository, tmp_path, *arguments, **config):
-    """Run the Snakefile in a folder of its own that shares the sources, and return the output."""
-    for name in ("notebooks", "book", "profiles", "_toc.yml", "_config.yml"):
-        if not (tmp_path / name).exists():
-            (tmp_path / name).symlink_to(repository / name)
-    settings = [f"{key}={value}" for key, value in config.items()]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", repository / "Snakefile", "--nocolor", *arguments]
-    done = subprocess.run([*command, "--config", *settings], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
 
 def jobs(output):
     """Number of jobs by rule."""
@@ -206,10 +191,16 @@ def jobs(output):
     return {name: int(number) for name, number in (line.split() for line in table[1].splitlines())}
 
 
-@snakemake_is_there
 def test_dry_run_of_the_book_has_every_run_and_edge_and_makes_nothing(repository, tmp_path, monkeypatch):
-    asked = ("--dry-run", "--profile", "profiles/laptop", "book")
-    output = snakemake(repository, tmp_path, *asked, profile="smoke", seeds="0,1")
+    """In a folder of its own that shares the sources. Real jobs are in tests/cohorts/public/test_journey.py."""
+    pytest.importorskip("snakemake", reason="extra: sweep")
+    for name in ("notebooks", "book", "profiles", "_toc.yml", "_config.yml"):
+        (tmp_path / name).symlink_to(repository / name)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", repository / "Snakefile", "--nocolor", "--dry-run"]
+    command += ["--profile", "profiles/laptop", "book", "--config", "profile=smoke", "seeds=0,1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
     assert not (tmp_path / "runs").exists()
 
     monkeypatch.chdir(tmp_path)
@@ -226,24 +217,6 @@ def test_dry_run_of_the_book_has_every_run_and_edge_and_makes_nothing(repository
     assert edges == {folder: {needed.place for needed in run.needs} for folder, run in planned.runs.items()}
     # Self-transfer of three sequences; maps of one network and two parts.
     assert sum(map(len, edges.values())) == 2 * (3 + 3)
-
-
-@snakemake_is_there
-def test_runs_through_snakemake_are_those_of_npcrepro_run(repository, tmp_path, monkeypatch):
-    config = {"papers": "li2018", "profile": "smoke", "device": "cpu"}
-    output = snakemake(repository, tmp_path, "--cores", "2", "records", **config)
-    n = len(PAPER.profile("smoke").methods)
-    assert jobs(output) == {"record": n, "prepare": 1, "records": 1, "total": n + 2}
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "train", None)
-    found, lines = finish("phantom", "runs", PAPER, profile="smoke")
-    assert lines[-1] == f"{n} runs, 0 trained now, {n} read back from runs"
-    assert {progress(record.folder).state for record in found} == {"done"}
-    # A newer file, as after a second preparation, makes no finished run another one.
-    (prepared,) = tmp_path.glob("runs/prepared/*/prepared.json")
-    prepared.touch()
-    assert "Nothing to be done" in snakemake(repository, tmp_path, "--cores", "2", "records", **config)
 
 
 def test_profiles_are_yaml_and_ask_for_what_the_extra_brings(repository):

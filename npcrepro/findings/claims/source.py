@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import inf
 from pathlib import Path
 
@@ -66,10 +67,20 @@ class Source:
         """What decides a claim: a row for each patient, method and seed."""
         if claim.metric == "loss_fall":
             return self.training
-        mine = self.patients[self.patients.region == claim.region]
+        if claim.region not in self._by_region:
+            self._by_region[claim.region] = self._rows_of(claim.region)
+        return self._by_region[claim.region]
+
+    @cached_property
+    def _by_region(self) -> dict[str, pd.DataFrame]:
+        """What `_rows_of` gave: every claim asks for it."""
+        return {}
+
+    def _rows_of(self, region: str) -> pd.DataFrame:
+        mine = self.patients[self.patients.region == region]
         names = mine.structure.unique()
         if len(names) == 1:
-            rows = select(self.patients, names[0], claim.region)
+            rows = select(self.patients, names[0], region)
         else:
             averaged = [name for name in DECIDING if name in mine and name not in ADDED]
             rows = over_structures(mine[~mine.suspect], averaged)

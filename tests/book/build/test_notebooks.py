@@ -123,7 +123,7 @@ time.sleep(600)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_goes_on_and_nothing_is_left_behind(small_book, number):
-    root = small_book(one=WAITING, two="1")
+    root = small_book(one=WAITING)
     code = "from npcrepro.cli import commands as cli; import sys; sys.argv = ['npcrepro', 'book']; cli.main()"
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     build = subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True, env=environment)

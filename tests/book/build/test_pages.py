@@ -44,12 +44,10 @@ def test_unknown_mark_names_the_near_miss(tmp_path):
         pages.fill("% The citatoin is inserted here when the book is built.\n", tmp_path)
 
 
-def test_every_part_is_used_and_every_page_is_filled(repository):
-    marks = []
-    for path in sorted((repository / "book").glob("*.md")):
-        text = path.read_text("utf-8")
-        marks += [mark["name"] for mark in pages.MARK.finditer(pages.MODULES.sub("", text))]
-        assert not pages.MARK.search(pages.fill(text, repository)), path.name
+def test_every_part_is_used(repository):
+    """The test of the book fills every page."""
+    texts = [path.read_text("utf-8") for path in (repository / "book").glob("*.md")]
+    marks = [mark["name"] for text in texts for mark in pages.MARK.finditer(pages.MODULES.sub("", text))]
     assert sorted(marks) == sorted(pages.PARTS)
 
 

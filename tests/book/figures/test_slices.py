@@ -1,11 +1,14 @@
 """Slices with contours, errors and planes, by what is drawn."""
 
+from types import SimpleNamespace
+
 import numpy as np
 from matplotlib.colors import to_rgb
 
 from npcrepro.book.figures import slices, style
 from npcrepro.book.figures.slices import ERRORS
 from npcrepro.papers.luo2020.protocol import PAPER
+from npcrepro.protocol.settings import Settings
 
 
 def drawn(figure):
@@ -45,3 +48,13 @@ def test_planes_go_through_the_reference_and_stand_upright():
     colours = [line.get_edgecolor()[0][:3].tolist() for line in drawn(figure)[0].collections]
     assert colours == [list(to_rgb(colour)) for _, colour in outlines.values()]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Reference", "U-Net"]
+
+
+def test_images_that_may_not_be_published_are_drawn_in_a_private_book_alone(monkeypatch):
+    drawn, said = [], []
+    monkeypatch.setattr("IPython.display.display", lambda content: said.append(content.data))
+    for publishable, private in ((False, False), (False, True), (True, False)):
+        cohort = SimpleNamespace(name="mine", publishable=publishable, licence="")
+        slices.show_images(cohort, Settings(private=private), drawn.append, (publishable, private))
+    assert drawn == [(False, True), (True, False)]
+    assert ["mine may not be published (its dataset.json names no licence)" in line for line in said] == [True]

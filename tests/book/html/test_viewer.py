@@ -185,23 +185,22 @@ def drawn(page, colour: str) -> np.ndarray:
 class TestThreshold:
     """The numbers of the page beside those of Python from the same maps."""
 
-    @pytest.mark.parametrize("structure", ["GTVp", "GTVnd"])
-    @pytest.mark.parametrize("threshold", [0.05, 0.3, 0.62, 0.95])
-    def test_dsc_follows_the_threshold_in_the_volume_and_in_the_slice(self, page, structure, threshold):
+    @pytest.mark.parametrize(("structure", "z"), [("GTVp", 5), ("GTVnd", 1)])
+    def test_dsc_follows_the_threshold_in_the_volume_and_in_the_slice(self, page, structure, z):
         one = SHOWN[0]
         choose(page, "structure", structure)
         choose(page, "method", NET)
-        z = 1 if structure == "GTVnd" else 5
         slide(page, "plane='0'", z)
-        slide(page, "threshold", threshold)
         truth = one.masks[structure]
-        mask = np.rint(one.probabilities[NET][structure] * 255) / 255 >= threshold
-        expected = [count(mask, truth).dsc, count(mask[z], truth[z]).dsc]
-        millilitres = mask.sum() * np.prod(one.spacing_mm) / 1000
-        said, *dsc, volume = scores(page, NET)
-        assert said == f"{threshold:.2f}"
-        assert dsc == [f"{value:.3f}" for value in expected]
-        assert volume == f"{millilitres:.1f}"
+        for threshold in (0.05, 0.3, 0.62, 0.95):
+            slide(page, "threshold", threshold)
+            mask = np.rint(one.probabilities[NET][structure] * 255) / 255 >= threshold
+            expected = [count(mask, truth).dsc, count(mask[z], truth[z]).dsc]
+            millilitres = mask.sum() * np.prod(one.spacing_mm) / 1000
+            said, *dsc, volume = scores(page, NET)
+            assert said == f"{threshold:.2f}"
+            assert dsc == [f"{value:.3f}" for value in expected]
+            assert volume == f"{millilitres:.1f}"
 
     def test_each_method_keeps_its_own_threshold(self, page):
         slide(page, "threshold", 0.7)

@@ -25,7 +25,7 @@ def luo_rows(patients=PATIENTS):
 
 
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path, few_resamples):
     publish(tmp_path / "luo2020-c", luo_rows())
     return tmp_path
 

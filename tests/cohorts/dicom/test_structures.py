@@ -67,17 +67,10 @@ def test_a_keyhole_is_a_hole(grid):
     np.testing.assert_array_equal(rasterise([keyhole], grid)[2], box((1, 11), (1, 9)) & ~box((3, 7), (3, 7)))
 
 
-def test_a_contour_that_is_there_twice_is_no_hole(grid):
-    said = []
-    one = square(1.5, 2.5, 6.5, 9.5, 2)
-    np.testing.assert_array_equal(rasterise([one, one.copy()], grid, said.append)[2], box((3, 10), (2, 7)))
-    assert said == ["contours left out, there twice: 1"]
-
-
 @pytest.mark.parametrize("again", [
-    lambda one: np.roll(one, 1, axis=0), lambda one: one[::-1], lambda one: one + np.array([0, 0.005, 0]),
+    np.copy, lambda one: np.roll(one, 1, axis=0), lambda one: one[::-1], lambda one: one + np.array([0, 0.005, 0]),
 ])  # fmt: skip
-def test_nor_is_one_that_is_drawn_again_from_another_corner_in_another_direction_or_a_little_off(grid, again):
+def test_a_contour_that_is_there_twice_is_no_hole_from_whichever_corner_and_direction_and_a_little_off(grid, again):
     said = []
     one = square(1.5, 2.5, 6.5, 9.5, 2)
     np.testing.assert_array_equal(rasterise([one, again(one)], grid, said.append)[2], box((3, 10), (2, 7)))

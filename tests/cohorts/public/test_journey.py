@@ -126,7 +126,18 @@ def test_one_command_from_the_server_to_published_runs(repository, download, tmp
     settings = ["profile=smoke", "device=cpu", "methods=li2018/linear-scores"]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{repository}"}
     made = [f"{results}/runs.json", "_build/npc-mri-277/CET1-alone/splits-li2018.json", "--config", *settings]
-    done = subprocess.run([*command, *made], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "disk: 55 GB, if" in done.stdout
+
+    def snakemake():
+        done = subprocess.run([*command, *made], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert "disk: 55 GB, if" in snakemake()
     assert len(read_published(tmp_path / results).runs) == 1
+    # The job trained what `npcrepro run --publish` then asked for.
+    (log,) = tmp_path.glob("_build/npc-mri-277/CET1-alone/logs/publish/*.log")
+    assert "1 run, 0 trained now, 1 read back" in log.read_text()
+    # A newer file, as after a second preparation, makes no finished run another one.
+    (prepared,) = tmp_path.glob("runs/prepared/*/prepared.json")
+    prepared.touch()
+    assert "Nothing to be done" in snakemake()

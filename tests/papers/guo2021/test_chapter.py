@@ -3,6 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from core_cases import finish
 
 from npcrepro.book.figures import slices
 from npcrepro.book.lesson.architecture import architecture, blocks_of
@@ -11,7 +13,7 @@ from npcrepro.metrics.overlap import count
 from npcrepro.papers.guo2021 import chapter
 from npcrepro.papers.guo2021.chapter import against_two_observers, learning_state, maps_of_training_patients
 from npcrepro.papers.guo2021.protocol import PAPER
-from npcrepro.runs.run import load_data
+from npcrepro.runs.run import load_data, load_network
 
 pytest_plugins = ["volume_fixtures"]
 
@@ -37,6 +39,19 @@ def test_maps_of_both_kinds_stand_side_by_side(cascade, monkeypatch):
     # One is of a network that saw the case, the other of one that did not.
     assert drawn == ("trained on it", "not trained on it")
     assert not np.allclose(images["trained on it"], images["not trained on it"], atol=1 / 255)
+
+
+def test_the_cascade_runs_on_maps_of_patients_that_bunet_did_not_see_and_fusions_have_its_weights(cascade):
+    methods = ("cscn", "cascade-unfused", "fusion-product", "fusion-maximum")
+    (first, *fusions), _ = finish("phantom", cascade.settings.runs, PAPER, profile="smoke", methods=methods)
+    used = first.provenance["used"]
+    assert list(used) == ["bunet"]
+    assert len(used["bunet"]) == 3  # for the patients tested, and one for each part of the others
+    ours = load_network(first).state_dict()
+    for record in fusions:
+        assert record.provenance["status"] == "trained"
+        taken = load_network(record).state_dict()
+        assert all(torch.equal(ours[part], taken[part]) for part in ours)
 
 
 def test_how_far_networks_came_is_counted_in_blocks_and_by_their_best_check():

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from core_cases import finish
 
 from npcrepro.base.files import as_data
 from npcrepro.cohorts.folds import Fold
@@ -12,7 +11,6 @@ from npcrepro.findings.claims.ledger import claims
 from npcrepro.papers.guo2021.protocol import COMPARED
 from npcrepro.protocol import registry
 from npcrepro.runs.plan import configure
-from npcrepro.runs.run import load_network
 from npcrepro.sampling.blocks import FUSIONS
 
 GUO, PRINTED = registry.load("guo2021"), registry.reported("guo2021")
@@ -118,20 +116,6 @@ def test_printed_effects_are_differences_of_the_table(key, other):
         titles = [GUO.method(arm.method).title for arm in dsc.arms]
         assert titles[0] == "CSCN"
         assert titles[1].startswith(other)  # of DeepLab there are two
-
-
-def test_the_cascade_runs_on_maps_of_patients_that_bunet_did_not_see_and_fusions_have_its_weights(tmp_path):
-    """On the smallest phantom, one fold."""
-    paper = replace(GUO, profiles=(replace(GUO.profile("smoke"), updates=2, check_every=1),))
-    (cascade, *fusions), _ = finish("phantom", tmp_path, paper, profile="smoke", methods=("cscn", *OTHER_FUSIONS))
-    used = cascade.provenance["used"]
-    assert list(used) == ["bunet"]
-    assert len(used["bunet"]) == 3  # for the patients tested, and one for each part of the others
-    assert {record.provenance["status"] for record in (cascade, *fusions)} == {"trained"}
-    ours = load_network(cascade).state_dict()
-    for record in fusions:
-        taken = load_network(record).state_dict()
-        assert all(torch.equal(ours[part], taken[part]) for part in ours)
 
 
 def test_the_shift_of_the_maps_can_be_told_from_the_cascade(tiny_prepared):
