@@ -13,10 +13,10 @@ from npcrepro.protocol import registry
 LUO = registry.load("luo2020")
 
 
-def test_a_record_from_before_the_baselines_were_mended_says_so():
-    record = SimpleNamespace(outdated=lambda paper: dict.fromkeys(["unet", "mask-rcnn", "fcn8"], "changed"))
-    assert list(chapter.older_baselines(record)) == ["fcn8", "mask-rcnn"]
-    assert chapter.older_baselines(SimpleNamespace(outdated=lambda paper: {})) == {}
+def test_a_record_from_before_mask_rcnn_was_mended_says_so():
+    record = SimpleNamespace(outdated=lambda paper: dict.fromkeys(["unet", "mask-rcnn"], "changed"))
+    assert "its smallest anchor had eight pixels" in chapter.older_mask_rcnn(record)
+    assert chapter.older_mask_rcnn(SimpleNamespace(outdated=lambda paper: {})) == ""
 
 
 def test_slices_in_which_mask_rcnn_has_no_instance_to_learn_from():
