@@ -140,7 +140,8 @@ VARIANTS: tuple[Row, ...] = (
     ("unet", "U-Net", "One U-Net of five levels", network(UNET) | _one_stage()),
     # DIFFERS: FCN-8 with batch normalisation, which the other networks have. As it was published (fcn8-plain) it starts
     #   slowly, and the reward for marking none of the structures that a slice does not show keeps it from ever marking
-    #   one; with normalisation, two trainings of profile bench did the same. So fcn8-plain is trained without them, as dice-present, one-stage-present and no-pooling-present are.
+    #   one; with normalisation, two trainings of profile bench did the same. So fcn8-plain is trained without such
+    #   structures, as dice-present, one-stage-present and no-pooling-present are.
     ("fcn8", "FCN-8", "VGG-16 trunk with batch normalisation and scores at three scales",
      network(FCN8, batch_norm=True) | _one_stage()),
     ("mask-rcnn", "Mask R-CNN", "Boxes first, then a mask in each; instances of a structure are united",
