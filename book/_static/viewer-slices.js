@@ -134,8 +134,8 @@ export class Slices {
     this.letters(context, plane, frame, pixel);
     if (this.tiles.length > 1 && plane === this.active) {
       // The plane that the arrow keys move.
-      context.strokeStyle = "#56b4e9";
-      context.lineWidth = 4 * pixel;
+      context.strokeStyle = "#fff"; // no colour of a method
+      context.lineWidth = 2 * pixel;
       context.strokeRect(...frame);
     }
     context.restore();
