@@ -27,7 +27,7 @@ from npcrepro.protocol.method import Paper
 
 NARROW_IN = 4.7  # at which a phone shows the letters of a chart
 LABEL_LETTERS = 40  # below an axis of that width
-LINE_LETTERS = 22  # of a name that is turned
+TURNED_LETTERS = 22  # of a name that is turned
 WIDTH_IN = 6.9  # of the text on a page of the book, at 100 dots per inch: wider figures would be shrunk and blurred
 BLUE, GREEN, VERMILION = METHODS[0], METHODS[1], METHODS[3]
 FORBIDDEN = {"facecolor": "0.9", "hatch": "///", "edgecolor": "0.72", "linewidth": 0}  # what cannot be
@@ -134,7 +134,7 @@ def narrow(figure: Figure, alt: str) -> Picture:
         names = [label.get_text() for label in axis.get_xticklabels()]
         if len("".join(names)) > LABEL_LETTERS and any(name[:1].isalpha() for name in names):
             turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "fontsize": 8}
-            lines = [wrapped(name.replace("+\n", "+").replace("\n", " "), LINE_LETTERS) for name in names]
+            lines = [wrapped(name.replace("+\n", "+").replace("\n", " "), TURNED_LETTERS) for name in names]
             axis.set_xticks(axis.get_xticks(), lines, **turned)
     return Picture(figure, alt)
 
