@@ -210,7 +210,7 @@ def test_a_tumour_of_open_lines_is_no_missing_tumour(tmp_path):
     for contour in made.ROIContourSequence[0].ContourSequence:
         contour.ContourGeometricType = "OPEN_PLANAR"
     made.save_as(path)
-    skipped(tmp_path, "'GTVp': only points or open lines, which enclose nothing: close the contours")
+    skipped(tmp_path, "GTVp: only points or open lines, which enclose nothing: close the contours")
 
 
 def test_folders_that_are_links_are_entered_once(tmp_path, importing):

@@ -83,8 +83,8 @@ def test_contours_that_overlap_in_part_are_joined(grid):
     np.testing.assert_array_equal(rasterise([left, right], grid, said.append)[2], box((3, 10), (2, 8)))
     assert said == ["contours that overlap another, joined with it: 1"]
     # Inside the two together and in neither alone: a hole, or one more that was drawn over their seam.
-    seam = square(3.5, 5.5, 6.5, 7.5, 2)
-    assert not rasterise([left, right, seam], grid, said.append)[2][6:8, 4:7].any()
+    seam = square(2.5, 5.5, 6.5, 7.5, 2)
+    assert not rasterise([left, right, seam], grid, said.append)[2][6:8, 3:7].any()
     assert said[-1] == "contours within several that were joined, taken as holes; look at them: 1"
 
 
