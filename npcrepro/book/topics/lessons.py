@@ -182,7 +182,7 @@ def picture(rows: pd.DataFrame, narrow: bool = False) -> Figure:
     axis.set_yticks([] if narrow else middles, [] if narrow else list(KINDS.values()), weight="bold")
     axis.axvline(0, color="0.3", linewidth=1)
     if not narrow:
-        axis.set_xlim(right=axis.get_xlim()[1] + 0.06)  # for a name beside its interval
+        axis.set_xlim(right=axis.get_xlim()[1] + 0.08)  # for a name beside its interval
     axis.set(ylim=(edges[-1], 0), xlabel="change of the mean DSC")
     axis.grid(axis="x", color="0.87")
     axis.set_axisbelow(True)
