@@ -155,6 +155,8 @@ def visit(context, site: str, name: str, axe: str = "") -> SimpleNamespace:
         page.set_viewport_size({"width": width, "height": 900})
         sizes = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         result.overflow_px[width] = page.evaluate(sizes)
+    # A narrow window has a front picture of its own, which takes a moment to come.
+    page.wait_for_function("[...document.images].every(image => image.complete)")
     result.broken_images = page.eval_on_selector_all("img", "all => all.filter(i => !i.naturalWidth).map(i => i.src)")
     if axe:
         page.set_viewport_size(WIDE)
