@@ -73,7 +73,7 @@ class Source:
 
     @cached_property
     def _by_region(self) -> dict[str, pd.DataFrame]:
-        """What `_rows_of` gave: every claim asks for it."""
+        """What `_rows_of` gave, as every claim asks for it. No field, which `replace` would carry to other patients."""
         return {}
 
     def _rows_of(self, region: str) -> pd.DataFrame:
