@@ -28,6 +28,17 @@ def in_words(values: Iterable[object], form: str = "") -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def signed(value: float) -> str:
+    """A difference with its sign and three decimals; more of them where it would look like 0 and is not.
+
+    Example:
+        >>> signed(0.0573), signed(-0.0004), signed(0.0)
+        ('+0.057', '-0.0004', '+0.000')
+    """
+    digits = next((digits for digits in (3, 4, 5) if round(value, digits)), 3)
+    return f"{value:+z.{digits}f}"
+
+
 def span(numbers: Sequence[int]) -> str:
     """The smallest and the largest number; one number where all are equal, a dash for none.
 

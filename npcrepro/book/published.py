@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-from npcrepro.base.wording import DASH, in_words, plural, seeds_line, span
+from npcrepro.base.wording import DASH, in_words, plural, seeds_line, signed, span
 from npcrepro.book import tables
 from npcrepro.book.figures import charts, style
 from npcrepro.book.html.filter_table import filter_table
@@ -90,7 +90,9 @@ def show_leakage(paper: Paper, by_slice: Published, by_patient: Published) -> Ma
     frame = found[["structure", "patients", "slices"]].copy()
     frame.insert(0, "method", found.method.map(titles))
     frame["DSC, split by slice"], frame["DSC, split by patient"] = found.by_slice, found.by_patient
-    frame["inflation (95 % interval)"] = [f"{mean:+z.3f} ({low:+z.3f} to {high:+z.3f})" for mean, low, high in ends]
+    frame["inflation (95 % interval)"] = [
+        f"{signed(mean)} ({signed(low)} to {signed(high)})" for mean, low, high in ends
+    ]
     caption = f"Mean over the slices of each patient, then over patients ({_origin(by_patient)})"
     display(tables.show(frame, caption, precision=3))
     rows = leakage.differences(by_slice.cases, by_patient.cases)

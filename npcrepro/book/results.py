@@ -13,7 +13,7 @@ from IPython.display import Markdown, display
 
 from npcrepro import statistics
 from npcrepro.base.errors import one_of
-from npcrepro.base.wording import DASH, in_words, plural, seeds_line
+from npcrepro.base.wording import DASH, in_words, plural, seeds_line, signed
 from npcrepro.book import score_tables, tables
 from npcrepro.book.figures import charts, style
 from npcrepro.protocol import registry
@@ -165,12 +165,12 @@ class Results:
     def difference_text(self, first: str, second: str, metric: str = "dsc") -> str:
         """`difference` in words: the mean and its interval, and the seeds where one method has more of them."""
         found = self.difference(first, second, metric).difference
-        interval = f"95 % interval {found.low:+z.3f} to {found.high:+z.3f}"
+        interval = f"95 % interval {signed(found.low)} to {signed(found.high)}"
         if np.isnan(found.low):
             interval = "too few patients for an interval"
         seeds = [set(self.patients.seed[self.patients.method == name]) for name in (first, second)]
         shared = "" if seeds[0] == seeds[1] else f"; {seeds_line(sorted(seeds[0] & seeds[1]))}, which both have"
-        return f"{found.mean:+z.3f} ({interval}{shared})"
+        return f"{signed(found.mean)} ({interval}{shared})"
 
     def by_seed(self, first: str, second: str, metric: str = "dsc") -> pd.DataFrame:
         """A metric of one method minus another: a row for each patient, a column for each seed that both have."""
@@ -201,7 +201,7 @@ class Results:
         once = [f"*{self.paper.method(name).title}*" for name in shown if len(self.means_by_seed(name)) == 1]
         sentences = []
         if self.patients.patient.nunique() < tables.TESTABLE:
-            sentences.append("Intervals of so few patients are easily too narrow, and no test could confirm them.")
+            sentences.append("Intervals of so few patients tend to be too narrow, and no test could confirm them.")
         if once:
             who = "Each method has" if len(once) == len(shown) else f"Of {in_words(once)} there is"
             sentences.append(f"{who} one seed only, so seed noise is not in these intervals.")

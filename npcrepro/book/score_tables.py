@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 Pair = tuple[str, str]
 PEOPLE = "two people, median, other scans"
 CHOSEN = ("question", "record", "metric", "structure", "slices")  # columns to choose from, if they have several values
+SURFACES = {"voxel_": "border voxels", "surfel_": "surface elements"}  # first part of a metric's name
 EMPTY = "missed"  # the reference shows the structure and the prediction has no voxel
 FEW_PATIENTS = "With few patients such tests can detect only large differences; with fewer than six there is no test"
-ALL = REGIONS[0]  # all slices
+ALL, _, LABELLED = REGIONS  # all slices; those that show the structure; those that show any structure
 
 
 def means(records: Mapping[str, Results], metrics: Mapping[str, str], sd: bool = False) -> HTML:
@@ -60,6 +61,13 @@ def means(records: Mapping[str, Results], metrics: Mapping[str, str], sd: bool =
         told += f"; structure “{OVER_STRUCTURES}”: over the structures of a patient"
     counted = "the prediction has no voxel of a structure that the reference shows, over cases, seeds and structures"
     told += f". {EMPTY.capitalize()}: how often {counted}"
+    surfaces = [
+        f"{in_words(titles)} between {what}"
+        for kind, what in SURFACES.items()
+        if (titles := [title.removesuffix(" (mm)") for name, title in metrics.items() if name.startswith(kind)])
+    ]
+    if surfaces:
+        told += f". Surfaces: {'; '.join(surfaces)}"
     if frame.eq(DASH).any(axis=None):
         told += f". {DASH}: not measured, or no patient has one, as with some seed the structure was not found"
     if lacking:
@@ -157,6 +165,8 @@ def _parts(results: Results, regions: Sequence[str]):
     """Title of the region, structure, the runs there, and their rows of patients: for each region the mean over
     structures, if there are several, and each of these."""
     for region in regions:
+        if region == LABELLED and len(results.structures) == 1:
+            continue  # with one structure, the slices with any structure are those that show it
         here, title = results.only(region), style.REGION_TITLES[region]
         if len(here.structures) > 1:
             yield title, OVER_STRUCTURES, here, here.over_structures

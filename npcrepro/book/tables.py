@@ -11,7 +11,7 @@ import pandas as pd
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
-from npcrepro.base.wording import DASH
+from npcrepro.base.wording import DASH, signed
 from npcrepro.book.parts import together
 from npcrepro.models.layers import count_layers
 from npcrepro.protocol.method import Method, Paper, Profile
@@ -200,9 +200,9 @@ def differences(
     rows = []
     for (pair, test), p in zip(tests.items(), adjusted(list(tests.values())), strict=True):
         found = test.difference
-        interval = DASH if np.isnan(found.low) else f"{found.low:+z.3f} to {found.high:+z.3f}"
+        interval = DASH if np.isnan(found.low) else f"{signed(found.low)} to {signed(found.high)}"
         chance = p_text(p) + (UNSUPPORTED if side(found) and p > ALPHA else "")
-        rows.append((minus(paper, *pair), found.n, f"{found.mean:+z.3f}", interval, chance))
+        rows.append((minus(paper, *pair), found.n, signed(found.mean), interval, chance))
     frame = pd.DataFrame(rows, columns=["comparison", "patients", "mean difference", "95 % interval", P])
     if not printed:
         return frame

@@ -171,12 +171,12 @@ def plan(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Count the runs of a sweep, and estimate its hours from measured updates; memory and disk come with it.
+    """Count the runs of a sweep and estimate its hours, memory and disk.
 
     A public set need not be there yet: give SET/VARIANT of `data list` as cohort, for instance npc-mri-277/CET1.
 
-    An update takes what it took in finished runs of the same method and profile, or with --measure what the network
-    needs for random images on this device. Stages that end early make it shorter, images on slow disks longer.
+    The time of an update comes from finished runs of the same method and profile, or with --measure from random images
+    on this device. Stages that end early make a run shorter, images on slow disks longer.
     """
     from npcrepro.runs import cost, sweep
 
@@ -208,9 +208,9 @@ def train(
     devices: Devices = 1,
     deterministic: Deterministic = False,
 ) -> None:
-    """Train a method on a whole cohort, for use on other images; nobody is tested.
+    """Train a method on a whole cohort, for use on other images; no patient is tested.
 
-    Some patients choose the weights, as in every run, and do not train. The folder of the run is what `predict` takes.
+    Some patients are kept for validation, to choose the weights. The folder of the run is what `predict` takes.
     """
     from npcrepro.base.progress import shown
     from npcrepro.protocol import registry

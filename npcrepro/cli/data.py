@@ -53,7 +53,8 @@ def data_describe(
     table: Annotated[Path | None, typer.Option(help="Also write every row to this CSV file.")] = None,
     runs: Annotated[str, typer.Option(help="Folder where the prepared cohort is kept.")] = DEFAULT.runs,
 ) -> None:
-    """Sizes of the structures of a cohort, and how well the intensity of each channel alone tells them apart."""
+    """Sizes of the structures of a cohort, and how well the intensity of each channel alone distinguishes them
+    from their surroundings."""
     from npcrepro.base.files import writing
     from npcrepro.book import tables
     from npcrepro.cohorts.layout import read_cohort
@@ -243,7 +244,10 @@ def data_export_rtstruct(
     prediction: Annotated[Path, typer.Argument(metavar="PREDICTION", help="Label image on the grid of the series.")],
     series: Annotated[
         Path,
-        typer.Argument(metavar="SERIES", help="DICOM folder of the series, or of the patient: the grid tells."),
+        typer.Argument(
+            metavar="SERIES",
+            help="DICOM folder of the series, or of the patient, from which the series with the same grid is taken.",
+        ),
     ],
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="RTSTRUCT file to write. It names the patient, as the series does.")

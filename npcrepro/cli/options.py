@@ -29,9 +29,14 @@ Methods = Annotated[
 Folds = Annotated[list[int] | None, typer.Option(help="Fold, may be given several times; by default the profile's.")]
 Seeds = Annotated[list[int] | None, typer.Option(help="Seed, may be given several times; by default 0.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Devices = Annotated[int, typer.Option(min=1, help="GPUs that share each batch; the numbers are those of one.")]
+Devices = Annotated[
+    int, typer.Option(min=1, help="GPUs that share each batch; results are those of one GPU up to rounding.")
+]
 Deterministic = Annotated[
-    bool, typer.Option("--deterministic", help="The same bits on a GPU each time; slower. A CPU needs no asking.")
+    bool,
+    typer.Option(
+        "--deterministic", help="The same bits on a GPU each time; slower. On a CPU results are always the same."
+    ),
 ]
 Runs = Annotated[str, typer.Option(help="Folder for runs; finished ones in it are read back.")]
 Papers = Annotated[

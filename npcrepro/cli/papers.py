@@ -73,7 +73,10 @@ def describe(
 
 
 def audit_papers(
-    checks: Annotated[list[str] | None, typer.Argument(metavar="[CHECK]...", help="As L04: told in full.")] = None,
+    checks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CHECK]...", help="Key of a check, for instance L04, to print in full."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check whether the printed numbers of the papers fit together."""

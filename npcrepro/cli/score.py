@@ -38,7 +38,7 @@ def score(
         str, typer.Option(help="Surface on the screen: surfel or voxel. Files hold both.")
     ] = "surfel",
     undefined: Annotated[
-        str, typer.Option(help="What a value counts as that an empty mask leaves undefined: worst, leave-out or one.")
+        str, typer.Option(help="How to count a value that an empty mask leaves undefined: worst, leave-out or one.")
     ] = "worst",
     out: Annotated[
         Path | None, typer.Option(help="Also write the cases to this CSV file, or everything to this JSON file.")

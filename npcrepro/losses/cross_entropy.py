@@ -78,7 +78,8 @@ class DeepSupervisionLoss:
         as in :class:`DiceLoss`. Returns a scalar >= 0.
 
     Source:
-        Isensee et al., nnU-Net, Nature Methods 2021;18:203-211.
+        Isensee et al., nnU-Net, Nature Methods 2021;18:203-211. Differs: a smoothing of 1 in place of 1e-5, and shares
+        of a pixel in place of the nearest label at the smaller sizes.
 
     Example:
         >>> label = torch.tensor([[[[1, 0, 0, 0]]]])

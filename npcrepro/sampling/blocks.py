@@ -110,7 +110,7 @@ class BlockData(Data):
         spacing_mm: float = 1.0,
         # SILENT: Guo 2021, the order of the axes of 160 x 198 x 103 voxels; x, y, z.
         size_mm: tuple[float, float, float] = (103.0, 198.0, 160.0),
-        # PAPER: Guo 2021, the cut rests on the "relatively fixed position" of the tumour in the head (Section 4.1).
+        # PAPER: Guo 2021, the tumour's position in the head "was relatively fixed", so a cut is possible (Section 4.1).
         # DIFFERS: Guo 2021, a tumour of another name has none, such as a sarcoma of a limb: such cohorts stay whole.
         cut: str = "own structures",
         # SILENT: Guo 2021, whether the second network works on the same blocks; it does, larger ones are an option.

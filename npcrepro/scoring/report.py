@@ -11,7 +11,7 @@ import pandas as pd
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import write_json, writing
-from npcrepro.base.wording import DASH
+from npcrepro.base.wording import DASH, signed
 from npcrepro.scoring.scores import Scores
 from npcrepro.scoring.summary import compare, rank, summarise
 
@@ -98,8 +98,8 @@ def comparison_table(scores: Scores, rule: str, convention: str) -> tuple[list[s
             line.prediction,
             _title(line.metric),
             str(line.n),
-            DASH if isnan(line.difference) else f"{line.difference:+z.3f}",
-            DASH if isnan(line.low) else f"{line.low:+z.3f} to {line.high:+z.3f}",
+            DASH if isnan(line.difference) else signed(line.difference),
+            DASH if isnan(line.low) else f"{signed(line.low)} to {signed(line.high)}",
             DASH if isnan(line.p_holm) else "<0.001" if line.p_holm < 0.001 else f"{line.p_holm:.3f}",
         ]
         for line in compare(scores, rule, convention).itertuples()

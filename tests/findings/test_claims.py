@@ -63,7 +63,7 @@ def against_zero(difference: np.ndarray) -> pd.DataFrame:
         (0.100, 0.05, 40, "confirmed", "on the claimed side, and the interval lies beyond the reported +0.029"),
         (0.010, 0.02, 40, "weakened", "short of the reported +0.029"),
         (-0.030, 0.05, 40, "refuted", "on the other side of the claim"),
-        (0.000, 0.02, 40, "refuted", "alike within a margin of 0.015"),
+        (0.000, 0.02, 40, "refuted", "equivalent within a margin of 0.015"),
         (0.010, 0.08, 40, "undecided", "40 patients show an effect of 0.036"),
         (0.050, 0.05, 8, "undecided", "it rests on 8 of the 20 patients that the protocol asks for"),
     ],
@@ -83,7 +83,7 @@ def test_an_effect_that_is_too_small_to_matter_is_none_however_sure():
     trifle = decide(claim(reported=None, margin=0.01), records)
     assert trifle.numbers["low"] > 0
     assert trifle.numbers["p after Holm"] < 0.01
-    assert (trifle.verdict, "alike within a margin of 0.010" in trifle.reason) == ("refuted", True)
+    assert (trifle.verdict, "equivalent within a margin of 0.010" in trifle.reason) == ("refuted", True)
     assert "although the 95 % interval, +0.002 to +0.004, excludes 0" in trifle.reason
     # Where an effect is printed, it is shown, and short of it.
     assert decide(claim(reported=0.1), records).verdict == "weakened"
@@ -141,7 +141,7 @@ def test_a_second_comparison_has_to_show_a_likeness_too():
     wide.loc[wide.method == "a", "average_precision"] = 0.5 + exact(40, 0.0, 0.2, generator=1).ravel()
     decision = decide(claim(), wide)
     assert decision.verdict == "undecided"
-    assert "a likeness is not shown" in decision.reason
+    assert "an equivalence is not shown" in decision.reason
 
 
 def test_what_only_seeds_hold_open_takes_no_more_patients():

@@ -159,10 +159,10 @@ def repeated(root: Path) -> str:
                     "seed": run["seed"],
                     "published on": then,
                     "mean DSC": f"{dsc.mean():.3f}",
-                    "again on": now,
+                    "repeated on": now,
                     "mean DSC again": f"{other.mean():.3f}",
                     "difference": f"{other.mean() - dsc.mean():+z.3f}",
-                    "of one patient, at most": f"{(other - dsc).abs().max():.3f}",
+                    "largest difference of one patient": f"{(other - dsc).abs().max():.3f}",
                 }
             )
     if not rows:

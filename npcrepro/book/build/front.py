@@ -80,7 +80,7 @@ def findings(root: Path) -> str:
             f"1. **Reported numbers contradict each other.** {len(failed)} of {len(checks)} arithmetic checks fail, in "
             f"{failed.paper.nunique()} of {len(registry.KEYS)} papers. These checks need no image and no training. "
             "[The audit](../notebooks/audit.ipynb)",
-            f"2. **Splitting slices in place of patients gains {split['mean']:.2f} in Dice** (95 % interval "
+            f"2. **Splitting by slice instead of by patient raises the Dice by {split['mean']:.2f}** (95 % interval "
             f"{split.low:.2f} to {split.high:.2f}), on the same slices. The counts of one paper fit such a split. "
             "[The lessons](../notebooks/lessons.ipynb)",
             f"3. **Recipe and loss can outweigh an idea.** Of {plural(len(ideas), 'idea')} of the papers, {len(large)} "

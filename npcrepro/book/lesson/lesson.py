@@ -53,6 +53,7 @@ BOX = {
 AGREE = "These 95 % intervals over patients exclude 0, and all seeds agree in sign:"
 DISAGREE = "These 95 % intervals over patients exclude 0, but seeds disagree in sign, so nothing is decided:"
 ONE_SEED = "These 95 % intervals over patients exclude 0, but rest on one seed:"
+UNSUPPORTED = "These 95 % intervals over patients exclude 0, but the test (p after Holm) does not support it:"
 SHARED_SEEDS = "A difference uses only the seeds that both methods have, so it can differ from that of the means above."
 
 
@@ -220,8 +221,10 @@ class Lesson:
         )
 
     def differences_text(self, *pairs: tuple[str, str]) -> str:
-        """Which of these differences of the DSC have an interval without 0, and whether their seeds agree in sign."""
-        found = {pair: self.published.difference(*pair).difference for pair in pairs}
+        """Which of these differences of the DSC have an interval without 0, and whether test and seeds support it."""
+        tests = {pair: self.published.difference(*pair) for pair in pairs}
+        found = {pair: test.difference for pair, test in tests.items()}
+        p_values = dict(zip(tests, tables.adjusted(list(tests.values())), strict=True))
         seeds = self.published.patients.groupby("method").seed.agg(frozenset)
         note = SHARED_SEEDS * any(seeds[first] != seeds[second] for first, second in pairs)
         clear = [pair for pair, one in found.items() if tables.side(one)]
@@ -231,10 +234,11 @@ class Lesson:
         ends = [end for pair in clear for end in (found[pair].low, found[pair].high)]
         # An end that is not 0 does not look like it.
         digits = next((digits for digits in (2, 3, 4) if all(round(end, digits) for end in ends)), 5)
-        told: dict[str, list[str]] = {AGREE: [], DISAGREE: [], ONE_SEED: []}
+        told: dict[str, list[str]] = {AGREE: [], DISAGREE: [], ONE_SEED: [], UNSUPPORTED: []}
         for pair in clear:
             signs = np.sign(self.published.by_seed(*pair).mean())
             kind = ONE_SEED if len(signs) == 1 else AGREE if signs.nunique() == 1 else DISAGREE
+            kind = UNSUPPORTED if p_values[pair] > tables.ALPHA else kind
             more = f"; {self.published.seed_by_seed(*pair)}" * (kind == DISAGREE)
             told[kind].append(f"* *{tables.minus(self.paper, *pair)}* {_interval(found[pair], digits)}{more}")
         lists = [f"{kind}\n\n{line}" for kind, lines in told.items() if (line := "\n".join(lines))]

@@ -38,9 +38,9 @@ many are refuted that too few can hold.
 Everything else is undecided, with the effect that these patients could have shown. These rules hold for all forms:
 
 * A side of a difference or a spread, and a confirmed equivalence, also need ``p <= 0.05`` after Holm's correction for
-  all claims of the paper. A likeness that refutes needs it among the tests of likeness. A claim that repeats another by
-  a metric that follows from its own (the Jaccard index after the DSC) takes the other's place in the correction and
-  adds nothing to the count. Other verdicts rest on their intervals and are not counted.
+  all claims of the paper. An equivalence that refutes needs it among the equivalence tests. A claim that repeats
+  another by a metric that follows from its own (the Jaccard index after the DSC) takes the other's place in the
+  correction and adds nothing to the count. Other verdicts rest on their intervals and are not counted.
 * A claim is undecided, whatever p is, with fewer seeds than it asks for, with fewer than twenty patients, or if
   patients are left out for a failure (an empty mask has no distance). The number that decides (the 0 of a difference,
   the end of a margin, a value) also has to lie outside the interval over other patients and other trainings

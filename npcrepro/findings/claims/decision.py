@@ -58,7 +58,7 @@ def decide_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | st
         without: patients that were left out on purpose, and count as there where twenty are asked for.
     """
     found = [weighed[claim.key] for claim in claims]
-    # Two families: tests that could show a claim or its opposite, and tests of likeness that could refute a difference.
+    # Two families: tests that could show a claim or its opposite, and equivalence tests that could refute a difference.
     sides, alike = (
         _adjusted(claims, [nan if isinstance(evidence, str) else getattr(evidence, name) for evidence in found])
         for name in ("p", "p_alike")
@@ -166,7 +166,7 @@ def _swayed_by_seeds(claim: Claim, evidence: Evidence, verdict: Verdict, lines: 
     Args:
         lines: numbers that the estimate must not cross for the verdict to stand: 0, or ends of a margin.
     """
-    # A likeness goes by an interval of 90 %.
+    # An equivalence goes by an interval of 90 %.
     interval = evidence.with_seeds_90 if _likeness(claim, verdict, lines) else evidence.with_seeds
     if not any(interval.low <= line <= interval.high for line in lines):
         return ""
@@ -190,7 +190,7 @@ def _beside(claim: Claim, evidence: Evidence, verdict: Verdict, lines: Sequence[
             if not isnan(one.low)
         ]
         if not all(inside) and _agrees(claim, other.interval, verdict, lines):
-            return "undecided", f"But by {found} a likeness is not shown."
+            return "undecided", f"But by {found} an equivalence is not shown."
     if not _agrees(claim, other.interval, verdict, lines):
         return "mixed", f"But by {found} it is not."
     if isnan(other.with_seeds.low) or _agrees(claim, other.with_seeds, verdict, lines):
@@ -237,11 +237,11 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -
     # Without a printed effect, one that is too small to matter is none, however sure it is.
     if alike and (claim.reported is None or not a_side):
         margin = claim.refuting_margin or 0.0
-        within = f"alike within a margin of {_size(claim, margin)}"
+        within = f"equivalent within a margin of {_size(claim, margin)}"
         within += f", although the 95 % interval, {_range(claim, evidence.interval)}, excludes {null}" * excludes
         return "refuted", f"{_found(claim, evidence, 90)}: {within}.", (-margin, margin)
     if a_side and high < 0:
-        # Other trainings may bring it back to 0, and still not to an effect that matters: as for a likeness.
+        # Other trainings may bring it back to 0, and still not to an effect that matters: as for an equivalence.
         line = claim.towards(claim.refuting_margin or 0.0)
         seeds, limit = evidence.with_seeds, f"; other seeds may bring it to {null}, but not to {_number(claim, line)}"
         told = f"{found}: on the other side of the claim{limit * (seeds.low <= 0 <= seeds.high)}."
@@ -251,7 +251,7 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -
         if reported and high < claim.towards(claim.effect):
             return "weakened", f"{found}: on the claimed side, but short of{reported}.", (0.0,)
         reach = "lies beyond" if reported and low > claim.towards(claim.effect) else "reaches"
-        reaches = f", and the interval {reach}{reported}" if reported else "; no effect is printed"
+        reaches = f", and the interval {reach}{reported}" if reported else "; no effect is reported"
         return "confirmed", f"{found}: on the claimed side{reaches}.", (0.0,)
     if excludes:
         return "undecided", f"{found}: the interval excludes {null}, but p does not support it.", ()

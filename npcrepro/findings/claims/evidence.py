@@ -35,7 +35,7 @@ class Evidence:
     p: float = nan
     interval_90: Interval = UNKNOWN
     alike: bool = False  # the 90 % interval lies inside the margin that refutes a difference, or of an equivalence
-    p_alike: float = nan  # of the test of likeness that refutes a difference
+    p_alike: float = nan  # of the equivalence test that refutes a difference
     alike_wider: bool = False  # an equivalence is shown inside its wider margin
     seed_sd: float = nan
     with_seeds: Interval = UNKNOWN  # 95 %, over other patients and other trainings

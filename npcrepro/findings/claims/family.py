@@ -10,6 +10,7 @@ from operator import itemgetter
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError, one_of, pick
+from npcrepro.base.wording import signed
 from npcrepro.findings.claims.claim import Claim
 from npcrepro.findings.claims.decision import ENOUGH_PATIENTS, Decision, all_of, decide_together, weigh_all
 from npcrepro.findings.claims.evidence import BESIDE, OVERLAPS, Evidence
@@ -255,7 +256,8 @@ def absolute(claim: Claim) -> bool:
 def _stand_in(source: Source) -> list[str]:
     """What keeps records from speaking for the paper: other images, a smaller network, a shorter training."""
     paper = registry.load(source.paper).profile(FULL)
-    found = [f"{new} stands for {old}" for old, new in source.substituted.items()]
+    found = ["a phantom in place of patients"] if source.cohort.startswith(PHANTOM) else []
+    found += [f"{new} stands for {old}" for old, new in source.substituted.items()]
     if source.width < paper.width:
         found.append(f"networks of {source.width / paper.width:g} of the full width")
     if source.updates * source.batch_size < LEAST_UPDATES * paper.updates * paper.batch_size:
@@ -282,6 +284,6 @@ def _effect(decision: Decision, claim: Claim) -> str:
     if scale == "log":
         found = [exp(number) for number in found]
     names = {"log": "x ", "spread": "sd x ", "mean": "mean "}
-    value, low, high = (f"{number:.3f}" if scale in names else f"{number:+z.3f}" for number in found)
+    value, low, high = (f"{number:.3f}" if scale in names else signed(number) for number in found)
     name = names.get(scale, "")
     return f"{name}{value}" + ("" if isnan(found[1]) else f" ({low} to {high})")

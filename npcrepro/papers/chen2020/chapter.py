@@ -177,9 +177,9 @@ def silent_mlps(shown: Published, *others: Published) -> Markdown:
     return Markdown(
         f"* In {sum(map(bool, without))} of {len(without)} published trainings with the full block, at least one of "
         f"the small networks (MLPs) of the channel attention got no gradient when a stage began: all of its few hidden "
-        f"values were cut to 0 by their ReLU. There, it adds a constant, whatever the image. In the training of this "
-        f"page's weights these are those of {mine}. The paper's r = 12 leaves 2 to 16 hidden values. Their "
-        f"activation and their start are our choice."
+        f"values were cut to 0 by their ReLU. Such an MLP adds the same constant for every image. In the training "
+        f"of this page's weights, this holds for the MLPs of {mine}. The paper's r = 12 leaves 2 to 16 hidden values. "
+        f"Their activation and their start are our choice."
     )
 
 

@@ -139,7 +139,8 @@ class BaseNetwork(nn.Module):
         torch.Size([2, 1, 16, 32, 48])
     """
 
-    # SILENT: initial weights; the default of the software, which the paper names.
+    # SILENT: initial weights; the defaults of PyTorch today. Those of version 0.4.1, which the paper names, draw the
+    # scales of batch normalisation from 0 to 1 and start deconvolutions smaller; all scales are 1 here.
     def __init__(
         self,
         in_channels: int,
@@ -161,8 +162,8 @@ class BaseNetwork(nn.Module):
 
 
 def _deviation(maps: Tensor, axes: tuple[int, ...], keepdim: bool = False) -> Tensor:
-    # SILENT: the gradient of a standard deviation is infinite where a channel is constant; 1e-6 is added to the
-    # variance. Equation 10 divides by the number of voxels.
+    # DIFFERS: 1e-6 is added to the variance, as the gradient of equation 10 is infinite where a channel is constant.
+    # Such a channel has 0.001 here and 0 in the paper. Equation 10 divides by the number of voxels.
 
     # eq. 10: StdPool(F) = (AvgPool((F - AvgPool(F))^2))^(1/2)
     variance = maps.float().var(dim=axes, correction=0, keepdim=keepdim)

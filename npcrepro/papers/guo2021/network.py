@@ -171,7 +171,9 @@ class ACDNet(nn.Module):
         in_channels: int,
         out_channels: int,
         width: float = 1.0,
-        # SILENT: dense blocks, layers, growth, compression, and poolings in between; 3 x 4 layers of 16, half, none.
+        # SILENT: dense blocks, layers, growth, compression; 3 x 4 layers of 16, half.
+        # SILENT: whether maps are reduced. Section 5 puts pyramids in place of the "pooling layer", and the abstract
+        # has a "process of upsampling", which may be that of BUNet; no pooling.
         # SILENT: whether ACDNet is 2-D or 3-D (its bottleneck is printed as 1 x 1); 3-D, as the blocks are.
         stem: int = 32,
         blocks: int = 3,

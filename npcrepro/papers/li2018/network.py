@@ -97,8 +97,8 @@ class Li2018Network(nn.Module):
     def _initialise(self, initialisation: str | float) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                # DIFFERS: He initialisation by default; the printed sd of 1 gives scores of order 1e8 in the first
-                # forward pass. Methods li2018/literal and literal-mean show what comes of it.
+                # DIFFERS: He initialisation by default; with the printed sd of 1 the score of step 1 is of order 1e8 in
+                # the first forward pass. Methods li2018/literal and literal-mean show what comes of it.
                 if initialisation == "he":
                     nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 else:

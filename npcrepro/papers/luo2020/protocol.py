@@ -138,7 +138,7 @@ VARIANTS: tuple[Row, ...] = (
     # SILENT: configuration and training of the three baselines; the same slices, updates, loss and schedule, but for
     # Mask R-CNN, which has a loss of its own.
     ("unet", "U-Net", "One U-Net of five levels", network(UNET) | _one_stage()),
-    # DIFFERS: FCN-8 with batch normalisation, which the other networks have. As it was published (fcn8-plain) it starts
+    # DIFFERS: FCN-8 with batch normalisation, which the other networks have. Without it (fcn8-plain) FCN-8 starts
     #   slowly, and the reward for marking none of the structures that a slice does not show keeps it from ever marking
     #   one; with normalisation, two trainings of profile bench did the same. So fcn8-plain is trained without such
     #   structures, as dice-present, one-stage-present and no-pooling-present are.

@@ -188,6 +188,8 @@ class DeepLabV3Plus(nn.Module):
             convolution_3x3(channels + reduced, channels, separable), convolution_3x3(channels, channels, separable)
         )
         self.score = nn.Conv2d(channels, out_channels, 1)
+        # SILENT: Xue 2020, the constants of batch normalisation; PyTorch's (0.9 and 1e-5; Keras, which is named, has
+        # 0.99 and 1e-3).
         # SILENT: Xue 2020, initial weights and number of image channels; random (He), one channel.
         initialise_he(self)
 
