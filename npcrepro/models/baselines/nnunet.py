@@ -45,7 +45,9 @@ def plain_unet(in_channels: int, out_channels: int, width: float = 1.0, dimensio
 def nnunet_unet(
     in_channels: int, out_channels: int, width: float = 1.0, dimensions: int = 2, levels: int = 5
 ) -> nn.Module:
-    """MONAI's DynUNet with residual blocks, after the U-Net of nnU-Net, which has plain ones; no plan, no deep supervision.
+    """MONAI's DynUNet with residual blocks, after the U-Net of nnU-Net; without its plan and without deep supervision.
+
+    The U-Net of nnU-Net has plain blocks.
 
     Instance normalisation, leaky ReLU, strided and transposed convolutions.
 
