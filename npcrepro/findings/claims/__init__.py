@@ -46,8 +46,9 @@ Everything else is undecided, with the effect that these patients could have sho
   the end of a margin, a value) also has to lie outside the interval over other patients and other trainings
   (:func:`npcrepro.statistics.crossed`), where each fold with each seed is a training.
 * Networks that are compared by overlap or distance at one fixed threshold are also compared by the DSC at the threshold
-  that the validation patients choose, or by AP. Where that says something else, the claim is mixed. Where records hold
-  neither, it is undecided: a network that marks more and a network that finds more look alike at one threshold.
+  that the validation patients choose, or by AP. Where that says the opposite, the claim is mixed. Where that cannot
+  tell, or records hold neither, it is undecided: a network that marks more and a network that finds more look alike
+  at one threshold.
 * The arms have to be run on the same patients; seeds that not all of them have are left out.
 * A number of one method by itself, which grows with training, is decided at the profile of the paper's size only.
 

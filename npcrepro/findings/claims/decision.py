@@ -119,7 +119,7 @@ def _decide(claim: Claim, evidence: Evidence, p: float, p_alike: float, without:
     elif claim.form == "share":
         verdict, reason, lines = _judge_share(claim, evidence)
     else:
-        verdict, reason, lines = _judge_difference(claim, evidence, p, evidence.alike and p_alike <= ALPHA)
+        verdict, reason, lines = _judge_difference(claim, evidence, p, p_alike)
     few, swayed = _too_few(claim, evidence, without), _swayed_by_seeds(claim, evidence, verdict, lines)
     reached = verdict
     if verdict == "undecided":
@@ -129,9 +129,9 @@ def _decide(claim: Claim, evidence: Evidence, p: float, p_alike: float, without:
     elif compared(claim):
         verdict, said = _beside(claim, evidence, verdict, lines)
         reason += f" {said}"
-    # More patients would not help where a verdict is reached, and taken back by seeds or for want of an AP.
+    # More patients would not help where a verdict is taken back by seeds, by failures or for want of an AP.
     few_patients = claim.unit == "patient" and evidence.patients < ENOUGH_PATIENTS - without
-    by_seeds = float(reached != "undecided" == verdict and not few_patients and not evidence.failed)
+    by_seeds = float(reached != "undecided" == verdict and not few_patients)
     if evidence.rule:
         counted, left_out = evidence.numbers["undefined counted"], evidence.numbers["left out"]
         reason += f" Here {evidence.rule} (counted: {counted}, patients left out: {left_out})."
@@ -192,9 +192,14 @@ def _beside(claim: Claim, evidence: Evidence, verdict: Verdict, lines: Sequence[
         if not all(inside) and _agrees(claim, other.interval, verdict, lines):
             return "undecided", f"But by {found} an equivalence is not shown."
     if not _agrees(claim, other.interval, verdict, lines):
-        return "mixed", f"But by {found} it is not."
+        # An interval that holds both answers does not contradict.
+        opposite: Verdict = "confirmed" if verdict == "refuted" else "refuted"
+        if _agrees(claim, other.interval, opposite, (0.0,)):
+            return "mixed", f"But by {found} it is not."
+        return "undecided", f"But by {found} it is not shown."
     if isnan(other.with_seeds.low) or _agrees(claim, other.with_seeds, verdict, lines):
-        return verdict, f"By {found} it is the same."
+        of_distance = _likeness(claim, verdict, lines) and claim.metric not in OVERLAPS
+        return verdict, f"By {found} {'no difference is shown' if of_distance else 'it is the same'}."
     return "undecided", f"But by {found} it need not be the same with other seeds."
 
 
@@ -208,7 +213,7 @@ def _agrees(claim: Claim, interval: statistics.Interval, verdict: Verdict, lines
     if claim.form == "equivalence":
         return (low > margin or high < -margin) == refuted
     if claim.form == "value":
-        return (high < -margin) == refuted
+        return high < -margin if refuted else (low if verdict == "confirmed" else high) >= -margin
     if refuted:
         return high < margin if len(lines) == 1 else not low > margin
     return low > 0
@@ -229,17 +234,17 @@ def _said_by_ranks(evidence: Evidence) -> str:
 # --- Verdicts by the form of a claim ------------------------------------------------------------------------------
 
 
-def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -> Judged:
+def _judge_difference(claim: Claim, evidence: Evidence, p: float, p_alike: float) -> Judged:
     low, high = sorted(claim.towards(end) for end in evidence.interval)
     found = f"{_found(claim, evidence)}, {_p(p)}"
     null, excludes = "1" if claim.form == "spread" else "0", low > 0 or high < 0
     a_side = excludes and p <= ALPHA
     # Without a printed effect, one that is too small to matter is none, however sure it is.
-    if alike and (claim.reported is None or not a_side):
+    if evidence.alike and p_alike <= ALPHA and (claim.reported is None or not a_side):
         margin = claim.refuting_margin or 0.0
         within = f"equivalent within a margin of {_size(claim, margin)}"
         within += f", although the 95 % interval, {_range(claim, evidence.interval)}, excludes {null}" * excludes
-        return "refuted", f"{_found(claim, evidence, 90)}: {within}.", (-margin, margin)
+        return "refuted", f"{_found(claim, evidence, 90)}, {_p(p_alike)}: {within}.", (-margin, margin)
     if a_side and high < 0:
         # Other trainings may bring it back to 0, and still not to an effect that matters: as for an equivalence.
         line = claim.towards(claim.refuting_margin or 0.0)
@@ -257,7 +262,11 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, alike: bool) -
         return "undecided", f"{found}: the interval excludes {null}, but p does not support it.", ()
     if isnan(low):
         return "undecided", f"{found}: there is no interval, for too few patients or because nothing varies.", ()
-    return "undecided", f"{found}: the interval includes {null}; {_able(claim, evidence)}.", ()
+    told = f"{found}: the interval includes {null}"
+    if evidence.alike:
+        within = f"and lies within {_size(claim, claim.refuting_margin or 0.0)} at 90 %, but p of equivalence"
+        return "undecided", f"{told} {within}, {_short_p(p_alike)} after Holm, does not support that.", ()
+    return "undecided", f"{told}; {_able(claim, evidence)}.", ()
 
 
 def _judge_equivalence(claim: Claim, evidence: Evidence, p: float) -> Judged:

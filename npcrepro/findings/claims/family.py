@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -10,7 +11,7 @@ from operator import itemgetter
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError, one_of, pick
-from npcrepro.base.wording import signed
+from npcrepro.base.wording import signed, span
 from npcrepro.findings.claims.claim import Claim
 from npcrepro.findings.claims.decision import ENOUGH_PATIENTS, Decision, all_of, decide_together, weigh_all
 from npcrepro.findings.claims.evidence import BESIDE, OVERLAPS, Evidence
@@ -38,6 +39,7 @@ FIRM = ("confirmed", "weakened", "refuted")
 DECIDED = (*FIRM, SEEN, NOT_SEEN, "mixed")
 FULL = "paper"  # the profile at which networks and trainings have the size of the paper's
 LEAST_UPDATES = 0.1  # of the paper's, times the samples of each; with fewer a verdict is on a stand-in
+MOST_PATIENTS = 10**6  # with which nobody will count
 USUAL_SD = 0.08  # of paired differences of the DSC, for the number of patients; no paper prints one
 
 
@@ -77,9 +79,10 @@ class Line:
 
     @property
     def patients(self) -> str:
-        """How many patients and seeds."""
+        """How many patients and seeds; from the part with the fewest to that with the most."""
         numbers = [part.numbers for part in self.parts if part.numbers]
-        return f"{numbers[0]['patients']:.0f} / {numbers[0]['seeds']:.0f}" if numbers else ""
+        counted = [[int(each[name]) for each in numbers] for name in ("patients", "seeds")]
+        return " / ".join(map(span, counted)) if numbers else ""
 
 
 def claims(paper: str) -> list[Claim]:
@@ -226,7 +229,8 @@ def patients_wanted(claim: Claim, numbers: Mapping[str, float]) -> tuple[int, st
     if claim.unit != "patient":
         return 0, "", False
     sd, assumed = numbers.get("sd", nan), False
-    if numbers.get("patients", 0) < ENOUGH_PATIENTS:
+    # One training scatters more than the mean of several.
+    if numbers.get("patients", 0) < ENOUGH_PATIENTS or numbers.get("seeds", 0) < claim.seeds:
         sd = nan
     two = len({arm.method for arm in claim.arms}) > 1
     if not sd > 0 and two and claim.scale == "plain" and set(claim.metrics) <= {*OVERLAPS, *BESIDE}:
@@ -239,8 +243,11 @@ def patients_wanted(claim: Claim, numbers: Mapping[str, float]) -> tuple[int, st
         return max(ENOUGH_PATIENTS, ceil(log(0.05) / log(1 - most))), " to bound such a share", False
     if claim.form == "spread":
         ratio, alike = exp(abs(claim.effect or nan)) if claim.reported else nan, numbers.get("correlation", nan)
-        n = next((n for n in range(ENOUGH_PATIENTS, 2000) if statistics.detectable_spread(n, alike) <= ratio), 0)
-        return max(ENOUGH_PATIENTS, n), f" for a ratio of {claim.reported:g}" if n else "", False
+        if isnan(ratio) or isnan(alike):
+            return ENOUGH_PATIENTS, "", False
+        sizes = range(ENOUGH_PATIENTS, MOST_PATIENTS)
+        place = bisect_left(sizes, True, key=lambda n: statistics.detectable_spread(n, alike) <= ratio)
+        return ENOUGH_PATIENTS + place, f" for a ratio of {claim.reported:g}", False
     if not effect or not sd > 0:
         return ENOUGH_PATIENTS, "", False
     n = statistics.patients_needed(effect, sd, equivalence=likely)

@@ -85,7 +85,7 @@ def table(lines: Sequence[Line]) -> pd.DataFrame:
         "as first listed": lambda line: line.verdict,
         "after a stronger control": lambda line: line.controlled,
         "what is claimed": lambda line: line.claim.text,
-        "effect (95 % interval)": lambda line: line.effect,
+        "effect (95 % over patients)": lambda line: line.effect,
         "patients / seeds": lambda line: line.patients,
         "cohort": lambda line: line.cohort,
         "printed": lambda line: f"{line.claim.printed} ({line.claim.where})",

@@ -126,9 +126,9 @@ def rows_of(claim: Claim, source: Source | None) -> Pairs:
 def best(found: Iterable[Source], claim: Claim) -> Source | None:
     """The source that decides a claim, or one part of it at least.
 
-    Enough patients to decide anything go first, then the MRI sequences of the paper before others in their place,
-    patients before a phantom, methods as they are now, more parts, enough seeds, more patients, more seeds and longer
-    training.
+    Enough patients to decide anything go first, unless seeds are counted. Then come the MRI sequences of the paper
+    before others in their place, patients before a phantom, methods as they are now, more parts, enough seeds, more
+    patients, more seeds and longer training.
     """
 
     def worth(source: Source) -> tuple[bool, bool, bool, bool, int, bool, int, int, int, str]:
@@ -138,7 +138,8 @@ def best(found: Iterable[Source], claim: Claim) -> Source | None:
         arms = [rows[rows.method == arm.method] for arm in tested[0].arms]
         patients, seeds = (min(arm[column].nunique() for arm in arms) for column in ("patient", "seed"))
         enough = seeds >= max(part.seeds for part in tested)
-        large, of_patients = patients >= ENOUGH_PATIENTS, not source.cohort.startswith(PHANTOM)
+        large = patients >= ENOUGH_PATIENTS or tested[0].unit == "seed"
+        of_patients = not source.cohort.startswith(PHANTOM)
         first = (large, source.own_series, of_patients, as_now)
         return *first, len(tested), enough, patients, seeds, source.updates, source.name
 

@@ -168,11 +168,15 @@ def independent_test(reported: Reported) -> Finding:
     even = text["test_slices"] in fifths
     each = images / patients
     sizes = [patients // folds + (fold < patients % folds) for fold in range(folds)]
-    chance = sum(stats.norm.pdf(fifths, n * each, SLICES_SD * sqrt(n)).sum() for n in sizes) / folds
+    chance, *others = (
+        sum(stats.norm.pdf(fifths, n * each, sd * sqrt(n)).sum() for n in sizes) / folds
+        for sd in (SLICES_SD, *np.arange(0.5, 40, 0.5))
+    )
     beside = 1 - (1 / folds) ** 2
     lines = (
         f"{text['test_slices']} is a fifth of {images}, up or down, which folds of {min(sizes)} or {max(sizes)} "
-        f"patients with {each:.1f} slices each hit with a chance of {100 * chance:.1f} %.",
+        f"patients with {each:.1f} slices each (sd {SLICES_SD}, assumed) hit with a chance of {100 * chance:.1f} %, "
+        f"with another sd of at most {100 * max(others):.1f} %.",
         f"Split by image, a test slice has a neighbour among the training slices with a chance of {beside:.2f}.",
     )
     fits = "consistent" if text["folds_are_of"] == "patients" else "cannot tell"
