@@ -173,6 +173,10 @@ def test_a_verdict_at_one_threshold_is_held_against_one_that_is_not():
     mixed = decide(claim(), flat)
     assert mixed.verdict == "mixed"
     assert "But by AP (mean difference " in mixed.reason
+    # What holds both answers does not contradict.
+    wide = records.assign(average_precision=0.5 + 0.03 * one + 0.1 * np.random.default_rng(6).normal(size=len(records)))
+    assert decide(claim(), wide).verdict == "undecided"
+    assert decide(claim(), wide).reason.endswith("it is not shown.")
     # The threshold that the validation patients choose goes before the AP.
     better = flat.assign(dsc_validated=records.dsc)
     assert "By DSC at the validated threshold (mean difference +0.030" in decide(claim(), better).reason

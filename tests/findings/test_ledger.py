@@ -1,5 +1,6 @@
 """The ledger of claims on invented publications, and on those of the book."""
 
+from dataclasses import replace
 from math import inf, nan
 
 import numpy as np
@@ -11,6 +12,7 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.files import read_json, write_json
 from npcrepro.findings import leakage
 from npcrepro.findings.claims import ledger, source
+from npcrepro.findings.claims.family import patients_wanted
 from npcrepro.protocol import registry
 
 CLAIMS = [(key, claim) for key in registry.KEYS for claim in ledger.claims(key)]
@@ -174,6 +176,12 @@ def test_what_is_said_of_the_paper_hangs_on_no_patient_and_no_convention(tmp_pat
     assert "It hangs on one choice, one patient left out: P03: weakened then." in one.reason
 
 
+def test_a_spread_that_takes_many_patients_says_how_many():
+    claim = next(one for one in ledger.claims("xue2020") if one.form == "spread")
+    fewer, more = (patients_wanted(replace(claim, reported=ratio), {"correlation": 0.5})[0] for ratio in (0.85, 0.99))
+    assert 20 < fewer < 1_000 < 10_000 < more
+
+
 def test_a_claim_that_takes_more_patients_than_there_are_says_how_many(tmp_path):
     random = np.random.default_rng(0)
     noisy = {"deeplabv3plus": scores(0.7, 22, spread=0.1), "unet": scores(0.7, 22, spread=0.1, generator=1)}
@@ -183,6 +191,9 @@ def test_a_claim_that_takes_more_patients_than_there_are_says_how_many(tmp_path)
     wanted = int(one.reason.partition("It takes ")[2].partition(" ")[0])
     assert 22 < wanted < 400
     assert "as in these records), and the largest cohort with records has 22." in one.reason
+    # Nor does anybody know from one training, which varies more than the mean of three.
+    publish(tmp_path / "d" / "x", cases({name: values[:, :1] for name, values in noisy.items()}))
+    assert line(tmp_path / "d", "xue2020-56").verdict == "undecided"
     # Without records of it nobody knows how much a difference varies, and so how many patients it takes.
     assert line(tmp_path / "a", "xue2020-63").verdict == ledger.NO_EVIDENCE
     # A phantom has the patients that it has where it decides.
