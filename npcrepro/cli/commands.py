@@ -28,6 +28,7 @@ from npcrepro.cli.options import (
     Runs,
     Seeds,
     Size,
+    check_devices,
     print_json,
     print_table,
     reflow,
@@ -81,6 +82,12 @@ def run(
     from npcrepro.runs import published
     from npcrepro.runs.queue import run_paper
 
+    if "/" in paper:
+        key, _, method = paper.partition("/")
+        raise InputError(
+            f"{paper!r} is a method: give its paper and --methods, as in npcrepro run {key} --methods {method}"
+        )
+    check_devices(devices, device)
     settings = settings_of(cohort, profile, methods, folds, seeds, device, runs, modalities)
     if publish:
         check_writable(publish)
@@ -216,6 +223,7 @@ def train(
     from npcrepro.protocol import registry
     from npcrepro.runs.predict import train_on_all
 
+    check_devices(devices, device)
     key, _, method = name.partition("/")
     settings = settings_of(cohort, profile, (), (), seeds, device, runs, modalities)
     paper = registry.load(key, settings.modalities)

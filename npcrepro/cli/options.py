@@ -24,10 +24,10 @@ CohortPath = Annotated[
 ]
 Size = Annotated[str, typer.Option(help="Size of the run: smoke, quick, bench, long or paper.")]
 Methods = Annotated[
-    list[str] | None, typer.Option(help="Method, may be given several times; by default the profile's.")
+    list[str] | None, typer.Option(help="Method; several as A,B or given again; by default the profile's.")
 ]
-Folds = Annotated[list[int] | None, typer.Option(help="Fold, may be given several times; by default the profile's.")]
-Seeds = Annotated[list[int] | None, typer.Option(help="Seed, may be given several times; by default 0.")]
+Folds = Annotated[list[str] | None, typer.Option(help="Fold; several as 0,1 or given again; by default the profile's.")]
+Seeds = Annotated[list[str] | None, typer.Option(help="Seed; several as 0,1 or given again; by default 0.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Devices = Annotated[
     int, typer.Option(min=1, help="GPUs that share each batch; results are those of one GPU up to rounding.")
@@ -50,13 +50,37 @@ def settings_of(cohort, profile, methods, folds, seeds, device, runs, modalities
     return Settings(
         cohort=cohort,
         profile=profile,
-        methods=tuple(methods or ()),
-        folds=tuple(folds or ()),
-        seeds=tuple(seeds or DEFAULT.seeds),
+        methods=tuple(name.strip() for text in methods or () for name in text.split(",")),
+        folds=numbers_of("--folds", folds),
+        seeds=numbers_of("--seeds", seeds) or DEFAULT.seeds,
         device=device,
         runs=runs,
         modalities=names_of(modalities),
     )
+
+
+def check_devices(devices: int, device: str) -> None:
+    """Refuse several devices where there is no GPU: processors share a batch in tests alone."""
+    if devices == 1:
+        return
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        raise InputError(f"--devices {devices} shares a batch among GPUs, and there is none: leave --devices out")
+
+
+def numbers_of(option: str, texts: Sequence[str] | None) -> tuple[int, ...]:
+    """Whole numbers from an option that was given as ``0,1`` or several times.
+
+    Example:
+        >>> numbers_of("--seeds", ["0,1", "3"]), numbers_of("--seeds", None)
+        ((0, 1, 3), ())
+    """
+    parts = [part.strip() for text in texts or () for part in text.split(",")]
+    for part in parts:
+        if not part.isdecimal():
+            raise InputError(f"{option} {part!r} is no whole number: it looks like {option} 0,1")
+    return tuple(map(int, parts))
 
 
 def names_of(text: str | None) -> tuple[str, ...]:

@@ -307,6 +307,7 @@ def _scanned_files(
                 value = f"channel {number}" + (f", {channels[number]}" if channels else "")
                 cause = "the sequence was not exported for this case, or channel_names has one too many"
                 problem = "missing channel, " + ("which becomes zeros" if zeros else "so that the case is left out")
+                cause += "" if zeros else "; 'missing_series': 'zero' in dataset.json would keep the case"
                 defects.warning(f"{part}/{name}_{number:04d}{ending}", problem, value, cause)
         for number in sorted(set(found) - set(numbers)):
             cause = "channel_names does not list this channel; it is ignored"

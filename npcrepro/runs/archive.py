@@ -84,8 +84,9 @@ def pack(archive: Path, sources: Iterable[Path]) -> list[Published]:
 
 
 def _name(record: Record) -> str:
-    """What published runs of this paper, cohort and profile are called."""
-    return f"{record.config['paper']}-{record.config['cohort']}-{record.config['profile']['name']}"
+    """What published runs of this paper, cohort and profile are called; a blank in the cohort's name is no file's."""
+    cohort = re.sub(r"[^A-Za-z0-9._+-]", "_", record.config["cohort"])
+    return f"{record.config['paper']}-{cohort}-{record.config['profile']['name']}"
 
 
 def _new(place: Path, source: Path) -> Path:

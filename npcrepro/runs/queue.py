@@ -51,6 +51,10 @@ def run_paper(
     report = report or calm(print)
     runs = Path(settings.runs)
     cohort = open_cohort(paper, settings)
+    alike = {channel.lower(): channel for channel in cohort.channels}
+    for name in settings.modalities:
+        if name not in cohort.channels and name.lower() in alike:
+            raise InputError(f"cohort {cohort.name} has no channel {name!r}; did you mean {alike[name.lower()]!r}?")
     outlined = outline(cohort, runs / "prepared")
     wanted = plan(paper, settings, outlined)
     if strict:
@@ -74,7 +78,8 @@ def _run_all(
     """Run configurations, each behind what it uses, and return their records by identity."""
     progress = _Progress(todo, report)
     records: dict[str, Record] = {}
-    trained, failed, skipped, told = 0, [], [], ""
+    trained, skipped, told = 0, [], ""
+    failed: dict[str, list[str]] = {}  # cause to runs
     left = list(enumerate(todo, 1))
     while left:
         later, busy = {}, []
@@ -100,7 +105,7 @@ def _run_all(
             except Exception as problem:  # whatever it is, the other runs may do
                 # Kept as words: the error itself would hold on to the tensors of its run.
                 progress.drop(name, f"{title}: failed, {in_one_line(problem)}")
-                failed.append(f"{configuration.title}: {in_one_line(problem)}")
+                failed.setdefault(in_one_line(problem), []).append(configuration.title)
             else:
                 trained += fresh
                 progress.done(name, title, records[name], fresh)
@@ -114,7 +119,8 @@ def _run_all(
     report(f"{plural(len(todo), 'run')}, {trained} trained now, {len(records) - trained} read back from {runs}")
     problems = []
     if failed:
-        problems.append(f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}")
+        causes = "; ".join(f"{', '.join(titles)}: {cause}" for cause, titles in failed.items())
+        problems.append(f"{sum(map(len, failed.values()))} of {len(todo)} runs failed: {causes}")
     if skipped:
         cause = "a run that they build on diverged or is not finished"
         problems.append(f"{len(skipped)} of {len(todo)} runs were skipped, as {cause}: {'; '.join(skipped)}")

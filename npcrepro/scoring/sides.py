@@ -87,6 +87,8 @@ def open_case(
         unknown = sorted(set(np.unique(label.array).tolist()) - known - {0})
         if unknown:
             cause = f"another numbering (255 for 1 is usual), or a structure without a name: name it in {where}"
+            if where == "--labels" and (files.parent / "dataset.json").is_file():
+                cause += "; or other names of structures than in its own dataset.json: give them the same names"
             values = listed([str(value) for value in unknown], "value")
             place = "in no reference and not in --labels" if where == "--labels" else f"not in {where}"
             raise InputError(f"{files}: {values} {place}; likely cause: {cause}")

@@ -110,7 +110,7 @@ def test_run_on_the_phantom_and_publish(tmp_path, call):
 
 
 def test_what_is_chosen_on_the_command_line_is_run(tiny_root, tmp_path, call):
-    choice = ["--methods", "one-shot", "--methods", "li2018/unfused", "--folds", 1, "--seeds", 3, "--seeds", 4]
+    choice = ["--methods", "one-shot, li2018/unfused", "--folds", 1, "--seeds", "3,4", "--seeds", 3]
     code, _, err = call(
         "run", "li2018", "--cohort", tiny_root, "--profile", "smoke", "--runs", tmp_path, "--device", "cpu", *choice
     )
@@ -141,6 +141,10 @@ def refused(outcome):
         (["run", "li2018", "--device", "gpu"], "unknown device 'gpu'; did you mean 'cpu'?"),
         (["run", "li2018", "--cohort", "no/where"], "no/where"),
         (["run", "li2018", "--modalities", "T2,"], "--modalities 'T2,' has an empty name, perhaps a comma too many"),
+        (["run", "li2018", "--cohort", "sample-t2", "--modalities", "t2"], "has no channel 't2'; did you mean 'T2'?"),
+        (["run", "li2018", "--seeds", "0,a"], "--seeds 'a' is no whole number: it looks like --seeds 0,1"),
+        (["run", "li2018/stepwise"], "give its paper and --methods, as in npcrepro run li2018 --methods stepwise"),
+        (["run", "li2018", "--devices", 2, "--device", "cpu"], "--devices 2 shares a batch among GPUs"),
         (["train", "lou2020"], "unknown paper 'lou2020'; did you mean 'luo2020'?"),
         (["describe", "li2018/stepwize"], "did you mean 'stepwise'?"),
         (["describe", "li2018", "--profile", "papr"], "did you mean 'paper'?"),

@@ -103,7 +103,13 @@ class Lesson:
             + "; the stages of a network share them" * (len(first["stages"]) > 1),
         }
         rows = [(word, str(theirs[key]), ours[key]) for key, word in BOX.items()]
-        return HTML(frame(rows, ("", "the paper", "here"), "The paper and the runs behind this page"))
+        box = frame(rows, ("", "the paper", "here"), "The paper and the runs behind this page")
+        if self.settings.cohort == Settings.cohort:
+            return HTML(box)
+        mine, others = escape(self.chapter.prepared.name), escape(run["cohort"])
+        told = f"You gave the cohort <strong>{mine}</strong>. Its numbers are at the end of this page. "
+        told += f"All other numbers are of published runs on {others}."
+        return HTML(f"<p>{told}</p>{box}")
 
     def score(self, method: str, metric: str = "dsc") -> str:
         """``0.27 (0.21 to 0.33)``: mean of a metric over the patients of the record with its 95 % interval."""
