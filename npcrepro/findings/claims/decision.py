@@ -263,7 +263,7 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, p_alike: float
     if isnan(low):
         return "undecided", f"{found}: there is no interval, for too few patients or because nothing varies.", ()
     told = f"{found}: the interval includes {null}"
-    if evidence.alike:
+    if evidence.alike and p_alike > ALPHA:
         within = f"and lies within {_size(claim, claim.refuting_margin or 0.0)} at 90 %, but p of equivalence"
         return "undecided", f"{told} {within}, {_short_p(p_alike)} after Holm, does not support that.", ()
     return "undecided", f"{told}; {_able(claim, evidence)}.", ()
