@@ -198,6 +198,17 @@ def test_a_verdict_at_one_threshold_is_held_against_one_that_is_not():
     assert decide(claim(**about), turned).verdict == "mixed"
 
 
+def test_seeds_that_one_arm_lacks_may_take_a_verdict_back():
+    records = against_zero(exact(40, 0.03, 0.02))
+    assert decide(claim(), records).verdict == "confirmed"
+    more = records[(records.method == "a") & (records.seed == 0)]
+    fair, poor = (records.dsc.sub(loss).loc[more.index] for loss in (0.0, 0.2))
+    for values, verdict in ((fair, "confirmed"), (poor, "undecided")):
+        found = decide(claim(), pd.concat([records, more.assign(seed=9, dsc=values)]))
+        assert found.verdict == verdict, found.reason
+    assert "with all seeds of each arm, some of which others lack, it is -0.0" in found.reason
+
+
 def test_likenesses_that_refute_are_corrected_for_each_other():
     """One of p 0.03 refutes by itself, and no longer among two more that show nothing."""
     alike = exact(22, 0.0, 0.02, generator=3)

@@ -49,7 +49,8 @@ Everything else is undecided, with the effect that these patients could have sho
   that the validation patients choose, or by AP. Where that says the opposite, the claim is mixed. Where that cannot
   tell, or records hold neither, it is undecided: a network that marks more and a network that finds more look alike
   at one threshold.
-* The arms have to be run on the same patients; seeds that not all of them have are left out.
+* The arms have to be run on the same patients. Seeds that not all of them have are left out, and a claim is undecided
+  if the contrast of all seeds of each arm lies outside the interval over other patients and other trainings.
 * A number of one method by itself, which grows with training, is decided at the profile of the paper's size only.
 
 What these verdicts are called in the ledger depends on the runs (:mod:`npcrepro.findings.claims.family`): on other

@@ -168,6 +168,10 @@ def _swayed_by_seeds(claim: Claim, evidence: Evidence, verdict: Verdict, lines: 
     """
     # An equivalence goes by an interval of 90 %.
     interval = evidence.with_seeds_90 if _likeness(claim, verdict, lines) else evidence.with_seeds
+    everywhere = evidence.of_all_seeds
+    if not isnan(everywhere) and not evidence.with_seeds.low <= everywhere <= evidence.with_seeds.high:
+        where = f"outside the interval that allows for other seeds ({_range(claim, evidence.with_seeds)})"
+        return f"with all seeds of each arm, some of which others lack, it is {_number(claim, everywhere)}, {where}"
     if not any(interval.low <= line <= interval.high for line in lines):
         return ""
     ends = " or ".join(_number(claim, line) for line in lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, hypot, nan, sqrt
 
@@ -40,6 +40,7 @@ class Evidence:
     seed_sd: float = nan
     with_seeds: Interval = UNKNOWN  # 95 %, over other patients and other trainings
     with_seeds_90: Interval = UNKNOWN
+    of_all_seeds: float = nan  # the estimate from all seeds of each arm, where the arms do not share them all
     beside: tuple[str, Evidence] | None = None  # by a number that is not of one fixed threshold, and its name
     detectable: float = nan
     failed: int = 0  # patients left out because a method found nothing in them, or something where nothing is
@@ -49,7 +50,8 @@ class Evidence:
 
 def weigh(claim: Claim, patients: pd.DataFrame) -> Evidence | str:
     """The evidence on a claim, or a sentence that says why there is none."""
-    tables = _tables(claim, patients)
+    arms = _arms(claim, patients)
+    tables = arms if isinstance(arms, str) else _shared(claim, arms)
     if isinstance(tables, str):
         return tables
     seeds = tables[0].index.get_level_values("seed").nunique()
@@ -73,6 +75,8 @@ def weigh(claim: Claim, patients: pd.DataFrame) -> Evidence | str:
         evidence = _weigh_share(claim, contrast)
     else:
         evidence = _weigh_contrast(claim, contrast, None if folds is None else folds[known])
+        tested = tables[0].index.get_level_values("patient").unique()[known]
+        evidence = dataclasses.replace(evidence, of_all_seeds=_of_all_seeds(claim, arms, tested, seeds))
     about = {"patients": int(known.sum()), "left out": left_out, "seeds": seeds, "undefined counted": counted}
     return dataclasses.replace(
         evidence,
@@ -83,8 +87,8 @@ def weigh(claim: Claim, patients: pd.DataFrame) -> Evidence | str:
     )
 
 
-def _tables(claim: Claim, patients: pd.DataFrame) -> list[pd.DataFrame] | str:
-    """Value and status of each arm by patient and seed, all of the same patients and seeds; else why there are none."""
+def _arms(claim: Claim, patients: pd.DataFrame) -> list[pd.DataFrame] | str:
+    """Value and status of each arm by patient and seed; else why there are none."""
     rows = patients[patients.paper == claim.paper]
     tables = []
     for arm, metric in zip(claim.arms, claim.metrics, strict=True):
@@ -101,6 +105,11 @@ def _tables(claim: Claim, patients: pd.DataFrame) -> list[pd.DataFrame] | str:
         # The fold in which a patient was tested, where it is the same in all seeds.
         about = ["status", *(["fold"] if "fold" in table and table.fold.notna().all() else [])]
         tables.append(table[about].assign(value=table[metric]))
+    return tables
+
+
+def _shared(claim: Claim, tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame] | str:
+    """The rows of the seeds that all arms have; a sentence if their patients differ."""
     common = set.intersection(*(set(table.index.get_level_values("seed")) for table in tables))
     tables = [table[table.index.isin(common, level="seed")].sort_index() for table in tables]
     index = tables[0].index
@@ -109,6 +118,18 @@ def _tables(claim: Claim, patients: pd.DataFrame) -> list[pd.DataFrame] | str:
         sizes = ", ".join(f"{arm.method} {len(table)}" for arm, table in zip(claim.arms, tables, strict=True))
         return f"The arms were not run on the same patients with the same seeds (rows: {sizes})."
     return tables
+
+
+def _of_all_seeds(claim: Claim, arms: Sequence[pd.DataFrame], tested: pd.Index, shared: int) -> float:
+    """The contrast of the means over all seeds of each arm; ``nan`` where the arms have the same seeds."""
+    if all(table.index.get_level_values("seed").nunique() == shared for table in arms):
+        return nan
+    total = 0.0
+    for arm, metric, table in zip(claim.arms, claim.metrics, arms, strict=True):
+        values = pd.Series(_filled(claim, metric, table).values, table.index)
+        values = np.log(values) if claim.scale == "log" else values
+        total += arm.weight * values.groupby("patient").mean()[tested].mean()
+    return float(total)
 
 
 def is_distance(metric: str) -> bool:

@@ -14,7 +14,7 @@ LUO = registry.load("luo2020")
 
 
 def test_a_record_from_before_mask_rcnn_was_mended_says_so():
-    record = SimpleNamespace(outdated=lambda paper: dict.fromkeys(["unet", "mask-rcnn"], "changed"))
+    record = SimpleNamespace(outdated=lambda paper: dict.fromkeys(["unet", "mask-rcnn-enlarged"], "changed"))
     assert "its smallest anchor had eight pixels" in chapter.older_mask_rcnn(record)
     assert chapter.older_mask_rcnn(SimpleNamespace(outdated=lambda paper: {})) == ""
 
