@@ -30,7 +30,8 @@ def test_findings_hold_and_have_their_numbers(repository):
     first, second, third = front.findings(repository).splitlines()
     failed, checks = map(int, re.search(r"(\d+) of (\d+) arithmetic checks fail", first).groups())
     assert 0 < failed < checks
-    gain, low, high = map(float, re.search(r"raises the Dice by (\S+)\*\* .+ interval (\S+) to (\S+)\)", second).groups())
+    words = r"raises the Dice by (\S+)\*\* .+ interval (\S+) to (\S+)\)"
+    gain, low, high = map(float, re.search(words, second).groups())
     assert 0 < low <= gain <= high
     ideas, large = map(int, re.search(r"Of (\d+) ideas of the papers, (\d+) gain more", third).groups())
     assert 2 * large < ideas  # "most"
