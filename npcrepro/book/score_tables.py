@@ -64,7 +64,7 @@ def means(records: Mapping[str, Results], metrics: Mapping[str, str], sd: bool =
     surfaces = [
         f"{in_words(titles)} between {what}"
         for kind, what in SURFACES.items()
-        if (titles := [title.removesuffix(" (mm)") for name, title in metrics.items() if name.startswith(kind)])
+        if (titles := [title.split(" (")[0] for name, title in metrics.items() if name.startswith(kind)])
     ]
     if surfaces:
         told += f". Surfaces: {'; '.join(surfaces)}"
