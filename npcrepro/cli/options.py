@@ -30,7 +30,10 @@ Folds = Annotated[list[str] | None, typer.Option(help="Fold; several as 0,1 or g
 Seeds = Annotated[list[str] | None, typer.Option(help="Seed; several as 0,1 or given again; by default 0.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Devices = Annotated[
-    int, typer.Option(min=1, help="GPUs that share each batch; results are those of one GPU up to rounding.")
+    int,
+    typer.Option(
+        min=1, help="GPUs that share each batch; results are those of one up to rounding, not for Mask R-CNN."
+    ),
 ]
 Deterministic = Annotated[
     bool,

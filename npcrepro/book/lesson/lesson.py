@@ -53,7 +53,7 @@ BOX = {
 AGREE = "These 95 % intervals over patients exclude 0, and all seeds agree in sign:"
 DISAGREE = "These 95 % intervals over patients exclude 0, but seeds disagree in sign, so nothing is decided:"
 ONE_SEED = "These 95 % intervals over patients exclude 0, but rest on one seed:"
-UNSUPPORTED = "These 95 % intervals over patients exclude 0, but the test (p after Holm) does not support it:"
+TEST_DISAGREES = "These 95 % intervals over patients exclude 0, but the test (p after Holm) does not support it:"
 SHARED_SEEDS = "A difference uses only the seeds that both methods have, so it can differ from that of the means above."
 
 
@@ -240,11 +240,11 @@ class Lesson:
         ends = [end for pair in clear for end in (found[pair].low, found[pair].high)]
         # An end that is not 0 does not look like it.
         digits = next((digits for digits in (2, 3, 4) if all(round(end, digits) for end in ends)), 5)
-        told: dict[str, list[str]] = {AGREE: [], DISAGREE: [], ONE_SEED: [], UNSUPPORTED: []}
+        told: dict[str, list[str]] = {AGREE: [], DISAGREE: [], ONE_SEED: [], TEST_DISAGREES: []}
         for pair in clear:
             signs = np.sign(self.published.by_seed(*pair).mean())
             kind = ONE_SEED if len(signs) == 1 else AGREE if signs.nunique() == 1 else DISAGREE
-            kind = UNSUPPORTED if p_values[pair] > tables.ALPHA else kind
+            kind = TEST_DISAGREES if p_values[pair] > tables.ALPHA else kind
             more = f"; {self.published.seed_by_seed(*pair)}" * (kind == DISAGREE)
             told[kind].append(f"* *{tables.minus(self.paper, *pair)}* {_interval(found[pair], digits)}{more}")
         lists = [f"{kind}\n\n{line}" for kind, lines in told.items() if (line := "\n".join(lines))]

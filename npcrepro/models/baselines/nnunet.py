@@ -47,9 +47,7 @@ def nnunet_unet(
 ) -> nn.Module:
     """MONAI's DynUNet with residual blocks, after the U-Net of nnU-Net; without its plan and without deep supervision.
 
-    The U-Net of nnU-Net has plain blocks.
-
-    Instance normalisation, leaky ReLU, strided and transposed convolutions.
+    The U-Net of nnU-Net has plain blocks. Instance normalisation, leaky ReLU, strided and transposed convolutions.
 
     Args:
         width: factor on the channel numbers 32, 64, 128, 256, 320, of which the first ``levels`` are taken.

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from npcrepro.book.lesson.lesson import AGREE, BOX, DISAGREE, ONE_SEED, SHARED_SEEDS, Lesson
+from npcrepro.book import tables
+from npcrepro.book.lesson.lesson import AGREE, BOX, DISAGREE, ONE_SEED, SHARED_SEEDS, TEST_DISAGREES, Lesson
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
 
@@ -65,6 +66,13 @@ def test_clear_differences_are_told_apart_by_the_signs_of_their_seeds(lesson):
     assert told.endswith(SHARED_SEEDS)
     assert SHARED_SEEDS not in page.differences_text(decided)
     assert (DISAGREE in page.differences_text(decided), AGREE in page.differences_text(shared)) == (False, False)
+
+
+def test_an_interval_that_the_test_does_not_support_is_listed_apart(lesson, monkeypatch):
+    page, pair = lesson("luo2020"), ("two-stage", "unet")
+    assert page.differences_text(pair).startswith(AGREE)
+    monkeypatch.setattr(tables, "ALPHA", 0.0)
+    assert page.differences_text(pair).startswith(TEST_DISAGREES)
 
 
 def test_a_check_on_synthetic_images_is_folded_and_ones_own_results_are_not(lesson):
