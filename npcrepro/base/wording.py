@@ -39,6 +39,16 @@ def signed(value: float) -> str:
     return f"{value:+z.{digits}f}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share of 1 in per cent.
+
+    Example:
+        >>> percent(0.256), percent(0.256, 1)
+        ('26 %', '25.6 %')
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
 def span(numbers: Sequence[int]) -> str:
     """The smallest and the largest number; one number where all are equal, a dash for none.
 

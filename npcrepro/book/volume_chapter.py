@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from npcrepro.base.wording import plural
+from npcrepro.base.wording import percent, plural
 from npcrepro.book import tables
 from npcrepro.book.chapter import Chapter
 from npcrepro.book.figures import slices, style, surfaces
@@ -44,7 +44,7 @@ class VolumeChapter(Chapter):
             }
         slices.show_images(self.source, self.settings, slices.sheet, rows, colours=self.colours)
         outside = [share for name in self.prepared.case_names for share in self.data.share_outside(name).values()]
-        largest = f"at most {np.nanmax(outside):.1%}" if not np.isnan(outside).all() else "nothing"
+        largest = f"at most {percent(np.nanmax(outside), 1)}" if not np.isnan(outside).all() else "nothing"
         windows = plural(len(self.data.samples(self.prepared.case_names)), "window")
         return self.about_images(
             f"{windows} of {' x '.join(map(str, self.size.matrix))} voxels; {largest} of a case's reference lies "

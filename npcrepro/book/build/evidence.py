@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.wording import DASH, span
+from npcrepro.base.wording import DASH, percent, span
 from npcrepro.protocol import registry
 from npcrepro.runs import per_patient
 from npcrepro.runs.published import PLACE, Published, published_folders, read_published
@@ -188,7 +188,7 @@ def _best_checks(history) -> str:
     for _, checks in history.groupby(["fold", "seed"]):
         last = checks[checks.stage == checks.stage.iloc[-1]].set_index("update").validation_dsc
         shares.append(last.idxmax() / last.index.max())
-    return f"{median(shares):.0%}" if shares else DASH
+    return percent(median(shares)) if shares else DASH
 
 
 def cohorts(root: Path) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import writing_folder
 from npcrepro.base.progress import Report
+from npcrepro.base.wording import percent
 from npcrepro.cohorts.public.sets import Download, PublicSet
 
 CHUNK = 1 << 20
@@ -129,7 +130,7 @@ def _transfer(file: Download, part: Path, report: Report) -> bool:
                 step = int(done / total * PROGRESS_STEPS) if total else int(done / 1e8)
                 if step > told:
                     told = step
-                    of = f" of {amount(total)} ({done / total:.0%})" if total else ""
+                    of = f" of {amount(total)} ({percent(done / total)})" if total else ""
                     report(f"{file.name}: {amount(done)}{of}")
     return total is None or done == total
 

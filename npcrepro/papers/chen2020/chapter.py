@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from IPython.display import HTML, Markdown
 
-from npcrepro.base.wording import in_words, plural
+from npcrepro.base.wording import in_words, percent, plural
 from npcrepro.book.figures import charts
 from npcrepro.book.figures.style import BLUE, GREEN, VERMILION, Picture, axes, narrow
 from npcrepro.book.lesson import result
@@ -133,7 +133,7 @@ def time_by_part(chapter: VolumeChapter, printed_seconds: float) -> Markdown:
     case, method = chapter.prepared.case_names[0], chapter.paper.methods[0]
     found = time_case(chapter.source, case, method, size, chapter.settings.device)
     parts = {"reading": found.reading, "the network": found.network, "merging": found.merging}
-    told = in_words([f"{name} {took:.2f} s ({took / found.seconds:.0%})" for name, took in parts.items()])
+    told = in_words([f"{name} {took:.2f} s ({percent(took / found.seconds)})" for name, took in parts.items()])
     matrix, most = " x ".join(map(str, size.matrix)), max(parts, key=lambda name: parts[name])
     return Markdown(
         f"The proposed network takes {found.seconds:.2f} s for {case} ({plural(found.windows, 'window')} of {matrix}, "

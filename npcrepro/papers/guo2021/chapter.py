@@ -15,7 +15,7 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from npcrepro.base.wording import in_words
+from npcrepro.base.wording import in_words, percent
 from npcrepro.book import tables
 from npcrepro.book.figures import charts, slices, style
 from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, NARROW_IN, VERMILION, Picture, axes, narrow
@@ -174,9 +174,9 @@ def learning_state(results: PublishedResults) -> str:
     best = [run.validation_dsc.argmax() >= len(run) - 2 for _, run in rows.groupby(["method", "fold", "seed"])]
     more = ", so longer training might have helped them" if any(best) else ""
     return (
-        f"Our networks have {here['width'] / printed.width:g} times the channels and saw {seen:.1%} of the blocks of "
-        f"the paper's training, as we read it. {sum(best)} of {len(best)} trainings were best at one of their last "
-        f"two checks{more}."
+        f"Our networks have {here['width'] / printed.width:g} times the channels and saw {percent(seen, 1)} of the "
+        f"blocks of the paper's training, as we read it. {sum(best)} of {len(best)} trainings were best at one "
+        f"of their last two checks{more}."
     )
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
-from npcrepro.base.wording import DASH, in_words, plural, span
+from npcrepro.base.wording import DASH, in_words, percent, plural, span
 from npcrepro.book import tables
 from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, VERMILION, Picture, axes, narrow
 from npcrepro.book.lesson.result import Maps, Trained
@@ -58,7 +58,7 @@ def taps(sides: tuple[int, int], rates: tuple[int, ...] = RATES) -> Picture:
         axis.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal")
         axis.set_title(f"{whose}: {side} × {side}", fontsize=10)
         axis.set_xlabel("pixels of the map", fontsize=9)
-        shares = ", ".join(f"{met(rate, side):.0%} at rate {rate}" for rate in rates)
+        shares = ", ".join(f"{percent(met(rate, side))} at rate {rate}" for rate in rates)
         told.append(f"On the map of {side} × {side} pixels {shares}")
     figure.legend(
         *both[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(rates), fontsize=9, frameon=False

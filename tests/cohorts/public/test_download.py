@@ -41,7 +41,7 @@ def test_a_file_is_downloaded_once_with_progress(file, server, tmp_path, lines, 
         assert download(file, tmp_path, lines.append).read_bytes() == CONTENT
     assert server.asked == [None]
     assert files_of(tmp_path) == {"set.zip": len(CONTENT)}
-    assert (lines[0], lines[-1]) == ("set.zip: 0.1 MB of 5.1 MB (1%)", "set.zip: 5.1 MB of 5.1 MB (100%)")
+    assert (lines[0], lines[-1]) == ("set.zip: 0.1 MB of 5.1 MB (1 %)", "set.zip: 5.1 MB of 5.1 MB (100 %)")
     assert 18 <= len(lines) <= 21
 
 

@@ -67,7 +67,7 @@ def test_the_time_of_a_patient_is_at_the_papers_size_but_for_smoke(chapter, monk
     said = time_by_part(chapter, 9).data
     assert asked == [("P0", "mmfnet", matrix, width, 1, "cpu")]
     assert said.startswith("The proposed network takes 4.00 s for P0 (2 windows of ")
-    assert "reading 1.00 s (25%), the network 2.50 s (62%) and merging 0.50 s (12%)" in said
+    assert "reading 1.00 s (25 %), the network 2.50 s (62 %) and merging 0.50 s (12 %)" in said
     assert "Most of it goes into the network. The paper reports about 9 s" in said
 
 

@@ -63,7 +63,7 @@ def test_how_far_networks_came_is_counted_in_blocks_and_by_their_best_check():
     profile = {"updates": 500, "batch_size": 8, "width": 0.25}
     record = SimpleNamespace(paper=PAPER, history=history, published=SimpleNamespace(runs=[{"profile": profile}]))
     said = learning_state(record)
-    assert "0.25 times the channels and saw 0.5% of the blocks" in said
+    assert "0.25 times the channels and saw 0.5 % of the blocks" in said
     assert said.endswith(
         "2 of 3 trainings were best at one of their last two checks, so longer training might have helped them."
     )

@@ -86,7 +86,7 @@ def test_taps_that_meet_the_map_are_counted_with_a_convolution():
         assert chapter.met(rate, side) == pytest.approx(float(met))
     picture = chapter.taps((32, 5))
     picture._repr_html_()  # can be drawn
-    assert "5 × 5 pixels 0% at rate 6" in picture.alt
+    assert "5 × 5 pixels 0 % at rate 6" in picture.alt
 
 
 class Slices:
