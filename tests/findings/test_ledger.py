@@ -115,7 +115,9 @@ def test_a_phantom_comes_before_too_few_patients_and_before_other_images_in_plac
     for name, n, substituted in (("few", 6, {}), ("phantom-ct", 40, {}), ("other-images", 25, {"CT": "MR"})):
         given = cases({method: scores(dsc, n) for method, dsc in rows.items()}, cohort=name)
         publish(tmp_path / name, given, substituted=substituted)
-    assert line(tmp_path, "xue2020-56").source == "phantom-ct"
+    decided = line(tmp_path, "xue2020-56")
+    assert decided.source == "phantom-ct" and decided.on_phantom
+    assert f"On 25 patients of other-images (bench) it is {decided.verdict}: +0." in decided.reason  # the same scores
 
 
 def test_a_number_by_itself_is_decided_at_the_size_of_the_paper_only(tmp_path, few_resamples):

@@ -84,6 +84,11 @@ class Line:
         counted = [[int(each[name]) for each in numbers] for name in ("patients", "seeds")]
         return " / ".join(map(span, counted)) if numbers else ""
 
+    @property
+    def on_phantom(self) -> bool:
+        """Whether the records that decide are of a phantom."""
+        return self.cohort.startswith(PHANTOM)
+
 
 def claims(paper: str) -> list[Claim]:
     """The claims of a paper, from its YAML file.

@@ -14,6 +14,7 @@ import pandas as pd
 from npcrepro.findings import leakage
 from npcrepro.findings.claims import sensitivity
 from npcrepro.findings.claims.claim import Claim
+from npcrepro.findings.claims.decision import ENOUGH_PATIENTS
 from npcrepro.findings.claims.family import (
     DECIDED,
     FIRM,
@@ -32,7 +33,7 @@ from npcrepro.findings.claims.family import (
     claims,
     patients_wanted,
 )
-from npcrepro.findings.claims.source import Source, sources
+from npcrepro.findings.claims.source import PHANTOM, Source, best, rows_of, sources
 from npcrepro.findings.tally import tally, text_table
 from npcrepro.protocol import registry
 
@@ -54,7 +55,8 @@ def ledger(found: Sequence[Source] | None = None, keys: Iterable[str] = ()) -> l
     lines: list[Line] = []
     for paper in keys or registry.KEYS:
         first = Family(claims(paper), found)
-        listed, then = ([_steady(each, line) for line in each.lines()] for each in (first, first.controlled()))
+        families = first, first.controlled()
+        listed, then = ([_beside_patients(each, _steady(each, line)) for line in each.lines()] for each in families)
         pairs = zip(listed, then, strict=True)
         lines += [replace(one, control=other) if one.claim.control else one for one, other in pairs]
     return lines
@@ -69,6 +71,18 @@ def _steady(family: Family, line: Line) -> Line:
         return line
     reason = f"{line.reason} It hangs on one choice, {turning.choice}: {turning.after.verdict} then."
     return replace(line, verdict=NOT_SEEN if line.verdict == "refuted" else SEEN, reason=reason)
+
+
+def _beside_patients(family: Family, line: Line) -> Line:
+    """The line; where a phantom gives its verdict, with what records of enough patients say beside it."""
+    if line.verdict not in DECIDED or not line.on_phantom:
+        return line
+    other = best([each for each in family.found if not each.cohort.startswith(PHANTOM)], line.claim)
+    then = family.again(line.claim, other, rows_of(line.claim, other)) if other else line
+    if not other or min(part.numbers.get("patients", 0) for part in then.parts) < ENOUGH_PATIENTS:
+        return replace(line, reason=f"{line.reason} No record of {ENOUGH_PATIENTS} patients has these networks.")
+    told = f"On {then.patients.split(' / ')[0]} patients of {then.cohort} it is {then.verdict}: {then.effect}."
+    return replace(line, reason=f"{line.reason} {told}")
 
 
 def own(lines: Iterable[Line]) -> list[Line]:
