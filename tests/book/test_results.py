@@ -93,7 +93,10 @@ def test_a_difference_is_of_the_seeds_that_both_have(tmp_path):
     step = f"{dsc(8) - dsc(6):+.3f}"
     assert one.seed_by_seed("two-stage", "unet") == f"seed by seed {step} to {step}"
     assert one.means_by_seed("two-stage") == pytest.approx([dsc(8), dsc(2)])
-    expected = f"{step} (too few patients for an interval; seed 0, which both have)"
+    of_all = (dsc(8) + dsc(2)) / 2 - dsc(6)
+    assert one.of_all_seeds("two-stage", "unet") == pytest.approx(of_all)
+    shared = f"seed 0, which both have; {of_all:+.3f} with all seeds of each"
+    expected = f"{step} (too few patients for an interval; {shared})"
     assert one.difference_text("two-stage", "unet") == expected
     assert one.made.endswith("1 fold, seeds 0, 1 of 1 method, seed 0 of 1 method and seed 2 of 1 method")
     assert np.isnan(one.difference("fcn8", "unet").difference.mean)

@@ -116,7 +116,8 @@ def test_a_phantom_comes_before_too_few_patients_and_before_other_images_in_plac
         given = cases({method: scores(dsc, n) for method, dsc in rows.items()}, cohort=name)
         publish(tmp_path / name, given, substituted=substituted)
     decided = line(tmp_path, "xue2020-56")
-    assert decided.source == "phantom-ct" and decided.on_phantom
+    assert decided.source == "phantom-ct"
+    assert decided.on_phantom
     assert f"On 25 patients of other-images (bench) it is {decided.verdict}: +0." in decided.reason  # the same scores
 
 

@@ -54,7 +54,10 @@ AGREE = "These 95 % intervals over patients exclude 0, and all seeds agree in si
 DISAGREE = "These 95 % intervals over patients exclude 0, but seeds disagree in sign, so nothing is decided:"
 ONE_SEED = "These 95 % intervals over patients exclude 0, but rest on one seed:"
 TEST_DISAGREES = "These 95 % intervals over patients exclude 0, but the test (p after Holm) does not support it:"
-SHARED_SEEDS = "A difference uses only the seeds that both methods have, so it can differ from that of the means above."
+SHARED_SEEDS = (
+    "A difference uses only the seeds that both methods have, so it can differ from that of the means above. One that "
+    "is much smaller with all seeds hangs on which seeds are shared."
+)
 
 
 class Lesson:
@@ -246,6 +249,7 @@ class Lesson:
             kind = ONE_SEED if len(signs) == 1 else AGREE if signs.nunique() == 1 else DISAGREE
             kind = TEST_DISAGREES if p_values[pair] > tables.ALPHA else kind
             more = f"; {self.published.seed_by_seed(*pair)}" * (kind == DISAGREE)
+            more += self.published.all_seeds_text(*pair)
             told[kind].append(f"* *{tables.minus(self.paper, *pair)}* {_interval(found[pair], digits)}{more}")
         lists = [f"{kind}\n\n{line}" for kind, lines in told.items() if (line := "\n".join(lines))]
         rest = len(pairs) - len(clear)

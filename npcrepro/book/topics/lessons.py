@@ -67,8 +67,9 @@ def effects(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     """One row for each: the DSC of its first method minus the second, on the same patients and with the same seeds.
 
     ``paper``, ``kind``, ``what``, ``mean`` over patients with the ends ``low`` and ``high`` of its 95 % interval,
-    ``patients``, ``seeds``: the mean difference of each seed that both methods have, and ``all_low`` and ``all_high``,
-    the interval over patients and trainings (:func:`npcrepro.statistics.crossed`; ``nan`` of one seed).
+    ``patients``, ``seeds``: the mean difference of each seed that both methods have, ``of_all``: that of the means over
+    all seeds of each, and ``all_low`` and ``all_high``, the interval over patients and trainings
+    (:func:`npcrepro.statistics.crossed`; ``nan`` of one seed).
 
     Example:
         >>> effects(PROPOSED[-1:]).what[0]
@@ -83,9 +84,11 @@ def effects(contrasts: Sequence[Contrast]) -> pd.DataFrame:
         summary = statistics.summarise(wide.mean(axis=1))
         folds = runs.cases.groupby("patient").fold.first()[wide.index]
         about = registry.PAPERS[one.paper].short, one.kind, one.what
-        numbers = summary.mean, summary.low, summary.high, summary.n, wide.mean().tolist()
+        of_all = runs.of_all_seeds(one.first, one.second)
+        of_all = summary.mean if np.isnan(of_all) else of_all
+        numbers = summary.mean, summary.low, summary.high, summary.n, wide.mean().tolist(), of_all
         rows.append((*about, *numbers, *statistics.crossed(wide, folds)))
-    columns = ["paper", "kind", "what", "mean", "low", "high", "patients", "seeds", "all_low", "all_high"]
+    columns = ["paper", "kind", "what", "mean", "low", "high", "patients", "seeds", "of_all", "all_low", "all_high"]
     return pd.DataFrame(rows, columns=columns)
 
 

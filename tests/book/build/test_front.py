@@ -28,14 +28,15 @@ def test_every_paper_has_a_row_with_both_numbers(repository):
 
 def test_findings_hold_and_have_their_numbers(repository):
     first, second, third = front.findings(repository).splitlines()
-    failed, checks = map(int, re.search(r"(\d+) of (\d+) arithmetic checks fail", first).groups())
-    assert 0 < failed < checks
-    words = r"raises the Dice by (\S+)\*\* .+ interval (\S+) to (\S+)\)"
+    words = r"Of (\d+) checks .+, (\d+) break .+ In (\d+) more"
+    checks, broken, failed = map(int, re.search(words, first).groups())
+    assert 0 < broken < failed < checks
+    words = r"raised the Dice of a U-Net by (\S+)\*\* .+ interval (\S+) to (\S+)\)"
     gain, low, high = map(float, re.search(words, second).groups())
     assert 0 < low <= gain <= high
     ideas, large = map(int, re.search(r"Of (\d+) ideas of the papers, (\d+) gain more", third).groups())
     assert 2 * large < ideas  # "most"
-    assert "*absent structures count in the Dice loss* (+" in third
+    assert re.search(r"\*absent structures count in the Dice loss\* \(\+\S+; \+\S+ with all seeds of each\)", third)
     assert "With other seeds allowed for, their intervals include 0." in third
 
 
