@@ -79,7 +79,8 @@ def _facts(record: Record, method: Method) -> dict[str, str]:
         "trained on": f"{plural(len(fold['train']), 'patient')} of {config['cohort']}; "
         f"{plural(len(fold['validation']), 'other')} {for_what}",
         "tested on": f"{plural(len(fold['test']), 'patient')} of fold {fold['number']}" if fold["test"] else "nobody",
-        "images of training": f"{packed['reference'] or DASH} Licence: {packed['licence'] or DASH}",
+        "images of training": f"{packed['reference'] or DASH}. Licence: {packed['licence'] or DASH}",
+        "licence of the weights": "Apache-2.0, as the package",
         "network": f"width {profile['width']:g}, input of {' x '.join(map(str, size))} voxels",
         "training": training,
         "seed": str(config["seed"]),
@@ -96,8 +97,11 @@ def _scores(record: Record) -> str:
         return "Trained on all patients of the cohort, so that there are no scores."
     about = (
         "Means over the tested patients, without those with doubtful labels. A patient in whom nothing was found has "
-        "no HD95 and is not in its mean; n says how many have one."
+        "no HD95 and is not in its mean; n says how many have one. A large HD95 means marked voxels far "
+        "from the structure."
     )
+    if max(score["patients"] for score in scores.values()) == 1:
+        about += " One patient says nothing about others: the leaderboard of the book has more."
     lines = [about, "", "| structure | patients | DSC | sd | HD95 (mm) | n |", "|---|---|---|---|---|---|"]
     for structure, score in scores.items():
         forms = {"dsc": ".3f", "dsc_sd": ".3f", "hd95_mm": ".1f"}

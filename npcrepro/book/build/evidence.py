@@ -19,13 +19,15 @@ COHORTS = {
     "OpenKBP_OAR": (
         "planning CT of cancers of the head and neck",
         " from OpenKBP {cite:p}`babier2021`, MIT; of its 128 x 128 x 128 coarse voxels of dose planning, "
-        "112 x 72 x 72; all five organs are contoured in each case; some scans are cut off at an end",
+        "112 x 72 x 72; all five organs are contoured in each case, by whom is not stated; some scans are cut off at "
+        "an end",
     ),
     "OpenKBP_PTV70": ("planning target volumes of 70 Gy", " on the scans of `OpenKBP_OAR`"),
     "IBSI_STS": (
         "soft-tissue sarcomas",
         " from the validation set of the Image Biomarker Standardisation Initiative {cite:p}`vallieres2015`, "
-        "CC BY 3.0; T1 MRI, CT and PET on the grid of the T1",
+        "CC BY 3.0; T1 MRI, CT and PET on the grid of the T1; outlined on fat-suppressed T2, which is not among them, "
+        "and carried over by registration",
     ),
     "NPC_T2Slices": (
         "single T2 slices of NPC",
@@ -40,7 +42,7 @@ MADE_BY = {
     "precision": lambda run: run.get("precision", DASH),
     "torch": lambda run: run.get("versions", {}).get("torch", DASH),
     "Python": lambda run: run.get("python", DASH),
-    "commit": lambda run: f"`{run['git_commit'][:7]}`" if run.get("git_commit") else DASH,
+    "commit": lambda run: _commit(run.get("git_commit")),
     "made": lambda run: run["finished"][:10].replace("-", "\N{NON-BREAKING HYPHEN}"),
 }
 
@@ -55,6 +57,13 @@ def published_runs(root: Path) -> str:
         for record in records
     ]
     return "\n\n".join([markdown(list(map(_size_of, records))), markdown(methods), markdown(machines)])
+
+
+def _commit(commit: str | None) -> str:
+    """The commit that a run names, and whether the code had changes beside it."""
+    if not commit:
+        return DASH
+    return f"`{commit[:7]}`{', changed' * commit.endswith('-dirty')}"
 
 
 def _size_of(record: Published) -> dict[str, object]:

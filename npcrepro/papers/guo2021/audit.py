@@ -222,7 +222,7 @@ def edge_weight(reported: Reported) -> Finding:
 def vnet(reported: Reported) -> Finding:
     row, figures = _row(reported, "V-Net"), reported["text"]["figures_of_vnet"]
     filled = sum(row[name] is not None for name in ("dsc", "assd_mm", "f1"))
-    line = f"{filled} of 3 cells of its row are filled; figures {in_words(figures)} show its masks."
+    line = f"{filled} of 3 cells of its row are filled; the captions of figures {in_words(figures)} name it."
     return Finding("inconsistent" if figures and not filled else "consistent", (line,), {"filled": filled})
 
 
