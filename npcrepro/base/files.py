@@ -46,18 +46,19 @@ def writing_folder(path: Path) -> Iterator[Path]:
     Raises:
         InputError: no folder can be made there, or the disk is full.
     """
-    temporary = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}.tmp"
+    target = path.resolve()  # of a link, the folder that it leads to
+    temporary = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}.tmp"
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     try:
         yield temporary
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-        os.replace(temporary, path)
+        if target.is_dir() and not any(target.iterdir()):
+            target.rmdir()
+        os.replace(temporary, target)
     except OSError as error:
-        if _is_full(error, path.parent):
+        if _is_full(error, target.parent):
             raise InputError(f"cannot write {path}: the disk is full") from error
         raise
     finally:

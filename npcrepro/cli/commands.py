@@ -239,7 +239,10 @@ def train(
 @app.command()
 def predict(
     cohort: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder with imagesTs or imagesTr; labels are not needed.")
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="Folder with imagesTs or imagesTr, or a sample cohort; labels are not needed."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="OUT", help="Folder to write; has to be new or empty.")],
     run: Annotated[
@@ -248,7 +251,7 @@ def predict(
     weights: Annotated[
         str | None, typer.Option(metavar="NAME", help="Published weights in place of a run; `weights` lists them.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEFAULT.device,
+    device: Device = DEFAULT.device,
 ) -> None:
     """Segment every case of a folder with a trained network: OUT/CASE.nii.gz and a dataset.json.
 

@@ -9,9 +9,15 @@ import typer
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import plural
-from npcrepro.cli.options import DEFAULT, Json, Runs, print_json, print_table, three_numbers
+from npcrepro.cli.options import DEFAULT, Json, print_json, print_table, three_numbers
 
-CohortFolder = Annotated[Path, typer.Argument(metavar="COHORT", help="Folder in the nnU-Net raw layout.")]
+CohortFolder = Annotated[
+    Path,
+    typer.Argument(metavar="COHORT", help="Folder in the nnU-Net raw layout, or a sample cohort such as 'sample-ct'."),
+]
+PreparedIn = Annotated[
+    str, typer.Option("--runs", help="Folder for runs; the prepared cohort goes to `prepared` in it.")
+]
 NewCohort = Annotated[Path, typer.Argument(metavar="COHORT", help="Folder to write; has to be new or empty.")]
 PublicSet = Annotated[
     str, typer.Argument(metavar="SET", help="A set that 'data list' names, for instance npc-mri-277.")
@@ -51,7 +57,7 @@ def data_check(
 def data_describe(
     path: CohortFolder,
     table: Annotated[Path | None, typer.Option(help="Also write every row to this CSV file.")] = None,
-    runs: Annotated[str, typer.Option(help="Folder where the prepared cohort is kept.")] = DEFAULT.runs,
+    runs: PreparedIn = DEFAULT.runs,
 ) -> None:
     """Sizes of the structures of a cohort, and how well the intensity of each channel alone distinguishes them
     from their surroundings."""
@@ -74,7 +80,7 @@ def data_describe(
 @data.command("prepare")
 def data_prepare(
     path: CohortFolder,
-    runs: Runs = DEFAULT.runs,
+    runs: PreparedIn = DEFAULT.runs,
 ) -> None:
     """Write the checked, memory-mapped copy of a cohort from which everything trains; runs do this by themselves."""
     from npcrepro.cohorts.layout import read_cohort
@@ -111,7 +117,7 @@ def data_slices(
     patients: Annotated[
         int | None, typer.Option(help="Only the first so many patients without doubtful labels; by default all.")
     ] = None,
-    runs: Annotated[str, typer.Option(help="Folder where the prepared cohort is kept.")] = DEFAULT.runs,
+    runs: PreparedIn = DEFAULT.runs,
 ) -> None:
     """Write every slice that shows a structure as a case, to measure what splitting by slice does to the numbers."""
     from npcrepro.base.errors import pick

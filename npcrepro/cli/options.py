@@ -28,7 +28,7 @@ Methods = Annotated[
 ]
 Folds = Annotated[list[str] | None, typer.Option(help="Fold; several as 0,1 or given again; by default the profile's.")]
 Seeds = Annotated[list[str] | None, typer.Option(help="Seed; several as 0,1 or given again; by default 0.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda (an NVIDIA GPU), or auto: a GPU where there is one.")]
 Devices = Annotated[
     int,
     typer.Option(

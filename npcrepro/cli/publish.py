@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +12,15 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.files import sha256_of_file
 from npcrepro.base.wording import in_words, plural
 
-SHOWN = 5  # pseudonyms of each record that are named, for a person to look at
-
 
 def publish(
     archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="Zip file to write, or to check.")],
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUNS]...", help="Folder of runs, of one finished run, or of published runs."),
+        typer.Argument(
+            metavar="[RUNS]...",
+            help="Folder of runs, of one finished run, of published runs, or of published weights beside runs.",
+        ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Verify ARCHIVE instead of writing it.")] = False,
     into: Annotated[
@@ -40,10 +42,9 @@ def publish(
 
     found = archives.check(archive, into) if check else archives.pack(archive, runs or [])
     for each in found:
-        patients = sorted(set(each.cases.patient))
-        typer.echo(
-            f"{each.folder.name}: {plural(len(each.runs), 'run')} of {in_words(each.methods)}; {_named(patients)}"
-        )
+        folds = [fold[part] for fold in each.folds.values() for part in ("train", "validation", "test")]
+        names = sorted({*each.cases.patient, *each.cases.case, *chain.from_iterable(folds)})
+        typer.echo(f"{each.folder.name}: {plural(len(each.runs), 'run')} of {in_words(each.methods)}; {_named(names)}")
     if not check:
         typer.echo(
             "Look at these names: no program can tell a pseudonym from a name. Nothing else says who a patient is."
@@ -52,9 +53,8 @@ def publish(
         return
     typer.echo(f"{archive}: sums, fields, names and code are in order; sha256 {sha256_of_file(archive)}")
     if into:
-        typer.echo(f"added to {into}: {in_words([each.folder.name for each in found])}")
+        typer.echo(f"in {into}: {in_words([each.folder.name for each in found])}")
 
 
-def _named(patients: list[str]) -> str:
-    more = ", ..." if len(patients) > SHOWN else ""
-    return f"{plural(len(patients), 'patient')}: {', '.join(patients[:SHOWN])}{more}"
+def _named(names: list[str]) -> str:
+    return f"{plural(len(names), 'name')} of patients and cases: {', '.join(names)}"

@@ -35,7 +35,10 @@ def score(
         ),
     ] = None,
     convention: Annotated[
-        str, typer.Option(help="Surface on the screen: surfel or voxel. Files hold both.")
+        str,
+        typer.Option(
+            help="Distances on the screen: surfel (surface elements) or voxel (voxels of the border). Files hold both."
+        ),
     ] = "surfel",
     undefined: Annotated[
         str, typer.Option(help="How to count a value that an empty mask leaves undefined: worst, leave-out or one.")

@@ -196,6 +196,10 @@ def _channels(header: dict[str, Any], defects: Defects) -> tuple[str, ...] | Non
         cause = 'channels are numbered from "0", as in {"0": "T1", "1": "CT"}'
         defects.header("'channel_names' does not number the channels", names, cause)
         return None
+    if len(set(names.values())) < len(names):
+        problem = "'channel_names' gives two channels the same name"
+        defects.header(problem, names, "an entry was copied and not renamed")
+        return None
     return tuple(names[str(i)] for i in range(len(names)))
 
 
@@ -215,6 +219,9 @@ def _structures(header: dict[str, Any], defects: Defects) -> Structures | None:
     elif "ignore" in labels:
         problem = "'labels' has an ignore label, which is not supported"
         cause = "drawn for nnU-Net on a part of the image; leave those cases out, or draw them to the end"
+    elif "" in labels:
+        problem = "'labels' has a structure without a name"
+        cause = "an entry was begun and not finished"
     elif len(labels) < 2:
         problem = "'labels' has no structure"
         cause = f"only the background was entered; {cause}"

@@ -1,6 +1,5 @@
 """A cohort as memory-mapped NumPy files, checked once, so that training needs no image library."""
 
-import hashlib
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ import numpy as np
 
 from npcrepro.base.code_hash import code_sha256
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import read_json, sha256_of, write_json, writing_folder
+from npcrepro.base.files import read_json, sha256_of, sha256_of_file, write_json, writing_folder
 from npcrepro.cohorts.check import inspect_case
 from npcrepro.cohorts.cohort import NO_IMAGE, Case, Cohort
 from npcrepro.cohorts.defects import Refused, likely_cause
@@ -187,8 +186,7 @@ def fingerprint(cohort: Cohort, cache: Path | None = None) -> str:
         try:
             stat, key = path.stat(), str(path.resolve())
             if known.get(key, [])[:2] != [stat.st_size, stat.st_mtime_ns]:
-                with open(path, "rb") as file:
-                    known[key] = [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
+                known[key] = [stat.st_size, stat.st_mtime_ns, sha256_of_file(path)]
         except OSError as problem:
             raise unreadable(path, problem, "moved or removed since the cohort was read") from None
         return known[key][2]

@@ -87,8 +87,9 @@ def _read(table: Path) -> list[dict[str, str]]:
             raise InputError(f"{table}: {times} columns are called {name!r}: {cause}")
     rows = [row for _, row in numbered]
     if not rows or "case" not in rows[0]:
-        found = ", ".join(map(str, rows[0])) if rows else "no row"
-        raise InputError(f"{table}: a table needs the column 'case' and a row for each case; found: {found}")
+        found = ", ".join(str(name) for name in rows[0] if name) if rows else "no row"
+        cause = "; a first line such as sep=; has to go" * found.startswith("sep=")
+        raise InputError(f"{table}: a table needs the column 'case' and a row for each case; found: {found}{cause}")
     for number, row in numbered:
         if None in row or None in row.values():
             cause = "a comma too many, or a name with a comma and no quotes"

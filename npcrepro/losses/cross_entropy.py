@@ -20,7 +20,8 @@ class CrossEntropyLoss:
         target: how the label is brought to the size of the logits, see :func:`reduce_label`.
 
     Shape:
-        logits ``(B, C, *small)``, label ``(B, C, *full)`` in [0, 1]; returns a scalar >= 0.
+        logits ``(B, C, *small)``, label ``(B, C, *full)`` in [0, 1]; returns a scalar >= 0. A structure that
+        was not contoured (255) is not foreseen.
 
     Example:
         >>> import torch
@@ -75,7 +76,8 @@ class DeepSupervisionLoss:
 
     Shape:
         logits ``(B, 1 + S, ...)``, or a tuple of such tensors of which the last is the largest; label ``(B, S, ...)``
-        as in :class:`DiceLoss`. Returns a scalar >= 0.
+        as in :class:`DiceLoss`. Returns a scalar, >= 0 where no two structures overlap. Where they do, the share of the
+        background is below 0 and the loss has no lower bound; a run is refused then.
 
     Source:
         Isensee et al., nnU-Net, Nature Methods 2021;18:203-211. Differs: a smoothing of 1 in place of 1e-5, and shares

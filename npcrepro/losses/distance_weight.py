@@ -23,7 +23,8 @@ def distance_weight(mask: np.ndarray, spacing_mm: Sequence[float], form: str) ->
 
     Args:
         mask: ``(z, y, x)``, bool. What lies outside the array is background.
-        spacing_mm: ``(z, y, x)``.
+        spacing_mm: ``(z, y, x)``, positive. Distances are exact for cubic voxels, which blocks have. Otherwise a
+            boundary across a thick slice counts as deeper than it is, by up to the difference of the spacings.
         form: ``"core"`` is as printed: distance to the boundary in mm plus 1 inside, 1 outside. ``"boundary"`` is the
             reverse: it is largest on both sides of the boundary, as large as ``"core"`` is in the middle, and falls by
             1 for each mm, down to 1. ``"exponential"`` is 11 on both sides of the boundary and falls to 1.

@@ -25,8 +25,8 @@ def reduce_label(label: Tensor, size: tuple[int, ...], how: str = "area") -> Ten
         ``(B, C, *size)``, float.
 
     Raises:
-        InputError: unknown ``how``.
-        ValueError: ``size`` does not divide the size of the label.
+        InputError: unknown ``how``, where the sizes differ.
+        ValueError: ``size`` does not divide the size of the label, or has another number of axes.
 
     Example:
         >>> import torch

@@ -61,7 +61,8 @@ def measure(
         axes: where the x, y and z axes point to.
 
     Raises:
-        ValueError: shapes differ, the masks are not 3-D, or the spacing is none.
+        ValueError: shapes differ, the masks are not 3-D, or a spacing is not positive. That there are three spacings
+            and three letters of ``axes`` is taken for granted.
 
     Example:
         >>> mask = np.zeros((4, 8, 8), bool)
@@ -181,7 +182,8 @@ def side_distances(
     A point of a surface is on the side towards which its vector from the reference's centre of mass has its largest
     component, in mm; on several where they are equal. As for MASD, the mean over the points of the reference and that
     over the points of the prediction are averaged; where one surface has no point on a side, the other counts alone.
-    ``nan`` if a mask is empty, and on the two sides that one slice does not have.
+    ``nan`` if a mask is empty, on a side on which neither surface has a point, and on the two sides that one slice does
+    not have.
 
     Args:
         prediction, reference: ``(z, y, x)``, or ``(y, x)`` for one slice.

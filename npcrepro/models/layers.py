@@ -116,7 +116,8 @@ def receptive_field(network: nn.Module, in_channels: int, size: tuple[int, int, 
     depends then has a gradient.
 
     Args:
-        network: ``(B, in_channels, D, H, W)`` to logits ``(B, C, D, H, W)``; it is not changed.
+        network: ``(B, in_channels, D, H, W)`` to logits ``(B, C, D, H, W)``; it is not changed. Its weights are
+            fresh: running means of a training may switch units off. A maximum pooling with holes counts without them.
         size: of the block, ``(z, y, x)``. A field that reaches beyond the block is counted up to its border.
 
     Example:

@@ -59,6 +59,9 @@ class Settings:
             raise InputError("parameter seeds=[] names no seed; one run is made for each seed, so give at least one")
         if not isinstance(self.private, bool):
             raise InputError(f"parameter private={self.private!r} is neither true nor false")
+        for name in ("profile", "device"):
+            if not isinstance(value := getattr(self, name), str):
+                raise InputError(f"parameter {name}={value!r} is not one name; write it without brackets")
         one_of(DEVICES, self.device, "device")
 
     @classmethod
@@ -69,11 +72,13 @@ class Settings:
             InputError: a variable that is no parameter. papermill accepts a misspelt parameter without complaint.
         """
         plain = (str, int, float, bool, list, tuple, dict, type(None))
+        fields = [field.name for field in dataclasses.fields(cls)]
         given: dict[str, Any] = {
             name: value
             for name, value in variables.items()
-            if isinstance(value, plain) and not name.startswith("_") and name not in ("In", "Out")
+            # A parameter counts whatever it is: a range of seeds is refused, not left out.
+            if name in fields or (isinstance(value, plain) and not name.startswith("_") and name not in ("In", "Out"))
         }
         for name in given:
-            one_of((field.name for field in dataclasses.fields(cls)), name, "parameter")
+            one_of(fields, name, "parameter")
         return cls(**given)

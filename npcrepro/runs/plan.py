@@ -33,11 +33,18 @@ def plan(paper: Paper, settings: Settings, cohort: Cohort) -> list[Configuration
     """The runs that settings ask for: methods x seeds x folds. :func:`in_order` adds the runs that these use.
 
     Raises:
-        InputError: a method, profile or fold that is not there, or too few patients.
+        InputError: a method, profile or fold that is not there, too few patients, or structures that overlap where the
+            loss of a method has no lower bound then.
     """
     paper, profile = paper.at(settings.profile), paper.profile(settings.profile)
     names = settings.methods or profile.methods or (paper.methods[0].name,)
     methods = [paper.method(name).on(cohort.structures) for name in names]
+    for method in methods:
+        codes = [code for name in method.structures for code in cohort.structures.get(name, ())]
+        bottomless = any(stage.loss and stage.loss.target.endswith(":DeepSupervisionLoss") for stage in method.stages)
+        if bottomless and len(set(codes)) < len(codes):
+            cause = "its loss has no lower bound where they do; leave out those that lie inside others"
+            raise InputError(f"{method.full_name}: structures of cohort {cohort.name} overlap, and {cause}")
     split = split_patients(cohort, **paper.split)
     there = {str(fold.number): fold for fold in split.folds}
     folds = [pick(there, str(number), f"fold of cohort {cohort.name}") for number in settings.folds]

@@ -246,7 +246,7 @@ def read_published(folder: Path | str) -> Published:
     """Published runs.
 
     Raises:
-        InputError: nothing is published there.
+        InputError: nothing is published there, or its ``runs.json`` is damaged.
 
     Example:
         >>> published = read_published(RESULTS / "luo2020-openkbp")
@@ -255,4 +255,11 @@ def read_published(folder: Path | str) -> Published:
     """
     if not (Path(folder) / "runs.json").exists():
         raise InputError(f"{folder} holds no published runs (no runs.json)")
-    return Published(Path(folder))
+    found = Published(Path(folder))
+    try:
+        complete = bool(found.runs) and found.methods is not None
+    except (KeyError, TypeError, ValueError):
+        complete = False
+    if not complete:
+        raise InputError(f"{folder}/runs.json is damaged: cut off, or edited by hand; copy the folder again")
+    return found

@@ -81,7 +81,7 @@ class BlockData(Data):
         enlarge: whole factor on ``matrix``.
 
     Raises:
-        InputError: an option out of its range, mirrored blocks with structures of a side, and see
+        InputError: ``tumour_share`` or ``overlap`` out of its range, mirrored blocks with structures of a side, and see
             :func:`npcrepro.sampling.head.tell_what_is_cut_off`.
     """
 

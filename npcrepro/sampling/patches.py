@@ -39,13 +39,15 @@ class PatchData(Data):
 
     Images are brought to one spacing. CT is cut at percentiles of the structures of all training patients, and brought
     to their mean and standard deviation; another channel to mean 0 and standard deviation 1 of each image. A part of
-    the patches holds a structure for certain, each structure of a case as likely as the others; the rest lie anywhere,
-    also where nothing is to be found. In testing, patches overlap, and count the more the nearer to their middle.
+    the patches holds a structure where its case shows one, each structure as likely as the others; the rest lie
+    anywhere, also where nothing is to be found. In testing, patches overlap, and count the more the nearer to their
+    middle.
 
     Args:
         cohort, channels, structures: see :class:`npcrepro.sampling.samples.Data`.
         matrix: ``(y, x)`` for networks of slices, or ``(z, y, x)``; as many voxels as a patch has at most.
-        holding: share of the patches of a batch, rounded up, that hold a structure.
+        holding: share of the patches of a batch, rounded up, that hold a structure, if the case that is drawn shows
+            one.
         overlap: share of a side by which neighbouring patches overlap in testing, in [0, 1).
         enlarge: whole factor on ``matrix``.
         windows: ranges of Hounsfield units in place of percentiles; each brings every channel from its range to -1 to 1

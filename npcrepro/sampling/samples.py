@@ -173,7 +173,8 @@ def normalise(image: Tensor, how: str) -> Tensor:
     Args:
         image: ``(B, C, ...)``.
         how: ``"zscore"`` (mean 0, sd 1), ``"mean"`` (what is above the minimum, divided by its mean), ``"percentiles"``
-            (0 to 1 between the percentiles 1 and 99 of each channel, clipped) or ``"none"``.
+            (0 to 1 between the percentiles 1 and 99 of each channel, clipped) or ``"none"``. Images that vary by less
+            than about 1e-7 come out too small: bring them to other units before.
 
     Returns:
         The same shape; a constant image becomes 0 under all but ``"none"``.

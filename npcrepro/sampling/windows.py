@@ -120,7 +120,8 @@ class WindowData(Data):
         cohort: see :class:`npcrepro.sampling.samples.Data`. A series that a case lacks is zero in all windows.
         matrix: ``(z, y, x)`` of a window.
         channels, structures: see :class:`npcrepro.sampling.samples.Data`.
-        step: slices from one window to the next; the last one ends with the volume.
+        step: slices from one window to the next, from 1 to the depth of a window (what lies between two windows would
+            have the probability 0); the last one ends with the volume.
         shift: training moves the middle of a window by up to so many voxels ``(z, y, x)`` at the printed matrix of
             16 x 256 x 256; scaled to ``matrix``.
         clip: ranges after normalisation by name of the channel. Others are clipped to `PERCENTILES` of the body.

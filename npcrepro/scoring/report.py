@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import write_json, writing
+from npcrepro.base.files import check_writable, write_json, writing
 from npcrepro.base.wording import DASH, signed
 from npcrepro.scoring.scores import Scores
 from npcrepro.scoring.summary import compare, rank, summarise
@@ -47,10 +47,13 @@ def check_out(path: Path) -> None:
     """Refuse a file that `write` cannot write, before anything is computed.
 
     Raises:
-        InputError: neither CSV nor JSON.
+        InputError: neither CSV nor JSON, or a place that cannot be written to.
     """
     if path.suffix not in (".csv", ".json"):
         raise InputError(f"--out {path} ends with neither .csv (rows of cases) nor .json (everything)")
+    check_writable(path.parent)
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder")
 
 
 def write(scores: Scores, path: Path, rule: str, convention: str) -> None:

@@ -72,11 +72,11 @@ def rank(scores: Scores, rule: str = "worst") -> pd.DataFrame:
 
     Returns:
         One row for each structure and prediction; ``share_first`` is how often it is first, alone or with others. No
-        rows for a single prediction, or where no patient has a value of every prediction.
+        rows for a single prediction, or where fewer than three patients have a value of every prediction.
     """
     rows = []
     for structure, wide in _wide(scores, "dsc", rule):
-        if len(wide.columns) < 2 or not len(wide.dropna()):
+        if len(wide.columns) < 2 or len(wide.dropna()) < 3:
             continue
         for each in statistics.rank_stability({name: wide[name] for name in wide}):
             about = {"structure": structure, "prediction": each.method, "n": len(wide.dropna()), "rank": each.rank}

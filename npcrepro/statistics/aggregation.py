@@ -61,6 +61,12 @@ def fill(
         raise ValueError("an infinite value has no mean; metrics give nan and a status instead")
     if rule == "worst" and worst is None:
         raise ValueError("the rule 'worst' needs the worst value of the metric")
+    if worst is not None and np.isinf(worst).any():
+        raise ValueError(
+            "an infinite worst value has no mean; give the largest that can be, as the diagonal of an image"
+        )
+    if worst is not None and np.ndim(worst) and np.shape(worst) != filled.shape:
+        raise ValueError(f"{np.size(worst)} worst values for {len(filled)} values")
     if rule == "both_empty_is_one" and statuses is None:
         raise ValueError("the rule 'both_empty_is_one' needs the status of each value")
     if statuses is not None and len(statuses) != len(filled):

@@ -27,7 +27,7 @@ class PairedTest:
         wilcoxon_p: signed-rank test as a check; patients without a difference are ranked and belong to neither side
             (Pratt 1959).
         effect_size: mean over sd of the differences (Cohen's d_z), corrected for few patients (Hedges 1981); ``nan``
-            where they do not vary.
+            where they do not vary, and for n < 3.
         rank_biserial: rank sum of the positive differences minus that of the negative ones over all ranks, -1 to 1.
         above, equal, below: patients with a positive, no and a negative difference.
     """
@@ -132,7 +132,8 @@ class SpreadTest:
     Attributes:
         n: pairs in which both values are known.
         ratio: sd of the first over sd of the second; ``nan`` where the second does not vary.
-        interval, interval_90: 95 % and 90 % bootstrap intervals of the ratio.
+        interval, interval_90: 95 % and 90 % bootstrap intervals of the ratio; ``nan`` for fewer than six patients, and
+            often for six or seven, because a resample that draws one patient alone has no ratio.
         p: Pitman-Morgan test of equal variances: t-test of the correlation between sum and difference. It assumes
             normal values; with heavy tails trust the interval.
         correlation: of the two methods over patients.
@@ -164,11 +165,11 @@ def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0, margin: f
     """
     if margin is not None and not margin > 1:
         raise ValueError(f"a margin of a ratio is above 1, got {margin}")
-    one, other = known(columns(first, second))
+    one, other = np.round(known(columns(first, second)), DECIMALS)
     n = len(one)
     if n < 3 or np.ptp(other) == 0:
         return SpreadTest(n)
-    total, difference = one + other, np.round(one - other, DECIMALS)
+    total, difference = np.round(one + other, DECIMALS), np.round(one - other, DECIMALS)
     constant, p_alike = np.ptp(difference) == 0 or np.ptp(total) == 0, nan
     if margin is not None and np.ptp(one):
         sides = {"greater": other / margin, "less": other * margin}
@@ -213,7 +214,7 @@ def _sign_flip(differences: np.ndarray, alternative: str, seed: int) -> float:
 
 
 def _effect_size(summary: Summary) -> float:
-    if isnan(summary.sd) or summary.sd == 0:
+    if isnan(summary.sd) or summary.smallest == summary.largest:
         return nan
     free = summary.n - 1
     correction = exp(special.gammaln(free / 2) - special.gammaln((free - 1) / 2)) / sqrt(free / 2) if free > 1 else nan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import asinh, atanh, isnan, nan, sqrt
+from math import asinh, atanh, inf, isnan, nan, sqrt
 
 from scipy import optimize, stats
 
@@ -41,14 +41,14 @@ def patients_needed(effect: float, sd: float, equivalence: bool = False) -> int:
         sd: of the paired differences.
 
     Raises:
-        ValueError: an effect of 0, which no number of patients shows.
+        ValueError: an effect of 0, or an sd that is not positive and finite, which no number of patients shows.
 
     Example:
         >>> patients_needed(0.02, sd=0.08)
         128
     """
-    if not abs(effect) > 0 or not sd > 0:
-        raise ValueError(f"effect and sd have to differ from 0, got {effect} and {sd}")
+    if not abs(effect) > 0 or not 0 < sd < inf:
+        raise ValueError(f"effect {effect} and sd {sd}: an effect other than 0 and a positive sd are needed")
     chance = _chance_of_equivalence if equivalence else _chance_of_difference
     few, enough = 1, 2
     while chance(enough, abs(effect) / sd) < CHANCE:
@@ -67,7 +67,8 @@ def detectable_spread(n: int, correlation: float) -> float:
         correlation: of the two methods over patients.
 
     Returns:
-        ``nan`` for fewer than four patients or an unknown correlation. Its inverse is the ratio below 1.
+        ``nan`` for fewer than four patients or an unknown correlation; 1 for a correlation of 1 or -1, as every
+        difference shows then. Its inverse is the ratio below 1.
     """
     if n < 4 or isnan(correlation):
         return nan

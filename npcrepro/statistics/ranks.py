@@ -41,7 +41,7 @@ def rank_stability(values: Mapping[str, ArrayLike], seed: int = 0) -> list[Rank]
             :func:`npcrepro.statistics.fill`.
 
     Returns:
-        The methods, best first.
+        The methods, best first. Fewer than three patients say nothing of others: every resample is much the same.
 
     Raises:
         ValueError: no method, or no patient with a value of every method.

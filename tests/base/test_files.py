@@ -1,7 +1,7 @@
 import pytest
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import check_writable, write_text, writing
+from npcrepro.base.files import check_writable, write_text, writing, writing_folder
 
 
 def test_a_file_is_replaced_or_left_as_it_was_and_the_old_one_is_there_meanwhile(tmp_path):
@@ -21,6 +21,15 @@ def test_a_file_is_replaced_or_left_as_it_was_and_the_old_one_is_there_meanwhile
     write_text(path, "new\n")
     assert path.read_text() == "new\n"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_link_as_destination_leads_to_the_folder_that_is_written(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    with writing_folder(tmp_path / "link") as temporary:
+        write_text(temporary / "a.txt", "x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "a.txt").read_text() == "x"
 
 
 def test_a_file_that_cannot_be_written_is_an_error_in_one_line(tmp_path):

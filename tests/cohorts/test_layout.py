@@ -90,10 +90,12 @@ NO_CODES = {"labels": {"0": "background", "1": "GTVp"}}
     [
         ({"labels": None}, "missing field .labels"),
         ({"channel_names": None, "modality": {"0": "T1"}}, "missing field .channel_names.*v1 wrote 'modality'"),
+        ({"channel_names": {"0": "T1", "1": "T1"}}, "two channels the same name.* cause: an entry was copied"),
         ({"file_ending": "nii.gz"}, "'file_ending' has no dot"),
         ({"file_ending": ".nii"}, r"'file_ending' is .nii but the files end with .nii.gz"),
         (NO_CODES, "'labels' does not map names .*: nnU-Net v1 has numbers as names"),
         ({"labels": {"GTVp": 1}}, "no background 0 .* cause: it was left out"),
+        ({"labels": {"background": 0, "": 1}}, "a structure without a name"),
         ({"labels": {"background": 0, "GTVp": 1, "GTVnd": 1}}, "the same integers .* cause: an entry was copied"),
         ({"labels": {"background": 0, "CTV2": [1, 70000]}}, "integers, from 0 to 65,535 .* cause: it looks like"),
         ({"labels": {"background": 0, "GTVp": [0, 1]}}, "gives 0, .* cause: structures were counted from 0"),

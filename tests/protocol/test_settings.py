@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from npcrepro.protocol.settings import Settings
         ({"seeds": []}, r"names no seed"),
         ({"seeds": [True]}, r"parameter seeds=.True. has to be a list of int values"),
         ({"cohort": 2024}, r"parameter cohort=2024 is not the path of a folder: .* needs ./ before it"),
+        ({"device": ["cpu"]}, r"parameter device=\['cpu'\] is not one name"),
         ({"private": "yes"}, r"parameter private=.yes. is neither true nor false"),
     ],
 )
@@ -31,5 +33,9 @@ def test_the_variables_of_a_notebook():
     variables = {"__name__": "__main__", "_i1": "profile = 'smoke'", "In": ["", "x"], "Out": {}, "json": json}
     chosen = {"exit": exit, "profile": "smoke", "seeds": [0, 1], "methods": []}
     assert Settings.from_notebook(variables | chosen) == Settings(profile="smoke", seeds=(0, 1))
+    # No parameter is left out for its type: the default would run in its place.
+    assert Settings.from_notebook({"cohort": Path("mine")}).cohort == "mine"
+    with pytest.raises(InputError, match="seeds=range"):
+        Settings.from_notebook({"seeds": range(3)})
     with pytest.raises(InputError, match=r"unknown parameter 'seed'; did you mean 'seeds'\?"):
         Settings.from_notebook({"profile": "smoke", "seed": 1})

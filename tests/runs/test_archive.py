@@ -210,9 +210,12 @@ def test_the_command(made, tmp_path, call):
     status, out, err = call("publish", tmp_path / "out.zip", made.folder / "runs")
     assert (status, err) == (0, "")
     assert out.splitlines()[0].startswith(f"{NAME}: 2 runs of stepwise; ")
+    # Patients of training and validation travel, too.
+    fold = made.records[0].config["fold"]
+    assert all(name in out.splitlines()[0] for part in ("train", "validation", "test") for name in fold[part])
     assert "no program can tell a pseudonym from a name" in out
     status, out, _ = call("publish", "--check", tmp_path / "out.zip", "--into", tmp_path / "results")
-    assert (status, out.splitlines()[-1]) == (0, f"added to {tmp_path / 'results'}: {NAME}")
+    assert (status, out.splitlines()[-1]) == (0, f"in {tmp_path / 'results'}: {NAME}")
     for arguments, words in (
         (["x.zip"], "needs the folder of runs"),
         (["x.zip", "runs", "--check"], "takes an archive alone"),

@@ -54,6 +54,9 @@ def test_nothing_to_publish_and_nothing_published_are_errors(tmp_path, results):
     assert not results.exists()
     with pytest.raises(InputError, match="holds no published runs"):
         read_published(tmp_path)
+    (tmp_path / "runs.json").write_text('{"runs": [')
+    with pytest.raises(InputError, match=r"runs\.json is damaged: cut off"):
+        read_published(tmp_path)
     publish([record_at(tmp_path / "runs")], results)
     (results / "cases-stepwise.csv").unlink()
     with pytest.raises(InputError, match="but no table cases-METHOD"):

@@ -120,6 +120,7 @@ def test_effect_size_is_corrected_for_few_patients():
     many = one_sample(np.random.default_rng(0).normal(1, 1, 200))
     assert many.effect_size == pytest.approx(many.difference.mean / many.difference.sd, rel=0.005)
     assert isnan(one_sample([0.1] * 5).effect_size)
+    assert isnan(paired([0.8] * 3, [0.7] * 3).effect_size)  # the same up to rounding
 
 
 def test_equivalence_against_all_signs():
@@ -149,6 +150,7 @@ def test_pitman_morgan_against_its_formula():
     assert test.p == pytest.approx(2 * stats.t.sf(abs(t), 28))
     assert (test.ratio, test.correlation) == (pytest.approx(f**0.5), pytest.approx(r))
     assert test.interval.low < test.interval_90.low < test.ratio < test.interval_90.high < test.interval.high
+    assert isnan(compare_spread([0.1, 0.2, 0.3, 0.4], [0.3, 0.3, 0.1 + 0.2, 0.3]).ratio)
     back = compare_spread(second, first)
     assert (back.ratio, back.p) == (pytest.approx(1 / test.ratio), pytest.approx(test.p))
 

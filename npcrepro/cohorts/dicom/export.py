@@ -95,7 +95,7 @@ def parse_structures(pairs: Sequence[str]) -> Structures:
     """Codes of each structure from texts such as ``GTVp=1``, or ``GTVp=1,3`` where structures overlap."""
     found = {}
     for pair in pairs:
-        match = re.fullmatch(r"(.*[^=\s])\s*=\s*([0-9]{1,5}(?:,[0-9]{1,5})*)", pair)
+        match = re.fullmatch(r"([^=]*[^=\s])\s*=\s*([0-9]{1,5}(?:,[0-9]{1,5})*)", pair)
         if not match:
             raise InputError(f"structure {pair!r} does not look like GTVp=1, or GTVp=1,3 for several codes")
         found[match[1]] = tuple(int(code) for code in match[2].split(","))

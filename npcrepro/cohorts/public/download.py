@@ -1,7 +1,6 @@
 """Download public sets, where a transfer that was interrupted goes on, and unpack them in one piece or not at all."""
 
 import errno
-import hashlib
 import re
 import shutil
 import ssl
@@ -14,7 +13,7 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.files import writing_folder
+from npcrepro.base.files import sha256_of_file, writing_folder
 from npcrepro.base.progress import Report
 from npcrepro.base.wording import percent
 from npcrepro.cohorts.public.sets import Download, PublicSet
@@ -136,8 +135,7 @@ def _transfer(file: Download, part: Path, report: Report) -> bool:
 
 
 def _check_sum(path: Path, file: Download, report: Report) -> None:
-    with path.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+    found = sha256_of_file(path)
     if file.sha256 is None:
         report(f"{file.name}: sha256 {found}; the publisher gives none to compare with")
     elif found != file.sha256:

@@ -29,7 +29,8 @@ def plain_unet(in_channels: int, out_channels: int, width: float = 1.0, dimensio
         dimensions: 2 or 3.
 
     Shape:
-        ``(B, in_channels, [D,] H, W)`` to logits ``(B, out_channels, [D,] H, W)``; sizes of at least 16.
+        ``(B, in_channels, [D,] H, W)`` to logits ``(B, out_channels, [D,] H, W)``; sizes of at least 16, one of them of
+        at least 32, so that the coarsest maps have more than one voxel.
 
     Example:
         >>> import torch
@@ -52,11 +53,11 @@ def nnunet_unet(
     Args:
         width: factor on the channel numbers 32, 64, 128, 256, 320, of which the first ``levels`` are taken.
         dimensions: 2 or 3.
-        levels: resolutions, at most five, each half of the one above along all axes.
+        levels: resolutions, three to five, each half of the one above along all axes.
 
     Shape:
         ``(B, in_channels, [D,] H, W)`` to logits ``(B, out_channels, [D,] H, W)``; sides that ``2 ** (levels - 1)``
-        divides.
+        divides, so large that the coarsest maps have more than one voxel.
 
     Source:
         Isensee et al., nnU-Net, Nature Methods 2021;18:203-211.

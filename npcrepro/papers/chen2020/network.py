@@ -277,7 +277,7 @@ class MMFNet(nn.Module):
     """An encoder for each MRI sequence, fusion blocks on the skips, and one decoder.
 
     Args:
-        in_channels: sequences of the image, one channel each.
+        in_channels: sequences of the image, one channel each; channels behind these are not looked at.
         width: factor on all channel numbers.
         skips, bottom: how the maps of the sequences become one: ``"block"`` (:class:`FusionBlock`), ``"concat"`` or
             ``"sum"``. With ``"concat"`` for both it is the multi-encoder network without fusion blocks.

@@ -20,7 +20,8 @@ class DistanceFocalLoss:
     Shape:
         logits ``(B, 1 + S, ...)`` with background first, label ``(B, S, ...)`` of 0 and 1, weight ``(B, S, ...)`` >= 0;
         without a weight each voxel counts 1. Returns a scalar >= 0. A structure that was not contoured takes no part,
-        as in :class:`DiceLoss`; if nothing is left, the loss is zero, with zero gradient.
+        as in :class:`DiceLoss`; if nothing is left, the loss is zero and its gradient ``nan``; blocks of
+        such cases are not drawn.
 
     Raises:
         ValueError: numbers of channels of logits and label that do not go together.
