@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npcrepro.base.code_hash import PACKAGE
+from npcrepro.base.wording import plural
 from npcrepro.protocol import registry
 
 KINDS = {
@@ -84,7 +85,8 @@ def _tags(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def page(entries: Iterable[Departure], repository: str) -> str:
-    """The departures as MyST: one table for each paper, every row with a link to its line.
+    """The departures as MyST, for each paper: what differs as a table, the others below it to unfold; every row with a
+    link to its line.
 
     Args:
         entries: from :func:`departures`.
@@ -99,14 +101,18 @@ def page(entries: Iterable[Departure], repository: str) -> str:
         if not rows:
             continue
         counts = ", ".join(f"{sum(r.kind == kind for r in rows)} {kind}" for kind in KINDS)
-        lines += [f"## {title}", "", f"{len(rows)} entries: {counts}.", ""]
-        lines += ["| kind | what | where |", "|---|---|---|"]
-        for row in rows:
-            link = f"{repository}/blob/main/{row.path}#L{row.line}"
-            where = f"{row.path.split('/', 1)[-1]}:{row.line}"
-            lines.append(f"| {row.kind} | {_plain(row.what)} | [`{where}`]({link}) |")
-        lines.append("")
+        lines += [f"## {title}", "", f"{len(rows)} lines: {counts}.", ""]
+        for kind in reversed(KINDS):
+            mine = [row for row in rows if row.kind == kind]
+            table = ["| what | where |", "|---|---|", *(_row(row, repository) for row in mine)]
+            folded = [f":::{{dropdown}} {plural(len(mine), 'line')} {kind}", *table, ":::"]
+            lines += [*(table if kind == "DIFFERS" else folded), ""] if mine else []
     return "\n".join(lines)
+
+
+def _row(entry: Departure, repository: str) -> str:
+    where = f"{entry.path.split('/', 1)[-1]}:{entry.line}"
+    return f"| {_plain(entry.what)} | [`{where}`]({repository}/blob/main/{entry.path}#L{entry.line}) |"
 
 
 def _plain(text: str) -> str:

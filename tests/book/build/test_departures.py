@@ -34,7 +34,8 @@ def test_departures_page_links_to_the_line_and_escapes_markup():
     )
     page = departures.page([entry], "https://example.org/r")
     assert "## Li et al. 2018" in page
-    assert r"| SILENT | a\|b \* c\_d, see `x\|y --z`, \-\-all |" in page
+    assert ":::{dropdown} 1 line SILENT" in page
+    assert r"| a\|b \* c\_d, see `x\|y --z`, \-\-all |" in page
     assert "(https://example.org/r/blob/main/npcrepro/papers/li2018/network.py#L7)" in page
     assert "Shared" not in page
 
