@@ -159,6 +159,9 @@ VARIANTS: tuple[Row, ...] = (
     ("vnet-large-blocks", "V-Net, large blocks", "V-Net with its four halvings, on blocks of twice the side",
      _alone(VNET, act="prelu") | LARGE_BLOCKS),
     ("bunet-large-blocks", "BUNet, large blocks", "BUNet on blocks of twice the side", _alone(BUNET) | LARGE_BLOCKS),
+    # An update on large blocks sees eight times the voxels.
+    ("bunet-long", "BUNet, eight times the updates", "BUNet with as many voxels in training as on large blocks",
+     _alone(BUNET) | {"budget": 8.0}),
     # What the paper cannot have; patches of as many voxels as the large blocks have.
     todays_reference(CSCN, dimensions=3, enlarge=2),
 )  # fmt: skip
@@ -208,7 +211,7 @@ PAPER = Paper(
         "acdnet-large-rates": "acdnet-rate-0",
         "acdnet-rate-0": "acdnet",
         **{f"bunet-{name}-weight": "bunet" for name in ("boundary", "exponential")},
-        **{f"bunet-{name}": "bunet" for name in ("unweighted", "printed-decay", "wide", "large-blocks")},
+        **{f"bunet-{name}": "bunet" for name in ("unweighted", "printed-decay", "wide", "large-blocks", "long")},
         "deeplab-stride-4": "deeplab",
         "vnet-large-blocks": "bunet-large-blocks",
         "nnunet-3d": "bunet-large-blocks",

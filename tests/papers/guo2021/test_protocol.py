@@ -70,6 +70,7 @@ def test_definitions_say_that_blocks_are_dense_and_cohorts_of_another_tumour_sta
 def test_a_control_has_the_updates_of_both_networks_of_the_cascade():
     assert differences("acdnet-long", "acdnet", SHORT) == differences("acdnet-long", "acdnet") == {"budget"}
     assert GUO.method("acdnet-long").budget == GUO.method("bunet").budget + CSCN.budget
+    assert differences("bunet-long", "bunet", SHORT) == differences("bunet-long", "bunet") == {"budget"}
     assert "acdnet-long" in COMPARED
     assert all(set(COMPARED) <= set(GUO.profile(name).methods) for name in ("bench", "paper"))
 
