@@ -46,7 +46,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
     Raises:
         InputError: no folder can be made there, or the disk is full.
     """
-    target = path.resolve()  # of a link, the folder that it leads to
+    target = Path(os.path.realpath(path))  # of a link, the folder that it leads to
     temporary = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}.tmp"
     try:
         temporary.mkdir(parents=True)

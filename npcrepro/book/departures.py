@@ -100,7 +100,7 @@ def page(entries: Iterable[Departure], repository: str) -> str:
         rows = [entry for entry in entries if entry.paper == paper]
         if not rows:
             continue
-        counts = ", ".join(f"{sum(r.kind == kind for r in rows)} {kind}" for kind in KINDS)
+        counts = ", ".join(f"{sum(r.kind == kind for r in rows)} {kind}" for kind in reversed(KINDS))
         lines += [f"## {title}", "", f"{len(rows)} lines: {counts}.", ""]
         for kind in reversed(KINDS):
             mine = [row for row in rows if row.kind == kind]

@@ -61,7 +61,7 @@ class Settings:
             raise InputError(f"parameter private={self.private!r} is neither true nor false")
         for name in ("profile", "device"):
             if not isinstance(value := getattr(self, name), str):
-                raise InputError(f"parameter {name}={value!r} is not one name; write it without brackets")
+                raise InputError(f"parameter {name}={value!r} has to be one name in quotes, without brackets")
         one_of(DEVICES, self.device, "device")
 
     @classmethod

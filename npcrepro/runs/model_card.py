@@ -80,7 +80,6 @@ def _facts(record: Record, method: Method) -> dict[str, str]:
         f"{plural(len(fold['validation']), 'other')} {for_what}",
         "tested on": f"{plural(len(fold['test']), 'patient')} of fold {fold['number']}" if fold["test"] else "nobody",
         "images of training": f"{packed['reference'] or DASH}. Licence: {packed['licence'] or DASH}",
-        "licence of the weights": "Apache-2.0, as the package",
         "network": f"width {profile['width']:g}, input of {' x '.join(map(str, size))} voxels",
         "training": training,
         "seed": str(config["seed"]),
@@ -101,7 +100,7 @@ def _scores(record: Record) -> str:
         "from the structure."
     )
     if max(score["patients"] for score in scores.values()) == 1:
-        about += " One patient says nothing about others: the leaderboard of the book has more."
+        about += " One patient says nothing about others."
     lines = [about, "", "| structure | patients | DSC | sd | HD95 (mm) | n |", "|---|---|---|---|---|---|"]
     for structure, score in scores.items():
         forms = {"dsc": ".3f", "dsc_sd": ".3f", "hd95_mm": ".1f"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from npcrepro.base.code_hash import code_sha256
 from npcrepro.base.errors import InputError, pick
 from npcrepro.base.files import as_data, check_writable, sha256_of
+from npcrepro.base.wording import in_words
 from npcrepro.cohorts.check import check
 from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.folds import Fold, inner_folds, split_patients
@@ -33,18 +35,21 @@ def plan(paper: Paper, settings: Settings, cohort: Cohort) -> list[Configuration
     """The runs that settings ask for: methods x seeds x folds. :func:`in_order` adds the runs that these use.
 
     Raises:
-        InputError: a method, profile or fold that is not there, too few patients, or structures that overlap where the
-            loss of a method has no lower bound then.
+        InputError: a method, profile or fold that is not there, too few patients, or a method that is named and cannot
+            learn structures that overlap. Where the profile names it, it is left out with a warning.
     """
     paper, profile = paper.at(settings.profile), paper.profile(settings.profile)
     names = settings.methods or profile.methods or (paper.methods[0].name,)
     methods = [paper.method(name).on(cohort.structures) for name in names]
-    for method in methods:
-        codes = [code for name in method.structures for code in cohort.structures.get(name, ())]
-        bottomless = any(stage.loss and stage.loss.target.endswith(":DeepSupervisionLoss") for stage in method.stages)
-        if bottomless and len(set(codes)) < len(codes):
-            cause = "its loss has no lower bound where they do; leave out those that lie inside others"
-            raise InputError(f"{method.full_name}: structures of cohort {cohort.name} overlap, and {cause}")
+    if unfit := [method for method in methods if _has_no_bound(method, cohort)]:
+        told = (
+            f"{in_words([method.full_name for method in unfit])} cannot learn cohort {cohort.name}: its structures "
+            "overlap, and where they do the loss has no lower bound; leave out structures that lie inside others"
+        )
+        if settings.methods:
+            raise InputError(told)
+        warnings.warn(told, stacklevel=2)
+        methods = [method for method in methods if method not in unfit]
     split = split_patients(cohort, **paper.split)
     there = {str(fold.number): fold for fold in split.folds}
     folds = [pick(there, str(number), f"fold of cohort {cohort.name}") for number in settings.folds]
@@ -55,6 +60,13 @@ def plan(paper: Paper, settings: Settings, cohort: Cohort) -> list[Configuration
         for seed in settings.seeds
         for fold in folds or split.folds[: profile.folds]
     ]
+
+
+def _has_no_bound(method: Method, cohort: Cohort) -> bool:
+    """Whether the loss has a background whose share is below 0 where structures overlap, as they do in this cohort."""
+    codes = [code for name in method.structures for code in cohort.structures.get(name, ())]
+    softmax = any(stage.loss and stage.loss.target.endswith(":DeepSupervisionLoss") for stage in method.stages)
+    return softmax and len(set(codes)) < len(codes)
 
 
 def configure(

@@ -246,7 +246,7 @@ def read_published(folder: Path | str) -> Published:
     """Published runs.
 
     Raises:
-        InputError: nothing is published there, or its ``runs.json`` is damaged.
+        InputError: nothing is published there, or its ``runs.json`` is cut off or lacks ``runs`` or ``methods``.
 
     Example:
         >>> published = read_published(RESULTS / "luo2020-openkbp")

@@ -93,6 +93,7 @@ def test_other_grids_are_resampled_to_the_reference_and_said(folder):
     ("old", "new", "message"),
     [
         ("case,", "name,", "needs the column 'case' and a row for each case; found: name, T1"),
+        ("case,", "sep=;\ncase,", "found: sep=; a first line such as sep=; has to go"),
         ("one_t1.nrrd,", "", "line 2: not as many cells"),
         ("two,", " ,", "line 3: no case name"),
         ("two,", "\n\n ,", "line 5: no case name"),

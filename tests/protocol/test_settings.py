@@ -14,7 +14,7 @@ from npcrepro.protocol.settings import Settings
         ({"seeds": []}, r"names no seed"),
         ({"seeds": [True]}, r"parameter seeds=.True. has to be a list of int values"),
         ({"cohort": 2024}, r"parameter cohort=2024 is not the path of a folder: .* needs ./ before it"),
-        ({"device": ["cpu"]}, r"parameter device=\['cpu'\] is not one name"),
+        ({"device": ["cpu"]}, r"parameter device=\['cpu'\] has to be one name"),
         ({"private": "yes"}, r"parameter private=.yes. is neither true nor false"),
     ],
 )

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,5 +12,12 @@ from npcrepro.runs.plan import plan
 
 def test_structures_that_overlap_are_refused_where_the_loss_has_no_lower_bound():
     """The softmax of nnU-Net's recipe has a background, whose share is below 0 where two structures overlap."""
-    with pytest.raises(InputError, match="luo2020/nnunet-2d: structures of cohort sample-ct overlap"):
-        plan(registry.load("luo2020"), Settings(methods=["nnunet-2d"]), read_cohort(Path("sample-ct")))
+    cohort, luo = read_cohort(Path("sample-ct")), registry.load("luo2020")
+    overlap = "luo2020/nnunet-2d cannot learn cohort sample-ct: its structures overlap"
+    with pytest.raises(InputError, match=overlap):
+        plan(luo, Settings(methods=["nnunet-2d"]), cohort)
+    # Of the methods of a profile, the others are made.
+    few = replace(luo, split=luo.split | {"folds": 3, "validation": 0.4})
+    with pytest.warns(UserWarning, match=overlap):
+        made = plan(few, Settings(profile="bench"), cohort)
+    assert {run.method.name for run in made} == set(luo.profile("bench").methods) - {"nnunet-2d"}

@@ -291,6 +291,9 @@ def test_csv_reads_back_and_an_error_leaves_it(sides, tmp_path, call):
     expected = one(*sides).cases.assign(prediction="pred")
     pd.testing.assert_frame_equal(table, expected, rtol=1e-5, check_dtype=False)
     (sides[0] / "c.nii.gz").write_bytes(b"no image")
+    # A place that cannot be written to is told before anything is read.
+    (tmp_path / "folder.csv").mkdir()
+    assert "folder.csv: it is a folder" in call("score", *sides, "--out", tmp_path / "folder.csv")[2]
     assert call("score", *sides, "--out", out)[0] == 1
     assert out.read_text() == written
     assert [path.name for path in out.parent.iterdir()] == ["cases.csv"]

@@ -97,6 +97,8 @@ def test_rules_for_undefined_values(options, filled, counted, words):
         ({"values": [1.0, inf]}, "an infinite value"),
         ({"rule": "worst"}, "needs the worst value"),
         ({"rule": "both_empty_is_one"}, "needs the status"),
+        ({"rule": "worst", "worst": inf}, "an infinite worst value"),
+        ({"rule": "worst", "worst": [0.0]}, "1 worst values for 2 values"),
     ],
 )
 def test_a_rule_without_what_it_needs_is_an_error(options, message):

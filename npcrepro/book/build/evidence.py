@@ -63,7 +63,7 @@ def _commit(commit: str | None) -> str:
     """The commit that a run names, and whether the code had changes beside it."""
     if not commit:
         return DASH
-    return f"`{commit[:7]}`{', changed' * commit.endswith('-dirty')}"
+    return f"`{commit[:7]}`{' (changed)' * commit.endswith('-dirty')}"
 
 
 def _size_of(record: Published) -> dict[str, object]:

@@ -81,7 +81,7 @@ def findings(root: Path) -> str:
         [
             f"1. **Some reported numbers cannot all be right.** Of {len(checks)} checks that need no image, {broken} "
             f"break an identity or a bound. In {len(failed) - broken} more, two statements of a paper disagree or "
-            f"hardly fit together. They are in {failed.paper.nunique()} of {len(registry.KEYS)} papers. Some may be "
+            f"hardly fit together. These are of {failed.paper.nunique()} of {len(registry.KEYS)} papers. Some may be "
             "misprints; we asked no author. [The audit](../notebooks/audit.ipynb)",
             f"2. **Splitting by slice instead of by patient raised the Dice of a U-Net by {split['mean']:.2f}** (95 % "
             f"interval {split.low:.2f} to {split.high:.2f}), on the same slices of CT. The counts of one paper fit "

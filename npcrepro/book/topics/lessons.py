@@ -53,7 +53,7 @@ KINDS = {
     SPLIT: "Split by slice, not by patient",
     "recipe": "Training recipe",
     "loss": "Loss",
-    "resolution": "Size of images or maps",
+    "size": "Size of images, blocks or maps",
     "network": "Details of a network",
     IDEA: "Ideas of the papers",
     SEED: "Only another seed",

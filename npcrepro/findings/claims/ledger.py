@@ -79,7 +79,7 @@ def _beside_patients(family: Family, line: Line) -> Line:
         return line
     other = best([each for each in family.found if not each.cohort.startswith(PHANTOM)], line.claim)
     then = family.again(line.claim, other, rows_of(line.claim, other)) if other else line
-    if not other or min(part.numbers.get("patients", 0) for part in then.parts) < ENOUGH_PATIENTS:
+    if not other or min((part.numbers.get("patients", 0) for part in then.parts), default=0) < ENOUGH_PATIENTS:
         return replace(line, reason=f"{line.reason} No record of {ENOUGH_PATIENTS} patients has these networks.")
     told = f"On {then.patients.split(' / ')[0]} patients of {then.cohort} it is {then.verdict}: {then.effect}."
     return replace(line, reason=f"{line.reason} {told}")

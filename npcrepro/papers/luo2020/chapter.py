@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -46,13 +44,6 @@ def jsc_above_dsc(reported: Reported) -> Picture:
         "that no average of masks can reach."
     )
     return narrow(figure, alt)
-
-
-def flat_loss(data: SliceData, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
-    """The lowest loss of stage 1 on the slices of a cohort when one value is given to every pixel."""
-    _, label = data.batch(data.samples(data.cohort.case_names))
-    shape = (len(label), 1, *label.shape[2:])
-    return min(loss(torch.full(shape, logit), label).item() for logit in np.arange(-8.0, 3.0, 0.25))
 
 
 def window_share(side: int, reach: int = 3) -> float:

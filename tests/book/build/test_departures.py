@@ -40,6 +40,13 @@ def test_departures_page_links_to_the_line_and_escapes_markup():
     assert "Shared" not in page
 
 
+def test_what_differs_stands_open_before_the_lines_to_unfold():
+    made = [departures.Departure("li2018", kind, kind.lower(), "a.py", 1) for kind in ("PAPER", "DIFFERS", "SILENT")]
+    page = departures.page(made, "R")
+    assert page.index("| differs |") < page.index(":::{dropdown} 1 line SILENT") < page.index("| silent |")
+    assert "{dropdown} 1 line DIFFERS" not in page
+
+
 def test_table_of_kinds_on_the_page_is_the_one_of_the_code(repository):
     page = (repository / "book" / "departures.md").read_text("utf-8")
     assert re.findall(r"^\| `([A-Z]+)`", page, re.MULTILINE) == list(departures.KINDS)

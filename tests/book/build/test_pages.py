@@ -71,7 +71,7 @@ def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     common = {"cohort": "c", "profile": size, "device": "a card", "finished": "2026-01-02T00:00:00"}
     own = [
         {"method": "a", "fold": 0, "seed": 0, "seconds": {"all": 60.0}, "git_commit": "0123456789"},
-        {"method": "a", "fold": 0, "seed": 1, "seconds": {"all": 120.0}, "git_commit": "abcdefghij"},
+        {"method": "a", "fold": 0, "seed": 1, "seconds": {"all": 120.0}, "git_commit": "abcdefghij-dirty"},
         {"method": "b", "fold": 0, "seed": 0, "seconds": {"all": 30.0}, "git_commit": "0123456789"},
         {"method": "c", "fold": 0, "seed": 0, "seconds": {"all": 6.0}, "git_commit": "0123456789"},
     ]
@@ -86,7 +86,7 @@ def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     assert ["`mine`", "`a`", "1,800", "75 %", "1", "2", "0.750", "1.5", "a card"] in rows
     assert ["`mine`", "`b`", "600", "–", "1", "1", "0.250", "0.5", "a card"] in rows
     assert ["`mine`", "`c`", "0", "–", "0", "1", "–", "0.1", "a card"] in rows
-    assert rows[-1] == ["`mine`", "–", "–", "–", "–", "–", "`0123456`, `abcdefg`", "2026‑01‑02"]
+    assert rows[-1] == ["`mine`", "–", "–", "–", "–", "–", "`0123456`, `abcdefg` (changed)", "2026‑01‑02"]
 
 
 def test_a_repeated_run_stands_beside_the_published_one(tmp_path):
