@@ -69,7 +69,7 @@ def findings(root: Path) -> str:
     rows = _moved()
     ideas, split = rows[rows.kind == lessons.IDEA], rows[rows.kind == lessons.SPLIT].iloc[0]
     large = ideas[ideas["mean"] > lessons.LARGE]
-    strong = rows[rows.kind.isin(("recipe", "loss")) & (rows["mean"] > lessons.LARGE) & (rows.low > 0)]
+    strong = rows[rows.kind.isin(("recipe", "loss", "size")) & (rows["mean"] > lessons.LARGE) & (rows.low > 0)]
     told = []
     for row in strong.itertuples():
         of_all = f"; {row.of_all:+.2f} with all seeds of each" * (abs(row.of_all - row.mean) >= 0.005)
@@ -81,14 +81,14 @@ def findings(root: Path) -> str:
         [
             f"1. **Some reported numbers cannot all be right.** Of {len(checks)} checks that need no image, {broken} "
             f"break an identity or a bound. In {len(failed) - broken} more, two statements of a paper disagree or "
-            f"hardly fit together. These are of {failed.paper.nunique()} of {len(registry.KEYS)} papers. Some may be "
+            f"hardly fit together. {failed.paper.nunique()} of the {len(registry.KEYS)} papers have some. They may be "
             "misprints; we asked no author. [The audit](../notebooks/audit.ipynb)",
             f"2. **Splitting by slice instead of by patient raised the Dice of a U-Net by {split['mean']:.2f}** (95 % "
             f"interval {split.low:.2f} to {split.high:.2f}), on the same slices of CT. The counts of one paper fit "
             "such a split. "
             "[The lessons](../notebooks/lessons.ipynb)",
             f"3. **A detail of training can outweigh an idea.** Of {plural(len(ideas), 'idea')} of the papers, "
-            f"{len(large)} gain more than {lessons.LARGE:g}. Choices on which a paper is silent or unclear can gain as "
+            f"{len(large)} gain more than {lessons.LARGE:g}. Other choices, picked with hindsight, can gain as "
             f"much: {in_words(told)}. {f'With other seeds allowed for, {whose} 0. ' if reach else ''}"
             "[The ledger](../notebooks/claims.ipynb)",
         ]
