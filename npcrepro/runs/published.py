@@ -246,7 +246,7 @@ def read_published(folder: Path | str) -> Published:
     """Published runs.
 
     Raises:
-        InputError: nothing is published there, or its ``runs.json`` is cut off or lacks ``runs`` or ``methods``.
+        InputError: nothing is published there, or its ``runs.json`` is cut off or lists no run.
 
     Example:
         >>> published = read_published(RESULTS / "luo2020-openkbp")
@@ -257,7 +257,7 @@ def read_published(folder: Path | str) -> Published:
         raise InputError(f"{folder} holds no published runs (no runs.json)")
     found = Published(Path(folder))
     try:
-        complete = bool(found.runs) and found.methods is not None
+        complete = bool(found.runs)
     except (KeyError, TypeError, ValueError):
         complete = False
     if not complete:
