@@ -73,23 +73,24 @@ class Entry:
         return frozenset(zip(sure.patient, sure.structure, strict=True))
 
     @cached_property
-    def size(self) -> tuple[int | None, int | None]:
-        """Parameters, and multiply-accumulates for one input; None where nobody knows, or they depend on the image."""
+    def size(self) -> tuple[tuple[int, ...], int | None, int | None]:
+        """Sides of one input, parameters, and multiply-accumulates for one input; None where nobody knows, or they
+        depend on the image."""
         from npcrepro.models.layers import count_layers
 
         if "network" not in self.method:
-            return None, None
+            return tuple(self.runs[0]["profile"].get("matrix", ())), None, None
         # Records of other systems say no more of their profile than its name and matrix.
         profile = cast(Profile, SimpleNamespace(**self.runs[0]["profile"]))
         method = Method.from_data(self.method)
-        parameters, _, macs = count_layers(lambda: method.build(profile.width), method.input_shape(profile))
-        return parameters, macs
+        shape = method.input_shape(profile)
+        parameters, _, macs = count_layers(lambda: method.build(profile.width), shape)
+        return shape[1:], parameters, macs
 
     @cached_property
     def about(self) -> dict[str, str]:
         """What a reader unfolds: images, network, training and cost of one run, as far as they are recorded."""
-        parameters, macs = self.size
-        size = self.runs[0]["profile"]
+        sides, parameters, macs = self.size
         known = [run for run in self.runs if "seconds" in run]
         seconds = {name: np.mean([run["seconds"][name] for run in known]) for name in ("train", "predict") if known}
         cases = self.cases.groupby(["fold", "seed"]).case.nunique().mean()
@@ -100,7 +101,7 @@ class Entry:
             "paper": self.short,
             "added": "by this book; the paper reports no number of it" * self.added,
             "images": " + ".join(self.method.get("channels", ())),
-            "input": " x ".join(map(str, size.get("matrix", ()))),
+            "input": " x ".join(map(str, sides)),
             "profile": self.profile,
             "runs": f"{plural(len(folds), 'fold')}, {plural(len(seeds), 'seed')}",
             "parameters": _number(parameters, ",.0f"),
