@@ -173,17 +173,16 @@ class Results:
         return f"{signed(found.mean)} ({interval}{shared}{self.all_seeds_text(first, second, metric)})"
 
     def of_all_seeds(self, first: str, second: str, metric: str = "dsc") -> float:
-        """A metric of one method minus another, both as means over all their seeds; ``nan`` if they have the same."""
-        rows = self._of((first, second), self.over_structures)
-        if rows.groupby("method").seed.agg(frozenset).nunique() < 2:
-            return np.nan
-        means = rows.pivot_table(index="patient", columns="method", values=metric)
+        """A metric of one method minus another, both as means over all their seeds."""
+        means = self._of((first, second), self.over_structures)
+        means = means.pivot_table(index="patient", columns="method", values=metric)
         return float((means[first] - means[second]).mean())
 
     def all_seeds_text(self, first: str, second: str, metric: str = "dsc") -> str:
         """`of_all_seeds` in words, behind a semicolon; empty if both methods have the same seeds."""
-        found = self.of_all_seeds(first, second, metric)
-        return "" if np.isnan(found) else f"; {signed(found)} with all seeds of each"
+        seeds = self._of((first, second), self.patients).groupby("method").seed.agg(frozenset)
+        told = f"; {signed(self.of_all_seeds(first, second, metric))} with all seeds of each"
+        return told if seeds.nunique() > 1 else ""
 
     def by_seed(self, first: str, second: str, metric: str = "dsc") -> pd.DataFrame:
         """A metric of one method minus another: a row for each patient, a column for each seed that both have."""

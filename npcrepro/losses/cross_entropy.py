@@ -77,7 +77,7 @@ class DeepSupervisionLoss:
     Shape:
         logits ``(B, 1 + S, ...)``, or a tuple of such tensors of which the last is the largest; label ``(B, S, ...)``
         as in :class:`DiceLoss`. Returns a scalar, >= 0 where no two structures overlap. Where they do, the share of the
-        background is below 0 and the loss has no lower bound; a run is refused then.
+        background is below 0 and the loss has no lower bound; no run is made then.
 
     Source:
         Isensee et al., nnU-Net, Nature Methods 2021;18:203-211. Differs: a smoothing of 1 in place of 1e-5, and shares

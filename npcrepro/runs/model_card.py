@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from npcrepro.base.wording import DASH, in_words, plural
+from npcrepro.base.wording import DASH, in_words, percent, plural
 from npcrepro.cohorts.phantom.cohort import LICENCE as SYNTHETIC
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Method
@@ -67,7 +67,7 @@ def _facts(record: Record, method: Method) -> dict[str, str]:
         images = method.batch_size or profile["batch_size"]
         training = (
             f"{packed['updates']:,} updates of {plural(images, 'image')} (profile {profile['name']}), "
-            f"{100 * packed['share_of_reported']:.1f} % of the samples of profile `paper`"
+            f"{percent(packed['share_of_reported'], 1)} of the samples of profile `paper`"
         )
     # Of nnU-Net's recipe the training patients decide the size of the input.
     size = method.data.options.get("found", {}).get("patch") or profile["matrix"]

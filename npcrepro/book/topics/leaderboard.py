@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from npcrepro import statistics
-from npcrepro.base.wording import plural
+from npcrepro.base.wording import percent, plural
 from npcrepro.book import tables
 from npcrepro.findings import leakage, observers
 from npcrepro.findings.claims.source import PHANTOM
@@ -253,7 +253,7 @@ def cut_out(board: Board, path: Path = CUT_OUT) -> str:
     many = ", ".join(f"{row.Index} in {row.sum} of {row.size} cases" for row in counts.itertuples() if row.sum)
     return many and (
         "Some slices near the ends of these CT scans are blank but for drawn organs. That holds for more than "
-        f"{100 * SHARE:.0f} % of {many}; there the DSC may be too high."
+        f"{percent(SHARE)} of {many}; there the DSC may be too high."
     )
 
 

@@ -85,7 +85,6 @@ def effects(contrasts: Sequence[Contrast]) -> pd.DataFrame:
         folds = runs.cases.groupby("patient").fold.first()[wide.index]
         about = registry.PAPERS[one.paper].short, one.kind, one.what
         of_all = runs.of_all_seeds(one.first, one.second)
-        of_all = summary.mean if np.isnan(of_all) else of_all
         numbers = summary.mean, summary.low, summary.high, summary.n, wide.mean().tolist(), of_all
         rows.append((*about, *numbers, *statistics.crossed(wide, folds)))
     columns = ["paper", "kind", "what", "mean", "low", "high", "patients", "seeds", "of_all", "all_low", "all_high"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from npcrepro.base.wording import in_words
+from npcrepro.base.wording import in_words, percent
 from npcrepro.findings.audit.checks import TINY, Finding, Reported, check, half, halvings
 
 FULL = "MMFNet+multi-MLP+stdPool+self-transfer"
@@ -264,7 +264,7 @@ def examples(reported: Reported) -> Finding:
     chance = stats.binom.sf(above - 1, len(shown), ABOVE_THE_MEAN)
     line = (
         f"{above} of {len(shown)} patients lie above the mean of {mean:.3f} (theirs is {np.mean(shown):.3f}); taken at "
-        f"random the chance of that is about {chance:.2f}, if {100 * ABOVE_THE_MEAN:.0f} % of all patients do."
+        f"random the chance of that is about {chance:.2f}, if {percent(ABOVE_THE_MEAN)} of all patients do."
     )
     return Finding("cannot tell" if chance < 0.1 else "consistent", (line,), {"chance": chance})
 

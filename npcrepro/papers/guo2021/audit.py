@@ -8,7 +8,7 @@ from math import log, pi, prod, sqrt
 import numpy as np
 from scipy import stats
 
-from npcrepro.base.wording import in_words
+from npcrepro.base.wording import in_words, percent
 from npcrepro.findings.audit.checks import TINY, Finding, Reported, check, fits_f1_of_means, half, halvings, spent_after
 from npcrepro.protocol import registry
 
@@ -150,7 +150,7 @@ def block_size(reported: Reported) -> Finding:
     share = prod(block) / prod(reported["text"]["image_size"])
     lines = (
         f"The block can be halved {possible} times; V-Net does so {VNET_HALVINGS} times.",
-        f"It has {prod(block) / 1000:.2f} cm³, {100 * share:.2f} % of the image.",
+        f"It has {prod(block) / 1000:.2f} cm³, {percent(share, 2)} of the image.",
     )
     return Finding("not stated" if possible < VNET_HALVINGS else "consistent", lines, {"halvings": possible})
 
@@ -184,8 +184,8 @@ def learning_rate(reported: Reported) -> Finding:
     spent = spent_after(0.99, decay, every) / iterations
     lines = (
         f"The last rate is {last:.1e}, its half-life {every * log(2) / log(1 / decay):.0f} iterations.",
-        f"The first 10,000 iterations hold {100 * early:.0f} % of all learning; 99 % is spent after "
-        f"{100 * spent:.0f} % of the iterations.",
+        f"The first 10,000 iterations hold {percent(early)} of all learning; 99 % is spent after "
+        f"{percent(spent)} of the iterations.",
     )
     return Finding("consistent" if spent > 0.05 else "inconsistent", lines, {"spent": spent})
 
@@ -208,7 +208,7 @@ def edge_weight(reported: Reported) -> Finding:
         least, largest = min(least, weight.min()), max(largest, weight.max())
         lines.append(
             f"A ball of {volume} cm³: {weight[-1]:.1f} at the edge, {weight[0]:.1f} in the centre; the outer 2 mm hold "
-            f"{100 * voxels:.0f} % of the voxels and {100 * weights:.0f} % of the weight."
+            f"{percent(voxels)} of the voxels and {percent(weights)} of the weight."
         )
     lines.append(f"Weights are said to lie between {low:g} and {high:g}; these from {least:.1f} to {largest:.1f}.")
     fits = not core and low <= least and largest <= high

@@ -8,7 +8,7 @@ from math import pi, sqrt
 import numpy as np
 from scipy import stats
 
-from npcrepro.base.wording import in_words
+from npcrepro.base.wording import in_words, percent
 from npcrepro.findings.audit.checks import Finding, Reported, check, half, reach, within
 from npcrepro.papers.li2018.tables import known, layers, patients
 
@@ -235,7 +235,7 @@ def normalised_augmentation(reported: Reported) -> Finding:
     lines = (
         f"The noise has {noise:.4f} grey levels of {GREY_LEVELS + 1}: rounded to whole levels, nothing is left of it.",
         f"A z-score undoes a linear change of contrast (largest difference {moved(3 * image + 1).max():.1e}); after a "
-        f"stretch that clips 1 % at both ends, {100 * clipped:.1f} % of normally distributed voxels differ by more "
+        f"stretch that clips 1 % at both ends, {percent(clipped, 1)} of normally distributed voxels differ by more "
         "than 0.25 standard deviations.",
     )
     # Noise below half a grey level is lost only if the images have whole levels, which is not printed either.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from npcrepro.base.wording import in_words
+from npcrepro.base.wording import in_words, percent
 from npcrepro.findings.audit.checks import TINY, Finding, Reported, check, fits_f1_of_means, half, jsc_of, spent_after
 
 BATCHES = (4, 8, 16)  # the paper states none; what fitted a GPU of that time
@@ -76,9 +76,7 @@ def jsc_and_f1(reported: Reported) -> Finding:
     for model, f1, jsc, wrong in zip(_models(reported), data["f1"], data["jsc"], outside, strict=True):
         share = max(0.0, 1 - (f1 - jsc) / least)
         low_f1, high_f1 = EXTREME
-        inside = (
-            f"inside only if at least {100 * share:.0f} % of the masks have an F1 below {low_f1} or above {high_f1}"
-        )
+        inside = f"inside only if at least {percent(share)} of the masks have an F1 below {low_f1} or above {high_f1}"
         more = "outside" if wrong else inside
         lines.append(f"{model}: JSC between {jsc_of(f1):.4f} and {f1:.4f}, reported {jsc:.4f}: {more}.")
     return Finding("impossible" if outside.any() else "consistent", tuple(lines), {"rows": outside.sum()})
@@ -126,7 +124,7 @@ def auc_and_dsc(reported: Reported) -> Finding:
         for model, row, soft, hard, dsc in zip(_models(reported), data["auc"], scores, mask, data["dsc"], strict=True)
     ]
     small = np.clip(1 - 1 / (2 * auc), 0, 1).min()
-    lines.append(f"Both limits are for structures that fill less than {100 * small:.0f} % of their image.")
+    lines.append(f"Both limits are for structures that fill less than {percent(small)} of their image.")
     if above.any() and not beyond.any():
         # Found are at least D / (2 - D) of the structure; what is left of the AUC is for the missed pixels.
         found = data["dsc"] / (2 - data["dsc"])
@@ -175,8 +173,8 @@ def independent_test(reported: Reported) -> Finding:
     beside = 1 - (1 / folds) ** 2
     lines = (
         f"{text['test_slices']} is a fifth of {images}, up or down, which folds of {min(sizes)} or {max(sizes)} "
-        f"patients with {each:.1f} slices each (sd {SLICES_SD}, assumed) hit with a chance of {100 * chance:.1f} %, "
-        f"with another sd of at most {100 * max(others):.1f} %.",
+        f"patients with {each:.1f} slices each (sd {SLICES_SD}, assumed) hit with a chance of {percent(chance, 1)}, "
+        f"with another sd of at most {percent(max(others), 1)}.",
         f"Split by image, a test slice has a neighbour among the training slices with a chance of {beside:.2f}.",
     )
     fits = "consistent" if text["folds_are_of"] == "patients" else "cannot tell"

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from npcrepro import statistics
-from npcrepro.base.wording import in_words
+from npcrepro.base.wording import in_words, percent
 from npcrepro.findings.audit.checks import Finding, Reported, check, half, jsc_of
 
 TITLES = {"dsc": "DSC", "jsc": "JI", "asd_mm": "ASD (mm)", "hd_mm": "HD (mm)"}
@@ -235,7 +235,7 @@ def decay(reported: Reported) -> Finding:
     text = reported["text"]
     shrink, drops = text["learning_rate"] * text["decay"], text["epochs"] // text["patience"]
     lines = (
-        f"As weight decay the weights would shrink by {100 * shrink:.1f} % in a step, to {100 / e:.0f} % in "
+        f"As weight decay the weights would shrink by {percent(shrink, 1)} in a step, to {100 / e:.0f} % in "
         f"{log(1 / e) / log(1 - shrink):.0f} steps.",
         f"As factor of the rate at most {drops} drops, to {text['learning_rate'] * text['decay'] ** drops:.1e}.",
     )
