@@ -30,7 +30,7 @@ from npcrepro.runs.published import Published, published_folders, read_published
 CRITERIA = {
     "data": "the images can be had",
     "code": "the code can be had",
-    "splits": "patients, not slices, train, validate and test, and the division can be repeated",
+    "splits": "training, validation and test are divided by patient, and the division can be repeated",
     "seeds": "each network is trained more than once on the same patients",
     "statistics": "the spread over patients, and tests on the same patients",
 }

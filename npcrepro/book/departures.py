@@ -15,7 +15,7 @@ from npcrepro.protocol import registry
 
 KINDS = {
     "PAPER": "as the paper prints it, where that may surprise",
-    "SILENT": "the paper does not say; our choice",
+    "SILENT": "what the paper does not say; then our choice",
     "DIFFERS": "we depart from the paper, and why",
 }
 SECTIONS = {**{key: entry.title for key, entry in registry.PAPERS.items()}, "shared": "Shared by all papers"}

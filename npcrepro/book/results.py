@@ -169,7 +169,7 @@ class Results:
         if np.isnan(found.low):
             interval = "too few patients for an interval"
         seeds = [set(self.patients.seed[self.patients.method == name]) for name in (first, second)]
-        shared = "" if seeds[0] == seeds[1] else f"; {seeds_line(sorted(seeds[0] & seeds[1]))}, which both have"
+        shared = "" if seeds[0] == seeds[1] else f"; {seeds_line(sorted(seeds[0] & seeds[1]))}, shared"
         return f"{signed(found.mean)} ({interval}{shared}{self.all_seeds_text(first, second, metric)})"
 
     def of_all_seeds(self, first: str, second: str, metric: str = "dsc") -> float:
@@ -181,7 +181,7 @@ class Results:
     def all_seeds_text(self, first: str, second: str, metric: str = "dsc") -> str:
         """`of_all_seeds` in words, behind a semicolon; empty if both methods have the same seeds."""
         seeds = self._of((first, second), self.patients).groupby("method").seed.agg(frozenset)
-        told = f"; {signed(self.of_all_seeds(first, second, metric))} with all seeds of each"
+        told = f"; {signed(self.of_all_seeds(first, second, metric))} over all seeds of both methods"
         return told if seeds.nunique() > 1 else ""
 
     def by_seed(self, first: str, second: str, metric: str = "dsc") -> pd.DataFrame:
@@ -217,13 +217,13 @@ class Results:
         if once:
             who = "Each method has" if len(once) == len(shown) else f"Of {in_words(once)} there is"
             sentences.append(f"{who} one seed only, so seed noise is not in these intervals.")
-        for name in shown:
-            means = self.means_by_seed(name)
-            if max(means) - min(means) > UNSTEADY:
-                sentences.append(
-                    f"The {len(means)} trainings of *{self.paper.method(name).title}* end between a DSC of "
-                    f"{min(means):.2f} and {max(means):.2f}: the seed decides much, and a mean over them says little."
-                )
+        ends = {name: self.means_by_seed(name) for name in shown}
+        ends = {name: means for name, means in ends.items() if max(means) - min(means) > UNSTEADY}
+        for name, means in ends.items():
+            span, title = f"{min(means):.2f} and {max(means):.2f}", self.paper.method(name).title
+            sentences.append(f"The {len(means)} trainings of *{title}* end between a DSC of {span}.")
+        if ends:
+            sentences.append("The seed decides much there, and a mean over seeds says little.")
         return " ".join(sentences)
 
     def forest(self, pairs: Sequence[tuple[str, str]], metric: str = "dsc", printed: Mapping[str, float] | None = None):

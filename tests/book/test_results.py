@@ -95,7 +95,7 @@ def test_a_difference_is_of_the_seeds_that_both_have(tmp_path):
     assert one.means_by_seed("two-stage") == pytest.approx([dsc(8), dsc(2)])
     of_all = (dsc(8) + dsc(2)) / 2 - dsc(6)
     assert one.of_all_seeds("two-stage", "unet") == pytest.approx(of_all)
-    shared = f"seed 0, which both have; {of_all:+.3f} with all seeds of each"
+    shared = f"seed 0, shared; {of_all:+.3f} over all seeds of both methods"
     expected = f"{step} (too few patients for an interval; {shared})"
     assert one.difference_text("two-stage", "unet") == expected
     assert one.made.endswith("1 fold, seeds 0, 1 of 1 method, seed 0 of 1 method and seed 2 of 1 method")
@@ -125,5 +125,5 @@ def test_trainings_that_end_far_apart_are_said(tmp_path):
     ]
     said = PublishedResults(LUO, publish(tmp_path / "luo", rows)).caution()
     ends = " and ".join(f"{dsc(number):.2f}" for number in sorted(hits["two-stage"]))
-    assert said.startswith(f"The 2 trainings of *Proposed* end between a DSC of {ends}: the seed decides much")
+    assert said.startswith(f"The 2 trainings of *Proposed* end between a DSC of {ends}. The seed decides much")
     assert "U-Net" not in said

@@ -72,24 +72,25 @@ def findings(root: Path) -> str:
     strong = rows[rows.kind.isin(("recipe", "loss", "size")) & (rows["mean"] > lessons.LARGE) & (rows.low > 0)]
     told = []
     for row in strong.itertuples():
-        of_all = f"; {row.of_all:+.2f} with all seeds of each" * (abs(row.of_all - row.mean) >= 0.005)
+        of_all = f" on shared seeds; {row.of_all:+.2f} over all seeds" * (abs(row.of_all - row.mean) >= 0.005)
         told.append(f"*{row.what}* ({row.mean:+.2f}{of_all})")
     broken = (failed.verdict == "impossible").sum()
     reach = (strong.all_low <= 0).sum()  # intervals that include 0
-    whose = "their intervals include" if reach == len(strong) else f"{reach} of their {len(strong)} intervals include"
+    which = f"all {reach} of these choices" if reach == len(strong) else f"{reach} of these {len(strong)} choices"
+    by_seeds = f"If other seeds are allowed for, too, the intervals of {which} include 0. "
     return "\n".join(
         [
-            f"1. **Some reported numbers cannot all be right.** Of {len(checks)} checks that need no image, {broken} "
-            f"break an identity or a bound. In {len(failed) - broken} more, two statements of a paper disagree or "
-            f"hardly fit together. {failed.paper.nunique()} of the {len(registry.KEYS)} papers have some. They may be "
-            "misprints; we asked no author. [The audit](../notebooks/audit.ipynb)",
+            f"1. **Some reported numbers cannot all be right.** In {broken} of {len(checks)} checks that need no "
+            f"image, a reported number breaks an identity or a bound. In {len(failed) - broken} more, two statements "
+            f"of a paper disagree or hardly fit together. {failed.paper.nunique()} of the {len(registry.KEYS)} papers "
+            "have such numbers. They may be misprints; we asked no author. [The audit](../notebooks/audit.ipynb)",
             f"2. **Splitting by slice instead of by patient raised the Dice of a U-Net by {split['mean']:.2f}** (95 % "
             f"interval {split.low:.2f} to {split.high:.2f}), on the same slices of CT. The counts of one paper fit "
             "such a split. "
             "[The lessons](../notebooks/lessons.ipynb)",
             f"3. **A detail of training can outweigh an idea.** Of {plural(len(ideas), 'idea')} of the papers, "
             f"{len(large)} gain more than {lessons.LARGE:g}. Other choices, picked with hindsight, can gain as "
-            f"much: {in_words(told)}. {f'With other seeds allowed for, {whose} 0. ' if reach else ''}"
+            f"much: {in_words(told)}. {by_seeds * bool(reach)}"
             "[The ledger](../notebooks/claims.ipynb)",
         ]
     )

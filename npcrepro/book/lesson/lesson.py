@@ -49,14 +49,18 @@ BOX = {
     "width": "channels of the network",
     "updates": "updates of training",
 }
+WORDS = '<p>Fold, seed, profile, record, p and other words are <a href="../book/words.html">explained here</a>.</p>'
 # Said of differences whose interval excludes 0.
 AGREE = "These 95 % intervals over patients exclude 0, and all seeds agree in sign:"
 DISAGREE = "These 95 % intervals over patients exclude 0, but seeds disagree in sign, so nothing is decided:"
 ONE_SEED = "These 95 % intervals over patients exclude 0, but rest on one seed:"
-TEST_DISAGREES = "These 95 % intervals over patients exclude 0, but the test (p after Holm) does not support it:"
+TEST_DISAGREES = (
+    "These 95 % intervals over patients exclude 0, but p, corrected for the number of differences (Holm), is above "
+    "0.05:"
+)
 SHARED_SEEDS = (
-    "A difference uses only the seeds that both methods have, so it can differ from that of the means above. One that "
-    "is much smaller with all seeds hangs on which seeds are shared."
+    "A difference uses only the seeds that both methods have, so it can differ from the difference of the means above. "
+    "If it is much smaller over all seeds, it depends on which seeds are shared."
 )
 
 
@@ -99,14 +103,14 @@ class Lesson:
             "images": f"{channels} (cohort {run['cohort']})",
             "voxels": f"{sides.replace(' x ', ' × ')} (z, y, x)" if sides else "size unknown",
             "patients": f"{tested} tested in {plural(len(folds), 'fold')}; "
-            f"{span([len(fold['train']) for fold in folds])} train each network",
+            f"{span([len(fold['train']) for fold in folds])} in each training set",
             "matrix": " × ".join(map(str, size["matrix"])),
             "width": f"{size['width']:g} of {full}",
             "updates": f"{size['updates']:,}, each on {size['batch_size']} samples"
             + "; the stages of a network share them" * (len(first["stages"]) > 1),
         }
         rows = [(word, str(theirs[key]), ours[key]) for key, word in BOX.items()]
-        box = frame(rows, ("", "the paper", "here"), "The paper and the runs behind this page")
+        box = frame(rows, ("", "the paper", "here"), "The paper and the runs behind this page") + WORDS
         if self.settings.cohort == Settings.cohort:
             return HTML(box)
         mine, others = escape(self.chapter.prepared.name), escape(run["cohort"])
@@ -242,7 +246,7 @@ class Lesson:
             return f"{who}: on these patients no difference is clear. {note}"
         ends = [end for pair in clear for end in (found[pair].low, found[pair].high)]
         # An end that is not 0 does not look like it.
-        digits = next((digits for digits in (2, 3, 4) if all(round(end, digits) for end in ends)), 5)
+        digits = next((digits for digits in (3, 4) if all(round(end, digits) for end in ends)), 5)
         told: dict[str, list[str]] = {AGREE: [], DISAGREE: [], ONE_SEED: [], TEST_DISAGREES: []}
         for pair in clear:
             signs = np.sign(self.published.by_seed(*pair).mean())

@@ -230,7 +230,7 @@ def _said_by_ranks(evidence: Evidence) -> str:
         return ""
     above, below = evidence.numbers["above"], evidence.numbers["below"]
     return (
-        f" Signs and ranks tell another story: {above} of {evidence.patients} are above 0 and {below} "
+        f" Signs and ranks differ: {above} of {evidence.patients} are above 0 and {below} "
         f"below, and by ranks (Wilcoxon) p is {_short_p(by_ranks)} in place of {_short_p(p)}, both before Holm."
     )
 
@@ -252,8 +252,10 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, p_alike: float
     if a_side and high < 0:
         # Other trainings may bring it back to 0, and still not to an effect that matters: as for an equivalence.
         line = claim.towards(claim.refuting_margin or 0.0)
-        seeds, limit = evidence.with_seeds, f"; other seeds may bring it to {null}, but not to {_number(claim, line)}"
-        told = f"{found}: on the other side of the claim{limit * (seeds.low <= 0 <= seeds.high)}."
+        seeds = evidence.with_seeds
+        limit = f"; other seeds may bring it to {null}, but not to {_number(claim, line)}, the least that matters"
+        stays = seeds.low <= 0 <= seeds.high and not seeds.low <= line <= seeds.high
+        told = f"{found}: on the other side of the claim{limit * stays}."
         return "refuted", told, (line,)
     if a_side:
         reported = "" if claim.reported is None else f" the reported {_number(claim, claim.effect)}"

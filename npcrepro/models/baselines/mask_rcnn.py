@@ -149,8 +149,8 @@ class MaskRCNN(nn.Module):
         #   (made_for, places). On 80 x 80, most pieces of a spinal cord have fewer than nine pixels.
         made_for: int | None = None,
         places: int = 1,
-        # SILENT: Luo 2020, how many are sampled; half the anchors and an eighth of the regions and proposals that are
-        # usual for photographs, as a slice holds a handful of structures.
+        # SILENT: Luo 2020, how many anchors, regions and proposals are sampled; half the anchors and an
+        # eighth of the regions and proposals that are usual for photographs, as a slice holds a handful of structures.
         sampled_anchors: int = 128,
         sampled_regions: int = 64,
         proposals: int = 128,

@@ -155,8 +155,9 @@ def weights_line(results: PublishedResults) -> Markdown:
             if best.iloc[0] < best.iloc[1]:
                 changed[f"*{results.paper.method(run['method']).title}*"] = True
     whose = "its" if len(changed) == 1 else "their"
-    told = f"The weights of {in_words(changed)} were chosen by an older rule. Read {whose} differences with caution."
-    return Markdown(told if changed else "All weights are those that the rule of today chooses.")
+    told = f"The weights of {in_words(changed)} are the best of the second stage. Today's rule takes the best of both "
+    told += f"stages, so read {whose} differences with caution."
+    return Markdown(told if changed else "All weights are those that the present rule chooses.")
 
 
 # Small networks of the channel attention, in the order of `FusionBlock.mlps` with one for each statistic.

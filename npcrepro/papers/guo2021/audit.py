@@ -193,8 +193,8 @@ def learning_rate(reported: Reported) -> Finding:
 @check("G09", where="Equations 4 and 7",
     claim="The weight, from 0 to 1, is the distance to the edge + 1 inside the tumour and 1 outside, to punish errors "
     "at the edge.",
-    reading="The distance was meant to be turned round and scaled before use.",
-    consequence="As reported by default; the map turned round and the plain focal loss are methods.")  # fmt: skip
+    reading="The distance was meant to be reversed and scaled before use.",
+    consequence="As reported by default; the reversed map and the plain focal loss are methods.")  # fmt: skip
 def edge_weight(reported: Reported) -> Finding:
     lines, core, printed, least, largest = [], False, reported["text"]["weight_inside"], 1.0, 1.0  # 1 outside
     low, high = reported["text"]["weight_range"]

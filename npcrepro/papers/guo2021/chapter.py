@@ -86,10 +86,10 @@ def taps(*rates: Sequence[int], block: Sequence[int] = (8, 24)) -> Picture:
 
 
 def weights(data: BlockData, case: str) -> Picture:
-    """The weight of the loss on the largest slice of a tumour, as reported and turned round."""
+    """The weight of the loss on the largest slice of a tumour, as reported and reversed."""
     mask, side = data.label(case)[0] == 1, data.grid(case).spacing_mm
     z = int(mask.sum(axis=(1, 2)).argmax())
-    forms = {"as reported": "core", "turned round": "boundary"}
+    forms = {"as reported": "core", "reversed": "boundary"}
     volume = {title: distance_weight(mask, (side,) * 3, form) for title, form in forms.items()}
     ends = [np.flatnonzero(mask[z].any(axis=axis)) for axis in (1, 0)]
     box = tuple(slice(max(0, end[0] - AROUND), end[-1] + AROUND + 1) for end in ends)
@@ -97,7 +97,7 @@ def weights(data: BlockData, case: str) -> Picture:
     figure = slices.voxel_weights(data.image(case)[0][z][box], mask[z][box], shown)
     figure.set_size_inches(NARROW_IN, 1.9)
     told = "; ".join(f"{title} at most {weight.max():.0f}" for title, weight in shown.items())
-    alt = f"A tumour of {case} and two maps of weights, large in its core or, turned round, at its border: {told}."
+    alt = f"A tumour of {case} and two maps of weights, large in its core or, reversed, at its border: {told}."
     return narrow(figure, alt)
 
 

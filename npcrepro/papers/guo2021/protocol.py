@@ -33,8 +33,8 @@ def _stages(decays: int = 99) -> dict[str, Any]:
         decay=0.9,
         decays=decays,
         # SILENT: what the 9 validation patients are for; they choose the weights that are kept.
-        # DIFFERS: they choose by blocks, half of which hold tumour, and by the network that is trained, for CSCN the
-        # map of ACDNet before fusion. It is the fused map of whole volumes that is tested.
+        # DIFFERS: the validation patients choose by blocks, half of which hold tumour, and by the network that is
+        # trained, for CSCN the map of ACDNet before fusion. It is the fused map of whole volumes that is tested.
         monitor="validation_dsc",
         keep_best=True,
     )

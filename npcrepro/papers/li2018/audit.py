@@ -275,8 +275,9 @@ def initial_weights(reported: Reported) -> Finding:
     summed = averaged * pixels
     spreads = in_words([f"{name} {value:.3g}" for name, value in before_relu.items()])
     lines = (
-        f"With a cross-entropy summed over the image, the first step on a weight of the score could reach "
-        f"{summed:.3g}, with one averaged over it {averaged:.2g}; weights are of size {text['initial_sd']:g}.",
+        f"With a cross-entropy summed over the image, the first update could change a weight of the score by "
+        f"up to {summed:.3g}, with an averaged one by {averaged:.2g}; weights start with an sd of "
+        f"{text['initial_sd']:g}.",
         f"For an input of variance 1 the standard deviation before each ReLU is: {spreads}.",
     )
     too_large = [step > text["initial_sd"] for step in (averaged, summed)]

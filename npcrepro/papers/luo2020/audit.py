@@ -119,8 +119,8 @@ def auc_and_dsc(reported: Reported) -> Finding:
     scores, mask = largest_dsc(auc), largest_dsc_of_mask(auc)
     above, beyond = least > mask + TINY, least > scores + TINY
     lines = [
-        f"{model}: an AUC of {row:.4f} leaves probabilities a DSC of at most {soft:.4f} and a hard mask one of at most "
-        f"{hard:.4f}; reported {dsc:.4f}."
+        f"{model}: with an AUC of {row:.4f}, the DSC is at most {soft:.4f} for probabilities and {hard:.4f} for a hard "
+        f"mask; reported {dsc:.4f}."
         for model, row, soft, hard, dsc in zip(_models(reported), data["auc"], scores, mask, data["dsc"], strict=True)
     ]
     small = np.clip(1 - 1 / (2 * auc), 0, 1).min()
@@ -172,9 +172,9 @@ def independent_test(reported: Reported) -> Finding:
     )
     beside = 1 - (1 / folds) ** 2
     lines = (
-        f"{text['test_slices']} is a fifth of {images}, up or down, which folds of {min(sizes)} or {max(sizes)} "
-        f"patients with {each:.1f} slices each (sd {SLICES_SD}, assumed) hit with a chance of {percent(chance, 1)}, "
-        f"with another sd of at most {percent(max(others), 1)}.",
+        f"The test set of {text['test_slices']} slices is a fifth of {images}, rounded. A fold of {min(sizes)} or "
+        f"{max(sizes)} patients has such a size with a chance of {percent(chance, 1)}, if patients have {each:.1f} "
+        f"slices (sd {SLICES_SD}, assumed), and of at most {percent(max(others), 1)} with another sd.",
         f"Split by image, a test slice has a neighbour among the training slices with a chance of {beside:.2f}.",
     )
     fits = "consistent" if text["folds_are_of"] == "patients" else "cannot tell"

@@ -38,15 +38,15 @@ SOFT_TISSUE_HU, BONE_HU = (-160.0, 240.0), (-200.0, 1300.0)
 ADAM = Component("torch.optim:Adam", {"lr": 1e-3})
 
 # PAPER: the rate x 0.9 every 10 iterations, 100 epochs.
-# DIFFERS: every 10 epochs; by iterations the rate is gone within the first epoch (method iteration-decay).
+# DIFFERS: the rate falls every 10 epochs; by iterations it is gone within the first epoch (method iteration-decay).
 # DIFFERS: slices are drawn with replacement, so that an epoch is a number of updates.
 EPOCH = 889  # updates: about 7,112 slices in batches of eight
 DECAY: dict[str, Any] = {"decay": 0.9, "decay_every": 10 * EPOCH}
 
 # DIFFERS: the paper keeps the model that is best on the test data; here validation patients choose.
-# SILENT: what is compared to choose it, "accuracy"; the DSC of all pixels and structures together (of the union for the
-#   first stage), in the slices that show a structure. The results are means over structures in all slices, so that the
-#   choice counts large structures more, and does not see what is marked in the other slices.
+# SILENT: what is compared to choose the model, "accuracy"; the DSC of all pixels and structures together (of the union
+#   for the first stage), in the slices that show a structure. The results are means over structures in all slices, so
+#   that the choice counts large structures more, and does not see what is marked in the other slices.
 CHOICE: dict[str, Any] = {"keep_best": True, "monitor": "validation_dsc"}
 
 
@@ -111,8 +111,8 @@ TWO_STAGE = Method(
     threshold=None,
     **network(TWO_UNETS),
     # PAPER: training slices show a structure, others are removed (Section 3.1).
-    # DIFFERS: the paper removes the others from testing, too. Here every slice is tested, and slices that show a
-    # structure are scored by themselves besides.
+    # DIFFERS: the paper removes slices without a structure from testing, too. Here every slice is tested, and slices
+    # that show a structure are scored by themselves besides.
     **_data(SOFT_TISSUE_HU),
     **_two_stages(),
 )
@@ -154,7 +154,7 @@ VARIANTS: tuple[Row, ...] = (
     ("dice-present", "Dice over present structures",
      "Structures that a slice does not show are left out of its Dice loss", _two_stages(PRESENT)),
     # PAPER: epsilon lies between 0 and 1 (equation 1).
-    # SILENT: its value; 1e-5 in the other methods, the end of the range in this one.
+    # SILENT: the value of epsilon; 1e-5 in the other methods, the end of the range in this one.
     ("epsilon-1", "Epsilon 1", "With 1 as epsilon of the Dice loss, which then tells of absent structures sooner",
      _two_stages({"dice": {"smoothing": 1.0}})),
     ("fcn8-plain", "FCN-8, plain", "FCN-8 without normalisation, with the Dice loss over present structures",

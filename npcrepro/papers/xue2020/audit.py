@@ -205,7 +205,7 @@ def number_of_pairs(reported: Reported) -> Finding:
     span = f"{ordinary[0]} to {ordinary[-1]}" if ordinary else "none"
     told = (
         f"With rounding in its favour the ASD needs {fewest} pairs or more; {patients} patients have some {slices[0]} "
-        f"to {slices[1]} slices with tumour, of which {span} explain all four p with ordinary correlations."
+        f"to {slices[1]} slices with tumour. All four p need only ordinary correlations if {span} of them were tested."
     )
     by_patient = max(correlations(patients).values()) <= UNUSUAL_CORRELATION
     verdict = "consistent" if by_patient else "cannot tell" if ordinary else "inconsistent"
