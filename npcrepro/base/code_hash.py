@@ -4,8 +4,6 @@ A run made by other code is another run. If whole files were hashed, a new loss 
 uses another loss of this file a new run. Following the names that a definition mentions avoids that.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Files and folders written in one piece: a kill at any moment leaves the old one or the new one, never half of one."""
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import hashlib

@@ -1,7 +1,5 @@
 """Numbers and lists in words, for captions, tables and messages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 DASH = "–"  # in a table, where there is no value

@@ -3,8 +3,6 @@
 A chapter is a notebook. It tells the story; what every story needs is here, so that the chapters cannot drift apart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property

@@ -3,8 +3,6 @@
 Facts about a paper come from its YAML file, verdicts from the audit and the ledger, everything else from records.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """Where the code meets what a paper says, leaves open, or does otherwise: tagged comments, gathered from the source."""
 
-from __future__ import annotations
-
 import io
 import re
 import tokenize

@@ -1,7 +1,5 @@
 """Small parts of HTML that several widgets of a page need, and the templates of these widgets."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache

@@ -1,7 +1,5 @@
 """What a chapter says of published runs: `Results` of a record, and comparisons of two records."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs of a paper as tables, figures and captions: those that a page has just made, or published ones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from typing import Self

@@ -1,7 +1,5 @@
 """Tables of the book: records beside what the papers print. Data frames in, data frames out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real

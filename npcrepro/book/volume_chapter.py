@@ -1,7 +1,5 @@
 """What the chapters on volumes share beyond `chapter`: one patient in three planes, errors, surfaces."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple

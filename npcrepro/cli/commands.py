@@ -1,7 +1,5 @@
 """The command line: ``npcrepro``. Each command imports what it needs when it runs, so that ``--help`` is quick."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import sys

@@ -1,7 +1,5 @@
 """The commands ``npcrepro data``: cohorts made, checked, described, and converted."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Options that several commands have, and how commands print tables."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import sys

@@ -1,7 +1,5 @@
 """The commands that tell of papers: ``npcrepro list``, ``describe`` and ``audit``."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The command ``npcrepro publish``."""
 
-from __future__ import annotations
-
 from itertools import chain
 from pathlib import Path
 from typing import Annotated

@@ -6,8 +6,6 @@ own, so that slices of one patient lie on both sides of a split; in the other th
 tested in both, and published pairs hold these only, with the structures that they show.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

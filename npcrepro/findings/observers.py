@@ -8,8 +8,6 @@ On one scan several organs are the same in both drawings voxel by voxel, among t
 made from the other. That scan is marked ``suspect`` and is in no median.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

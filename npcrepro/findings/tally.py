@@ -1,7 +1,5 @@
 """Tables of what was found: a row for each finding, and how many findings have each verdict."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Cross-entropy, alone and together with a Dice loss."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Dice loss: one minus the soft Dice coefficient."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 It is computed once for each case, before training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

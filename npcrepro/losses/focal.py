@@ -1,7 +1,5 @@
 """Focal loss: cross-entropy that counts pixels less of which the network is sure."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

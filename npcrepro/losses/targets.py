@@ -1,7 +1,5 @@
 """Labels as losses need them: at the size of the logits, without what was not contoured."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

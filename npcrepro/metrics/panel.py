@@ -14,8 +14,6 @@ Sides and planes are the patient's: ``axes`` says where the x, y and z axes poin
 :func:`npcrepro.cohorts.images.axes_of` does; the nearest axis counts where the image is oblique.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from math import isnan, nan
 

@@ -1,7 +1,5 @@
 """What the networks of several papers have in common."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The layers of a network with sizes and parameters, and the voxels that one logit depends on."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass

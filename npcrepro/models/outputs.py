@@ -1,7 +1,5 @@
 """From logits to probabilities, and from these to decisions."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """A 2-D U-Net with padding."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The papers that there are: each folder of ``npcrepro/papers`` is one."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Sequence
 from dataclasses import replace

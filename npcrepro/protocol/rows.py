@@ -1,7 +1,5 @@
 """How a protocol is written down: the proposed method, and one row for each method that differs from it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any

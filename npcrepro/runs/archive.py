@@ -10,8 +10,6 @@ There are no images, predictions or weights in it. What is packed has passed :fu
 has what is taken out.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import zipfile

@@ -1,7 +1,5 @@
 """The state of a training, saved and read back."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math

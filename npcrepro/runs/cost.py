@@ -1,7 +1,5 @@
 """Hours of a sweep, from what an update took in finished runs or takes on this machine."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from math import isnan, nan
 from statistics import fmean

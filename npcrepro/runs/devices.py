@@ -1,7 +1,5 @@
 """Processor or GPU, its precision and memory format, and a batch shared by several devices."""
 
-from __future__ import annotations
-
 import logging
 import os
 

@@ -1,7 +1,5 @@
 """From label maps to rows of ``cases.csv``, and from rows to one value for each patient."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import nan
 

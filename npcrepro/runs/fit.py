@@ -1,7 +1,5 @@
 """Which papers can run on a cohort of the user, and why the others cannot."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One process for each run: the lock of its folder."""
 
-from __future__ import annotations
-
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The model card of published weights: what they are for, where they come from, and what they must not be used for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from npcrepro.base.wording import DASH, in_words, percent, plural

@@ -1,7 +1,5 @@
 """From rows of cases to one row for each patient: means over cases, seeds and structures."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from npcrepro.metrics.overlap import Counts

@@ -1,7 +1,5 @@
 """From settings to the runs that they ask for."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterable

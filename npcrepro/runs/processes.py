@@ -1,7 +1,5 @@
 """One training on several devices, a process for each."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import warnings

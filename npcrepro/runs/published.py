@@ -1,7 +1,5 @@
 """Runs published with the book: written to, and read from, ``book/results``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass

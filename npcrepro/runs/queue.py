@@ -1,7 +1,5 @@
 """Many runs in order, each behind what it uses, beside other processes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from pathlib import Path

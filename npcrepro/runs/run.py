@@ -1,7 +1,5 @@
 """One run, from its configuration to its record: train, predict, score, and write down how it was made."""
 
-from __future__ import annotations
-
 import math
 import os
 import socket

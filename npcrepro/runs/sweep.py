@@ -4,8 +4,6 @@ The list is that of :func:`npcrepro.runs.queue.run_paper`, made by the same func
 ``npcrepro run`` and ``npcrepro status`` cannot disagree about what a run is, where it lies and what it waits for.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import shlex

@@ -1,7 +1,5 @@
 """Seconds of an update of a training, of a forward pass and of a whole case, measured here and now."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import replace

@@ -6,8 +6,6 @@ share each batch: every process draws and augments all of it, takes its rows thr
 of the whole batch. N devices therefore give the numbers of one, up to rounding.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -7,8 +7,6 @@ Each at the threshold that its own validation patients choose, they differ by wh
 The patients for validation also chose the weights, so that their DSC is no estimate of that of others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite

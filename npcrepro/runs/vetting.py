@@ -4,8 +4,6 @@ A computer cannot tell a pseudonym from a name. What it can tell: fields that no
 identifiers as DICOM writes them, numbers that contradict each other, and code that is not that of this version.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Collection, Iterator

@@ -1,7 +1,5 @@
 """Augmentation on the training device: one batch in, one batch of the same shape out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from math import prod, radians
 

@@ -5,8 +5,6 @@ axial block that is z, for a coronal one y, for a sagittal one x. The short side
 sees all three.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Where a head is in a volume of any series, and intensities normalised inside it."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 

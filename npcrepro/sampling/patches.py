@@ -1,7 +1,5 @@
 """Patches of images at the spacing, of the size and with the intensities that training patients ask for (nnU-Net)."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence

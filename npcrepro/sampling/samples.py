@@ -1,7 +1,5 @@
 """From a prepared cohort to training samples and test inputs: what slices, windows and blocks have in common."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Axial slices of a cohort at one matrix, for 2-D networks."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Arrays that are made once from a prepared cohort, kept beside it, and read as far as they are needed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Windows of volumes for 3-D networks: a square region around the head, of the same size in mm, cut along z."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

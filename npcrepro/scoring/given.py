@@ -1,7 +1,5 @@
 """What the command line gives as text: paths, labels, tolerances."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

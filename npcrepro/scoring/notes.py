@@ -1,7 +1,5 @@
 """What a reader of scores should know: sentences on cases and structures that are missing or not scored."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

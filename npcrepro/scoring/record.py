@@ -3,8 +3,6 @@
 Both have to be tested on the same cases against the same references. A reference that differs by a voxel is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path

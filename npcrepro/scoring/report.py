@@ -1,7 +1,5 @@
 """Scores as files, as tables for a screen, and in words."""
 
-from __future__ import annotations
-
 import json
 from math import isnan
 from pathlib import Path

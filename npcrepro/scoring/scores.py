@@ -1,7 +1,5 @@
 """From two sides to a row for each prediction, case and structure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isnan, sqrt

@@ -1,7 +1,5 @@
 """The files of one side, and the masks in them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Means, comparisons and ranks of scores over patients, as data frames."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

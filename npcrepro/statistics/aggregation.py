@@ -1,7 +1,5 @@
 """From one value for each patient to a mean that says what became of undefined values."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan

@@ -1,7 +1,5 @@
 """Bootstrap intervals over patients, and the exact interval of a share."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from math import nan

@@ -1,7 +1,5 @@
 """Two methods compared on the same patients: their difference, whether it is small enough, and their spread."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import exp, isnan, nan, sqrt
 

@@ -1,7 +1,5 @@
 """What a number of patients can show: t-test power for paired differences at 5 %, with a chance of 80 %."""
 
-from __future__ import annotations
-
 from math import asinh, atanh, inf, isnan, nan, sqrt
 
 from scipy import optimize, stats

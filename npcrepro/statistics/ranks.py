@@ -1,7 +1,5 @@
 """Rankings of methods: whether they would stand with other patients."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

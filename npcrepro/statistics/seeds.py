@@ -1,7 +1,5 @@
 """How much of a result is chance of the training run."""
 
-from __future__ import annotations
-
 from math import inf, nan, sqrt
 
 import numpy as np

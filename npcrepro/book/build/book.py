@@ -12,8 +12,6 @@ The pages are staged, rather than built where they lie, so that the links "edit 
 ``notebooks/li2018.ipynb`` and not an executed copy.
 """
 
-from __future__ import annotations
-
 import fcntl
 import gzip
 import json

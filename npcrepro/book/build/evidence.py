@@ -1,7 +1,5 @@
 """Tables of pages that are made of published runs: what was trained, on whom, and by what."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path

@@ -3,8 +3,6 @@
 ``python -m npcrepro.book.build.front`` brings the picture and the table of README.md up to date.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from functools import cache

@@ -4,8 +4,6 @@ No notebook reads what another makes. Chapters share cohorts and runs: the first
 :mod:`npcrepro.runs.queue` lets the others wait.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

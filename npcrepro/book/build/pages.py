@@ -5,8 +5,6 @@ what the function of that name in `PARTS` returns. A line ``% The modules of `ba
 the book is built.`` is replaced by the reference of all modules in these folders.
 """
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import inspect

@@ -1,7 +1,5 @@
 """The book as one PDF: Sphinx's single page, printed by a headless Chromium."""
 
-from __future__ import annotations
-
 import functools
 import http.server
 import re

@@ -1,7 +1,5 @@
 """What Sphinx reads of the package, docstrings with tables, and what it writes: accessible, light pages."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A slice of a case as an image and its numbers, at any threshold. Nothing here needs a notebook."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape

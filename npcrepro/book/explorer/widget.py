@@ -1,7 +1,5 @@
 """Controls around a picture and its numbers, for a notebook; every move of a control makes a new `View`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Charts of scores, volumes and training. Reference and methods keep their colours through the whole book."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

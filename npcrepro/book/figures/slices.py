@@ -1,7 +1,5 @@
 """Figures of slices: contours, maps and errors on images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt

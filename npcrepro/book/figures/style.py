@@ -1,7 +1,5 @@
 """Colours, names, layout and boxes that all figures share."""
 
-from __future__ import annotations
-
 import textwrap
 import warnings
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Surfaces of masks in relief."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

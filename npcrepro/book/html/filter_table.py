@@ -4,8 +4,6 @@ All rows are on the page from the start; a few lines of JavaScript hide some of 
 stays, and no list is shown that would do nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd

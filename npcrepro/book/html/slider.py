@@ -4,8 +4,6 @@ Every state is on the page from the start; a few lines of JavaScript show one of
 chosen state stays, and no slider is shown that could not be moved.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from npcrepro.book.parts import fill

@@ -6,8 +6,6 @@ and the error map are computed in the browser, on a plain canvas; the 3-D view i
 Where no script runs, in a notebook and on paper, the still images stay.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Mapping, Sequence

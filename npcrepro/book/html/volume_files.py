@@ -1,7 +1,5 @@
 """Patients as small files that a page loads: images and probabilities in 8 bits, and masks, all on one upright grid."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

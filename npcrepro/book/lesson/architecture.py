@@ -4,8 +4,6 @@ A paper names the modules that are worth a box. Which of them leads to which is 
 each through the graph that autograd keeps, so that no drawing can differ from the code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase

@@ -4,8 +4,6 @@ The drawing is narrow, so that it can be read on a phone. Its text and lines tak
 that it can be read on a light and on a dark page.
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

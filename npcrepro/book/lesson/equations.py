@@ -11,8 +11,6 @@ that begins in the same words::
 A formula that is not numbered in the paper has a name in place of a number, such as ``Table 1, feature phase``.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Sequence

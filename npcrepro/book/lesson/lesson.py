@@ -4,8 +4,6 @@ A paper gives what only it knows: under ``lesson`` and ``equations`` in its ``pa
 a function for its inner maps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Two made-up masks to try the metrics on, and what the chapter "What the numbers mean" shows of them."""
 
-from __future__ import annotations
-
 from math import acos, pi, sqrt
 
 import numpy as np

@@ -5,8 +5,6 @@ on more stands on the smaller board too, with the patients of that board alone, 
 the same patients. A page has one table for each cohort, with a row for each board, structure and method.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

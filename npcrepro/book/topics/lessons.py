@@ -1,7 +1,5 @@
 """Differences of published methods by what makes them differ, for the page on lessons and for the front page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What a check is, and the table that all of them make."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

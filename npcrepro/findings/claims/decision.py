@@ -1,7 +1,5 @@
 """From evidence to a verdict, and the sentence that gives its reason."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, exp, isnan, log10, nan

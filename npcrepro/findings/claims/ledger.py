@@ -3,8 +3,6 @@
 The ledger is made anew at every build. A claim without evidence stays in it, with the command that would make some.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any

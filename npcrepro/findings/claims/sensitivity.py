@@ -3,8 +3,6 @@
 None of the choices is an error. A verdict that turns with one of them says as much about the choice as about the claim.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain

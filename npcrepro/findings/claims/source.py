@@ -1,7 +1,5 @@
 """What is published with the book, as the evidence that claims are decided on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property

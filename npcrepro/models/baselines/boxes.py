@@ -3,8 +3,6 @@
 A box is ``(x1, y1, x2, y2)`` in pixels of the slice. Pixel ``i`` covers the interval from ``i`` to ``i + 1``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

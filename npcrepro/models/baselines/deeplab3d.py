@@ -1,7 +1,5 @@
 """DeepLabv3 in three dimensions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

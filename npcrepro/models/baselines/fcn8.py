@@ -3,8 +3,6 @@
 At width 1 the trunk and its two fully convolutional layers have 134,260,544 parameters for three image channels.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

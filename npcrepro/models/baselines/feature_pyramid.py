@@ -1,7 +1,5 @@
 """The layers of Mask R-CNN: a residual trunk with a feature pyramid, and the three heads that read it."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -8,8 +8,6 @@ The paper reports one line of results for this network and does not say how it w
 is therefore ours; those that may change the result carry a tag.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

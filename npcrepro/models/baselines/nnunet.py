@@ -1,7 +1,5 @@
 """U-Nets of MONAI for comparison: a plain one, and that of nnU-Net with the plan of its size."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A network of patches that classifies the voxel in the middle."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

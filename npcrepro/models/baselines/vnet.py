@@ -1,7 +1,5 @@
 """V-Net, for small blocks of volumes."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from npcrepro.base.errors import pick

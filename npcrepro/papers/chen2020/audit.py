@@ -1,7 +1,5 @@
 """Checks on Chen et al. 2020."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import sqrt
 from typing import Any

@@ -1,8 +1,6 @@
 """What only the pages on Chen et al. 2020 show: its drawings, attention weights, the time for a patient, the soft Dice
 loss, and what its published records lack."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

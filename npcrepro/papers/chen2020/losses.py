@@ -1,7 +1,5 @@
 """Dice loss of Chen et al. 2020, with the smoothing where the paper prints it."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from npcrepro.losses.dice import DiceLoss

@@ -9,8 +9,6 @@ with one structure: 679,697 for one sequence, 1,701,345 for three encoders witho
 encoder of three times the width, 1,548,403 for MMFNet, of which 140,818 are in its four fusion blocks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

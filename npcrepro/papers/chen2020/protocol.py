@@ -4,8 +4,6 @@ Chen H, Qi Y, Yin Y, et al. MMFNet: a multi-modality MRI fusion network for segm
 Neurocomputing 2020;394:27-40.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from itertools import combinations

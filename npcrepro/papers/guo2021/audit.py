@@ -1,7 +1,5 @@
 """Checks on Guo et al. 2021."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import log, pi, prod, sqrt
 

@@ -1,8 +1,6 @@
 """What only the pages on Guo et al. 2021 show: blocks, the pyramid, the weight of the loss and the two maps; in the
 appendix maps of training patients, how far networks came, and a second observer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -1,7 +1,5 @@
 """Focal loss of Guo et al. 2021, weighted by distance."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -9,8 +9,6 @@ background and tumour for each voxel. At width 1 BUNet has 1,401,986 parameters 
 (1,017,892 with its blocks in sequence). The paper prints no number to hold beside them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Guo Y, Cui Z, Li X, et al. MRI image segmentation of nasopharyngeal carcinoma us
 convolutional network. Intelligent Automation & Soft Computing 2021;31(3):1771-1782.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Checks on Li et al. 2018."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from math import pi, sqrt
 

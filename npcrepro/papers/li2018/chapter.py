@@ -1,7 +1,5 @@
 """What only the chapter on Li et al. 2018 shows."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch

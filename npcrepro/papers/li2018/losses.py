@@ -1,7 +1,5 @@
 """Losses for Li et al. 2018, which names none: the Euclidean loss for its network, the hinge loss for its rivals."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -10,8 +10,6 @@ them in the 9 x 9 kernels of ``conv3``.
 `SupportVectors` stands in for the classical methods that the paper compares itself with in Table 3.
 """
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from math import ceil, pi, sqrt
 

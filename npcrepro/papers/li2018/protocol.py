@@ -4,8 +4,6 @@ Li Q, Xu Y, Chen Z, et al. Tumor segmentation in contrast-enhanced magnetic reso
 carcinoma: deep learning with convolutional neural network. BioMed Research International 2018:9128527.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tables 1 and 2 of Li et al. 2018 as arrays and rows, with what follows from them."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from npcrepro.findings.audit.checks import Reported, half

@@ -1,7 +1,5 @@
 """Checks on Luo et al. 2020."""
 
-from __future__ import annotations
-
 from math import ceil, sqrt
 from typing import Any
 

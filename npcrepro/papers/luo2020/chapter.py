@@ -1,7 +1,5 @@
 """What only the chapter on Luo et al. 2020 shows."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

@@ -1,7 +1,5 @@
 """Losses of Luo et al. 2020: Dice with a term for the background, its sum with the focal loss, and both stages."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -7,8 +7,6 @@ Input: slices ``(B, 1, 512, 512)``. Output: one logit for each class and pixel. 
 and 467,983 parameters for one image channel and 15 classes, besides the fusions of their pooling blocks.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

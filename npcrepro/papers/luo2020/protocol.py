@@ -4,8 +4,6 @@ Luo Y, Li X, Luo C, et al. Tissue segmentation in nasopharyngeal CT images using
 Materials & Continua 2020;65(2):1771-1780.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

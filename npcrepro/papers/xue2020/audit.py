@@ -1,7 +1,5 @@
 """Checks on Xue et al. 2020."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from math import e, log, nan, prod, sqrt

@@ -1,7 +1,5 @@
 """What only the chapter on Xue et al. 2020 shows."""
 
-from __future__ import annotations
-
 from math import nan
 
 import numpy as np

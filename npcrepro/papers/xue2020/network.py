@@ -8,8 +8,6 @@ Input: slices ``(B, 1, 512, 512)``. Output: one logit for each pixel. At width 1
 the network 2,714,097.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

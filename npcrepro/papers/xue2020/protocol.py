@@ -4,8 +4,6 @@ Xue X, Hao X, Shi J, et al. Auto-segmentation of high-risk primary tumor gross t
 nasopharyngeal carcinoma. Journal of Image and Graphics 2020;25(10):2151-2158 (in Chinese).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from npcrepro.protocol.method import Component, Method, Paper, Profile, Stage
