@@ -1,16 +1,10 @@
 """One grid for series that were acquired on several. Images are those of SimpleITK (see `images.to_itk`)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
+import SimpleITK as sitk
 
 from npcrepro.base.errors import InputError
 from npcrepro.cohorts.check import grid_defects
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 # Why an image or a mask may have nothing in common with the grid that it should be put on.
 ELSEWHERE = "its origin was lost, or it is of another patient"
@@ -36,8 +30,6 @@ def resample(image: sitk.Image, reference: sitk.Image, transform: sitk.Transform
     ``transform`` maps points of ``reference`` to points of ``image`` (see `register_rigid`). Voxels that ``image`` does
     not cover become its smallest value.
     """
-    import SimpleITK as sitk
-
     darkest = float(sitk.GetArrayViewFromImage(image).min())
     return sitk.Resample(image, reference, transform or sitk.Transform(), sitk.sitkLinear, darkest)
 
@@ -52,8 +44,6 @@ def inside(image: sitk.Image, reference: sitk.Image) -> np.ndarray:
         >>> inside(to_itk(np.zeros((1, 1, 3)), (1.0, 1.0, 1.0), moved), row).tolist()
         [[[False, True, True]]]
     """
-    import SimpleITK as sitk
-
     ones = sitk.Image(image.GetSize(), sitk.sitkUInt8) + 1
     ones.CopyInformation(image)
     found = sitk.Resample(ones, reference, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
@@ -67,8 +57,6 @@ def resample_mask(mask: sitk.Image, reference: sitk.Image, transform: sitk.Trans
     Outlines are smoother than by the nearest neighbour. A small structure may lose a tenth of its volume, and on a grid
     of half the spacing with the same first voxel it gains up to a quarter.
     """
-    import SimpleITK as sitk
-
     share = sitk.Resample(
         sitk.Cast(mask > 0, sitk.sitkFloat32), reference, transform or sitk.Transform(), sitk.sitkLinear, 0.0
     )
@@ -83,8 +71,6 @@ def register_rigid(fixed: sitk.Image, moving: sitk.Image) -> tuple[sitk.Transfor
     about 2 mm. Deterministic. The information is positive; it is low where the two do not match. Raises InputError for
     images of which one is flat and for images that lose each other.
     """
-    import SimpleITK as sitk
-
     fixed, moving = (_coarse(image) for image in (fixed, moving))
     method = sitk.ImageRegistrationMethod()
     # More threads add up in another order at every call.
@@ -132,8 +118,6 @@ def _middle(image: sitk.Image) -> tuple[float, ...]:
 def _coarse(image: sitk.Image) -> sitk.Image:
     """The image as floats on voxels of about 2 mm, without the outermost values, which would fill most of a histogram
     with metal and vessels."""
-    import SimpleITK as sitk
-
     factors = [max(1, round(REGISTRATION_MM / spacing)) for spacing in image.GetSpacing()]
     factors = [min(factor, size) for factor, size in zip(factors, image.GetSize())]
     image = sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
@@ -142,8 +126,6 @@ def _coarse(image: sitk.Image) -> sitk.Image:
 
 
 def _start(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
-    import SimpleITK as sitk
-
     start = sitk.Euler3DTransform()
     # Rotation about the middle of the image, so that rotation and translation do not pull at each other.
     start.SetCenter(_middle(fixed))

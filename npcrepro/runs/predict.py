@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import SimpleITK as sitk
 from safetensors import SafetensorError, safe_open
 
 from npcrepro.base.errors import InputError
@@ -78,8 +79,6 @@ def predict(run: Path | str, cohort: Path | str, out: Path | str, device: str = 
             channels that the network needs and the cohort lacks, images that cannot be read, and an ``out`` that is not
             empty.
     """
-    import SimpleITK as sitk
-
     from npcrepro.models.outputs import decide
     from npcrepro.runs.devices import make_fabric
 
@@ -191,8 +190,6 @@ def _stage(root: Path, listing: Listing, record: Record, work: Path) -> tuple[Pr
     """The images as a prepared cohort without any label, so that none can reach a prediction; and the grid of each case
     as it is stored: the axes of the prepared images are those that the network was trained on.
     """
-    import SimpleITK as sitk
-
     channels: dict[str, None] = {}
     structures: dict[str, None] = {}
     needed: Record | None = record

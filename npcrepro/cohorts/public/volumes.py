@@ -1,16 +1,14 @@
 """Images and masks of public sets, brought onto one grid for each case."""
 
-from __future__ import annotations
-
 import re
 from collections import UserDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import SimpleITK as sitk
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import plural
@@ -20,9 +18,6 @@ from npcrepro.cohorts.images import from_itk, read_image, to_itk, to_mask
 from npcrepro.cohorts.public.sets import Conversion
 from npcrepro.cohorts.resample import ELSEWHERE, inside, register_rigid, resample, resample_mask, same_grid
 from npcrepro.cohorts.structures import as_codes
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 DEEPEST = 3
 
@@ -143,8 +138,6 @@ def mask_on(path: Path, image: Volume) -> tuple[np.ndarray, str]:
     the same shape and a header that contradicts, voxels are taken in their order, with a note. Anything else is an
     InputError: the mask belongs to another series.
     """
-    import SimpleITK as sitk
-
     mask = read(path)
     drawn, fixed = mask.itk(), image.itk()
     if same_grid(drawn, fixed):
