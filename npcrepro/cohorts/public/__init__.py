@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from npcrepro.base.errors import pick
-from npcrepro.cohorts.public import label_images, npc_mri, organ_files
+from npcrepro.cohorts.public import converters, npc_mri
 from npcrepro.cohorts.public.download import fetch
 from npcrepro.cohorts.public.sets import Conversion, Download, Outlook, PublicSet, Variant, convert
 
@@ -19,13 +19,13 @@ __all__ = ["SETS", "Conversion", "Download", "Outlook", "PublicSet", "Variant"]
 __all__ += ["convert", "fetch", "find", "outlook"]
 CONVERTERS = {
     "npc-mri-277": npc_mri.npc_mri,
-    "segrap2023": label_images.segrap,
-    "structseg2019": label_images.structseg,
-    "han-seg": organ_files.hanseg,
-    "lnctvseg": label_images.lnctv,
-    "hnts-mrg-2024": label_images.hnts,
-    "openkbp": organ_files.openkbp,
-    "deepmind-tcia": organ_files.deepmind,
+    "segrap2023": converters.segrap,
+    "structseg2019": converters.structseg,
+    "han-seg": converters.hanseg,
+    "lnctvseg": converters.lnctv,
+    "hnts-mrg-2024": converters.hnts,
+    "openkbp": converters.openkbp,
+    "deepmind-tcia": converters.deepmind,
 }
 
 
