@@ -76,7 +76,8 @@ class Cohort:
 
 @dataclass(frozen=True)
 class CaseArrays:
-    """One case in memory: ``image`` (C, z, y, x), ``label`` (z, y, x) of integers, ``spacing_mm`` (z, y, x).
+    """One case in memory: ``image`` (C, z, y, x), ``label`` (z, y, x) of integers, ``spacing_mm`` (z, y, x) as in
+    the header (``spacing_known`` of the cohort says whether it can be trusted).
 
     Instead of integers ``label`` may hold masks (z, y, x) by the name of their structure, which may overlap.
     Without ``geometry`` (see `read_image`) the origin is zero and the axes are those of the patient.

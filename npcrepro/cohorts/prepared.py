@@ -12,30 +12,18 @@ from npcrepro.base.code_hash import code_sha256
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import read_json, sha256_of, sha256_of_file, write_json, writing_folder
 from npcrepro.cohorts.check import inspect_case
-from npcrepro.cohorts.cohort import NO_IMAGE, Case, Cohort
+from npcrepro.cohorts.cohort import NO_IMAGE, Case, CaseArrays, Cohort
 from npcrepro.cohorts.defects import Refused, likely_cause
 from npcrepro.cohorts.images import unreadable
 
 KEPT_DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32")
 
 
-@dataclass(frozen=True)
-class PreparedCase:
-    """One case, memory-mapped and read-only.
+class PreparedCase(CaseArrays):
+    """One case, memory-mapped and read-only; ``image`` in the number type that `prepare` keeps."""
 
-    ``image`` (C, z, y, x) in the number type that `prepare` keeps, ``label`` (z, y, x) uint8 or uint16, ``spacing_mm``
-    (z, y, x) as the header gives it (``spacing_known`` of the cohort says whether it can be trusted), ``geometry`` as
-    in `read_image`; ``not_contoured`` names structures that nobody drew in this case.
-    """
-
-    name: str
-    patient: str
-    suspect: bool
-    image: np.memmap
-    label: np.memmap
-    spacing_mm: tuple[float, float, float]
+    label: np.ndarray
     geometry: dict[str, list[float]]
-    not_contoured: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

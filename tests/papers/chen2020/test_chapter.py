@@ -33,8 +33,8 @@ def test_the_page_names_methods_whose_weights_an_older_rule_chose_if_it_matters(
         return weights_line(SimpleNamespace(paper=paper, published=record)).data
 
     title = paper.method("multi-encoder").title
-    named = f"The weights of *{title}* are the best of the second stage. Today's rule takes the best of both stages, so "
-    named += "read its differences with caution."
+    named = f"The weights of *{title}* are the best of the second stage. Today's rule takes the best of both "
+    named += "stages, so read its differences with caution."
     assert said("multi-encoder", "mmfnet", "unet-3d-t1") == said("multi-encoder") == named
     assert said("multi-encoder", "mmfnet", first=0.6) == "All weights are those that the present rule chooses."
     assert said("mmfnet") == said("unet-3d-t1") == said("multi-encoder", first=0.6)
