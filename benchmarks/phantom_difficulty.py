@@ -71,7 +71,9 @@ def main() -> None:
     parser.add_argument("--publish", type=Path, help="folder for the published records")
     arguments = parser.parse_args()
     found = run_paper(STUDY, Settings(profile="two-minutes", runs=arguments.runs, device="cpu"))
-    patients = per_patient.select(per_patient.by_patient(records.case_table(found)), "GTVp", "all_slices")
+    patients = per_patient.select(
+        per_patient.by_patient(records.concatenate(each.cases for each in found)), "GTVp", "all_slices"
+    )
     for name, rows in patients.groupby("method", sort=False):
         print(f"{name:12s} DSC {rows.dsc.mean():.3f} (sd {rows.dsc.std():.3f}, n = {len(rows)})")
     for record in found:

@@ -167,7 +167,8 @@ class Chapter:
     @cached_property
     def results(self) -> Results:
         """The scores and learning curves of the runs of the page, as tables and figures."""
-        cases, history = records.case_table(self.found), records.history_table(self.found)
+        cases = records.concatenate(each.cases for each in self.found)
+        history = records.concatenate(each.history for each in self.found)
         return Results(self.paper, cases, history, self.made)
 
     @property

@@ -114,7 +114,7 @@ def _print_scores(finished: list) -> None:
     from npcrepro import statistics
     from npcrepro.runs import per_patient, records
 
-    patients = per_patient.over_seeds(per_patient.by_patient(records.case_table(finished)))
+    patients = per_patient.over_seeds(per_patient.by_patient(records.concatenate(each.cases for each in finished)))
     kept = patients[~patients.suspect]
     rows = []
     for (method, structure, region), group in kept.groupby(["method", "structure", "region"], sort=False):

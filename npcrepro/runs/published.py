@@ -16,10 +16,8 @@ from npcrepro.runs.records import (
     CHOOSING_SINCE,
     NO_IDENTITY,
     Record,
-    case_table,
     concatenate,
     defining,
-    history_table,
     read_csv,
     without_addresses,
 )
@@ -72,7 +70,7 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
             f"{folder} can hold one paper, cohort, split and profile, but these runs, with those that are published "
             f"there, differ in {' and '.join(differ)}; publish them into another folder"
         )
-    cases, history = case_table(records), history_table(records)
+    cases, history = (concatenate(getattr(each, name) for each in records) for name in ("cases", "history"))
     kept: list[dict] = []
     gone: list[dict] = []
     if old:

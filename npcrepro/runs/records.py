@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -149,13 +149,7 @@ def without_addresses(value):
 
 def code_of(method: Method) -> str:
     """Hash of the code that decides the runs of a method: their ``code_sha256``, as this version makes it."""
-    return _code_of((*method.targets, *(KEEPING_CODE * method.largest_component)))
-
-
-@cache
-def _code_of(targets: tuple[str, ...]) -> str:
-    """Hash of the code of a run, by what its method is made of: a sweep has many runs of each method."""
-    return code_sha256((*TRAINING_CODE, *targets))
+    return code_sha256((*TRAINING_CODE, *method.targets, *(KEEPING_CODE * method.largest_component)))
 
 
 @dataclass(frozen=True)
@@ -258,16 +252,6 @@ def find(runs: Path | str, **wanted) -> list[Record]:
     return [record for _, record in sorted(found, key=lambda each: each[0])]
 
 
-def case_table(records: Iterable[Record]):
-    """All rows of ``cases.csv`` of several runs as one data frame."""
-    return concatenate(record.cases for record in records)
-
-
-def history_table(records: Iterable[Record]):
-    """All rows of ``history.csv`` of several runs as one data frame."""
-    return concatenate(record.history for record in records)
-
-
 def write_csv(path: Path, rows: list[dict], columns: list[str]) -> None:
     """Write rows in one piece; floats with all their digits, ``nan`` as an empty field."""
     import pandas as pd
@@ -282,6 +266,7 @@ def read_csv(path: Path):
 
 
 def concatenate(tables: Iterable):
+    """The rows of several tables as one data frame, for instance ``record.cases`` of several runs."""
     import pandas as pd
 
     tables = list(tables)

@@ -35,8 +35,12 @@ def test_published_runs_are_read_back_to_ten_digits(tmp_path, results):
     assert sorted(path.name for path in results.iterdir()) == ["cases-stepwise.csv", "history.csv", "runs.json"]
     found = read_published(results)
     half_of_the_last_digit = {"rtol": 5e-10, "atol": 0}
-    pd.testing.assert_frame_equal(found.cases, records.case_table(runs), **half_of_the_last_digit)
-    pd.testing.assert_frame_equal(found.history, records.history_table(runs), **half_of_the_last_digit)
+    pd.testing.assert_frame_equal(
+        found.cases, records.concatenate(each.cases for each in runs), **half_of_the_last_digit
+    )
+    pd.testing.assert_frame_equal(
+        found.history, records.concatenate(each.history for each in runs), **half_of_the_last_digit
+    )
     assert found.cases.case.tolist() == ["007", "007"]
     assert found.cases.dsc.tolist() == [0.3333333333, 0.3]
     assert found.cases.jsc.map(isnan).all()

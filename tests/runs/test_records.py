@@ -88,7 +88,7 @@ def test_tables_keep_all_digits_and_empty_fields(tmp_path):
     table = Record(tmp_path).cases
     assert (table.case[0], table.patient[0]) == ("001", "NA")
     assert table.dsc.tolist() == pytest.approx(values, nan_ok=True, rel=0, abs=0)
-    assert records.case_table([]).empty
+    assert records.concatenate([]).empty
 
 
 def test_names_made_of_digits_stay_names(tmp_path):
