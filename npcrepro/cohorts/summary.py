@@ -8,6 +8,7 @@ import pandas as pd
 
 from npcrepro.cohorts.prepared import PreparedCohort
 from npcrepro.cohorts.structures import mask_of
+from npcrepro.metrics.curves import count_scores
 
 COLUMNS = (
     *("case", "patient", "suspect", "structure", "volume_ml", "slices", "channel"),
@@ -57,7 +58,8 @@ def summarise_masks(
             inside, around = (np.asarray(one[part], dtype=np.float64) for part in (mask, shell))
             means = [float(values.mean()) if len(values) else nan for values in (inside, around)]
             slices = int(mask.any(axis=(1, 2)).sum())
-            rows.append((*about, slices, channel, *means, _separability(inside, around)))
+            counts = count_scores(np.append(inside, around), np.arange(len(inside) + len(around)) < len(inside))
+            rows.append((*about, slices, channel, *means, counts.auc))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -77,11 +79,3 @@ def _shell(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarr
     part.ravel()[nearest] = True
     shell[box] = part
     return shell
-
-
-def _separability(inside: np.ndarray, around: np.ndarray) -> float:
-    from scipy.stats import mannwhitneyu
-
-    if not len(inside) or not len(around):
-        return nan
-    return float(mannwhitneyu(inside, around, method="asymptotic").statistic / (len(inside) * len(around)))
