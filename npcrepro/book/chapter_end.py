@@ -33,19 +33,17 @@ CRITERIA = {
     "statistics": "the spread over patients, and tests on the same patients",
 }
 MET = {"full": "yes", "partly": "in part", "none": "no"}
+# A sign and a colour for each: dark text on light ground, told apart by both (Okabe and Ito's palette, lightened).
 OVERALL_VERDICTS = {
-    "holds so far": "some claims are confirmed or seen here, and none is refuted, not seen or mixed",
-    "mixed": "some claims are borne out in full or in part, others are not",
-    "weaker than reported": "claims are borne out, but none in the reported size",
-    "does not hold so far": "claims are refuted or not seen here, none is borne out",
-    "open": "fewer than half of the claims have been decided",
-}
-# Dark text on light ground, told apart by a sign as well as by colour (Okabe and Ito's palette, lightened).
-_COLOURS = {
+    # Some claims are confirmed or seen here, and none is refuted, not seen or mixed.
     "holds so far": ("✓", "#bfe6d8"),
+    # Some claims are borne out in full or in part, others are not.
     "mixed": ("±", "#fbe3b5"),
+    # Claims are borne out, but none in the reported size.
     "weaker than reported": ("↓", "#fbe3b5"),
+    # Claims are refuted or not seen here, none is borne out.
     "does not hold so far": ("✗", "#f6c9ad"),
+    # Fewer than half of the claims have been decided.
     "open": ("?", "#d9e3ea"),
 }
 
@@ -115,7 +113,7 @@ def given() -> pd.DataFrame:
 
 def badge(word: str) -> Markup:
     """A word of `OVERALL_VERDICTS` with its sign on its colour, as HTML."""
-    sign, colour = _COLOURS[word]
+    sign, colour = OVERALL_VERDICTS[word]
     style = f"background: {colour}; color: #1b2530; padding: 0.1em 0.5em; border-radius: 0.6em; white-space: nowrap"
     return Markup('<span class="npc-badge" style="{}">{} {}</span>').format(style, sign, word)
 

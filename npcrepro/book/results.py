@@ -7,12 +7,12 @@ from typing import Self
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import Markdown
 
 from npcrepro import statistics
 from npcrepro.base.errors import one_of
 from npcrepro.base.wording import DASH, in_words, plural, seeds_line, signed
-from npcrepro.book import score_tables, tables
+from npcrepro.book import tables
 from npcrepro.book.figures import charts, style
 from npcrepro.protocol import registry
 from npcrepro.protocol.method import Paper
@@ -241,12 +241,6 @@ class Results:
         """A dot for each patient, joined through these methods; means as bars, and a printed mean as a line."""
         charts.by_patient(self._of(methods, self.averaged), self.paper, metric, printed)
         return self._caption(f"{self._over()}: dots are patients, joined by lines; bars are means ({self.made}).")
-
-    def compare(self, metric: str = "dsc", printed: float | None = None) -> Markdown:
-        """`by_patient`, and the differences that the paper's protocol names."""
-        caption = self.by_patient(metric, printed=printed)
-        display(score_tables.differences({"": (self, ())}, {metric: style.METRIC_TITLES[metric]}))
-        return caption
 
     def boxes(self, metrics: dict[str, str], *methods: str) -> Markdown:
         """Boxes of each method over patients, for each metric (to its title)."""

@@ -3,10 +3,7 @@
 All rows are on the page. It opens with the first record, the mean over its structures, and its first region.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,12 +13,10 @@ from npcrepro.base.wording import DASH, in_words, plural
 from npcrepro.book import tables
 from npcrepro.book.figures import style
 from npcrepro.book.html.filter_table import filter_table
+from npcrepro.book.results import Results
 from npcrepro.findings import observers
 from npcrepro.runs.evaluation import REGIONS, WHOLE
 from npcrepro.runs.per_patient import OVER_STRUCTURES
-
-if TYPE_CHECKING:
-    from npcrepro.book.results import Results
 
 Pair = tuple[str, str]
 PEOPLE = "two people, median, other scans"

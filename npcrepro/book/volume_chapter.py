@@ -110,7 +110,7 @@ class VolumeChapter(Chapter):
         """Surfaces of the reference and of these methods in the same patient."""
         case, _, reference, predictions, spacing = self.shown
         chosen = {name: predictions[name] for name in methods if name in predictions}
-        surfaces.surfaces({case: (reference, chosen)}, {case: spacing}, self.paper)
+        surfaces.surfaces(case, reference, chosen, spacing, self.paper)
         plt.show()
         return self.about_shown()
 

@@ -1,4 +1,4 @@
-"""One process for each run: the lock of its folder."""
+"""One process for each run, and one for each build of the book: the lock of its folder."""
 
 import fcntl
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from npcrepro.base.errors import InputError
 
 
 class Busy(InputError):
-    """Another process is working on the run."""
+    """Another process is working in the folder."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep the folder of a run for this process; it is made where it is not there.
+    """Keep a folder for this process; it is made where it is not there.
 
     Raises:
         Busy: another process has it.
@@ -24,14 +24,14 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")  # noqa: SIM115 (an error in the block below is none of the lock)
     except OSError as error:
-        raise InputError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
+        raise InputError(f"cannot write to the folder {folder}: {error.strerror or error}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Busy(f"another process is working on {folder}") from error
+            raise Busy(f"another process is working on {folder}; wait until it has ended") from error
         except OSError as error:  # such as Lustre that was mounted without flock
-            cause = "give --runs a folder on another file system, or have this one mounted with flock"
+            cause = "choose a folder on another file system (--runs, --output), or have this one mounted with flock"
             raise InputError(f"no file can be locked in {folder} ({error.strerror}): {cause}") from error
         yield
 

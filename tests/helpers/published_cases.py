@@ -6,8 +6,10 @@ from math import nan
 import numpy as np
 import pandas as pd
 
+from npcrepro.base.files import as_data
 from npcrepro.metrics.overlap import METRICS as OVERLAP
 from npcrepro.metrics.overlap import Counts
+from npcrepro.protocol import registry
 from npcrepro.runs.evaluation import REGIONS, VOLUMES, WHOLE
 from npcrepro.runs.published import write_cases
 
@@ -41,7 +43,9 @@ def publish(folder, rows: pd.DataFrame, falls: float = 0.5, **common):
     history = pd.concat([runs.assign(stage="s", update=u, loss=1 - falls * u) for u in (0, 1)])
     history.to_csv(folder / "history.csv", index=False)
     first = runs.iloc[0]
-    about = {"paper": first.paper, "cohort": first.cohort, "profile": {"name": "bench"}} | common
+    given = common.pop("profile", {"name": "bench"})
+    profile = as_data(registry.load(first.paper).profile(given["name"])) | given
+    about = {"paper": first.paper, "cohort": first.cohort, "profile": profile} | common
     own = [{"method": run.method, "fold": int(run.fold), "seed": int(run.seed)} for run in runs.itertuples()]
     (folder / "runs.json").write_text(json.dumps({"common": about, "methods": {}, "folds": {}, "runs": own}))
 

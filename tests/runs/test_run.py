@@ -210,7 +210,7 @@ def test_a_folder_that_is_a_file(tiny_root, tmp_path, finished):
     folder = tmp_path / finished[1].folder.relative_to(finished[0])
     folder.parent.mkdir(parents=True)
     folder.write_text("in the way")
-    with pytest.raises(InputError, match=f"cannot write to the run folder {folder}: "):
+    with pytest.raises(InputError, match=f"cannot write to the folder {folder}: "):
         finish(tiny_root, tmp_path)
 
 

@@ -12,7 +12,6 @@ The pages are staged, rather than built where they lie, so that the links "edit 
 ``notebooks/li2018.ipynb`` and not an executed copy.
 """
 
-import fcntl
 import gzip
 import json
 import os
@@ -22,7 +21,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 from npcrepro.base.code_hash import PACKAGE
@@ -32,6 +30,7 @@ from npcrepro.book.build import front, pages
 from npcrepro.book.build.notebooks import Done, execute, shown
 from npcrepro.book.html.volume_files import unpack
 from npcrepro.runs import fit
+from npcrepro.runs.locking import locked
 
 # A page that forwards to another. Jupyter Book's own has neither title nor icon, nor a link for who stays there.
 _FORWARD = """<!doctype html>
@@ -80,7 +79,8 @@ def build(
         papers: whose chapters are told on the cohort; none stands for all of them.
 
     Raises:
-        InputError: a notebook fails, a page has a warning, or a tool is missing. The message names the log.
+        InputError: a notebook fails, a page has a warning, a tool is missing, or another build works in the folder. The
+            message names the log.
     """
     root = _repository()
     output = Path(output).resolve()
@@ -90,7 +90,7 @@ def build(
         if name not in listed:
             raise InputError(f"There is no notebook {name!r} in _toc.yml; it lists {', '.join(listed)}.")
 
-    with _alone(output):
+    with locked(output):
         start = time.monotonic()
         parameters: dict[str, object] = {"profile": profile, "runs": str(runs)}
         reasons: dict[str, str] = {}
@@ -139,18 +139,6 @@ def _told(done: Done, wall_s: float) -> str:
     """How many notebooks were executed in which time, and how many were kept."""
     total = f" ({done.at_once} at a time, {sum(done.seconds.values()):.0f} s in all)" if done.at_once > 1 else ""
     return f"Notebooks: {len(done.seconds)} executed in {wall_s:.0f} s{total}, {done.kept} kept."
-
-
-@contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Keep the output folder for this build."""
-    output.mkdir(parents=True, exist_ok=True)
-    with open(output / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"Another build is working in {shown(output)}; wait until it has ended.") from None
-        yield
 
 
 def _repository() -> Path:

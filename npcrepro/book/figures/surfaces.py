@@ -17,30 +17,31 @@ LIGHT = (0.45, 0.75, -0.48)  # where the light shines to: down, away from the ey
 
 
 def surfaces(
-    rows: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]],
-    spacings_mm: Mapping[str, Sequence[float]],
+    case: str,
+    reference: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    spacing_mm: Sequence[float],
     paper: Paper,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Surfaces of the reference and of the methods side by side, from the front and a little from the left.
 
     Args:
-        rows: title of the row to ``(reference (z, y, x), {method: mask})``. An empty mask leaves its place empty.
-        spacings_mm: title of the row to ``(z, y, x)``; ``nan`` where it is not known, for voxels drawn as cubes.
+        case: title of the row.
+        reference: mask (z, y, x).
+        predictions: name of a method to its mask. An empty one leaves its place empty.
+        spacing_mm: (z, y, x); ``nan`` where it is not known, for voxels drawn as cubes.
     """
-    names = list(next(iter(rows.values()))[1])
-    heads = {"Reference": REFERENCE} | key(paper, names)
-    figure, axes = grid(len(rows), len(heads))
-    for line, (title, (reference, predictions)) in zip(axes, rows.items(), strict=True):
-        masks = [reference, *(predictions[name] for name in names)]
-        box = box_around(masks)
-        for axis, mask, colour in zip(line, masks, heads.values(), strict=True):
-            shade = relief(mask[box], spacings_mm[title])
-            seen = ~np.isnan(shade)
-            axis.imshow(np.dstack([shade[..., None] * np.array(to_rgb(colour)), seen]))
-            if not seen.any():
-                axis.text(0.5, 0.5, "empty", transform=axis.transAxes, ha="center", fontsize=8, color="0.4")
-            axis.spines[:].set_visible(False)
-    name_lines(axes, rows, heads)
+    masks, heads = [reference, *predictions.values()], {"Reference": REFERENCE} | key(paper, list(predictions))
+    figure, axes = grid(1, len(heads))
+    box = box_around(masks)
+    for axis, mask, colour in zip(axes[0], masks, heads.values(), strict=True):
+        shade = relief(mask[box], spacing_mm)
+        seen = ~np.isnan(shade)
+        axis.imshow(np.dstack([shade[..., None] * np.array(to_rgb(colour)), seen]))
+        if not seen.any():
+            axis.text(0.5, 0.5, "empty", transform=axis.transAxes, ha="center", fontsize=8, color="0.4")
+        axis.spines[:].set_visible(False)
+    name_lines(axes, [case], heads)
     return figure
 
 

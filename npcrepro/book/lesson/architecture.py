@@ -117,21 +117,13 @@ def architecture(
         image = torch.empty((1, *method.input_shape(profile)), requires_grad=True)
     modules = _modules(network, blocks, method.full_name)
     trace = _Trace(image)
-    handles = []
     for number, found in enumerate(modules):
         for module in found:
-            handles += [
-                module.register_forward_pre_hook(
-                    lambda _, inputs, named, number=number: trace.enter(number, [inputs, *named.values()]),
-                    with_kwargs=True,
-                ),
-                module.register_forward_hook(lambda _, inputs, output, number=number: trace.leave(number, output)),
-            ]
-    try:
-        output = network(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+            module.register_forward_pre_hook(
+                lambda _, inputs, named, number=number: trace.enter(number, [inputs, *named.values()]), with_kwargs=True
+            )
+            module.register_forward_hook(lambda _, inputs, output, number=number: trace.leave(number, output))
+    output = network(image)
     end = len(blocks)
     trace.enter(end, output)
     trace.leave(end, output)

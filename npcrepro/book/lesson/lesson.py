@@ -70,10 +70,9 @@ class Lesson:
 
     Attributes:
         about: the entry ``lesson`` of ``paper.yaml``: ``sample`` (a sample cohort), ``structures`` (of it, in the
-            paper's order, where names differ), ``record`` (a folder of published runs), ``channels`` (of both,
-            likewise), ``region`` (where it is scored),
-            ``method`` (whose published weights the pictures are of; until there are some, its run for this page stands
-            in), ``box`` (see `BOX`), ``idea`` (a drawing) and ``blocks`` (method to the modules that are drawn).
+            paper's order, where names differ), ``channels`` (of it and of the record, likewise), ``method`` (whose
+            published weights the pictures are of; until there are some, its run for this page stands in), ``box`` (see
+            `BOX`), ``idea`` (a drawing) and ``blocks`` (method to the modules that are drawn).
         paper: with these channels.
         published: the record that the page compares with the paper.
     """
@@ -83,8 +82,8 @@ class Lesson:
         self.about = chapter.reported["lesson"]
         # With the channels of the sample and of the record, whatever the settings name.
         self.paper = registry.load(chapter.paper.key, self.about.get("channels", ())).at(self.settings.profile)
-        region = self.about.get("region", "all_slices")
-        self.published = PublishedResults(self.paper, RESULTS / self.about["record"], region)
+        usual = chapter.reported["lessons"]
+        self.published = PublishedResults(self.paper, RESULTS / usual["record"], usual["region"])
 
     # Summary
 

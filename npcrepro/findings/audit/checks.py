@@ -69,9 +69,9 @@ class Check:
     paper: str
     claim: str
     where: str
-    reading: str
     consequence: str
     compute: Callable[[Reported], Finding]
+    reading: str = AS_REPORTED
 
 
 class Result(NamedTuple):

@@ -168,6 +168,9 @@ class Claim:
     def from_data(cls, data: Mapping) -> Claim:
         """The claim written as a mapping, for instance in YAML.
 
+        ``form`` is ``"all"`` of a claim with parts, ``"elsewhere"`` of one that says what it ``needs``, and
+        ``"difference"`` of the others, and ``metric`` is the DSC, where nothing else is said.
+
         Raises:
             InputError: unknown, missing or contradictory entries.
         """
@@ -177,7 +180,9 @@ class Claim:
         # A part says what is its own; the rest it has from the whole.
         passed_on = ("paper", "where", "region", "own_series")
         shared = {name: data[name] for name in passed_on if name in data}
-        made: dict[str, Any] = {}
+        form = "all" if "parts" in data else "elsewhere" if "needs" in data else "difference"
+        made: dict[str, Any] = {"form": data.get("form", form)}
+        made |= {"metric": data.get("metric", "dsc")} if made["form"] in TESTED else {}
         try:
             made["arms"] = tuple(Arm(**arm) for arm in data.get("arms", ()))
             made["parts"] = tuple(cls.from_data(shared | part) for part in data.get("parts", ()))

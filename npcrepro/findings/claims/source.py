@@ -112,8 +112,9 @@ def sources(results: Path | str = RESULTS) -> list[Source]:
     """
     pairs = [pair for key in registry.KEYS for pair in leakage.pairs(Path(results), key)]
     paired = {published.folder for pair in pairs for published in pair}
-    read = [_source(read_published(folder)) for folder in published_folders(results) if folder not in paired]
-    return [*(source for source in read if source.paper in registry.KEYS), *(_split_twice(*pair) for pair in pairs)]
+    read = [read_published(folder) for folder in published_folders(results) if folder not in paired]
+    alone = [_source(published) for published in read if published.runs[0]["paper"] in registry.KEYS]
+    return [*alone, *(_split_twice(*pair) for pair in pairs)]
 
 
 def rows_of(claim: Claim, source: Source | None) -> Pairs:
@@ -168,30 +169,14 @@ def _source(published: Published) -> Source:
     keys = ["method", "seed", "patient", "suspect", "structure"]
     whole = patients[patients.region == REGIONS[0]].set_index(keys).average_precision
     patients["average_precision"] = whole.reindex(pd.MultiIndex.from_frame(patients[keys])).to_numpy()
-    paper, profile = first["paper"], first["profile"]
     tested = published.cases.groupby("patient").fold.agg(["first", "nunique"])
     everybody = {name for fold in published.folds.values() for part in PARTS for name in fold.get(part, ())}
     clear = (everybody or {*patients.patient}) - {*patients[patients.suspect].patient}
     made_by: dict[str, set[tuple]] = {}
     for run in published.runs:
         made_by.setdefault(run["method"], set()).add((run.get("processor"), run.get("precision")))
-    about = Source(
-        name=published.folder.name,
-        paper=paper,
-        cohort=first["cohort"],
-        profile=profile["name"],
-        patients=patients,
-        training=_training(published.history),
-        folds=tested["first"][tested["nunique"] == 1].to_dict(),
-        available=len(clear),
-        made_by=made_by,
-    )
-    return _held_against_the_paper(about, published, profile) if paper in registry.KEYS else about
-
-
-def _held_against_the_paper(source: Source, published: Published, profile: dict) -> Source:
-    """What differs from the paper as this project has it: series and structures, size, and methods of before."""
-    paper = registry.load(source.paper)
+    # What differs from the paper as this project has it: series and structures, and methods of before.
+    paper, profile = registry.load(first["paper"]), first["profile"]
     names = {channel for method in paper.methods for channel in method.channels}
     series: tuple[str, ...] = max((tuple(each["channels"]) for each in published.methods.values()), key=len, default=())
     of_paper = {method.name: method.channels for method in paper.methods}
@@ -201,17 +186,23 @@ def _held_against_the_paper(source: Source, published: Published, profile: dict)
         for old, new in zip(of_paper.get(name, ()), method.get("channels", ()), strict=False)
         if old != new
     }
-    others |= published.runs[0].get("substituted", {})
-    # Records of before runs had these do not name them; the profile does.
-    usual = {each.name: each for each in paper.profiles}.get(source.profile, paper.profiles[0])
-    return replace(
-        source,
+    others |= first.get("substituted", {})
+    return Source(
+        name=published.folder.name,
+        paper=paper.key,
+        cohort=first["cohort"],
+        profile=profile["name"],
+        patients=patients,
+        training=_training(published.history),
         substituted=others,
         own_series=names.isdisjoint(others),
-        updates=profile.get("updates", usual.updates),
-        batch_size=profile.get("batch_size", usual.batch_size),
-        width=profile.get("width", usual.width),
-        outdated=published.outdated(registry.load(source.paper, series if not names.issuperset(series) else ())),
+        updates=profile["updates"],
+        batch_size=profile["batch_size"],
+        width=profile["width"],
+        folds=tested["first"][tested["nunique"] == 1].to_dict(),
+        available=len(clear),
+        outdated=published.outdated(registry.load(paper.key, series if not names.issuperset(series) else ())),
+        made_by=made_by,
     )
 
 

@@ -88,7 +88,6 @@ def least_loss(dsc: Any) -> Any:
 
 @check("C02", where="Equations 1 and 14, Tables I and II",
     claim="DSC is of masks and the Dice loss of probabilities, so that they need not add up to 1.",
-    reading="As reported.",
     consequence="Threshold 0.5; soft and hard DSC are both reported.")  # fmt: skip
 def dsc_and_loss(reported: Reported) -> Finding:
     table = {**rows(reported), **rows(reported, "table2")}
@@ -143,7 +142,6 @@ def dice_loss(reported: Reported) -> Finding:
 
 @check("C04", where="Training",
     claim="149 patients, five folds, a quarter of the training part for validation, 75 updates of 8 in an epoch.",
-    reading="As reported.",
     consequence="An epoch is about one pass; the same folds for pre-training and fusion.")  # fmt: skip
 def patients_and_updates(reported: Reported) -> Finding:
     n, text, depth = reported["paper"]["patients"], reported["text"], reported["paper"]["matrix"][0]
@@ -236,7 +234,6 @@ def reduction(reported: Reported) -> Finding:
 
 @check("C09", where="Encoder, patches",
     claim="Four poolings of a patch of 16 x 256 x 256.",
-    reading="As reported.",
     consequence="Fewer slices are padded; the share of tumour outside the patch is reported.")  # fmt: skip
 def patch(reported: Reported) -> Finding:
     sides, spacing = reported["paper"]["matrix"], reported["paper"]["spacing_mm"]

@@ -74,7 +74,6 @@ def f1_is_dsc(reported: Reported) -> Finding:
 
 @check("G03", where="Table 1",
     claim="The cascade is first, by DSC and by F1.",
-    reading="As reported.",
     consequence="The order below the first place is no target.")  # fmt: skip
 def order(reported: Reported) -> Finding:
     ordered = {name: sorted(_networks(reported), key=lambda row: row[name]) for name in ("dsc", "f1")}
@@ -170,7 +169,6 @@ def atrous_rates(reported: Reported) -> Finding:
 
 @check("G08", where="Section 4.2",
     claim="Adam, 0.001, x 0.9 every 500 iterations, 50,000 iterations.",
-    reading="As reported.",
     consequence="Adam and 0.001 as reported; the rate falls 99 times in profile paper, and 21 times in smaller ones, "
     "where another method keeps the 99."
 )  # fmt: skip

@@ -27,7 +27,6 @@ def _harmonic(first, second):
 
 @check("L01", where="Table 2",
     claim="DSC and JSC describe the same masks: DSC = 2J / (1 + J) in every row.",
-    reading="As reported.",
     consequence="The two columns are one measurement; a reproduction needs one of them.")  # fmt: skip
 def dsc_and_jsc(reported: Reported) -> Finding:
     ((dsc, size),) = known(reported, "dsc")
@@ -40,7 +39,6 @@ def dsc_and_jsc(reported: Reported) -> Finding:
 
 @check("L02", where="Equations 3, 5 and 6, Table 2",
     claim="DSC is the harmonic mean of 'percent match' and 'recall', and JSC follows from the two.",
-    reading="As reported.",
     consequence="The two columns are precision and sensitivity in some order; symmetric formulae cannot tell which."
 )  # fmt: skip
 def harmonic_mean(reported: Reported) -> Finding:
@@ -156,7 +154,6 @@ def ranges(reported: Reported) -> Finding:
 
 @check("L08", "figure2", where="Figure 2",
     claim="DSC 0.941, CR 0.915 and PM 0.950 belong to one image.",
-    reading="As reported.",
     consequence="The figures use the metrics of the table.")  # fmt: skip
 @check("L09", "figure3", where="Figure 3",
     claim="DSC 0.797, CR 0.731 and PM 0.937 belong to one image.",
@@ -243,7 +240,6 @@ def normalised_augmentation(reported: Reported) -> Finding:
 
 @check("L13", where="Table 1",
     claim="Every output size follows from kernel, stride and padding.",
-    reading="As reported.",
     consequence="Table 1 can be built as it stands; the skips are Relu2 and Relu1, by their channels.")  # fmt: skip
 def layer_table(reported: Reported) -> Finding:
     rows = layers(reported)

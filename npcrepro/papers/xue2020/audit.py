@@ -109,7 +109,6 @@ def induction(reported: Reported) -> Finding:
 
 @check("X03", where="Section 2",
     claim="Mean JI and mean DSC are of the same masks.",
-    reading="As reported.",
     consequence="DSC and JI are one measurement.")  # fmt: skip
 def jaccard(reported: Reported) -> Finding:
     lines, fits = [], True
@@ -161,7 +160,6 @@ def paired_test(reported: Reported, metric: str) -> Finding:
 
 @check("X07", where="Section 2",
     claim="HD 10.9 ± 8.6 against 11.1 ± 7.5 mm, paired t-test, p = 0.745.",
-    reading="As reported.",
     consequence="A difference was not found, which does not show that there is none.")  # fmt: skip
 def p_of_hausdorff_distance(reported: Reported) -> Finding:
     found = paired_test(reported, "hd_mm")

@@ -14,6 +14,7 @@ from npcrepro.base.errors import InputError
 from npcrepro.base.files import write_text
 from npcrepro.book import departures
 from npcrepro.book.build import book, pdf
+from npcrepro.runs.locking import locked
 
 # --- The build ---------------------------------------------------------------------------------------------------
 
@@ -27,7 +28,7 @@ def test_folder_without_a_book_is_refused(tmp_path, monkeypatch):
 
 def test_second_build_in_the_same_folder_is_refused(tmp_path, repository, monkeypatch):
     monkeypatch.chdir(repository)
-    with book._alone(tmp_path), pytest.raises(InputError, match="Another build is working in"):
+    with locked(tmp_path), pytest.raises(InputError, match="another process is working on"):
         book.build(output=tmp_path)
 
 
