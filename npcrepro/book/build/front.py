@@ -69,9 +69,11 @@ def findings(root: Path) -> str:
     large = ideas[ideas["mean"] > lessons.LARGE]
     strong = rows[rows.kind.isin(("recipe", "loss", "size")) & (rows["mean"] > lessons.LARGE) & (rows.low > 0)]
     told = []
-    for row in strong.itertuples():
+    for row in strong.sort_values("mean", ascending=False).itertuples():
         of_all = f" on shared seeds; {row.of_all:+.2f} over all seeds" * (abs(row.of_all - row.mean) >= 0.005)
         told.append(f"*{row.what}* ({row.mean:+.2f}{of_all})")
+    papers = failed.paper.nunique()
+    whose = f"All {papers} papers" if papers == len(registry.KEYS) else f"{papers} of {len(registry.KEYS)} papers"
     broken = (failed.verdict == "impossible").sum()
     reach = (strong.all_low <= 0).sum()  # intervals that include 0
     which = f"all {reach} of these choices" if reach == len(strong) else f"{reach} of these {len(strong)} choices"
@@ -80,8 +82,8 @@ def findings(root: Path) -> str:
         [
             f"1. **Some reported numbers cannot all be right.** In {broken} of {len(checks)} checks that need no "
             f"image, a reported number breaks an identity or a bound. In {len(failed) - broken} more, two statements "
-            f"of a paper disagree or hardly fit together. {failed.paper.nunique()} of the {len(registry.KEYS)} papers "
-            "have such numbers. They may be misprints; we asked no author. [The audit](../notebooks/audit.ipynb)",
+            f"of a paper disagree or hardly fit together. {whose} have such numbers. "
+            "They may be misprints; we asked no author. [The audit](../notebooks/audit.ipynb)",
             f"2. **Splitting by slice instead of by patient raised the Dice of a U-Net by {split['mean']:.2f}** (95 % "
             f"interval {split.low:.2f} to {split.high:.2f}), on the same slices of CT. The counts of one paper fit "
             "such a split. "
