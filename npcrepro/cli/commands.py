@@ -76,6 +76,7 @@ def run(
     """
     from npcrepro.base.files import check_writable
     from npcrepro.base.progress import shown
+    from npcrepro.findings.claims.family import claims
     from npcrepro.protocol import registry
     from npcrepro.runs import published
     from npcrepro.runs.queue import run_paper
@@ -89,9 +90,11 @@ def run(
     settings = settings_of(cohort, profile, methods, folds, seeds, device, runs, modalities)
     if publish:
         check_writable(publish)
+    protocol = registry.load(paper, settings.modalities)
+    claims(paper)  # a test that is not frozen, or was changed, is an error before there are results
     with shown(typer.echo) as report:
         finished = run_paper(
-            registry.load(paper, settings.modalities),
+            protocol,
             settings,
             strict=strict,
             report=report,

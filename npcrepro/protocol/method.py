@@ -169,6 +169,9 @@ class Method:
     batch_size: int | None = field(default=None, metadata=UNSAID)
 
     def __post_init__(self) -> None:
+        for name in ("channels", "structures"):
+            if isinstance(names := getattr(self, name), str):
+                raise InputError(f"{self.full_name}: {name}={names!r} is one text; a comma is missing: ({names!r},)")
         shares = sum(stage.share for stage in self.stages)
         if self.stages and abs(shares - 1) > 1e-6:
             raise InputError(f"{self.full_name}: the shares of its stages add up to {shares:g}, not to 1")

@@ -1,13 +1,15 @@
 """Many runs in order, each behind what it uses, beside other processes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.progress import Passing, Report, calm, in_one_line, seconds_left
 from npcrepro.base.wording import plural
 from npcrepro.cohorts.check import check
+from npcrepro.cohorts.cohort import Cohort
 from npcrepro.cohorts.prepared import PreparedCohort, prepare
 from npcrepro.protocol.method import Paper
 from npcrepro.protocol.settings import Settings
@@ -15,6 +17,7 @@ from npcrepro.runs.locking import Busy
 from npcrepro.runs.plan import in_order, open_cohort, outline, plan, refuse_defects
 from npcrepro.runs.records import Configuration, Record
 from npcrepro.runs.run import Hardware, Unusable, run
+from npcrepro.sampling.samples import match_names
 
 POLL_SECONDS = 5.0
 
@@ -66,8 +69,20 @@ def run_paper(
     prepared = prepare(cohort, runs / "prepared")
     for defect in check(cohort.root) if first_sight else ():
         report(f"{defect.severity}: {defect}")
+    for asked, there in _standing_in(wanted, cohort):
+        report(f"{there} of the cohort stands in for {asked}")
     records = _run_all(todo, prepared, runs, report, Hardware(settings.device, devices, deterministic))
     return [records[configuration.sha256] for configuration in wanted]
+
+
+def _standing_in(wanted: Iterable[Configuration], cohort: Cohort) -> list[tuple[str, str]]:
+    """Channels and structures of the methods that the cohort has under another name, each with that name."""
+    found: dict[str, str] = {}
+    for method in {configuration.method.full_name: configuration.method for configuration in wanted}.values():
+        for names, present in ((method.channels, cohort.channels), (method.structures, tuple(cohort.structures))):
+            with suppress(InputError):  # a run that cannot be made says so itself
+                found |= dict(zip(names, match_names(names, present, cohort.name, "name"), strict=True))
+    return [(asked, there) for asked, there in found.items() if asked != there]
 
 
 def _run_all(

@@ -148,8 +148,16 @@ def without_addresses(value):
 
 
 def code_of(method: Method) -> str:
-    """Hash of the code that decides the runs of a method: their ``code_sha256``, as this version makes it."""
-    return code_sha256((*TRAINING_CODE, *method.targets, *(KEEPING_CODE * method.largest_component)))
+    """Hash of the code that decides the runs of a method: their ``code_sha256``, as this version makes it.
+
+    Raises:
+        InputError: the method names a class or function, or a module, that there is not.
+    """
+    try:
+        return code_sha256((*TRAINING_CODE, *method.targets, *(KEEPING_CODE * method.largest_component)))
+    except (KeyError, FileNotFoundError) as error:
+        targets = ", ".join(method.targets)
+        raise InputError(f"{method.full_name}: one of {targets} is misspelt, as there is no {error}") from None
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,9 @@ def test_a_test_that_was_changed_after_it_was_frozen_is_an_error(monkeypatch):
             InputError, match=f"xue2020/paper.yaml: the test of claim xue2020-56 .* not {was}.; .* control"
         ):
             ledger.claims("xue2020")
+    monkeypatch.setattr(registry, "reported", lambda key: {"claims": [entry | {"frozen": "new"}]})
+    with pytest.raises(InputError, match=f"xue2020/paper.yaml: freeze the test of xue2020-56: frozen: '{was}'"):
+        ledger.claims("xue2020")
 
 
 def test_own_series_are_asked_for_by_a_claim_on_them(tmp_path, few_resamples):

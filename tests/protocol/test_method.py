@@ -14,6 +14,8 @@ def test_shares_of_the_stages_add_up_to_one_and_maps_come_from_one_other_method(
     stages = tuple(replace(stage, share=0.4) for stage in METHOD.stages)
     with pytest.raises(InputError, match=r"li2018/stepwise: the shares of its stages add up to 1.2, not to 1"):
         replace(METHOD, stages=stages)
+    with pytest.raises(InputError, match=r"channels='T1' is one text; a comma is missing: \('T1',\)"):
+        replace(METHOD, channels=("T1"))
     one, other = Use("unfused", maps=2), Use("euclidean", maps=3)
     assert replace(METHOD, uses=(one, replace(other, maps=0))).in_channels == 2
     with pytest.raises(InputError, match="li2018/stepwise uses maps of unfused and euclidean"):

@@ -156,8 +156,9 @@ def test_training_sees_the_cases_of_its_fold_and_never_a_suspect_or_the_test_cas
 def test_a_channel_under_another_name_is_noted_or_refused(tmp_path):
     write_tiny(tmp_path / "c", channels=("CT",))
     paper = tiny_paper(updates=3)
-    (record,), _ = finish(tmp_path / "c", tmp_path / "runs", paper)
+    (record,), lines = finish(tmp_path / "c", tmp_path / "runs", paper)
     assert record.provenance["substituted"] == {"CET1": "CT"}
+    assert "CT of the cohort stands in for CET1" in lines
     with pytest.raises(InputError, match="cohort tiny has CT but no CET1"):
         finish(tmp_path / "c", tmp_path / "runs", paper, strict=True)
 

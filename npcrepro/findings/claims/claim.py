@@ -155,14 +155,14 @@ class Claim:
         if self.form == "spread" and min(self.reported or 1, self.margin or 1) <= 0:
             yield f"a spread is a ratio above 0, got reported {self.reported} and margin {self.margin}"
         if self.reported is not None and self.form in ("difference", "spread") and not self.towards(self.effect) > 0:
-            yield f"the reported {self.reported:g} does not lie on the claimed side ({self.direction})"
+            yield f"the reported {self.reported:g} does not lie on the claimed side (direction: {self.direction})"
         if self.margin is not None and not (self.refuting_margin or 0) > 0:
             yield f"margin {self.margin:g} leaves no room; a spread takes a factor above 1, others a size above 0"
         if self.wider_margin is not None and not self.wider_margin > (self.margin or 0):
             yield f"wider_margin {self.wider_margin:g} is not wider than margin {self.margin:g}"
         unknown = [metric for metric in self.metrics if self.worst_of(metric) is None]
         if self.rule == "worst" and unknown:
-            yield f"the worst value of {unknown[0]} is not known; its rule has to be leave_out"
+            yield f"the worst value of {unknown[0]} is not known; a slip in its name, or its rule has to be leave_out"
 
     @classmethod
     def from_data(cls, data: Mapping) -> Claim:

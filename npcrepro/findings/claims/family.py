@@ -110,6 +110,8 @@ def claims(paper: str) -> list[Claim]:
             pick(methods, arm.method, f"method of claim {part.key}")
             one_of(DECIDING, metric, f"metric of claim {part.key}")
     for claim in read:
+        if claim.frozen == "new":
+            raise InputError(f"{paper}/paper.yaml: freeze the test of {claim.key}: frozen: '{claim.fingerprint}'")
         if claim.frozen and claim.frozen != claim.fingerprint:
             raise InputError(
                 f"{paper}/paper.yaml: the test of claim {claim.key} is not the one that was frozen (its fingerprint is "

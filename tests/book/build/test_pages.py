@@ -201,6 +201,16 @@ def test_a_paper_takes_seven_files_at_most(clone, repository):
     assert {path.split("/")[-2] for path in kept} <= {"toy2026", "notebooks"}
 
 
+def test_code_of_the_tutorial_passes_lint_and_has_every_profile(clone, repository):
+    toy = clone / "npcrepro" / "papers" / "toy2026"
+    ruff, settings = [sys.executable, "-m", "ruff"], ["--config", str(repository / "pyproject.toml"), str(toy)]
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run([*ruff, *command, *settings], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+    profiles = re.findall(r'_profile\("(\w+)", .+\),', (toy / "protocol.py").read_text("utf-8"))
+    assert profiles == [profile.name for profile in registry.load("xue2020").profiles]
+
+
 @pytest.mark.slow
 def test_commands_of_the_tutorial_work_on_its_code(clone, repository):
     """The toy is listed, trained, and told in its own chapter with the frame that all chapters have."""
