@@ -91,7 +91,7 @@ def run(
     if publish:
         check_writable(publish)
     protocol = registry.load(paper, settings.modalities)
-    claims(paper)  # a test that is not frozen, or was changed, is an error before there are results
+    claims(paper)  # a test that waits to be frozen, or was changed, is an error before there are results
     with shown(typer.echo) as report:
         finished = run_paper(
             protocol,

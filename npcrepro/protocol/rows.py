@@ -40,7 +40,7 @@ def todays_reference(
     batch_size: int | None = None,
     rate: float = 2e-3,
 ) -> Row:
-    """The row of the reference of today: nnU-Net's recipe, for the channels and structures of the proposed method.
+    """The row of a modern reference: nnU-Net's recipe, for the channels and structures of the proposed method.
 
     Spacing, patch, depth and intensities are planned for the training patients, see
     :func:`npcrepro.models.baselines.nnunet.plan_shape`; the loss is Dice over the batch with cross-entropy, at several
@@ -92,12 +92,12 @@ def todays_reference(
         "largest_component": True,
         "batch_size": batch_size,
     }
-    summary = f"The reference of today, the {dimensions}-D recipe of nnU-Net, planned for the training patients"
+    summary = f"A modern reference, the {dimensions}-D recipe of nnU-Net, planned for the training patients"
     return f"nnunet-{dimensions}d", f"nnU-Net's recipe, {dimensions}-D", summary, changes
 
 
 def shorter_reference(methods: Iterable[Method]) -> dict[str, Method]:
-    """The reference of today as the profiles below ``paper`` train it, by name: a third of its augmentation.
+    """The modern reference as the profiles below ``paper`` train it, by name: a third of its augmentation.
 
     Its augmentation is made for a thousand epochs. After 3,000 updates on OpenKBP (fold 0, one seed, half the width) a
     third of it gave a mean DSC of 0.78, all of it 0.74.

@@ -29,7 +29,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Busy(f"another process is working on {folder}; wait until it has ended") from error
+            raise Busy(f"another process is working on {folder}") from error
         except OSError as error:  # such as Lustre that was mounted without flock
             cause = "choose a folder on another file system (--runs, --output), or have this one mounted with flock"
             raise InputError(f"no file can be locked in {folder} ({error.strerror}): {cause}") from error

@@ -17,7 +17,6 @@ from npcrepro.runs.locking import Busy
 from npcrepro.runs.plan import in_order, open_cohort, outline, plan, refuse_defects
 from npcrepro.runs.records import Configuration, Record
 from npcrepro.runs.run import Hardware, Unusable, run
-from npcrepro.sampling.samples import match_names
 
 POLL_SECONDS = 5.0
 
@@ -77,6 +76,8 @@ def run_paper(
 
 def _standing_in(wanted: Iterable[Configuration], cohort: Cohort) -> list[tuple[str, str]]:
     """Channels and structures of the methods that the cohort has under another name, each with that name."""
+    from npcrepro.sampling.samples import match_names  # torch, which an unusable setting need not wait for
+
     found: dict[str, str] = {}
     for method in {configuration.method.full_name: configuration.method for configuration in wanted}.values():
         for names, present in ((method.channels, cohort.channels), (method.structures, tuple(cohort.structures))):

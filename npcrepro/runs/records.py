@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -154,10 +154,18 @@ def code_of(method: Method) -> str:
         InputError: the method names a class or function, or a module, that there is not.
     """
     try:
-        return code_sha256((*TRAINING_CODE, *method.targets, *(KEEPING_CODE * method.largest_component)))
-    except (KeyError, FileNotFoundError) as error:
-        targets = ", ".join(method.targets)
-        raise InputError(f"{method.full_name}: one of {targets} is misspelt, as there is no {error}") from None
+        return _code_of((*TRAINING_CODE, *method.targets, *(KEEPING_CODE * method.largest_component)))
+    except (KeyError, FileNotFoundError, ValueError) as error:
+        targets, missing = ", ".join(method.targets), getattr(error, "filename", None) or error.args[0]
+        raise InputError(
+            f"{method.full_name}: one of {targets} is no module:name of this package ({missing})"
+        ) from None
+
+
+@cache
+def _code_of(targets: tuple[str, ...]) -> str:
+    """A list of runs asks for the same hashes over and over."""
+    return code_sha256(targets)
 
 
 @dataclass(frozen=True)

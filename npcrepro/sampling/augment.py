@@ -186,7 +186,7 @@ class RotationContrastNoise:
         # SILENT: the parameters of the 33 contrast settings; 11 gammas x 3 clip levels.
         gammas: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
         clipped: Sequence[float] = (0.0, 0.01, 0.02),
-        # SILENT: "power" is read as a variance on [0, 1].
+        # SILENT: what the "power" of the noise is; a variance on [0, 1].
         # DIFFERS: both of the paper's "additional" images may have noise; one of ours is the one without.
         noise_variances: Sequence[float] = (0.0, 1e-8),
     ):

@@ -206,7 +206,7 @@ def test_seeds_that_one_arm_lacks_may_take_a_verdict_back():
     for values, verdict in ((fair, "confirmed"), (poor, "undecided")):
         found = decide(claim(), pd.concat([records, more.assign(seed=9, dsc=values)]))
         assert found.verdict == verdict, found.reason
-    assert "with all seeds of each arm, some of which others lack, it is -0.0" in found.reason
+    assert "over all seeds of each arm, some of which others lack, it is -0.0" in found.reason
 
 
 def test_likenesses_that_refute_are_corrected_for_each_other():

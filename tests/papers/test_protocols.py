@@ -34,6 +34,10 @@ def test_other_modalities_have_to_be_as_many(monkeypatch):
     assert registry.load("li2018", ["T1", "T2"]).methods[0].channels == ("T1", "T2")
 
 
+# None may get lost; a new paper need not stand here.
+GAPS = {"li2018": 49, "luo2020": 47, "guo2021": 52, "chen2020": 65, "xue2020": 44}
+
+
 @pytest.mark.parametrize("key", registry.KEYS)
 def test_every_paper_has_its_profiles_comparisons_and_gaps(key):
     paper, reported = registry.load(key), registry.reported(key)
@@ -44,7 +48,7 @@ def test_every_paper_has_its_profiles_comparisons_and_gaps(key):
     assert len(set(names)) == len(set(titles)) == len(names)
     named = [*paper.comparisons, *paper.comparisons.values(), *paper.added]
     assert {*named, *(name for profile in paper.profiles for name in profile.methods)} <= set(names)
-    assert [gap["id"] for gap in reported["gaps"]] == list(range(1, len(reported["gaps"]) + 1))
+    assert [gap["id"] for gap in reported["gaps"]] == list(range(1, GAPS.get(key, len(reported["gaps"])) + 1))
     assert all(gap["gap"].strip() and gap["choice"].strip() for gap in reported["gaps"])
 
 

@@ -23,7 +23,7 @@ NETWORK = Component("npcrepro.papers.li2018.network:Li2018Network", {"fused": Fa
 
 def test_a_misspelt_network_is_named():
     for target in ("npcrepro.papers.li2018.network:Li2018Netwrok", "npcrepro.papers.li2018.netwrok:Li2018Network"):
-        with pytest.raises(InputError, match=f"li2018/stepwise: one of {target}, .+ is misspelt"):
+        with pytest.raises(InputError, match=f"li2018/stepwise: one of {target}, .+ is no module:name"):
             records.code_of(replace(STEPWISE, network=Component(target)))
 
 

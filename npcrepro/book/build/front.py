@@ -76,8 +76,7 @@ def findings(root: Path) -> str:
     whose = f"All {papers} papers" if papers == len(registry.KEYS) else f"{papers} of {len(registry.KEYS)} papers"
     broken = (failed.verdict == "impossible").sum()
     reach = (strong.all_low <= 0).sum()  # intervals that include 0
-    which = f"all {reach} of these choices" if reach == len(strong) else f"{reach} of these {len(strong)} choices"
-    by_seeds = f"If other seeds are allowed for, too, the intervals of {which} include 0. "
+    by_seeds = f"If other seeds are allowed for, too, {reach} of {plural(len(strong), 'interval')} can include 0. "
     return "\n".join(
         [
             f"1. **Some reported numbers cannot all be right.** In {broken} of {len(checks)} checks that need no "

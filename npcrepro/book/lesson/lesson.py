@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import HTML, Markdown
+from markupsafe import Markup
 
 from npcrepro.base.wording import in_words, plural, span
 from npcrepro.book import tables
@@ -47,7 +48,9 @@ BOX = {
     "width": "channels of the network",
     "updates": "updates of training",
 }
-WORDS = '<p>Fold, seed, profile, record, p and other words are <a href="../book/words.html">explained here</a>.</p>'
+WORDS = Markup(
+    '<p>Fold, seed, profile, record, p and other words are <a href="../book/words.html">explained here</a>.</p>'
+)
 # Said of differences whose interval excludes 0.
 AGREE = "These 95 % intervals over patients exclude 0, and all seeds agree in sign:"
 DISAGREE = "These 95 % intervals over patients exclude 0, but seeds disagree in sign, so nothing is decided:"
@@ -74,7 +77,7 @@ class Lesson:
             published weights the pictures are of; until there are some, its run for this page stands in), ``box`` (see
             `BOX`), ``idea`` (a drawing) and ``blocks`` (method to the modules that are drawn).
         paper: with these channels.
-        published: the record that the page compares with the paper.
+        published: the record that the page compares with the paper: that of the entry ``lessons``, in its ``region``.
     """
 
     def __init__(self, chapter: Chapter):

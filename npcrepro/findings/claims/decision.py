@@ -169,7 +169,7 @@ def _swayed_by_seeds(claim: Claim, evidence: Evidence, verdict: Verdict, lines: 
     everywhere = evidence.of_all_seeds
     if not isnan(everywhere) and not evidence.with_seeds.low <= everywhere <= evidence.with_seeds.high:
         where = f"outside the interval that allows for other seeds ({_range(claim, evidence.with_seeds)})"
-        return f"with all seeds of each arm, some of which others lack, it is {_number(claim, everywhere)}, {where}"
+        return f"over all seeds of each arm, some of which others lack, it is {_number(claim, everywhere)}, {where}"
     if not any(interval.low <= line <= interval.high for line in lines):
         return ""
     ends = " or ".join(_number(claim, line) for line in lines)
@@ -228,7 +228,7 @@ def _said_by_ranks(evidence: Evidence) -> str:
         return ""
     above, below = evidence.numbers["above"], evidence.numbers["below"]
     return (
-        f" Signs and ranks differ: {above} of {evidence.patients} are above 0 and {below} "
+        f" Signs and ranks say otherwise: {above} of {evidence.patients} are above 0 and {below} "
         f"below, and by ranks (Wilcoxon) p is {_short_p(by_ranks)} in place of {_short_p(p)}, both before Holm."
     )
 

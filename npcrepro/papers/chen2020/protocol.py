@@ -218,7 +218,7 @@ def _variants(series: tuple[str, ...]) -> tuple[Row, ...]:
                     BASE_NETWORK, TWO_RATES),
         # What the paper cannot have: the network that is hard to beat today, in the same training.
         ("nnunet-unet", "U-Net of nnU-Net",
-         "The reference of today, MONAI's DynUNet with residual blocks, the series as its channels",
+         "A modern reference, MONAI's DynUNet with residual blocks, the series as its channels",
          _from_scratch(NNUNET, dimensions=3, levels=4)),
         # Variants
         (KEEP_WARM_UP, "Printed warm-up", "MMFNet with encoders frozen for a twentieth of the updates", {}),

@@ -173,8 +173,8 @@ def learning_state(results: PublishedResults) -> str:
     more = ", so longer training might have helped them" if any(best) else ""
     return (
         f"Our networks have {here['width'] / printed.width:g} times the channels and saw {percent(seen, 1)} of the "
-        f"blocks of the paper's training, as we read it. {sum(best)} of {len(best)} trainings were best at one "
-        f"of their last two checks{more}."
+        f"blocks of the paper's training, as we read it (longer trainings saw more). {sum(best)} of {len(best)} "
+        f"trainings were best at one of their last two checks{more}."
     )
 
 

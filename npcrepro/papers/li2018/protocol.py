@@ -38,7 +38,7 @@ RATE, RATE_OF_FEW = 0.05, 0.2
 
 
 def _sgd(rate: float) -> Component:
-    # SILENT: the optimiser. Momentum 0.9 implies stochastic gradient descent.
+    # SILENT: the optimiser; stochastic gradient descent, which momentum 0.9 implies.
     # PAPER: momentum 0.9.
     # SILENT: the sign in the exponent of the weight decay, "5x104" in our copy of the text; 5e-4.
     return Component("torch.optim:SGD", {"lr": rate, "momentum": 0.9, "weight_decay": 5e-4})
@@ -74,7 +74,7 @@ def _steps(
 
 
 def _tuned(rate: float) -> dict[str, Any]:
-    """The loss and the optimiser of today; a network with normalisation bears the higher rate."""
+    """A modern loss and optimiser; a network with normalisation bears the higher rate."""
     loss = Component("npcrepro.losses.cross_entropy:DiceCrossEntropyLoss")
     return {"stages": (Stage("all layers", loss, Component("torch.optim:Adam", {"lr": rate}), decay=0.88, decays=24),)}
 
@@ -129,11 +129,11 @@ VARIANTS: tuple[Row, ...] = (
     ("linear-unfused", "No fusion, linear scores",
      "Linear scores, without Concat1 and Concat2: no fine features reach the score",
      network(NETWORK, relu_on_scores=False, fused=False)),
-    # What the paper cannot have: the loss and the network of today, on the same images in as many updates.
+    # What the paper cannot have: a modern loss and network, on the same images in as many updates.
     ("one-shot-tuned", "One-shot, tuned",
      "Linear scores, all layers trained from the start, by Dice with cross-entropy and Adam", LINEAR | _tuned(1e-3)),
     ("nnunet-unet", "U-Net of nnU-Net",
-     "The reference of today, MONAI's DynUNet with residual blocks, by Dice with cross-entropy and Adam",
+     "A modern reference, MONAI's DynUNet with residual blocks, by Dice with cross-entropy and Adam",
      network(NNUNET) | _tuned(3e-3)),
     # The paper's rivals, on the same images.
     ("support-vectors", "Support vectors", "Support vector machine on fixed features of each pixel",

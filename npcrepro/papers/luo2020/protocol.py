@@ -187,7 +187,7 @@ VARIANTS: tuple[Row, ...] = (
      _data(SOFT_TISSUE_HU, BONE_HU) | network(TWO_UNETS, in_channels=2)),
     # Two networks share the updates of one; here each is trained as long as the plain U-Net.
     ("two-stage-long", "Proposed, twice the updates", "As many updates in each stage as U-Net has", {"budget": 2.0}),
-    # The recipe of today on the paper's network and on the plain one: what the idea adds when both are trained well.
+    # A modern recipe on the paper's network and on the plain one: what the idea adds when both are trained well.
     ("two-stage-tuned", "Proposed, tuned",
      "Two windows, augmentation, Dice and cross-entropy, slices without structures, three times the updates",
      TUNED | network(TWO_UNETS, in_channels=2) | _two_stages(**TODAY)),
@@ -195,7 +195,7 @@ VARIANTS: tuple[Row, ...] = (
      TUNED | network(UNET, in_channels=2) | _one_stage(**TODAY)),
     # What the paper cannot have: the network that is hard to beat today, in the same training.
     ("nnunet-unet-tuned", "U-Net of nnU-Net, tuned",
-     "The reference of today, MONAI's DynUNet with residual blocks, trained in the same way as the tuned two stages",
+     "A modern reference, MONAI's DynUNet with residual blocks, trained in the same way as the tuned two stages",
      TUNED | network(NNUNET, in_channels=2) | _one_stage(**TODAY)),
     todays_reference(TWO_STAGE, dimensions=2, budget=3.0, windows=(SOFT_TISSUE_HU, BONE_HU)),
     # Two patches an update, as in nnU-Net, each as large as its rule asks for where images keep their voxels.

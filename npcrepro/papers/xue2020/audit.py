@@ -198,10 +198,12 @@ def number_of_pairs(reported: Reported) -> Finding:
 
     # Correlations fall with the number of pairs, so that these numbers follow one another.
     ordinary = [n for n in range(*slices) if ordinary_with(n)]
-    span = f"{ordinary[0]} to {ordinary[-1]}" if ordinary else "none"
+    fits = "With none of these numbers are all four correlations ordinary."
+    if ordinary:
+        fits = f"All four p need only ordinary correlations if {ordinary[0]} to {ordinary[-1]} of them were tested."
     told = (
         f"With rounding in its favour the ASD needs {fewest} pairs or more; {patients} patients have some {slices[0]} "
-        f"to {slices[1]} slices with tumour. All four p need only ordinary correlations if {span} of them were tested."
+        f"to {slices[1]} slices with tumour. {fits}"
     )
     by_patient = max(correlations(patients).values()) <= UNUSUAL_CORRELATION
     verdict = "consistent" if by_patient else "cannot tell" if ordinary else "inconsistent"

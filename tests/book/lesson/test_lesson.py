@@ -32,6 +32,7 @@ def test_the_box_has_the_paper_beside_the_record_and_the_sample_cohort_trains_th
     page = told.box().data
     assert page.count("<tr>") == 1 + len(BOX)
     assert f"cohort {told.published.published.runs[0]['cohort']}" in page
+    assert '<a href="../book/words.html">' in page
     data, method, stage = told.parts()
     assert len(data.samples(data.cohort.case_names))
     assert stage == method.stages[-1]
