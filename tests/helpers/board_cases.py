@@ -27,7 +27,7 @@ def publish(folder, rows, *, paper="luo2020", profile="p", cohort="c", data="abc
     cases = pd.DataFrame(rows).assign(paper=paper, profile=profile, cohort=cohort)
     write_cases(folder, cases)
     own = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
-    size = {"name": profile, "matrix": [32, 32], "width": 0.25}
+    size = {"name": profile, "matrix": [32, 32], "width": 0.25, "batch_size": 4, "updates": 100}
     common = {"paper": paper, "cohort": cohort, "data_sha256": data, "split_sha256": "def", "profile": size}
     common |= {"device": "a card", "finished": "2026-01-02T00:00:00", "status": "trained", "used": {}}
     common |= {"seconds": {"train": 120.0, "predict": 24.0, "all": 144.0}, "peak_gpu_memory_mib": 1234}
