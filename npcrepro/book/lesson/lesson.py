@@ -57,7 +57,7 @@ DISAGREE = "These 95 % intervals over patients exclude 0, but seeds disagree in 
 ONE_SEED = "These 95 % intervals over patients exclude 0, but rest on one seed:"
 TEST_DISAGREES = (
     "These 95 % intervals over patients exclude 0, but p, corrected for the number of differences (Holm), is above "
-    "0.05:"
+    f"{tables.ALPHA:g}:"
 )
 SHARED_SEEDS = (
     "A difference uses only the seeds that both methods have, so it can differ from the difference of the means above. "

@@ -37,7 +37,7 @@ def segrap(log: Conversion) -> Iterator[CaseArrays]:
                 raise InputError(f"{name} has an image and no label in {task}; the labels of another release")
             label = volumes.read_codes(name, coded[name], image, log)
         else:
-            label, missing = _organ_files(name, [folder, *(place / name for place in places)], image, log)
+            label, missing = _segrap_organs(name, [folder, *(place / name for place in places)], image, log)
         # Without nodal disease there is no GTVnd, which is an empty mask.
         unknown = missing if log.variant == "oars" else ()
         return case_of(name, image, label, contrast, not_contoured=unknown)
@@ -45,7 +45,9 @@ def segrap(log: Conversion) -> Iterator[CaseArrays]:
     return log.convert(cases, case)
 
 
-def _organ_files(name: str, folders: list[Path], image: Volume, log: Conversion) -> tuple[PackedMasks, tuple[str, ...]]:
+def _segrap_organs(
+    name: str, folders: list[Path], image: Volume, log: Conversion
+) -> tuple[PackedMasks, tuple[str, ...]]:
     """Masks from one file an organ, and which are missing; where two folders have it, the later one counts."""
     masks = PackedMasks(image.array.shape)
     for organ in log.wanted.structures:
@@ -133,11 +135,9 @@ def hanseg(log: Conversion) -> Iterator[CaseArrays]:
             for path in sorted(folder.glob(f"{name}_OAR_*.seg.nrrd"))
         }
         masks, missing = _organs(name, files, image, log)
-        more = (
-            [volumes.registered(read(folder / f"{name}_IMG_MR_T1.nrrd"), image)[0]]
-            if "T1" in log.wanted.channels
-            else []
-        )
+        more = []
+        if "T1" in log.wanted.channels:
+            more.append(volumes.registered(read(folder / f"{name}_IMG_MR_T1.nrrd"), image)[0])
         return case_of(name, image, masks, *more, not_contoured=missing)
 
     cases = {folder.name: folder for folder in folders}
