@@ -398,6 +398,11 @@ class TestBrowser:
         assert plain.locator(".npc-still img").first.is_visible()
         assert not plain.locator(".npc-live").is_visible()
 
+    def test_a_page_that_is_opened_as_a_file_says_why_its_picture_stays_still(self, new_page, site):
+        one = go(new_page(), (site.html / "notebooks" / "volumes.html").as_uri()).page
+        one.get_by_text("make serve shows the book with its viewers").wait_for()
+        assert one.locator(".npc-still img").first.is_visible()
+
     def test_still_image_stays_where_a_volume_is_missing(self, new_page, site):
         page = new_page()
         page.route("**/volumes/*", lambda route: route.abort())
