@@ -58,12 +58,15 @@ def span(numbers: Sequence[int]) -> str:
 
 
 def seeds_line(seeds: Sequence[int]) -> str:
-    """Seeds in a caption.
+    """Seeds in a caption; more than three that follow each other by the first and the last.
 
     Example:
-        >>> seeds_line([0]), seeds_line([0, 1, 2])
-        ('seed 0', 'seeds 0, 1, 2')
+        >>> seeds_line([0]), seeds_line([0, 1, 2]), seeds_line([0, 1, 2, 3])
+        ('seed 0', 'seeds 0, 1, 2', 'seeds 0 to 3')
     """
+    first, last = seeds[0], seeds[-1]
+    if len(seeds) > 3 and list(seeds) == list(range(first, last + 1)):
+        return f"seeds {first} to {last}"
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 

@@ -1,7 +1,7 @@
 """What a chapter says of published runs: `Results` of a record, and comparisons of two records."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -130,18 +130,29 @@ def published_line(published: Published) -> str:
     """Where published runs come from, on what machine they were made and how long they took."""
     hours = sum(run["seconds"]["all"] for run in published.runs) / 3600
     runs, last = plural(len(published.runs), "run"), max(run["finished"] for run in published.runs)
-    return f"{_origin(published)}, {published.runs[0]['device']}, {runs}, {hours:.1f} h in all, made {last[:10]}"
+    devices = Counter(run["device"] for run in published.runs)
+    where = devices if len(devices) == 1 else (f"{number} on {device}" for device, number in devices.items())
+    return f"{_origin(published)}, {runs}, {', '.join(where)}, {hours:.1f} h in all, made {last[:10]}"
 
 
 def _origin(published: Published) -> str:
     """Cohort, profile, folds and seeds of published runs; how many methods have which seeds, where they differ."""
-    first, methods = published.runs[0], defaultdict(set)
+    first, methods, folds = published.runs[0], defaultdict(set), defaultdict(set)
     for run in published.runs:
         methods[run["method"]].add(run["seed"])
+        folds[run["method"]].add(run["fold"])
     counts = Counter(tuple(sorted(seeds)) for seeds in methods.values())
     seeds = [
         seeds_line(each) + (f" of {plural(counts[each], 'method')}" if len(counts) > 1 else "")
         for each in sorted(counts, key=len, reverse=True)
     ]
-    folds = plural(len({run["fold"] for run in published.runs}), "fold")
-    return f"cohort {first['cohort']}, profile {first['profile']['name']}, {folds}, {in_words(seeds)}"
+    if len(counts) > 3:
+        seeds = [f"{_span_of(methods.values(), 'seed')} of {plural(len(methods), 'method')}"]
+    tested = _span_of(folds.values(), "fold")
+    return f"cohort {first['cohort']}, profile {first['profile']['name']}, {tested}, {in_words(seeds)}"
+
+
+def _span_of(groups: Iterable[Collection], noun: str) -> str:
+    """``"1 fold"`` or ``"1 to 5 folds"``: how many each group has."""
+    counts = span([len(group) for group in groups])
+    return f"{counts} {noun}{'s' * (counts != '1')}"

@@ -21,4 +21,8 @@ def test_about_comes_from_the_record(tmp_path):
     assert "voxels of 2.5 x 3.9 x 9.6–10.6 mm" in record.about().data
     assert "Networks have 0.5 times the channels of profile `paper`, a matrix of 80 x 80 and 1,000 updates." in told
     assert "A fold has 4 to 5 patients to train, 1 to validate and 2 to 3 to test." in told
-    assert told.endswith("Cohort c, profile p, 2 folds, seed 0, a card, 4 runs, 0.2 h in all, made 2026-01-02.")
+    assert told.endswith("Cohort c, profile p, 2 folds, seed 0, 4 runs, a card, 0.2 h in all, made 2026-01-02.")
+    record.published.runs[0]["device"] = "cpu"
+    for seed in range(1, 4):  # more than three different lists of seeds are counted only
+        record.published.runs.append({**record.published.runs[1], "method": f"more-{seed}", "seed": seed, "fold": 0})
+    assert ", 1 to 2 folds, 1 seed of 5 methods, 7 runs, 1 on cpu, 6 on a card, " in record.about().data

@@ -1,9 +1,13 @@
 """Tables of pages that are made of published runs: what was trained, on whom, and by what."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from statistics import median
+
+import pandas as pd
 
 from npcrepro.base.errors import InputError
 from npcrepro.base.wording import DASH, percent, span
@@ -131,6 +135,30 @@ def costs(root: Path) -> str:
     return f"{markdown(rows)}\n\nMemory that is set aside for one run: {memory}."
 
 
+def gpu_hours(root: Path) -> str:
+    """What an update at profile ``paper`` took on a GPU and the hours of all of them, as a table, and a sentence on the
+    trainings whose whole loop was timed (``book/results/gpu/hours.csv``)."""
+    frame = pd.read_csv(root / "book" / "results" / "gpu" / "hours.csv")
+    rows = [
+        {
+            "method": f"`{each.method}`",
+            "ms an update": f"{each.milliseconds:.1f}",
+            "updates": f"{each.updates:,}",
+            "hours of one fold": f"{each.milliseconds * each.updates / 3.6e6:.2f}",
+            "GPU memory": f"{each.memory_gb:.1f} GB",
+        }
+        for each in frame.itertuples()
+    ]
+    timed = frame.dropna(subset="loop_minutes")
+    updates_only = timed.milliseconds * timed.updates / 6e4
+    told = [
+        f"`{method}` {whole:.1f} minutes, {alone:.1f} of them for the updates"
+        for method, whole, alone in zip(timed.method, timed.loop_minutes, updates_only, strict=True)
+    ]
+    where = f"One {frame.device[0]}, torch {frame.torch[0]}"
+    return f"{markdown(rows)}\n\n{where}. With reading, augmentation and checks: {'; '.join(told)}."
+
+
 def _updates(method: Mapping, run: Mapping) -> str:
     """Of a run. Records of before methods had a budget say nothing of it; a method without stages trains nothing."""
     if "updates" not in run["profile"]:
@@ -143,13 +171,14 @@ def _all(runs: Sequence[dict], of: Callable[[dict], str]) -> str:
 
 
 def repeated(root: Path) -> str:
-    """Published runs that were made again somewhere else (``book/results/repeated/WHY/RECORD``), as a table: the means
-    of both, and how patients differ; doubtful labels are left out.
+    """Published runs that were made again somewhere else (``book/results/repeated/WHY/RECORD``), as a table: a row for
+    each method and machine, with how far the means of a run and of its repetition lie apart, and beside it how far
+    those of two seeds do; doubtful labels are left out.
 
     Raises:
         InputError: no such runs, or one that was not published in the first place.
     """
-    results, rows = root / "book" / "results", []
+    results, pairs = root / "book" / "results", defaultdict(list)
     for path in sorted((results / "repeated").glob("*/*/runs.json")):
         first, again = read_published(results / path.parent.name), read_published(path.parent)
         for run in again.runs:
@@ -158,23 +187,36 @@ def repeated(root: Path) -> str:
                 told = ", ".join(f"{key} {run[key]}" for key in PLACE)
                 raise InputError(f"{path}: {told} is no run of {first.folder}, which it should repeat")
             dsc, other = (_dsc_of(_rows_of(*each)) for each in ((first, before), (again, run)))
-            then, now = (f"{made['processor']}, {made['precision']}" for made in (before, run))
-            rows.append(
-                {
-                    "record": f"`{first.folder.name}`",
-                    "method": f"`{run['method']}`",
-                    "seed": run["seed"],
-                    "published on": then,
-                    "mean DSC": f"{dsc.mean():.3f}",
-                    "repeated on": now,
-                    "mean DSC again": f"{other.mean():.3f}",
-                    "difference": f"{other.mean() - dsc.mean():+z.3f}",
-                    "largest difference of one patient": f"{(other - dsc).abs().max():.3f}",
-                }
-            )
-    if not rows:
+            place = first.folder.name, run["method"], _machine(before), _machine(run)
+            pairs[place].append((run["fold"], dsc.mean(), other.mean(), (other - dsc).abs().max()))
+    if not pairs:
         raise InputError(f"{results / 'repeated'} holds no runs that were made again")
+    rows = []
+    for (record, method, then, now), each in pairs.items():
+        frame = pd.DataFrame(each, columns=["fold", "before", "again", "patient"])
+        apart = (frame.again - frame.before).abs()
+        folds = frame.groupby("fold").before
+        seeds = [abs(one - other) for _, means in folds for one, other in combinations(means, 2)]
+        rows.append(
+            {
+                "record": f"`{record}`",
+                "method": f"`{method}`",
+                "runs": len(frame),
+                "published on": then,
+                "repeated on": now,
+                "mean DSC": f"{frame.before.mean():.3f}",
+                "again": f"{frame.again.mean():.3f}",
+                "the same seed apart, mean": f"{apart.mean():.3f}",
+                "at most": f"{apart.max():.3f}",
+                "two seeds apart, mean": f"{sum(seeds) / len(seeds):.3f}" if seeds else DASH,
+                "one patient, at most": f"{frame.patient.max():.3f}",
+            }
+        )
     return markdown(rows)
+
+
+def _machine(run: Mapping) -> str:
+    return f"{run['processor'] if run['device'] == 'cpu' else run['device']}, {run['precision']}"
 
 
 def _rows_of(record: Published, run: Mapping):

@@ -88,8 +88,8 @@ def findings(root: Path) -> str:
             "such a split. "
             "[The lessons](../notebooks/lessons.ipynb)",
             f"3. **A detail of training can outweigh an idea.** Of {plural(len(ideas), 'idea')} of the papers, "
-            f"{len(large)} gain more than {lessons.LARGE:g}. Other choices, picked with hindsight, can gain as "
-            f"much: {in_words(told)}. {by_seeds * bool(reach)}"
+            f"{len(large)} gain{'s' * (len(large) == 1)} more than {lessons.LARGE:g}. Other choices, picked with "
+            f"hindsight, can gain as much: {in_words(told)}. {by_seeds * bool(reach)}"
             "[The ledger](../notebooks/claims.ipynb)",
         ]
     )

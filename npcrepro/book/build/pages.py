@@ -158,5 +158,6 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "The table of repeated runs": evidence.repeated,
     "The table of cohorts": evidence.cohorts,
     "The table of costs": evidence.costs,
+    "The table of hours on a GPU": evidence.gpu_hours,
     "The table of departures": tagged,
 }

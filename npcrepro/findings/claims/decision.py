@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from npcrepro import statistics
+from npcrepro.base.wording import plural
 from npcrepro.findings.claims.claim import Claim
 from npcrepro.findings.claims.evidence import BESIDE, OVERLAPS, Evidence, compared, is_distance, weigh
 
@@ -149,7 +150,8 @@ def _too_few(claim: Claim, evidence: Evidence, without: int) -> str:
     few = [f"{n} of the {asked} {name}" for name, (n, asked) in there.items() if n < asked]
     said = [f"it rests on {' and '.join(few)} that the protocol asks for"] if few else []
     if evidence.failed:
-        said.append(f"{evidence.failed} patients are left out for a failure, which has no value of this kind")
+        left_out = f"{plural(evidence.failed, 'patient')} {'is' if evidence.failed == 1 else 'are'} left out"
+        said.append(f"{left_out} for a failure, which has no value of this kind")
     return ", and ".join(said)
 
 

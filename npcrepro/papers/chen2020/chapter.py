@@ -2,13 +2,16 @@
 loss, and what its published records lack."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from IPython.display import HTML, Markdown
 
 from npcrepro.base.wording import in_words, percent, plural
+from npcrepro.book import tables
 from npcrepro.book.figures import charts
 from npcrepro.book.figures.style import BLUE, GREEN, VERMILION, Picture, axes, narrow
 from npcrepro.book.lesson import result
@@ -156,6 +159,57 @@ def weights_line(results: PublishedResults) -> Markdown:
     told = f"The weights of {in_words(changed)} are the best of the second stage. Today's rule takes the best of both "
     told += f"stages, so read {whose} differences with caution."
     return Markdown(told if changed else "All weights are those that the present rule chooses.")
+
+
+SEEDS_OF_DEVICE = 5  # of a method on a device, from which on its means on two devices are compared
+PRECISIONS = {"32-true": "fp32", "bf16-mixed": "mixed bf16"}
+
+
+def machines(results: PublishedResults) -> Markdown:
+    """Devices and precisions of the runs of a record, and how many took over encoders whose own runs are not in it.
+
+    Methods with `SEEDS_OF_DEVICE` seeds or more on each of two devices show how far their means lie apart.
+    """
+    runs = results.published.runs
+    told = in_words([f"{count} on {place}" for place, count in Counter(map(_place, runs)).most_common()])
+    own = {run["config_sha256"][:8] for run in runs}
+    others = sum(
+        any(source.rsplit("_", 1)[1] not in own for used in run["used"].values() for source in used) for run in runs
+    )
+    encoders = f" {plural(others, 'run')} took over encoders from runs that are not in this record." if others else ""
+    device_of = pd.DataFrame(runs)[["method", "seed", "device"]].drop_duplicates()
+    rows = results.over_structures.merge(device_of)
+    means = rows.groupby(["method", "device", "seed"]).dsc.mean().groupby(["method", "device"]).agg(["mean", "size"])
+    wide = means[means["size"] >= SEEDS_OF_DEVICE]["mean"].unstack().dropna()
+    if wide.empty or len(wide.columns) < 2:
+        return Markdown(f"Runs: {told}.{encoders}")
+    first, second, *_ = wide.columns
+    apart, names = wide[first] - wide[second], [f"*{results.paper.method(one).title}*" for one in wide.index]
+    verb, means_of = ("have", "Their mean") if names[1:] else ("has", "The mean")
+    ends = " to ".join(dict.fromkeys(f"{end:+z.3f}" for end in (apart.min(), apart.max())))
+    return Markdown(
+        f"Runs: {told}.{encoders} Two arms of a comparison may differ in device and precision. {in_words(names)} "
+        f"{verb} {SEEDS_OF_DEVICE} seeds or more on each. {means_of} DSC on {first} minus that on {second} is {ends}. "
+        f"The seeds differ, so this is device and seed noise together."
+    )
+
+
+def _place(run: Mapping) -> str:
+    return f"{run['device']} in {PRECISIONS.get(run['precision'], run['precision'])}"
+
+
+def differences_list(results: PublishedResults, pairs: Sequence[tuple[str, str]]) -> str:
+    """A line of Markdown for each pair, the first minus the second: mean, interval and the ends seed by seed; where the
+    runs that count have other devices or precisions, these too."""
+    place = {(run["method"], run["seed"]): _place(run) for run in results.published.runs}
+    lines = []
+    for pair in pairs:
+        seeds = results.by_seed(*pair).columns
+        places = [in_words(sorted({place[name, seed] for seed in seeds})) for name in pair]
+        made = "" if places[0] == places[1] else f" Runs: the first on {places[0]}, the second on {places[1]}."
+        told = f"{results.difference_text(*pair)}, {results.seed_by_seed(*pair)}"
+        lines.append(f"* *{tables.minus(results.paper, *pair)}*: {told}.{made}")
+    return "\n".join(lines)
 
 
 # Small networks of the channel attention, in the order of `FusionBlock.mlps` with one for each statistic.

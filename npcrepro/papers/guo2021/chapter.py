@@ -178,6 +178,28 @@ def learning_state(results: PublishedResults) -> str:
     )
 
 
+def at_printed_size(printed: PublishedResults, short: PublishedResults, name: str, longer: str) -> str:
+    """What a method reached at profile ``paper``, beside short trainings of it and ``longer`` ones on the patients that
+    were tested there; and when its validation DSC was highest, with the learning rate and the loss of then and later.
+    """
+    tested = printed.published.cases.case.unique()
+    same = short.over_structures[short.over_structures.patient.isin(tested)]
+    ends = same.groupby(["method", "seed"]).dsc.mean()
+    low, high, more = (ends[method].agg(how) for method, how in ((name, "min"), (name, "max"), (longer, "max")))
+    curve = printed.history[printed.history.method == name].set_index("update")
+    best, half = curve.validation_dsc.idxmax(), curve.index[len(curve) // 2]
+    (fold,) = printed.published.folds.values()
+    validated = len(fold["validation"])
+    title = printed.paper.method(name).title
+    return (
+        f"{title} reaches {printed.mean(name).mean:.2f}. On the same {len(tested)} patients the short trainings reach "
+        f"{low:.2f} to {high:.2f}, and the best of those with eight times their updates {more:.2f}. The DSC of the "
+        f"{validated} validation patients is highest after {best:,} updates. After {half:,} the learning rate has "
+        f"fallen to {percent(curve.learning_rate[half] / curve.learning_rate.iloc[0], 1)} of its start, and the loss "
+        f"of training falls only from {curve.loss[half]:.4f} to {curve.loss.iloc[-1]:.4f} in the rest."
+    )
+
+
 def f1_against_dsc(reported: Reported) -> Picture:
     """Guo: F1 against DSC; of the same masks they are equal."""
     rows = audit.rows(reported)

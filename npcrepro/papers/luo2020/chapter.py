@@ -1,5 +1,8 @@
 """What only the chapter on Luo et al. 2020 shows."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,17 +10,21 @@ import torch
 from IPython.display import HTML
 from torch.nn.functional import adaptive_avg_pool2d
 
-from npcrepro.base.wording import in_words, plural
+from npcrepro import statistics
+from npcrepro.base.wording import DASH, in_words, plural, signed, span
+from npcrepro.book import tables
 from npcrepro.book.figures import charts, style
 from npcrepro.book.figures.style import FORBIDDEN, GREEN, VERMILION, Picture, axes, narrow
 from npcrepro.book.lesson import result
 from npcrepro.book.lesson.result import Maps, Trained
+from npcrepro.book.published import PublishedResults
+from npcrepro.book.results import Results
 from npcrepro.findings import leakage
 from npcrepro.findings.audit.checks import Reported, jsc_of
 from npcrepro.papers.luo2020.audit import printed_dice
 from npcrepro.papers.luo2020.network import MultiScalePooling
 from npcrepro.protocol import registry
-from npcrepro.protocol.method import Paper
+from npcrepro.protocol.method import Paper, Profile
 from npcrepro.runs.published import RESULTS, Published
 from npcrepro.sampling.slices import SliceData
 
@@ -147,3 +154,87 @@ def share_without_instance(data: SliceData, cases: list[str]) -> pd.DataFrame:
         has = torch.stack([((instances.structure == s) & real).any(dim=1) for s in range(label.shape[1])], dim=1)
         shares[title] = ((shown & ~has).sum(dim=0) / shown.sum(dim=0)).tolist()
     return pd.DataFrame({"structure": data.structures, "slices": shown.sum(dim=0).tolist(), **shares})
+
+
+def of_fold(record: PublishedResults, fold: int = 0) -> Results:
+    """The runs of a record that test one fold, where only some methods have the others."""
+    cases, history, first = record.published.cases, record.history, record.published.runs[0]
+    origin = f"cohort {first['cohort']}, profile {first['profile']['name']}, fold {fold}"
+    return Results(record.paper, cases[cases.fold == fold], history[history.fold == fold], origin, record.region)
+
+
+def trained_for_longer(results: Results, profile: Profile):
+    """A table of runs of one fold: mean DSC, seeds, updates made and allowed, and images of an update."""
+    done, rows = results.history.groupby(["method", "seed", "stage"])["update"].max(), []
+    done = done.groupby(["method", "seed"]).sum()
+    for method in map(results.paper.method, results.methods):
+        row: dict[str, Any] = {"method": method.title, "mean DSC": tables.mean_and_interval(results.mean(method.name))}
+        row |= {"seeds": len(done[method.name]), "updates": span(list(done[method.name]))}
+        row["at most"] = f"{method.budget * profile.updates:,.0f}"
+        rows.append(row | {"images an update": method.batch_size or profile.batch_size})
+    return tables.show(pd.DataFrame(rows), f"Means over patients (95 % interval); {results.made}")
+
+
+def seed_by_seed(results: Results, pairs: Sequence[tuple[str, str]]):
+    """A table of differences of the DSC: over patients, its p, and the least and the largest of a seed."""
+    tests = [results.difference(*pair) for pair in pairs]
+    rows = []
+    for pair, test, p in zip(pairs, tests, tables.adjusted(tests), strict=True):
+        means, found = results.by_seed(*pair).mean(), test.difference
+        ends = f"{signed(means.min())} to {signed(means.max())}" if len(means) > 1 else DASH
+        interval = f"{signed(found.low)} to {signed(found.high)}"
+        name = tables.minus(results.paper, *pair)
+        rows.append((name, signed(found.mean), interval, tables.p_text(p), len(means), ends))
+    columns = ["difference", "DSC", "95 % interval over patients", tables.P, "seeds", "seed by seed"]
+    return tables.show(pd.DataFrame(rows, columns=columns), f"The same patients and seeds; {results.made}")
+
+
+def one_change(records: Mapping[str, Results], pairs: Sequence[tuple[str, str]]):
+    """A table of differences of the DSC, two columns for each record: over patients, and seed by seed."""
+    rows = []
+    for pair in pairs:
+        row = {"difference": tables.minus(registry.load("luo2020"), *pair)}
+        for title, results in records.items():
+            found, means = results.difference(*pair).difference, results.by_seed(*pair).mean()
+            row[title] = f"{signed(found.mean)} ({signed(found.low)} to {signed(found.high)})"
+            row[f"{title}: seed by seed"] = f"{signed(means.min())} to {signed(means.max())} ({len(means)} seeds)"
+        rows.append(row)
+    return tables.show(pd.DataFrame(rows), "Differences of the DSC (95 % interval over patients), of the shared seeds")
+
+
+def by_organ(columns: Mapping[str, tuple[Results, str]]):
+    """A table of methods, each in two columns: mean DSC and HD95 of each structure, and the mean over them.
+
+    Args:
+        columns: title to runs and one of their methods.
+    """
+    parts = {}
+    for title, (results, method) in columns.items():
+        rows = results.patients[results.patients.method == method]
+        mean = rows.groupby("patient")[["dsc", "surfel_hd95_mm"]].mean().assign(structure="mean")
+        groups = pd.concat([rows, mean.reset_index()]).groupby("structure", sort=False)
+        for metric, word, form in (("dsc", "DSC", ".3f"), ("surfel_hd95_mm", "HD95 (mm)", ".1f")):
+            found = {name: statistics.summarise(group[metric]) for name, group in groups}
+            cells = {name: f"{one.mean:{form}} ({one.low:{form}} to {one.high:{form}})" for name, one in found.items()}
+            parts[f"{title}: {word}"] = cells
+    frame = pd.DataFrame(parts).rename_axis("structure").reset_index()
+    return tables.show(frame, "Means over patients (95 % interval), one seed")
+
+
+def slow_start(results: Results, method: str) -> str:
+    """How the trainings of a network went that marks nothing for a while, in sentences: validation patients, early
+    ends, the loss at the end, and masks without a voxel."""
+    rows = results.history[results.history.method == method]
+    scores, loss = (rows.pivot(index="update", columns="seed", values=one) for one in ("validation_dsc", "loss"))
+    last, least = scores.apply(pd.Series.last_valid_index), scores.idxmin()
+    later = [scores.loc[least[seed] :, seed].max() for seed in scores]
+    early, end = last[last < last.max()].index, last.max()
+    falls = [loss.loc[end, seed] < loss.loc[: 0.8 * end, seed].iloc[-1] for seed in last.index.difference(early)]
+    empty, masks = results.empty(method)
+    told = f"In each of its {plural(len(last), 'training')} the DSC on validation patients is {scores.min().max():.3f} "
+    told += f"at some check, and {min(later):.2f} or more at a later one. "
+    if len(early):
+        told += f"{len(early)} of them ended early, after {span(list(last[early]))} updates. Their weights are of "
+        told += f"update {span(list(scores.idxmax()[early]))}. "
+    told += f"Of the {len(falls)} others, {sum(falls)} have a training loss that still falls in the last fifth. "
+    return f"{told}Of its {masks:,} masks on the patients for testing, {empty:,} have no voxel."

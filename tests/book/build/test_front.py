@@ -35,7 +35,7 @@ def test_findings_hold_and_have_their_numbers(repository):
     words = r"raised the Dice of a U-Net by (\S+)\*\* .+ interval (\S+) to (\S+)\)"
     gain, low, high = map(float, re.search(words, second).groups())
     assert 0 < low <= gain <= high
-    ideas, large = map(int, re.search(r"Of (\d+) ideas of the papers, (\d+) gain more", third).groups())
+    ideas, large = map(int, re.search(r"Of (\d+) ideas of the papers, (\d+) gains? more", third).groups())
     assert 2 * large < ideas  # "most"
     assert re.search(r"\*absent structures count .+\* \(\+\S+ on shared seeds; \+\S+ over all seeds\)", third)
     assert re.search(r"too, \d of \d intervals? can include 0\.", third)

@@ -91,18 +91,40 @@ def test_published_runs_have_sizes_methods_and_machines(tmp_path):
 
 def test_a_repeated_run_stands_beside_the_published_one(tmp_path):
     results = tmp_path / "book" / "results"
-    publish(results / "mine", cases({"a": [[1, 0], [1, 0]]}), processor="old", precision="32")
+    old = {"processor": "old", "precision": "32", "device": "cpu"}
+    publish(results / "mine", cases({"a": [[1, 0], [1, 0]]}), **old)
     again, new = results / "repeated" / "why" / "mine", cases({"a": [[1], [0.5], [0]]})
-    machine = {"processor": "new", "precision": "bf16"}
+    machine = {"processor": "new", "precision": "bf16", "device": "cpu"}
     publish(again, new.assign(suspect=new.patient == "P02"), **machine)
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.repeated(tmp_path).splitlines()]
-    assert rows[2:] == [["`mine`", "`a`", "0", "old, 32", "1.000", "new, bf16", "0.750", "-0.250", "0.500"]]
+
+    def rows():
+        return [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.repeated(tmp_path).splitlines()][2:]
+
+    place = ["`mine`", "`a`", "1", "old, 32", "new, bf16"]
+    assert rows() == [[*place, "1.000", "0.750", "0.250", "0.250", "–", "0.500"]]
+    # Two seeds, 1 and 0 when published, 0.75 and 0.5 now; on a card, whose name tells more than that of its processor.
+    shutil.rmtree(again)
+    publish(again, cases({"a": [[1, 0.5], [0.5, 0.5]]}), **machine | {"device": "a card"})
+    place = ["`mine`", "`a`", "2", "old, 32", "a card, bf16"]
+    assert rows() == [[*place, "0.500", "0.625", "0.375", "0.500", "1.000", "0.500"]]
     shutil.rmtree(again)
     with pytest.raises(InputError, match="repeated holds no runs that were made again"):
         evidence.repeated(tmp_path)
     publish(again, new.assign(seed=2), **machine)
     with pytest.raises(InputError, match="method a, fold 0, seed 2 is no run of"):
         evidence.repeated(tmp_path)
+
+
+def test_hours_on_a_gpu_are_those_of_all_updates(tmp_path):
+    folder = tmp_path / "book" / "results" / "gpu"
+    folder.mkdir(parents=True)
+    lines = ["method,milliseconds,updates,memory_gb,loop_minutes,device,torch", "a/b,36.0,100000,0.25,90,card,9"]
+    (folder / "hours.csv").write_text("\n".join([*lines, "a/c,72.0,50000,2,,card,9"]))
+    *table, _, told = evidence.gpu_hours(tmp_path).splitlines()
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table]
+    assert rows[2:] == [["`a/b`", "36.0", "100,000", "1.00", "0.2 GB"], ["`a/c`", "72.0", "50,000", "1.00", "2.0 GB"]]
+    loop = "`a/b` 90.0 minutes, 60.0 of them for the updates"
+    assert told == f"One card, torch 9. With reading, augmentation and checks: {loop}."
 
 
 def test_every_cohort_of_real_images_is_told(repository):

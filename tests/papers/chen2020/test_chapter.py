@@ -1,15 +1,25 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from npcrepro.book import tables
 from npcrepro.book.figures import charts
 from npcrepro.book.lesson.architecture import architecture, blocks_of
 from npcrepro.book.lesson.result import of_page
+from npcrepro.book.published import PublishedResults
 from npcrepro.papers.chen2020 import chapter as chapter_module
-from npcrepro.papers.chen2020.chapter import time_by_part, weights_line, without_record
+from npcrepro.papers.chen2020.chapter import (
+    differences_list,
+    machines,
+    time_by_part,
+    weights_line,
+    without_record,
+)
 from npcrepro.protocol import registry
+from npcrepro.runs.published import RESULTS
 from npcrepro.runs.timing import CaseTime
 
 pytest_plugins = ["volume_fixtures"]
@@ -51,6 +61,86 @@ def test_rows_without_a_record_are_named():
     assert said == (
         "* Table I: 2 of 3 reported rows have a record, 1 of these on T1, T2 and CET1. Without a record: Base MMFNet."
     )
+
+
+def record_of(device_of, used=None):
+    """A record of one patient: DSC 0.5 on the first device and 0.6 on the second, whatever the method."""
+    runs = [
+        {"method": name, "seed": seed, "device": device, "precision": "bf16-mixed", "used": used or {},
+         "config_sha256": f"{seed:08d}ff"}
+        for (name, seed), device in device_of.items()
+    ]  # fmt: skip
+    rows = [
+        {"patient": "P0", "method": run["method"], "seed": run["seed"], "dsc": 0.6 if run["device"] == "gpu" else 0.5}
+        for run in runs
+    ]
+    paper, found = registry.load("chen2020"), pd.DataFrame(rows)
+    return SimpleNamespace(published=SimpleNamespace(runs=runs), over_structures=found, paper=paper)
+
+
+def test_devices_are_compared_where_a_method_has_enough_seeds_on_each():
+    both = {("unet-2d-t1", seed): "gpu" if seed < 5 else "cpu" for seed in range(10)}
+    said = machines(record_of(both | {("mmfnet", seed): "gpu" for seed in range(5)})).data
+    assert said.startswith("Runs: 10 on gpu in mixed bf16 and 5 on cpu in mixed bf16. Two arms")
+    assert "*U-net (T1)* have" not in said
+    assert "*U-net (T1)* has 5 seeds or more on each. The mean DSC on cpu minus that on gpu is -0.100." in said
+    few = {("unet-2d-t1", seed): "gpu" if seed < 4 else "cpu" for seed in range(9)}
+    assert machines(record_of(few)).data == "Runs: 5 on cpu in mixed bf16 and 4 on gpu in mixed bf16."
+
+
+def test_encoders_from_runs_outside_of_the_record_are_counted():
+    inside, outside = ({"unet-3d-t1": [f"chen2020/long/fold-00_seed-0_{key}"]} for key in ("00000000", "12345678"))
+    said = [machines(record_of({("mmfnet", 0): "cpu"}, used)).data for used in (inside, outside)]
+    assert said[0] == "Runs: 1 on cpu in mixed bf16."
+    assert said[1] == f"{said[0]} 1 run took over encoders from runs that are not in this record."
+
+
+@pytest.fixture(scope="module")
+def on_phantom():
+    return PublishedResults(registry.load("chen2020"), RESULTS / "chen2020-phantom")
+
+
+def test_a_list_of_differences_names_devices_and_precisions_that_differ(on_phantom):
+    pairs = [("mmfnet", "multi-encoder"), ("mmfnet-no-transfer-long", "mmfnet"), ("mmfnet", "mmfnet-no-transfer")]
+    first, second, third = differences_list(on_phantom, pairs).splitlines()
+    assert first.startswith("* *MMFNet+multi-MLP+stdPool+self-transfer minus Multi-encoder multi-modality network*: ")
+    assert first.endswith(f"{on_phantom.seed_by_seed('mmfnet', 'multi-encoder')}.")
+    assert second.endswith(" Runs: the first on NVIDIA H100 80GB HBM3 in mixed bf16, the second on cpu in mixed bf16.")
+    assert third.endswith(" Runs: the first on cpu in mixed bf16, the second on cpu in fp32 and cpu in mixed bf16.")
+
+
+# What the pages say in words of these differences: the side of the interval, and that of every seed (0: they disagree).
+SAID = {
+    ("mmfnet-base", "multi-encoder"): (0, 0),
+    ("mmfnet-multi-mlp", "mmfnet-base"): (1, 0),
+    ("mmfnet-no-transfer", "mmfnet-multi-mlp"): (0, 0),
+    ("mmfnet-std-channel", "mmfnet-multi-mlp"): (-1, 0),
+    ("mmfnet-std-spatial", "mmfnet-multi-mlp"): (-1, 0),
+    ("mmfnet", "mmfnet-no-transfer"): (-1, -1),
+    ("mmfnet-base-transfer", "mmfnet-base"): (-1, 0),
+    ("mmfnet-multi-mlp-transfer", "mmfnet-multi-mlp"): (-1, 0),
+    ("multi-encoder-transfer", "multi-encoder"): (0, 0),
+    ("mmfnet-no-transfer-long", "mmfnet"): (1, 1),
+    ("mmfnet-no-transfer-long", "mmfnet-no-transfer"): (1, 1),
+    ("mmfnet", "patch-cnn"): (1, 0),
+    ("mmfnet-no-transfer", "patch-cnn"): (1, 1),
+    ("patch-cnn-t1", "unet-2d-t1"): (-1, -1),
+    ("patch-cnn-t2", "unet-2d-t2"): (-1, -1),
+    ("patch-cnn-cet1", "unet-2d-cet1"): (-1, -1),
+    ("mmfnet", "mmfnet-t1-t2"): (1, 1),
+    ("mmfnet", "mmfnet-t1-cet1"): (1, 0),
+    ("mmfnet", "mmfnet-t2-cet1"): (1, 0),
+    ("mmfnet-t1-t2", "mmfnet-t1-cet1"): (0, 0),
+    ("mmfnet-t1-t2", "mmfnet-t2-cet1"): (0, -1),
+    ("mmfnet-t2-cet1", "mmfnet-t1-cet1"): (1, 0),
+}
+
+
+@pytest.mark.parametrize("pair", SAID, ids=" minus ".join)
+def test_the_record_bears_out_what_the_pages_say_of_it(on_phantom, pair):
+    signs = set(np.sign(on_phantom.by_seed(*pair).mean()))
+    agreed = int(signs.pop()) if len(signs) == 1 else 0
+    assert (tables.side(on_phantom.difference(*pair).difference), agreed) == SAID[pair]
 
 
 @pytest.mark.parametrize(

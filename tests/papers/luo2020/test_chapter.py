@@ -2,10 +2,13 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from published_cases import cases, publish
 
 from npcrepro.book.lesson.architecture import architecture, blocks_of
+from npcrepro.book.published import PublishedResults
 from npcrepro.papers.luo2020 import chapter
 from npcrepro.papers.luo2020.network import TwoStageUNet
 from npcrepro.protocol import registry
@@ -80,3 +83,56 @@ def test_each_patient_of_the_slices_is_a_dot():
     picture, told = chapter.leakage_of_slices(LUO)
     (dots,) = picture.figure.axes[0].collections[:1]
     assert f", {len(dots.get_offsets())} patients)" in told
+
+
+@pytest.fixture
+def longer(tmp_path):
+    """Fold 0 of two methods; the second is tested on another fold, too."""
+    first = np.linspace(0.6, 0.7, 8)[:, None]
+    dsc = {"two-stage": np.hstack([first + 0.1, first - 0.1]), "nnunet-3d": first}
+    one = cases(dsc, structures=("A", "B"), paper="luo2020")
+    other = cases({"nnunet-3d": np.full((4, 1), 0.9)}, structures=("A", "B"), paper="luo2020").assign(fold=1)
+    other["patient"] = other["case"] = "Q" + other.patient
+    rows = pd.concat([one, other]).assign(surfel_hd95_mm=7.0)
+    publish(tmp_path / "longer", rows, profile={"name": "long", "updates": 2000})
+    return PublishedResults(LUO, tmp_path / "longer")
+
+
+def test_one_fold_of_a_record_has_its_own_patients_and_caption(longer):
+    fold = chapter.of_fold(longer)
+    assert (longer.patients.patient.nunique(), fold.patients.patient.nunique()) == (12, 8)
+    assert fold.made == "8 patients, cohort made-up, profile long, fold 0"
+    assert fold.mean("nnunet-3d").mean == pytest.approx(0.65, abs=0.005)
+    assert set(fold.history.fold) == {0}
+
+
+def test_longer_trainings_and_their_differences_stand_in_tables(longer):
+    fold, pairs = chapter.of_fold(longer), [("two-stage", "nnunet-3d")]
+    trained = chapter.trained_for_longer(fold, LUO.profile("long")).data.set_index("method")
+    assert trained.loc["Proposed", ["seeds", "at most", "images an update"]].tolist() == [2, "2,000", 16]
+    assert trained.loc["nnU-Net's recipe, 3-D", ["seeds", "at most", "images an update"]].tolist() == [1, "3,000", 2]
+    row = chapter.seed_by_seed(fold, pairs).data.iloc[0]
+    assert row[["DSC", "seeds", "seed by seed"]].tolist() == ["+0.100", 1, chapter.DASH]
+    row = chapter.one_change({"long": fold}, [("two-stage", "two-stage")]).data.iloc[0]
+    assert row["long: seed by seed"] == "+0.000 to +0.000 (2 seeds)"
+
+
+def test_scores_by_organ_end_with_the_mean_over_organs(longer):
+    columns = {"one": (chapter.of_fold(longer), "nnunet-3d"), "all": (longer, "nnunet-3d")}
+    table = chapter.by_organ(columns).data.set_index("structure")
+    assert table.index.tolist() == ["A", "B", "mean"]
+    assert table.loc["mean", "one: DSC"].startswith("0.65")
+    assert table.loc["mean", "all: DSC"].startswith("0.73")
+    assert table.loc["B", "all: HD95 (mm)"] == "7.0 (7.0 to 7.0)"
+
+
+def test_a_network_that_marks_nothing_for_a_while_is_told():
+    updates = [100, 200, 300, 400, 500]
+    seen = {0: [0.2, 0.0, 0.1, 0.3, 0.4], 1: [0.5, 0.0, 0.2]}
+    rows = [("fcn8", seed, update, dsc, -update) for seed, each in seen.items() for update, dsc in zip(updates, each)]
+    history = pd.DataFrame(rows, columns=["method", "seed", "update", "validation_dsc", "loss"])
+    told = chapter.slow_start(SimpleNamespace(history=history, empty=lambda method: (3, 1000)), "fcn8")
+    assert "each of its 2 trainings the DSC on validation patients is 0.000 at some check, and 0.20 or more at" in told
+    assert "1 of them ended early, after 300 updates. Their weights are of update 100." in told
+    assert "Of the 1 others, 1 have a training loss that still falls" in told
+    assert told.endswith("Of its 1,000 masks on the patients for testing, 3 have no voxel.")
