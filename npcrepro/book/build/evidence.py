@@ -155,7 +155,7 @@ def gpu_hours(root: Path) -> str:
         f"`{method}` {whole:.1f} minutes, {alone:.1f} of them for the updates"
         for method, whole, alone in zip(timed.method, timed.loop_minutes, updates_only, strict=True)
     ]
-    where = f"One {frame.device[0]}, torch {frame.torch[0]}"
+    where = f"One {frame.device[0]}, {frame.precision[0]}, torch {frame.torch[0]}"
     return f"{markdown(rows)}\n\n{where}. With reading, augmentation and checks: {'; '.join(told)}."
 
 
@@ -173,12 +173,13 @@ def _all(runs: Sequence[dict], of: Callable[[dict], str]) -> str:
 def repeated(root: Path) -> str:
     """Published runs that were made again somewhere else (``book/results/repeated/WHY/RECORD``), as a table: a row for
     each method and machine, with how far the means of a run and of its repetition lie apart, and beside it how far
-    those of two seeds do; doubtful labels are left out.
+    those of two published seeds on the same fold do; doubtful labels are left out.
 
     Raises:
         InputError: no such runs, or one that was not published in the first place.
     """
     results, pairs = root / "book" / "results", defaultdict(list)
+    seeds: dict[tuple[str, str], dict] = defaultdict(dict)
     for path in sorted((results / "repeated").glob("*/*/runs.json")):
         first, again = read_published(results / path.parent.name), read_published(path.parent)
         for run in again.runs:
@@ -189,14 +190,19 @@ def repeated(root: Path) -> str:
             dsc, other = (_dsc_of(_rows_of(*each)) for each in ((first, before), (again, run)))
             place = first.folder.name, run["method"], _machine(before), _machine(run)
             pairs[place].append((run["fold"], dsc.mean(), other.mean(), (other - dsc).abs().max()))
+            seeds[place[:2]] |= {
+                (each["fold"], each["seed"]): _dsc_of(_rows_of(first, each)).mean()
+                for each in first.runs
+                if (each["method"], each["fold"]) == (run["method"], run["fold"])
+            }
     if not pairs:
         raise InputError(f"{results / 'repeated'} holds no runs that were made again")
     rows = []
     for (record, method, then, now), each in pairs.items():
         frame = pd.DataFrame(each, columns=["fold", "before", "again", "patient"])
         apart = (frame.again - frame.before).abs()
-        folds = frame.groupby("fold").before
-        seeds = [abs(one - other) for _, means in folds for one, other in combinations(means, 2)]
+        published = combinations(seeds[record, method].items(), 2)
+        draws = [abs(one - other) for ((fold, _), one), ((same, _), other) in published if fold == same]
         rows.append(
             {
                 "record": f"`{record}`",
@@ -208,7 +214,7 @@ def repeated(root: Path) -> str:
                 "again": f"{frame.again.mean():.3f}",
                 "the same seed apart, mean": f"{apart.mean():.3f}",
                 "at most": f"{apart.max():.3f}",
-                "two seeds apart, mean": f"{sum(seeds) / len(seeds):.3f}" if seeds else DASH,
+                "two seeds apart, mean": f"{sum(draws) / len(draws):.3f}" if draws else DASH,
                 "one patient, at most": f"{frame.patient.max():.3f}",
             }
         )

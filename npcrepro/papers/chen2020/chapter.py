@@ -2,7 +2,7 @@
 loss, and what its published records lack."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -201,11 +201,13 @@ def _place(run: Mapping) -> str:
 def differences_list(results: PublishedResults, pairs: Sequence[tuple[str, str]]) -> str:
     """A line of Markdown for each pair, the first minus the second: mean, interval and the ends seed by seed; where the
     runs that count have other devices or precisions, these too."""
-    place = {(run["method"], run["seed"]): _place(run) for run in results.published.runs}
+    place: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for run in results.published.runs:
+        place[run["method"], run["seed"]].add(_place(run))
     lines = []
     for pair in pairs:
         seeds = results.by_seed(*pair).columns
-        places = [in_words(sorted({place[name, seed] for seed in seeds})) for name in pair]
+        places = [in_words(sorted(set().union(*(place[name, seed] for seed in seeds)))) for name in pair]
         made = "" if places[0] == places[1] else f" Runs: the first on {places[0]}, the second on {places[1]}."
         told = f"{results.difference_text(*pair)}, {results.seed_by_seed(*pair)}"
         lines.append(f"* *{tables.minus(results.paper, *pair)}*: {told}.{made}")

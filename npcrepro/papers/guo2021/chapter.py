@@ -13,7 +13,7 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from npcrepro.base.wording import in_words, percent
+from npcrepro.base.wording import in_words, percent, plural
 from npcrepro.book import tables
 from npcrepro.book.figures import charts, slices, style
 from npcrepro.book.figures.style import BLUE, FORBIDDEN, GREEN, NARROW_IN, VERMILION, Picture, axes, narrow
@@ -189,12 +189,12 @@ def at_printed_size(printed: PublishedResults, short: PublishedResults, name: st
     curve = printed.history[printed.history.method == name].set_index("update")
     best, half = curve.validation_dsc.idxmax(), curve.index[len(curve) // 2]
     (fold,) = printed.published.folds.values()
-    validated = len(fold["validation"])
-    title = printed.paper.method(name).title
+    validated = plural(len(fold["validation"]), "validation patient")
+    title, times = printed.paper.method(name).title, printed.paper.method(longer).budget
     return (
         f"{title} reaches {printed.mean(name).mean:.2f}. On the same {len(tested)} patients the short trainings reach "
-        f"{low:.2f} to {high:.2f}, and the best of those with eight times their updates {more:.2f}. The DSC of the "
-        f"{validated} validation patients is highest after {best:,} updates. After {half:,} the learning rate has "
+        f"{low:.2f} to {high:.2f}, and the best of those with {times:g} times their updates {more:.2f}. The DSC of the "
+        f"{validated} is highest after {best:,} updates. After {half:,} the learning rate has "
         f"fallen to {percent(curve.learning_rate[half] / curve.learning_rate.iloc[0], 1)} of its start, and the loss "
         f"of training falls only from {curve.loss[half]:.4f} to {curve.loss.iloc[-1]:.4f} in the rest."
     )

@@ -236,5 +236,5 @@ def slow_start(results: Results, method: str) -> str:
     if len(early):
         told += f"{len(early)} of them ended early, after {span(list(last[early]))} updates. Their weights are of "
         told += f"update {span(list(scores.idxmax()[early]))}. "
-    told += f"Of the {len(falls)} others, {sum(falls)} have a training loss that still falls in the last fifth. "
+    told += f"In {sum(falls)} of the other {len(falls)} the training loss still falls in the last fifth. "
     return f"{told}Of its {masks:,} masks on the patients for testing, {empty:,} have no voxel."

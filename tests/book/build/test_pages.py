@@ -118,13 +118,14 @@ def test_a_repeated_run_stands_beside_the_published_one(tmp_path):
 def test_hours_on_a_gpu_are_those_of_all_updates(tmp_path):
     folder = tmp_path / "book" / "results" / "gpu"
     folder.mkdir(parents=True)
-    lines = ["method,milliseconds,updates,memory_gb,loop_minutes,device,torch", "a/b,36.0,100000,0.25,90,card,9"]
-    (folder / "hours.csv").write_text("\n".join([*lines, "a/c,72.0,50000,2,,card,9"]))
+    names = "method,milliseconds,updates,memory_gb,loop_minutes,device,precision,torch"
+    lines = [names, "a/b,36.0,100000,0.25,90,card,bf16,9", "a/c,72.0,50000,2,,card,bf16,9"]
+    (folder / "hours.csv").write_text("\n".join(lines))
     *table, _, told = evidence.gpu_hours(tmp_path).splitlines()
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table]
     assert rows[2:] == [["`a/b`", "36.0", "100,000", "1.00", "0.2 GB"], ["`a/c`", "72.0", "50,000", "1.00", "2.0 GB"]]
     loop = "`a/b` 90.0 minutes, 60.0 of them for the updates"
-    assert told == f"One card, torch 9. With reading, augmentation and checks: {loop}."
+    assert told == f"One card, bf16, torch 9. With reading, augmentation and checks: {loop}."
 
 
 def test_every_cohort_of_real_images_is_told(repository):

@@ -82,7 +82,6 @@ def test_devices_are_compared_where_a_method_has_enough_seeds_on_each():
     both = {("unet-2d-t1", seed): "gpu" if seed < 5 else "cpu" for seed in range(10)}
     said = machines(record_of(both | {("mmfnet", seed): "gpu" for seed in range(5)})).data
     assert said.startswith("Runs: 10 on gpu in mixed bf16 and 5 on cpu in mixed bf16. Two arms")
-    assert "*U-net (T1)* have" not in said
     assert "*U-net (T1)* has 5 seeds or more on each. The mean DSC on cpu minus that on gpu is -0.100." in said
     few = {("unet-2d-t1", seed): "gpu" if seed < 4 else "cpu" for seed in range(9)}
     assert machines(record_of(few)).data == "Runs: 5 on cpu in mixed bf16 and 4 on gpu in mixed bf16."

@@ -134,5 +134,5 @@ def test_a_network_that_marks_nothing_for_a_while_is_told():
     told = chapter.slow_start(SimpleNamespace(history=history, empty=lambda method: (3, 1000)), "fcn8")
     assert "each of its 2 trainings the DSC on validation patients is 0.000 at some check, and 0.20 or more at" in told
     assert "1 of them ended early, after 300 updates. Their weights are of update 100." in told
-    assert "Of the 1 others, 1 have a training loss that still falls" in told
+    assert "In 1 of the other 1 the training loss still falls" in told
     assert told.endswith("Of its 1,000 masks on the patients for testing, 3 have no voxel.")
