@@ -101,7 +101,7 @@ def test_a_repeated_run_stands_beside_the_published_one(tmp_path):
         return [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.repeated(tmp_path).splitlines()][2:]
 
     place = ["`mine`", "`a`", "1", "old, 32", "new, bf16"]
-    assert rows() == [[*place, "1.000", "0.750", "0.250", "0.250", "–", "0.500"]]
+    assert rows() == [[*place, "1.000", "0.750", "0.250", "0.250", "1.000", "0.500"]]
     # Two seeds, 1 and 0 when published, 0.75 and 0.5 now; on a card, whose name tells more than that of its processor.
     shutil.rmtree(again)
     publish(again, cases({"a": [[1, 0.5], [0.5, 0.5]]}), **machine | {"device": "a card"})
