@@ -131,8 +131,9 @@ def published_line(published: Published) -> str:
     hours = sum(run["seconds"]["all"] for run in published.runs) / 3600
     runs, last = plural(len(published.runs), "run"), max(run["finished"] for run in published.runs)
     devices = Counter(run["device"] for run in published.runs)
-    where = devices if len(devices) == 1 else (f"{number} on {device}" for device, number in devices.items())
-    return f"{_origin(published)}, {runs}, {', '.join(where)}, {hours:.1f} h in all, made {last[:10]}"
+    several = [f"{number} on {device}" for device, number in devices.items()]
+    where = ", ".join(several if len(devices) > 1 else devices)
+    return f"{_origin(published)}, {runs}, {where}, {hours:.1f} h in all, made {last[:10]}"
 
 
 def _origin(published: Published) -> str:

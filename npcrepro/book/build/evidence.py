@@ -179,7 +179,7 @@ def repeated(root: Path) -> str:
         InputError: no such runs, or one that was not published in the first place.
     """
     results, pairs = root / "book" / "results", defaultdict(list)
-    seeds: dict[tuple[str, str], dict] = defaultdict(dict)
+    seeds: dict[tuple[str, str, int], list[float]] = {}
     for path in sorted((results / "repeated").glob("*/*/runs.json")):
         first, again = read_published(results / path.parent.name), read_published(path.parent)
         for run in again.runs:
@@ -190,19 +190,18 @@ def repeated(root: Path) -> str:
             dsc, other = (_dsc_of(_rows_of(*each)) for each in ((first, before), (again, run)))
             place = first.folder.name, run["method"], _machine(before), _machine(run)
             pairs[place].append((run["fold"], dsc.mean(), other.mean(), (other - dsc).abs().max()))
-            seeds[place[:2]] |= {
-                (each["fold"], each["seed"]): _dsc_of(_rows_of(first, each)).mean()
-                for each in first.runs
-                if (each["method"], each["fold"]) == (run["method"], run["fold"])
-            }
+            where = first.folder.name, run["method"], run["fold"]
+            if where not in seeds:
+                alike = [each for each in first.runs if (each["method"], each["fold"]) == where[1:]]
+                seeds[where] = [_dsc_of(_rows_of(first, each)).mean() for each in alike]
     if not pairs:
         raise InputError(f"{results / 'repeated'} holds no runs that were made again")
     rows = []
     for (record, method, then, now), each in pairs.items():
         frame = pd.DataFrame(each, columns=["fold", "before", "again", "patient"])
         apart = (frame.again - frame.before).abs()
-        published = combinations(seeds[record, method].items(), 2)
-        draws = [abs(one - other) for ((fold, _), one), ((same, _), other) in published if fold == same]
+        folds = [seeds[record, method, fold] for fold in frame.fold.unique()]
+        draws = [abs(one - other) for means in folds for one, other in combinations(means, 2)]
         rows.append(
             {
                 "record": f"`{record}`",

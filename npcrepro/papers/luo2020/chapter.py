@@ -181,7 +181,7 @@ def seed_by_seed(results: Results, pairs: Sequence[tuple[str, str]]):
     rows = []
     for pair, test, p in zip(pairs, tests, tables.adjusted(tests), strict=True):
         means, found = results.by_seed(*pair).mean(), test.difference
-        ends = f"{signed(means.min())} to {signed(means.max())}" if len(means) > 1 else DASH
+        ends = _ends(means) if len(means) > 1 else DASH
         interval = f"{signed(found.low)} to {signed(found.high)}"
         name = tables.minus(results.paper, *pair)
         rows.append((name, signed(found.mean), interval, tables.p_text(p), len(means), ends))
@@ -197,9 +197,13 @@ def one_change(records: Mapping[str, Results], pairs: Sequence[tuple[str, str]])
         for title, results in records.items():
             found, means = results.difference(*pair).difference, results.by_seed(*pair).mean()
             row[title] = f"{signed(found.mean)} ({signed(found.low)} to {signed(found.high)})"
-            row[f"{title}: seed by seed"] = f"{signed(means.min())} to {signed(means.max())} ({len(means)} seeds)"
+            row[f"{title}: seed by seed"] = f"{_ends(means)} ({plural(len(means), 'seed')})"
         rows.append(row)
     return tables.show(pd.DataFrame(rows), "Differences of the DSC (95 % interval over patients), of the shared seeds")
+
+
+def _ends(means: pd.Series) -> str:
+    return f"{signed(means.min())} to {signed(means.max())}"
 
 
 def by_organ(columns: Mapping[str, tuple[Results, str]]):
