@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from npcrepro.book.build import evidence
 from npcrepro.protocol import registry
 
 NAMES = ("training", "data", "scaling", "gpu", "explore")
@@ -154,3 +155,14 @@ def test_the_targets_of_a_gpu_in_small_on_the_processor(load, tmp_path, monkeypa
     assert isinstance(minutes, float)
     assert busy == []
     assert gpu.one_pass("xue2020/deeplabv3plus", 2, "cpu", True, turns=1) > 0
+
+
+def test_hours_are_written_as_the_book_reads_them(load, tmp_path, monkeypatch):
+    gpu = load("gpu")
+    monkeypatch.setattr(gpu, "TOLD", {"li2018": ["stepwise"], "chen2020": ["mmfnet"]})
+    path = tmp_path / "book" / "results" / "gpu" / "hours.csv"
+    path.parent.mkdir(parents=True)
+    gpu.write_hours(path, "cpu", True, {"li2018/stepwise": 0.5})
+    *rows, _, told = evidence.gpu_hours(tmp_path).splitlines()
+    assert [row.split("|")[1].strip() for row in rows[2:]] == ["`li2018/stepwise`", "`chen2020/mmfnet`"]
+    assert "`li2018/stepwise` 0.5 minutes" in told
