@@ -164,7 +164,7 @@ def picture(rows: pd.DataFrame, narrow: bool = False) -> Figure:
         places.append(edges[-1] + above + free + lines)
         edges.append(edges[-1] + above + size)
     figure, axis = plt.subplots(
-        figsize=(4.0 if narrow else 8.0, 0.6 + (0.09 if narrow else 0.106) * edges[-1]),
+        figsize=(4.0 if narrow else 8.0, 0.6 + (0.09 if narrow else 0.12) * edges[-1]),
         facecolor="white",
         layout="constrained",
     )
