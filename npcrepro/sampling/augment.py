@@ -181,13 +181,13 @@ class RotationContrastNoise:
 
     def __init__(
         self,
-        # PAPER: -10 to +10 degrees in steps of 2, the unrotated slice included.
+        # PAPER: Li 2018, -10 to +10 degrees in steps of 2, the unrotated slice included.
         rotations: Sequence[float] = tuple(range(-10, 11, 2)),
-        # SILENT: the parameters of the 33 contrast settings; 11 gammas x 3 clip levels.
+        # SILENT: Li 2018, the parameters of the 33 contrast settings; 11 gammas x 3 clip levels.
         gammas: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
         clipped: Sequence[float] = (0.0, 0.01, 0.02),
-        # SILENT: what the "power" of the noise is; a variance on [0, 1].
-        # DIFFERS: both of the paper's "additional" images may have noise; one of ours is the one without.
+        # SILENT: Li 2018, what the "power" of the noise is; a variance on [0, 1].
+        # DIFFERS: Li 2018, both of the paper's "additional" images may have noise; one of ours is the one without.
         noise_variances: Sequence[float] = (0.0, 1e-8),
     ):
         self.axes = [torch.tensor(axis, dtype=torch.float32) for axis in (rotations, gammas, clipped, noise_variances)]
@@ -200,7 +200,8 @@ class RotationContrastNoise:
         return tuple(axis[place] for axis, place in zip(self.axes, places, strict=True))
 
     def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        # PAPER: normalisation comes last. SILENT: the order of the others; rotation, contrast, noise.
+        # PAPER: Li 2018, normalisation comes last.
+        # SILENT: Li 2018, the order of the others; rotation, contrast, noise.
         degrees, gamma, clipped, variance = self.draw(len(image), generator)
         image, label = rotate(image, label, degrees)
         image = stretch_contrast(image, gamma, clipped)

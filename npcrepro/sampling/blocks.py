@@ -237,7 +237,7 @@ class BlockData(Data):
     # Blocks
 
     def samples(self, cases: list[str]) -> list[Block]:
-        """Blocks side by side that hold a structure, and others of the head in the proportion of `tumour_share`."""
+        """Blocks side by side that hold a structure, and as many others of the head as `tumour_share` asks for."""
         for number, structure in enumerate(self.structures):
             off = {case: self.store.get(case, "cut_off", partial(self._labels, case)) for case in cases}
             tell_what_is_cut_off(structure, {case: float(shares[number]) for case, shares in off.items()})

@@ -63,8 +63,9 @@ class SliceData(Data):
 
     def samples(self, cases: list[str]) -> list[tuple[str, int]]:
         """``(case, z)`` of the slices whose resampled label is not empty."""
-        # PAPER: only slices that contain tumour (Li 2018, Section 2.1).
-        # SILENT: which ones, as the volumes of Table 2 need about three times the 87 slices; all of them by default.
+        # PAPER: Li 2018, only slices that contain tumour (Section 2.1).
+        # SILENT: Li 2018, which ones, as the volumes of Table 2 need about three times the 87 slices; all of them by
+        # default.
         chosen = []
         for case in cases:
             areas = self._areas(case)

@@ -18,7 +18,7 @@ from npcrepro.sampling.store import Store
 
 Triple = tuple[int, int, int]
 
-# PAPER: clipped to ranges chosen from the values in tumour regions (Chen 2020, Section IV-A).
+# PAPER: Chen 2020, clipped to ranges chosen from the values in tumour regions (Section IV-A).
 # SILENT: Chen 2020, rescaling after clipping; none.
 CLIP = {"T1": (-2.0, 1.0), "T2": (-3.0, 2.0), "CET1": (-2.0, 3.5)}
 # DIFFERS: Chen 2020, other series than the paper's, which have no range there; between these percentiles of the body.
@@ -41,8 +41,9 @@ def body_mask(image: np.ndarray, closing: int) -> np.ndarray:
         >>> body_mask(np.array([[[0, 0, 90, 0, 100, 0, 0]]]), closing=1).astype(int)
         array([[[0, 0, 1, 1, 1, 0, 0]]])
     """
-    # PAPER: mean and sd inside the body, by citation of a network for colorectal tumours (Chen 2020, Section IV-A).
-    # SILENT: Chen 2020, how the body is found; half of the Otsu threshold, closed, as in the public code of that group.
+    # PAPER: Chen 2020, mean and sd inside the body, by citation of a network for colorectal tumours (Section IV-A).
+    # SILENT: Chen 2020, how the body is found; half of the Otsu threshold, closed in the plane, in all slices. The
+    # public code of that group takes ten central slices, closes in three dimensions, and rescales after clipping.
     mask = np.stack([bright(slice_) for slice_ in image])
     if not closing:
         return mask
@@ -57,7 +58,8 @@ def head_box(image: np.ndarray) -> tuple[slice, slice]:
 
     All of an image of one value.
     """
-    # PAPER: Otsu's threshold gives the box (Chen 2020, Section IV-A). SILENT: Chen 2020, of which part; the largest.
+    # PAPER: Chen 2020, Otsu's threshold gives the box (Section IV-A).
+    # SILENT: Chen 2020, of which part; the largest.
     return ndimage.find_objects(head_mask(image, share=1.0).astype(np.uint8))[0][1:]
 
 
@@ -134,13 +136,14 @@ class WindowData(Data):
         matrix: Triple,
         channels: tuple[str, ...],
         structures: tuple[str, ...],
-        # PAPER: windows slide along z with step 4 (Chen 2020, Section IV-A).
-        # SILENT: one region around the middle of the head in all three directions, or windows over all slices; windows.
+        # PAPER: Chen 2020, windows slide along z with step 4 (Section IV-A).
+        # SILENT: Chen 2020, one region around the middle of the head in all three directions, or windows over all
+        # slices; windows.
         step: int = 4,
-        # PAPER: the middle is moved from (-4, -32, -32) to (4, 32, 32) voxels (Chen 2020, Section IV-A).
+        # PAPER: Chen 2020, the middle is moved from (-4, -32, -32) to (4, 32, 32) voxels (Section IV-A).
         shift: Triple = (4, 32, 32),
         clip: Mapping[str, tuple[float, float]] = CLIP,
-        # PAPER: 256 x 256 pixels of 0.5 mm around the middle of the head's box (Chen 2020, Section IV-A).
+        # PAPER: Chen 2020, 256 x 256 pixels of 0.5 mm around the middle of the head's box (Section IV-A).
         field_mm: float = 128.0,
         resampled_first: bool = False,
     ):
@@ -161,7 +164,8 @@ class WindowData(Data):
 
     def draw(self, samples: Sequence[Sample], count: int, generator: torch.Generator) -> list[Sample]:
         """``count`` of the samples with replacement, each moved by a random shift of its own."""
-        # SILENT: Chen 2020, which windows train; all alike, as 600 in an epoch are about one pass over all of them.
+        # SILENT: Chen 2020, which windows train; all alike. The paper's 600 in an epoch are one pass if
+        # a volume has about 39 slices, a number that it does not state.
         places = torch.randint(len(samples), (count,), generator=generator).tolist()
         moves = [torch.randint(-s, s + 1, (count,), generator=generator).tolist() for s in self.shift]
         picked = (samples[place] for place in places)

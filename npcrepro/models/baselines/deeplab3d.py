@@ -34,7 +34,8 @@ class DeepLabV3(nn.Module):
     # SILENT: Guo 2021, which DeepLab, in two or three dimensions, and its trunk; v3 in three, on the same blocks as
     # the others, with the residual blocks of an 18-layer ResNet at the width of BUNet.
     # DIFFERS: Guo 2021, output stride 16 and rates 6, 12, 18 of DeepLabv3 leave nothing of a block of 8 voxels; output
-    # stride 8 and rates 1, 2, 3, and a first convolution of 3 x 3 x 3.
+    # stride 8 and rates 1, 2, 3, and a first convolution of 3 x 3 x 3. The maps of a block are then 1 x 3 x 3, on which
+    # rate 3 reaches no neighbour; method deeplab-stride-4 has 2 x 6 x 6.
     def __init__(
         self,
         in_channels: int,

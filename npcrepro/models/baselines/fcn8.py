@@ -49,9 +49,10 @@ class FCN8(nn.Module):
 
     # SILENT: Luo 2020, the configuration of FCN-8; the published one, padded so that logits have the size of the image.
     # SILENT: Luo 2020, whether FCN-8 was pre-trained on natural images; random initial weights (He).
-    # DIFFERS: FCN-8 without the dropout of fc6 and fc7, so that all randomness of an update comes from its own seed.
-    # DIFFERS: FCN-8 was published with score layers that start at zero and a last enlargement that stays bilinear; here
-    # they start from He's distribution, and the enlargement is learnt.
+    # DIFFERS: Luo 2020, FCN-8 without the dropout of fc6 and fc7, so that all randomness of an update comes from its
+    # own seed.
+    # DIFFERS: Luo 2020, FCN-8 was published with score layers that start at zero and a last enlargement that stays
+    # bilinear; here they start from He's distribution, and the enlargement is learnt.
     def __init__(self, in_channels: int, out_channels: int, width: float = 1.0, batch_norm: bool = False):
         super().__init__()
         self.batch_norm = batch_norm

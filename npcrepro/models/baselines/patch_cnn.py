@@ -28,8 +28,9 @@ class PatchNetwork(nn.Module):
         torch.Size([1, 1, 4, 20, 30])
     """
 
-    # SILENT: Chen 2020, everything about this network, besides that it sees patches, and several series in Siamese
-    # form; patches of axial slices, 16 mm wide at 0.5 mm, six convolutions with shared weights.
+    # DIFFERS: Chen 2020, which compares with its references 13 to 15 (Section IV-D), one of which joins three
+    # views and refines by a graph cut (Section I); here patches of axial slices, 16 mm wide at 0.5 mm, and six
+    # convolutions, which several series share.
     PATCH = 32
     CHANNELS = (16, 24, 32)
     HIDDEN = 128

@@ -228,7 +228,8 @@ class FusionBlock(nn.Module):
         joined = torch.cat(list(maps), dim=1)
         # eq. 4: F_c = W_c(F_ori) * F_ori
         weighted = self._of_channels(joined) * joined
-        # PAPER: the base block ends in the same residual fusion, which adds the unweighted maps (Section V).
+        # PAPER: the base block ends in the same residual fusion, which adds the unweighted maps (Section V, with
+        # equations 6 and 12).
 
         # eqs. 5 and 12: F_s = W_s(F_c) * F_c and F_r = conv_1x1x1(F_ori + F_s)
         merged = self.merge(self._of_voxels(weighted) * weighted + joined)

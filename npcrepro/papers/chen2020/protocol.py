@@ -30,8 +30,8 @@ CONCATENATION: dict[str, Any] = {"skips": "concat"}
 
 # PAPER: epsilon is 1 and stands inside the factor 2 (equation 1), so that a correct empty window has a loss of -1.
 # SILENT: Dice over the batch or for each window; for each window, mean over the batch.
-# SILENT: the windows of the 2-D U-Net; those of all networks, so that its Dice, too, runs over 16 slices at once and
-# not over one.
+# SILENT: what the 2-D U-Net is trained on; the same windows of 16 slices, so its Dice loss is a sum over 16 slices, not
+# over one.
 PRINTED_LOSS = Component("npcrepro.papers.chen2020.losses:ChenDiceLoss")
 LOSS = Component("npcrepro.losses.dice:DiceLoss", {"pooled": "image"})
 
@@ -76,14 +76,15 @@ def _warmed_up(*trainable: str) -> tuple[Stage, ...]:
     # SILENT: whether the fusion blocks move in the warm-up, and the encoders' running statistics; they do, these not.
     # SILENT: whether the patience runs over both stages; it starts anew behind the warm-up.
     # SILENT: what the second stage starts from; the best check of the warm-up, with a new Adam.
+    # SILENT: which check is kept; the best of both stages.
     return (
         _stage("warm-up", 1e-3, WARM_UP, trainable=trainable, patience=PATIENCE),
         _stage("all layers", 1e-4, 1 - WARM_UP, patience=PATIENCE),
     )
 
 
-# MMFNet of the profiles smaller than "paper" with one printed thing kept. Profile "paper", where MMFNet itself has all
-# of them, does not train these by default.
+# In profiles smaller than "paper" MMFNet departs from the paper in three settings. Each of these methods keeps one of
+# them as printed. In profile "paper" MMFNet itself has all three, so that these are not trained by default.
 KEEP_WARM_UP, KEEP_LOSS, KEEP_FLIP = KEEPING = "mmfnet-printed-warm-up", "mmfnet-printed-loss", "mmfnet-vertical-flip"
 
 
@@ -209,7 +210,8 @@ def _variants(series: tuple[str, ...]) -> tuple[Row, ...]:
          "Standard deviation in the channel attention alone, with trained encoders", _transferred(**STD_CHANNEL)),
         ("mmfnet-std-spatial-transfer", "MMFNet+multi-MLP+stdPool (spatial-attention)+self-transfer",
          "Standard deviation in the spatial attention alone, with trained encoders", _transferred(**STD_SPATIAL)),
-        # The updates of the networks that give the encoders, for the network that takes none over.
+        # At most the updates of the networks that give the encoders, for the network that takes none over; at profile
+        # "paper" each may stop early.
         ("mmfnet-no-transfer-long", "No transfer, as many updates in all",
          "All fusion, random encoders, as many updates as MMFNet and the networks that it builds on",
          _from_scratch(MMFNET) | {"budget": 1.0 + len(series)}),
@@ -290,7 +292,8 @@ def with_modalities(series: tuple[str, ...]) -> Paper:
         Profile("smoke", (16, 32, 32), 0.125, 2, 4, 2, 1, few, phantom("mri", 5, (16, 48, 48))),
         Profile("quick", (16, 48, 48), 0.5, 2, 125, 25, 1, few, phantom("mri", 6, (20, 96, 96))),
         Profile("bench", (16, 64, 64), 0.5, 2, 800, 40, 1, rows, phantom("mri", 20, (20, 160, 160))),
-        # PAPER: width. DIFFERS: a sixteenth of the printed pixels; as many patients as leave 40 to test in a fold.
+        # PAPER: width.
+        # DIFFERS: a sixteenth of the printed pixels; as many patients as leave 40 to test in a fold.
         Profile("long", (16, 64, 64), 1.0, 2, 800, 100, 1, rows, phantom("mri", 200, (20, 160, 160))),
         # PAPER: 16 x 256 x 256, 149 patients, five folds, batch of 8, 100 epochs of 75 updates.
         Profile("paper", (16, 256, 256), 1.0, 8, 7500, 75, None, printed, phantom("mri", 149, (18, 512, 512))),

@@ -100,7 +100,8 @@ def weights(data: BlockData, case: str) -> Picture:
 
 
 def maps(trained: Trained, case: str, z: int) -> Maps:
-    """The maps of a slice, from first to last: coarse, fine, and fused; of a network without a first one its own."""
+    """The maps of a slice, from first to last: coarse, fine, and fused; its own map alone for a network
+    that uses no coarse one."""
     method = method_of(trained.record)
     channel = trained.cohort.channels.index(method.channels[0])
     image = np.asarray(trained.cohort.case(case).image[channel][z])

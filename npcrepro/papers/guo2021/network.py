@@ -65,7 +65,7 @@ class BUNet(nn.Module):
         self.enlarge = nn.ModuleList(nn.ConvTranspose3d(2 * fine, fine, 2, stride=2) for fine in channels[:-1])
         self.up = nn.ModuleList(self._level((1 + skips) * fine, fine) for fine in channels[:-1])
         self.score = nn.Conv3d(channels[0], out_channels, 1)
-        # SILENT: initial weights of all networks; He.
+        # SILENT: initial weights; He, apart from V-Net, which keeps those of MONAI.
         initialise_he(self)
 
     @staticmethod

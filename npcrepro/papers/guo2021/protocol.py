@@ -25,9 +25,11 @@ def _stages(decays: int = 99) -> dict[str, Any]:
     stage = Stage(
         "all layers",
         LOSS,
-        # PAPER: Adam, 0.001 (Section 4.2). SILENT: weight decay; none.
+        # PAPER: Adam, 0.001 (Section 4.2).
+        # SILENT: weight decay; none.
         Component("torch.optim:Adam", {"lr": 1e-3}),
-        # PAPER: x 0.9 every 500 of 50,000 iterations. SILENT: in steps or continuously; in steps, 99 of them.
+        # PAPER: x 0.9 every 500 of 50,000 iterations.
+        # SILENT: in steps or continuously; in steps, 99 of them.
         decay=0.9,
         decays=decays,
         # SILENT: what the 9 validation patients are for; they choose the weights that are kept.
@@ -52,10 +54,10 @@ def _acdnet(**options: Any) -> dict[str, Any]:
 
 # SILENT: order of training, and what the second network is trained on; BUNet first, and its maps of patients that it
 # did not see, as those of its own training patients are too good.
-# SILENT: in how many parts these patients are split for it; two, as each costs a training. So the maps that ACDNet
-# learns from are of networks with half of the patients and their last weights, those that it is tested on of one with
-# all patients and its best weights. Methods cscn-four-parts, cscn-in-sample and cscn-averaged tell this shift from the
-# cascade.
+# SILENT: in how many parts these patients are split for it; two, as each costs a training. So ACDNet learns from maps
+# of networks that had half of the patients and kept their last weights. It is tested on maps of a network that had all
+# patients and kept its best weights. Methods cscn-four-parts, cscn-in-sample and cscn-averaged measure what this
+# difference does.
 MAPS = Use("bunet", maps=2)
 
 CSCN = Method(
@@ -92,6 +94,7 @@ def _alone(target: str, **options: Any) -> dict[str, Any]:
 
 # DIFFERS: V-Net on its own terms, blocks of 48 x 48 x 16 (as x, y, z), where the paper gives it 24 x 24 x 8.
 LARGE_BLOCKS = _data(enlarge=2)
+THREE_VIEWS = _data(fusion="mean", views="three")
 
 # Name, title, summary, and what is not as in CSCN.
 VARIANTS: tuple[Row, ...] = (
@@ -113,14 +116,14 @@ VARIANTS: tuple[Row, ...] = (
      {"uses": (Use("bunet", maps=1),)}),
     ("cscn-averaged", "CSCN, maps averaged", "CSCN, tested on the mean of the maps of the networks that made those of "
      "training", {"stages": (), "uses": (Use("cscn", weights={"": ""}), Use("bunet", maps=2, averaged=True))}),
-    # Fusion. Where the decision is the more probable class, the product of the odds marks on the block grid what the
-    # mean marks: both are tumour where the two probabilities add up to more than 1. On the voxels of a case, to which
-    # both are brought then, a few differ. What moves is the order of the probabilities, and so the average precision.
+    # Fusion. Mean and product of the odds mark the same voxels of the block grid: both say tumour where the two
+    # probabilities add up to more than 1. After resampling to the case a few voxels differ. What moves is the order of
+    # the probabilities, and so the average precision.
     ("cascade-unfused", "CSCN, not fused", "The second network's map alone", _fused("fine")),
     ("fusion-product", "CSCN, product", "Odds of both maps multiplied, which marks nearly what the mean marks",
      _fused("product")),
     ("fusion-maximum", "CSCN, maximum", "The larger of both probabilities", _fused("maximum")),
-    # The weight of the loss, in BUNet, of which the second network does not take half away again
+    # Weights of the loss, tried on BUNet alone: in the cascade the second network would hide part of their effect
     ("bunet-boundary-weight", "BUNet, weight at the boundary",
      "BUNet, voxels at the boundary weigh most, as one sentence wants", _alone(BUNET) | _data("boundary")),
     ("bunet-exponential-weight", "BUNet, exponential weight",
@@ -133,10 +136,12 @@ VARIANTS: tuple[Row, ...] = (
     ("joint", "Joint", "BUNet and ACDNet as one network, trained together on the mean of their maps",
      _alone(CASCADE, connections="dense")),
     # DIFFERS: blocks of three directions are trained on (Sections 4.2 and 5), and the features of the views are fused
-    # in upsampling (abstract only). Both are left out of CSCN. This method has the blocks, and the mean of the
-    # probabilities of the views in place of fused features.
-    ("three-views", "Three views", "Axial, coronal and sagittal blocks, the mean of their maps",
-     _data(fusion="mean", views="three")),
+    # in upsampling (abstract only). Both are left out of CSCN. These two methods have the blocks, in both networks, and
+    # the mean of the probabilities of the views in place of fused features.
+    ("bunet-three-views", "BUNet, three views", "BUNet on axial, coronal and sagittal blocks, the mean of their maps",
+     _alone(BUNET) | THREE_VIEWS),
+    ("three-views", "Three views", "CSCN on axial, coronal and sagittal blocks, the mean of their maps",
+     THREE_VIEWS | {"uses": (Use("bunet-three-views", maps=2),)}),
     # The pyramid, in ACDNet on the image alone, where no other network hides what it does
     ("acdnet-pyramids-as-layers", "Pyramids as layers",
      "A pyramid in place of each convolution of the dense blocks", _alone(ACDNET, position="replaces convolutions")),
@@ -188,10 +193,12 @@ PROFILES = (
     Profile("smoke", (8, 24, 24), 0.125, 2, 4, 2, 1, ROWS, phantom("thrive", 5, (8, 32, 32))),
     Profile("quick", (8, 24, 24), 0.25, 4, 120, 30, 1, (*ROWS, "cascade-unfused"), phantom("thrive", 11, (12, 48, 48))),
     Profile("bench", (8, 24, 24), 0.25, 8, 600, 60, 1, FULL, phantom("thrive", 20, (24, 96, 96))),
-    # PAPER: matrix and patients. DIFFERS: half the width, which takes a quarter of the time.
+    # PAPER: matrix and patients.
+    # DIFFERS: half the width, which takes a quarter of the time.
     Profile("long", (8, 24, 24), 0.5, 8, 2500, 125, 1, FULL, phantom("thrive", 120, (24, 96, 96)), patience=10),
     # PAPER: 24 x 24 x 8, 120 patients, five folds, 50,000 iterations of each network.
     # SILENT: batch size; 16.
+    # DIFFERS: the phantom covers 154 x 154 x 72 mm (x, y, z), where the paper's volumes have 160 x 198 x 103 mm.
     Profile("paper", (8, 24, 24), 1.0, 16, 50_000, 500, None, FULL, phantom("thrive", 120, (24, 256, 256))),
 )
 
@@ -210,6 +217,7 @@ PAPER = Paper(
         "acdnet-rate-0": "acdnet",
         **{f"bunet-{name}-weight": "bunet" for name in ("boundary", "exponential")},
         **{f"bunet-{name}": "bunet" for name in ("unweighted", "printed-decay", "wide", "large-blocks", "long")},
+        "bunet-three-views": "bunet",
         "deeplab-stride-4": "deeplab",
         "vnet-large-blocks": "bunet-large-blocks",
         "nnunet-3d": "bunet-large-blocks",

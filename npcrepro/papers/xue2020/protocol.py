@@ -92,7 +92,8 @@ PROFILES = (
     Profile("smoke", (64, 64), 0.125, 2, 6, 2, 1, ROWS, phantom("ct", 5, (10, 48, 48))),
     Profile("quick", (96, 96), 0.25, 4, 200, 20, 1, ROWS, phantom("ct", 6, (36, 96, 96))),
     Profile("bench", (80, 80), 0.5, 16, 800, 40, 1, ROWS, phantom("ct", 20, (72, 128, 128))),
-    # PAPER: batch of 8, 150 patients. SILENT: the width; that of the standard network.
+    # PAPER: batch of 8, 150 patients.
+    # SILENT: the width; that of the standard network.
     # DIFFERS: coarser slices, 8,000 updates with early stopping; 108 patients train, 12 validate and 30 test.
     Profile("long", (80, 80), 1.0, 8, 8000, 200, 1, FULL, phantom("ct", 150, (72, 128, 128)), patience=15),
     # PAPER: 512 x 512, 150 patients, batch of 8, 200 epochs.

@@ -50,3 +50,8 @@ def test_what_differs_stands_open_before_the_lines_to_unfold():
 def test_table_of_kinds_on_the_page_is_the_one_of_the_code(repository):
     page = (repository / "book" / "departures.md").read_text("utf-8")
     assert re.findall(r"^\| `([A-Z]+)`", page, re.MULTILINE) == list(departures.KINDS)
+
+
+def test_a_comment_has_one_tag():
+    kinds = "|".join(departures.KINDS)
+    assert [entry for entry in departures.departures() if re.search(rf"({kinds}): ", entry.what)] == []

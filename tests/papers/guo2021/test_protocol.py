@@ -39,12 +39,19 @@ CHANGED = {
         *("deeplab-stride-4", "vnet-large-blocks"),
     },
     "data": {
-        *("three-views", "bunet-boundary-weight", "bunet-exponential-weight", "bunet-unweighted", "bunet-large-blocks")
+        *(
+            "bunet-three-views",
+            "bunet-boundary-weight",
+            "bunet-exponential-weight",
+            "bunet-unweighted",
+            "bunet-large-blocks",
+        )
     },
     "uses": {"cscn-four-parts", "cscn-in-sample"},
     "network uses data": {"joint"},
     "stages uses": {"cscn-averaged"},
     "data stages uses": set(OTHER_FUSIONS),
+    "data uses": {"three-views"},
 }
 
 
