@@ -85,7 +85,8 @@ class ScoreCounts:
 
     @property
     def auc(self) -> float:
-        """Area under the ROC curve by ranks, in [0, 1]; equal scores share the mean of their ranks.
+        """Area under the ROC curve by ranks, in [0, 1]; equal scores share the mean of their ranks. So probabilities
+        that were rounded, as those of runs to 1/255, make it too low where a structure is partly missed.
 
         The chance that one of the n reference voxels has a higher score than one of the m others: (S - n(n + 1)/2)
         / (n m), with S the sum of the ranks of the reference voxels. ``nan`` unless ``status`` is ``ok``.

@@ -72,8 +72,8 @@ def reported(key: str) -> dict[str, Any]:
         InputError: unknown key, or a folder without this file.
 
     Example:
-        >>> reported("li2018")["paper"]["journal"]
-        'BioMed Research International'
+        >>> reported("li2018")["paper"]["patients"]
+        29
     """
     import yaml
 

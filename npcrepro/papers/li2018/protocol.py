@@ -31,8 +31,8 @@ STEPS = {
     "score 1/1": ("score_full", ("deconv2", "conv8")),
 }
 
-# DIFFERS: learning rates found on validation patients; the printed 1e-7 is in the method "literal". A step that moves
-# only its own hundred weights or so bears a higher rate. Of 0.05, 0.2 and 1 the validation patients of six folds of
+# DIFFERS: learning rates found on validation patients; the printed 1e-7 is in the method "literal". Steps 2 and 3 train
+# only about a hundred weights, and take a higher rate. Of 0.05, 0.2 and 1 the validation patients of six folds of
 # sarcomas chose 0.2; with 1 trainings diverge.
 RATE, RATE_OF_FEW = 0.05, 0.2
 
@@ -83,8 +83,8 @@ def _tuned(rate: float) -> dict[str, Any]:
 # reference 14), each on patients of its own study; here all see the same images, in as many updates.
 # SILENT: features, kernel and settings of these rivals; intensities and slopes at three scales, place, a Gaussian
 # kernel, both classes of pixels weighed alike, and a field over four neighbours. The worth of place and the length of
-# the kernel were found on a phantom. Weighed alike, pixels above 0 are many: AP, or a cut that validation patients
-# choose, is the fair comparison.
+# the kernel were found on a phantom. As both classes weigh the same, too many pixels come out above 0: compare by
+# AP, or at a threshold that validation patients choose.
 HINGE = Component("npcrepro.papers.li2018.losses:HingeLoss")
 CLASSIFIER = Component("torch.optim:Adam", {"lr": 0.01, "weight_decay": 1e-4})
 MACHINE = {"stages": (Stage("classifier", HINGE, CLASSIFIER, decay=0.88, decays=24),)}
@@ -104,7 +104,8 @@ STEPWISE = Method(
     name="stepwise",
     title="Stepwise, ReLU scores",
     summary="The paper's network, trained in three steps with earlier steps frozen",
-    # SILENT: which series exactly; one contrast-enhanced phase, for which a CE-T1 series stands in elsewhere.
+    # DIFFERS: the paper takes the 35th scan of a dynamic series and leaves out lesions below 1 cm (Section 2.1); a
+    # CE-T1 series stands in for that scan, and small lesions stay in.
     channels=("CET1",),
     # SILENT: whether nodes belong to the target; the primary tumour.
     structures=("GTVp",),
@@ -120,8 +121,9 @@ LINEAR = network(NETWORK, relu_on_scores=False)
 ONE_SHOT = {"stages": (Stage("all layers", CROSS_ENTROPY, _sgd(RATE), **DECAY),)}
 
 # Name, title, summary, and what is not as in STEPWISE.
-# SILENT: the loss that the printed rate goes with; cross-entropy, summed over pixels as old frameworks do, or averaged,
-# with which first steps are 1,296 times smaller at the score of step 1 (literal-mean).
+# SILENT: the loss that the printed rate goes with; cross-entropy, summed over pixels as old frameworks do (literal), or
+# averaged (literal-mean). The score of step 1 has 36 x 36 = 1,296 pixels, so the mean makes its first updates that
+# many times smaller.
 VARIANTS: tuple[Row, ...] = (
     ("linear-scores", "Stepwise, linear scores", "Stepwise, without Relu6 and Relu7 on the one-channel scores", LINEAR),
     ("linear-one-shot", "One-shot, linear scores",
@@ -190,8 +192,8 @@ PROFILES = (
     # DIFFERS: half the width, which takes a quarter of the time.
     Profile("long", (144, 144), 0.5, 8, 900, 60, None, FEW, _phantom(29, (20, 144, 144))),
     # PAPER: matrix, widths, 29 patients, leave-one-out.
-    # SILENT: batch size and iterations; 8, and as many updates as show each of the 60,984 augmented slices of a
-    # fold twice in each of the three steps.
+    # SILENT: batch size and iterations; 8, and as many updates as show each of the 60,984 augmented slices of 28
+    # patients twice in each of the three steps; 27 train here, as one validates.
     Profile("paper", (144, 144), 1.0, 8, 45_738, 500, None, (*FEW, "literal"), _phantom(29, (20, 144, 144))),
 )
 

@@ -17,7 +17,7 @@ class LuoDiceLoss(DiceLoss):
     the right answer, 1 for the inverted one, and about 0.5 where a small structure is missed.
 
     Where a structure is absent and not found the loss is -0.5, but only once its probabilities add up to less than
-    about ``e``. With 1e-5, on a slice of 80 x 80, it stays between 0.50 and 0.49 and has next to no gradient while the
+    about ``e``. With 1e-5, on a slice of 80 x 80, it stays at 0.50 and has next to no gradient while the
     probability of a pixel falls from 1e-2 to 1e-6, and then drops, between 1e-8 and 1e-10. With 1, it falls evenly from
     0.49 to -0.49 between 1e-2 and 1e-6.
 
@@ -36,10 +36,11 @@ class LuoDiceLoss(DiceLoss):
 
     # PAPER: Luo 2020, equation 1, with a background term and without the factor 2.
     # SILENT: Luo 2020, epsilon, but that it lies between 0 and 1; 1e-5, whose reward for an absent structure is a
-    #   cliff at probabilities of about 1e-9. The method epsilon-1 has 1, whose reward is a slope.
+    #   cliff, at probabilities of about 1e-9 on 80 x 80 pixels and 4e-11 on 512 x 512. The method epsilon-1 has 1,
+    #   whose reward is a slope.
     # SILENT: Luo 2020, what is summed over, and how structures are averaged; the pixels of an image, the mean over all
-    #   structures. Without absent ones ("skip") next to nothing tells a network not to mark them in slices of others,
-    #   and for long it does.
+    #   structures. If absent ones are left out ("skip"), almost nothing in the loss forbids marking a structure in
+    #   slices that do not show it, and networks do so for a long time.
     def __init__(
         self,
         form: str = "printed",

@@ -43,8 +43,8 @@ DECAY: dict[str, Any] = {"decay": 0.9, "decay_every": 10 * EPOCH}
 
 # DIFFERS: the paper keeps the model that is best on the test data; here validation patients choose.
 # SILENT: what is compared to choose the model, "accuracy"; the DSC of all pixels and structures together (of the union
-#   for the first stage), in the slices that show a structure. The results are means over structures in all slices, so
-#   that the choice counts large structures more, and does not see what is marked in the other slices.
+#   for the first stage), in the slices that show a structure. The results are means over structures in all slices. So
+#   large structures weigh more in the choice, and false positives in slices without a structure do not count.
 CHOICE: dict[str, Any] = {"keep_best": True, "monitor": "validation_dsc"}
 
 
@@ -72,6 +72,7 @@ def _two_stages(
         return Stage(name, loss, optimiser, share, {"output": output}, **options, **decay, **CHOICE)
 
     # SILENT: whether the stages are trained together or one after the other; one after the other.
+    # SILENT: whether the rate starts again in the second stage; it does, so that it ends higher than that of one stage.
     stages = [
         stage("stage 1", Component(kind, union), "coarse", trainable=("coarse",), activation="sigmoid"),
         stage("stage 2", Component(kind, each), "fine", trainable=("fine",)),
@@ -211,13 +212,14 @@ VARIANTS: tuple[Row, ...] = (
 
 METHODS = methods_of(TWO_STAGE, VARIANTS)
 
-# On slices of 64 to 96 pixels, as many places for anchors as on the printed ones; enlarged, half as many a cell.
+# Slices of 64 to 96 pixels get more anchors in a cell, so that these lie as densely as on 512 x 512; slices that are
+# enlarged twice need half as many along a side.
 PLACES = {"mask-rcnn": 6, "mask-rcnn-enlarged": 3}
 
 
 def _shortened(method: Method) -> Method:
     """The method as the profiles below ``paper`` train it: nine decays in each stage. At ``paper`` a network of one
-    stage has nine, and each half of two stages four."""
+    stage has nine decays, and a network of two stages four in each."""
     evenly: dict[str, Any] = {"decay_every": None, "decays": 9}
     stages = tuple(replace(one, **evenly) if one.decay_every == 10 * EPOCH else one for one in method.stages)
     places = {"places": PLACES[method.name]} if method.name in PLACES else {}
@@ -236,7 +238,8 @@ PROFILES = (
     Profile("bench", (80, 80), 0.5, 16, 1000, 100, 1, (*ROWS, *CONTROLS), phantom("ct", 20, (72, 128, 128))),
     # DIFFERS: half the width, which takes a quarter of the time; slices as coarse as OpenKBP has them.
     Profile("long", (80, 80), 0.5, 16, 2000, 100, 1, (*ROWS, *CONTROLS), phantom("ct", 40, (72, 128, 128)), patience=8),
-    # PAPER: 512 x 512, 124 patients, five folds, 100 epochs of about 7,112 slices.
+    # PAPER: 512 x 512, 124 patients, five folds, 100 epochs of about 7,112 slices. These are those of 99 patients; 89
+    # of them train here, as ten validate.
     # SILENT: batch size; 8.
     Profile("paper", (512, 512), 1.0, 8, 88_900, 889, None, ROWS, phantom("ct", 124, (72, 512, 512))),
 )

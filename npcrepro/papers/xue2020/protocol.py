@@ -64,7 +64,8 @@ VARIANTS: tuple[Row, ...] = (
     ("stride-8", "Output stride 8", "DeepLabv3+ whose trunk is reduced eight times only",
      network(DEEPLAB, output_stride=8)),
     # DIFFERS: on slices of 96 pixels or fewer the rates 6, 12 and 18 reach beyond a map of a sixteenth of the side, and
-    # all but the middle of each kernel reads padding. These are to the map of 80 pixels what those are to that of 512.
+    # all but the middle of each kernel reads padding. Rates 1, 2, 3 cover as large a share of the map of an 80-pixel
+    # slice (5 x 5) as 6, 12, 18 of that of a 512-pixel slice (32 x 32).
     ("rates-1-2-3", "Rates 1, 2, 3", "DeepLabv3+ with a pyramid whose rates fit maps of a few pixels",
      network(DEEPLAB, rates=(1, 2, 3))),
     ("full-convolutions", "Full convolutions", "DeepLabv3+ without separable convolutions in pyramid and decoder",
@@ -73,8 +74,8 @@ VARIANTS: tuple[Row, ...] = (
      "DeepLabv3+ trained on slices with tumour alone, as the printed times suggest", _data(background_share=0.0)),
     ("rate-0.001", "Rate 0.001", "DeepLabv3+ from a learning rate of 0.001", _stages(0.001)),
     ("unaugmented", "No augmentation", "DeepLabv3+ without augmentation", {"augmentation": None}),
-    # PAPER: the gain is given to the pyramid, to several rates in the trunk, and to encoder and decoder (Section 3 and
-    # discussion); no network without one of them is printed.
+    # PAPER: the gain is given to the pyramid, to several rates in the trunk, and to encoder and decoder (Sections 3
+    # and 4); no network without one of them is printed.
     ("no-pyramid", "No pyramid", "DeepLabv3+ with one 1 x 1 convolution in place of the pyramid",
      network(DEEPLAB, pyramid=False)),
     # What the paper cannot have.
@@ -97,7 +98,8 @@ PROFILES = (
     # DIFFERS: coarser slices, 8,000 updates with early stopping; 108 patients train, 12 validate and 30 test.
     Profile("long", (80, 80), 1.0, 8, 8000, 200, 1, FULL, phantom("ct", 150, (72, 128, 128)), patience=15),
     # PAPER: 512 x 512, 150 patients, batch of 8, 200 epochs.
-    # SILENT: how many slices an epoch has; some 2,340 of 120 patients by X12, which makes 58,500 updates.
+    # SILENT: how many slices an epoch has; some 2,340 of 120 patients by X12, which makes 58,500 updates. Here
+    # 108 train, and a quarter of the slices shows no tumour.
     Profile("paper", (512, 512), 1.0, 8, 58_500, 293, None, FULL, phantom("ct", 150, (72, 512, 512))),
 )
 
