@@ -10,7 +10,7 @@ from statistics import median
 import pandas as pd
 
 from npcrepro.base.errors import InputError
-from npcrepro.base.wording import DASH, percent, span
+from npcrepro.base.wording import DASH, percent, plural, span
 from npcrepro.protocol import registry
 from npcrepro.runs import per_patient
 from npcrepro.runs.published import PLACE, Published, published_folders, read_published
@@ -87,7 +87,6 @@ def _methods_of(record: Published) -> list[dict[str, object]]:
     dsc = _dsc_of(record.cases).groupby("method").mean() if whole else {}
     for method in dict.fromkeys(run["method"] for run in record.runs):
         runs = [run for run in record.runs if run["method"] == method]
-        minutes = sum(run["seconds"]["all"] for run in runs) / 60 / len(runs) if "seconds" in runs[0] else None
         rows.append(
             {
                 "record": f"`{record.folder.name}`",
@@ -97,27 +96,36 @@ def _methods_of(record: Published) -> list[dict[str, object]]:
                 "n": record.cases[record.cases.method == method].patient.nunique(),
                 "seeds": len({run["seed"] for run in runs}),
                 "mean DSC": f"{dsc[method]:.3f}" if method in dsc else DASH,
-                "minutes a run": DASH if minutes is None else f"{minutes:.1f}",
+                "minutes a run": " / ".join(f"{each:.1f}" for each in _minutes(runs, "all").values()) or DASH,
                 "device": _all(runs, lambda run: run.get("device", DASH)),
             }
         )
     return rows
 
 
+def _minutes(runs: Sequence[dict], part: str) -> dict[str, float]:
+    """Mean minutes of a part of runs, by device in the order of the runs."""
+    times = defaultdict(list)
+    for run in runs:
+        if "seconds" in run:
+            times[run.get("device", DASH)].append(run["seconds"][part] / 60)
+    return {device: sum(each) / len(each) for device, each in times.items()}
+
+
 def costs(root: Path) -> str:
-    """Minutes to train and seconds to predict, paper by paper, from the record that stands for it, and memory by
-    profile: a table and a sentence."""
+    """Minutes to train and seconds to predict on a CPU, paper by paper, from the record that stands for it, and memory
+    by profile: a table and a sentence."""
     rows = []
     for key, entry in registry.PAPERS.items():
         if "lessons" not in registry.reported(key):
             continue
         record = read_published(root / "book" / "results" / registry.reported(key)["lessons"]["record"])
-        proposed, minutes = registry.load(key).methods[0], {}
-        for method in dict.fromkeys(run["method"] for run in record.runs):
-            each = [run["seconds"]["train"] / 60 for run in record.runs if run["method"] == method]
-            minutes[method] = sum(each) / len(each)
+        proposed, runs = registry.load(key).methods[0], defaultdict(list)
+        for run in record.runs:
+            runs[run["method"]].append(run)
+        minutes = {name: _minutes(each, "train").get("cpu", 0.0) for name, each in runs.items()}
         trained = [value for value in minutes.values() if value]
-        known = [run["seconds"]["predict"] for run in record.runs if run["method"] == proposed.name]
+        known = 60 * _minutes(runs[proposed.name], "predict")["cpu"]
         cases = record.cases[record.cases.method == proposed.name].groupby(["fold", "seed"]).case.nunique().mean()
         size = record.runs[0]["profile"]
         rows.append(
@@ -126,8 +134,8 @@ def costs(root: Path) -> str:
                 "cohort": record.runs[0]["cohort"],
                 "updates": f"{size['updates']:,}",
                 "minutes, proposed method": f"{minutes[proposed.name]:.1f}",
-                "minutes, fastest to slowest method": f"{min(trained):.1f} to {max(trained):.0f}",
-                "seconds to predict a case": f"{sum(known) / len(known) / cases:.2g}",
+                "minutes, fastest to slowest method": f"{min(trained):.1f} to {max(trained):.1f}",
+                "seconds to predict a case": f"{known / cases:.2g}",
                 "the paper's own": registry.reported(key)["compute"],
             }
         )
@@ -173,7 +181,8 @@ def _all(runs: Sequence[dict], of: Callable[[dict], str]) -> str:
 def repeated(root: Path) -> str:
     """Published runs that were made again somewhere else (``book/results/repeated/WHY/RECORD``), as a table: a row for
     each method and machine, with how far the means of a run and of its repetition lie apart, and beside it how far
-    those of two published seeds on the same fold do; doubtful labels are left out.
+    those of two published seeds on the same fold do; doubtful labels are left out. A sentence counts the rows in
+    which these two are alike.
 
     Raises:
         InputError: no such runs, or one that was not published in the first place.
@@ -196,12 +205,13 @@ def repeated(root: Path) -> str:
                 seeds[where] = [_dsc_of(_rows_of(first, each)).mean() for each in alike]
     if not pairs:
         raise InputError(f"{results / 'repeated'} holds no runs that were made again")
-    rows = []
+    rows, ratios = [], []
     for (record, method, then, now), each in pairs.items():
         frame = pd.DataFrame(each, columns=["fold", "before", "again", "patient"])
         apart = (frame.again - frame.before).abs()
         folds = [seeds[record, method, fold] for fold in frame.fold.unique()]
         draws = [abs(one - other) for means in folds for one, other in combinations(means, 2)]
+        ratios += [apart.mean() * len(draws) / sum(draws)] if draws else []
         rows.append(
             {
                 "record": f"`{record}`",
@@ -217,7 +227,10 @@ def repeated(root: Path) -> str:
                 "one patient, at most": f"{frame.patient.max():.3f}",
             }
         )
-    return markdown(rows)
+    alike = sum(0.5 <= ratio <= 2 for ratio in ratios)
+    return (
+        f"{markdown(rows)}\n\nIn {alike} of {plural(len(ratios), 'row')} the two distances are within a factor of two."
+    )
 
 
 def _machine(run: Mapping) -> str:

@@ -97,7 +97,7 @@ def by_patient(patients: pd.DataFrame, paper: Paper, metric: str = "dsc", printe
     if printed is not None:
         axis.axhline(printed, color="black", linestyle=":", linewidth=1)
         place = {"transform": axis.get_yaxis_transform(), "va": "center"}  # beside the dots, not on them
-        axis.text(1.01, printed, "reported\nmean", fontsize=8, **place)
+        axis.text(1.01, printed, "reported,\nproposed\nnetwork", fontsize=8, **place)
     counts = wide.notna().sum()
     told = dict.fromkeys(names, "")
     if counts.nunique() == 1:

@@ -214,7 +214,7 @@ class Lesson:
         figure = charts.by_patient(rows, self.paper, printed=reported)
         titles, means = style.titles(self.paper), rows.groupby("method").dsc.mean()
         told = "; ".join(f"{titles[name]} {means[name]:.2f}" for name in style.methods_of(rows, self.paper))
-        line = f" The dotted line is the reported mean, {reported}." if reported is not None else ""
+        line = f" The dotted line is the reported mean of the proposed network, {reported}." * (reported is not None)
         return style.narrow(figure, f"DSC of {rows.patient.nunique()} patients, a dot each. Means: {told}.{line}")
 
     def differences(self, *pairs: tuple[str, str]) -> Picture:

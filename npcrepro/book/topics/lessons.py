@@ -130,7 +130,7 @@ def by_kind() -> pd.DataFrame:
     Returns:
         Rows with ``paper``, ``kind`` (of `KINDS`), ``what``, ``mean``, ``low`` and ``high``, kind by kind, the largest
         mean first. Of a seed, ``mean`` is the mean DSC of a method with its best seed minus that with its worst, for
-        each method with three seeds or more; it has no interval (``nan``).
+        each method with three seeds or more in the records that the ideas come from; it has no interval (``nan``).
     """
     rows = [effects([*PROPOSED, *MOVED, *STAYED])]
     for key, entry in registry.PAPERS.items():
@@ -139,12 +139,11 @@ def by_kind() -> pd.DataFrame:
             found = found[found.structure == leakage.ALL].rename(columns={"inflation": "mean"})
             about = {"paper": entry.short, "kind": SPLIT, "what": "split by slice, not by patient"}
             rows.append(found[["mean", "low", "high", "patients"]].assign(**about))
-        if "lessons" not in registry.reported(key):
-            continue
-        runs = results(key)
+    for key, record in dict.fromkeys((one.paper, one.record) for one in PROPOSED):
+        runs = results(key, record=record)
         means = {name: runs.means_by_seed(name) for name in runs.methods}
         spread = [(runs.paper.method(name).title, max(each) - min(each)) for name, each in means.items() if each[2:]]
-        rows.append(pd.DataFrame(spread, columns=["what", "mean"]).assign(paper=entry.short, kind=SEED))
+        rows.append(pd.DataFrame(spread, columns=["what", "mean"]).assign(paper=registry.PAPERS[key].short, kind=SEED))
     found = pd.concat(rows, ignore_index=True)
     order = found.kind.map(list(KINDS).index)
     return found.assign(order=order).sort_values(["order", "mean"], ascending=[True, False]).drop(columns="order")
