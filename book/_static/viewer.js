@@ -32,7 +32,7 @@ function dress() {
 class Table {
   constructor(root) {
     this.rows = [...root.querySelectorAll(".npc-cases tbody tr")];
-    this.stills = [...root.querySelectorAll(".npc-still img")];
+    this.stills = [...root.querySelectorAll(".npc-still figure")];
     this.chosen = 0;
     this.choose = () => {};
     this.rows.forEach((row, number) => {

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from npcrepro.base.wording import in_words, percent, plural
+from npcrepro.base.wording import in_words, percent, plural, span
 from npcrepro.book import tables
 from npcrepro.book.figures import charts
 from npcrepro.book.figures.style import BLUE, GREEN, VERMILION, Picture, axes, narrow
@@ -155,9 +155,9 @@ def weights_line(results: PublishedResults) -> Markdown:
             best = checks.groupby("stage", sort=False).validation_loss.min()
             if best.iloc[0] < best.iloc[1]:
                 changed[f"*{results.paper.method(run['method']).title}*"] = True
-    whose = "its" if len(changed) == 1 else "their"
-    told = f"The weights of {in_words(changed)} are the best of the second stage. Today's rule takes the best of both "
-    told += f"stages, so read {whose} differences with caution."
+    were, they, their = ("was", "it", "its") if len(changed) == 1 else ("were", "they", "their")
+    told = f"{in_words(changed)} {were} trained under an older rule: {they} kept the best weights of {their} second "
+    told += f"stage, although a check in the first was better. Read {their} differences with caution."
     return Markdown(told if changed else "All weights are those that the present rule chooses.")
 
 
@@ -214,27 +214,45 @@ def differences_list(results: PublishedResults, pairs: Sequence[tuple[str, str]]
     return "\n".join(lines)
 
 
+def differences_table(results: Results, pairs: Mapping[str, tuple[str, str]], reported: Mapping[str, float]):
+    """A table of differences of the DSC, the first of each pair minus the second: over patients, the ends seed by seed,
+    and of the reported means.
+
+    Args:
+        pairs: what changes to two methods that were run.
+        reported: title of a method to its reported mean.
+    """
+    both = list(pairs.values())
+    frame = tables.differences(results.over_structures, results.paper, "dsc", both, reported)
+    ends = [results.seed_by_seed(*pair).removeprefix("seed by seed ") for pair in both]
+    frame = frame.assign(comparison=list(pairs), **{"seed by seed": ends})
+    patients = plural(results.patients.patient.nunique(), "patient")
+    seeds = span([results.by_seed(*pair).shape[1] for pair in both])
+    told = f"Differences of the DSC on {patients}, of the {seeds} seeds that both methods have"
+    return tables.show(frame[["comparison", "mean difference", "95 % interval", "seed by seed", "reported"]], told)
+
+
 # Small networks of the channel attention, in the order of `FusionBlock.mlps` with one for each statistic.
 STATISTICS = ("average", "maximum", "standard deviation")
 
 
 def silent_mlps(shown: Published, *others: Published) -> Markdown:
-    """In how many trainings with the full block an MLP of the channel attention got no gradient when a stage began, and
-    which did in the training of the weights that the page shows."""
+    """In how many trainings with the network and the images of MMFNet an MLP of the channel attention got no gradient
+    when a stage began, and which did in the training of the weights that the page shows."""
     without = [
         {name.split(": ")[1] for name in run["without_gradient"] if ".mlps." in name}
         for record in (shown, *others)
         for run in record.runs
-        if run["method"] in ("mmfnet", "mmfnet-no-transfer")
+        if all(record.methods[run["method"]][key] == record.methods["mmfnet"][key] for key in ("network", "channels"))
     ]
     places = sorted({tuple(map(int, re.findall(r"\d+", name)[:2])) for name in without[0]})
     mine = in_words(f"the {STATISTICS[mlp]} at level {level + 1}" for level, mlp in places)
     return Markdown(
-        f"* In {sum(map(bool, without))} of {len(without)} published trainings with the full block, at least one of "
-        f"the small networks (MLPs) of the channel attention got no gradient when a stage began: all of its few hidden "
-        f"values were cut to 0 by their ReLU. Such an MLP adds the same constant for every image. In the training "
-        f"of this page's weights, this holds for the MLPs of {mine}. The paper's r = 12 leaves 2 to 16 hidden values. "
-        f"Their activation and their start are our choice."
+        f"* In {sum(map(bool, without))} of {len(without)} published trainings with the full block and three images, "
+        f"at least one of the small networks (MLPs) of the channel attention got no gradient when a stage began: all "
+        f"of its few hidden values were cut to 0 by their ReLU. Such an MLP adds the same constant for every image. "
+        f"In the training of this page's weights, this holds for the MLPs of {mine}. The paper's r = 12 leaves 2 to "
+        f"16 hidden values. Their activation and their start are our choice."
     )
 
 

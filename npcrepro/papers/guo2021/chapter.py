@@ -186,17 +186,18 @@ def at_printed_size(printed: PublishedResults, short: PublishedResults, name: st
     tested = printed.published.cases.case.unique()
     same = short.over_structures[short.over_structures.patient.isin(tested)]
     ends = same.groupby(["method", "seed"]).dsc.mean()
-    low, high, more = (ends[method].agg(how) for method, how in ((name, "min"), (name, "max"), (longer, "max")))
+    (low, high), (least, most) = ((ends[method].min(), ends[method].max()) for method in (name, longer))
     curve = printed.history[printed.history.method == name].set_index("update")
     best, half = curve.validation_dsc.idxmax(), curve.index[len(curve) // 2]
     (fold,) = printed.published.folds.values()
     validated = plural(len(fold["validation"]), "validation patient")
     title, times = printed.paper.method(name).title, printed.paper.method(longer).budget
     return (
-        f"{title} reaches {printed.mean(name).mean:.2f}. On the same {len(tested)} patients the short trainings reach "
-        f"{low:.2f} to {high:.2f}, and the best of those with {times:g} times their updates {more:.2f}. The DSC of the "
-        f"{validated} is highest after {best:,} updates. After {half:,} the learning rate has "
-        f"fallen to {percent(curve.learning_rate[half] / curve.learning_rate.iloc[0], 1)} of its start, and the loss "
+        f"{title} reaches {printed.mean(name).mean:.2f}. On the same {len(tested)} patients short trainings of the "
+        f"narrow {title} reach {low:.2f} to {high:.2f}. {plural(len(ends[longer]), 'training')} with {times:g} times "
+        f"the updates reach {least:.2f} to {most:.2f}. The DSC of the {validated} is highest after {best:,} updates. "
+        f"After {half:,} the learning rate has fallen to "
+        f"{percent(curve.learning_rate[half] / curve.learning_rate.iloc[0], 1)} of its start, and the loss "
         f"of training falls only from {curve.loss[half]:.4f} to {curve.loss.iloc[-1]:.4f} in the rest."
     )
 

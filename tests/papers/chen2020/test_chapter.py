@@ -13,7 +13,9 @@ from npcrepro.book.published import PublishedResults
 from npcrepro.papers.chen2020 import chapter as chapter_module
 from npcrepro.papers.chen2020.chapter import (
     differences_list,
+    differences_table,
     machines,
+    silent_mlps,
     time_by_part,
     weights_line,
     without_record,
@@ -43,8 +45,8 @@ def test_the_page_names_methods_whose_weights_an_older_rule_chose_if_it_matters(
         return weights_line(SimpleNamespace(paper=paper, published=record)).data
 
     title = paper.method("multi-encoder").title
-    named = f"The weights of *{title}* are the best of the second stage. Today's rule takes the best of both "
-    named += "stages, so read its differences with caution."
+    named = f"*{title}* was trained under an older rule: it kept the best weights of its second stage, although a "
+    named += "check in the first was better. Read its differences with caution."
     assert said("multi-encoder", "mmfnet", "unet-3d-t1") == said("multi-encoder") == named
     assert said("multi-encoder", "mmfnet", first=0.6) == "All weights are those that the present rule chooses."
     assert said("mmfnet") == said("unet-3d-t1") == said("multi-encoder", first=0.6)
@@ -108,8 +110,38 @@ def test_a_list_of_differences_names_devices_and_precisions_that_differ(on_phant
     assert third.endswith(" Runs: the first on cpu in mixed bf16, the second on cpu in fp32 and cpu in mixed bf16.")
 
 
+def test_a_table_of_differences_names_what_changes_and_has_the_reported_ones_where_both_are_printed(on_phantom):
+    pairs = {"one": ("mmfnet", "single-encoder"), "other": ("mmfnet-no-transfer-long", "mmfnet")}
+    table = differences_table(on_phantom, pairs, {one.title: 0.5 for one in on_phantom.paper.methods[:20]})
+    one, other = table.data.to_dict("records")
+    assert [one["comparison"], other["comparison"]] == ["one", "other"]
+    assert (one["reported"], other["reported"]) == ("+0.000", tables.DASH)
+    told = on_phantom.difference_text(*pairs["one"])
+    assert told.startswith(f"{one['mean difference']} (95 % interval {one['95 % interval']};")
+    assert on_phantom.seed_by_seed(*pairs["one"]) == f"seed by seed {one['seed by seed']}"
+    assert table.caption == "Differences of the DSC on 40 patients, of the 5 seeds that both methods have"
+
+
+def test_all_trainings_with_the_network_and_the_images_of_mmfnet_are_counted():
+    full = {"network": "full", "channels": ["T1", "T2", "CET1"]}
+    plain, pair = full | {"network": "plain"}, full | {"channels": ["T1", "T2"]}
+    methods = {"mmfnet": full, "longer": full, "plain": plain, "pair": pair}
+    lacking = [f"all layers: fusions.{level}.mlps.1.0.bias" for level in (0, 2)]
+
+    def record(*runs):
+        runs = [{"method": name, "without_gradient": names} for name, names in runs]
+        return SimpleNamespace(runs=runs, methods=methods)
+
+    others = record(("mmfnet", []), ("longer", lacking), ("plain", lacking), ("pair", lacking))
+    said = silent_mlps(record(("mmfnet", lacking)), others).data
+    assert said.startswith("* In 2 of 3 published trainings with the full block and three images, ")
+    assert "this holds for the MLPs of the maximum at level 1 and the maximum at level 3. " in said
+
+
 # What the pages say in words of these differences: the side of the interval, and that of every seed (0: they disagree).
 SAID = {
+    ("multi-encoder", "single-encoder"): (0, 0),
+    ("mmfnet", "single-encoder"): (-1, 0),
     ("mmfnet-base", "multi-encoder"): (0, 0),
     ("mmfnet-multi-mlp", "mmfnet-base"): (1, 0),
     ("mmfnet-no-transfer", "mmfnet-multi-mlp"): (0, 0),

@@ -149,7 +149,7 @@ def test_a_training_of_the_printed_size_stands_beside_short_ones_on_the_patients
     same = [(*row, patient) for row in rows for patient in "AB"] + [("bunet", 2, 0.9, "C")]
     short = SimpleNamespace(over_structures=pd.DataFrame(same, columns=["method", "seed", "dsc", "patient"]))
     told = chapter.at_printed_size(printed, short, "bunet", "bunet-long")
-    assert "On the same 2 patients the short trainings reach 0.10 to 0.30" in told
-    assert "the best of those with 8 times their updates 0.60" in told
+    assert "On the same 2 patients short trainings of the narrow BUNet reach 0.10 to 0.30." in told
+    assert "2 trainings with 8 times the updates reach 0.40 to 0.60." in told
     assert "the 1 validation patient is highest after 20 updates. After 30 the learning rate has fallen to" in told
     assert told.endswith("the loss of training falls only from 1.0000 to 0.5000 in the rest.")
