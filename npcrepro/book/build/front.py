@@ -78,7 +78,8 @@ def findings(root: Path) -> str:
     whose = f"All {papers} papers" if papers == len(registry.KEYS) else f"{papers} of {len(registry.KEYS)} papers"
     broken = (failed.verdict == "impossible").sum()
     reach = [f"*{what}*" for what in strong[strong.all_low <= 0].what]  # intervals that include 0
-    by_seeds = f"If other seeds are allowed for, too, the interval of {in_words(reach)} can include 0. "
+    intervals = "interval" if len(reach) == 1 else "intervals"
+    by_seeds = f"If other seeds are allowed for, too, the {intervals} of {in_words(reach)} can include 0. "
     return "\n".join(
         [
             f"1. **Some reported numbers cannot all be right.** In {broken} of {len(checks)} checks that need no "
