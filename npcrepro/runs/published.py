@@ -25,6 +25,7 @@ from npcrepro.runs.records import (
 RESULTS = PACKAGE.parent / "book" / "results"  # records published with the book
 FLOAT = "%.10g"  # of published tables, which are committed: smaller, and far beyond what is measured
 ABSENT = "absent"
+SHARED = ["paper", "cohort", "profile"]  # columns of learning curves that say the same in all rows of a folder
 PLACE = ["method", "fold", "seed"]  # what names a run among those of one published folder
 
 
@@ -84,7 +85,7 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
         cases = cases[cases.method.isin(list(methods))]
         methods, folds, rows = old.methods | methods, old.folds | folds, kept + rows
     write_cases(folder, cases)
-    write_text(folder / "history.csv", _text(history))
+    write_text(folder / "history.csv", _text(history.drop(columns=SHARED)))
     common = {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
     own = [{key: value for key, value in row.items() if key not in common} for row in rows]
     write_json(folder / "runs.json", {"common": common, "methods": methods, "folds": folds, "runs": own})
@@ -146,7 +147,8 @@ class Published:
     @cached_property
     def history(self):
         """The learning curves, with the columns that name the run, as a data frame."""
-        return read_csv(self.folder / "history.csv")
+        shared = {"paper": self.runs[0]["paper"], "cohort": self.runs[0]["cohort"]}
+        return read_csv(self.folder / "history.csv").assign(**shared, profile=self.runs[0]["profile"]["name"])
 
     @cached_property
     def runs(self) -> list[dict]:

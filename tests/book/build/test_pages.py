@@ -68,7 +68,7 @@ def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     )
     (folder / "history.csv").write_text(f"method,fold,seed,stage,update,validation_dsc\n{checks}")
     size = {"name": "quick", "matrix": [8, 24, 24], "width": 0.25, "updates": 600}
-    common = {"cohort": "c", "profile": size, "device": "a card", "finished": "2026-01-02T00:00:00"}
+    common = {"paper": "p", "cohort": "c", "profile": size, "device": "a card", "finished": "2026-01-02T00:00:00"}
     own = [
         {"method": "a", "fold": 0, "seed": 0, "seconds": {"all": 60.0}, "git_commit": "0123456789"},
         {"method": "a", "fold": 0, "seed": 1, "seconds": {"all": 120.0}, "git_commit": "abcdefghij-dirty"},
