@@ -29,7 +29,7 @@ def publish(folder: Path, rows: list[dict]) -> Path:
     runs = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
     own = [{**run, "seconds": {"train": 120.0, "predict": 30.0, "all": 150.0}} for run in runs]
     profile = {"name": "p", "width": 0.5, "matrix": [80, 80], "updates": 1000}
-    common = {"cohort": "c", "profile": profile, "device": "a card", "finished": "2026-01-02T00:00:00"}
+    common = {"paper": "p", "cohort": "c", "profile": profile, "device": "a card", "finished": "2026-01-02T00:00:00"}
     folds = {0: {"train": list("GHIJ"), "validation": ["K"], "test": list("ACE")}}
     folds[1] = {"train": list("GHIJA"), "validation": ["K"], "test": list("BD")}
     (folder / "runs.json").write_text(json.dumps({"common": common, "folds": folds, "runs": own}))
