@@ -33,9 +33,9 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
     """Write the numbers of several runs into one folder: ``runs.json``, ``history.csv`` and the rows of cases.
 
     No weights, no predictions, no images; ten significant digits. ``runs.json`` says once what all runs share, and for
-    each run what is its own; ``history.csv`` does not repeat paper, cohort and profile. Rows of cases have a file for each method, ``cases-METHOD.csv``, so that a method that
-    comes in later leaves the files of the others as they are, and none grows large. The folder can be committed and
-    read back with :func:`read_published`.
+    each run what is its own; ``history.csv`` does not repeat paper, cohort and profile. Rows of cases have a file for
+    each method, ``cases-METHOD.csv``, so that a method that comes in later leaves the files of the others as they are,
+    and none grows large. The folder can be committed and read back with :func:`read_published`.
 
     Runs that were published there before stay, so that methods and seeds can come from several machines. A run of the
     same method, fold and seed is replaced; where a method is defined otherwise by now, all its runs are. If this is
