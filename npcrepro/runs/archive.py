@@ -3,7 +3,7 @@
 The archive is a zip file with the same bytes for the same runs:
 
     manifest.json                      format, version of npcrepro, and the SHA-256 of every other file
-    NAME/runs.json, history.csv, cases-METHOD.csv      as :func:`npcrepro.runs.published.publish` writes them
+    NAME/runs.json, cases-METHOD.csv, history-METHOD.csv        as :func:`npcrepro.runs.published.publish` writes them
     NAME/card-METHOD.md                the model card of published weights
 
 There are no images, predictions or weights in it. What is packed has passed :func:`npcrepro.runs.vetting.vet`, and so
@@ -29,7 +29,7 @@ from npcrepro.runs.vetting import vet
 FORMAT = "npcrepro results 1"
 MANIFEST, CARD = "manifest.json", "README.md"
 # The only names that an archive may hold beside the manifest.
-MEMBER = re.compile(r"[A-Za-z0-9][\w.+-]*/(runs\.json|history\.csv|cases-[\w.+-]+\.csv|card-[\w.+-]+\.md)")
+MEMBER = re.compile(r"[A-Za-z0-9][\w.+-]*/(runs\.json|(cases|history)-[\w.+-]+\.csv|card-[\w.+-]+\.md)")
 LARGEST_BYTES = 500_000_000  # the records of this book together have less than a tenth of it
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: the earliest that a zip file knows
 

@@ -1,6 +1,6 @@
 """Runs published with the book: written to, and read from, ``book/results``."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,12 +30,12 @@ PLACE = ["method", "fold", "seed"]  # what names a run among those of one publis
 
 
 def publish(records: list[Record], folder: Path) -> list[dict]:
-    """Write the numbers of several runs into one folder: ``runs.json``, ``history.csv`` and the rows of cases.
+    """Write the numbers of several runs into one folder: ``runs.json``, rows of cases and learning curves.
 
     No weights, no predictions, no images; ten significant digits. ``runs.json`` says once what all runs share, and for
-    each run what is its own; ``history.csv`` does not repeat paper, cohort and profile. Rows of cases have a file for
-    each method, ``cases-METHOD.csv``, so that a method that comes in later leaves the files of the others as they are,
-    and none grows large. The folder can be committed and read back with :func:`read_published`.
+    each run what is its own. Each method has a file of its own, ``cases-METHOD.csv`` and ``history-METHOD.csv``, so
+    that a method that comes in later leaves the files of the others as they are, and none grows large; learning curves
+    do not repeat paper, cohort and profile. The folder can be committed and read back with :func:`read_published`.
 
     Runs that were published there before stay, so that methods and seeds can come from several machines. A run of the
     same method, fold and seed is replaced; where a method is defined otherwise by now, all its runs are. If this is
@@ -81,16 +81,16 @@ def publish(records: list[Record], folder: Path) -> list[dict]:
             if _place(row) not in replaced:
                 (gone if row["method"] in changed else kept).append(row)
         cases, history = _of(kept, old.cases, cases), _of(kept, old.history, history)
-        # The table of another method stays as it is: columns that came later would be empty in it.
-        cases = cases[cases.method.isin(list(methods))]
+    # The tables of another method stay as they are: columns that came later would be empty in them.
+    write_by_method(folder, "cases", cases, methods)
+    write_by_method(folder, "history", history.drop(columns=SHARED), methods)
+    if old:
         methods, folds, rows = old.methods | methods, old.folds | folds, kept + rows
-    write_cases(folder, cases)
-    write_text(folder / "history.csv", _text(history.drop(columns=SHARED)))
     common = {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
     own = [{key: value for key, value in row.items() if key not in common} for row in rows]
     write_json(folder / "runs.json", {"common": common, "methods": methods, "folds": folds, "runs": own})
-    for path in folder.glob("cases-*.csv"):
-        if path.stem.removeprefix("cases-") not in methods:
+    for path in (*folder.glob("cases-*.csv"), *folder.glob("history-*.csv")):
+        if path.stem.partition("-")[2] not in methods:
             path.unlink()
     return gone
 
@@ -120,14 +120,17 @@ def _of(kept: list[dict], old, new):
     return concatenate([old[mask], new])
 
 
-def write_cases(folder: Path, cases) -> None:
-    """Write rows of cases as published runs have them: ``cases-METHOD.csv`` for each method, ten significant digits."""
-    for method, rows in cases.groupby("method", sort=False):
-        write_text(folder / f"cases-{method}.csv", _text(rows))
+def write_by_method(folder: Path, name: str, table, methods: Iterable[str]) -> None:
+    """Write a table as published runs have it: ``NAME-METHOD.csv`` for each method, ten significant digits.
 
-
-def _text(table) -> str:
-    return table.to_csv(index=False, lineterminator="\n", float_format=FLOAT)
+    Args:
+        name: ``cases`` or ``history``.
+        table: a data frame with the column ``method``.
+        methods: of which to write; one without rows has the header alone.
+    """
+    for method in methods:
+        rows = table[table.method == method]
+        write_text(folder / f"{name}-{method}.csv", rows.to_csv(index=False, lineterminator="\n", float_format=FLOAT))
 
 
 @dataclass(frozen=True)
@@ -139,16 +142,20 @@ class Published:
     @cached_property
     def cases(self):
         """One row for each case, structure and region of every run, as a data frame."""
-        paths = sorted(self.folder.glob("cases-*.csv"))
-        if not paths:
-            raise InputError(f"{self.folder} has a runs.json, but no table cases-METHOD.csv; copy the whole folder")
-        return concatenate(map(read_csv, paths))
+        return self._rows("cases")
 
     @cached_property
     def history(self):
         """The learning curves, with the columns that name the run, as a data frame."""
         shared = {"paper": self.runs[0]["paper"], "cohort": self.runs[0]["cohort"]}
-        return read_csv(self.folder / "history.csv").assign(**shared, profile=self.runs[0]["profile"]["name"])
+        return self._rows("history").assign(**shared, profile=self.runs[0]["profile"]["name"])
+
+    def _rows(self, name: str):
+        paths = sorted(self.folder.glob(f"{name}-*.csv"))
+        if not paths:
+            raise InputError(f"{self.folder} has a runs.json, but no table {name}-METHOD.csv; copy the whole folder")
+        tables = [read_csv(path) for path in paths]
+        return concatenate([table for table in tables if len(table)] or tables[:1])
 
     @cached_property
     def runs(self) -> list[dict]:

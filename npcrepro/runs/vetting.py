@@ -132,10 +132,10 @@ def _vet_tables(found: Published, name: str) -> None:
     stages = {stage["name"] for method in found.methods.values() for stage in method["stages"]}
     cases, history = found.cases, found.history
     _refuse_unknown("column", cases.columns, {*IDENTITY, *CASE_COLUMNS}, f"{name}/cases-METHOD.csv")
-    _refuse_unknown("column", history.columns, {*IDENTITY, *HISTORY_COLUMNS}, f"{name}/history.csv")
+    _refuse_unknown("column", history.columns, {*IDENTITY, *HISTORY_COLUMNS}, f"{name}/history-METHOD.csv")
     for column in sorted(NEEDED - set(cases.columns)):
         raise InputError(f"{name}/cases-METHOD.csv has no column {column}: made by another version of npcrepro")
-    for table, file in ((cases, "cases-METHOD.csv"), (history, "history.csv")):
+    for table, file in ((cases, "cases-METHOD.csv"), (history, "history-METHOD.csv")):
         for column in WORDS:
             for text in table[column].unique() if column in table else ():
                 _refuse_sentence(text, f"{name}/{file}, {column},")
@@ -147,7 +147,7 @@ def _vet_tables(found: Published, name: str) -> None:
                 f"{name}/{file} has rows of {place[0]}, fold {place[1]}, seed {place[2]}, a run that runs.json lacks"
             )
     for text in set(history.stage.unique() if "stage" in history else ()) - stages:
-        raise InputError(f"{name}/history.csv has the stage {text!r}, which none of its methods has: free text")
+        raise InputError(f"{name}/history-METHOD.csv has the stage {text!r}, which none of its methods has: free text")
     for text in set(cases.region) - set(REGIONS):
         raise InputError(f"{name}/cases-METHOD.csv has the region {text!r}, which is none of {', '.join(REGIONS)}")
     counted = cases[["tp", "fp", "fn"]].astype(float)

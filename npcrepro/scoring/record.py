@@ -13,8 +13,8 @@ import pandas as pd
 from npcrepro.base.errors import InputError
 from npcrepro.base.files import check_new, check_writable, write_json, writing_folder
 from npcrepro.runs.evaluation import CASE_COLUMNS, COUNTS
-from npcrepro.runs.published import Published, write_cases
-from npcrepro.runs.records import IDENTITY, write_csv
+from npcrepro.runs.published import PLACE, Published, write_by_method
+from npcrepro.runs.records import IDENTITY
 from npcrepro.runs.training import HISTORY_COLUMNS
 from npcrepro.scoring.scores import Scores
 from npcrepro.scoring.sides import find_cases, listed
@@ -67,8 +67,9 @@ def write_record(scores: Scores, beside: Published, folder: Path) -> None:
     runs = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
     methods = {name: {"paper": ELSEWHERE, "name": name, "title": name} for name in scores.predictions}
     with writing_folder(folder) as made:
-        write_cases(made, cases.reindex(columns=[*IDENTITY, *CASE_COLUMNS]))
-        write_csv(made / "history.csv", [], [*IDENTITY, *HISTORY_COLUMNS])  # of a training that nobody saw
+        write_by_method(made, "cases", cases.reindex(columns=[*IDENTITY, *CASE_COLUMNS]), methods)
+        unseen = pd.DataFrame(columns=[*PLACE, *HISTORY_COLUMNS])  # of a training that nobody saw
+        write_by_method(made, "history", unseen, methods)
         write_json(made / "runs.json", {"common": shared, "methods": methods, "runs": runs})
 
 

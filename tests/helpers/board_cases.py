@@ -9,7 +9,7 @@ from record_cases import dsc
 
 from npcrepro.base.files import as_data
 from npcrepro.protocol import registry
-from npcrepro.runs.published import write_cases
+from npcrepro.runs.published import write_by_method
 from npcrepro.runs.records import IDENTITY
 
 ORGANS = ("BrainStem", "Mandible")
@@ -25,7 +25,7 @@ def publish(folder, rows, *, paper="luo2020", profile="p", cohort="c", data="abc
     """A record with these rows, as `records.publish` would write it; methods have the networks of their paper."""
     folder.mkdir(parents=True)
     cases = pd.DataFrame(rows).assign(paper=paper, profile=profile, cohort=cohort)
-    write_cases(folder, cases)
+    write_by_method(folder, "cases", cases, cases.method.unique())
     own = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
     size = {"name": profile, "matrix": [32, 32], "width": 0.25, "batch_size": 4, "updates": 100}
     common = {"paper": paper, "cohort": cohort, "data_sha256": data, "split_sha256": "def", "profile": size}
@@ -35,5 +35,5 @@ def publish(folder, rows, *, paper="luo2020", profile="p", cohort="c", data="abc
     methods = {name: as_data(known[name]) for name in cases.method.unique()}
     (folder / "runs.json").write_text(json.dumps({"common": common, "methods": methods, "runs": own}))
     curve = cases[IDENTITY].drop_duplicates().assign(stage="all", update=1, loss=1.0)
-    curve.to_csv(folder / "history.csv", index=False)
+    write_by_method(folder, "history", curve, methods)
     return folder

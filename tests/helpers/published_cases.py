@@ -11,7 +11,7 @@ from npcrepro.metrics.overlap import METRICS as OVERLAP
 from npcrepro.metrics.overlap import Counts
 from npcrepro.protocol import registry
 from npcrepro.runs.evaluation import REGIONS, VOLUMES, WHOLE
-from npcrepro.runs.published import write_cases
+from npcrepro.runs.published import write_by_method
 
 
 def scored(shared: int, found: int = 100, wanted: int = 100) -> dict:
@@ -38,10 +38,10 @@ def cases(dsc: dict[str, np.ndarray], cohort="made-up", structures=("GTVp",), pa
 
 def publish(folder, rows: pd.DataFrame, falls: float = 0.5, **common):
     folder.mkdir(parents=True)
-    write_cases(folder, rows)
+    write_by_method(folder, "cases", rows, rows.method.unique())
     runs = rows[["paper", "method", "cohort", "profile", "fold", "seed"]].drop_duplicates()
     history = pd.concat([runs.assign(stage="s", update=u, loss=1 - falls * u) for u in (0, 1)])
-    history.to_csv(folder / "history.csv", index=False)
+    write_by_method(folder, "history", history, rows.method.unique())
     first = runs.iloc[0]
     given = common.pop("profile", {"name": "bench"})
     profile = as_data(registry.load(first.paper).profile(given["name"])) | given

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from npcrepro.runs.evaluation import CASE_COLUMNS
-from npcrepro.runs.published import write_cases
+from npcrepro.runs.published import write_by_method
 
 
 def rows_of(method, hits, patient, *, structure="BrainStem", seed=0, fold=0, suspect=False, paper="luo2020"):
@@ -25,7 +25,7 @@ def publish(folder: Path, rows: list[dict]) -> Path:
     """A record with these rows, as `npcrepro.runs.published.publish` would write it."""
     folder.mkdir()
     cases = pd.DataFrame(rows)
-    write_cases(folder, cases)
+    write_by_method(folder, "cases", cases, cases.method.unique())
     runs = cases[["method", "fold", "seed"]].drop_duplicates().to_dict("records")
     own = [{**run, "seconds": {"train": 120.0, "predict": 30.0, "all": 150.0}} for run in runs]
     profile = {"name": "p", "width": 0.5, "matrix": [80, 80], "updates": 1000}
@@ -34,7 +34,8 @@ def publish(folder: Path, rows: list[dict]) -> Path:
     folds[1] = {"train": list("GHIJA"), "validation": ["K"], "test": list("BD")}
     (folder / "runs.json").write_text(json.dumps({"common": common, "folds": folds, "runs": own}))
     curve = [{"stage": "s", "update": update, "loss": 1 / update, "validation_loss": 1 / update} for update in (1, 2)]
-    pd.DataFrame([run | point for run in runs for point in curve]).to_csv(folder / "history.csv", index=False)
+    history = pd.DataFrame([run | point for run in runs for point in curve])
+    write_by_method(folder, "history", history, cases.method.unique())
     return folder
 
 

@@ -92,7 +92,7 @@ CASES = f"{NAME}/cases-stepwise.csv"
 def test_an_archive_travels_into_a_book(made, tmp_path):
     (found,) = check(made.archive, tmp_path / "results")
     publish(made.records, tmp_path / "expected")
-    names = {"runs.json", "history.csv", "cases-stepwise.csv"}
+    names = {"runs.json", "history-stepwise.csv", "cases-stepwise.csv"}
     assert {path.name for path in found.folder.iterdir()} == {*names, "card-stepwise.md"}
     for name in names:
         assert (found.folder / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()

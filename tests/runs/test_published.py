@@ -32,7 +32,7 @@ def test_published_runs_are_read_back_to_ten_digits(tmp_path, results):
     (results / "cases-of-old.csv").write_text("method\nof-old\n")
     publish(runs, results)
     # Cases of runs that are not there are gone.
-    assert sorted(path.name for path in results.iterdir()) == ["cases-stepwise.csv", "history.csv", "runs.json"]
+    assert {path.name for path in results.iterdir()} == {"cases-stepwise.csv", "history-stepwise.csv", "runs.json"}
     found = read_published(results)
     half_of_the_last_digit = {"rtol": 5e-10, "atol": 0}
     pd.testing.assert_frame_equal(
@@ -41,7 +41,7 @@ def test_published_runs_are_read_back_to_ten_digits(tmp_path, results):
     # Columns that are the same in all rows are not in the file, and come last.
     curves = records.concatenate(each.history for each in runs)
     pd.testing.assert_frame_equal(found.history, curves, check_like=True, **half_of_the_last_digit)
-    header = (results / "history.csv").read_text().splitlines()[0].split(",")
+    header = (results / "history-stepwise.csv").read_text().splitlines()[0].split(",")
     assert {"paper", "cohort", "profile"} == {*found.history.columns} - {*header}
     assert found.cases.case.tolist() == ["007", "007"]
     assert found.cases.dsc.tolist() == [0.3333333333, 0.3]

@@ -74,7 +74,7 @@ def test_predictions_of_a_fold_become_a_record_that_stands_on_the_board(scored, 
     assert list(cases.columns)[:6] == ["paper", "method", "cohort", "profile", "fold", "seed"]
     assert sorted(set(cases.case)) == ["C1", "C3", "C5"]
     assert set(cases.fold) == {1}
-    assert list(record.history.columns) == [*IDENTITY, *HISTORY_COLUMNS]  # which the page on reproducibility reads
+    assert {*record.history.columns} == {*IDENTITY, *HISTORY_COLUMNS}  # which the page on reproducibility reads
     assert cases[cases.case == "C3"].status.tolist() == ["pred_empty"] * 2
     assert cases[cases.suspect].patient.tolist() == ["p5"] * 2
     boards = leaderboard.boards(tmp_path / "results")

@@ -21,7 +21,7 @@ from npcrepro.cohorts.phantom import KINDS
 from npcrepro.findings.claims import ledger
 from npcrepro.protocol import registry
 from npcrepro.protocol.settings import Settings
-from npcrepro.runs.published import read_published, write_cases
+from npcrepro.runs.published import read_published, write_by_method
 
 BLOCK = re.compile(r"^```\{code-block\} (\w+)\n:caption: (.+?)\n\n(.+?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -62,11 +62,11 @@ def test_parameters_have_type_default_and_effect(repository):
 def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     folder = tmp_path / "book" / "results" / "mine"
     folder.mkdir(parents=True)
-    write_cases(folder, cases({"a": [[1, 0.5]], "b": [[0.25]]}))
-    checks = (
-        "a,0,0,first,9,0.9\na,0,0,last,10,0.2\na,0,0,last,20,0.1\na,0,1,last,10,0.1\na,0,1,last,20,0.2\nb,0,0,last,1,\n"
-    )
-    (folder / "history.csv").write_text(f"method,fold,seed,stage,update,validation_dsc\n{checks}")
+    write_by_method(folder, "cases", cases({"a": [[1, 0.5]], "b": [[0.25]]}), "ab")
+    head = "method,fold,seed,stage,update,validation_dsc\n"
+    checks = "a,0,0,first,9,0.9\na,0,0,last,10,0.2\na,0,0,last,20,0.1\na,0,1,last,10,0.1\na,0,1,last,20,0.2\n"
+    (folder / "history-a.csv").write_text(head + checks)
+    (folder / "history-b.csv").write_text(f"{head}b,0,0,last,1,\n")
     size = {"name": "quick", "matrix": [8, 24, 24], "width": 0.25, "updates": 600}
     common = {"paper": "p", "cohort": "c", "profile": size, "device": "a card", "finished": "2026-01-02T00:00:00"}
     own = [
