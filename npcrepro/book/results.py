@@ -115,7 +115,8 @@ class Results:
         lines = []
         for row in printed:
             mine = {whose: rows[rows.method.map(titles) == row["model"]] for whose, rows in found.items()}
-            line: dict = {"method": row["model"], "n": len(mine["ours"]) or DASH}
+            seeds = self.over_structures.seed[self.over_structures.method.map(titles) == row["model"]].nunique()
+            line: dict = {"method": row["model"], "n": len(mine["ours"]) or DASH, "seeds": seeds or DASH}
             for column, metric in metrics.items():
                 name, theirs = style.METRIC_TITLES[metric], row.get(column)
                 line[f"{name} reported"] = DASH if theirs is None else f"{theirs:.{decimals[column]}f}"
@@ -127,9 +128,32 @@ class Results:
                         line[f"{name} {whose}"] = f"{ours.mean:.3f}{interval}" if ours.n else DASH
             lines.append(line)
         frame = pd.DataFrame(lines)
+        alike = len({*frame.n} - {DASH}) <= 1  # as the caption has it
+        frame, n = (frame.drop(columns="n"), "") if alike else (frame, "; n: our patients")
         # Too few patients leave means without an interval.
         known = " with 95 % interval" if frame.filter(like=" ours").map(lambda cell: "(" in cell).any(axis=None) else ""
-        return tables.show(frame, f"Reported means (sd not stated); ours{known}; n: our patients ({self.made})")
+        return tables.show(frame, f"Reported means (sd not stated); ours{known}{n} ({self.made})")
+
+    def differences(
+        self,
+        pairs: Mapping[str, tuple[str, str]] | Sequence[tuple[str, str]],
+        reported: Mapping[str, float] | None = None,
+    ):
+        """A table of differences of the DSC, the first of each pair minus the second: over patients, and the least and
+        the largest of a seed.
+
+        Args:
+            pairs: two methods each; under the name of what changes between them, or of both titles.
+            reported: title of a method to its reported mean; adds a column.
+        """
+        named = pairs if isinstance(pairs, Mapping) else {tables.minus(self.paper, *pair): pair for pair in pairs}
+        frame = tables.differences(self.over_structures, self.paper, "dsc", list(named.values()), reported)
+        frame["comparison"], frame["seeds"] = list(named), [self.by_seed(*pair).shape[1] for pair in named.values()]
+        frame["seed by seed"] = [self.seed_by_seed(*pair).removeprefix("seed by seed ") for pair in named.values()]
+        frame.loc[frame.seeds == 1, "seed by seed"] = DASH
+        columns = ["comparison", "mean difference", "95 % interval", "seeds", "seed by seed", "reported"]
+        told = f"Differences of the DSC on the same patients and seeds ({self.made})"
+        return tables.show(frame[[name for name in columns if name in frame]], told)
 
     # Single numbers
 

@@ -1,10 +1,14 @@
 """What the chapters say of published runs and where they come from."""
 
+from functools import cache
+
 import numpy as np
+import pytest
 from record_cases import publish, rows_of
 
 from npcrepro.book.published import PublishedResults
 from npcrepro.protocol import registry
+from npcrepro.runs.published import RESULTS
 
 LUO = registry.load("luo2020")
 
@@ -26,3 +30,46 @@ def test_about_comes_from_the_record(tmp_path):
     for seed in range(1, 4):  # more than three different lists of seeds are counted only
         record.published.runs.append({**record.published.runs[1], "method": f"more-{seed}", "seed": seed, "fold": 0})
     assert ", 1 to 2 folds, 1 seed of 5 methods, 7 runs, 1 on cpu, 6 on a card, " in record.about().data
+
+
+NO_GAIN, BELOW, ABOVE, DISAGREE = "no gain", "below in every seed", "above in every seed", "the seeds disagree in sign"
+# What sentences on the pages say of a difference, the first method minus the second, in words that nothing computes.
+PHANTOM, STS, KBP = "chen2020-phantom", "guo2021-sts", "luo2020-openkbp-long"
+TYPED = [
+    ("li2018-sts", "linear-scores", "linear-one-shot", NO_GAIN),
+    (KBP, "two-stage", "unet", NO_GAIN),
+    (KBP, "two-stage", "no-pooling", NO_GAIN),
+    (STS, "cscn", "acdnet", NO_GAIN),
+    (PHANTOM, "mmfnet", "mmfnet-no-transfer", BELOW),
+    (PHANTOM, "multi-encoder-transfer", "multi-encoder", DISAGREE),
+    (PHANTOM, "mmfnet-base-transfer", "mmfnet-base", DISAGREE),
+    (PHANTOM, "mmfnet-multi-mlp-transfer", "mmfnet-multi-mlp", DISAGREE),
+    (PHANTOM, "mmfnet-no-transfer-long", "mmfnet", ABOVE),
+    (PHANTOM, "mmfnet-no-transfer-long", "mmfnet-no-transfer", ABOVE),
+    (PHANTOM, "mmfnet-base", "multi-encoder", DISAGREE),
+    (PHANTOM, "mmfnet-multi-mlp", "mmfnet-base", DISAGREE),
+    (PHANTOM, "mmfnet-std-channel", "mmfnet-multi-mlp", DISAGREE),
+    (PHANTOM, "mmfnet-std-spatial", "mmfnet-multi-mlp", DISAGREE),
+    (PHANTOM, "mmfnet-no-transfer", "mmfnet-multi-mlp", DISAGREE),
+    (PHANTOM, "mmfnet-no-transfer", "multi-encoder", DISAGREE),
+    (PHANTOM, "mmfnet", "mmfnet-t1-t2", ABOVE),
+    (PHANTOM, "mmfnet", "mmfnet-t1-cet1", DISAGREE),
+    (PHANTOM, "mmfnet", "mmfnet-t2-cet1", DISAGREE),
+    (PHANTOM, "mmfnet", "patch-cnn", DISAGREE),
+    (PHANTOM, "mmfnet-no-transfer", "patch-cnn", ABOVE),
+    *((PHANTOM, f"patch-cnn-{one}", f"unet-2d-{one}", BELOW) for one in ("t1", "t2", "cet1")),
+]
+
+
+@cache
+def of_record(record):
+    return PublishedResults(registry.load(record.partition("-")[0]), RESULTS / record)
+
+
+@pytest.mark.parametrize(("record", "first", "second", "said"), TYPED)
+def test_words_on_the_pages_hold_in_the_records(record, first, second, said):
+    results = of_record(record)
+    found, seeds = results.difference(first, second).difference, results.by_seed(first, second).mean()
+    holds = {NO_GAIN: found.low <= 0, BELOW: (seeds < 0).all(), ABOVE: (seeds > 0).all()}
+    holds[DISAGREE] = seeds.min() < 0 < seeds.max()
+    assert holds[said], f"{first} minus {second} is {results.difference_text(first, second)}: {seeds.round(3).tolist()}"

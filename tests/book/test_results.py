@@ -63,16 +63,24 @@ def test_how_much_is_marked_is_a_ratio_of_volumes_and_undefined_values_are_count
 def test_a_printed_table_beside_ours(tumours):
     printed = [{"model": "CSCN", "assd_mm": 1.212}, {"model": "nobody's", "assd_mm": 2}, {"model": "BUNet"}]
     shown = tumours.beside(printed, {"assd_mm": "voxel_masd_mm"})
-    assert shown.data.n.tolist() == [4, "–", 4]
+    assert shown.data.seeds.tolist() == [1, "–", 1]
     assert shown.data["MASD (mm) reported"].tolist() == ["1.212", "2.000", "–"]
     ours = tumours.averaged.query("method == 'cscn'").voxel_masd_mm.mean()
     assert shown.data["MASD (mm) ours"][0].startswith(f"{ours:.3f} (")
     assert shown.data["MASD (mm) ours"][1] == "–"
     assert "ours with 95 % interval" in shown.caption
-    assert "; ours; n: our" in tumours.beside(printed[1:2], {"assd_mm": "voxel_masd_mm"}).caption
+    assert "; ours (4 patients" in tumours.beside(printed[1:2], {"assd_mm": "voxel_masd_mm"}).caption
     both = tumours.beside(printed[:1], {"dsc": "dsc"}, also=["all_slices"]).data
     assert both["DSC ours"][0] == both["DSC ours, all slices"][0]
     assert both["DSC ours"][0].startswith(f"{tumours.mean('cscn').mean:.3f}")
+
+
+def test_methods_with_other_numbers_of_patients_say_so_beside_a_printed_table(tmp_path):
+    tested = (("unet", "A"), ("unet", "B"), ("fcn8", "A"))
+    rows = [row for method, patient in tested for row in rows_of(method, 6, patient)]
+    printed = [{"model": LUO.method(name).title} for name in ("unet", "fcn8")]
+    shown = PublishedResults(LUO, publish(tmp_path / "r", rows)).beside(printed, {"dsc": "dsc"})
+    assert (shown.data.n.tolist(), shown.caption.count("n: our patients")) == ([2, 1], 1)
 
 
 def test_differences_are_paired(two_organs):

@@ -2,7 +2,7 @@
 loss, and what its published records lack."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from npcrepro.base.wording import in_words, percent, plural, span
-from npcrepro.book import tables
+from npcrepro.base.wording import in_words, percent, plural
 from npcrepro.book.figures import charts
 from npcrepro.book.figures.style import BLUE, GREEN, VERMILION, Picture, axes, narrow
 from npcrepro.book.lesson import result
@@ -196,40 +195,6 @@ def machines(results: PublishedResults) -> Markdown:
 
 def _place(run: Mapping) -> str:
     return f"{run['device']} in {PRECISIONS.get(run['precision'], run['precision'])}"
-
-
-def differences_list(results: PublishedResults, pairs: Sequence[tuple[str, str]]) -> str:
-    """A line of Markdown for each pair, the first minus the second: mean, interval and the ends seed by seed; where the
-    runs that count have other devices or precisions, these too."""
-    place: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for run in results.published.runs:
-        place[run["method"], run["seed"]].add(_place(run))
-    lines = []
-    for pair in pairs:
-        seeds = results.by_seed(*pair).columns
-        places = [in_words(sorted(set().union(*(place[name, seed] for seed in seeds)))) for name in pair]
-        made = "" if places[0] == places[1] else f" Runs: the first on {places[0]}, the second on {places[1]}."
-        told = f"{results.difference_text(*pair)}, {results.seed_by_seed(*pair)}"
-        lines.append(f"* *{tables.minus(results.paper, *pair)}*: {told}.{made}")
-    return "\n".join(lines)
-
-
-def differences_table(results: Results, pairs: Mapping[str, tuple[str, str]], reported: Mapping[str, float]):
-    """A table of differences of the DSC, the first of each pair minus the second: over patients, the ends seed by seed,
-    and of the reported means.
-
-    Args:
-        pairs: what changes to two methods that were run.
-        reported: title of a method to its reported mean.
-    """
-    both = list(pairs.values())
-    frame = tables.differences(results.over_structures, results.paper, "dsc", both, reported)
-    ends = [results.seed_by_seed(*pair).removeprefix("seed by seed ") for pair in both]
-    frame = frame.assign(comparison=list(pairs), **{"seed by seed": ends})
-    patients = plural(results.patients.patient.nunique(), "patient")
-    seeds = span([results.by_seed(*pair).shape[1] for pair in both])
-    told = f"Differences of the DSC on {patients}, of the {seeds} seeds that both methods have"
-    return tables.show(frame[["comparison", "mean difference", "95 % interval", "seed by seed", "reported"]], told)
 
 
 # Small networks of the channel attention, in the order of `FusionBlock.mlps` with one for each statistic.

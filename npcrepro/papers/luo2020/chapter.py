@@ -11,7 +11,7 @@ from IPython.display import HTML
 from torch.nn.functional import adaptive_avg_pool2d
 
 from npcrepro import statistics
-from npcrepro.base.wording import DASH, in_words, plural, signed, span
+from npcrepro.base.wording import in_words, plural, signed, span
 from npcrepro.book import tables
 from npcrepro.book.figures import charts, style
 from npcrepro.book.figures.style import FORBIDDEN, GREEN, VERMILION, Picture, axes, narrow
@@ -175,35 +175,18 @@ def trained_for_longer(results: Results, profile: Profile):
     return tables.show(pd.DataFrame(rows), f"Means over patients (95 % interval); {results.made}")
 
 
-def seed_by_seed(results: Results, pairs: Sequence[tuple[str, str]]):
-    """A table of differences of the DSC: over patients, its p, and the least and the largest of a seed."""
-    tests = [results.difference(*pair) for pair in pairs]
-    rows = []
-    for pair, test, p in zip(pairs, tests, tables.adjusted(tests), strict=True):
-        means, found = results.by_seed(*pair).mean(), test.difference
-        ends = _ends(means) if len(means) > 1 else DASH
-        interval = f"{signed(found.low)} to {signed(found.high)}"
-        name = tables.minus(results.paper, *pair)
-        rows.append((name, signed(found.mean), interval, tables.p_text(p), len(means), ends))
-    columns = ["difference", "DSC", "95 % interval over patients", tables.P, "seeds", "seed by seed"]
-    return tables.show(pd.DataFrame(rows, columns=columns), f"The same patients and seeds; {results.made}")
-
-
 def one_change(records: Mapping[str, Results], pairs: Sequence[tuple[str, str]]):
     """A table of differences of the DSC, two columns for each record: over patients, and seed by seed."""
     rows = []
     for pair in pairs:
         row = {"difference": tables.minus(registry.load("luo2020"), *pair)}
         for title, results in records.items():
-            found, means = results.difference(*pair).difference, results.by_seed(*pair).mean()
+            found, seeds = results.difference(*pair).difference, results.by_seed(*pair).shape[1]
             row[title] = f"{signed(found.mean)} ({signed(found.low)} to {signed(found.high)})"
-            row[f"{title}: seed by seed"] = f"{_ends(means)} ({plural(len(means), 'seed')})"
+            ends = results.seed_by_seed(*pair).removeprefix("seed by seed ")
+            row[f"{title}: seed by seed"] = f"{ends} ({plural(seeds, 'seed')})"
         rows.append(row)
     return tables.show(pd.DataFrame(rows), "Differences of the DSC (95 % interval over patients), of the shared seeds")
-
-
-def _ends(means: pd.Series) -> str:
-    return f"{signed(means.min())} to {signed(means.max())}"
 
 
 def by_organ(columns: Mapping[str, tuple[Results, str]]):

@@ -12,8 +12,6 @@ from npcrepro.book.lesson.result import of_page
 from npcrepro.book.published import PublishedResults
 from npcrepro.papers.chen2020 import chapter as chapter_module
 from npcrepro.papers.chen2020.chapter import (
-    differences_list,
-    differences_table,
     machines,
     silent_mlps,
     time_by_part,
@@ -101,25 +99,17 @@ def on_phantom():
     return PublishedResults(registry.load("chen2020"), RESULTS / "chen2020-phantom")
 
 
-def test_a_list_of_differences_names_devices_and_precisions_that_differ(on_phantom):
-    pairs = [("mmfnet", "multi-encoder"), ("mmfnet-no-transfer-long", "mmfnet"), ("mmfnet", "mmfnet-no-transfer")]
-    first, second, third = differences_list(on_phantom, pairs).splitlines()
-    assert first.startswith("* *MMFNet+multi-MLP+stdPool+self-transfer minus Multi-encoder multi-modality network*: ")
-    assert first.endswith(f"{on_phantom.seed_by_seed('mmfnet', 'multi-encoder')}.")
-    assert second.endswith(" Runs: the first on NVIDIA H100 80GB HBM3 in mixed bf16, the second on cpu in mixed bf16.")
-    assert third.endswith(" Runs: the first on cpu in mixed bf16, the second on cpu in fp32 and cpu in mixed bf16.")
-
-
 def test_a_table_of_differences_names_what_changes_and_has_the_reported_ones_where_both_are_printed(on_phantom):
     pairs = {"one": ("mmfnet", "single-encoder"), "other": ("mmfnet-no-transfer-long", "mmfnet")}
-    table = differences_table(on_phantom, pairs, {one.title: 0.5 for one in on_phantom.paper.methods[:20]})
+    table = on_phantom.differences(pairs, {one.title: 0.5 for one in on_phantom.paper.methods[:20]})
     one, other = table.data.to_dict("records")
     assert [one["comparison"], other["comparison"]] == ["one", "other"]
     assert (one["reported"], other["reported"]) == ("+0.000", tables.DASH)
     told = on_phantom.difference_text(*pairs["one"])
     assert told.startswith(f"{one['mean difference']} (95 % interval {one['95 % interval']};")
     assert on_phantom.seed_by_seed(*pairs["one"]) == f"seed by seed {one['seed by seed']}"
-    assert table.caption == "Differences of the DSC on 40 patients, of the 5 seeds that both methods have"
+    assert one["seeds"] == other["seeds"] == 5
+    assert "same patients and seeds (40 patients, " in table.caption
 
 
 def test_all_trainings_with_the_network_and_the_images_of_mmfnet_are_counted():

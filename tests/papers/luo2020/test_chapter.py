@@ -7,6 +7,7 @@ import pytest
 import torch
 from published_cases import cases, publish
 
+from npcrepro.base.wording import DASH
 from npcrepro.book.lesson.architecture import architecture, blocks_of
 from npcrepro.book.published import PublishedResults
 from npcrepro.papers.luo2020 import chapter
@@ -111,8 +112,8 @@ def test_longer_trainings_and_their_differences_stand_in_tables(longer):
     trained = chapter.trained_for_longer(fold, LUO.profile("long")).data.set_index("method")
     assert trained.loc["Proposed", ["seeds", "at most", "images an update"]].tolist() == [2, "2,000", 16]
     assert trained.loc["nnU-Net's recipe, 3-D", ["seeds", "at most", "images an update"]].tolist() == [1, "3,000", 2]
-    row = chapter.seed_by_seed(fold, pairs).data.iloc[0]
-    assert row[["DSC", "seeds", "seed by seed"]].tolist() == ["+0.100", 1, chapter.DASH]
+    row = fold.differences(pairs).data.iloc[0]
+    assert row[["mean difference", "seeds", "seed by seed"]].tolist() == ["+0.100", 1, DASH]
     row = chapter.one_change({"long": fold}, [("two-stage", "two-stage")]).data.iloc[0]
     assert row["long: seed by seed"] == "+0.000 to +0.000 (2 seeds)"
 
