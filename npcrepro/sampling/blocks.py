@@ -109,7 +109,7 @@ class BlockData(Data):
         # SILENT: Guo 2021, the order of the axes of 160 x 198 x 103 voxels; x, y, z.
         size_mm: tuple[float, float, float] = (103.0, 198.0, 160.0),
         # PAPER: Guo 2021, the tumour's position in the head "was relatively fixed", so a cut is possible (Section 4.1).
-        # DIFFERS: Guo 2021, a tumour of another name has none, such as a sarcoma of a limb: such cohorts stay whole.
+        # DIFFERS: Guo 2021, a tumour outside the head, such as a sarcoma of a limb, has none: such cohorts stay whole.
         cut: str = "own structures",
         # SILENT: Guo 2021, whether the second network works on the same blocks; it does, larger ones are an option.
         enlarge: int = 1,

@@ -47,7 +47,7 @@ class Grid:
         for axis, (spacing, largest) in enumerate(zip(spacing_mm, largest_mm, strict=True)):
             shown = np.flatnonzero(head.any(axis=tuple({0, 1, 2} - {axis})))
             needed = math.ceil((shown[-1] - shown[0] + 1) * spacing / side_mm - 1e-6)
-            # DIFFERS: Guo 2021, which first keeps the image "at the neck and above" (Section 4.1); no such step here.
+            # DIFFERS: Guo 2021, an image first kept "at the neck and above" (Section 4.1); no such step here.
             # SILENT: Guo 2021, the "up-down jitter method" that cuts in z; the middle of the head's box, never by the
             # label.
             # DIFFERS: Guo 2021, smaller heads are padded to a block only; blocks of padding would teach nothing.

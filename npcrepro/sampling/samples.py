@@ -194,7 +194,7 @@ def normalise(image: Tensor, how: str) -> Tensor:
         return stretch_contrast(each, one, 0.01 * one).reshape(image.shape)
 
     ways = {
-        # SILENT: Li 2018, which calls it z-score and describes a division by the mean (Section 2.1); z-score here,
+        # SILENT: Li 2018, the paper calls it z-score and describes a division by the mean (Section 2.1); z-score here,
         # "mean" as a variant, above the minimum, which augmented slices have at 0. Over the whole slice, background
         # included.
         "zscore": lambda: torch.where(

@@ -64,7 +64,7 @@ class SliceData(Data):
     def samples(self, cases: list[str]) -> list[tuple[str, int]]:
         """``(case, z)`` of the slices whose resampled label is not empty."""
         # PAPER: Li 2018, only slices that contain tumour (Section 2.1).
-        # SILENT: Li 2018, which ones, as the volumes of Table 2 need about three times the 87 slices; all of them by
+        # SILENT: Li 2018, which slices with tumour train: the volumes of Table 2 need about three times the 87; all by
         # default.
         chosen = []
         for case in cases:

@@ -59,7 +59,7 @@ def head_box(image: np.ndarray) -> tuple[slice, slice]:
     All of an image of one value.
     """
     # PAPER: Chen 2020, Otsu's threshold gives the box (Section IV-A).
-    # SILENT: Chen 2020, of which part; the largest.
+    # SILENT: Chen 2020, of which part above the threshold the box is; the largest.
     return ndimage.find_objects(head_mask(image, share=1.0).astype(np.uint8))[0][1:]
 
 

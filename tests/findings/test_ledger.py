@@ -83,7 +83,7 @@ def test_publications_decide(tmp_path, few_resamples):
     runs = read_json(tmp_path / "a" / "runs.json")
     runs["runs"][0]["precision"] = "bf16-mixed"
     write_json(tmp_path / "a" / "runs.json", runs)
-    assert "The arms differ in processor or precision." in line(tmp_path, "xue2020-56").reason
+    assert "The arms differ in device or precision." in line(tmp_path, "xue2020-56").reason
 
 
 def test_a_mean_that_lies_beside_its_range_is_shown_as_it_is(tmp_path, few_resamples):

@@ -84,7 +84,7 @@ def test_predictions_of_a_fold_become_a_record_that_stands_on_the_board(scored, 
     ]
     assert boards[1].values().loc["p1"].tolist()[0] == 1
     assert boards[1].values().loc["p3"].tolist()[0] == 0
-    assert not {"parameters", "time to train", "GPU memory"} & set(boards[1].methods[0].about)
+    assert not {"parameters", "time to train one run", "GPU memory"} & set(boards[1].methods[0].about)
     # The ledger reads the same folder, and has no claim for it.
     assert [source.paper for source in ledger.sources(tmp_path / "results")] == ["luo2020"]
 

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -87,12 +86,13 @@ def _methods_of(record: Published) -> list[dict[str, object]]:
     dsc = _dsc_of(record.cases).groupby("method").mean() if whole else {}
     for method in dict.fromkeys(run["method"] for run in record.runs):
         runs = [run for run in record.runs if run["method"] == method]
+        history = record.history[record.history.method == method]
         rows.append(
             {
                 "record": f"`{record.folder.name}`",
                 "method": f"`{method}`",
-                "updates": _all(runs, partial(_updates, record.methods.get(method, {}))),
-                "best check": _best_checks(record.history[record.history.method == method]),
+                "updates": _updates(record.methods.get(method, {}), history),
+                "best check": _best_checks(history),
                 "n": record.cases[record.cases.method == method].patient.nunique(),
                 "seeds": len({run["seed"] for run in runs}),
                 "mean DSC": f"{dsc[method]:.3f}" if method in dsc else DASH,
@@ -167,11 +167,12 @@ def gpu_hours(root: Path) -> str:
     return f"{markdown(rows)}\n\n{where}. With reading, augmentation and checks: {'; '.join(told)}."
 
 
-def _updates(method: Mapping, run: Mapping) -> str:
-    """Of a run. Records of before methods had a budget say nothing of it; a method without stages trains nothing."""
-    if "updates" not in run["profile"]:
-        return DASH
-    return f"{round(run['profile']['updates'] * method.get('budget', 1.0)) if method.get('stages', True) else 0:,}"
+def _updates(method: Mapping, history) -> str:
+    """The least and the most that a run of a method made, from its learning curve; 0 where a method trains nothing."""
+    if not method.get("stages", True):
+        return "0"
+    made = history.groupby(["fold", "seed", "stage"])["update"].max().groupby(["fold", "seed"]).sum()
+    return span(list(made))
 
 
 def _all(runs: Sequence[dict], of: Callable[[dict], str]) -> str:

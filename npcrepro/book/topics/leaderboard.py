@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from npcrepro import statistics
-from npcrepro.base.wording import percent, plural
+from npcrepro.base.wording import DASH, percent, plural
 from npcrepro.book import tables
 from npcrepro.findings import leakage, observers
 from npcrepro.findings.claims.source import PHANTOM
@@ -89,8 +89,6 @@ class Entry:
     def about(self) -> dict[str, str]:
         """What a reader unfolds: images, network, training and cost of one run, as far as they are recorded."""
         sides, parameters, macs = self.size
-        known = [run for run in self.runs if "seconds" in run]
-        seconds = {name: np.mean([run["seconds"][name] for run in known]) for name in ("train", "predict") if known}
         cases = self.cases.groupby(["fold", "seed"]).case.nunique().mean()
         memory = max((run.get("peak_gpu_memory_mib") or 0 for run in self.runs), default=0)
         used = dict.fromkeys(chain.from_iterable(run.get("used") or () for run in self.runs))
@@ -104,14 +102,21 @@ class Entry:
             "runs": f"{plural(len(folds), 'fold')}, {plural(len(seeds), 'seed')}",
             "parameters": _number(parameters, ",.0f"),
             "multiply-accumulates for one input": _number(macs, ".2g", 1e-9, " billion"),
-            "time to train": _number(seconds.get("train"), ".1f", 1 / 60, " min for one run"),
-            "time to predict": _number(seconds.get("predict"), ".2g", 1 / cases, " s for one case"),
-            "device": ", ".join(sorted({run["device"] for run in self.runs if "device" in run})),
+            "time to train one run": self._seconds("train", ".1f", 1 / 60, " min"),
+            "time to predict one case": self._seconds("predict", ".2g", 1 / cases, " s"),
             "GPU memory": _number(memory or None, ",.0f", 1, " MiB"),
             "built on": ", ".join(used),
             "record": self.folder,
         }
         return {name: text for name, text in told.items() if text}
+
+    def _seconds(self, part: str, form: str, factor: float, unit: str) -> str:
+        """Mean time of a part of the runs on each device, in words; a mean over devices would be the time of none."""
+        taken = defaultdict(list)
+        for run in self.runs:
+            if "seconds" in run:
+                taken[run.get("device", DASH)].append(run["seconds"][part])
+        return ", ".join(f"{_number(np.mean(each), form, factor, unit)} ({device})" for device, each in taken.items())
 
     @property
     def added(self) -> bool:

@@ -310,14 +310,14 @@ def _judge_share(claim: Claim, evidence: Evidence) -> Judged:
     low, high = evidence.interval
     found = (
         f"{evidence.numbers['count']} of {evidence.numbers['units']} {claim.unit}s are {claim.beyond} "
-        f"{claim.threshold:g} (at least {low:.3f}, at most {high:.3f} of all)"
+        f"{claim.threshold:g} (95 % bounds of the share: {low:.3f} and {high:.3f})"
     )
     sides = {"more": low > claim.value, "less": high < claim.value}
     if sides[claim.direction]:
         return "confirmed", f"{found}: {claim.direction} than {claim.value:g}.", ()
     if any(sides.values()):
         return "refuted", f"{found}: not {claim.direction} than {claim.value:g}.", ()
-    return "undecided", f"{found}: the share {claim.value:g} lies between.", ()
+    return "undecided", f"{found}. Between these bounds lies {claim.value:g}, the share that decides.", ()
 
 
 # --- Numbers in words ---------------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ class Family:
         if old:
             line = replace(line, reason=f"{line.reason} {' '.join(dict.fromkeys(old))}")
         if source and any(map(source.made_unlike, line.claim.tested)):
-            line = replace(line, reason=f"{line.reason} The arms differ in processor or precision.")
+            line = replace(line, reason=f"{line.reason} The arms differ in device or precision.")
         if source and (stand_in := _stand_in(source)):
             words = dict(zip(FIRM, (SEEN, SEEN, NOT_SEEN), strict=True))
             reason = f"{line.reason} A stand-in: {'; '.join(stand_in)}."

@@ -96,7 +96,7 @@ def summarise(lines: Iterable[Line], entries: Sequence[Otherwise]) -> Summary:
     undecided = {line.claim.key for line in having} - decided
     tried = {one.before.claim.key for one in entries}
     turned = {one.before.claim.key for one in entries if one.turns}
-    settled = turned & undecided
+    settled = {one.before.claim.key for one in entries if one.after.verdict in DECIDED} & undecided
     return Summary(len(decided), len(turned & decided), len(undecided), len(settled), len(tried & undecided - settled))
 
 

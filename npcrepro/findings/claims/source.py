@@ -42,7 +42,7 @@ class Source:
         folds: the fold in which a patient was tested, where that is one.
         available: patients of the whole cohort, without those of doubtful labels.
         outdated: why runs of a method are outdated (:meth:`npcrepro.runs.published.Published.outdated`).
-        made_by: processors and precisions of the runs of each method.
+        made_by: device (of a CPU its processor) and precision of the runs of each method.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Source:
         return [self.outdated[name] for name in arms if name in self.outdated]
 
     def made_unlike(self, claim: Claim) -> bool:
-        """Whether its arms were trained on other processors, or in another precision, than each other."""
+        """Whether its arms were trained on other devices, or in another precision, than each other."""
         made = [self.made_by[arm.method] for arm in claim.arms if arm.method in self.made_by]
         return any(each != made[0] for each in made)
 
@@ -174,7 +174,9 @@ def _source(published: Published) -> Source:
     clear = (everybody or {*patients.patient}) - {*patients[patients.suspect].patient}
     made_by: dict[str, set[tuple]] = {}
     for run in published.runs:
-        made_by.setdefault(run["method"], set()).add((run.get("processor"), run.get("precision")))
+        device = run.get("device", "cpu")
+        made = run.get("processor") if device == "cpu" else device
+        made_by.setdefault(run["method"], set()).add((made, run.get("precision")))
     # What differs from the paper as this project has it: series and structures, and methods of before.
     paper, profile = registry.load(first["paper"]), first["profile"]
     names = {channel for method in paper.methods for channel in method.channels}

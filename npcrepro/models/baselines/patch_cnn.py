@@ -28,7 +28,7 @@ class PatchNetwork(nn.Module):
         torch.Size([1, 1, 4, 20, 30])
     """
 
-    # DIFFERS: Chen 2020, which compares with its references 13 to 15 (Section IV-D), one of which joins three
+    # DIFFERS: Chen 2020, the paper compares with its references 13 to 15 (Section IV-D), one of which joins three
     # views and refines by a graph cut (Section I); here patches of axial slices, 16 mm wide at 0.5 mm, and six
     # convolutions, which several series share.
     PATCH = 32

@@ -78,13 +78,13 @@ def test_published_runs_have_sizes_methods_and_machines(tmp_path):
     folds = {"0": {"train": ["B", "C", "D"], "validation": ["E"], "test": ["A"]}}
     folds["1"] = {"train": ["A", "C"], "validation": ["D"], "test": ["B", "E"]}
     stage = {"name": "all"}
-    methods = {"a": {"stages": [stage], "budget": 3.0}, "b": {"stages": [stage]}, "c": {"stages": []}}
+    methods = {"a": {"stages": [stage]}, "b": {"stages": [stage]}, "c": {"stages": []}}
     content = {"common": common, "methods": methods, "folds": folds, "runs": own}
     (folder / "runs.json").write_text(json.dumps(content))
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in evidence.published_runs(tmp_path).splitlines()]
     assert ["`mine`", "c", "quick", "8 x 24 x 24", "0.25", "1", "2 to 3", "1", "1 to 2"] in rows
-    assert ["`mine`", "`a`", "1,800", "75 %", "1", "2", "0.750", "1.5", "a card"] in rows
-    assert ["`mine`", "`b`", "600", "–", "1", "1", "0.250", "0.5", "a card"] in rows
+    assert ["`mine`", "`a`", "20 to 29", "75 %", "1", "2", "0.750", "1.5", "a card"] in rows
+    assert ["`mine`", "`b`", "1", "–", "1", "1", "0.250", "0.5", "a card"] in rows
     assert ["`mine`", "`c`", "0", "–", "0", "1", "–", "0.1", "a card"] in rows
     assert rows[-1] == ["`mine`", "–", "–", "–", "–", "–", "`0123456`, `abcdefg` (changed)", "2026‑01‑02"]
 

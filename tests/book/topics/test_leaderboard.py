@@ -122,8 +122,8 @@ def test_cost_is_that_of_the_network_and_of_the_runs(board):
     assert about["input"] == "32 x 32"
     assert about["multiply-accumulates for one input"].endswith(" billion")
     # 24 s for the 7 or 6 cases of a fold, the doubtful one among them.
-    assert about["time to train"] == "2.0 min for one run"
-    assert about["time to predict"] == f"{24 / 6.5:.2g} s for one case"
+    assert about["time to train one run"] == "2.0 min (a card)"
+    assert about["time to predict one case"] == f"{24 / 6.5:.2g} s (a card)"
     assert about["GPU memory"] == "1,234 MiB"
     # It is not built on others, and the paper reports it.
     assert {"built on", "added"} & set(about) == set()
