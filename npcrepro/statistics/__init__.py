@@ -12,7 +12,7 @@ and gives the same numbers with the same seed.
 | does A vary less than B? | :func:`compare_spread` |
 | how many patients are beyond a bound? | :func:`share` |
 | what could these patients have shown at all? | :func:`detectable`, :func:`patients_needed` |
-| how much is chance of the training run? | :func:`seed_spread`, :func:`crossed` |
+| how much is chance of the training run? | :func:`seed_spread`, :func:`crossed`, :func:`crossed_p` |
 | would the ranking stand with other patients? | :func:`rank_stability` |
 | how many tests were there? | :func:`holm` |
 """
@@ -31,7 +31,7 @@ from npcrepro.statistics.pairs import (
 )
 from npcrepro.statistics.power import detectable, detectable_spread, patients_needed
 from npcrepro.statistics.ranks import Rank, rank_stability
-from npcrepro.statistics.seeds import crossed, seed_spread
+from npcrepro.statistics.seeds import crossed, crossed_p, seed_spread
 
 __all__ = ["RESAMPLES", "UNKNOWN", "Interval", "Share", "bootstrap", "share"]
 __all__ += ["RULES", "Filled", "Summary", "fill", "summarise"]
@@ -39,4 +39,4 @@ __all__ += ["Equivalence", "PairedTest", "SpreadTest"]
 __all__ += ["compare_spread", "equivalence", "holm", "one_sample", "paired"]
 __all__ += ["detectable", "detectable_spread", "patients_needed"]
 __all__ += ["Rank", "rank_stability"]
-__all__ += ["crossed", "seed_spread"]
+__all__ += ["crossed", "crossed_p", "seed_spread"]

@@ -86,12 +86,18 @@ class Equivalence:
     Attributes:
         margin: the largest difference that counts as alike.
         interval: 90 % bootstrap interval of the mean difference.
-        p: larger p of two one-sided sign-flip tests, against a mean of ``-margin`` and of ``margin``.
+        above, below: p of two one-sided sign-flip tests: that the mean is above ``-margin``, and below ``margin``.
     """
 
     margin: float
     interval: Interval
-    p: float
+    above: float
+    below: float
+
+    @property
+    def p(self) -> float:
+        """The larger of the two, which decides."""
+        return max(self.above, self.below)
 
     @property
     def inside(self) -> bool:
@@ -120,7 +126,7 @@ def equivalence(differences: ArrayLike, margin: float, seed: int = 0) -> Equival
     (kept,) = known(columns(differences))
     above = _sign_flip(np.round(kept + margin, DECIMALS), "greater", seed)
     below = _sign_flip(np.round(kept - margin, DECIMALS), "less", seed)
-    return Equivalence(margin, bootstrap((kept,), seed=seed, level=0.9), max(above, below))
+    return Equivalence(margin, bootstrap((kept,), seed=seed, level=0.9), above, below)
 
 
 @dataclass(frozen=True)
@@ -135,8 +141,8 @@ class SpreadTest:
         p: Pitman-Morgan test of equal variances: t-test of the correlation between sum and difference. It assumes
             normal values; with heavy tails trust the interval.
         correlation: of the two methods over patients.
-        p_alike: larger p of two one-sided Pitman-Morgan tests, against a ratio of ``1 / margin`` and of ``margin``: a
-            small one says that the spreads are alike.
+        above, below: p of two one-sided Pitman-Morgan tests: that the ratio is above ``1 / margin``, and below
+            ``margin``. If both are small, the spreads are alike.
     """
 
     n: int
@@ -145,7 +151,8 @@ class SpreadTest:
     interval_90: Interval = UNKNOWN
     p: float = nan
     correlation: float = nan
-    p_alike: float = nan
+    above: float = nan
+    below: float = nan
 
 
 def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0, margin: float | None = None) -> SpreadTest:
@@ -158,7 +165,7 @@ def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0, margin: f
         >>> round(compare_spread([0.5, 0.7, 0.9], [0.6, 0.7, 0.8]).ratio, 3)
         2.0
         >>> test = compare_spread([0.6, 0.7, 0.8, 0.9], [0.61, 0.70, 0.79, 0.90], margin=1.5)
-        >>> print(test.p_alike < 0.05)
+        >>> print(max(test.above, test.below) < 0.05)
         True
     """
     if margin is not None and not margin > 1:
@@ -168,10 +175,10 @@ def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0, margin: f
     if n < 3 or np.ptp(other) == 0:
         return SpreadTest(n)
     total, difference = np.round(one + other, DECIMALS), np.round(one - other, DECIMALS)
-    constant, p_alike = np.ptp(difference) == 0 or np.ptp(total) == 0, nan
+    constant, sides = np.ptp(difference) == 0 or np.ptp(total) == 0, [nan, nan]
     if margin is not None and np.ptp(one):
-        sides = {"greater": other / margin, "less": other * margin}
-        p_alike = max(stats.pearsonr(one + end, one - end, alternative=side).pvalue for side, end in sides.items())
+        ends = {"greater": other / margin, "less": other * margin}
+        sides = [float(stats.pearsonr(one + end, one - end, alternative=side).pvalue) for side, end in ends.items()]
     return SpreadTest(
         n,
         ratio=float(_sd_ratio(one, other)),
@@ -179,7 +186,8 @@ def compare_spread(first: ArrayLike, second: ArrayLike, seed: int = 0, margin: f
         interval_90=bootstrap((one, other), _sd_ratio, seed, level=0.9),
         p=1.0 if constant else float(stats.pearsonr(total, difference).pvalue),
         correlation=float(stats.pearsonr(one, other).statistic) if np.ptp(one) else nan,
-        p_alike=p_alike,
+        above=sides[0],
+        below=sides[1],
     )
 
 

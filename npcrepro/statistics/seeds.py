@@ -50,6 +50,29 @@ def crossed(values: ArrayLike, folds: ArrayLike | None = None, level: float = 0.
     return Interval(float(table.mean()) - half, float(table.mean()) + half)
 
 
+def crossed_p(
+    values: ArrayLike, folds: ArrayLike | None = None, null: float = 0.0, alternative: str = "two-sided"
+) -> float:
+    """p of the mean over patients and trainings against ``null``, by the model and the arguments of :func:`crossed`.
+
+    Args:
+        alternative: ``"two-sided"``, ``"less"`` or ``"greater"``.
+
+    Returns:
+        ``nan`` where :func:`crossed` has no interval, and where nothing varies.
+
+    Example:
+        >>> round(crossed_p([[0.10, 0.14], [0.20, 0.22], [0.15, 0.18]]), 3)
+        0.03
+    """
+    table = np.asarray(values, dtype=float)
+    error, free = error_of_mean(table, folds)
+    if not error > 0:
+        return nan
+    less = float(stats.t.cdf((table.mean() - null) / error, free))
+    return {"less": less, "greater": 1 - less, "two-sided": 2 * min(less, 1 - less)}[alternative]
+
+
 def error_of_mean(table: np.ndarray, folds: ArrayLike | None = None) -> tuple[float, float]:
     """Standard error of the mean and its degrees of freedom, as :func:`crossed` has them; ``nan`` where it has none."""
     n, k = table.shape

@@ -10,6 +10,7 @@ from npcrepro.statistics import (
     bootstrap,
     compare_spread,
     crossed,
+    crossed_p,
     detectable,
     equivalence,
     fill,
@@ -264,3 +265,16 @@ def test_ranks_of_methods_that_are_far_apart_and_of_ones_that_are_close():
     for nothing in ({}, {"A": [nan]}):
         with pytest.raises(ValueError, match="there is nothing to rank"):
             rank_stability(nothing)
+
+
+@pytest.mark.parametrize("folds", [None, [0, 0, 0, 1, 1, 1]])
+def test_p_is_that_of_the_interval(folds):
+    """5 % where the 95 % interval ends, on both sides of it and on one side of the 90 % interval."""
+    values = np.random.default_rng(3).normal(0.1, 0.05, (6, 3))
+    low, high = crossed(values, folds)
+    assert [crossed_p(values, folds, end) for end in (low, high)] == pytest.approx([0.05, 0.05])
+    assert crossed_p(values, folds, low - 0.01) < 0.05 < crossed_p(values, folds, low + 0.01)
+    low, high = crossed(values, folds, level=0.9)
+    assert crossed_p(values, folds, low, "greater") == pytest.approx(0.05)
+    assert crossed_p(values, folds, high, "less") == pytest.approx(0.05)
+    assert isnan(crossed_p(values[:, :1]))

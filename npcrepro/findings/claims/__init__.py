@@ -9,12 +9,12 @@ differences).
 
 * confirmed: the interval lies on the claimed side and reaches the reported effect or lies beyond it
 * weakened: it lies on the claimed side and does not reach the reported effect
-* refuted: it lies on the other side, or a test of equivalence passes with a margin of half the reported effect; if no
-  effect is printed, the margin is the claim's, and lying on the claimed side does not help
+* refuted: on the claimed side it does not reach the least effect that matters, which is half the reported one, or the
+  margin of the claim; the interval of 90 % and a one-sided test say so. If no effect is printed, lying on the claimed
+  side does not help. Without a margin, it has to lie on the other side.
 
 ``spread``: the first arm varies less (or more) over patients than the second. It is decided in the same way, by the
-logarithm of the ratio of the two standard deviations. They are alike if the 90 % interval and two one-sided
-Pitman-Morgan tests say so.
+logarithm of the ratio of the two standard deviations, with Pitman-Morgan tests.
 
 ``equivalence``: the contrast equals ``value`` within a margin.
 
@@ -32,15 +32,17 @@ Pitman-Morgan tests say so.
 exact one-sided 95 % bound lies confirms or refutes it.
 
 Two further forms are not tested by themselves: ``all`` holds if all of its parts do, or as many as it says, and
-``elsewhere`` is decided by something that is not in records. A claim is mixed if some of its parts are borne out and so
-many are refuted that too few can hold.
+``elsewhere`` is decided by something that is not in records. If so many parts are refuted that too few can hold, the
+claim is refuted, or mixed if other parts are borne out.
 
 Everything else is undecided, with the effect that these patients could have shown. These rules hold for all forms:
 
-* A side of a difference or a spread, and a confirmed equivalence, also need ``p <= 0.05`` after Holm's correction for
-  all claims of the paper. An equivalence that refutes needs it among the equivalence tests. A claim that repeats
-  another by a metric that follows from its own (the Jaccard index after the DSC) takes the other's place in the
-  correction and adds nothing to the count. Other verdicts rest on their intervals and are not counted.
+* Differences, spreads and confirmed equivalences also need ``p <= 0.05`` after Holm's correction for all claims of the
+  paper; tests that refute are a family of their own. p is the larger of that over patients (sign-flip) and that over
+  patients and trainings (:func:`npcrepro.statistics.crossed_p`). A claim that repeats another by a metric that follows
+  from its own (the Jaccard index after the DSC) takes the other's place in the correction and adds nothing to the
+  count. Other verdicts rest on their intervals and are not counted.
+* A network beats another one only if the other learnt: no training of it misses a structure in all patients.
 * A claim is undecided, whatever p is, with fewer seeds than it asks for, with fewer than twenty patients, or if
   patients are left out for a failure (an empty mask has no distance). The number that decides (the 0 of a difference,
   the end of a margin, a value) also has to lie outside the interval over other patients and other trainings

@@ -10,7 +10,7 @@ import pandas as pd
 from npcrepro import statistics
 from npcrepro.base.wording import plural
 from npcrepro.findings.claims.claim import Claim
-from npcrepro.findings.claims.evidence import BESIDE, OVERLAPS, Evidence, compared, is_distance, weigh
+from npcrepro.findings.claims.evidence import BESIDE, OVERLAPS, Evidence, besides, compared, is_distance, weigh
 
 Verdict = Literal["confirmed", "weakened", "refuted", "mixed", "undecided"]
 # Verdict, reason, and the numbers that the estimate must not cross for the verdict to stand.
@@ -57,14 +57,14 @@ def decide_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | st
         without: patients that were left out on purpose, and count as there where twenty are asked for.
     """
     found = [weighed[claim.key] for claim in claims]
-    # Two families: tests that could show a claim or its opposite, and equivalence tests that could refute a difference.
-    sides, alike = (
+    # Two families: tests that could show a claim, and tests that could show that no effect that matters is on its side.
+    sides, small = (
         _adjusted(claims, [nan if isinstance(evidence, str) else getattr(evidence, name) for evidence in found])
-        for name in ("p", "p_alike")
+        for name in ("p", "p_small")
     )
     return [
-        Decision(claim.key, "undecided", one) if isinstance(one, str) else _decide(claim, one, side, likeness, without)
-        for claim, one, side, likeness in zip(claims, found, sides, alike, strict=True)
+        Decision(claim.key, "undecided", one) if isinstance(one, str) else _decide(claim, one, side, none, without)
+        for claim, one, side, none in zip(claims, found, sides, small, strict=True)
     ]
 
 
@@ -82,8 +82,8 @@ def _adjusted(claims: Sequence[Claim], p_values: Sequence[float]) -> list[float]
 def all_of(claim: str, parts: Sequence[Decision], needed: int = 0, missing: int = 0) -> Decision:
     """A claim with several parts (better than both baselines; a whole order) from the decisions on them.
 
-    It is mixed if a part is, or if some parts are borne out and so many are refuted that too few can hold; refuted if
-    all of its parts are; undecided if too few hold; weakened if too few of these are confirmed; else confirmed.
+    If so many parts are refuted that too few can hold, it is refuted, or mixed if some parts are borne out. It is also
+    mixed if a part is; undecided if too few hold; weakened if too few of these are confirmed; else confirmed.
 
     Args:
         needed: how many parts have to hold; 0 for all of them.
@@ -101,16 +101,15 @@ def all_of(claim: str, parts: Sequence[Decision], needed: int = 0, missing: int 
     shown = confirmed + verdicts.count("weakened")
     verdict: Verdict = "confirmed" if confirmed >= needed else "weakened"
     if shown < needed:
-        refuted = verdicts.count("refuted")
-        against = refuted > total - needed
-        verdict = "refuted" if refuted == total else "undecided"
+        against = verdicts.count("refuted") > total - needed
+        verdict = "refuted" if against else "undecided"
         if "mixed" in verdicts or (against and shown):
             verdict = "mixed"
     listed = "; ".join(f"{part.claim} is {part.verdict}" for part in parts)
     return Decision(claim, verdict, f"{needed} of {total} parts have to hold: {listed}.")
 
 
-def _decide(claim: Claim, evidence: Evidence, p: float, p_alike: float, without: int) -> Decision:
+def _decide(claim: Claim, evidence: Evidence, p: float, p_small: float, without: int) -> Decision:
     if claim.form == "equivalence":
         verdict, reason, lines = _judge_equivalence(claim, evidence, p)
     elif claim.form == "value":
@@ -118,24 +117,27 @@ def _decide(claim: Claim, evidence: Evidence, p: float, p_alike: float, without:
     elif claim.form == "share":
         verdict, reason, lines = _judge_share(claim, evidence)
     else:
-        verdict, reason, lines = _judge_difference(claim, evidence, p, p_alike)
+        verdict, reason, lines = _judge_difference(claim, evidence, p, p_small)
     few, swayed = _too_few(claim, evidence, without), _swayed_by_seeds(claim, evidence, verdict, lines)
+    if verdict in ("confirmed", "weakened") and claim.form in ("difference", "spread") and evidence.silent:
+        swayed = f"{evidence.silent}, and who beats a network that did not learn shows nothing"
     reached = verdict
     if verdict == "undecided":
         reason += f" And {few}." if few else ""
     elif few or swayed:
         verdict, reason = "undecided", f"{reason} But {few or swayed}."
     elif compared(claim):
-        verdict, said = _beside(claim, evidence, verdict, lines)
+        verdict, said = _beside(claim, evidence, verdict)
         reason += f" {said}"
     # More patients would not help where a verdict is taken back by seeds, by failures or for want of an AP.
     few_patients = claim.unit == "patient" and evidence.patients < ENOUGH_PATIENTS - without
-    by_seeds = float(reached != "undecided" == verdict and not few_patients)
+    seeds_alone = evidence.numbers.get("p", nan) <= ALPHA < evidence.p
+    by_seeds = float(verdict == "undecided" and (reached != verdict or seeds_alone) and not few_patients)
     if evidence.rule:
         counted, left_out = evidence.numbers["undefined counted"], evidence.numbers["left out"]
         reason += f" Here {evidence.rule} (counted: {counted}, patients left out: {left_out})."
     reason += _said_by_ranks(evidence)
-    adjusted = {"p after Holm": p, "p of equivalence after Holm": p_alike, "open by seeds alone": by_seeds}
+    adjusted = {"p after Holm": p, "p of a small effect after Holm": p_small, "open by seeds alone": by_seeds}
     return Decision(claim.key, verdict, reason, {**evidence.numbers, **adjusted})
 
 
@@ -155,9 +157,12 @@ def _too_few(claim: Claim, evidence: Evidence, without: int) -> str:
     return ", and ".join(said)
 
 
-def _likeness(claim: Claim, verdict: Verdict, lines: Sequence[float]) -> bool:
-    """Whether a verdict says that two methods are alike; one that an equivalence fails says that they differ."""
-    return len(lines) == 2 and not (claim.form == "equivalence" and verdict == "refuted")
+def _by_90(claim: Claim, verdict: Verdict) -> bool:
+    """Whether a verdict rests on one-sided tests, and so on an interval of 90 %: an equivalence that is shown, and a
+    difference that is smaller than the effect that matters."""
+    if claim.form == "equivalence":
+        return verdict != "refuted"
+    return claim.form in ("difference", "spread") and verdict == "refuted" and claim.refuting_margin is not None
 
 
 def _swayed_by_seeds(claim: Claim, evidence: Evidence, verdict: Verdict, lines: Sequence[float]) -> str:
@@ -166,8 +171,7 @@ def _swayed_by_seeds(claim: Claim, evidence: Evidence, verdict: Verdict, lines: 
     Args:
         lines: numbers that the estimate must not cross for the verdict to stand: 0, or ends of a margin.
     """
-    # An equivalence goes by an interval of 90 %.
-    interval = evidence.with_seeds_90 if _likeness(claim, verdict, lines) else evidence.with_seeds
+    interval = evidence.with_seeds_90 if _by_90(claim, verdict) else evidence.with_seeds
     everywhere = evidence.of_all_seeds
     if not isnan(everywhere) and not evidence.with_seeds.low <= everywhere <= evidence.with_seeds.high:
         where = f"outside the interval that allows for other seeds ({_range(claim, evidence.with_seeds)})"
@@ -178,49 +182,45 @@ def _swayed_by_seeds(claim: Claim, evidence: Evidence, verdict: Verdict, lines: 
     return f"the interval that allows for other seeds, too, {_range(claim, interval)}, includes {ends}"
 
 
-def _beside(claim: Claim, evidence: Evidence, verdict: Verdict, lines: Sequence[float]) -> tuple[Verdict, str]:
+def _beside(claim: Claim, evidence: Evidence, verdict: Verdict) -> tuple[Verdict, str]:
     """The verdict at one threshold held against a number that is not of one threshold, and what that number says."""
     if evidence.beside is None:
-        names = " nor ".join(BESIDE.values())
+        names = " nor ".join(BESIDE[name] for name in besides(claim))
         return "undecided", f"But that is at one fixed threshold, and the records hold neither {names}."
     name, other = evidence.beside
-    told = _found(claim, other)
+    told = _found(claim, other, 90 if _by_90(claim, verdict) and claim.metric in OVERLAPS else 95)
     found = f"{BESIDE[name]} ({told[0].lower()}{told[1:]})"
-    if _likeness(claim, verdict, lines) and claim.metric in OVERLAPS:
-        margin = claim.refuting_margin or 0.0
-        inside = [
-            -margin < one.low and one.high < margin
-            for one in (other.interval_90, other.with_seeds_90)
-            if not isnan(one.low)
-        ]
-        if not all(inside) and _agrees(claim, other.interval, verdict, lines):
-            return "undecided", f"But by {found} an equivalence is not shown."
-    if not _agrees(claim, other.interval, verdict, lines):
+    if not _agrees(claim, other.interval, other.interval_90, verdict):
         # An interval that holds both answers does not contradict.
         opposite: Verdict = "confirmed" if verdict == "refuted" else "refuted"
-        if _agrees(claim, other.interval, opposite, (0.0,)):
+        if _agrees(claim, other.interval, other.interval_90, opposite):
             return "mixed", f"But by {found} it is not."
         return "undecided", f"But by {found} it is not shown."
-    if isnan(other.with_seeds.low) or _agrees(claim, other.with_seeds, verdict, lines):
-        of_distance = _likeness(claim, verdict, lines) and claim.metric not in OVERLAPS
+    if isnan(other.with_seeds.low) or _agrees(claim, other.with_seeds, other.with_seeds_90, verdict):
+        of_distance = _by_90(claim, verdict) and claim.metric not in OVERLAPS
         return verdict, f"By {found} {'no difference is shown' if of_distance else 'it is the same'}."
     return "undecided", f"But by {found} it need not be the same with other seeds."
 
 
-def _agrees(claim: Claim, interval: statistics.Interval, verdict: Verdict, lines: Sequence[float]) -> bool:
-    """Whether the interval of a number of which more is better says what a verdict says."""
+def _agrees(claim: Claim, interval: statistics.Interval, of_90: statistics.Interval, verdict: Verdict) -> bool:
+    """Whether the interval of a number of which more is better says what a verdict says; the one of 90 % where
+    :func:`_by_90` asks for it, and both are of the metric's own unit."""
+    overlap, margin = claim.metric in OVERLAPS, claim.refuting_margin or 0.0
     # Of a distance less is better.
     better = -claim.towards(1) if is_distance(claim.metric) and claim.form != "spread" else claim.towards(1)
-    low, high = sorted(better * end for end in interval)
-    margin = (claim.refuting_margin or 0.0) if claim.metric in OVERLAPS else 0.0
+    asked = of_90 if _by_90(claim, verdict) and overlap and not isnan(of_90.low) else interval
+    low, high = sorted(better * end for end in asked)
     refuted = verdict == "refuted"
     if claim.form == "equivalence":
-        return (low > margin or high < -margin) == refuted
+        if overlap:
+            return low > margin or high < -margin if refuted else -margin < low and high < margin
+        return (low > 0 or high < 0) == refuted
     if claim.form == "value":
+        margin = margin if overlap else 0.0
         return high < -margin if refuted else (low if verdict == "confirmed" else high) >= -margin
-    if refuted:
-        return high < margin if len(lines) == 1 else not low > margin
-    return low > 0
+    if not refuted:
+        return low > 0
+    return high < margin if overlap and claim.form == "difference" else not low > 0
 
 
 def _said_by_ranks(evidence: Evidence) -> str:
@@ -238,40 +238,37 @@ def _said_by_ranks(evidence: Evidence) -> str:
 # --- Verdicts by the form of a claim ------------------------------------------------------------------------------
 
 
-def _judge_difference(claim: Claim, evidence: Evidence, p: float, p_alike: float) -> Judged:
+def _judge_difference(claim: Claim, evidence: Evidence, p: float, p_small: float) -> Judged:
     low, high = sorted(claim.towards(end) for end in evidence.interval)
     found = f"{_found(claim, evidence)}, {_p(p)}"
     null, excludes = "1" if claim.form == "spread" else "0", low > 0 or high < 0
-    a_side = excludes and p <= ALPHA
+    shown, margin = low > 0 and p <= ALPHA, claim.refuting_margin
     # Without a printed effect, one that is too small to matter is none, however sure it is.
-    if evidence.alike and p_alike <= ALPHA and (claim.reported is None or not a_side):
-        margin = claim.refuting_margin or 0.0
-        within = f"equivalent within a margin of {_size(claim, margin)}"
-        within += f", although the 95 % interval, {_range(claim, evidence.interval)}, excludes {null}" * excludes
-        return "refuted", f"{_found(claim, evidence, 90)}, {_p(p_alike)}: {within}.", (-margin, margin)
-    if a_side and high < 0:
-        # Other trainings may bring it back to 0, and still not to an effect that matters: as for an equivalence.
-        line = claim.towards(claim.refuting_margin or 0.0)
-        seeds = evidence.with_seeds
-        limit = f"; other seeds may bring it to {null}, but not to {_number(claim, line)}, the least that matters"
-        stays = seeds.low <= 0 <= seeds.high and not seeds.low <= line <= seeds.high
-        told = f"{found}: on the other side of the claim{limit * stays}."
-        return "refuted", told, (line,)
-    if a_side:
+    if margin is not None and evidence.small and p_small <= ALPHA and (claim.reported is None or not shown):
+        line = claim.towards(margin)
+        told = f"{_found(claim, evidence, 90)}, {_p(p_small)}: on the claimed side it does not reach"
+        told = f"{told} {_number(claim, line)}, the least that matters"
+        return "refuted", f"{told}{', and it lies on the other side' * (high < 0)}.", (line,)
+    if margin is None and high < 0 and p <= ALPHA:
+        return "refuted", f"{found}: on the other side of the claim.", (0.0,)
+    if shown:
+        known = not isnan(evidence.with_seeds.low)
+        both = (*evidence.interval, *evidence.with_seeds) if known else evidence.interval
+        low, high = (end(map(claim.towards, both)) for end in (min, max))
         reported = "" if claim.reported is None else f" the reported {_number(claim, claim.effect)}"
         if reported and high < claim.towards(claim.effect):
             return "weakened", f"{found}: on the claimed side, but short of{reported}.", (0.0,)
         reach = "lies beyond" if reported and low > claim.towards(claim.effect) else "reaches"
         reaches = f", and the interval {reach}{reported}" if reported else "; no effect is reported"
         return "confirmed", f"{found}: on the claimed side{reaches}.", (0.0,)
-    if excludes:
-        return "undecided", f"{found}: the interval excludes {null}, but p does not support it.", ()
     if isnan(low):
         return "undecided", f"{found}: there is no interval, for too few patients or because nothing varies.", ()
-    told = f"{found}: the interval includes {null}"
-    if evidence.alike and p_alike > ALPHA:
-        within = f"and lies within {_size(claim, claim.refuting_margin or 0.0)} at 90 %, but p of equivalence"
-        return "undecided", f"{told} {within}, {_short_p(p_alike)} after Holm, does not support that.", ()
+    told = f"{found}: the interval {'excludes' if excludes else 'includes'} {null}"
+    if margin is not None and evidence.small and p_small > ALPHA:
+        within = f"at 90 % it does not reach {_number(claim, claim.towards(margin))}, the least that matters"
+        return "undecided", f"{told}; {within}, but p of that, {_short_p(p_small)} after Holm, does not support it.", ()
+    if excludes:
+        return "undecided", f"{told}, but p, which allows for other seeds and all claims of the paper, does not.", ()
     return "undecided", f"{told}; {_able(claim, evidence)}.", ()
 
 

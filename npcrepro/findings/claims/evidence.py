@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp, hypot, nan, sqrt
+from math import exp, hypot, isnan, nan, sqrt
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from scipy import stats
 
 from npcrepro import statistics
 from npcrepro.base.errors import InputError
+from npcrepro.base.wording import in_words
 from npcrepro.findings.claims.claim import Claim
 from npcrepro.metrics.panel import PLANE_DSC
 from npcrepro.statistics import UNKNOWN, Interval
@@ -20,8 +21,12 @@ from npcrepro.statistics import UNKNOWN, Interval
 # Overlap of a mask that is cut at one fixed threshold.
 OVERLAPS = ("dsc", "jsc", "corresponding_ratio", "sensitivity", "precision", *PLANE_DSC)
 # What stands beside them, the first that the records have: at the threshold that the validation patients choose, or at
-# all thresholds together.
-BESIDE = {"dsc_validated": "DSC at the validated threshold", "average_precision": "AP"}
+# all thresholds together. A Jaccard index is compared with its own kind, because a margin has its unit.
+BESIDE = {
+    "jsc_validated": "Jaccard index at the validated threshold",
+    "dsc_validated": "DSC at the validated threshold",
+    "average_precision": "AP",
+}
 
 
 @dataclass(frozen=True)
@@ -32,16 +37,18 @@ class Evidence:
     seeds: int
     estimate: float
     interval: Interval  # 95 %
-    p: float = nan
+    p: float = nan  # of a side of 0, or of an equivalence; allows for other patients and for other trainings, too
     interval_90: Interval = UNKNOWN
-    alike: bool = False  # the 90 % interval lies inside the margin that refutes a difference, or of an equivalence
-    p_alike: float = nan  # of the equivalence test that refutes a difference
+    alike: bool = False  # the 90 % interval lies inside the margin of an equivalence
+    small: bool = False  # the 90 % interval of a difference ends below the effect that matters
+    p_small: float = nan  # that the difference is smaller than the effect that matters; allows for both, too
     alike_wider: bool = False  # an equivalence is shown inside its wider margin
     seed_sd: float = nan
     with_seeds: Interval = UNKNOWN  # 95 %, over other patients and other trainings
     with_seeds_90: Interval = UNKNOWN
     of_all_seeds: float = nan  # the estimate from all seeds of each arm, where the arms do not share them all
     beside: tuple[str, Evidence] | None = None  # by a number that is not of one fixed threshold, and its name
+    silent: str = ""  # trainings of a rival that found nothing of a structure in any patient, in words
     detectable: float = nan
     failed: int = 0  # patients left out because a method found nothing in them, or something where nothing is
     rule: str = ""  # what undefined values count as, if there were any
@@ -82,6 +89,7 @@ def weigh(claim: Claim, patients: pd.DataFrame) -> Evidence | str:
         evidence,
         failed=failed,
         beside=_beside(claim, patients),
+        silent=_silent(claim, arms),
         rule=filled[0].rule if counted or left_out else "",
         numbers={**about, "detectable": evidence.detectable, **evidence.numbers},
     )
@@ -104,6 +112,7 @@ def _arms(claim: Claim, patients: pd.DataFrame) -> list[pd.DataFrame] | str:
         table = mine.set_index(["patient", "seed"])
         # The fold in which a patient was tested, where it is the same in all seeds.
         about = ["status", *(["fold"] if "fold" in table and table.fold.notna().all() else [])]
+        about += ["silent"] if "silent" in table else []
         tables.append(table[about].assign(value=table[metric]))
     return tables
 
@@ -118,6 +127,19 @@ def _shared(claim: Claim, tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame] 
         sizes = ", ".join(f"{arm.method} {len(table)}" for arm, table in zip(claim.arms, tables, strict=True))
         return f"The arms were not run on the same patients with the same seeds (rows: {sizes})."
     return tables
+
+
+def _silent(claim: Claim, arms: Sequence[pd.DataFrame]) -> str:
+    """Trainings of an arm that is to be beaten which found nothing of a structure in any patient; empty if none did."""
+    told = []
+    for arm, table in zip(claim.arms, arms, strict=True):
+        if arm.weight < 0 and "silent" in table:
+            found = table.silent.groupby("seed").first()
+            structures = dict.fromkeys(name for names in found for name in names)
+            if structures:
+                count = sum(map(bool, found))
+                told.append(f"{arm.method} found nothing of {in_words(structures)} in {count} of {len(found)} seeds")
+    return "; ".join(told)
 
 
 def _of_all_seeds(claim: Claim, arms: Sequence[pd.DataFrame], tested: pd.Index, shared: int) -> float:
@@ -143,10 +165,15 @@ def compared(claim: Claim) -> bool:
     return fixed and not any(arm.metric for arm in claim.arms) and len({arm.method for arm in claim.arms}) > 1
 
 
+def besides(claim: Claim) -> list[str]:
+    """What may stand beside the metric of a claim, the best first."""
+    return [name for name in BESIDE if name != ("dsc_validated" if claim.metric == "jsc" else "jsc_validated")]
+
+
 def _beside(claim: Claim, patients: pd.DataFrame) -> tuple[str, Evidence] | None:
     """The same comparison by a number that is not of one fixed threshold; ``None`` if not all arms have one."""
     mine = patients[patients.method.isin([arm.method for arm in claim.arms])]
-    known = (name for name in BESIDE if name in mine and mine[name].notna().groupby(mine.method).any().all())
+    known = (name for name in besides(claim) if name in mine and mine[name].notna().groupby(mine.method).any().all())
     name = next(known, None)
     if name is None or not compared(claim):
         return None
@@ -170,30 +197,37 @@ def _weigh_contrast(claim: Claim, contrast: np.ndarray, folds: np.ndarray | None
     """A difference, an equivalence or a value, from ``(patients, seeds)`` and the fold of each patient."""
     if claim.form == "equivalence":
         contrast = contrast - claim.value
-    by_patient = contrast.mean(axis=1)
+    by_patient, margin = contrast.mean(axis=1), claim.refuting_margin
     summary, with_seeds = statistics.summarise(by_patient), statistics.crossed(contrast, folds)
-    seed_sd, p, alike, wider = statistics.seed_spread(contrast), nan, None, claim.wider_margin
+    seed_sd, p, p_small, alike, wider = statistics.seed_spread(contrast), nan, nan, None, claim.wider_margin
     numbers = {name: getattr(summary, name) for name in ("mean", "sd", "low", "high")}
     numbers |= {"low with seeds": with_seeds.low, "high with seeds": with_seeds.high, "sd between seeds": seed_sd}
     if claim.form == "difference":
         test = statistics.one_sample(by_patient)
-        p = test.p
-        numbers |= {"reported": claim.effect, "p": p, "p of Wilcoxon": test.wilcoxon_p}
+        p = _larger(test.p, statistics.crossed_p(contrast, folds))
+        numbers |= {"reported": claim.effect, "p": test.p, "p with seeds": p, "p of Wilcoxon": test.wilcoxon_p}
         numbers |= {"effect size": test.effect_size, "rank-biserial": test.rank_biserial}
         numbers |= {"above": test.above, "equal": test.equal, "below": test.below}
-    if claim.form != "value" and claim.refuting_margin is not None:
-        alike = statistics.equivalence(by_patient, claim.refuting_margin)
-        numbers |= {"low 90 %": alike.interval.low, "high 90 %": alike.interval.high}
-        numbers |= {"p of equivalence": alike.p, "margin": alike.margin}
+    if claim.form != "value" and margin is not None:
+        alike = statistics.equivalence(by_patient, margin)
+        above = _larger(alike.above, statistics.crossed_p(contrast, folds, -margin, "greater"))
+        below = _larger(alike.below, statistics.crossed_p(contrast, folds, margin, "less"))
+        if claim.form == "equivalence":
+            p = max(above, below)
+        else:
+            p_small = below if claim.direction == "more" else above
+        numbers |= {"low 90 %": alike.interval.low, "high 90 %": alike.interval.high, "margin": margin}
+        numbers |= {"p of equivalence": p} if claim.form == "equivalence" else {"p of a small effect": p_small}
     return Evidence(
         patients=summary.n,
         seeds=contrast.shape[1],
         estimate=summary.mean,
         interval=Interval(summary.low, summary.high),
-        p=alike.p if alike and claim.form == "equivalence" else p,
+        p=p,
         interval_90=alike.interval if alike else UNKNOWN,
         alike=alike is not None and alike.inside,
-        p_alike=alike.p if alike and claim.form == "difference" else nan,
+        small=alike is not None and _small(claim, alike.interval),
+        p_small=p_small,
         alike_wider=wider is not None and statistics.equivalence(by_patient, wider).shown,
         seed_sd=seed_sd,
         with_seeds=with_seeds,
@@ -212,19 +246,22 @@ def _weigh_spread(claim: Claim, values: np.ndarray) -> Evidence:
         by_seed = np.log(values[0].std(axis=0, ddof=1) / values[1].std(axis=0, ddof=1))
         estimate = float(np.log(test.ratio))
         interval, interval_90 = (Interval(*np.log(ends).tolist()) for ends in (test.interval, test.interval_90))
-    alike = margin is not None and -margin < interval_90.low and interval_90.high < margin
     limit = statistics.detectable_spread(test.n, test.correlation)
     seed_sd = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else nan
     with_seeds = _widened(interval, estimate, seed_sd, len(by_seed), 0.95)
+    error, free = _error_with_seeds(interval, seed_sd, test.n, len(by_seed))
+    p = _larger(test.p, 2 * float(stats.t.sf(abs(estimate) / error, free)))
+    p_small, beyond = test.below if claim.direction == "more" else test.above, claim.towards(estimate) - (margin or nan)
+    p_small = _larger(p_small, float(stats.t.cdf(beyond / error, free)))
     return Evidence(
         patients=test.n,
         seeds=values.shape[2],
         estimate=estimate,
         interval=interval,
-        p=test.p,
+        p=p,
         interval_90=interval_90,
-        alike=alike,
-        p_alike=test.p_alike,
+        small=margin is not None and _small(claim, interval_90),
+        p_small=p_small,
         seed_sd=seed_sd,
         with_seeds=with_seeds,
         with_seeds_90=_widened(interval_90, estimate, seed_sd, len(by_seed), 0.9),
@@ -236,7 +273,8 @@ def _weigh_spread(claim: Claim, values: np.ndarray) -> Evidence:
             "low 90 %": test.interval_90.low,
             "high 90 %": test.interval_90.high,
             "p": test.p,
-            "p of equivalence": test.p_alike,
+            "p with seeds": p,
+            "p of a small effect": p_small,
             "correlation": test.correlation,
             "sd of the log ratio between seeds": seed_sd,
             "low with seeds": exp(with_seeds.low),
@@ -244,6 +282,26 @@ def _weigh_spread(claim: Claim, values: np.ndarray) -> Evidence:
             "reported": nan if claim.reported is None else claim.reported,
         },
     )
+
+
+def _error_with_seeds(interval: Interval, seed_sd: float, patients: int, seeds: int) -> tuple[float, float]:
+    """Error of an estimate over patients and trainings, which add up as independent ones do, and its degrees of freedom
+    (Satterthwaite); ``nan`` of one seed."""
+    over_patients = (interval.high - interval.low) / 2 / float(stats.norm.ppf(0.975))
+    parts = np.array([over_patients**2, seed_sd**2 / seeds])
+    if not parts.sum() > 0:
+        return nan, nan
+    return sqrt(parts.sum()), float(parts.sum() ** 2 / (parts**2 / (patients - 1, seeds - 1)).sum())
+
+
+def _larger(over_patients: float, with_seeds: float) -> float:
+    """The p that allows for more; of one seed there is none that allows for others."""
+    return over_patients if isnan(with_seeds) else max(over_patients, with_seeds)
+
+
+def _small(claim: Claim, interval: Interval) -> bool:
+    """Whether the claimed side of an interval ends below the effect that matters."""
+    return max(claim.towards(end) for end in interval) < (claim.refuting_margin or 0.0)
 
 
 def _widened(interval: Interval, estimate: float, sd: float, seeds: int, level: float) -> Interval:

@@ -24,8 +24,8 @@ NO_EVIDENCE, NOT_HERE = "no evidence yet", "not testable here"
 VERDICTS = {
     "confirmed": "on the paper's kind of images, by a network of its size, the interval reaches the reported effect",
     "weakened": "on such images and by such a network it is shown, short of the reported effect",
-    "refuted": "on such images and by such a network the opposite is shown, or that no difference that matters (half "
-    "of the reported one, where nothing else is said) lies on the claimed side",
+    "refuted": "on such images and by such a network it is shown that no difference that matters (half of the reported "
+    "one, where nothing else is said) lies on the claimed side",
     SEEN: "it is shown, but on a stand-in: other images, a smaller network, a shorter training, or by one choice only",
     NOT_SEEN: "the same as refuted, but on a stand-in",
     "mixed": "one part of it is shown and another is not, or it depends on the threshold at which masks are cut",
@@ -205,16 +205,19 @@ class Family:
 
     def _too_few(self, line: Line) -> str:
         """Why no record on the cohorts that there are could decide a claim; empty if one could."""
-        # A phantom has as many patients as anybody wants, but speaks only to the claims that it decides. Where no
-        # records say how much differences vary, nobody knows how many patients it takes.
-        mine = [each for each in self.found if not each.cohort.startswith(PHANTOM) or each.name == line.source]
+        # A phantom has as many patients as anybody wants. Where no records say how much differences vary, nobody knows
+        # how many patients it takes.
+        if line.on_phantom:
+            return ""
+        mine = [each for each in self.found if not each.cohort.startswith(PHANTOM)]
         there = max((each.available for each in mine), default=0)
         parts = {part.claim: part for part in line.parts}
         wanted = []
         for part in line.claim.tested:
             decision = parts.get(part.key)
             known = decision.numbers if decision else {}
-            if decision is None or (decision.verdict == "undecided" and not known.get("open by seeds alone")):
+            by_seeds = known.get("open by seeds alone") or _mostly_seeds(known)
+            if decision is None or (decision.verdict == "undecided" and not by_seeds):
                 wanted.append(patients_wanted(part, known))
         # Of parts of which a few have to hold, those that take the fewest patients.
         shown = sum(part.verdict in ("confirmed", "weakened") for part in line.parts)
@@ -223,6 +226,12 @@ class Family:
         if assumed or not there or number <= there:
             return ""
         return f"It takes {number:,} patients{why}, and the largest cohort with records has {there}."
+
+
+def _mostly_seeds(numbers: Mapping[str, float]) -> bool:
+    """Whether the mean is uncertain by seeds more than by patients, so that more patients would help little."""
+    by_seeds, by_patients = numbers.get("sd between seeds", nan), numbers.get("sd", nan)
+    return by_seeds**2 / numbers.get("seeds", nan) > by_patients**2 / numbers.get("patients", nan)
 
 
 def patients_wanted(claim: Claim, numbers: Mapping[str, float]) -> tuple[int, str, bool]:
@@ -269,9 +278,12 @@ def absolute(claim: Claim) -> bool:
 
 def _stand_in(source: Source) -> list[str]:
     """What keeps records from speaking for the paper: other images, a smaller network, a shorter training."""
-    paper = registry.load(source.paper).profile(FULL)
+    whole = registry.load(source.paper)
+    paper, structures = whole.profile(FULL), whole.methods[0].structures
     found = ["a phantom in place of patients"] if source.cohort.startswith(PHANTOM) else []
     found += [f"{new} stands for {old}" for old, new in source.substituted.items()]
+    if source.missing:
+        found.append(f"{source.missing} of the {len(structures)} structures have no scores")
     if source.width < paper.width:
         found.append(f"networks of {source.width / paper.width:g} of the full width")
     if source.updates * source.batch_size < LEAST_UPDATES * paper.updates * paper.batch_size:

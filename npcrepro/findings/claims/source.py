@@ -17,8 +17,9 @@ from npcrepro.runs.per_patient import by_patient, over_structures, select
 from npcrepro.runs.published import RESULTS, Published, published_folders, read_published
 
 # Columns that are made of others here: volume of false positives, how far surface area over volume to the power 2/3 is
-# from that of the reference, how far the DSC exceeds 1 minus the soft loss, and how far the training loss fell.
-DERIVED = ("false_positive_ml", "shape_error", "hard_minus_soft", "loss_fall")
+# from that of the reference, how far the DSC exceeds 1 minus the soft loss, the Jaccard index at the validated
+# threshold, and how far the training loss fell.
+DERIVED = ("false_positive_ml", "shape_error", "hard_minus_soft", "jsc_validated", "loss_fall")
 DECIDING = (*METRICS, *ADDED, *DERIVED)
 PARTS = ("train", "validation", "test")  # of a fold
 PHANTOM = "phantom"  # how names of synthetic cohorts begin
@@ -38,6 +39,7 @@ class Source:
         training: a row for each run with ``loss_fall``, in the form of ``patients``.
         substituted: channels and structures of the paper to those that were used in their place.
         own_series: none of them is a channel.
+        missing: how many structures of the paper have no scores and nothing in their place.
         updates, batch_size, width: of the profile.
         folds: the fold in which a patient was tested, where that is one.
         available: patients of the whole cohort, without those of doubtful labels.
@@ -53,6 +55,7 @@ class Source:
     training: pd.DataFrame
     substituted: dict[str, str] = field(default_factory=dict)
     own_series: bool = True
+    missing: int = 0
     updates: int = 0
     batch_size: int = 1
     width: float = 1.0
@@ -82,7 +85,16 @@ class Source:
         else:
             averaged = [name for name in DECIDING if name in mine and name not in ADDED]
             rows = over_structures(mine[~mine.suspect], averaged)
-        return rows.assign(fold=rows.patient.map(self.folds))
+        silent = [self._silent.get(run, ()) for run in zip(rows.method, rows.seed, strict=True)]
+        return rows.assign(fold=rows.patient.map(self.folds), silent=silent)
+
+    @cached_property
+    def _silent(self) -> dict[tuple, tuple[str, ...]]:
+        """Structures of which a method found nothing in any patient with a seed."""
+        whole = self.patients[self.patients.region == REGIONS[0]]
+        most = whole.groupby(["method", "seed", "structure"]).dsc.max()
+        missed = most[most == 0].reset_index("structure").structure
+        return missed.groupby(["method", "seed"]).agg(tuple).to_dict()
 
     def has(self, claim: Claim) -> bool:
         """Whether every arm of a claim was run and scored by its metric, on series that may decide it."""
@@ -165,6 +177,8 @@ def _source(published: Published) -> Source:
         patients["shape_error"] = (shape[0] - shape[1]).abs()
     if "soft_dice_loss" in patients:
         patients["hard_minus_soft"] = patients.dsc + patients.soft_dice_loss - 1
+    if "dsc_validated" in patients:
+        patients["jsc_validated"] = patients.dsc_validated / (2 - patients.dsc_validated)
     # Areas under curves are of the whole case; they stand beside what is scored in a part of its slices, too.
     keys = ["method", "seed", "patient", "suspect", "structure"]
     whole = patients[patients.region == REGIONS[0]].set_index(keys).average_precision
@@ -198,6 +212,7 @@ def _source(published: Published) -> Source:
         training=_training(published.history),
         substituted=others,
         own_series=names.isdisjoint(others),
+        missing=len({*paper.methods[0].structures} - {*patients.structure} - {*others}),
         updates=profile["updates"],
         batch_size=profile["batch_size"],
         width=profile["width"],
