@@ -62,8 +62,8 @@ def against_zero(difference: np.ndarray) -> pd.DataFrame:
         (0.030, 0.05, 40, "confirmed", "on the claimed side, and the interval reaches the reported +0.029"),
         (0.100, 0.05, 40, "confirmed", "on the claimed side, and the interval lies beyond the reported +0.029"),
         (0.010, 0.02, 40, "weakened", "short of the reported +0.029"),
-        (-0.030, 0.05, 40, "refuted", "does not reach +0.015, the least that matters, and it lies on the other side"),
-        (0.000, 0.02, 40, "refuted", "on the claimed side it does not reach +0.015, the least that matters. By AP"),
+        (-0.030, 0.05, 40, "refuted", "short of +0.015, the least that matters, and on the other side"),
+        (0.000, 0.02, 40, "refuted", "short of +0.015, the least that matters. By AP"),
         (0.010, 0.08, 40, "undecided", "40 patients show an effect of 0.036"),
         (0.050, 0.05, 8, "undecided", "it rests on 8 of the 20 patients that the protocol asks for"),
     ],
@@ -83,7 +83,7 @@ def test_an_effect_that_is_too_small_to_matter_is_none_however_sure():
     trifle = decide(claim(reported=None, margin=0.01), records)
     assert trifle.numbers["low"] > 0
     assert trifle.numbers["p after Holm"] < 0.01
-    assert (trifle.verdict, "it does not reach +0.010, the least that matters" in trifle.reason) == ("refuted", True)
+    assert (trifle.verdict, "short of +0.010, the least that matters" in trifle.reason) == ("refuted", True)
     # Where an effect is printed, it is shown, and short of it.
     assert decide(claim(reported=0.1), records).verdict == "weakened"
 
@@ -119,11 +119,11 @@ def test_a_refuted_claim_stands_while_other_trainings_show_no_effect_that_matter
     values, few = exact(40, -0.03, 0.02), np.array([-1, 0, 1])
     decision = decide(claim(), against_zero(values + 0.017 * few))
     assert 0 < decision.numbers["high with seeds"] < 0.0145
-    assert (decision.verdict, "it lies on the other side" in decision.reason) == ("refuted", True)
+    assert (decision.verdict, "and on the other side" in decision.reason) == ("refuted", True)
     wide = decide(claim(), against_zero(values + 0.034 * few))
     assert wide.numbers["high with seeds"] > 0.0145
     assert wide.verdict == "undecided"
-    assert "at 90 % it does not reach +0.015, the least that matters, but p of that, 0.0" in wide.reason
+    assert "at 90 % it is short of +0.015, the least that matters, but p of that, 0.0" in wide.reason
     # Without an effect that matters, it has to lie on the other side.
     assert decide(claim(reported=None), against_zero(values)).verdict == "refuted"
     assert decide(claim(reported=None), against_zero(exact(40, 0.0, 0.02))).verdict == "undecided"

@@ -246,9 +246,8 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, p_small: float
     # Without a printed effect, one that is too small to matter is none, however sure it is.
     if margin is not None and evidence.small and p_small <= ALPHA and (claim.reported is None or not shown):
         line = claim.towards(margin)
-        told = f"{_found(claim, evidence, 90)}, {_p(p_small)}: on the claimed side it does not reach"
-        told = f"{told} {_number(claim, line)}, the least that matters"
-        return "refuted", f"{told}{', and it lies on the other side' * (high < 0)}.", (line,)
+        told = f"{_found(claim, evidence, 90)}, {_p(p_small)}: short of {_number(claim, line)}, the least that matters"
+        return "refuted", f"{told}{', and on the other side' * (high < 0)}.", (line,)
     if margin is None and high < 0 and p <= ALPHA:
         return "refuted", f"{found}: on the other side of the claim.", (0.0,)
     if shown:
@@ -265,7 +264,7 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, p_small: float
         return "undecided", f"{found}: there is no interval, for too few patients or because nothing varies.", ()
     told = f"{found}: the interval {'excludes' if excludes else 'includes'} {null}"
     if margin is not None and evidence.small and p_small > ALPHA:
-        within = f"at 90 % it does not reach {_number(claim, claim.towards(margin))}, the least that matters"
+        within = f"at 90 % it is short of {_number(claim, claim.towards(margin))}, the least that matters"
         return "undecided", f"{told}; {within}, but p of that, {_short_p(p_small)} after Holm, does not support it.", ()
     if excludes:
         return "undecided", f"{told}, but p, which allows for other seeds and all claims of the paper, does not.", ()
@@ -325,13 +324,12 @@ def _found(claim: Claim, evidence: Evidence, level: int = 95) -> str:
     what = "Ratio of the standard deviations" if claim.form == "spread" else "Mean difference"
     what += f" from {claim.value:g}" if claim.value else ""
     estimate = f"{what} {_number(claim, evidence.estimate)}"
-    if level == 90:
-        return f"{estimate}, 90 % interval {_range(claim, evidence.interval_90)}"
-    if isnan(evidence.interval.low):
+    of_95 = evidence.interval, evidence.with_seeds
+    over_patients, with_seeds = (evidence.interval_90, evidence.with_seeds_90) if level == 90 else of_95
+    if isnan(over_patients.low):
         return estimate
-    known = not isnan(evidence.with_seeds.low)
-    seeds = f" ({_range(claim, evidence.with_seeds)} with other seeds, too)" if known else ""
-    return f"{estimate}, 95 % interval {_range(claim, evidence.interval)}{seeds}"
+    seeds = "" if isnan(with_seeds.low) else f" ({_range(claim, with_seeds)} with other seeds, too)"
+    return f"{estimate}, {level} % interval {_range(claim, over_patients)}{seeds}"
 
 
 def _able(claim: Claim, evidence: Evidence) -> str:
