@@ -1,9 +1,9 @@
 """How often the ledger would decide a claim of a paper wrongly if no method of it differed from another.
 
 For each paper, differences of 0 are drawn for its claims as they vary in the records: between patients and between
-seeds, independent between claims. A paper has an error if a claim of it has p <= 0.05 after Holm's correction and the
-interval that allows for other seeds excludes 0. Two p are compared: over patients alone, which the ledger had before,
-and the larger one over patients and trainings, which it has now. Minutes on one core.
+seeds, independent between claims, all with one fold. A paper has an error if a claim of it has p <= 0.05 after Holm's
+correction and the interval that allows for other seeds excludes 0. Two p are compared: over patients alone, which the
+ledger had before, and the larger one over patients and trainings, which it has now. Minutes on one core.
 
     .venv/bin/python benchmarks/ledger_errors.py
 """

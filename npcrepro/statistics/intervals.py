@@ -34,7 +34,7 @@ def bootstrap(
     Args:
         columns: one value for each patient in each, drawn together; no ``nan``.
         statistic: called with the columns and ``axis``.
-        level: 0.95, or 0.9 for a test of equivalence.
+        level: 0.95, or 0.9 for one-sided tests, as those of an equivalence.
 
     Returns:
         ``nan`` for fewer than three patients, and where the resamples allow no correction. If every resample gives the

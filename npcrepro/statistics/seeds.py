@@ -37,7 +37,7 @@ def crossed(values: ArrayLike, folds: ArrayLike | None = None, level: float = 0.
     Args:
         values: ``(patients, seeds)``, at least two of each (else the interval is ``nan``), no ``nan``.
         folds: of each patient, the fold in which he is tested; without it one network of each seed tested all.
-        level: 0.95, or 0.9 for a test of equivalence.
+        level: 0.95, or 0.9 for one-sided tests, as those of an equivalence.
 
     Example:
         >>> interval = crossed([[0.70, 0.74], [0.80, 0.82], [0.60, 0.68]])
@@ -63,7 +63,7 @@ def crossed_p(
 
     Example:
         >>> round(crossed_p([[0.10, 0.14], [0.20, 0.22], [0.15, 0.18]]), 3)
-        0.03
+        0.013
     """
     table = np.asarray(values, dtype=float)
     error, free = error_of_mean(table, folds)

@@ -35,15 +35,16 @@ Two further forms are not tested by themselves: ``all`` holds if all of its part
 ``elsewhere`` is decided by something that is not in records. If so many parts are refuted that too few can hold, the
 claim is refuted, or mixed if other parts are borne out.
 
-Everything else is undecided, with the effect that these patients could have shown. These rules hold for all forms:
+Everything else is undecided. These rules hold for all forms:
 
 * Differences, spreads and confirmed equivalences also need ``p <= 0.05`` after Holm's correction for all claims of the
   paper; tests that refute are a family of their own. p is the larger of that over patients (sign-flip) and that over
   patients and trainings (:func:`npcrepro.statistics.crossed_p`). A claim that repeats another by a metric that follows
   from its own (the Jaccard index after the DSC) takes the other's place in the correction and adds nothing to the
   count. Other verdicts rest on their intervals and are not counted.
-* A network beats another one only if the other learnt: no training of it misses a structure in all patients.
-* A claim is undecided, whatever p is, with fewer seeds than it asks for, with fewer than twenty patients, or if
+* A network beats another one, or is as good, only if the other learnt: with no seed it misses a structure in all
+  patients.
+* A test is undecided, whatever p is, with fewer seeds than it asks for, with fewer than twenty patients, or if
   patients are left out for a failure (an empty mask has no distance). The number that decides (the 0 of a difference,
   the end of a margin, a value) also has to lie outside the interval over other patients and other trainings
   (:func:`npcrepro.statistics.crossed`), where each fold with each seed is a training.

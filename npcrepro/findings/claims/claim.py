@@ -220,7 +220,7 @@ class Claim:
 
     @property
     def refuting_margin(self) -> float | None:
-        """Inside this margin, on the scale of the test, a difference counts as none."""
+        """The least effect that matters, on the scale of the test: below it, a difference counts as none."""
         if self.margin is not None:
             return log(self.margin) if self.form == "spread" else self.margin
         return None if isnan(self.effect) else abs(self.effect) / 2

@@ -1,7 +1,7 @@
 """From evidence to a verdict, and the sentence that gives its reason."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, exp, isnan, log10, nan
 from typing import Literal
 
@@ -58,9 +58,10 @@ def decide_together(claims: Sequence[Claim], weighed: Mapping[str, Evidence | st
     """
     found = [weighed[claim.key] for claim in claims]
     # Two families: tests that could show a claim, and tests that could show that no effect that matters is on its side.
+    # In the second one a claim that repeats another has an effect, and so a test, of its own.
     sides, small = (
-        _adjusted(claims, [nan if isinstance(evidence, str) else getattr(evidence, name) for evidence in found])
-        for name in ("p", "p_small")
+        _adjusted(each, [nan if isinstance(evidence, str) else getattr(evidence, name) for evidence in found])
+        for each, name in ((claims, "p"), ([replace(claim, repeats="") for claim in claims], "p_small"))
     )
     return [
         Decision(claim.key, "undecided", one) if isinstance(one, str) else _decide(claim, one, side, none, without)
@@ -119,8 +120,8 @@ def _decide(claim: Claim, evidence: Evidence, p: float, p_small: float, without:
     else:
         verdict, reason, lines = _judge_difference(claim, evidence, p, p_small)
     few, swayed = _too_few(claim, evidence, without), _swayed_by_seeds(claim, evidence, verdict, lines)
-    if verdict in ("confirmed", "weakened") and claim.form in ("difference", "spread") and evidence.silent:
-        swayed = f"{evidence.silent}, and who beats a network that did not learn shows nothing"
+    if verdict in ("confirmed", "weakened") and evidence.silent:
+        swayed = f"{evidence.silent}, and a network that did not learn is no rival"
     reached = verdict
     if verdict == "undecided":
         reason += f" And {few}." if few else ""
@@ -197,15 +198,18 @@ def _beside(claim: Claim, evidence: Evidence, verdict: Verdict) -> tuple[Verdict
             return "mixed", f"But by {found} it is not."
         return "undecided", f"But by {found} it is not shown."
     if isnan(other.with_seeds.low) or _agrees(claim, other.with_seeds, other.with_seeds_90, verdict):
-        of_distance = _by_90(claim, verdict) and claim.metric not in OVERLAPS
-        return verdict, f"By {found} {'no difference is shown' if of_distance else 'it is the same'}."
+        no_gain = verdict == "refuted" and claim.metric not in OVERLAPS
+        alike = claim.form == "equivalence" and claim.metric not in OVERLAPS
+        same = "no difference is shown" if alike else "no gain is shown" if no_gain else "it is the same"
+        return verdict, f"By {found} {same}."
     return "undecided", f"But by {found} it need not be the same with other seeds."
 
 
 def _agrees(claim: Claim, interval: statistics.Interval, of_90: statistics.Interval, verdict: Verdict) -> bool:
     """Whether the interval of a number of which more is better says what a verdict says; the one of 90 % where
     :func:`_by_90` asks for it, and both are of the metric's own unit."""
-    overlap, margin = claim.metric in OVERLAPS, claim.refuting_margin or 0.0
+    wider = claim.wider_margin if claim.form == "equivalence" and verdict == "weakened" else None
+    overlap, margin = claim.metric in OVERLAPS, wider or claim.refuting_margin or 0.0
     # Of a distance less is better.
     better = -claim.towards(1) if is_distance(claim.metric) and claim.form != "spread" else claim.towards(1)
     asked = of_90 if _by_90(claim, verdict) and overlap and not isnan(of_90.low) else interval
@@ -220,13 +224,14 @@ def _agrees(claim: Claim, interval: statistics.Interval, of_90: statistics.Inter
         return high < -margin if refuted else (low if verdict == "confirmed" else high) >= -margin
     if not refuted:
         return low > 0
-    return high < margin if overlap and claim.form == "difference" else not low > 0
+    return high < margin if overlap else not low > 0
 
 
 def _said_by_ranks(evidence: Evidence) -> str:
-    """A sentence where Wilcoxon's test and the one that decides are on two sides of 5 %; else empty."""
+    """A sentence where Wilcoxon's test is on the other side of 5 % than the p over patients, and than the p that allows
+    for seeds; else empty."""
     p, by_ranks = evidence.numbers.get("p", nan), evidence.numbers.get("p of Wilcoxon", nan)
-    if isnan(p) or isnan(by_ranks) or (p <= ALPHA) == (by_ranks <= ALPHA):
+    if isnan(p) or isnan(by_ranks) or (by_ranks <= ALPHA) in (p <= ALPHA, evidence.p <= ALPHA):
         return ""
     above, below = evidence.numbers["above"], evidence.numbers["below"]
     return (
@@ -243,11 +248,12 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, p_small: float
     found = f"{_found(claim, evidence)}, {_p(p)}"
     null, excludes = "1" if claim.form == "spread" else "0", low > 0 or high < 0
     shown, margin = low > 0 and p <= ALPHA, claim.refuting_margin
+    side = "below" if claim.direction == "more" else "above"
     # Without a printed effect, one that is too small to matter is none, however sure it is.
     if margin is not None and evidence.small and p_small <= ALPHA and (claim.reported is None or not shown):
         line = claim.towards(margin)
-        told = f"{_found(claim, evidence, 90)}, {_p(p_small)}: short of {_number(claim, line)}, the least that matters"
-        return "refuted", f"{told}{', and on the other side' * (high < 0)}.", (line,)
+        told = f"{_found(claim, evidence, 90)}, {_p(p_small)}: {side} {_number(claim, line)}, the least that matters"
+        return "refuted", f"{told}{', and on the other side of the claim' * (high < 0 and p <= ALPHA)}.", (line,)
     if margin is None and high < 0 and p <= ALPHA:
         return "refuted", f"{found}: on the other side of the claim.", (0.0,)
     if shown:
@@ -264,10 +270,11 @@ def _judge_difference(claim: Claim, evidence: Evidence, p: float, p_small: float
         return "undecided", f"{found}: there is no interval, for too few patients or because nothing varies.", ()
     told = f"{found}: the interval {'excludes' if excludes else 'includes'} {null}"
     if margin is not None and evidence.small and p_small > ALPHA:
-        within = f"at 90 % it is short of {_number(claim, claim.towards(margin))}, the least that matters"
+        within = f"at 90 % it is {side} {_number(claim, claim.towards(margin))}, the least that matters"
         return "undecided", f"{told}; {within}, but p of that, {_short_p(p_small)} after Holm, does not support it.", ()
     if excludes:
-        return "undecided", f"{told}, but p, which allows for other seeds and all claims of the paper, does not.", ()
+        seeds = "" if isnan(evidence.with_seeds.low) else ", which allows for other seeds, too,"
+        return "undecided", f"{told}, but p{seeds} is above {ALPHA:g}.", ()
     return "undecided", f"{told}; {_able(claim, evidence)}.", ()
 
 
@@ -320,7 +327,7 @@ def _judge_share(claim: Claim, evidence: Evidence) -> Judged:
 
 
 def _found(claim: Claim, evidence: Evidence, level: int = 95) -> str:
-    """The estimate with its interval of 95 %, or of 90 % for a test of equivalence."""
+    """The estimate with its intervals of 95 %, or of 90 % for one-sided tests."""
     what = "Ratio of the standard deviations" if claim.form == "spread" else "Mean difference"
     what += f" from {claim.value:g}" if claim.value else ""
     estimate = f"{what} {_number(claim, evidence.estimate)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, hypot, isnan, nan, sqrt
@@ -130,16 +131,20 @@ def _shared(claim: Claim, tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame] 
 
 
 def _silent(claim: Claim, arms: Sequence[pd.DataFrame]) -> str:
-    """Trainings of an arm that is to be beaten which found nothing of a structure in any patient; empty if none did."""
-    told = []
-    for arm, table in zip(claim.arms, arms, strict=True):
-        if arm.weight < 0 and "silent" in table:
-            found = table.silent.groupby("seed").first()
-            structures = dict.fromkeys(name for names in found for name in names)
-            if structures:
-                count = sum(map(bool, found))
-                told.append(f"{arm.method} found nothing of {in_words(structures)} in {count} of {len(found)} seeds")
-    return "; ".join(told)
+    """Structures of which an arm that is to be beaten, or to be matched, found nothing in any patient with a seed."""
+    if len({arm.method for arm in claim.arms}) == 1:
+        return ""
+    more_is_better = claim.metric in (*OVERLAPS, *BESIDE) or "_nsd_" in claim.metric
+    told = {}
+    for number, (arm, table) in enumerate(zip(claim.arms, arms, strict=True)):
+        beaten = claim.towards(arm.weight) * (1 if more_is_better else -1) < 0
+        rival = number == 1 if claim.form == "spread" else beaten or claim.form == "equivalence"
+        found = table.silent.groupby("seed").first() if rival and "silent" in table else ()
+        counts = Counter(name for names in found for name in names)
+        if counts:
+            missed = in_words([f"{name} in {count}" for name, count in counts.items()])
+            told[arm.method] = f"{arm.method} found nothing of {missed} of {len(found)} seeds"
+    return "; ".join(told.values())
 
 
 def _of_all_seeds(claim: Claim, arms: Sequence[pd.DataFrame], tested: pd.Index, shared: int) -> float:

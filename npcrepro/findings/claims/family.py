@@ -28,7 +28,7 @@ VERDICTS = {
     "one, where nothing else is said) lies on the claimed side",
     SEEN: "it is shown, but on a stand-in: other images, a smaller network, a shorter training, or by one choice only",
     NOT_SEEN: "the same as refuted, but on a stand-in",
-    "mixed": "one part of it is shown and another is not, or it depends on the threshold at which masks are cut",
+    "mixed": "one part of it is shown and another is refuted, or it depends on the threshold at which masks are cut",
     "undecided": "there are records, but they cannot decide it",
     TOO_FEW: "it takes more patients than the cohorts with records have; the reason says how many",
     NEW_RUNS: "its records are of methods that are defined otherwise by now, or chose weights by an older rule",
@@ -174,6 +174,11 @@ class Family:
         decision = parts[0] if claim.form != "all" else all_of(claim.key, parts, claim.needed, len(missing))
         named = {part.key: f"{part.text}: " if claim.form == "all" else "" for part in claim.tested}
         verdict, reason = str(decision.verdict), " ".join(f"{named[part.claim]}{part.reason}" for part in parts)
+        refuted = [
+            part.text for part in claim.tested if part.key in decisions and decisions[part.key].verdict == "refuted"
+        ]
+        if decision.verdict in ("refuted", "mixed") and 0 < len(refuted) < len(claim.tested):
+            reason += f" {claim.needed or 'All'} parts have to hold. Refuted: {'; '.join(refuted)}."
         if missing:
             reason += f" No runs yet for: {', '.join(missing)}."
         if verdict in DECIDED and source.profile != FULL and any(map(absolute, claim.tested)):
