@@ -37,6 +37,7 @@ NO_GAIN, BELOW, ABOVE, DISAGREE = "no gain", "below in every seed", "above in ev
 PHANTOM, STS, KBP = "chen2020-phantom", "guo2021-sts", "luo2020-openkbp-long"
 TYPED = [
     ("li2018-sts", "linear-scores", "linear-one-shot", NO_GAIN),
+    ("li2018-sts", "linear-scores", "support-vectors", NO_GAIN),
     (KBP, "two-stage", "unet", NO_GAIN),
     (KBP, "two-stage", "no-pooling", NO_GAIN),
     (STS, "cscn", "acdnet", NO_GAIN),
