@@ -123,15 +123,16 @@ def _ours(key: str) -> dict[str, str]:
     ours, proposed = {name: runs.mean(name) for name in runs.patients.method.unique()}, runs.paper.methods[0].name
     best, cohort = max(ours, key=lambda name: ours[name].mean), runs.published.runs[0]["cohort"]
     title = runs.paper.method(best).title if best in runs.methods else runs.published.methods[best]["title"]
-    seeds = {name: runs.patients[runs.patients.method == name].seed.nunique() for name in (best, proposed)}
+    seeds = runs.patients.groupby("method").seed.nunique()
+    counted = {name: together(plural(seeds[name], "seed")) for name in {best, proposed} & {*ours}}
     series = max((method["channels"] for method in runs.published.methods.values()), key=len)
     told = (
-        f"{ours[proposed].mean:.2f} ({ours[proposed].interval}), {plural(seeds[proposed], 'seed')}"
+        f"{together(f'{ours[proposed].mean:.2f} ({ours[proposed].interval})', 40)}, {counted[proposed]}"
         if proposed in ours
         else DASH,
         f"{plural(runs.patients.patient.nunique(), 'patient')}, {COHORTS.get(cohort, (cohort,))[0]}"
         + (f" in {in_words(series)}" if len(series) > 1 else ""),
-        f"{ours[best].mean:.2f}, {title}, {plural(seeds[best], 'seed')}",
+        f"{ours[best].mean:.2f}, {title}, {counted[best]}",
     )
     return dict(zip(OURS, told, strict=True))
 
