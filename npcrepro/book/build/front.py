@@ -124,7 +124,7 @@ def _ours(key: str) -> dict[str, str]:
     best, cohort = max(ours, key=lambda name: ours[name].mean), runs.published.runs[0]["cohort"]
     title = runs.paper.method(best).title if best in runs.methods else runs.published.methods[best]["title"]
     seeds = runs.patients.groupby("method").seed.nunique()
-    counted = {name: together(plural(seeds[name], "seed")) for name in {best, proposed} & {*ours}}
+    counted = {name: together(plural(int(seeds[name]), "seed")) for name in {best, proposed} & {*ours}}
     series = max((method["channels"] for method in runs.published.methods.values()), key=len)
     told = (
         f"{together(f'{ours[proposed].mean:.2f} ({ours[proposed].interval})', 40)}, {counted[proposed]}"

@@ -19,7 +19,10 @@ def test_every_paper_has_a_row_with_both_numbers(repository):
     assert cells[1] == "[Luo\N{NO-BREAK SPACE}2020](../notebooks/luo2020.ipynb)"
     assert cells[2] == "0.83, 124 patients"
     mean = lessons.results("luo2020").mean("two-stage")
-    assert cells[3] == f"{mean.mean:.2f} ({mean.interval})".replace(" ", "\N{NO-BREAK SPACE}") + ", 5\N{NO-BREAK SPACE}seeds"
+    assert (
+        cells[3]
+        == f"{mean.mean:.2f} ({mean.interval})".replace(" ", "\N{NO-BREAK SPACE}") + ", 5\N{NO-BREAK SPACE}seeds"
+    )
     assert cells[5] == "22 patients, planning CT of cancers of the head and neck"
     assert cells[6].endswith(", 1\N{NO-BREAK SPACE}seed")
     # The scores of Xue's paper are of its test patients alone; images of several kinds are named.
