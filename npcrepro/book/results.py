@@ -149,7 +149,7 @@ class Results:
         named = pairs if isinstance(pairs, Mapping) else {tables.minus(self.paper, *pair): pair for pair in pairs}
         frame = tables.differences(self.over_structures, self.paper, "dsc", list(named.values()), reported)
         frame["comparison"], frame["seeds"] = list(named), [self.by_seed(*pair).shape[1] for pair in named.values()]
-        frame["seed by seed"] = [self.seed_by_seed(*pair).removeprefix("seed by seed ") for pair in named.values()]
+        frame["seed by seed"] = [self.ends_by_seed(*pair) for pair in named.values()]
         frame.loc[frame.seeds == 1, "seed by seed"] = DASH
         columns = ["comparison", "mean difference", "95 % interval", "seeds", "seed by seed", "reported"]
         told = f"Differences of the DSC on the same patients and seeds ({self.made})"
@@ -212,9 +212,13 @@ class Results:
         return (wide[first] - wide[second]).dropna().unstack("seed")
 
     def seed_by_seed(self, first: str, second: str, metric: str = "dsc") -> str:
-        """The least and the largest mean difference of a seed, in words."""
+        """`ends_by_seed` in words."""
+        return f"seed by seed {self.ends_by_seed(first, second, metric)}"
+
+    def ends_by_seed(self, first: str, second: str, metric: str = "dsc") -> str:
+        """The least and the largest mean difference of a seed."""
         means = self.by_seed(first, second, metric).mean()
-        return f"seed by seed {means.min():+z.3f} to {means.max():+z.3f}"
+        return f"{means.min():+z.3f} to {means.max():+z.3f}"
 
     def ranking_text(self, method: str, others: Sequence[str]) -> str:
         """``above that of CNN; not told apart from those of V-Net and BUNet``: the DSC, by intervals that exclude zero

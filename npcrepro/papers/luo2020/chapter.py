@@ -183,8 +183,7 @@ def one_change(records: Mapping[str, Results], pairs: Sequence[tuple[str, str]])
         for title, results in records.items():
             found, seeds = results.difference(*pair).difference, results.by_seed(*pair).shape[1]
             row[title] = f"{signed(found.mean)} ({signed(found.low)} to {signed(found.high)})"
-            ends = results.seed_by_seed(*pair).removeprefix("seed by seed ")
-            row[f"{title}: seed by seed"] = f"{ends} ({plural(seeds, 'seed')})"
+            row[f"{title}: seed by seed"] = f"{results.ends_by_seed(*pair)} ({plural(seeds, 'seed')})"
         rows.append(row)
     return tables.show(pd.DataFrame(rows), "Differences of the DSC (95 % interval over patients), of the shared seeds")
 
